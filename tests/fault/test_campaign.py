@@ -36,9 +36,9 @@ Victim = tuple[Role, str]
 def arena() -> Iterator[ProcessFederation]:
     """A federation in a folder whose name is short: Unix sockets lie below it."""
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    made = ProcessFederation.raised(folder / "f")
-    yield made
-    made.end()
+    federation = ProcessFederation.raised(folder / "f")
+    yield federation
+    federation.end()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -62,9 +62,9 @@ class Campaign:
             self.arena.start_missing()
             self._check_meanwhile(run)
         self.arena.wait_until_over(name)
-        found = self.arena.check(run)
-        self.ends[found["state"]] += 1
-        return found
+        outcome = self.arena.check(run)
+        self.ends[outcome["state"]] += 1
+        return outcome
 
     def _bide(self, name: str) -> None:
         """Wait for a moment, or first for the run to get a step further."""
@@ -72,8 +72,8 @@ class Campaign:
             before = self.arena.state(name) or {"round": 0}
             deadline = time.monotonic() + STEP_SECONDS
             while time.monotonic() < deadline and not self._over(name):
-                found = self.arena.state(name)
-                if found is not None and found["round"] > before["round"]:
+                status = self.arena.state(name)
+                if status is not None and status["round"] > before["round"]:
                     break
                 time.sleep(0.1)
         self._sleep(LONGEST_PAUSE)
@@ -95,8 +95,8 @@ class Campaign:
         return self._next.pop()
 
     def _over(self, name: str) -> bool:
-        found = self.arena.state(name)
-        return found is not None and bool(found["over"])
+        status = self.arena.state(name)
+        return status is not None and bool(status["over"])
 
     def _sleep(self, longest: float) -> None:
         time.sleep(self.random.uniform(0, longest))

@@ -28,17 +28,17 @@ WHOLE = ["evaluate", "train"]
 @pytest.fixture(scope="module")
 def arena() -> Iterator[ProcessFederation]:
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    made = ProcessFederation.raised(folder)
-    yield made
-    made.end()
+    federation = ProcessFederation.raised(folder)
+    yield federation
+    federation.end()
     shutil.rmtree(folder)
 
 
 def released(arena: ProcessFederation, name: str, run: str) -> int:
     """Wait for the run's end and check everything; return how many attempts it took."""
     arena.start_missing()
-    found = arena.wait_until_over(name)
-    assert (found["state"], found["run"]) == ("finished", run), found
+    status = arena.wait_until_over(name)
+    assert (status["state"], status["run"]) == ("finished", run), status
     checked = arena.check(run)
     assert checked["charged"] == dict.fromkeys(arena.countries, WHOLE)
     assert checked["void"] == 0
@@ -58,7 +58,7 @@ def test_a_run_survives_the_death_of_each_process(arena: ProcessFederation, role
     name = f"one-{role.name.lower().replace('_', '-')}"
     arena.allow(name, rounds=4)
     run = arena.launch(name)
-    arena.wait_until(name, lambda found: found["round"] >= 2 or found["over"])
+    arena.wait_until(name, lambda status: status["round"] >= 2 or status["over"])
     assert kill(arena, role)
     assert released(arena, name, run) == 2
 
@@ -101,13 +101,13 @@ def test_a_stopped_run_stays_stopped_and_its_study_says_what_to_do(
 ) -> None:
     arena.allow("stopped", rounds=10)
     arena.launch("stopped")
-    arena.wait_until("stopped", lambda found: found["round"] >= 1)
+    arena.wait_until("stopped", lambda status: status["round"] >= 1)
     assert kill(arena, Role.SERVER_APP)
-    arena.wait_until("stopped", lambda found: found["resumed"]["times"] == 1)
+    arena.wait_until("stopped", lambda status: status["resumed"]["times"] == 1)
     arena.coordinator.run("study", "stop", "stopped")
     assert kill(arena, Role.COORDINATOR)
-    found = arena.wait_until_over("stopped")
-    assert found["state"] == "stopped"
-    said = arena.coordinator.refused("study", "launch", "stopped")
-    assert "used up" in said
-    assert "--reconsider" in said
+    status = arena.wait_until_over("stopped")
+    assert status["state"] == "stopped"
+    output = arena.coordinator.refused("study", "launch", "stopped")
+    assert "used up" in output
+    assert "--reconsider" in output

@@ -40,16 +40,16 @@ Opened = Callable[..., ScenarioParties]
 @pytest.fixture
 def theatre(tmp_path: Path) -> Iterator[Opened]:
     """Makes a federation of which one country's node is mortal."""
-    made: list[ScenarioParties] = []
+    opened_federations: list[ScenarioParties] = []
 
     def opened(country: str, **changes: Any) -> ScenarioParties:
-        made.append(
+        opened_federations.append(
             ScenarioParties(NodeFederation(tmp_path / "federation", changes=changes), country)
         )
-        return made[-1]
+        return opened_federations[-1]
 
     yield opened
-    for each in made:
+    for each in opened_federations:
         each.node.kill()
         each.federation.close()
 

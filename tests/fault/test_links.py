@@ -67,9 +67,9 @@ class Mischief:
         """Calls of some time ago arrive once more, out of order, before this one."""
         with self._late:
             old, self._held = self._held[:-8], [*self._held[-8:], request]
-        for one in self._random.sample(old, min(2, len(old))):
+        for earlier in self._random.sample(old, min(2, len(old))):
             try:
-                self._link.relay(one, 5)
+                self._link.relay(earlier, 5)
             except LinkFault:
                 continue  # an old call may be refused
         return call()
@@ -85,14 +85,14 @@ CHANCE = {"twice": 0.3, "lost": 0.1, "never": 0.1, "again": 1.0, "slow": 0.3}
 
 @pytest.fixture(scope="module")
 def wiring() -> Iterator[LiveParts]:
-    made = LiveParts.start()
+    parts = LiveParts.start()
     try:
         for country in COUNTRIES:
-            made.settle(country, Mischief)
-        made.until(lambda: all(made.coordinator.context.sessions.online().values()))
-        yield made
+            parts.settle(country, Mischief)
+        parts.until(lambda: all(parts.coordinator.context.sessions.online().values()))
+        yield parts
     finally:
-        made.close()
+        parts.close()
 
 
 class Trial:
@@ -105,8 +105,8 @@ class Trial:
 
     def rounds(self) -> list[dict[str, Any]]:
         status = self.wiring.coordinator.ask("study_status", name=self.study.id)
-        found: list[dict[str, Any]] = status["history"]
-        return found
+        history: list[dict[str, Any]] = status["history"]
+        return history
 
     def at_round(self, number: int) -> None:
         """Wait until so many rounds are done."""
@@ -117,13 +117,13 @@ class Trial:
         status = self.wiring.until(lambda: self.wiring.over(self.study), RUN_SECONDS)
         history = status["history"]
         assert (status["state"], status["reason"]) == ("finished", "")
-        assert [one["opened"] for one in history] == [list(COUNTRIES)] * ROUNDS
+        assert [entry["opened"] for entry in history] == [list(COUNTRIES)] * ROUNDS
         for node in self.wiring.federation.nodes.values():
             charged = [entry.phase for entry in node.parts.ledger.entries(run=self.run)]
             assert charged == ["train"]
-        seconds = [one["seconds"] for one in history]
-        told = "  ".join(f"{one:.2f}" for one in seconds)
-        print(f"\n{self.study.id}: seconds a round: {told}")
+        seconds = [entry["seconds"] for entry in history]
+        figures = "  ".join(f"{duration:.2f}" for duration in seconds)
+        print(f"\n{self.study.id}: seconds a round: {figures}")
         released = self.wiring.coordinator.home.results / self.study.id
         return (released / MODEL_FILE).read_bytes(), seconds
 
@@ -179,7 +179,7 @@ def test_segments_that_are_cut_off_doubled_or_swapped(
     """Under TLS a stream that is not the one that was sent ends the connection, never the run."""
     let(wiring, WEATHERS[name])
     model, _ = Trial(wiring, name).end()
-    hit = sum(events(wiring, one) for one in ("cut", "double", "swap"))
+    hit = sum(events(wiring, kind) for kind in ("cut", "double", "swap"))
     print(f"{name}: {hit} hits, {events(wiring, 'connection')} new connections")
     assert hit or name == "narrow"
     assert model == fair

@@ -28,17 +28,17 @@ MOST_CALLS, MOST_ASKED = 60, 4
 
 
 @contextmanager
-def failing(child: int, injection: str, told: Path) -> Iterator[None]:
+def failing(child: int, injection: str, report: Path) -> Iterator[None]:
     """Let system calls of a process fail as `injection` says; `told` names those that did."""
-    options = ["-f", "-o", str(told), "-e", f"inject={injection}", "-p", str(child)]
+    options = ["-f", "-o", str(report), "-e", f"inject={injection}", "-p", str(child)]
     with subprocess.Popen(
         [STRACE, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as tracer:
         assert tracer.stderr is not None
-        said = tracer.stderr.readline()
-        if "attached" not in said:
+        line = tracer.stderr.readline()
+        if "attached" not in line:
             tracer.kill()
-            pytest.skip(f"strace may not attach to a process here: {said.strip()}")
+            pytest.skip(f"strace may not attach to a process here: {line.strip()}")
         try:
             yield
         finally:
@@ -70,15 +70,15 @@ class BadDisk(CrashScenario):
     def attempt(self, frame: bytes, when: str) -> tuple[list[bytes | None], bool]:
         """Return what the node says to a frame, asked once or again, and whether a call failed."""
         node = self.theatre.node
-        told = self.theatre.federation.folder / "strace"
-        told.unlink(missing_ok=True)
+        report = self.theatre.federation.folder / "strace"
+        report.unlink(missing_ok=True)
         node.kill()
         child = node.begin()
         node.ask(b"")  # it has started before its disk fails: it does not start on such a disk
-        with failing(child, f"fdatasync,fsync:error=EIO:when={when}", told):
+        with failing(child, f"fdatasync,fsync:error=EIO:when={when}", report):
             replies = [node.ask(frame) for _ in range(self.times)]
             node.kill()
-        return replies, "INJECTED" in told.read_text()
+        return replies, "INJECTED" in report.read_text()
 
     def _judge(self, reply: bytes | None, place: Place, *, fired: bool) -> None:
         assert reply is not None, "a node does not die of its disk"

@@ -60,14 +60,14 @@ def run(folder: Path, injection: str) -> tuple[int, str]:
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
-    done, said = json.loads(finished.stdout)
-    return done, said
+    done, error = json.loads(finished.stdout)
+    return done, error
 
 
 @pytest.mark.parametrize("when", [1, 2, 3, 4, 6, 9, 12])
 def test_a_failing_fsync_is_told_and_loses_nothing_acknowledged(tmp_path: Path, when: int) -> None:
-    done, said = run(tmp_path, f"fdatasync,fsync:error=EIO:when={when}")
-    assert done == 10 or "disk" in said
+    done, message = run(tmp_path, f"fdatasync,fsync:error=EIO:when={when}")
+    assert done == 10 or "disk" in message
     whole_up_to_at_least(tmp_path, done)
 
 
@@ -75,9 +75,9 @@ def test_a_failing_fsync_is_told_and_loses_nothing_acknowledged(tmp_path: Path, 
 def test_a_disk_that_fills_up_is_told_and_loses_nothing_acknowledged(
     tmp_path: Path, when: int
 ) -> None:
-    done, said = run(tmp_path, f"pwrite64:error=ENOSPC:when={when}+")
+    done, message = run(tmp_path, f"pwrite64:error=ENOSPC:when={when}+")
     assert done < 10
-    assert "disk" in said
+    assert "disk" in message
     whole_up_to_at_least(tmp_path, done)
 
 
@@ -104,7 +104,7 @@ def test_a_flip_in_the_database_file_is_found_or_changes_nothing_that_verifies(
     note, lines = log.checkpoint(), list(log.export())
     engine.dispose()
     data = (tmp_path / "whole" / "state.db").read_bytes()
-    found = 0
+    reported = 0
     for place in range(0, len(data), 211):
         changed = bytearray(data)
         changed[place] ^= 1 << place % 8
@@ -112,8 +112,8 @@ def test_a_flip_in_the_database_file_is_found_or_changes_nothing_that_verifies(
         file.parent.mkdir()
         file.touch(0o600)
         file.write_bytes(changed)
-        found += told(file.parent, note, lines)
-    assert found > 20
+        reported += told(file.parent, note, lines)
+    assert reported > 20
 
 
 def told(folder: Path, note: bytes, lines: list[bytes]) -> bool:

@@ -50,7 +50,7 @@ def test_killed_at_each_step_charge_and_entry_stand_together_or_not_at_all(
     engine = node_state(tmp_path)
     for run in range(7):
         charge_and_log(engine, run)
-    seen = audit_log(engine).checkpoint()
+    checkpoint = audit_log(engine).checkpoint()
     engine.dispose()
     kills, standing = 0, 7
     for step in count(1):
@@ -64,15 +64,15 @@ def test_killed_at_each_step_charge_and_entry_stand_together_or_not_at_all(
             break
         kills += 1
         engine = node_state(tmp_path)
-        found = len(Ledger(engine).entries(run=run_id(50)))
-        assert (found, audit_log(engine).size()) == (0, standing)
-        audit_log(engine).require_head(open_checkpoint(seen, audit_log(engine).verifier))
+        entry_count = len(Ledger(engine).entries(run=run_id(50)))
+        assert (entry_count, audit_log(engine).size()) == (0, standing)
+        audit_log(engine).require_head(open_checkpoint(checkpoint, audit_log(engine).verifier))
         engine.dispose()
     assert kills > 20
     engine = node_state(tmp_path)
     assert len(Ledger(engine).entries(run=run_id(50))) == 2
     log = audit_log(engine)
-    assert verify_export(log.export(), log.checkpoint(), log.verifier, seen=[seen]).size == 8
+    assert verify_export(log.export(), log.checkpoint(), log.verifier, seen=[checkpoint]).size == 8
 
 
 def test_killed_at_each_step_of_the_first_migration_the_database_still_opens(

@@ -22,13 +22,13 @@ UNLOCKING = ("keygen", "init", "doctor")
 
 def block(kind: str, start: str) -> str:
     text = PAGE.read_text(encoding="utf-8")
-    (found,) = [b for k, b in BLOCK.findall(text) if k == kind and b.startswith(start)]
-    return str(found)
+    (matching,) = [b for k, b in BLOCK.findall(text) if k == kind and b.startswith(start)]
+    return str(matching)
 
 
 def steps() -> list[tuple[str, list[str]]]:
     text = PAGE.read_text(encoding="utf-8")
-    return [(command, shown.splitlines()) for command, shown in STEP.findall(text)]
+    return [(command, table_rows.splitlines()) for command, table_rows in STEP.findall(text)]
 
 
 def carried_out(command: str, folder: Path) -> list[str]:
@@ -49,11 +49,11 @@ def carried_out(command: str, folder: Path) -> list[str]:
     return [line.rstrip() for line in done.stdout.splitlines()]
 
 
-def agrees(shown: list[str], printed: list[str]) -> bool:
+def agrees(expected: list[str], printed: list[str]) -> bool:
     """Whether the lines are those printed; `…` stands for anything, alone for any lines."""
     parts = [
         r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n"
-        for line in shown
+        for line in expected
     ]
     return re.fullmatch("".join(parts), "\n".join(printed) + "\n") is not None
 
@@ -71,9 +71,9 @@ def test_the_page_s_commands_print_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / "dictionary.yaml").write_text(block("yaml", "# What"), encoding="utf-8")
     (tmp_path / "opted-out.txt").write_text(block("text", "# asked"), encoding="utf-8")
     assert len(steps()) == 3
-    for command, shown in steps():
+    for command, output in steps():
         printed = carried_out(command, tmp_path)
-        assert agrees(shown, printed), "\n".join([f"$ {command}", *printed])
+        assert agrees(output, printed), "\n".join([f"$ {command}", *printed])
 
 
 @pytest.mark.hospitals

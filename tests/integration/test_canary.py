@@ -111,50 +111,52 @@ def test_the_search_finds_nothing_in_noise(canaries: Canaries) -> None:
 
 def replies_of(federation: NodeFederation) -> dict[str, list[bytes]]:
     """Record what each node answers from now on."""
-    said: dict[str, list[bytes]] = {country: [] for country in COUNTRIES}
+    replies: dict[str, list[bytes]] = {country: [] for country in COUNTRIES}
     for country, node in federation.nodes.items():
         inner = node.handle
 
         def handle(frame: bytes, country: str = country, inner: Any = inner) -> bytes:
-            said[country].append(inner(frame))
-            return said[country][-1]
+            replies[country].append(inner(frame))
+            return replies[country][-1]
 
         node.handle = handle  # type: ignore[method-assign]
-    return said
+    return replies
 
 
 @pytest.fixture
 def federation(tmp_path: Path, canaries: Canaries) -> Iterator[NodeFederation]:
     noise = OverheardNoise(DiscreteGaussian(), canaries)
-    made = NodeFederation(tmp_path / "federation", noise=noise)
-    settle(made)
+    federation = NodeFederation(tmp_path / "federation", noise=noise)
+    settle(federation)
     for country in COUNTRIES:
-        made.restart(country)
-    yield made
-    made.close()
+        federation.restart(country)
+    yield federation
+    federation.close()
 
 
 def run_once(federation: NodeFederation) -> dict[str, list[bytes]]:
     """Carry a histogram through; return what every node said."""
     study = federation.approved()
-    said = replies_of(federation)
+    replies = replies_of(federation)
     run = federation.ready(study)
     run.sum(1, "histogram")
-    return said
+    return replies
 
 
 def test_no_reply_holds_a_record_or_a_plaintext_contribution(
     federation: NodeFederation, canaries: Canaries, listener: Listener
 ) -> None:
-    said = run_once(federation)
+    sent_replies = run_once(federation)
     assert listener.heard == {"patients": PATIENTS * 8, "contributions": 4}
-    assert [len(replies) for replies in said.values()] == [5, 5, 5, 5]
-    for country, replies in said.items():
+    assert [len(replies) for replies in sent_replies.values()] == [5, 5, 5, 5]
+    for country, replies in sent_replies.items():
         assert all(code_of(reply) is None for reply in replies)
         assert canaries.found_in(b"".join(replies)) == [], country
-    words = Reply.FromString(said["DK"][3]).words
+    words = Reply.FromString(sent_replies["DK"][3]).words
     canaries.words("what left", np.frombuffer(words, "<u8"))
-    assert "what left as <u8" in canaries.found_in(b"".join(said["DK"]))  # it does look there
+    assert "what left as <u8" in canaries.found_in(
+        b"".join(sent_replies["DK"])
+    )  # it does look there
 
 
 @pytest.mark.usefixtures("listener")
@@ -180,7 +182,7 @@ def test_records_that_break_or_overflow_in_the_middle_of_a_run_say_nothing(
     federation: NodeFederation, canaries: Canaries
 ) -> None:
     study = federation.approved()
-    said = replies_of(federation)
+    replies = replies_of(federation)
     run = federation.ready(study)
     path = federation.home("DK").path / "records.csv"
     for content in (planted_records("DK") + OVERFLOWING, MALFORMED["too many fields"], ""):
@@ -190,7 +192,7 @@ def test_records_that_break_or_overflow_in_the_middle_of_a_run_say_nothing(
         opened = run.coordinator.begin_round(1, "histogram", b"")
         assert code_of(node.handle(opened.contribute_request("DK"))) is not None
         run.coordinator._round_number = 0
-    assert canaries.found_in(b"".join(said["DK"])) == []
+    assert canaries.found_in(b"".join(replies["DK"])) == []
 
 
 # Broken on purpose: the search has to see it.
@@ -209,9 +211,9 @@ def test_an_unmasked_contribution_would_be_found(
 ) -> None:
     """One country's words may by chance all be too plain to be looked for; not everybody's."""
     unmasked(monkeypatch)
-    said = run_once(federation)
-    found = canaries.found_in(b"".join(frame for frames in said.values() for frame in frames))
-    assert any("noisy sum, packed" in name for name in found)
+    replies = run_once(federation)
+    leaks = canaries.found_in(b"".join(frame for frames in replies.values() for frame in frames))
+    assert any("noisy sum, packed" in name for name in leaks)
 
 
 def test_a_record_in_a_refusal_would_be_found(
@@ -241,8 +243,8 @@ class Tap(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generi
         self.calls: list[tuple[str, bytes]] = []
 
     def intercept_unary_unary(self, go_on: Any, details: Any, request: Any) -> Any:
-        said = repr((details.method, details.metadata)).encode() + request.SerializeToString()
-        self.calls.append((details.method.rsplit("/", 1)[-1], said))
+        content = repr((details.method, details.metadata)).encode() + request.SerializeToString()
+        self.calls.append((details.method.rsplit("/", 1)[-1], content))
         return go_on(details, request)
 
     def tapped(self, *arguments: Any, **options: Any) -> Any:
@@ -283,8 +285,8 @@ class Watched:
         """Carry a study to its end and return how it ended."""
         allowed = self.wiring.federation.allowed(name, noise_std=NOISE_STD, **study)
         self.wiring.launch(allowed)
-        found: dict[str, Any] = self.wiring.until(lambda: self.wiring.over(allowed), 240)
-        return found
+        outcome: dict[str, Any] = self.wiring.until(lambda: self.wiring.over(allowed), 240)
+        return outcome
 
     def break_records(self, country: str, content: str) -> None:
         """Put other records into a node's folder, and let it notice."""
@@ -304,11 +306,11 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(short_folder: Path) -> Iterator[Watched]:
     with pytest.MonkeyPatch.context() as patch:
-        made = Watched(short_folder, patch)
+        watched = Watched(short_folder, patch)
         try:
-            yield made
+            yield watched
         finally:
-            made.wiring.close()
+            watched.wiring.close()
 
 
 @pytest.mark.slow
@@ -316,27 +318,27 @@ def watched(short_folder: Path) -> Iterator[Watched]:
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern")
 def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(watched: Watched) -> None:
     assert watched.carried("canary-table")["state"] == "finished"
-    told = training_fields(3, evaluation={"held_out": 0.25, "bins": 10, "share": 0.2})
-    told["privacy"] = {"epsilon": 5.0, "delta": 1e-5}
-    assert watched.carried("canary-model", **told)["state"] == "finished"
+    fields = training_fields(3, evaluation={"held_out": 0.25, "bins": 10, "share": 0.2})
+    fields["privacy"] = {"epsilon": 5.0, "delta": 1e-5}
+    assert watched.carried("canary-model", **fields)["state"] == "finished"
     header = "id,name,age,sex,disease\n"
     watched.break_records("DK", header + MALFORMED["a patient twice"])
     watched.break_records("EE", planted_records("EE") + OVERFLOWING)
     assert watched.carried("canary-refused")["state"] == "void"
 
-    heard = watched.listener.heard
-    assert heard["contributions"] == 4 * (1 + 3 + 1)
-    assert heard["patients"] > 4 * PATIENTS
-    assert watched.noise.drawn >= heard["contributions"] + 4 * 2
+    contents = watched.listener.heard
+    assert contents["contributions"] == 4 * (1 + 3 + 1)
+    assert contents["patients"] > 4 * PATIENTS
+    assert watched.noise.drawn >= contents["contributions"] + 4 * 2
     calls = [name for name, _ in watched.tap.calls]
     assert {"Relay", "Fetch"} == set(calls)
-    sent = b"".join(said for _, said in watched.tap.calls)
+    sent = b"".join(content for _, content in watched.tap.calls)
     assert watched.canaries.found_in(sent) == []
 
-    kept = list(watched.files())
-    names = {path.name for path in kept}
+    paths = list(watched.files())
+    names = {path.name for path in paths}
     assert {"state.db", "superlink.log", "superexec.log", MODEL_FILE, "key.pem"} <= names
-    leaks = {path: found for path in kept if (found := watched.canaries.found_in(_read(path)))}
+    leaks = {path: sources for path in paths if (sources := watched.canaries.found_in(_read(path)))}
     assert leaks == {}
 
     # It does look there: what may be there is found.

@@ -54,9 +54,9 @@ class Line:
 
 @pytest.fixture
 def line() -> Iterator[Line]:
-    made = Line()
-    yield made
-    made.close()
+    line = Line()
+    yield line
+    line.close()
 
 
 BROKEN = [
@@ -73,7 +73,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(
-    "events", BROKEN, ids=lambda events: "-".join(one or "ok" for one in events)
+    "events", BROKEN, ids=lambda events: "-".join(event or "ok" for event in events)
 )
 def test_a_broken_connection_is_replaced_and_the_call_made_again(
     line: Line, events: tuple[str, ...]
@@ -106,7 +106,7 @@ def test_a_call_is_not_made_again_for_longer_than_it_may_take(line: Line) -> Non
 def test_a_refusal_is_not_asked_for_again(line: Line) -> None:
     with pytest.raises(LinkFault):
         line.link.relay(RelayRequest(method="GetRun"), 5)
-    assert [one[1] for one in line.exchange.refusals] == ["Relay"]
+    assert [refusal[1] for refusal in line.exchange.refusals] == ["Relay"]
 
 
 def test_a_poll_is_broken_off_at_once_and_the_channel_stays(line: Line) -> None:

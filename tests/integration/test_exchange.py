@@ -176,7 +176,7 @@ CUT_OFF: list[Callable[[Port], Caller | None]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("who", CUT_OFF, ids=lambda made: made.__name__)
+@pytest.mark.parametrize("who", CUT_OFF, ids=lambda caller: caller.__name__)
 def test_without_a_certificate_that_holds_no_call_is_heard(
     port: Port, who: Callable[[Port], Caller | None]
 ) -> None:
@@ -226,11 +226,11 @@ def test_a_role_makes_its_own_calls_and_no_other(port: Port, call: str, role: Ro
     if role not in MAY_CALL[call]:
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert port.untouched()
-        assert [(country, said) for country, said, _ in port.exchange.refusals] == [("AT", call)]
+        assert [(country, call) for country, call, _ in port.exchange.refusals] == [("AT", call)]
     else:  # an empty enrolment or renewal is heard, and refused for what it says
         empty = call in {"Enrol", "Renew"}
-        heard = grpc.StatusCode.FAILED_PRECONDITION if empty else grpc.StatusCode.OK
-        assert code is heard
+        expected = grpc.StatusCode.FAILED_PRECONDITION if empty else grpc.StatusCode.OK
+        assert code is expected
 
 
 def test_the_matrix_is_the_one_that_was_designed() -> None:
@@ -354,8 +354,8 @@ def relayed(link: ExchangeLink, method: str, request: object) -> exchange_pb2.Re
 def test_a_node_reaches_its_own_seat_and_no_other_s(port: Port) -> None:
     mine, theirs = (port.link(caller(port.authority, country)) for country in ("AT", "BE"))
     port.superlink.will("PullMessages", incoming(tree("secret")))
-    found = PullObjectResponse(object_found=True, object_available=True, object_content=b"content")
-    port.superlink.will("PullObject", found.SerializeToString())
+    reply = PullObjectResponse(object_found=True, object_available=True, object_content=b"content")
+    port.superlink.will("PullObject", reply.SerializeToString())
     look = PullMessagesRequest(node=Node(node_id=AT))
     try:
         assert relayed(mine, "PullMessages", look).object == b"content"
@@ -373,8 +373,8 @@ def test_the_largest_frame_passes_both_ways(port: Port) -> None:
     """A round of 10^6 values in 64-bit words is 8 MB; the bound is six times that."""
     frame = bytes(range(256)) * (MAX_FRAME // 256)
     port.superlink.will("PullMessages", incoming(tree("large")))
-    found = PullObjectResponse(object_found=True, object_available=True, object_content=frame)
-    port.superlink.will("PullObject", found.SerializeToString())
+    reply = PullObjectResponse(object_found=True, object_available=True, object_content=frame)
+    port.superlink.will("PullObject", reply.SerializeToString())
     name = hashlib.sha256(frame).hexdigest()
     answer = PushMessagesResponse(objects_to_push=[name])
     port.superlink.will("PushMessages", answer.SerializeToString())

@@ -112,9 +112,9 @@ def logs(coordinator: OpenCoordinator, nodes: Mapping[str, Node]) -> dict[str, A
 
 def verified(log: AuditLog, key: NoteKey, written: bytes) -> VerifiedLog:
     """Verify a whole log, by a key of the test's, against the checkpoint signed back then."""
-    found = exported(log)
-    lines = [line.encode() for line in found["entries"]]
-    return verify_export(lines, found["checkpoint"].encode(), key, seen=[written])
+    export = exported(log)
+    lines = [line.encode() for line in export["entries"]]
+    return verify_export(lines, export["checkpoint"].encode(), key, seen=[written])
 
 
 def seen(folder: Path) -> dict[str, bytes]:
@@ -124,8 +124,8 @@ def seen(folder: Path) -> dict[str, bytes]:
 def sums(node: Node, run: str) -> list[int]:
     """Return the rounds of a run in which a node logged that it made a sum."""
     entries = [json.loads(entry) for entry in node.parts.log.entries()]
-    made = [e for e in entries if e["kind"] == "sum-contributed" and e["run"] == run]
-    return [entry["round"] for entry in made]
+    contributed = [e for e in entries if e["kind"] == "sum-contributed" and e["run"] == run]
+    return [entry["round"] for entry in contributed]
 
 
 def files(homes: Homes) -> set[str]:
@@ -210,16 +210,16 @@ class TestWhatIsThere:
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
         for country, node in nodes.items():
-            held = node.parts.documents.current(homes.now).own
+            own_documents = node.parts.documents.current(homes.now).own
             own = homes.officer(country, coordinator).own()
             assert own is not None
-            assert (own.version, own.permits) == (held.version, held.permits)
-            assert own.withdrawals == held.withdrawals
+            assert (own.version, own.permits) == (own_documents.version, own_documents.permits)
+            assert own.withdrawals == own_documents.withdrawals
             withdrawn = {manifest["studies"][WITHDRAWN]} if country == "EE" else set()
-            assert set(held.withdrawals) == withdrawn
-            assert set(held.permits) == set(manifest["studies"].values())
-            kept = {study.digest for study in kept_studies(homes.officer_home(country).studies)}
-            assert kept == set(manifest["studies"].values())
+            assert set(own_documents.withdrawals) == withdrawn
+            assert set(own_documents.permits) == set(manifest["studies"].values())
+            digests = {study.digest for study in kept_studies(homes.officer_home(country).studies)}
+            assert digests == set(manifest["studies"].values())
 
     def test_ledgers_hold_what_was_charged(
         self, homes: Homes, nodes: dict[str, Node], manifest: Any
@@ -227,29 +227,31 @@ class TestWhatIsThere:
         for country, node in nodes.items():
             written = recorded(manifest, country, "ledger_entries")
             assert_charged(node, written)
-            held = node.parts.documents.current(homes.now)
+            state = node.parts.documents.current(homes.now)
             known = node.parts.documents.periods_known_since("patients")
-            terms = ledger_terms(held.view.agreement, "patients", homes.now, known=known)
+            terms = ledger_terms(state.view.agreement, "patients", homes.now, known=known)
             assert (
                 node.parts.ledger.view(terms).spent_micro
                 == sum(row["rdp_micro"] for row in written)
                 > 0
             )
             charged = {row["study"] for row in written}
-            counts = {count_id(one) for study, one in held.own.permits.items() if study in charged}
+            counts = {
+                count_id(digest) for study, digest in state.own.permits.items() if study in charged
+            }
             assert counts == {row["run"] for row in written if row["phase"] == "cohort-floor"}
 
     def test_parties_and_certificates_are_known(
         self, coordinator: OpenCoordinator, homes: Homes
     ) -> None:
         listed = coordinator.ask("enrolments")
-        assert Counter((one["country"], one["role"], one["status"]) for one in listed) == Counter(
-            (country, role, "admitted") for country in PARTIES for role in (NODE, OFFICER)
-        )
-        shown = [homes.node_home(country).certificate for country in PARTIES]
-        shown += [homes.officer_home(country).certificate_file for country in PARTIES]
+        assert Counter(
+            (party["country"], party["role"], party["status"]) for party in listed
+        ) == Counter((country, role, "admitted") for country in PARTIES for role in (NODE, OFFICER))
+        files = [homes.node_home(country).certificate for country in PARTIES]
+        files += [homes.officer_home(country).certificate_file for country in PARTIES]
         register = coordinator.context.enrolment.register
-        callers = [register.peer(file.read_bytes(), "Fetch", homes.now) for file in shown]
+        callers = [register.peer(file.read_bytes(), "Fetch", homes.now) for file in files]
         assert [caller.country for caller in callers] == [*PARTIES, *PARTIES]
 
     def test_the_released_result_verifies(
@@ -273,24 +275,32 @@ class TestWhatGoesOn:
         monkeypatch.chdir(tmp_path)
         return unpacked(VERSION, tmp_path)
 
-    @pytest.mark.parametrize("place", [COORDINATOR, *(f"{one}/{NODE}" for one in PARTIES)])
+    @pytest.mark.parametrize("place", [COORDINATOR, *(f"{country}/{NODE}" for country in PARTIES)])
     def test_databases_are_migrated_and_nothing_is_lost(
         self, homes: Homes, manifest: Any, place: str
     ) -> None:
         file, written = homes.folder / place / "state.db", manifest["databases"][place]
         migrations = COORDINATOR_MIGRATIONS if place == COORDINATOR else NODE_MIGRATIONS
         before = rows(create_engine(f"sqlite:///{file}"))
-        assert {name: len(found) for name, found in before.items()} | {"alembic_version": 1} == (
-            written["rows"]
-        )
-        kept = manifest["revisions"][place.rsplit("/", maxsplit=1)[-1]]
-        assert revisions(migrations)[: len(kept)] == kept
-        assert written["schema"] == kept[-1]
+        assert {name: len(table_rows) for name, table_rows in before.items()} | {
+            "alembic_version": 1
+        } == (written["rows"])
+        revision = manifest["revisions"][place.rsplit("/", maxsplit=1)[-1]]
+        assert revisions(migrations)[: len(revision)] == revision
+        assert written["schema"] == revision[-1]
         opened = open_database(file, migrations)
-        assert lost({name: found for name, found in before.items() if found}, rows(opened)) == []
+        assert (
+            lost(
+                {name: table_rows for name, table_rows in before.items() if table_rows},
+                rows(opened),
+            )
+            == []
+        )
         with opened.begin() as connection:
-            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-        assert found == revisions(migrations)[-1]
+            stored_revision = connection.exec_driver_sql(
+                "SELECT version_num FROM alembic_version"
+            ).scalar()
+        assert stored_revision == revisions(migrations)[-1]
         opened.dispose()
 
     def test_logs_verify_from_their_start_and_continue(
@@ -377,7 +387,7 @@ class TestWhatGoesOn:
         assert coordinator.result(STOPPED).table == coordinator.result(TABLE).table
         for country, node in nodes.items():
             known = len(recorded(manifest, country, "ledger_entries"))
-            charged = [(one.run, one.phase) for one in node.parts.ledger.entries()[known:]]
+            charged = [(entry.run, entry.phase) for entry in node.parts.ledger.entries()[known:]]
             assert charged == [(run, "histogram")]
 
     def test_keys_that_waited_come_into_force(

@@ -118,10 +118,10 @@ class Site:
 
     def status(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = ask(self.home.socket, "status", 10.0)
+            status: dict[str, Any] = ask(self.home.socket, "status", 10.0)
         except LocalRpcFault:
             return {}
-        return found
+        return status
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SOON
@@ -200,10 +200,10 @@ def test_a_second_daemon_on_the_same_home_is_refused(site: Site) -> None:
 def test_it_takes_what_the_officer_left_and_syncs_the_rest(site: Site) -> None:
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")
-    found = site.status()
-    assert found["documents"]["own"]["version"] == 1
-    assert found["documents"]["agreement"] == site.papers.agreed.title
-    assert found["data"]["patients"] == 80
+    status = site.status()
+    assert status["documents"]["own"]["version"] == 1
+    assert status["documents"]["agreement"] == site.papers.agreed.title
+    assert status["data"]["patients"] == 80
 
 
 def test_it_reconnects_when_the_exchange_comes_back(site: Site) -> None:
@@ -234,9 +234,9 @@ def test_the_doctor_finds_nothing_wrong_while_it_runs(site: Site) -> None:
     site.until(lambda: site.waiting() == "idle, connected")
     words = site.command("doctor", "--json")
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    found = {one["name"]: one["state"] for one in json.loads(done.stdout)}
+    states = {check["name"]: check["state"] for check in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
-    assert set(found.values()) == {"good"}
+    assert set(states.values()) == {"good"}
 
 
 def test_a_killed_daemon_starts_again(site: Site) -> None:
@@ -280,8 +280,11 @@ def test_a_database_put_back_does_not_start_until_it_is_made_safe(site: Site) ->
 
     copy = site.folder / "backup.db"
     copy.touch(mode=0o600)
-    with closing(sqlite3.connect(site.home.database)) as kept, closing(sqlite3.connect(copy)) as to:
-        kept.backup(to)
+    with (
+        closing(sqlite3.connect(site.home.database)) as source,
+        closing(sqlite3.connect(copy)) as to,
+    ):
+        source.backup(to)
     process = site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     process.send_signal(signal.SIGTERM)
@@ -290,15 +293,15 @@ def test_a_database_put_back_does_not_start_until_it_is_made_safe(site: Site) ->
         file.unlink()
     shutil.copy(copy, site.home.database)
     for words in (("up",), ("doctor",)):
-        code, said = told(*words)
-        assert (code, "older than what this node" in said) == (1, True), said
-    code, said = told("restored", "--yes")
-    assert (code, "pratique-officer renew" in said) == (1, True), said
+        code, output = told(*words)
+        assert (code, "older than what this node" in output) == (1, True), output
+    code, output = told("restored", "--yes")
+    assert (code, "pratique-officer renew" in output) == (1, True), output
     time.sleep(1.1)  # documents are signed to the second
     site.papers.now = now().replace(microsecond=0)
     (site.home.officer / "country-DK.json").write_bytes(site.papers.give("DK"))
-    code, said = told("restored", "--yes")
-    assert (code, "State was restored from a copy of 1 log entries" in said) == (0, True), said
+    code, output = told("restored", "--yes")
+    assert (code, "State was restored from a copy of 1 log entries" in output) == (0, True), output
     site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")

@@ -51,7 +51,7 @@ def listeners(port: int) -> set[str]:
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
     ]
     local = [row[1].rsplit(":", 1) for row in rows if row[3] == LISTENING]
-    return {address for address, shown in local if int(shown, 16) == port}
+    return {address for address, state in local if int(state, 16) == port}
 
 
 class Observed(Site):

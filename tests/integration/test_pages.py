@@ -53,8 +53,8 @@ every_page = pytest.mark.parametrize(
 
 
 def mentions(page: Path) -> Iterator[list[str]]:
-    for found in MENTION.finditer(page.read_text(encoding="utf-8")):
-        yield shlex.split(found[1] or found[2])
+    for match in MENTION.finditer(page.read_text(encoding="utf-8")):
+        yield shlex.split(match[1] or match[2])
 
 
 def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
@@ -68,7 +68,7 @@ def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
 
 
 def options_of(command: click.Command) -> set[str]:
-    return {"--help", *(name for one in command.params for name in one.opts)}
+    return {"--help", *(name for parameter in command.params for name in parameter.opts)}
 
 
 def test_the_page_of_commands_holds_every_help_text() -> None:
@@ -94,7 +94,7 @@ def test_the_readme_fits_three_screens() -> None:
 def test_commands_and_options_exist(page: Path) -> None:
     for words in mentions(page):
         command, left = command_of(words)
-        given = {word for word in left if word.startswith("--")}
+        given = {option for option in left if option.startswith("--")}
         assert given <= options_of(command), f"{' '.join(words)} in {page.name}"
 
 
@@ -117,9 +117,9 @@ def test_the_readme_s_two_commands_come_first() -> None:
 
 def test_the_readme_s_accuracies_are_those_measured() -> None:
     measured = json.loads((ROOT / "bench" / "results" / "utility.json").read_text())["rows"]
-    table = {(one["noise"], one["h"], one["epsilon"]): one["mean_of_centres"] for one in measured}
-    shown = re.findall(r"^\| ([^|]+) \| (0\.\d+) \|$", README.read_text(), re.MULTILINE)
-    claims = {what: float(accuracy) for what, accuracy in shown}
+    table = {(row["noise"], row["h"], row["epsilon"]): row["mean_of_centres"] for row in measured}
+    table_rows = re.findall(r"^\| ([^|]+) \| (0\.\d+) \|$", README.read_text(), re.MULTILINE)
+    claims = {what: float(accuracy) for what, accuracy in table_rows}
     for what, row in CLAIMS.items():
         assert claims.pop(what) == pytest.approx(table[row], abs=0.01), what
     assert not claims

@@ -55,21 +55,21 @@ PROTOBUF = {"content-type": "application/protobuf", "accept": "application/proto
 def arena() -> Iterator[ProcessFederation]:
     """Everybody's daemons, a run under way, and an exchange that listens beyond loopback."""
     folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
-    made = ProcessFederation.raised(folder)
+    federation = ProcessFederation.raised(folder)
     try:
-        made.kill(Role.COORDINATOR)
-        path = made.coordinator.home / SETTINGS_FILE
+        federation.kill(Role.COORDINATOR)
+        path = federation.coordinator.home / SETTINGS_FILE
         settings = yaml.safe_load(path.read_text())
         settings["listen"] = settings["listen"].replace(LOOPBACK, EVERYWHERE)
         path.write_text(yaml.safe_dump(settings))
-        made.start_coordinator()
-        made.allow("ports", rounds=ROUNDS)
-        _until(lambda: all(ask(_desk(made.coordinator), "status")["nodes"].values()))
-        made.launch("ports")
-        made.wait_until("ports", lambda found: found["round"] >= 1)
-        yield made
+        federation.start_coordinator()
+        federation.allow("ports", rounds=ROUNDS)
+        _until(lambda: all(ask(_desk(federation.coordinator), "status")["nodes"].values()))
+        federation.launch("ports")
+        federation.wait_until("ports", lambda status: status["round"] >= 1)
+        yield federation
     finally:
-        made.end()
+        federation.end()
         shutil.rmtree(folder)
 
 
@@ -91,7 +91,7 @@ def port(arena: ProcessFederation) -> int:
 
 def sockets(pids: list[int]) -> set[str]:
     """Return the inodes of the sockets that these processes hold."""
-    found = set()
+    addresses = set()
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             try:
@@ -99,13 +99,13 @@ def sockets(pids: list[int]) -> set[str]:
             except OSError:
                 continue
             if target.startswith("socket:["):
-                found.add(target[8:-1])
-    return found
+                addresses.add(target[8:-1])
+    return addresses
 
 
 def listening(pids: list[int]) -> set[tuple[str, str, int]]:
     """Return protocol, address and port of everything on which these processes listen."""
-    inodes, found = sockets(pids), set()
+    inodes, addresses = sockets(pids), set()
     for table, state in LISTENING.items():
         family = socket.AF_INET6 if table.endswith("6") else socket.AF_INET
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -114,8 +114,8 @@ def listening(pids: list[int]) -> set[tuple[str, str, int]]:
                 raw, number = columns[1].split(":")
                 words = [bytes.fromhex(raw[i : i + 8])[::-1] for i in range(0, len(raw), 8)]
                 address = socket.inet_ntop(family, b"".join(words))
-                found.add((table, address, int(number, 16)))
-    return found
+                addresses.add((table, address, int(number, 16)))
+    return addresses
 
 
 def tree(arena: ProcessFederation, role: Role, country: str = "") -> list[int]:
@@ -134,19 +134,21 @@ def test_the_list_sees_a_socket_where_there_is_one() -> None:
 
 
 def test_all_of_flower_s_processes_are_looked_at(arena: ProcessFederation) -> None:
-    seen = set(tree(arena, Role.COORDINATOR))
+    pids = set(tree(arena, Role.COORDINATOR))
     for role in (Role.SUPERLINK, Role.SUPEREXEC, Role.SERVER_APP):
-        assert set(arena.pids(role)) <= seen
+        assert set(arena.pids(role)) <= pids
         assert arena.pids(role), role
 
 
 def test_beyond_loopback_only_the_exchange_listens(arena: ProcessFederation, port: int) -> None:
     """gRPC takes 0.0.0.0 for every address of both families."""
     superlink = ask(_desk(arena.coordinator), "status")["superlink"]
-    found = listening(tree(arena, Role.COORDINATOR))
-    inside = {one for one in found if one[1] in (LOOPBACK, "::1")}
+    addresses = listening(tree(arena, Role.COORDINATOR))
+    inside = {address for address in addresses if address[1] in (LOOPBACK, "::1")}
     assert inside == {("tcp", LOOPBACK, int(superlink.rsplit(":", 1)[1]))}
-    assert {(table.rstrip("6"), number) for table, _, number in found - inside} == {("tcp", port)}
+    assert {(table.rstrip("6"), number) for table, _, number in addresses - inside} == {
+        ("tcp", port)
+    }
 
 
 def test_no_node_listens_on_any_network(arena: ProcessFederation) -> None:
@@ -159,10 +161,10 @@ def test_local_sockets_are_files_that_only_their_owner_reaches(arena: ProcessFed
     daemons = [(arena.coordinator, tree(arena, Role.COORDINATOR))]
     daemons += [(arena.node(c), tree(arena, Role.NODE, c)) for c in arena.countries]
     for party, pids in daemons:
-        held, names = sockets(pids), set()
+        held_sockets, names = sockets(pids), set()
         for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
             columns = line.split()
-            if columns[6] in held and len(columns) > 7:
+            if columns[6] in held_sockets and len(columns) > 7:
                 names.add(columns[7])
         assert names == {str(_desk(party))}
         assert stat.S_IMODE(_desk(party).stat().st_mode) == 0o600
@@ -259,9 +261,9 @@ def test_another_country_s_certificate_opens_no_seat_but_its_own(
 ) -> None:
     other = caller(authority, arena.countries[1])
     for name, request in fleet_requests(node_id).items():
-        code, said = call(port, authority, other, "Relay", request)
+        code, message = call(port, authority, other, "Relay", request)
         assert code is grpc.StatusCode.PERMISSION_DENIED, name
-        assert "another node's" in said
+        assert "another node's" in message
 
 
 @pytest.mark.parametrize("role", [Holder.OFFICER, Holder.ENROLMENT])
@@ -269,8 +271,8 @@ def test_whoever_is_no_node_makes_no_fleet_call(
     port: int, authority: TransportAuthority, node_id: int, role: Holder
 ) -> None:
     for name, request in fleet_requests(node_id).items():
-        code, said = call(port, authority, caller(authority, "DK", role), "Relay", request)
-        assert (code, role.value in said) == (grpc.StatusCode.PERMISSION_DENIED, True), name
+        code, message = call(port, authority, caller(authority, "DK", role), "Relay", request)
+        assert (code, role.value in message) == (grpc.StatusCode.PERMISSION_DENIED, True), name
 
 
 OUTSIDE = [
@@ -287,9 +289,9 @@ def test_calls_outside_the_relay_s_list_are_refused(
     port: int, authority: TransportAuthority, node: Caller, node_id: int, name: str
 ) -> None:
     body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
-    code, said = call(port, authority, node, "Relay", RelayRequest(method=name, body=body))
+    code, message = call(port, authority, node, "Relay", RelayRequest(method=name, body=body))
     assert code is grpc.StatusCode.PERMISSION_DENIED
-    assert "is not forwarded" in said
+    assert "is not forwarded" in message
 
 
 def test_a_header_cannot_bring_another_request_along(
@@ -373,6 +375,6 @@ def test_a_revoked_certificate_is_refused_from_the_next_call_on(
 ) -> None:
     arena.coordinator.run("revoke", arena.countries[0], "--role", "node")
     for name, request in requests(node_id):
-        code, said = call(port, authority, node, name, request)
+        code, message = call(port, authority, node, name, request)
         assert code is grpc.StatusCode.UNAUTHENTICATED, name
-        assert "revoked" in said
+        assert "revoked" in message

@@ -136,15 +136,15 @@ def test_a_link_goes_on_with_the_renewed_certificate_and_the_old_one_ends(
     who = exchange.caller(role)
     link, left_open = exchange.link(who), exchange.link(who)
     assert left_open.fetch(FILE) == b"root"
-    made, reply = renew(link, who)
-    present(link, made, reply.authority)
+    certificate, reply = renew(link, who)
+    present(link, certificate, reply.authority)
     assert link.fetch(FILE) == b"root"
     assert left_open.fetch(FILE) == b"root"
     exchange.ahead = SETTLING + timedelta(seconds=1)
     assert "renewed" in refusal(lambda: left_open.fetch(FILE))
     assert link.fetch(FILE) == b"root"
-    for one in (link, left_open):
-        one.close()
+    for party_link in (link, left_open):
+        party_link.close()
 
 
 def test_only_nodes_and_officers_renew_and_only_what_is_theirs(exchange: Exchange) -> None:
@@ -156,8 +156,8 @@ def test_only_nodes_and_officers_renew_and_only_what_is_theirs(exchange: Exchang
     captured = asked(node, new_transport_key())
     assert "holder of the new key" in refusal(lambda: links[other].renew(captured))
     assert links[node].renew(captured) == links[node].renew(captured)
-    made, _ = renew(links[other], other)
-    peer = exchange.enrolment.register.peer(made.certificate, "Fetch", now())
+    certificate, _ = renew(links[other], other)
+    peer = exchange.enrolment.register.peer(certificate.certificate, "Fetch", now())
     assert (peer.country, peer.role) == ("BE", Role.NODE)
     for link in links.values():
         link.close()
@@ -171,8 +171,8 @@ def test_a_revoked_or_ended_certificate_is_not_renewed(exchange: Exchange) -> No
     assert "revoked" in refusal(lambda: renew(ended, gone))
     exchange.ahead = 91 * DAY
     assert "expired" in refusal(lambda: renew(link, who))
-    for one in (link, ended):
-        one.close()
+    for party_link in (link, ended):
+        party_link.close()
 
 
 def test_too_large_and_too_many_requests_are_refused(exchange: Exchange) -> None:
@@ -193,11 +193,11 @@ def test_a_thief_s_renewal_is_refused_and_shown(exchange: Exchange) -> None:
     link, thief = exchange.link(who), exchange.link(who)
     renew(link, who)
     assert "enrol" in refusal(lambda: renew(thief, who))
-    assert [(one.country, one.role) for one in exchange.enrolment.register.disputes()] == [
-        ("AT", "node")
-    ]
-    for one in (link, thief):
-        one.close()
+    assert [
+        (dispute.country, dispute.role) for dispute in exchange.enrolment.register.disputes()
+    ] == [("AT", "node")]
+    for party_link in (link, thief):
+        party_link.close()
 
 
 def revoke(exchange: Exchange, who: Caller) -> None:
@@ -314,9 +314,9 @@ def test_no_call_is_lost_while_certificates_change(exchange: Exchange) -> None:
 def test_a_closed_link_stays_closed(exchange: Exchange) -> None:
     who = exchange.caller()
     link = exchange.link(who)
-    made, reply = renew(link, who)
+    certificate, reply = renew(link, who)
     link.close()
-    present(link, made, reply.authority)
+    present(link, certificate, reply.authority)
     with pytest.raises(LinkFault, match="closed"):
         link.fetch(FILE)
 
@@ -356,11 +356,11 @@ PHASES = {"announced": DAY, "taken over": NOTICE + DAY, "retired": NOTICE + OVER
 @pytest.fixture(params=PHASES)
 def phase(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Exchange]]:
     """An exchange whose second authority was made so long ago."""
-    made = now() - PHASES[request.param]
-    begun = made + BEFORE_THE_END - 3650 * DAY
+    created = now() - PHASES[request.param]
+    begun = created + BEFORE_THE_END - 3650 * DAY
     opened = Exchange(tmp_path, begun)
     OLDEST[opened] = opened.transport.in_force(begun)
-    opened.transport.renew_due(made)
+    opened.transport.renew_due(created)
     opened.transport.renew_due(now())
     yield request.param, opened
     opened.close()
@@ -391,11 +391,13 @@ def test_who_holds_what_is_heard_when(phase: tuple[str, Exchange]) -> None:
 
     pairs = list(itertools.product(believed, ("old", "new")))
     with ThreadPoolExecutor(len(pairs)) as pool:
-        heard = {pair for pair, yes in zip(pairs, pool.map(hears, pairs), strict=True) if yes}
+        accepted_pairs = {
+            pair for pair, yes in zip(pairs, pool.map(hears, pairs), strict=True) if yes
+        }
     shown_old = {(what, issuer) for what in ("old", "both") for issuer in ("old", "new")}
     shown_new = {(what, issuer) for what in ("new", "both") for issuer in ("old", "new")}
     assert (
-        heard
+        accepted_pairs
         == {
             "announced": shown_old,
             "taken over": shown_new,
@@ -406,8 +408,8 @@ def test_who_holds_what_is_heard_when(phase: tuple[str, Exchange]) -> None:
 
 def replaced(exchange: Exchange, who: Caller) -> None:
     link = exchange.link(who)
-    made, reply = renew(link, who)
-    present(link, made, reply.authority)
+    certificate, reply = renew(link, who)
+    present(link, certificate, reply.authority)
     link.fetch(FILE)
     link.close()
     exchange.ahead = SETTLING + timedelta(seconds=1)

@@ -199,10 +199,10 @@ def _serve(node: FleetClient, stop: threading.Event) -> None:
 
 def until(happened: Callable[[], Any], seconds: float = 60.0) -> Any:
     end = time.monotonic() + seconds
-    while not (found := happened()):
+    while not (result := happened()):
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.1)
-    return found
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +271,7 @@ def test_flower_s_own_list_shows_the_run(fleet: Fleet) -> None:
 def processes(fleet: Fleet) -> list[int]:
     """The SuperLink, the executor, and whatever they started."""
     groups = {process.pid for process in fleet.superlink._processes}
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -279,8 +279,8 @@ def processes(fleet: Fleet) -> list[int]:
             except OSError:
                 continue
             if int(fields[2]) in groups and fields[0] != "Z":
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def listening(pids: list[int]) -> set[tuple[str, int]]:
@@ -291,15 +291,15 @@ def listening(pids: list[int]) -> set[tuple[str, int]]:
             target = str(descriptor.readlink())
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
-    found = set()
+    addresses = set()
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             columns = line.split()
             if columns[3] == "0A" and columns[9] in inodes:
                 raw, port = columns[1].split(":")
                 words = [bytes.fromhex(raw[i : i + 8])[::-1] for i in range(0, len(raw), 8)]
-                found.add((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
-    return found
+                addresses.add((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
+    return addresses
 
 
 def test_flower_listens_on_loopback_only(fleet: Fleet) -> None:
@@ -495,11 +495,11 @@ def _ended(fleet: Fleet, flower_run: int) -> tuple[str, str]:
 
     def over() -> dict[str, Any]:
         rows = {str(row["run-id"]): row for row in fleet.superlink.runs()}
-        found = rows[str(flower_run)]
-        return found if str(found["status"]).startswith("finished") else {}
+        flower_row = rows[str(flower_run)]
+        return flower_row if str(flower_row["status"]).startswith("finished") else {}
 
-    found = until(over, 90)
-    return str(found["status"]), str(found["status-details"])
+    ended = until(over, 90)
+    return str(ended["status"]), str(ended["status-details"])
 
 
 def assert_refused(stranger: Stranger, flower_run: int, why: str) -> None:

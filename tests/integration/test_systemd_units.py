@@ -63,44 +63,44 @@ def test_its_command_and_options_exist(unit: Path) -> None:
     assert folder == INSTALLED
     assert program in PROGRAMS
     command, left = command_of([program, *words])
-    assert {word for word in left if word.startswith("--")} <= options_of(command)
+    assert {option for option in left if option.startswith("--")} <= options_of(command)
     assert not hasattr(command, "commands"), "a command is named, not a group"
 
 
 @every_unit
 def test_it_is_hardened(unit: Path) -> None:
-    found = dict(settings(unit))
-    assert {name: found.get(name) for name in HARDENED} == HARDENED
+    unit_settings = dict(settings(unit))
+    assert {name: unit_settings.get(name) for name in HARDENED} == HARDENED
     filters = [value for name, value in settings(unit) if name == "SystemCallFilter"]
     assert filters == ["@system-service", "~@privileged @obsolete"]
 
 
 @every_unit
 def test_its_home_is_its_state_directory_and_its_user_its_own(unit: Path) -> None:
-    found, words = dict(settings(unit)), command_line(unit)
-    state = found["StateDirectory"]
+    unit_settings, words = dict(settings(unit)), command_line(unit)
+    state = unit_settings["StateDirectory"]
     assert words[words.index("--home") + 1] == f"/var/lib/{state}"
     users = (FOLDER / "pratique.sysusers.conf").read_text(encoding="utf-8")
-    assert re.search(rf"^u {found['User']} +- .*/var/lib/{state}$", users, re.MULTILINE)
-    assert found["User"] != "root"
+    assert re.search(rf"^u {unit_settings['User']} +- .*/var/lib/{state}$", users, re.MULTILINE)
+    assert unit_settings["User"] != "root"
 
 
 @every_unit
 def test_the_passphrase_is_a_credential_and_nowhere_else(unit: Path) -> None:
-    found, words = dict(settings(unit)), command_line(unit)
-    name, _, source = found["LoadCredential"].partition(":")
+    unit_settings, words = dict(settings(unit)), command_line(unit)
+    name, _, source = unit_settings["LoadCredential"].partition(":")
     assert words[words.index("--passphrase-file") + 1] == f"%d/{name}"
     assert source.startswith("/etc/pratique/")
-    assert "PASS" not in found.get("Environment", "")
+    assert "PASS" not in unit_settings.get("Environment", "")
 
 
 @pytest.mark.parametrize("daemon", ["pratique-node", "pratique-coordinator"])
 def test_daemons_tell_systemd_that_they_are_ready_and_alive(daemon: str) -> None:
-    found = dict(settings(FOLDER / f"{daemon}.service"))
-    assert (found["Type"], found["NotifyAccess"]) == ("notify", "main")
-    assert found["Restart"] == "on-failure"
-    assert int(found["WatchdogSec"]) >= 30
-    assert found["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    unit_settings = dict(settings(FOLDER / f"{daemon}.service"))
+    assert (unit_settings["Type"], unit_settings["NotifyAccess"]) == ("notify", "main")
+    assert unit_settings["Restart"] == "on-failure"
+    assert int(unit_settings["WatchdogSec"]) >= 30
+    assert unit_settings["ExecReload"] == "/bin/kill -HUP $MAINPID"
 
 
 def placed(unit: Path, folder: Path) -> Path:
@@ -159,6 +159,6 @@ def complaints(rules: Path) -> list[str]:
     may = subprocess.run([*alone, "true"], capture_output=True, check=False).returncode == 0
     words = [*alone, *check] if may else check
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    lines = [one for one in done.stderr.splitlines() if "Operation not permitted" not in one]
+    lines = [line for line in done.stderr.splitlines() if "Operation not permitted" not in line]
     assert lines or done.returncode == 0 or not may, done.stderr
     return lines

@@ -28,7 +28,7 @@ def tops(wheel: zipfile.ZipFile) -> set[str]:
 
 
 def metadata(wheel: zipfile.ZipFile, name: str) -> str:
-    (path,) = [one for one in wheel.namelist() if one.endswith(f".dist-info/{name}")]
+    (path,) = [path for path in wheel.namelist() if path.endswith(f".dist-info/{name}")]
     return wheel.read(path).decode()
 
 

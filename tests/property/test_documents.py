@@ -71,8 +71,8 @@ def faults_only(act: Callable[[], Any]) -> Any:
 
 @given(data=st.binary(max_size=400), kind=st.sampled_from(KINDS))
 def test_any_bytes_as_a_signed_document(data: bytes, kind: type[Document]) -> None:
-    found = faults_only(lambda: kind.from_canonical(data))
-    assert found is None or found.canonical() == data
+    parsed = faults_only(lambda: kind.from_canonical(data))
+    assert parsed is None or parsed.canonical() == data
 
 
 @given(data=st.data(), sample=st.sampled_from(SAMPLES))
@@ -81,8 +81,8 @@ def test_a_signed_document_with_any_field_changed(data: st.DataObject, sample: D
     name = data.draw(st.sampled_from(sorted(fields)))
     fields[name] = data.draw(json_values)
     written = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
-    found = faults_only(lambda: type(sample).from_canonical(written))
-    assert found is None or found.canonical() == written
+    parsed = faults_only(lambda: type(sample).from_canonical(written))
+    assert parsed is None or parsed.canonical() == written
 
 
 KEYS = [SigningKey.generate().public.to_text() for _ in range(40)]
@@ -104,11 +104,11 @@ def test_a_signed_document_with_a_bit_flipped_is_another_or_none(
     place = data.draw(st.integers(0, len(whole) - 1))
     bit = data.draw(st.integers(0, 7))
     flipped = whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :]
-    found = faults_only(lambda: type(sample).from_canonical(flipped))
-    if isinstance(sample, Agreement) and isinstance(found, Agreement):
-        assert (found.digest == sample.digest) == (terms_of(found) == terms_of(sample))
-    assert found is None or found.canonical() != whole
-    assert found is None or isinstance(found, Agreement) or found.digest != sample.digest
+    parsed = faults_only(lambda: type(sample).from_canonical(flipped))
+    if isinstance(sample, Agreement) and isinstance(parsed, Agreement):
+        assert (parsed.digest == sample.digest) == (terms_of(parsed) == terms_of(sample))
+    assert parsed is None or parsed.canonical() != whole
+    assert parsed is None or isinstance(parsed, Agreement) or parsed.digest != sample.digest
 
 
 @given(text=st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
@@ -162,9 +162,9 @@ def test_metadata_with_any_part_changed_say_the_same_or_do_not_verify(data: st.D
     value = data.draw(json_values.filter(lambda v: v != metadata["signed"][name]))
     metadata["signed"][name] = value
     bundle = BUNDLE.model_copy(update={"metadata": json.dumps(metadata)}).canonical()
-    found = faults_only(lambda: own_country(bundle, "DK", raw_key(100).public, NOW))
+    parsed = faults_only(lambda: own_country(bundle, "DK", raw_key(100).public, NOW))
     # python-tuf fills in missing versions with its defaults before it verifies
-    assert found in (None, ORIGINAL)
+    assert parsed in (None, ORIGINAL)
 
 
 @given(text=st.text(alphabet=string.printable, max_size=200))

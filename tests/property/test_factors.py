@@ -49,14 +49,14 @@ def squares(mechanism: Mechanism, layers: list[Factors], seed: int) -> list[int]
     """Return squared norms from whole products, in Python's integers: an independent count."""
     words = Keystream(np.random.default_rng(seed).bytes)
     rounded = round_factors(layers, mechanism, words)
-    found = []
+    squared_norms = []
     for i in range(len(layers[0].entered)):
         total = 0
         for layer in rounded:
             entered = [int(v) for v in [*layer.entered[i], layer.ones[i]]]
             total += sum((a * int(d)) ** 2 for a in entered for d in layer.returned[i])
-        found.append(total)
-    return found
+        squared_norms.append(total)
+    return squared_norms
 
 
 @settings(deadline=None, max_examples=examples(400))
@@ -87,12 +87,12 @@ def test_a_neighbour_changes_nobody_elses_clipping(case: Case, left_out: int) ->
     still = _Still()
     with np.errstate(all="ignore"):
         whole = round_factors(layers, mechanism, still)  # type: ignore[arg-type]
-        kept = np.arange(len(layers[0].entered)) != left_out
-        fewer = [Factors(one.entered[kept], one.returned[kept]) for one in layers]
+        mask = np.arange(len(layers[0].entered)) != left_out
+        fewer = [Factors(layer.entered[mask], layer.returned[mask]) for layer in layers]
         rest = round_factors(fewer, mechanism, still)  # type: ignore[arg-type]
     for before, after in zip(whole, rest, strict=True):
-        assert np.array_equal(before.entered[kept], after.entered)
-        assert np.array_equal(before.returned[kept], after.returned)
+        assert np.array_equal(before.entered[mask], after.entered)
+        assert np.array_equal(before.returned[mask], after.returned)
 
 
 class _Still:

@@ -133,7 +133,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(days=st.integers(0, 10))
     def amend(self, days: int) -> None:
         """A new agreement numbers its periods from another day, and opens no budget by that."""
-        before = {one: self.ledger.view(self.terms(one)).spent_micro for one in REGISTERS}
+        before = {
+            register: self.ledger.view(self.terms(register)).spent_micro for register in REGISTERS
+        }
         self.effective = self.now - timedelta(days=days)
         for register, spent in before.items():
             assert self.ledger.view(self.terms(register)).spent_micro >= spent
@@ -150,11 +152,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def entries_are_exactly_what_was_charged(self) -> None:
-        found = {
+        entries = {
             (entry.run, entry.phase): (entry.register, entry.mechanism, entry.created)
             for entry in self.ledger.entries()
         }
-        assert found == self.charged
+        assert entries == self.charged
 
     def teardown(self) -> None:
         self.engine.dispose()

@@ -46,8 +46,8 @@ def line_of(record: logging.LogRecord) -> dict[str, Any]:
     line = FORMATTER.format(record)
     assert len(line.splitlines()) == 1
     assert len(line.encode("utf-8")) < LONGEST_LINE
-    found: dict[str, Any] = json.loads(line, parse_constant=lambda name: 1 / 0)
-    return found
+    fields: dict[str, Any] = json.loads(line, parse_constant=lambda name: 1 / 0)
+    return fields
 
 
 @given(records)
@@ -70,8 +70,8 @@ def test_what_is_planted_in_fields_and_arguments_stays_out(
 
 @given(st.text())
 def test_plain_text_can_be_shown_anywhere(text: str) -> None:
-    shown = plain(text)
-    assert shown.isprintable()
-    assert plain(shown[:LONGEST_TEXT]) == shown[:LONGEST_TEXT]
+    displayed = plain(text)
+    assert displayed.isprintable()
+    assert plain(displayed[:LONGEST_TEXT]) == displayed[:LONGEST_TEXT]
     if text.isprintable() and len(text) <= LONGEST_TEXT:
-        assert shown == text
+        assert displayed == text

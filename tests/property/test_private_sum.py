@@ -97,21 +97,21 @@ def dropped_out() -> tuple[ProtocolWorld, dict[str, bytes], bytes]:
     before = world.countries["AT"].to_bytes()
     for country in opened.close():
         world.agree(opened, country)
-    asked = {"agree": opened.agree_request("AT"), "answer": opened.answer_request("AT")}
-    return world, asked, before
+    requests = {"agree": opened.agree_request("AT"), "answer": opened.answer_request("AT")}
+    return world, requests, before
 
 
 @settings(deadline=None)
 @given(st.sampled_from(["agree", "answer"]), st.integers(0, 10**6), st.integers(1, 255))
 def test_a_changed_request_after_a_drop_out_is_refused(phase: str, place: int, mask: int) -> None:
     """But for the sealed shares beside it, which are the last bytes: see the next test."""
-    world, asked, before = dropped_out()
+    world, requests, before = dropped_out()
     run = CountryRun.from_bytes(before, view_of("AT", world.terms))
-    said = len(asked[phase]) - (2 * SEALED_BYTES if phase == "answer" else 0)
+    signed_length = len(requests[phase]) - (2 * SEALED_BYTES if phase == "answer" else 0)
     with pytest.raises(Refusal):
-        getattr(run, phase)(changed(asked[phase], place % said, mask))
+        getattr(run, phase)(changed(requests[phase], place % signed_length, mask))
     assert run.to_bytes() == before
-    getattr(run, phase)(asked[phase])
+    getattr(run, phase)(requests[phase])
 
 
 @settings(deadline=None)
@@ -119,11 +119,11 @@ def test_a_changed_request_after_a_drop_out_is_refused(phase: str, place: int, m
 def test_a_changed_share_beside_a_request_does_not_open_and_the_other_does(
     place: int, mask: int
 ) -> None:
-    world, asked, before = dropped_out()
-    owners, request = ("BE", "CZ"), asked["answer"]
+    world, requests, before = dropped_out()
+    owners, request = ("BE", "CZ"), requests["answer"]
     honest, lied = (
-        answer_of(CountryRun.from_bytes(before, view_of("AT", world.terms)).answer(one))
-        for one in (request, changed(request, len(request) - 2 * SEALED_BYTES + place, mask))
+        answer_of(CountryRun.from_bytes(before, view_of("AT", world.terms)).answer(frame))
+        for frame in (request, changed(request, len(request) - 2 * SEALED_BYTES + place, mask))
     )
     garbled = place // SEALED_BYTES
     assert list(lied.unopenable) == [owners[garbled]]
@@ -147,8 +147,8 @@ def test_a_reply_with_one_byte_changed_never_opens_to_another_sum(place: int, ma
         opened.take_contribution("AT", changed(reply, place, mask))
     except ProtocolFault:
         return
-    taken = opened._heads["AT"]
-    assert taken == world_head(reply), "only what is sealed for another country may differ"
+    head = opened._heads["AT"]
+    assert head == world_head(reply), "only what is sealed for another country may differ"
 
 
 def world_head(reply: bytes) -> object:

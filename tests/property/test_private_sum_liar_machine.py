@@ -61,11 +61,11 @@ class Lying(RuleBasedStateMachine):
         self.helpers = [self.roster[place] for place in order if place < len(self.roster)]
         del self.helpers[terms.colluding :]
         self.honest = {
-            one: DurableCountry(
-                run, view_of(one, world.terms), seed + place, journalled=bool(seed % 2)
+            country: DurableCountry(
+                run, view_of(country, world.terms), seed + place, journalled=bool(seed % 2)
             )
-            for place, (one, run) in enumerate(world.countries.items())
-            if one not in self.helpers
+            for place, (country, run) in enumerate(world.countries.items())
+            if country not in self.helpers
         }
         self.liar = LyingCoordinator(world, self.helpers)
         self.rounds: dict[Place, CoordinatorRound] = {}
@@ -77,14 +77,14 @@ class Lying(RuleBasedStateMachine):
 
     def without(self, places: Iterable[int]) -> Chosen:
         gone = {self.roster[place % len(self.roster)] for place in places}
-        return tuple(one for one in self.roster if one not in gone)
+        return tuple(country for country in self.roster if country not in gone)
 
     def round(self, number: int, model: bytes) -> CoordinatorRound:
         """Return a round, to which each helper has contributed."""
         if (number, model) not in self.rounds:
             self.rounds[number, model] = self.liar.begin(number, model)
-            for one in self.helpers:
-                self.liar.contribute(self.rounds[number, model], one)
+            for country in self.helpers:
+                self.liar.contribute(self.rounds[number, model], country)
         return self.rounds[number, model]
 
     def tell(self, country: str, request: bytes, *, dies: bool = False) -> None:
@@ -102,17 +102,19 @@ class Lying(RuleBasedStateMachine):
 
     # ---- what the liar does ------------------------------------------------------------------
 
-    @rule(outside=outsiders, told=tellings)
-    def plot(self, outside: list[set[int]], told: list[int]) -> None:
-        self.sets, self.told = [self.without(places) for places in outside], told
+    @rule(outside=outsiders, named_sets=tellings)
+    def plot(self, outside: list[set[int]], named_sets: list[int]) -> None:
+        self.sets, self.told = [self.without(places) for places in outside], named_sets
 
     @rule()
     def plot_ring(self) -> None:
         """Name to each honest country the set without the next of them."""
         honest = list(self.honest)
         following = dict(zip(honest, honest[1:] + honest[:1], strict=True))
-        gone = [following.get(one) for one in self.roster]
-        self.sets = [tuple(one for one in self.roster if one != other) for other in gone]
+        gone = [following.get(country) for country in self.roster]
+        self.sets = [
+            tuple(country for country in self.roster if country != other) for other in gone
+        ]
         self.told = list(range(6))
 
     def set_for(self, country: str, shift: int) -> Chosen:
@@ -122,43 +124,43 @@ class Lying(RuleBasedStateMachine):
     def collect(self, age: int, model: bytes, but: set[int]) -> None:
         """Have all but some contribute on a model."""
         opened = self.round(self.latest - age, model)
-        for one in set(self.without(but)) & set(self.honest):
-            self.tell(one, opened.contribute_request(one))
+        for country in set(self.without(but)) & set(self.honest):
+            self.tell(country, opened.contribute_request(country))
 
     @rule(age=ages, model=models, but=groups, shift=shifts)
     def divide(self, age: int, model: bytes, but: set[int], shift: int) -> None:
         """Ask all but some for their signatures, each on the set that was named to it."""
         opened = self.round(self.latest - age, model)
-        for one in set(self.without(but)) & set(self.honest):
-            self.tell(one, self.liar.agree_request(opened, self.set_for(one, shift)))
+        for country in set(self.without(but)) & set(self.honest):
+            self.tell(country, self.liar.agree_request(opened, self.set_for(country, shift)))
 
     @rule(age=ages, model=models, but=groups, shift=shifts, mixed=st.booleans())
     def demand(self, age: int, model: bytes, but: set[int], shift: int, mixed: bool) -> None:
         """Ask all but some to answer for the set that was named to each."""
         opened = self.round(self.latest - age, model)
-        for one in set(self.without(but)) & set(self.honest):
-            chosen = self.set_for(one, shift)
-            shown = self.shown(opened, chosen, mixed)
-            self.tell(one, self.liar.answer_request(opened, one, chosen, shown))
+        for country in set(self.without(but)) & set(self.honest):
+            chosen = self.set_for(country, shift)
+            assents = self.shown(opened, chosen, mixed)
+            self.tell(country, self.liar.answer_request(opened, country, chosen, assents))
 
     @rule(
         outside=outsiders,
-        told=tellings,
+        named_sets=tellings,
         ring=st.sampled_from([False, False, True]),
-        asked=st.sampled_from([1, 1, 0, 2]),
+        phases_asked=st.sampled_from([1, 1, 0, 2]),
     )
     def carry_through(
-        self, outside: list[set[int]], told: list[int], ring: bool, asked: int
+        self, outside: list[set[int]], named_sets: list[int], ring: bool, phases_asked: int
     ) -> None:
         """Play the next round, asking nobody to agree, or everybody once, or on two sets."""
         self.latest += 1
-        self.plot(outside, told)
+        self.plot(outside, named_sets)
         if ring:
             self.plot_ring()
         self.collect(0, MODELS[0], set())
-        for shift in range(asked):
+        for shift in range(phases_asked):
             self.divide(0, MODELS[0], set(), shift)
-        self.demand(0, MODELS[0], set(), max(0, asked - 1), False)
+        self.demand(0, MODELS[0], set(), max(0, phases_asked - 1), False)
 
     @rule(index=st.integers(0, 200), dies=st.booleans())
     def repeat(self, index: int, dies: bool) -> None:
@@ -169,31 +171,31 @@ class Lying(RuleBasedStateMachine):
 
     @rule(place=indices)
     def restart(self, place: int) -> None:
-        for one in set(self.honest) - set(self.without({place})):
-            self.honest[one].restart()
+        for country in set(self.honest) - set(self.without({place})):
+            self.honest[country].restart()
 
     def shown(self, opened: CoordinatorRound, chosen: Chosen, mixed: bool) -> list[Signed]:
         """Return all signatures that there are for a set; `mixed`, also those on another."""
         if chosen == self.roster:
             return []
-        context, shown = opened.terms.context, dict[str, Signed]()
+        context, assents = opened.terms.context, dict[str, Signed]()
         for other in (*self.sets, chosen) if mixed else (chosen,):
-            shown |= self.signed[context, other]
-        shown |= {one: assent(opened, one, chosen) for one in self.helpers}
-        return [shown[one] for one in chosen if one in shown]
+            assents |= self.signed[context, other]
+        assents |= {country: assent(opened, country, chosen) for country in self.helpers}
+        return [assents[country] for country in chosen if country in assents]
 
     # ---- what must hold ----------------------------------------------------------------------
 
     @invariant()
     def one_sum_of_a_round_opens_and_it_is_of_enough(self) -> None:
-        found: dict[int, list[Chosen]] = defaultdict(list)
+        opened_sets: dict[int, list[Chosen]] = defaultdict(list)
         for (number, model), opened in getattr(self, "rounds", {}).items():
-            found[number] += self.openings((number, model), opened)
-        for sets in found.values():
+            opened_sets[number] += self.openings((number, model), opened)
+        for sets in opened_sets.values():
             assert len(sets) <= 1, "two sums of one round can be opened"
-            for one in sets:
-                assert len(one) >= self.terms.honest, "a sum is of too few to hide anybody"
-                event("roster" if len(one) == len(self.honest) else "smaller")
+            for countries in sets:
+                assert len(countries) >= self.terms.honest, "a sum is of too few to hide anybody"
+                event("roster" if len(countries) == len(self.honest) else "smaller")
 
     def openings(self, place: Place, opened: CoordinatorRound) -> tuple[Chosen, ...]:
         """Return the sets whose sums the liar can compute, each of them computed."""
@@ -202,7 +204,7 @@ class Lying(RuleBasedStateMachine):
             assert openings.rank == len(openings.minimal)
             self.opened[place] = openings.minimal
             for chosen in openings.minimal:
-                given = {one: self.honest[one] for one in chosen}
+                given = {country: self.honest[country] for country in chosen}
                 value = self.liar.loot.value(opened.terms, chosen)
                 assert value.tolist() == total(given, place[0])
         return self.opened[place]

@@ -64,7 +64,7 @@ class Lossy(RuleBasedStateMachine):
 
     def without(self, left_out: Iterable[int]) -> tuple[str, ...]:
         gone = {self.roster[index % len(self.roster)] for index in left_out}
-        return tuple(one for one in self.roster if one not in gone)
+        return tuple(country for country in self.roster if country not in gone)
 
     # ---- the wire ----------------------------------------------------------------------------
 
@@ -99,8 +99,8 @@ class Lossy(RuleBasedStateMachine):
         now = self.lead.round
         if now is None:
             return ()
-        said = now.contributed, now.agreed, now.answered, now._chosen
-        return *said, now._sum.tobytes()
+        replies_before = now.contributed, now.agreed, now.answered, now._chosen
+        return *replies_before, now._sum.tobytes()
 
     def carry_all(self) -> None:
         while self.wire:
@@ -238,8 +238,10 @@ class Lossy(RuleBasedStateMachine):
         self.what_opens_is_the_sum()
 
     def complete_set_up(self) -> None:
-        for step, said in SET_UP.items():
-            silent = [one for one in self.roster if one not in self.lead.replies[said]]
+        for step, reply_kind in SET_UP.items():
+            silent = [
+                country for country in self.roster if country not in self.lead.replies[reply_kind]
+            ]
             self.post(step, silent)
             self.carry_all()
         assert self.lead.ready
@@ -265,8 +267,10 @@ TestLonger = pytest.mark.slow(pytest.mark.timeout(900)(Longer.TestCase))
 @pytest.mark.timeout(600)
 def test_two_hundred_countries_of_which_twenty_drop_out_sum_exactly() -> None:
     world = ProtocolWorld.ready(200, honest=2, colluding=3)
-    staying = [one for place, one in enumerate(world.terms.roster) if place % 10]
-    result = world.sum(1, "train", {one: ZEROS + place for place, one in enumerate(staying)})
+    staying = [country for place, country in enumerate(world.terms.roster) if place % 10]
+    result = world.sum(
+        1, "train", {country: ZEROS + place for place, country in enumerate(staying)}
+    )
     assert isinstance(result, OpenedSum)
     assert result.countries == tuple(staying)
     assert result.values.tolist() == [sum(range(180))] * ZEROS.size

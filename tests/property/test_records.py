@@ -65,13 +65,15 @@ def test_what_a_csv_writer_wrote_is_read_back(
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL)
     writer.writerow(["id", "age", "sex", "note"])
-    writer.writerows([one, "" if age is None else f"{age:f}", sex, n] for one, age, sex, n in rows)
+    writer.writerows(
+        [patient, "" if age is None else f"{age:f}", sex, n] for patient, age, sex, n in rows
+    )
     folder, path = in_file("patients.csv", text.getvalue().encode())
     with folder:
-        found = CsvSource(path, DICTIONARY).read()
-    assert found.ids == tuple(row[0] for row in rows)
+        records = CsvSource(path, DICTIONARY).read()
+    assert records.ids == tuple(row[0] for row in rows)
     for (_, age, sex, _), age_found, sex_found in zip(
-        rows, found.columns["age"], found.columns["sex"], strict=True
+        rows, records.columns["age"], records.columns["sex"], strict=True
     ):
         assert (
             math.isnan(age_found)
@@ -98,10 +100,10 @@ HOSTILE = st.one_of(
 def test_any_bytes_are_read_or_refused(data: bytes, headed: bool) -> None:
     folder, path = in_file("patients.csv", (b"id,age,sex\n" if headed else b"") + data)
     with folder:
-        found = read_or_refused(CsvSource(path, DICTIONARY).read)
-    if found is not None:
-        assert len(set(found.ids)) == found.patients
-        assert all(len(column) == found.patients for column in found.columns.values())
+        records = read_or_refused(CsvSource(path, DICTIONARY).read)
+    if records is not None:
+        assert len(set(records.ids)) == records.patients
+        assert all(len(column) == records.patients for column in records.columns.values())
 
 
 @settings(max_examples=examples(100), deadline=None)
@@ -122,4 +124,4 @@ def test_any_bytes_are_a_list_of_ids_or_a_plain_refusal(data: bytes) -> None:
     folder, path = in_file("optout.txt", data)
     with folder:
         ids = read_or_refused(lambda: read_opt_outs(path))
-    assert all(one == one.strip() and one for one in ids or ())
+    assert all(patient_id == patient_id.strip() and patient_id for patient_id in ids or ())

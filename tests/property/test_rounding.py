@@ -82,8 +82,8 @@ def test_rounding_moves_no_coordinate_by_a_whole_step(
     rounded = round_each(vectors, mechanism)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     clipped = vectors / np.maximum(lengths / norm, 1)
-    kept = rounded.any(axis=1)
-    assert (np.abs(rounded[kept] - clipped[kept] * scale) < 1 + 1e-6).all()
+    included = rounded.any(axis=1)
+    assert (np.abs(rounded[included] - clipped[included] * scale) < 1 + 1e-6).all()
 
 
 @given(

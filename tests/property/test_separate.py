@@ -109,11 +109,15 @@ def found(
         rounding=Rounding.FACTORED,
     )
     with np.errstate(all="ignore"):
-        made = factors(family, layers, rows, target)
-        whole = round_factors(made, mechanism, Alike())  # type: ignore[arg-type]
-        norms = squared_norms(made)
-    integers = [part for one in whole for part in (one.entered, one.ones, one.returned)]
-    return [norms, *(part for one in made for part in (one.entered, one.returned)), *integers]
+        layer_factors = factors(family, layers, rows, target)
+        whole = round_factors(layer_factors, mechanism, Alike())  # type: ignore[arg-type]
+        norms = squared_norms(layer_factors)
+    integers = [part for layer in whole for part in (layer.entered, layer.ones, layer.returned)]
+    return [
+        norms,
+        *(part for layer in layer_factors for part in (layer.entered, layer.returned)),
+        *integers,
+    ]
 
 
 def same(some: list[Floats], at: NDArray[np.int64], others: list[Floats]) -> bool:
@@ -217,10 +221,10 @@ def test_a_row_or_matrix_out_of_reach_is_nan_and_the_others_are_spared(
     rows, matrix = draw.normal(size=(patients, 6)), draw.normal(size=(6, 4))
     matrix[:, 1] = 0.0
     rows[0, 2] = bad
-    found = grid_product(rows_on_grid(rows, 20), matrix_on_grid(matrix, 20))
+    product = grid_product(rows_on_grid(rows, 20), matrix_on_grid(matrix, 20))
     rest = grid_product(rows_on_grid(rows[1:], 20), matrix_on_grid(matrix, 20))
-    assert np.isnan(found[0]).all()
-    assert np.array_equal(found[1:], rest)
+    assert np.isnan(product[0]).all()
+    assert np.array_equal(product[1:], rest)
     assert np.isfinite(rest).all()
     matrix[3, 2], rows[0] = bad, 0.0
     assert np.isnan(grid_product(rows_on_grid(rows, 20), matrix_on_grid(matrix, 20))).all()
@@ -235,9 +239,9 @@ class Skipping(np.ndarray[tuple[int, int], np.dtype[np.float64]]):
 
 def test_what_is_out_of_reach_is_nan_whatever_the_library_makes_of_it() -> None:
     rows, matrix = np.array([[np.nan] * 2, [1.0, 0.5]]), np.ones((2, 3))
-    found = grid_product(rows.view(Skipping), matrix)
-    assert np.isnan(found[0]).all()
-    assert found[1].tolist() == [1.5] * 3
+    product = grid_product(rows.view(Skipping), matrix)
+    assert np.isnan(product[0]).all()
+    assert product[1].tolist() == [1.5] * 3
     assert np.isnan(grid_product(rows.view(Skipping), np.full((2, 3), np.nan))).all()
 
 

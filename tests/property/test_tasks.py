@@ -80,11 +80,11 @@ def test_every_value_is_encoded_within_the_public_bounds(data: st.DataObject) ->
     column = column_of(feature, data.draw)
     block = feature.encode(column)
     assert block.shape == (len(column), len(feature.coordinate_names))
-    kept = ~np.isnan(column) | (feature.missing is not Missing.EXCLUDE)
-    assert np.isfinite(block[kept]).all()
+    included = ~np.isnan(column) | (feature.missing is not Missing.EXCLUDE)
+    assert np.isfinite(block[included]).all()
     if feature.type is FeatureKind.NUMERIC:
         low, high = feature.scaled(np.array(feature.limits))
-        inside = block[kept][:, 0]
+        inside = block[included][:, 0]
         slack = 1e-9 * (1 + abs(low) + abs(high))
         assert ((inside >= min(low, 0) - slack) & (inside <= max(high, 0) + slack)).all()
 
@@ -176,9 +176,9 @@ def test_no_patient_weighs_more_than_the_accountant_was_told(
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
 def test_nearest_counts_are_counts(values: list[float]) -> None:
     table = np.array(values)
-    found = nearest_counts(table)
-    assert (found >= 0).all()
-    assert found.sum() == pytest.approx(max(1.0, table.sum()), rel=1e-6, abs=1e-6)
+    counts = nearest_counts(table)
+    assert (counts >= 0).all()
+    assert counts.sum() == pytest.approx(max(1.0, table.sum()), rel=1e-6, abs=1e-6)
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=3, max_size=3), st.integers(0, 2**40), st.data())

@@ -56,9 +56,9 @@ def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...])
 
     def name_with_heads(body: RequestBody) -> None:
         name(body)
-        kept = [head for head in body.answer.heads if head.sender in countries]
+        heads = [head for head in body.answer.heads if head.sender in countries]
         del body.answer.heads[:]
-        body.answer.heads.extend(kept)
+        body.answer.heads.extend(heads)
 
     honest = opened.answer_request("AT")
     sealed = zip(("BE", "CZ"), parts_of(honest, SEALED_BYTES), strict=True)
@@ -233,13 +233,13 @@ def test_shares_of_two_countries_exchanged_open_for_nobody() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.contributed()
 
-    kept = state_of(world.countries["AT"]).open_round
-    assert kept is not None
+    open_round = state_of(world.countries["AT"]).open_round
+    assert open_round is not None
     honest = opened.answer_request("AT")
     one, other = parts_of(honest, SEALED_BYTES)
     reply = world.countries["AT"].answer(retold(honest, parts=[other, one]))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
-    assert answer.shares == kept.own_share + 2 * NOTHING
+    assert answer.shares == open_round.own_share + 2 * NOTHING
     assert list(answer.unopenable) == ["BE", "CZ"]
 
 

@@ -49,12 +49,12 @@ Shown = Callable[[LyingCoordinator, CoordinatorRound], list[Signed]]
 
 
 def signed_by(*signers: str, over: tuple[str, ...] = WITHOUT_EE, **claims: object) -> Shown:
-    return lambda liar, opened: [assent(opened, one, over, **claims) for one in signers]
+    return lambda liar, opened: [assent(opened, country, over, **claims) for country in signers]
 
 
 def forged(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
-    shown = signed_by(*WITHOUT_EE)(liar, opened)
-    return [*shown[:3], spoken(shown[3], shown[3].body, SigningKey.generate())]
+    assents = signed_by(*WITHOUT_EE)(liar, opened)
+    return [*assents[:3], spoken(assents[3], assents[3].body, SigningKey.generate())]
 
 
 def of_a_next_round(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
@@ -72,12 +72,12 @@ def of_another_run(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Sig
 
 def renumbered(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
     """Signed in this context with the number of another round in the body."""
-    shown, other = signed_by(*WITHOUT_EE)(liar, opened), signed_by("DK")(liar, liar.begin(2))
-    return [*shown[:3], spoken(shown[3], other[0].body, IDENTITIES["DK"])]
+    assents, other = signed_by(*WITHOUT_EE)(liar, opened), signed_by("DK")(liar, liar.begin(2))
+    return [*assents[:3], spoken(assents[3], other[0].body, IDENTITIES["DK"])]
 
 
 @pytest.mark.parametrize(
-    ("shown", "code"),
+    ("make_assents", "code"),
     [
         (signed_by(), ReasonCode.ROSTER),
         (signed_by("AT", "BE", "CZ"), ReasonCode.ROSTER),
@@ -105,12 +105,12 @@ def renumbered(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]
     ],
 )
 def test_only_signatures_of_t_members_on_this_very_set_count(
-    shown: Shown, code: ReasonCode
+    make_assents: Shown, code: ReasonCode
 ) -> None:
     """DK signs nothing, so that no course of the round has t signatures on this set."""
     liar = five()
     opened = liar.contributed()
-    assents = shown(liar, opened)
+    assents = make_assents(liar, opened)
     for country in ("AT", "BE", "CZ"):
         liar.agree(opened, country, WITHOUT_EE)
         with refused(liar.world.countries[country], code):
@@ -137,9 +137,9 @@ def test_the_assents_of_a_round_do_not_serve_in_the_next() -> None:
 def test_assents_are_not_asked_for_the_roster_and_do_no_harm_there() -> None:
     liar = five()
     opened = liar.contributed()
-    shown = signed_by(*WITHOUT_EE)(liar, opened)
+    assents = signed_by(*WITHOUT_EE)(liar, opened)
     for country in ("AT", "BE", "CZ"):
-        liar.answer(opened, country, ROSTER, shown)
+        liar.answer(opened, country, ROSTER, assents)
     assert liar.press(opened) == (WITHOUT_EE,)
 
 
@@ -170,11 +170,11 @@ def test_a_set_that_is_too_small_or_holds_strangers_is_neither_signed_nor_answer
     liar = five()
     opened = liar.contributed()
     signers = sorted(set(chosen) & set(ROSTER))
-    shown = [assent(opened, one, chosen) for one in signers]
+    assents = [assent(opened, country, chosen) for country in signers]
     with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming=why[1:]):
         liar.agree(opened, "AT", chosen)
     with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming=why[1:]):
-        liar.answer(opened, "AT", chosen, shown)
+        liar.answer(opened, "AT", chosen, assents)
     assert liar.opens(opened) == ()
 
 
@@ -223,10 +223,10 @@ def test_a_country_that_did_not_contribute_is_in_no_set() -> None:
         liar.agree(opened, "DK", WITHOUT_EE)
     for country in ("AT", "BE", "CZ"):
         liar.agree(opened, country, WITHOUT_EE)
-    shown = signed_by(*WITHOUT_EE)(liar, opened)
+    assents = signed_by(*WITHOUT_EE)(liar, opened)
     for country in ("AT", "BE", "CZ"):
         with refused(liar.world.countries[country], ReasonCode.ROSTER):
-            liar.answer(opened, country, WITHOUT_EE, shown)
+            liar.answer(opened, country, WITHOUT_EE, assents)
     assert liar.press(opened) == ()
 
 
@@ -307,12 +307,12 @@ def test_a_substituted_share_opens_for_nobody_and_gives_nothing_else() -> None:
 
     swapped = [sealed(opened, "DK", "BE"), sealed(past, "BE", "AT"), os.urandom(SEALED_BYTES)]
     run = liar.world.countries["AT"]
-    kept = state_of(run).open_round
-    assert kept is not None
+    open_round = state_of(run).open_round
+    assert open_round is not None
     honest = liar.answer_request(opened, "AT", WITHOUT_EE)
     reply = run.answer(retold(honest, parts=swapped))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
-    assert answer.shares == kept.own_share + 3 * NOTHING
+    assert answer.shares == open_round.own_share + 3 * NOTHING
     assert list(answer.unopenable) == ["BE", "CZ", "DK"]
     liar.loot.hear(reply, WITHOUT_EE)
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)

@@ -52,19 +52,19 @@ NEWER = DocumentVersions(3, 4).to_proto()
 
 
 @pytest.mark.parametrize(
-    "shown",
+    "shown_versions",
     [
-        lambda held: [],
-        lambda held: [NEWER],
-        lambda held: [*held, NEWER],
-        lambda held: 2 * held,
-        lambda held: [DocumentVersions(3, 3).to_proto()],
-        lambda held: [DocumentVersions(2, 3, dict(held[0].countries)).to_proto()],
+        lambda versions: [],
+        lambda versions: [NEWER],
+        lambda versions: [*versions, NEWER],
+        lambda versions: 2 * versions,
+        lambda versions: [DocumentVersions(3, 3).to_proto()],
+        lambda versions: [DocumentVersions(2, 3, dict(versions[0].countries)).to_proto()],
     ],
     ids=["none", "others", "one-more", "twice", "without-countries", "older"],
 )
 def test_versions_that_no_head_names_or_none_for_a_head_are_refused(
-    shown: Callable[[list[Versions]], list[Versions]],
+    shown_versions: Callable[[list[Versions]], list[Versions]],
 ) -> None:
     liar = five()
     opened = liar.contributed()
@@ -72,9 +72,9 @@ def test_versions_that_no_head_names_or_none_for_a_head_are_refused(
     run, honest = liar.world.countries["AT"], liar.answer_request(opened, "AT", WITHOUT_EE)
 
     def show(body: RequestBody) -> None:
-        held = list(body.answer.versions)
-        assert len(held) == 1
-        put = shown(held)
+        versions = list(body.answer.versions)
+        assert len(versions) == 1
+        put = shown_versions(versions)
         del body.answer.versions[:]
         body.answer.versions.extend(put)
 
@@ -163,12 +163,12 @@ def test_a_country_says_whose_parts_do_not_open_and_gives_the_others(
     again = type(run).from_bytes(stored, run._view)
     mixed = retold(honest, parts=mix(parts_of(honest, SEALED_BYTES)))
     reply = again.answer(mixed)
-    told = Answer.FromString(Reply.FromString(reply).answer.body)
-    assert list(told.unopenable) == lost
+    answer = Answer.FromString(Reply.FromString(reply).answer.body)
+    assert list(answer.unopenable) == lost
     for place, owner in enumerate(WITHOUT_EE):
         share = true.shares[32 * place : 32 * place + 32]
-        assert told.shares[32 * place : 32 * place + 32] == (NOTHING if owner in lost else share)
-    assert told.masks == true.masks
+        assert answer.shares[32 * place : 32 * place + 32] == (NOTHING if owner in lost else share)
+    assert answer.masks == true.masks
     liar.loot.hear(reply, WITHOUT_EE)
     assert liar.opens(opened) == ()
 

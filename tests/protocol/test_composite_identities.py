@@ -226,8 +226,8 @@ def test_no_message_of_a_run_is_believed_on_one_half(forge: Forge) -> None:
     # 4 countries, 3 steps; 4 and 3 of them in 2 and 3 phases; what requests show; replies, but
     # for the answers of all
     requests, replies = 3 * 4 + 2 * 4 + 3 * 3, 3 * 4 + 4 + 3 * 3
-    shown = 2 * 4 * 4 + 4 * 4 + 3 * (3 + 3)
-    assert forging.tried == requests + replies + shown
+    expected = 2 * 4 * 4 + 4 * 4 + 3 * (3 + 3)
+    assert forging.tried == requests + replies + expected
 
 
 def test_a_message_of_two_halves_is_refused_where_the_agreement_asks_for_one() -> None:
@@ -252,10 +252,10 @@ def test_a_message_of_two_halves_is_refused_where_the_agreement_asks_for_one() -
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    made = NodeFederation(tmp_path / "federation", changes=BOTH)
-    made.sync()
-    yield made
-    made.close()
+    federation = NodeFederation(tmp_path / "federation", changes=BOTH)
+    federation.sync()
+    yield federation
+    federation.close()
 
 
 @pytest.fixture
@@ -308,13 +308,13 @@ def test_a_country_that_signs_with_ed25519_only_is_refused_in_plain_words(
     """By the others, and by its own node: a run needs every country of its roster."""
     only_ed25519(federation, "NO")
     run = federation.run(study)
-    for asked in ("DK", "NO"):
-        reply = federation.nodes[asked].handle(run.request("bundle", asked))
+    for country in ("DK", "NO"):
+        reply = federation.nodes[country].handle(run.request("bundle", country))
         assert code_of(reply) is ReasonCode.ROSTER
-        seen = last_refusal(federation.nodes[asked])
-        assert seen["what"] == "The node of NO signs with Ed25519 only"
-        assert "ML-DSA-65" in seen["why"]
-        assert "pratique-node rotate-keys" in seen["fix"]
+        refusal = last_refusal(federation.nodes[country])
+        assert refusal["what"] == "The node of NO signs with Ed25519 only"
+        assert "ML-DSA-65" in refusal["why"]
+        assert "pratique-node rotate-keys" in refusal["fix"]
 
 
 def test_a_node_that_holds_an_old_key_signs_nothing(

@@ -97,24 +97,24 @@ def overflowing_model(study: Study) -> bytes:
 def whole_traffic(folder: Path, data: str, names: tuple[str, ...] = tuple(TASKS)) -> list[Any]:
     """Return all that can be seen while the host's node goes through these studies."""
     roomy = [{"register": "patients", "period_days": 365, "epsilon": 30.0, "delta": 1e-4}]
-    budget = [one | {"order": 8} for one in roomy]
+    budget = [entry | {"order": 8} for entry in roomy]
     federation = NodeFederation(folder, changes={"task_kinds": KINDS, "budget": budget})
     federation.put_records(HOST, data)
-    seen: list[Any] = []
-    shapes = Shapes(seen)
+    events: list[Any] = []
+    shapes = Shapes(events)
     logger = logging.getLogger("pratique")
     logger.addHandler(shapes)
     try:
-        found = watched(federation, HOST, seen)
+        host = watched(federation, HOST, events)
         for number, name in enumerate(names):
             _trained(federation, _study(federation, name), number)
         _counted(federation, len(names))
-        seen += at_rest(found)
+        events += at_rest(host)
     finally:
         logger.removeHandler(shapes)
         federation.nodes.pop(HOST)
         federation.close()
-    return seen
+    return events
 
 
 def _fields(name: str) -> dict[str, Any]:
@@ -127,8 +127,8 @@ def _fields(name: str) -> dict[str, Any]:
 
 
 def _study(federation: NodeFederation, name: str) -> Study:
-    asked = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
-    return _permitted(federation, priced(asked, noise_std=NOISE))
+    proposed = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
+    return _permitted(federation, priced(proposed, noise_std=NOISE))
 
 
 def _permitted(federation: NodeFederation, study: Study) -> Study:
@@ -157,8 +157,8 @@ def _trained(federation: NodeFederation, study: Study, number: int) -> None:
     assert isinstance(run.sum(5, "evaluate", overflowing_model(study)), OpenedSum)
     for phase, model in (("train", plain), ("evaluate", plain[:-8]), ("cohort-floor", b"")):
         run.coordinator._round_number = 5
-        asked = run.coordinator.begin_round(6, phase, model).contribute_request(HOST)
-        assert code_of(host.handle(asked)) is not None
+        request = run.coordinator.begin_round(6, phase, model).contribute_request(HOST)
+        assert code_of(host.handle(request)) is not None
 
 
 def _dropped(federation: NodeFederation, run: Any, model: bytes) -> None:
@@ -215,16 +215,16 @@ def test_neighbouring_cohorts_look_the_same(
 
 def test_everything_was_looked_at(usual: list[Any]) -> None:
     """The lists above are not equal for being empty."""
-    sent = [(one[1], one[3]) for one in usual if one[0] == "sent"]
+    sent = [(event[1], event[3]) for event in usual if event[0] == "sent"]
     phases = {phase for phase, content in sent if content.endswith("None")}
     wanted = ("BUNDLE", "ENCAPSULATE", "CONFIRM", "CONTRIBUTE", "AGREE", "ANSWER")
-    assert phases == {f"PHASE_{one}" for one in wanted}
+    assert phases == {f"PHASE_{phase}" for phase in wanted}
     codes = {content.split()[-1] for _, content in sent}
     assert codes >= {"None", "malformed", "stale"}, "refusals were asked for too"
-    assert [one for one in usual if one[0] == "slot"] == [("slot", SLOT_SECONDS)] * sum(
+    assert [event for event in usual if event[0] == "slot"] == [("slot", SLOT_SECONDS)] * sum(
         phase in ("PHASE_BUNDLE", "PHASE_CONTRIBUTE") for phase, _ in sent
     )
-    assert sum(one[0] == "log" for one in usual) == 4, "one for each refusal"
+    assert sum(event[0] == "log" for event in usual) == 4, "one for each refusal"
     assert len(usual[-2][1]) > 10
     assert any("pratique" in line for line in usual[-1][1])
 
@@ -283,18 +283,18 @@ def test_a_decline_for_few_patients_reads_like_one_for_records_that_cannot_be_re
     tmp_path: Path,
 ) -> None:
     """What is refused on account of records reads `declined`, as late and as long as any other."""
-    seen = []
+    events = []
     for number, data in enumerate([alike(3), HEADER + "p1,60,M\n", HEADER + "p1,sixty,M,0\n"]):
         federation = NodeFederation(tmp_path / str(number))
         federation.put_records(HOST, data)
         lines: list[Any] = []
-        found = watched(federation, HOST, lines)
-        federation.nodes[HOST] = found.node
-        reply = found.handle(federation.run(federation.approved()).request("bundle", HOST))
+        host = watched(federation, HOST, lines)
+        federation.nodes[HOST] = host.node
+        reply = host.handle(federation.run(federation.approved()).request("bundle", HOST))
         assert code_of(reply) is ReasonCode.DECLINED
-        seen.append(lines)
+        events.append(lines)
         federation.close()
-    assert seen[0] == seen[1] == seen[2]
+    assert events[0] == events[1] == events[2]
 
 
 def test_what_waits_for_no_slot_reads_no_record(

@@ -84,8 +84,8 @@ def test_a_country_restarted_after_every_message_goes_on(country: str) -> None:
     for number in (1, 2):
         opened = world.contributed(number)
         world.restart(country)
-        for one in world.terms.roster:
-            world.answer(opened, one)
+        for name in world.terms.roster:
+            world.answer(opened, name)
         world.restart(country)
         assert isinstance(opened.open(), OpenedSum)
 
@@ -101,10 +101,10 @@ def test_a_country_that_lost_its_keys_sits_the_run_out() -> None:
 def secrets_in(state: CountryState) -> set[bytes]:
     """Return every secret a thief of the state finds."""
     opened = state.open_round
-    held = {*state.links.values(), *state.kem_secrets.values(), state.key}
+    secrets = {*state.links.values(), *state.kem_secrets.values(), state.key}
     if opened is not None:
-        held |= {opened.own_share, *opened.seals.values(), *opened.masks.values()}
-    return held - {b""}
+        secrets |= {opened.own_share, *opened.seals.values(), *opened.masks.values()}
+    return secrets - {b""}
 
 
 def test_set_up_secrets_are_gone_once_set_up_is_done() -> None:
@@ -164,8 +164,10 @@ def test_the_next_round_forgets_a_void_one() -> None:
 def behind(world: ProtocolWorld, country: str, **newer: int) -> CountryRun:
     """Return a country that has not yet seen the documents `newer` than its own."""
     view = view_of(country, world.terms)
-    held = versions_of(world.terms.roster, **dict.fromkeys(newer, 2))
-    return CountryRun.from_bytes(world.countries[country].to_bytes(), replace(view, versions=held))
+    versions = versions_of(world.terms.roster, **dict.fromkeys(newer, 2))
+    return CountryRun.from_bytes(
+        world.countries[country].to_bytes(), replace(view, versions=versions)
+    )
 
 
 def test_a_country_that_is_behind_the_coordinator_stops_in_every_phase() -> None:

@@ -48,14 +48,14 @@ QUIET = 2**30
 @cache
 def flamby_noise(accountant: str) -> float:
     """Return the noise multiplier that Opacus finds for what it was given."""
-    found = get_noise_multiplier(
+    multiplier = get_noise_multiplier(
         target_epsilon=NOMINAL,
         target_delta=DELTA,
         sample_rate=RATE,
         epochs=EPOCHS,
         accountant=accountant,
     )
-    return float(found)
+    return float(multiplier)
 
 
 def told(accountant: str, steps: int) -> float:
@@ -130,8 +130,8 @@ def declared(federation: NodeFederation, **changes: Any) -> Study:
         "privacy": {"epsilon": NOMINAL, "delta": DELTA},
         "population": {"register": "patients"},
     }
-    asked = Study.model_validate(study_fields(federation.papers.agreed, **fields))
-    return asked.with_mechanisms(tuple(_noised(m) for m in asked.schedule()))
+    proposed = Study.model_validate(study_fields(federation.papers.agreed, **fields))
+    return proposed.with_mechanisms(tuple(_noised(m) for m in proposed.schedule()))
 
 
 def _noised(template: Mechanism) -> Mechanism:
@@ -146,9 +146,9 @@ def _noised(template: Mechanism) -> Mechanism:
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    made = NodeFederation(tmp_path / "federation")
-    yield made
-    made.close()
+    federation = NodeFederation(tmp_path / "federation")
+    yield federation
+    federation.close()
 
 
 IN_ROUNDS = {"rounds": ROUNDS * UPDATES}
@@ -193,12 +193,12 @@ def refused(
     federation: NodeFederation, run: Run, number: int, model: bytes
 ) -> set[tuple[str, str]]:
     """Return code and plain words of every node's refusal to contribute to a round."""
-    asked = run.coordinator.begin_round(number, "train", model)
-    found = set()
+    opened = run.coordinator.begin_round(number, "train", model)
+    refusals = set()
     for country, node in federation.nodes.items():
-        reply = node.handle(asked.contribute_request(country))
-        found.add((str(code_of(reply)), str(last_refusal(node)["what"])))
-    return found
+        reply = node.handle(opened.contribute_request(country))
+        refusals.add((str(code_of(reply)), str(last_refusal(node)["what"])))
+    return refusals
 
 
 USED_UP = {(ReasonCode.BUDGET.value, "All rounds of this kind that the study has are used")}

@@ -87,9 +87,9 @@ def untrusted(view: Callable[[], TrustedView]) -> str:
 def test_a_country_s_documents_signed_by_another_key_are_absent(
     liar: LyingCoordinator, papers: Papers, number: int
 ) -> None:
-    asked = study(papers.agreed)
-    forged = permit(papers.agreed, asked, "NO").canonical()
-    path = permit_path("NO", asked.digest)
+    proposed = study(papers.agreed)
+    forged = permit(papers.agreed, proposed, "NO").canonical()
+    path = permit_path("NO", proposed.digest)
     metadata, files = country_metadata(raw_key(number), {path: forged}, version=2)
     liar.put("country-NO", metadata, files)
     view = liar.view()
@@ -99,22 +99,22 @@ def test_a_country_s_documents_signed_by_another_key_are_absent(
 
 
 def test_one_country_cannot_speak_for_another(liar: LyingCoordinator, papers: Papers) -> None:
-    asked = study(papers.agreed)
-    forged = permit(papers.agreed, asked, "NO").canonical()
-    path = permit_path("NO", asked.digest)
+    proposed = study(papers.agreed)
+    forged = permit(papers.agreed, proposed, "NO").canonical()
+    path = permit_path("NO", proposed.digest)
     metadata, files = country_metadata(papers.officers["DK"], {path: forged}, version=3)
     liar.put("country-DK", metadata, files)
     view = liar.view()
     assert "not a path of this country" in view.absent["DK"]
-    assert present(view.country("NO")).permit(asked.digest) is None
+    assert present(view.country("NO")).permit(proposed.digest) is None
 
 
 def test_a_permit_of_another_country_under_the_own_path_is_refused(
     liar: LyingCoordinator, papers: Papers
 ) -> None:
-    asked = study(papers.agreed)
-    path = permit_path("DK", asked.digest)
-    stolen = permit(papers.agreed, asked, "NO").canonical()
+    proposed = study(papers.agreed)
+    path = permit_path("DK", proposed.digest)
+    stolen = permit(papers.agreed, proposed, "NO").canonical()
     metadata, files = country_metadata(papers.officers["DK"], {path: stolen}, version=3)
     liar.put("country-DK", metadata, files)
     assert "of another place" in liar.view().absent["DK"]
@@ -169,8 +169,8 @@ def test_a_bit_of_a_top_document_changed_is_refused(liar: LyingCoordinator, suff
 def test_studies_under_another_key_than_the_agreement_names(
     liar: LyingCoordinator, papers: Papers
 ) -> None:
-    asked = study(papers.agreed, id="forged")
-    targets = {"studies/forged.json": asked.canonical()}
+    proposed = study(papers.agreed, id="forged")
+    targets = {"studies/forged.json": proposed.canonical()}
     metadata, files = country_metadata(raw_key(3), targets, version=5)
     liar.put(COORDINATOR_ROLE, metadata, files)
     assert "signed by 0/1" in untrusted(liar.view)
@@ -179,13 +179,13 @@ def test_studies_under_another_key_than_the_agreement_names(
 def test_the_coordinator_s_role_cannot_hold_a_country_s_path(
     liar: LyingCoordinator, papers: Papers
 ) -> None:
-    asked = study(papers.agreed)
-    path = permit_path("NO", asked.digest)
-    forged = permit(papers.agreed, asked, "NO").canonical()
+    proposed = study(papers.agreed)
+    path = permit_path("NO", proposed.digest)
+    forged = permit(papers.agreed, proposed, "NO").canonical()
     metadata, files = country_metadata(papers.documents, {path: forged}, version=5)
     liar.put(COORDINATOR_ROLE, metadata, files)
     view = liar.view()
-    assert present(view.country("NO")).permit(asked.digest) is None
+    assert present(view.country("NO")).permit(proposed.digest) is None
     assert any(path in sentence and "ignored" in sentence for sentence in view.ignored)
 
 
@@ -342,21 +342,21 @@ def test_a_country_left_out_is_absent_and_named(papers: Papers, liar: LyingCoord
 
 
 def test_a_withheld_withdrawal_stops_the_own_node_at_once(papers: Papers) -> None:
-    asked = study(papers.agreed)
-    papers.folders["DK"].withdraw(withdrawal(asked))
+    proposed = study(papers.agreed)
+    papers.folders["DK"].withdraw(withdrawal(proposed))
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     withholding = LyingCoordinator(papers)
-    shown = withholding.view()
-    assert present(shown.country("DK")).withdrawal(asked.digest) is None
-    told = shown.with_own(own_country(bundle, "DK", papers.officers["DK"].public, NOW))
-    given = present(told.country("DK"))
+    view = withholding.view()
+    assert present(view.country("DK")).withdrawal(proposed.digest) is None
+    with_own = view.with_own(own_country(bundle, "DK", papers.officers["DK"].public, NOW))
+    given = present(with_own.country("DK"))
     decided = assess(
-        asked,
-        told.agreement,
+        proposed,
+        with_own.agreement,
         country="DK",
-        now=told.now,
-        permit=given.permit(asked.digest),
-        withdrawal=given.withdrawal(asked.digest),
+        now=with_own.now,
+        permit=given.permit(proposed.digest),
+        withdrawal=given.withdrawal(proposed.digest),
         installed_tasks=["stats/histogram"],
     )
     assert [finding.clause for finding in decided.findings] == ["permit/withdrawn"]
@@ -390,9 +390,9 @@ def test_an_older_bundle_cannot_be_brought_to_the_own_node(papers: Papers) -> No
     papers.folders["DK"].withdraw(withdrawal(study(papers.agreed)))
     newer = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     key = papers.officers["DK"].public
-    seen = own_country(newer, "DK", key, NOW).version
+    version = own_country(newer, "DK", key, NOW).version
     with pytest.raises(DocumentFault):
-        own_country(old, "DK", key, NOW, at_least=seen)
+        own_country(old, "DK", key, NOW, at_least=version)
 
 
 # ---- time
@@ -703,7 +703,7 @@ def test_rubbish_in_any_place_is_a_fault_or_an_absence(
 ) -> None:
     whole = papers.view()
     for name in sorted(whole.files):
-        kept = liar.files[name]
+        original = liar.files[name]
         liar.files[name] = rubbish
         try:
             view = liar.view()
@@ -711,7 +711,7 @@ def test_rubbish_in_any_place_is_a_fault_or_an_absence(
             pass
         else:
             assert view.absent, name
-        liar.files[name] = kept
+        liar.files[name] = original
 
 
 def test_a_fetch_that_breaks_is_a_fault(papers: Papers) -> None:
@@ -724,31 +724,34 @@ def test_a_fetch_that_breaks_is_a_fault(papers: Papers) -> None:
 
 
 def test_an_unreadable_study_hides_no_other(papers: Papers, liar: LyingCoordinator) -> None:
-    asked = study(papers.agreed)
-    targets = {"studies/broken.json": b'{"kind":"study"}', "studies/good.json": asked.canonical()}
+    proposed = study(papers.agreed)
+    targets = {
+        "studies/broken.json": b'{"kind":"study"}',
+        "studies/good.json": proposed.canonical(),
+    }
     metadata, files = country_metadata(papers.documents, targets, version=9)
     liar.put(COORDINATOR_ROLE, metadata, files)
     view = liar.view()
-    assert list(view.studies) == [asked.digest]
-    broken = next(digest for digest in view.study_files if digest != asked.digest)
+    assert list(view.studies) == [proposed.digest]
+    broken = next(digest for digest in view.study_files if digest != proposed.digest)
     with pytest.raises(DocumentFault, match="not a signed study"):
         view.study(broken)
 
 
 def test_a_withdrawal_outweighs_a_permit_wherever_both_stand(papers: Papers) -> None:
-    asked = study(papers.agreed)
-    papers.folders["DK"].withdraw(withdrawal(asked))
+    proposed = study(papers.agreed)
+    papers.folders["DK"].withdraw(withdrawal(proposed))
     papers.give("DK")
     documents = present(papers.view().country("DK"))
-    assert documents.permit(asked.digest) is not None
-    assert withdrawal_path("DK", asked.digest) in _listed(papers, "country-DK")
+    assert documents.permit(proposed.digest) is not None
+    assert withdrawal_path("DK", proposed.digest) in _listed(papers, "country-DK")
     decided = assess(
-        asked,
+        proposed,
         papers.agreed,
         country="DK",
         now=NOW,
-        permit=documents.permit(asked.digest),
-        withdrawal=documents.withdrawal(asked.digest),
+        permit=documents.permit(proposed.digest),
+        withdrawal=documents.withdrawal(proposed.digest),
         installed_tasks=["stats/histogram"],
     )
     assert not decided.allowed
@@ -832,15 +835,15 @@ def test_a_hash_that_is_a_path_leads_to_no_file(
     metadata = Metadata(targets)
     metadata.sign(signer(papers.officers["NO"]))
     liar.put("country-NO", metadata.to_bytes())
-    asked: list[str] = []
+    requested: list[str] = []
 
     def fetch(name: str) -> bytes | None:
-        asked.append(name)
+        requested.append(name)
         return liar.show(name)
 
     view = TrustedView.load(fetch, papers.pinned, NOW)
     assert "NO" in view.absent
-    assert not [name for name in asked if ".." in name or "draft" in name]
+    assert not [name for name in requested if ".." in name or "draft" in name]
     bundle = CountryBundle(
         country="NO", metadata=metadata.to_bytes().decode(), targets={path: "0123456789"}
     )

@@ -53,30 +53,31 @@ def settings(*sizes: int) -> list[tuple[int, int, int]]:
 def template(size: int, colluding: int, honest: int) -> tuple[ProtocolWorld, dict[str, bytes]]:
     """Return a world set up, and what each of its countries has stored."""
     world = ProtocolWorld.ready(size, colluding=colluding, honest=honest)
-    return world, {one: run.to_bytes() for one, run in world.countries.items()}
+    return world, {country: run.to_bytes() for country, run in world.countries.items()}
 
 
 def world_of(size: int, colluding: int, honest: int) -> ProtocolWorld:
     """Return a world set up; the set-up itself is done once for all."""
-    made, stored = template(size, colluding, honest)
+    prepared, stored = template(size, colluding, honest)
     runs = {
-        one: CountryRun.from_bytes(state, view_of(one, made.terms)) for one, state in stored.items()
+        country: CountryRun.from_bytes(state, view_of(country, prepared.terms))
+        for country, state in stored.items()
     }
-    return ProtocolWorld(made.terms, made.twin(), runs)
+    return ProtocolWorld(prepared.terms, prepared.twin(), runs)
 
 
 def given(roster: tuple[str, ...], number: int) -> dict[str, NDArray[np.int64]]:
     """Return what each country contributes: no two sets of them have the same sum."""
     ones = np.arange(1, TRAIN.dimension + 1, dtype=np.int64)
-    return {one: ones * (number - 3) * 7**place for place, one in enumerate(roster)}
+    return {country: ones * (number - 3) * 7**place for place, country in enumerate(roster)}
 
 
 def begun(world: ProtocolWorld, missed: Missed) -> CoordinatorRound:
     opened = world.coordinator.begin_round(1, "train", MODEL)
     values = given(world.terms.roster, 1)
-    for one in world.terms.roster:
-        if "contribute" not in missed[one]:
-            world.contribute(opened, one, values[one])
+    for country in world.terms.roster:
+        if "contribute" not in missed[country]:
+            world.contribute(opened, country, values[country])
     return opened
 
 
@@ -85,24 +86,24 @@ def ended(world: ProtocolWorld, opened: CoordinatorRound, missed: Missed) -> Ope
     chosen = opened.close()
     if not opened.openable:
         return opened.open()
-    for one in chosen if opened.smaller else ():
-        if "agree" not in missed[one]:
-            world.agree(opened, one)
+    for country in chosen if opened.smaller else ():
+        if "agree" not in missed[country]:
+            world.agree(opened, country)
     if opened.smaller and len(opened.agreed) < world.terms.threshold:
         with pytest.raises(ProtocolFault, match="Too few countries have agreed"):
             opened.answer_request(chosen[0])
         return opened.open()
-    for one in chosen:
-        if "answer" not in missed[one]:
-            world.answer(opened, one)
+    for country in chosen:
+        if "answer" not in missed[country]:
+            world.answer(opened, country)
     return opened.open()
 
 
 def opens(terms: RunTerms, missed: Missed) -> bool:
     """Return whether the round is to open, after the design."""
-    left = [one for one in terms.roster if "contribute" not in missed[one]]
-    agreed = [one for one in left if "agree" not in missed[one]]
-    answered = [one for one in left if "answer" not in missed[one]]
+    left = [country for country in terms.roster if "contribute" not in missed[country]]
+    agreed = [country for country in left if "agree" not in missed[country]]
+    answered = [country for country in left if "answer" not in missed[country]]
     threshold = (len(terms.roster) + terms.colluding) // 2 + 1
     if len(left) == len(terms.roster):
         return len(answered) >= threshold
@@ -113,15 +114,15 @@ def opens(terms: RunTerms, missed: Missed) -> bool:
 def require_exact_or_void(world: ProtocolWorld, missed: Missed) -> None:
     result = ended(world, begun(world, missed), missed)
     roster = world.terms.roster
-    left = tuple(one for one in roster if "contribute" not in missed[one])
+    left = tuple(country for country in roster if "contribute" not in missed[country])
     assert isinstance(result, OpenedSum) == opens(world.terms, missed)
     if isinstance(result, OpenedSum):
         assert result.countries == left
-        assert (result.values == sum(given(roster, 1)[one] for one in left)).all()
+        assert (result.values == sum(given(roster, 1)[country] for country in left)).all()
         assert result.variance == len(left) * TRAIN.noise_std**2
         assert result.unopenable == ()
     else:
-        assert set(result.missing) <= {one for one in roster if missed[one]}
+        assert set(result.missing) <= {country for country in roster if missed[country]}
     require_return(world)
 
 
@@ -140,7 +141,7 @@ def subsets(countries: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 def require_any_set(fate: tuple[str, ...], size: int, colluding: int, honest: int) -> None:
     for gone in subsets(terms_of(size).roster):
         world = world_of(size, colluding, honest)
-        missed = {one: fate if one in gone else () for one in world.terms.roster}
+        missed = {country: fate if country in gone else () for country in world.terms.roster}
         require_exact_or_void(world, missed)
 
 
@@ -204,7 +205,7 @@ def test_rounds_with_other_countries_gone_each_time_open_one_after_the_other() -
     world = ProtocolWorld.ready(5, mechanisms=(TRAIN.model_copy(update={"rounds": 20}),), honest=2)
     roster = world.terms.roster
     for number, gone in enumerate([*roster, None, *roster], 1):
-        values = {one: row for one, row in given(roster, number).items() if one != gone}
+        values = {country: row for country, row in given(roster, number).items() if country != gone}
         result = world.sum(number, "train", values)
         assert isinstance(result, OpenedSum)
         assert result.countries == tuple(values)
@@ -218,9 +219,9 @@ def stopped(world: ProtocolWorld, step: str, gone: tuple[str, ...]) -> None:
     """Take set-up as far as it goes when `gone` are gone from `step` on."""
     for earlier in SET_UP[: SET_UP.index(step)]:
         world.set_up(earlier)
-    for one in world.terms.roster:
-        if one not in gone:
-            world.exchange(step, one)
+    for country in world.terms.roster:
+        if country not in gone:
+            world.exchange(step, country)
 
 
 def go_on(world: ProtocolWorld, step: str) -> object:
@@ -253,7 +254,7 @@ def test_any_set_of_countries_gone_from_set_up_lets_nothing_begin_and_may_return
 def test_those_that_are_left_begin_another_run_as_long_as_they_are_enough(size: int) -> None:
     everyone = terms_of(size).roster
     for gone in subsets(everyone):
-        left = tuple(one for one in everyone if one not in gone)
+        left = tuple(country for country in everyone if country not in gone)
         changes = {"roster": left, "colluding": 1, "honest": 2, "run_id": bytes(16)}
         if len(left) < 3:
             with pytest.raises(Refusal, match="fewer than"):

@@ -34,7 +34,9 @@ def require_stage(stage: str, size: int, colluding: int, honest: int) -> None:
         led.lose(gone, *STAGES[STAGES.index(stage) :])
         threshold = (size + colluding) // 2 + 1
         needed = max(honest + colluding, threshold) if stage == "contribute" else threshold
-        left = tuple(one for one in led.roster if stage != "contribute" or one not in gone)
+        left = tuple(
+            country for country in led.roster if stage != "contribute" or country not in gone
+        )
         report = led.round(1)
         if size - len(gone) >= needed:
             led.require(report, left)
@@ -105,10 +107,10 @@ def test_an_answer_that_its_country_did_not_sign_is_named_whether_the_sum_opens_
     led = Led(ProtocolWorld.ready(size, colluding=1, honest=2))
 
     def forged(frame: bytes) -> bytes:
-        said = Reply.FromString(led.carrier.honest("AT", frame)).answer
-        answer = Answer.FromString(said.body)
+        body = Reply.FromString(led.carrier.honest("AT", frame)).answer
+        answer = Answer.FromString(body.body)
         answer.shares = bytes(len(answer.shares))
-        return serialise(Reply(answer=spoken(said, serialise(answer), SigningKey.generate())))
+        return serialise(Reply(answer=spoken(body, serialise(answer), SigningKey.generate())))
 
     led.carrier.misbehave("AT", "answer", forged)
     report = led.round(1)

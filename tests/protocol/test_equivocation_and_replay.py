@@ -87,18 +87,18 @@ def test_countries_shown_different_models_open_nothing() -> None:
         content = AnswerRequest(round=1, countries=world.terms.roster, heads=heads)
         body.answer.CopyFrom(content)
 
-    asked = retold(opened.contribute_request("AT"), mixed, model=b"", phase=PHASE_ANSWER)
+    request = retold(opened.contribute_request("AT"), mixed, model=b"", phase=PHASE_ANSWER)
     with refused(world.countries["AT"], ReasonCode.STALE, naming="CZ"):
-        world.countries["AT"].answer(asked)
+        world.countries["AT"].answer(request)
 
 
-@pytest.mark.parametrize("shown", [MODEL, b"another model"])
-def test_masks_cancel_between_countries_only_when_all_saw_one_model(shown: bytes) -> None:
+@pytest.mark.parametrize("second_model", [MODEL, b"another model"])
+def test_masks_cancel_between_countries_only_when_all_saw_one_model(second_model: bytes) -> None:
     """Even with every seed known, words made under two contexts give noise, not a sum."""
     world = ProtocolWorld.ready(3)
     seed = b"\x01" * shares.ELEMENT_BYTES
     rounds = {c: world.twin().begin_round(1, "train", MODEL) for c in ("AT", "BE")}
-    rounds["CZ"] = world.twin().begin_round(1, "train", shown)
+    rounds["CZ"] = world.twin().begin_round(1, "train", second_model)
     words = np.zeros(rounds["AT"].terms.words, np.uint64)
     masker = Masker(words.size)
     for country, opened in rounds.items():
@@ -106,7 +106,7 @@ def test_masks_cancel_between_countries_only_when_all_saw_one_model(shown: bytes
         reply = world.contribute(opened, country)
         words += np.frombuffer(Reply.FromString(reply).words, np.uint64)
         masker.subtract(seed_key(opened.terms, country, seed), words)
-    assert words.any() == (shown != MODEL)
+    assert words.any() == (second_model != MODEL)
 
 
 def test_a_study_changed_between_phases_is_refused() -> None:

@@ -50,7 +50,7 @@ def require_safe(size: int, colluding: int, honest: int) -> None:
     by_present = found(size, colluding, honest)
     opened = [present for present, result in by_present.items() if result.sets]
     for result in by_present.values():
-        assert all(len(one) >= honest for one in result.sets)
+        assert all(len(countries) >= honest for countries in result.sets)
         assert result.together <= 1
     assert 2 * min(opened) > size - colluding
     everyone = by_present[size - colluding].sets
@@ -144,6 +144,8 @@ def test_more_signatures_never_open_less(size: int) -> None:
     table = table_of(size, 0, 2, size)
     for path in table.paths:
         answer, before = path[-1], path[:-1]
-        taken = {s for s in table.sets if table.does("AT", before, answer, s)}
+        larger_sets = {s for s in table.sets if table.does("AT", before, answer, s)}
         inside = {s for s in table.sets if set(s) <= set(answer[1])}
-        assert all(more in taken for s in taken for more in inside if set(s) <= set(more))
+        assert all(
+            more in larger_sets for s in larger_sets for more in inside if set(s) <= set(more)
+        )

@@ -40,14 +40,14 @@ from tests.support.protocol_world import (
 
 def garbled(reply: bytes, words: bytes, country: str) -> bytes:
     """Return a contribution with other words, which the country signs."""
-    said = Reply.FromString(reply)
-    head = ContributionHead.FromString(said.contribution.head.body)
-    signed = said.contribution.head
-    made = blake3(words).digest()
-    head.words_digest = bind(signed.context, PHASE_CONTRIBUTE, country, COORDINATOR, made)
-    said.words = words
+    reply_message = Reply.FromString(reply)
+    head = ContributionHead.FromString(reply_message.contribution.head.body)
+    signed = reply_message.contribution.head
+    digest = blake3(words).digest()
+    head.words_digest = bind(signed.context, PHASE_CONTRIBUTE, country, COORDINATOR, digest)
+    reply_message.words = words
     signed.CopyFrom(spoken(signed, serialise(head), IDENTITIES[country]))
-    return serialise(said)
+    return serialise(reply_message)
 
 
 @pytest.mark.parametrize("size", [0, 8, 15, 32, 800], ids=lambda size: f"{size}-bytes")
@@ -66,11 +66,14 @@ def test_words_that_were_not_signed_are_refused() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
-    said = Reply.FromString(reply)
-    for other in (bytes(len(said.words)), said.words[:-1] + bytes([said.words[-1] ^ 1])):
-        said.words = other
+    reply_message = Reply.FromString(reply)
+    for other in (
+        bytes(len(reply_message.words)),
+        reply_message.words[:-1] + bytes([reply_message.words[-1] ^ 1]),
+    ):
+        reply_message.words = other
         with pytest.raises(ProtocolFault, match="words of AT are not those it signed"):
-            opened.take_contribution("AT", serialise(said))
+            opened.take_contribution("AT", serialise(reply_message))
     assert opened.contributed == ()
 
 
@@ -163,8 +166,10 @@ def test_colluders_and_one_half_of_the_honest_do_not_open_a_seed(size: int) -> N
     threshold = world.terms.threshold
     for country in world.terms.roster:
         world.answer(opened, country)
-    given = {one: held["AT"] for one, held in opened._answers._shares.items()}
-    points = {world.terms.roster.index(one) + 1: share for one, share in given.items()}
+    given = {
+        country: owner_shares["AT"] for country, owner_shares in opened._answers._shares.items()
+    }
+    points = {world.terms.roster.index(country) + 1: share for country, share in given.items()}
     assert threshold > world.terms.colluding + 1
     few = dict(list(points.items())[: threshold - 1])
     enough = dict(list(points.items())[:threshold])

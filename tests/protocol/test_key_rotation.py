@@ -143,11 +143,11 @@ def test_a_node_that_was_away_follows_two_changes_at_once(
     federation: NodeFederation, study: Study
 ) -> None:
     away, own = federation.nodes["EE"], federation.nodes["DK"]
-    known, held = (
+    known, pinned = (
         away.parts.documents.view(federation.clock()).high_water,
         own.parts.documents.officer,
     )
-    assert known.keys["DK"] == held.key == OLD.public.to_text()
+    assert known.keys["DK"] == pinned.key == OLD.public.to_text()
     papers = federation.papers
     folder = papers.folders["DK"]
     for former, new in ((OLD, NEW), (NEW, THIRD)):
@@ -342,8 +342,8 @@ def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
     federation.papers.officers["DK"] = NEW
     federation.hand_over("DK")
     federation.sync()
-    held = federation.nodes["DK"].parts.documents.current(federation.clock())
-    assert held.own.withdrawal(study.digest) is not None
+    state = federation.nodes["DK"].parts.documents.current(federation.clock())
+    assert state.own.withdrawal(study.digest) is not None
 
 
 # ---- a year

@@ -50,9 +50,9 @@ from tests.support.training_studies import RATE, led
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    made = unequal(tmp_path / "federation")
-    yield made
-    made.close()
+    federation = unequal(tmp_path / "federation")
+    yield federation
+    federation.close()
 
 
 # What it computes
@@ -80,7 +80,7 @@ def averaged(
     own = dict(net.double().named_parameters())
     for _ in range(ROUNDS):
         ended = []
-        for country in (one for one in SIZES if one != without):
+        for country in (country for country in SIZES if country != without):
             for part, value in split(model, tensors).items():
                 own[names[part]].data = torch.from_numpy(value.copy())
             ended.append(_descended(net, *encoded(country), [own[name] for name in names.values()]))
@@ -97,8 +97,8 @@ def _descended(
         loss = nn.functional.binary_cross_entropy_with_logits(net(rows), target, reduction="sum")
         torch.autograd.backward(loss)
         optimiser.step()
-    found: FloatArray = torch.cat([part.detach().ravel() for part in parts]).numpy()
-    return found
+    weights: FloatArray = torch.cat([part.detach().ravel() for part in parts]).numpy()
+    return weights
 
 
 class Line(nn.Module):
@@ -123,10 +123,10 @@ def test_a_linear_model_is_the_average_of_what_countries_come_to(
 
 def test_without_one_country_it_is_the_average_of_the_others(federation: NodeFederation) -> None:
     study = approved(federation, GLM)
-    found = led(federation, study, without="NO").model
+    model = led(federation, study, without="NO").model
     names = {"weights": "weights"}
-    assert found == pytest.approx(averaged(study, Line(), names, without="NO"), abs=0.01)
-    assert found != pytest.approx(averaged(study, Line(), names), abs=0.01)
+    assert model == pytest.approx(averaged(study, Line(), names, without="NO"), abs=0.01)
+    assert model != pytest.approx(averaged(study, Line(), names), abs=0.01)
 
 
 def test_a_perceptron_is_the_average_of_what_countries_come_to(federation: NodeFederation) -> None:
@@ -215,12 +215,12 @@ def test_a_sum_depends_on_records_through_noised_steps_only(
     """With the same step sums, four countries of other patients open the very same update."""
     study = approved(federation, GLM | QUICK)
     run = federation.ready(study)
-    told = np.array([5_000, -3_000, 200, 1], np.int64)
-    monkeypatch.setattr(Assignment, "lattice_sum", lambda *_, **__: told.copy())
-    found = opened_first(study, run)
+    step_sum = np.array([5_000, -3_000, 200, 1], np.int64)
+    monkeypatch.setattr(Assignment, "lattice_sum", lambda *_, **__: step_sum.copy())
+    result = opened_first(study, run)
     step, update = study.mechanisms[1], study.mechanisms[2]
-    one = np.rint(STEPS * told / step.scale * update.scale).astype(np.int64)
-    assert found.values.tolist() == (COUNTRIES * one).tolist()
+    update_of_one = np.rint(STEPS * step_sum / step.scale * update.scale).astype(np.int64)
+    assert result.values.tolist() == (COUNTRIES * update_of_one).tolist()
 
 
 def test_the_noise_of_the_steps_is_in_what_leaves(
@@ -235,9 +235,9 @@ def test_the_noise_of_the_steps_is_in_what_leaves(
     monkeypatch.setattr(
         Assignment, "lattice_sum", lambda self, mechanism, *_, **__: np.zeros(4, np.int64)
     )
-    found = opened_first(study, run)
+    result = opened_first(study, run)
     own = STEPS * 40 * update.scale + loud
-    assert found.values.tolist() == [COUNTRIES * own] * 4
+    assert result.values.tolist() == [COUNTRIES * own] * 4
 
 
 def test_a_local_step_may_not_be_asked_for(federation: NodeFederation) -> None:
@@ -264,9 +264,9 @@ def test_a_model_made_to_overflow_gets_an_update_like_any_other(
 ) -> None:
     study = approved(federation, GLM | QUICK | {"l2": 10.0})
     run = federation.ready(study)
-    found = run.sum(1, "train", vector_to_bytes(np.full(4, weight)))
-    assert isinstance(found, OpenedSum)
-    assert np.abs(found.values).max() <= COUNTRIES * study.mechanisms[2].reach
+    result = run.sum(1, "train", vector_to_bytes(np.full(4, weight)))
+    assert isinstance(result, OpenedSum)
+    assert np.abs(result.values).max() <= COUNTRIES * study.mechanisms[2].reach
 
 
 @pytest.mark.parametrize("model", [b"", bytes(24), vector_to_bytes(np.full(4, np.nan))])
@@ -314,20 +314,20 @@ def test_seeding_the_usual_generators_changes_nothing(
     """Asked twice, seeded alike, a node makes other samples, roundings, noise and updates."""
     study = approved(federation, MLP | QUICK | {"sampling_rate": rate})
     opened = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
-    seen: list[list[Any]] = []
+    calls: list[list[Any]] = []
 
     def heard(owner: Any, name: str) -> None:
         inner = getattr(owner, name)
 
         def listened(*args: Any, **kwargs: Any) -> Any:
-            found = inner(*args, **kwargs)
-            seen[-1].append(found.tolist())
-            return found
+            result = inner(*args, **kwargs)
+            calls[-1].append(result.tolist())
+            return result
 
         monkeypatch.setattr(owner, name, listened)
 
     def masked(self: CountryRun, frame: bytes, values: Any, noise: Any) -> bytes:
-        seen[-1].append((values + noise).tolist())
+        calls[-1].append((values + noise).tolist())
         raise Crash
 
     heard(assignment, "poisson_sample")
@@ -335,14 +335,14 @@ def test_seeding_the_usual_generators_changes_nothing(
     heard(DiscreteGaussian, "draw")
     monkeypatch.setattr(CountryRun, "contribute", masked)
     for _ in range(2):
-        seen.append([])
+        calls.append([])
         node = federation.restart("DK", noise=DiscreteGaussian())
         seeded()
         with pytest.raises(Crash):
             node.handle(opened.contribute_request("DK"))
     each_step = 2 if rate == 1.0 else 3  # its sample, its sum and its noise
-    assert len(seen[0]) == len(seen[1]) == each_step * STEPS + 2
-    assert all(one != other for one, other in zip(*seen, strict=True))
+    assert len(calls[0]) == len(calls[1]) == each_step * STEPS + 2
+    assert all(one != other for one, other in zip(*calls, strict=True))
 
 
 # Crashes

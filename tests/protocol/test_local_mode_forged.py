@@ -18,9 +18,9 @@ from tests.support.training_studies import drafted, proposed
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    made = unequal(tmp_path / "federation")
-    yield made
-    made.close()
+    federation = unequal(tmp_path / "federation")
+    yield federation
+    federation.close()
 
 
 def plain(federation: NodeFederation) -> Study:

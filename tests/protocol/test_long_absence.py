@@ -63,9 +63,9 @@ def test_a_node_comes_back_and_takes_part(
     node = federation.restart("EE")
     write_atomic(federation.home("EE").officer / "country-EE.json", bundle)
     node.tend()
-    held = node.parts.documents.current(federation.clock())
-    assert (held.versions.root, held.versions.targets) == (4, 4)
-    assert set(held.view.countries) == set(COUNTRIES)
+    state = node.parts.documents.current(federation.clock())
+    assert (state.versions.root, state.versions.targets) == (4, 4)
+    assert set(state.view.countries) == set(COUNTRIES)
     run = federation.ready(study)
     opened = opened_sum(run.sum(1, "histogram"))
     assert opened.countries == COUNTRIES

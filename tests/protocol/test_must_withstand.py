@@ -48,15 +48,19 @@ def puppets(victim: str, *, believed: bool) -> ProtocolWorld:
     """
     terms = terms_of(3)
     keys = {
-        one: IDENTITIES[one] if one == victim else SigningKey.generate() for one in terms.roster
+        country: IDENTITIES[country] if country == victim else SigningKey.generate()
+        for country in terms.roster
     }
-    peers = {one: key.public for one, key in keys.items()}
+    peers = {country: key.public for country, key in keys.items()}
     views = {
-        one: replace(view_of(one, terms), identity=key, peers=peers)
-        for one, key in keys.items()
-        if one != victim or believed
+        country: replace(view_of(country, terms), identity=key, peers=peers)
+        for country, key in keys.items()
+        if country != victim or believed
     }
-    runs = {one: CountryRun.start(views.get(one, view_of(one, terms))) for one in terms.roster}
+    runs = {
+        country: CountryRun.start(views.get(country, view_of(country, terms)))
+        for country in terms.roster
+    }
     versions = versions_of(terms.roster)
     coordinator = CoordinatorRun(terms, peers=peers, sign=COORDINATOR_KEY.sign, versions=versions)
     return ProtocolWorld(terms, coordinator, runs)
@@ -65,7 +69,7 @@ def puppets(victim: str, *, believed: bool) -> ProtocolWorld:
 @pytest.mark.parametrize("victim", ["AT", "BE", "CZ"])
 def test_keys_swapped_for_the_liars_own_bring_it_nothing(victim: str) -> None:
     """One that believed the keys would be opened alone; the documents give others."""
-    others = [one for one in ("AT", "BE", "CZ") if one != victim]
+    others = [country for country in ("AT", "BE", "CZ") if country != victim]
     world = puppets(victim, believed=True)
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
@@ -305,10 +309,15 @@ def test_a_country_killed_at_any_point_gives_the_liar_nothing(point: str) -> Non
 def garbled(reply: bytes) -> Reply:
     """Return a contribution of which nothing is as it should be but the signature."""
     other = Reply.FromString(reply)
-    said = other.contribution
-    other.words, said.commitments = os.urandom(len(other.words)), os.urandom(len(said.commitments))
-    said.shares = os.urandom(len(said.shares))
-    said.head.CopyFrom(spoken(said.head, said.head.body, IDENTITIES[said.head.sender]))
+    contribution = other.contribution
+    other.words, contribution.commitments = (
+        os.urandom(len(other.words)),
+        os.urandom(len(contribution.commitments)),
+    )
+    contribution.shares = os.urandom(len(contribution.shares))
+    contribution.head.CopyFrom(
+        spoken(contribution.head, contribution.head.body, IDENTITIES[contribution.head.sender])
+    )
     return other
 
 

@@ -38,11 +38,11 @@ MLP, MODULE = (
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    made = NodeFederation(
+    federation = NodeFederation(
         tmp_path / "federation", changes={"task_kinds": ["train/mlp", "train/module"]}
     )
-    yield made
-    made.close()
+    yield federation
+    federation.close()
 
 
 def approved(federation: NodeFederation, task: dict[str, Any], name: str = "network") -> Study:
@@ -105,8 +105,8 @@ def test_a_registered_module_is_the_one_that_pooled_records_would_have_given(
 
 def test_evaluation_of_networks_opens_a_report(federation: NodeFederation) -> None:
     for number, task in enumerate((MLP, MODULE)):
-        kept = task | {"evaluation": {"held_out": 0.3}, "rounds": 1}
-        study = approved(federation, kept, f"study-{number}")
+        evaluated_task = task | {"evaluation": {"held_out": 0.3}, "rounds": 1}
+        study = approved(federation, evaluated_task, f"study-{number}")
         outcome = led(federation, study)
         patients = outcome.findings["everybody"]["patients"]["value"]
         assert 50 < patients < 150

@@ -69,17 +69,17 @@ def traffic(federation: NodeFederation) -> list[tuple[str, int]]:
     node = federation.restart("DK", slots=ReplySlots(sleep=watch.sleep, monotonic=lambda: 0.0))
     study = federation.approved()
     run = federation.run(study, b"w" * 16)
-    seen: list[bytes] = []
+    replies: list[bytes] = []
     inner = node._request_handler.handle
 
     def handle(frame: bytes) -> bytes:
-        seen.append(inner(frame))
-        return seen[-1]
+        replies.append(inner(frame))
+        return replies[-1]
 
     node._request_handler.handle = handle  # type: ignore[method-assign]
     run.set_up()
     run.sum(1, "histogram")
-    return [*((str(code_of(reply)), len(reply)) for reply in seen), ("slots", watch.slots)]
+    return [*((str(code_of(reply)), len(reply)) for reply in replies), ("slots", watch.slots)]
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +122,13 @@ def _words(data: bytes) -> list[bytes]:
 
 
 def imports(file: Path) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def files() -> list[Path]:

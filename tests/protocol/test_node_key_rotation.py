@@ -36,14 +36,14 @@ OLD = raw_key(1_000)
 
 @pytest.fixture
 def federation(tmp_path: Path) -> NodeFederation:
-    made = NodeFederation(tmp_path / "federation")
-    made.once("with its keys beside it", lambda: _with_keys(made))
-    return made
+    federation = NodeFederation(tmp_path / "federation")
+    federation.once("with its keys beside it", lambda: _with_keys(federation))
+    return federation
 
 
-def _with_keys(made: NodeFederation) -> Words:
-    made.sync()
-    made.home("DK").node_keys.write_bytes(node_keys("DK").canonical())
+def _with_keys(federation: NodeFederation) -> Words:
+    federation.sync()
+    federation.home("DK").node_keys.write_bytes(node_keys("DK").canonical())
     return ()
 
 
@@ -72,8 +72,8 @@ def begun(federation: NodeFederation, study: Study) -> Run:
     view = federation.papers.view()
     keys = {country: view.node_keys(country) for country in study.countries}
     suite = view.agreement.signatures
-    said = {country: node.identity_key for country, node in keys.items() if node}
-    peers = {country: suite.public(read_identity(key)) for country, key in said.items()}
+    identity_keys = {country: node.identity_key for country, node in keys.items() if node}
+    peers = {country: suite.public(read_identity(key)) for country, key in identity_keys.items()}
     return federation.run(study, peers=peers)
 
 
@@ -263,8 +263,8 @@ def test_a_stolen_former_key_speaks_in_no_new_run(federation: NodeFederation, st
 
 
 def test_a_statement_is_of_one_set_of_keys(federation: NodeFederation) -> None:
-    said = made_anew(federation)
-    moved = said.model_copy(update={"log_key": raw_key(5).public.to_text()})
+    words_printed = made_anew(federation)
+    moved = words_printed.model_copy(update={"log_key": raw_key(5).public.to_text()})
     with pytest.raises(DocumentFault, match="succession is not signed"):
         NodeKeys.from_canonical(moved.canonical())
 

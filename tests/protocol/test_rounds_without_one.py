@@ -57,9 +57,9 @@ def scene(federation: NodeFederation) -> Training:
     return Training(federation)
 
 
-def countries_of(found: OpenedSum | VoidRound) -> tuple[str, ...]:
-    assert isinstance(found, OpenedSum), found
-    return found.countries
+def countries_of(result: OpenedSum | VoidRound) -> tuple[str, ...]:
+    assert isinstance(result, OpenedSum), result
+    return result.countries
 
 
 def test_a_node_dead_in_round_two_and_back_in_round_three(scene: Training) -> None:
@@ -125,12 +125,12 @@ def test_a_contribution_after_the_round_was_closed_is_in_no_sum_and_the_next_rou
 def test_whoever_signed_one_set_and_died_signs_no_other(scene: Training) -> None:
     """The coordinator that forgot U asks, in the same round, for all: not one of U answers."""
     opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
-    asked = opened.contribute_request("PT")
+    request = opened.contribute_request("PT")
     scene.run.agreed(opened)
     for country in REST:
         scene.restart(country)
     opened._chosen = None
-    opened.take_contribution("PT", scene.federation.nodes["PT"].handle(asked))
+    opened.take_contribution("PT", scene.federation.nodes["PT"].handle(request))
     opened._assents.clear()
     for country in REST:
         reply = scene.federation.nodes[country].handle(opened.answer_request(country))

@@ -119,15 +119,17 @@ def test_a_node_seized_once_it_signed_a_set_opens_no_part_of_it() -> None:
     assert liar.opens(opened) == (("AT", "BE", "CZ"),)
 
 
-@pytest.mark.parametrize("taken", [0, 1, 2, 3])
-def test_so_many_nodes_seized_in_mid_round_open_it_without_an_answer_as_t_says(taken: int) -> None:
+@pytest.mark.parametrize("seized_count", [0, 1, 2, 3])
+def test_so_many_nodes_seized_in_mid_round_open_it_without_an_answer_as_t_says(
+    seized_count: int,
+) -> None:
     """Three honest states and a colluder's are four shares: t, and every secret is there."""
     liar = five()
     opened = liar.contributed()
-    for country in liar.honest[:taken]:
+    for country in liar.honest[:seized_count]:
         liar.seize(country)
     opens = liar.opens(opened)
-    assert bool(opens) == (taken + 1 >= liar.world.terms.threshold)
+    assert bool(opens) == (seized_count + 1 >= liar.world.terms.threshold)
 
 
 def test_a_node_seized_before_a_round_is_a_colluder_from_then_on_and_not_before() -> None:

@@ -107,9 +107,9 @@ def test_a_colluding_country_that_shows_two_bundles_confirms_with_nobody_it_dece
 
     parts = [Reply.FromString(reply).encapsulation.ciphertexts[:MLKEM_CIPHERTEXT_BYTES]]
     begun = world.coordinator.bundle_request("BE")
-    asked = retold(begun, deliver, parts=parts, phase=PHASE_CONFIRM)
+    retold_request = retold(begun, deliver, parts=parts, phase=PHASE_CONFIRM)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
-        world.countries["BE"].confirm(asked)
+        world.countries["BE"].confirm(retold_request)
 
 
 def test_a_second_bundle_is_neither_made_nor_taken() -> None:
@@ -302,10 +302,10 @@ def test_one_country_cannot_speak_as_another() -> None:
     with pytest.raises(Refusal) as refusal:
         world.coordinator.take_bundle("BE", reply)
     assert refusal.value.code is ReasonCode.STALE
-    said = Reply.FromString(reply)
-    said.bundle.sender = "BE"
+    reply_message = Reply.FromString(reply)
+    reply_message.bundle.sender = "BE"
     with pytest.raises(Refusal) as refusal:
-        world.coordinator.take_bundle("BE", serialise(said))
+        world.coordinator.take_bundle("BE", serialise(reply_message))
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
 
 
@@ -326,7 +326,7 @@ def test_a_key_of_small_order_stops_the_set_up() -> None:
     ciphertext, _ = encapsulate(setup.public_keys(bundle, "BE"))
     body = serialise(setup.encapsulations(world.terms, "BE", digests, {"CZ": ciphertext}))
     lie = spoken(signed, body, IDENTITIES["BE"], phase=PHASE_ENCAPSULATE)
-    said = Reply(encapsulation=EncapsulationReply(signed=lie, ciphertexts=ciphertext))
-    world.coordinator.take_encapsulation("BE", serialise(said))
+    reply_message = Reply(encapsulation=EncapsulationReply(signed=lie, ciphertexts=ciphertext))
+    world.coordinator.take_encapsulation("BE", serialise(reply_message))
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
         world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))

@@ -46,7 +46,7 @@ def four() -> LyingCoordinator:
 @pytest.mark.parametrize("late", ["AT", "CZ"])
 def test_the_set_that_is_left_opens_and_nothing_else(late: str) -> None:
     liar = five()
-    left = tuple(one for one in ROSTER if one != late)
+    left = tuple(country for country in ROSTER if country != late)
     opened = liar.contributed(without=(late,))
     liar.agree_all(opened, left)
     assert liar.opens(opened) == ()
@@ -66,14 +66,14 @@ def test_an_answer_holds_no_mask_key_of_a_pair_inside_the_set() -> None:
     liar = five()
     opened = liar.contributed(without=("CZ",))
     left = ("AT", "BE", "DK", "EE")
-    inside = {one: masks_of(liar.world, one) for one in ("AT", "BE", "DK")}
+    inside = {country: masks_of(liar.world, country) for country in ("AT", "BE", "DK")}
     liar.agree_all(opened, left)
     for country in ("AT", "BE", "DK"):
         signed = Reply.FromString(liar.answer(opened, country, left)).answer
         answer = Answer.FromString(signed.body)
-        kept = [key for one, key in inside[country].items() if one != "CZ"]
+        sent_keys = [key for name, key in inside[country].items() if name != "CZ"]
         assert answer.masks == inside[country]["CZ"]
-        assert not [key for key in kept if key in answer.SerializeToString()]
+        assert not [key for key in sent_keys if key in answer.SerializeToString()]
         assert (len(answer.shares), list(answer.unopenable)) == (32 * len(left), [])
     assert liar.opens(opened) == (("AT", "BE", "DK"),)
 

@@ -36,13 +36,13 @@ def truth(separation: float) -> np.ndarray:
 def studies(chances: np.ndarray, patients: int, std: int) -> list[dict[str, Estimate | None]]:
     draw = np.random.default_rng(17)
     mechanism = release(TASK, "evaluate", noise_std=std)
-    found = []
+    evaluations = []
     for _ in range(STUDIES):
         counts = draw.multinomial(patients, chances.reshape(-1)) * mechanism.scale
         opened = np.rint(counts + draw.normal(0, 2 * std, counts.size)).astype(np.int64)
         report = evaluate(TASK, FEATURES, mechanism, opened, countries=4, generator=draw)
-        found.append(dict(report.everybody.figures))
-    return found
+        evaluations.append(dict(report.everybody.figures))
+    return evaluations
 
 
 @pytest.mark.parametrize("separation", [2.0, 8.0])
@@ -53,8 +53,8 @@ def test_intervals_cover(separation: float, patients: int, std: int, name: str) 
     figure = getattr(figures, name)
     right = float(figure(chances * 1e9))
     hits = 0
-    for one in studies(chances, patients, std):
-        estimate = one[name]
+    for study_result in studies(chances, patients, std):
+        estimate = study_result[name]
         assert estimate is not None
         hits += estimate.low <= right <= estimate.high
     assert hits >= FEWEST
@@ -62,8 +62,8 @@ def test_intervals_cover(separation: float, patients: int, std: int, name: str) 
 
 def test_intervals_are_not_wide_for_no_reason() -> None:
     widths = []
-    for one in studies(truth(8.0), 3_000, 10):
-        estimate = one["accuracy"]
+    for study_result in studies(truth(8.0), 3_000, 10):
+        estimate = study_result["accuracy"]
         assert estimate is not None
         widths.append(estimate.high - estimate.low)
     plain = 2 * 1.96 * np.sqrt(0.75 * 0.25 / 3_000)

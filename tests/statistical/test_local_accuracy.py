@@ -38,12 +38,12 @@ LOCAL = {"rounds": 8, "local": {"steps": 5}}
 
 def people(size: int, seed: int, older: float = 0.0) -> dict[str, Any]:
     """Return columns of patients whose illness follows a logistic law."""
-    made: dict[str, Any] = columns(size, seed)
-    made["age"] = np.clip(made["age"] + older, 0, 100)
-    sugar = np.nan_to_num(made["sugar"], nan=200.0)
-    risk = 0.045 * (made["age"] - 57) + 0.8 * (made["sex"] - 0.5) + 0.004 * (sugar - 200)
-    made["ill"] = (np.random.default_rng(seed + 99).random(size) < 1 / (1 + np.exp(-risk))) * 1.0
-    return made
+    data: dict[str, Any] = columns(size, seed)
+    data["age"] = np.clip(data["age"] + older, 0, 100)
+    sugar = np.nan_to_num(data["sugar"], nan=200.0)
+    risk = 0.045 * (data["age"] - 57) + 0.8 * (data["sex"] - 0.5) + 0.004 * (sugar - 200)
+    data["ill"] = (np.random.default_rng(seed + 99).random(size) < 1 / (1 + np.exp(-risk))) * 1.0
+    return data
 
 
 def assignments(task: TrainGlm) -> list[Assignment]:
@@ -61,11 +61,11 @@ def assignments(task: TrainGlm) -> list[Assignment]:
 
 
 def part(
-    one: Assignment, task: TrainGlm, by: dict[str, Mechanism], state: OptimiserState
+    assignment: Assignment, task: TrainGlm, by: dict[str, Mechanism], state: OptimiserState
 ) -> NDArray[np.int64]:
     """Return what a country gives to a round, before the noise of the sum."""
     if task.local is None:
-        return one.lattice_sum(by["train"], state.payload, entropy=os.urandom)
+        return assignment.lattice_sum(by["train"], state.payload, entropy=os.urandom)
     mechanism, noise = by["local-step"], DiscreteGaussian()
     descent = Descent.start(
         task,
@@ -75,7 +75,7 @@ def part(
         payload=state.payload,
     )
     while not descent.over:
-        values = one.lattice_sum(mechanism, descent.payload, entropy=os.urandom)
+        values = assignment.lattice_sum(mechanism, descent.payload, entropy=os.urandom)
         own = noise.draw(mechanism.noise_std, mechanism.dimension)
         descent = descent.step(values + own, mechanism.scale)
     return descent.update(by["train"])
@@ -87,7 +87,7 @@ def trained(task: TrainGlm, promised: float) -> FloatArray:
     by = {mechanism.phase: mechanism for mechanism in schedule}
     state, countries = OptimiserState.start(task.initial(FEATURES)), assignments(task)
     for _ in range(task.rounds):
-        parts = [part(one, task, by, state) for one in countries]
+        parts = [part(country, task, by, state) for country in countries]
         noise = [DiscreteGaussian().draw(by["train"].noise_std, 7) for _ in countries]
         state = step(task, FEATURES, by["train"], state, np.sum(parts + noise, axis=0))
     return state.model
@@ -135,17 +135,17 @@ def test_real_nodes_come_near_to_what_shared_mode_finds(tmp_path: Path) -> None:
         "learning_rate": 4.0,
     }
     modes = {"local": task | {"rounds": 4}, "shared": task | {"rounds": 16, "local": None}}
-    found = {}
-    for mode, said in modes.items():
-        drawn = drafted(federation, said, id=mode, privacy={"epsilon": 1.0, "delta": 1e-5})
+    areas = {}
+    for mode, local in modes.items():
+        drawn = drafted(federation, local, id=mode, privacy={"epsilon": 1.0, "delta": 1e-5})
         study = proposed(federation, complete(drawn, federation.papers.agreed))
         assert epsilon(study.mechanisms, federation.papers.agreed.honest, 1e-5) <= 1.0
-        found[mode] = led(federation, study).model
-    assert found["local"] is not None
-    assert found["shared"] is not None
-    apart = np.linalg.norm(found["local"] - found["shared"]) / np.linalg.norm(found["shared"])
+        areas[mode] = led(federation, study).model
+    assert areas["local"] is not None
+    assert areas["shared"] is not None
+    apart = np.linalg.norm(areas["local"] - areas["shared"]) / np.linalg.norm(areas["shared"])
     assert apart < 0.5
     assert all(
-        model[3] - model[2] > 0.5 for model in map(present, found.values())
+        model[3] - model[2] > 0.5 for model in map(present, areas.values())
     )  # men are ill, women not
     federation.close()

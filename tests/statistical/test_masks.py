@@ -48,14 +48,16 @@ def say(words: Words) -> list[str]:
     moved = words[1:] - words[:-1]
     beside = words[:, 1:] - words[:, :-1]
     views = {"words": words, "from round to round": moved, "from word to word": beside}
-    return [f"{name}: {fault}" for name, one in views.items() for fault in faults(one.reshape(-1))]
+    return [
+        f"{name}: {fault}" for name, words in views.items() for fault in faults(words.reshape(-1))
+    ]
 
 
 def faults(words: Words) -> Iterator[str]:
     size = words.size
     octets = words.view(np.uint8).reshape(size, 8)
-    seen = np.stack([np.bincount(octets[:, place], minlength=256) for place in range(8)])
-    statistic = ((seen - size / 256) ** 2 / (size / 256)).sum()
+    counts = np.stack([np.bincount(octets[:, place], minlength=256) for place in range(8)])
+    statistic = ((counts - size / 256) ** 2 / (size / 256)).sum()
     if statistic > chi2.isf(FALSE_ALARM, 8 * 255):
         yield "its bytes are not even"
     ones = np.unpackbits(octets, axis=1).sum(axis=0, dtype=np.int64)
@@ -95,13 +97,13 @@ class Overheard:
         for country in world.terms.roster:
             reply = world.contribute(opened, country, self.values)
             if country == VICTIM:
-                said = Reply.FromString(reply).words
-                self.sent.append(np.frombuffer(said, WORDS_DTYPE))
+                words = Reply.FromString(reply).words
+                self.sent.append(np.frombuffer(words, WORDS_DTYPE))
         masker = Masker(opened.terms.words)
         for peer, streams in self.pairs.items():
-            kept = state_of(world.countries[peer]).open_round
-            assert kept is not None
-            streams.append(masker.stream(kept.masks[VICTIM]).copy())
+            open_round = state_of(world.countries[peer]).open_round
+            assert open_round is not None
+            streams.append(masker.stream(open_round.masks[VICTIM]).copy())
         opened.close()
         for country in world.terms.roster:
             world.answer(opened, country)
@@ -119,9 +121,9 @@ class Overheard:
 
 @pytest.fixture(scope="module", params=list(INPUTS.values()), ids=list(INPUTS))
 def overheard(request: pytest.FixtureRequest) -> Overheard:
-    made = Overheard(request.param)
-    made.listen()
-    return made
+    run = Overheard(request.param)
+    run.listen()
+    return run
 
 
 def test_what_leaves_is_uniform(overheard: Overheard) -> None:
@@ -149,9 +151,9 @@ def test_nothing_else_hides_it(overheard: Overheard) -> None:
 
 def heard(monkeypatch: pytest.MonkeyPatch, place: str, mutant: Callable[..., object]) -> Overheard:
     monkeypatch.setattr(place, mutant)
-    made = Overheard(INPUTS["one after the other"])
-    made.listen()
-    return made
+    run = Overheard(INPUTS["one after the other"])
+    run.listen()
+    return run
 
 
 def test_a_pair_mask_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,17 +165,17 @@ def test_a_pair_mask_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -
         left = {peer: key for peer, key in masks.items() if {peer, owner} != {VICTIM, FRIEND}}
         return honest(terms, owner, seed, left, *rest)  # type: ignore[arg-type]
 
-    made = heard(monkeypatch, "protocols.private_sum.country_round.masked_words", mutant)
-    assert say(made.without()) == [], "the coordinator alone would not notice"
-    assert say(made.without(made.seeds, made.pairs[COLLUDER]))
+    run = heard(monkeypatch, "protocols.private_sum.country_round.masked_words", mutant)
+    assert say(run.without()) == [], "the coordinator alone would not notice"
+    assert say(run.without(run.seeds, run.pairs[COLLUDER]))
 
 
 def test_an_own_mask_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def mutant(*_: object) -> bytes:
         return bytes(32)
 
-    made = heard(monkeypatch, "protocols.private_sum.contribution.seed_key", mutant)
-    assert say(made.without(*made.pairs.values()))
+    run = heard(monkeypatch, "protocols.private_sum.contribution.seed_key", mutant)
+    assert say(run.without(*run.pairs.values()))
 
 
 def test_a_mask_that_is_used_in_two_rounds_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,5 +184,5 @@ def test_a_mask_that_is_used_in_two_rounds_is_seen(monkeypatch: pytest.MonkeyPat
     def mutant(link: bytes, context: bytes, one: str, other: str) -> bytes:
         return honest(bytes(32), bytes(32), one, other)
 
-    made = heard(monkeypatch, "protocols.private_sum.ratchet.mask_key", mutant)
-    assert say(made.without(made.seeds, made.pairs[COLLUDER]))
+    run = heard(monkeypatch, "protocols.private_sum.ratchet.mask_key", mutant)
+    assert say(run.without(run.seeds, run.pairs[COLLUDER]))

@@ -38,9 +38,9 @@ def test_draws_follow_the_exact_law(std: int) -> None:
     drawn = DiscreteGaussian().draw(std, size)
     expected = masses(std, reach) * size
     inside = drawn[np.abs(drawn) <= reach] + reach
-    seen = np.bincount(inside, minlength=2 * reach + 1)
+    counts = np.bincount(inside, minlength=2 * reach + 1)
     tails = (size - inside.size, size - expected.sum())
-    statistic = ((seen - expected) ** 2 / expected).sum() + (tails[0] - tails[1]) ** 2 / tails[1]
+    statistic = ((counts - expected) ** 2 / expected).sum() + (tails[0] - tails[1]) ** 2 / tails[1]
     assert statistic < chi2.isf(FALSE_ALARM, 2 * reach + 1)
 
 
@@ -52,10 +52,11 @@ def test_draws_are_spread_as_another_exact_sampler_s_are(std: int) -> None:
     theirs = dp.m.make_gaussian(domain, dp.l2_distance(T="f64"), scale=float(std))
     size, reach = 200_000, 3 * std
     pair = DiscreteGaussian().draw(std, size), np.array(theirs([0] * size))
-    seen = [
-        np.bincount(np.clip(one, -reach, reach) + reach, minlength=2 * reach + 1) for one in pair
+    counts = [
+        np.bincount(np.clip(draws, -reach, reach) + reach, minlength=2 * reach + 1)
+        for draws in pair
     ]
-    statistic = ((seen[0] - seen[1]) ** 2 / np.maximum(seen[0] + seen[1], 1)).sum()
+    statistic = ((counts[0] - counts[1]) ** 2 / np.maximum(counts[0] + counts[1], 1)).sum()
     assert statistic < chi2.isf(FALSE_ALARM, 2 * reach)
 
 

@@ -156,15 +156,15 @@ def test_the_power_is_enough() -> None:
     A power of 0.95 would be passed off for more than 0.98 here with a chance of 1e-12.
     """
     draw, share = np.random.default_rng(5), math.sqrt(HONEST) * STD / SCALE
-    found = {1.0: 0, 0.5: 0}
-    for part in found:
+    caught_counts = {1.0: 0, 0.5: 0}
+    for part in caught_counts:
         for _ in range(2_000):
             coins = draw.random(CANARIES) < 0.5
             scores = coins + draw.normal(0, share * part, CANARIES)
             right = right_guesses(scores, coins)
-            found[part] += p_value(CANARIES, GUESSES, right, claimed(), DELTA) < FALSE_ALARM
-    assert found[0.5] > 0.98 * 2_000
-    assert found[1.0] == 0
+            caught_counts[part] += p_value(CANARIES, GUESSES, right, claimed(), DELTA) < FALSE_ALARM
+    assert caught_counts[0.5] > 0.98 * 2_000
+    assert caught_counts[1.0] == 0
 
 
 def test_the_claim_is_the_accountant_s_for_the_rounded_bound() -> None:

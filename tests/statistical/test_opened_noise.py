@@ -39,8 +39,8 @@ class Noisy:
     """A run in which countries contribute their values with noise of a source."""
 
     def __init__(self, n: int, c: int, h: int, std: int, source: NoiseSource) -> None:
-        made = mechanism(std)
-        self.world = ProtocolWorld.ready(n, colluding=c, honest=h, mechanisms=(made,))
+        release = mechanism(std)
+        self.world = ProtocolWorld.ready(n, colluding=c, honest=h, mechanisms=(release,))
         self.std, self.source = std, source
         self.shares: dict[str, list[NDArray[np.int64]]] = {}
 
@@ -60,16 +60,16 @@ class Noisy:
         among = self.world.terms.roster[:size]
         values = sum(10 * place - 7 for place in range(size))
         sums = [self.opened(number, among) for number in range(1, ROUNDS + 1)]
-        assert {one.countries for one in sums} == {among}
-        assert {one.variance for one in sums} == {size * self.std**2}
-        return np.concatenate([one.values - values for one in sums])
+        assert {opened_sum.countries for opened_sum in sums} == {among}
+        assert {opened_sum.variance for opened_sum in sums} == {size * self.std**2}
+        return np.concatenate([opened_sum.values - values for opened_sum in sums])
 
 
 def law(std: int, shares: int) -> NDArray[np.float64]:
     """Return the exact law of a sum of shares, by its definition, about the middle."""
     points = np.arange(-14 * std, 14 * std + 1)
-    one = np.exp(-(points**2) / (2 * std**2))
-    return reduce(np.convolve, [one / math.fsum(one)] * shares)
+    share = np.exp(-(points**2) / (2 * std**2))
+    return reduce(np.convolve, [share / math.fsum(share)] * shares)
 
 
 def follows(drawn: NDArray[np.int64], std: int, shares: int) -> bool:
@@ -78,9 +78,11 @@ def follows(drawn: NDArray[np.int64], std: int, shares: int) -> bool:
     middle = len(exact) // 2
     expected = exact[middle - reach : middle + reach + 1] * size
     inside = drawn[np.abs(drawn) <= reach] + reach
-    seen = np.bincount(inside, minlength=2 * reach + 1)
+    counts = np.bincount(inside, minlength=2 * reach + 1)
     tail = size - expected.sum()
-    statistic = ((seen - expected) ** 2 / expected).sum() + (size - inside.size - tail) ** 2 / tail
+    statistic = ((counts - expected) ** 2 / expected).sum() + (
+        size - inside.size - tail
+    ) ** 2 / tail
     return bool(statistic < chi2.isf(FALSE_ALARM, 2 * reach + 1))
 
 
@@ -116,9 +118,9 @@ def test_the_low_bits_of_what_opens_say_nothing_of_what_went_in(value: int) -> N
     """
     run = Noisy(2, 0, 2, 300, DiscreteGaussian())
     opened = run.noise(2) + value
-    seen = np.bincount(opened & 63, minlength=64)
+    counts = np.bincount(opened & 63, minlength=64)
     expected = opened.size / 64
-    assert ((seen - expected) ** 2 / expected).sum() < chi2.isf(FALSE_ALARM, 63)
+    assert ((counts - expected) ** 2 / expected).sum() < chi2.isf(FALSE_ALARM, 63)
 
 
 def test_seeding_every_other_generator_changes_nothing() -> None:
@@ -143,17 +145,17 @@ def test_seeding_every_other_generator_changes_nothing() -> None:
 class Lazy:
     """A source that draws a share of half the width, or none in some coordinates."""
 
-    def __init__(self, std_part: float, kept: float) -> None:
-        self.part, self.kept = std_part, kept
+    def __init__(self, std_part: float, fraction: float) -> None:
+        self.part, self.kept = std_part, fraction
 
     def draw(self, std: int, size: int) -> NDArray[np.int64]:
         drawn = DiscreteGaussian().draw(max(1, round(std * self.part)), size)
         return np.where(np.arange(size) < self.kept * size, drawn, 0)
 
 
-@pytest.mark.parametrize(("part", "kept"), [(0.5, 1.0), (0.95, 1.0), (1.0, 0.98)])
-def test_noise_that_is_less_than_claimed_is_seen(part: float, kept: float) -> None:
-    assert not follows(Noisy(4, 1, 2, 40, Lazy(part, kept)).noise(4), 40, 4)
+@pytest.mark.parametrize(("part", "fraction"), [(0.5, 1.0), (0.95, 1.0), (1.0, 0.98)])
+def test_noise_that_is_less_than_claimed_is_seen(part: float, fraction: float) -> None:
+    assert not follows(Noisy(4, 1, 2, 40, Lazy(part, fraction)).noise(4), 40, 4)
 
 
 def test_a_rounded_continuous_gaussian_is_told_apart() -> None:

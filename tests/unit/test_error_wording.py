@@ -57,25 +57,29 @@ def is_error(call: ast.Call) -> bool:
 
 def given(call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
     """Yield the parts that the making of an error is given; a refusal has its code first."""
-    yield from ((one.arg, one.value) for one in call.keywords if one.arg in PARTS)
+    yield from (
+        (argument.arg, argument.value) for argument in call.keywords if argument.arg in PARTS
+    )
     after = 1 if ast.unparse(call.func).endswith("Refusal") else 0
-    yield from (("what", one) for one in call.args[after : after + 1])
+    yield from (("what", argument) for argument in call.args[after : after + 1])
 
 
 def helpers_of(tree: ast.Module) -> Helpers:
     """Return the functions of a module that make an error of their own arguments."""
-    found: Helpers = {}
+    helpers: Helpers = {}
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef):
             continue
         arguments = [*function.args.args, *function.args.kwonlyargs]
-        names = [one.arg for one in arguments if one.arg != "self"]
-        made = [one for one in ast.walk(function) if isinstance(one, ast.Call) and is_error(one)]
-        for part, value in (pair for call in made for pair in given(call)):
+        names = [argument.arg for argument in arguments if argument.arg != "self"]
+        calls = [
+            node for node in ast.walk(function) if isinstance(node, ast.Call) and is_error(node)
+        ]
+        for part, value in (pair for call in calls for pair in given(call)):
             if isinstance(value, ast.Name) and value.id in names:
-                known = found.setdefault(function.name, {})
+                known = helpers.setdefault(function.name, {})
                 known |= {value.id: part, names.index(value.id): part}
-    return found
+    return helpers
 
 
 def parts(call: ast.Call, helpers: Helpers) -> Iterator[tuple[str, ast.expr]]:
@@ -84,7 +88,7 @@ def parts(call: ast.Call, helpers: Helpers) -> Iterator[tuple[str, ast.expr]]:
         yield from given(call)
         return
     known = helpers.get(ast.unparse(call.func).removeprefix("self."), {})
-    named = {one.arg: one.value for one in call.keywords if one.arg}
+    named = {argument.arg: argument.value for argument in call.keywords if argument.arg}
     for place, value in (*enumerate(call.args), *named.items()):
         if place in known:
             yield known[place], value
@@ -104,7 +108,9 @@ def module_of(file: Path) -> str:
 def imported(tree: ast.Module, helpers: dict[str, Helpers]) -> Helpers:
     """Return the helpers of other modules that a module imports."""
     froms = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
-    names = ((helpers.get(node.module or "", {}), one.name) for node in froms for one in node.names)
+    names = (
+        (helpers.get(node.module or "", {}), alias.name) for node in froms for alias in node.names
+    )
     return {name: known[name] for known, name in names if name in known}
 
 

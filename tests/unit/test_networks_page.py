@@ -53,8 +53,8 @@ def test_the_module_s_task_is_one_that_a_node_builds() -> None:
 
 def test_the_setting_is_one_of_a_node() -> None:
     listed = yaml.safe_load(BLOCKS[2])["modules"]
-    kept = NodeSettings.model_fields["modules"]
-    assert TypeAdapter(present(kept.annotation)).validate_python(tuple(listed)) == (
+    field = NodeSettings.model_fields["modules"]
+    assert TypeAdapter(present(field.annotation)).validate_python(tuple(listed)) == (
         "hospital-stay",
     )
 

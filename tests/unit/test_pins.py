@@ -72,21 +72,23 @@ def requirements_of(name: str) -> list[str]:
 def wanted(lines: list[str], where: dict[str, str], extras: set[str]) -> Iterator[Requirement]:
     """Yield what these lines ask for on a machine such as `where`."""
     for line in lines:
-        asked = Requirement(line)
-        marker = asked.marker
+        requirement = Requirement(line)
+        marker = requirement.marker
         if marker is None or any(marker.evaluate({**where, "extra": e}) for e in {"", *extras}):
-            yield asked
+            yield requirement
 
 
 def everything_needed(where: dict[str, str]) -> Iterator[Requirement]:
     """Yield what the project, its extras and its build need, down to the last dependency."""
-    waiting, seen = list(wanted([*NEEDED, *BUILD_TOOLS], where, set())), set[str]()
+    waiting, wanted_names = list(wanted([*NEEDED, *BUILD_TOOLS], where, set())), set[str]()
     while waiting:
-        asked = waiting.pop()
-        yield asked
-        if (key := f"{canonicalize_name(asked.name)} {sorted(asked.extras)}") not in seen:
-            seen.add(key)
-            waiting += wanted(requirements_of(asked.name), where, asked.extras)
+        requirement = waiting.pop()
+        yield requirement
+        if (
+            key := f"{canonicalize_name(requirement.name)} {sorted(requirement.extras)}"
+        ) not in wanted_names:
+            wanted_names.add(key)
+            waiting += wanted(requirements_of(requirement.name), where, requirement.extras)
 
 
 def test_there_is_no_other_lock() -> None:
@@ -99,7 +101,7 @@ def test_every_requirement_is_pinned_and_has_hashes(name: str) -> None:
         assert pin.name
         assert pin.version
         assert pin.hashes, f"{pin.name} has no hash"
-        assert all(HASH.fullmatch(one) for one in pin.hashes), pin.name
+        assert all(HASH.fullmatch(digest) for digest in pin.hashes), pin.name
 
 
 def test_each_package_has_one_version_and_one_place() -> None:
@@ -141,16 +143,19 @@ def test_the_locks_hold_every_dependency_of_every_dependency(python: str, machin
     applies = [pin for pin in installed_pins() if list(wanted([pin.requirement], where, set()))]
     pinned = versions(applies)
     needed = list(everything_needed(where))
-    assert len({canonicalize_name(asked.name) for asked in needed}) > len(NEEDED)
-    for asked in needed:
-        version = pinned.get(canonicalize_name(asked.name))
-        assert version is not None, f"{asked.name} is in no lock"
-        assert asked.specifier.contains(version, prereleases=True), f"{asked} and {version}"
+    assert len({canonicalize_name(requirement.name) for requirement in needed}) > len(NEEDED)
+    for requirement in needed:
+        version = pinned.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{requirement.name} is in no lock"
+        assert requirement.specifier.contains(version, prereleases=True), (
+            f"{requirement} and {version}"
+        )
 
 
 def test_what_runs_here_is_what_is_pinned() -> None:
     here: dict[str, str] = {
-        canonicalize_name(one.metadata["Name"]): one.version for one in distributions()
+        canonicalize_name(distribution.metadata["Name"]): distribution.version
+        for distribution in distributions()
     }
     differing = {
         name: (version, here.get(name))

@@ -57,13 +57,13 @@ def written(message: Message) -> bytes:
 
 
 def joined(parts: Mapping[str, bytes]) -> bytes:
-    return b"".join(parts[one] for one in sorted(parts))
+    return b"".join(parts[part] for part in sorted(parts))
 
 
 def taken_apart(given: bytes, countries: Sequence[str], size: int) -> dict[str, bytes]:
     """The parts by country: there must be one of each of these, which are sorted."""
     demand(len(given) == size * len(countries), "roster")
-    return {one: given[size * at : size * (at + 1)] for at, one in enumerate(countries)}
+    return {country: given[size * at : size * (at + 1)] for at, country in enumerate(countries)}
 
 
 # ---- notation ----------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def number(value: int, size: int = 8) -> bytes:
 
 
 def frame(*fields: bytes) -> bytes:
-    return b"".join(number(len(one)) + one for one in fields)
+    return b"".join(number(len(field)) + field for field in fields)
 
 
 def digest(label: str, *fields: bytes) -> bytes:
@@ -141,7 +141,7 @@ def packed(values: Sequence[int], lane_bits: int) -> Words:
 def unpacked(words: Words, lane_bits: int, size: int) -> list[int]:
     """The first coordinates of summed words, as many as `size` says."""
     lanes: list[list[int]] = [[] for _ in range(64 // lane_bits)]
-    for word in (int(one) for one in words.astype(np.int64)):
+    for word in (int(word) for word in words.astype(np.int64)):
         left = word
         for lane in lanes[:-1]:
             low = (left + 2 ** (lane_bits - 1)) % 2**lane_bits - 2 ** (lane_bits - 1)
@@ -191,8 +191,8 @@ class Mechanism:
         r, d = self.number("clip_norm") * self.integer("scale"), self.integer("dimension")
         conditional = min((r + math.sqrt(d)) ** 2, r**2 + d / 4 + (r + math.sqrt(d) / 2))
         factored = (r * 1.01) ** 2
-        made = {"integer": r**2, "factored": factored, "conditional": conditional}
-        return math.floor(made[str(self.fields["rounding"])])
+        bounds = {"integer": r**2, "factored": factored, "conditional": conditional}
+        return math.floor(bounds[str(self.fields["rounding"])])
 
     def lane_bits(self, n: int) -> int:
         parts = n if self.fields["scope"] == "derived" else 1
@@ -235,22 +235,22 @@ class Terms:
         n = len(roster)
         counts = (n, self.threshold(n), self.colluding, self.honest, self.floor)
         documents = self.agreement.encode(), self.study.encode(), run_id, names(roster)
-        plan = rfc8785.dumps([dict(one.fields) for one in self.mechanisms])
-        rest = *(number(one) for one in counts), self.task_kind.encode(), plan
+        plan = rfc8785.dumps([dict(mechanism.fields) for mechanism in self.mechanisms])
+        rest = *(number(field) for field in counts), self.task_kind.encode(), plan
         return digest("pratique/run/v2", *documents, *rest)
 
     def mechanism(self, kind: str) -> Mechanism:
-        found = [one for one in self.mechanisms if one.fields["phase"] == kind]
-        demand(found and found[0].fields["scope"] != "local", "task-unknown")
-        return found[0]
+        matching = [mechanism for mechanism in self.mechanisms if mechanism.fields["phase"] == kind]
+        demand(matching and matching[0].fields["scope"] != "local", "task-unknown")
+        return matching[0]
 
 
 def names(countries: Sequence[str]) -> bytes:
-    return frame(*(one.encode() for one in countries))
+    return frame(*(country.encode() for country in countries))
 
 
 def bundle_list(digests: Mapping[str, bytes]) -> bytes:
-    return frame(*(frame(name.encode(), one) for name, one in sorted(digests.items())))
+    return frame(*(frame(name.encode(), country) for name, country in sorted(digests.items())))
 
 
 def check_versions(theirs: pb.DocumentVersions, own: pb.DocumentVersions) -> None:
@@ -358,10 +358,10 @@ class Round:
 def round_context(terms: Terms, run: Run, at: int, mechanism: Mechanism, model: bytes) -> bytes:
     kind = str(mechanism.fields["phase"])
     head = run.context, run.transcript, bundle_list(run.digests)
-    sizes = (number(one, 16) for one in (at, *mechanism.sizes(len(run.roster))))
+    sizes = (number(value, 16) for value in (at, *mechanism.sizes(len(run.roster))))
     tail = terms.task_kind, kind, model_digest(model)
     plan = rfc8785.dumps(dict(mechanism.fields))
-    return digest("pratique/round/v2", *head, *sizes, *(one.encode() for one in tail), plan)
+    return digest("pratique/round/v2", *head, *sizes, *(value.encode() for value in tail), plan)
 
 
 def round_keys(own: str, at: int, context: bytes, links: Mapping[str, bytes]) -> Round:

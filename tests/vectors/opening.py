@@ -38,7 +38,7 @@ class Opening:
     def opened(self) -> list[int]:
         """The sums; AssertionError where anything is not what was committed to."""
         k, d = self.mechanism.lane_bits(len(self.roster)), self.mechanism.integer("dimension")
-        words: Words = np.stack([self.words(one) for one in self.contributions]).sum(
+        words: Words = np.stack([self.words(country) for country in self.contributions]).sum(
             axis=0, dtype=np.uint64
         )
         for owner in self.contributions:
@@ -49,18 +49,18 @@ class Opening:
 
     def words(self, owner: str) -> Words:
         reply, head = self.contributions[owner], self.head(owner)
-        said = reply.contribution
+        contribution = reply.contribution
         assert head.words_digest == words_digest(self.context, owner, reply.words)
-        made = commitments_digest(self.context, owner, said.commitments)
-        assert head.commitments_digest == made
-        assert head.versions_digest == versions_digest(said.versions)
-        assert len(said.shares) == 60 * (len(self.roster) - 1)
+        digest = commitments_digest(self.context, owner, contribution.commitments)
+        assert head.commitments_digest == digest
+        assert head.versions_digest == versions_digest(contribution.versions)
+        assert len(contribution.shares) == 60 * (len(self.roster) - 1)
         return np.frombuffer(reply.words, dtype="<u8")
 
     def own_mask(self, owner: str) -> bytes:
         """The key of the owner's mask, of the last t shares that it committed to."""
-        said = self.contributions[owner].contribution
-        commitments, shares = taken_apart(said.commitments, self.roster, 32), {}
+        contribution = self.contributions[owner].contribution
+        commitments, shares = taken_apart(contribution.commitments, self.roster, 32), {}
         for holder in sorted(self.answers):
             given = taken_apart(self.answers[holder].shares, sorted(self.contributions), 32)[owner]
             if self.bound(owner, holder, given) == commitments[holder]:
@@ -71,7 +71,7 @@ class Opening:
         return own_mask_key(seed, self.context, owner)
 
     def without_the_absent(self, words: Words) -> Words:
-        outside = [one for one in self.roster if one not in self.contributions]
+        outside = [country for country in self.roster if country not in self.contributions]
         for holder, answer in self.answers.items():
             for absent, key in taken_apart(answer.masks, outside, 32).items():
                 stream = key_stream(key, len(words))

@@ -28,7 +28,7 @@ from tests.vectors.derivations import Mechanism, Terms
 from tests.vectors.independent import Country
 
 Lattice = NDArray[np.int64]
-KEYS = {one: key.public.raw for one, key in IDENTITIES.items()}
+KEYS = {country: key.public.raw for country, key in IDENTITIES.items()}
 KEYS["coordinator"] = COORDINATOR_KEY.public.raw
 
 
@@ -75,9 +75,9 @@ def seat_of(name: str, terms: RunTerms, **own: object) -> Seat:
     """A country that signs with Ed25519; `own` changes keys or what it signs with."""
     signer = Ed25519PrivateKey.from_private_bytes(name.encode() * 16)
     seat = Seat(None)  # type: ignore[arg-type]
-    told = terms_for(terms, own.pop("keys", KEYS))  # type: ignore[arg-type]
+    own_terms = terms_for(terms, own.pop("keys", KEYS))  # type: ignore[arg-type]
     given = {"sign": signer.sign, "record": seat.record, **own}
-    seat.country = Country(name, told, **given)  # type: ignore[arg-type]
+    seat.country = Country(name, own_terms, **given)  # type: ignore[arg-type]
     return seat
 
 
@@ -113,10 +113,10 @@ def nothing(_body: pb.RequestBody) -> None:
 
 
 def told(
-    asked: Country, honest: bytes, code: str, change: Change = nothing, **claims: object
+    country: Country, honest: bytes, code: str, change: Change = nothing, **claims: object
 ) -> None:
     """The lie gets this code."""
-    assert refusal(asked.take(retold(honest, change, **claims))) == code  # type: ignore[arg-type]
+    assert refusal(country.take(retold(honest, change, **claims))) == code  # type: ignore[arg-type]
 
 
 def other_parts(parts: Sequence[bytes]) -> dict[str, list[bytes]]:
@@ -145,9 +145,9 @@ def begun(*silent: str) -> tuple[ProtocolWorld, Country, CoordinatorRound]:
     """A round to which all but the silent contributed zeros."""
     world, country = world_with(ME)
     opened = world.coordinator.begin_round(1, "train", MODEL)
-    for one in world.terms.roster:
-        if one not in silent:
-            world.contribute(opened, one)
+    for name in world.terms.roster:
+        if name not in silent:
+            world.contribute(opened, name)
     opened.close()
     return world, country, opened
 
@@ -155,8 +155,8 @@ def begun(*silent: str) -> tuple[ProtocolWorld, Country, CoordinatorRound]:
 def agreed() -> tuple[ProtocolWorld, Country, CoordinatorRound]:
     """A round without DK that the three left have agreed on."""
     world, country, opened = begun("DK")
-    for one in ("AT", ME, OTHER):
-        world.agree(opened, one)
+    for name in ("AT", ME, OTHER):
+        world.agree(opened, name)
     return world, country, opened
 
 
@@ -175,28 +175,28 @@ def first_byte(given: bytes) -> bytes:
     return bytes([given[0] ^ 1]) + given[1:]
 
 
-def another_word(said: pb.Reply) -> None:
-    said.words = first_byte(said.words)
+def another_word(reply_message: pb.Reply) -> None:
+    reply_message.words = first_byte(reply_message.words)
 
 
-def a_word_less(said: pb.Reply) -> None:
-    said.words = said.words[:-8]
+def a_word_less(reply_message: pb.Reply) -> None:
+    reply_message.words = reply_message.words[:-8]
 
 
-def another_commitment(said: pb.Reply) -> None:
-    said.contribution.commitments = first_byte(said.contribution.commitments)
+def another_commitment(reply_message: pb.Reply) -> None:
+    reply_message.contribution.commitments = first_byte(reply_message.contribution.commitments)
 
 
-def other_versions(said: pb.Reply) -> None:
-    said.contribution.versions.root += 1
+def other_versions(reply_message: pb.Reply) -> None:
+    reply_message.contribution.versions.root += 1
 
 
-def a_share_less(said: pb.Reply) -> None:
-    said.contribution.shares = said.contribution.shares[:-60]
+def a_share_less(reply_message: pb.Reply) -> None:
+    reply_message.contribution.shares = reply_message.contribution.shares[:-60]
 
 
-def a_share_more(said: pb.Reply) -> None:
-    said.contribution.shares += bytes(60)
+def a_share_more(reply_message: pb.Reply) -> None:
+    reply_message.contribution.shares += bytes(60)
 
 
 each_change = pytest.mark.parametrize(

@@ -33,16 +33,16 @@ from tests.vectors.seat import Alter, each_change
 def steps() -> Iterator[dict[str, dict[str, str]]]:
     """Requests and replies by country, of every step."""
     yield from SET_UP["said"].values()
-    for held in ROUNDS:
-        yield from (held[step] for step in ("contribute", "agree", "answer") if held[step])
+    for recorded in ROUNDS:
+        yield from (recorded[step] for step in ("contribute", "agree", "answer") if recorded[step])
 
 
 def messages() -> Iterator[pb.Signed]:
     """Every signed message of the run, those inside others included."""
-    for said in (one for step in steps() for one in step.values()):
-        asked, replied = request(said).signed, reply(said)
-        body = pb.RequestBody.FromString(asked.body)
-        yield from (asked, *body.encapsulate.bundles, *body.confirm.encapsulations)
+    for exchange in (recorded for step in steps() for recorded in step.values()):
+        signed_request, replied = request(exchange).signed, reply(exchange)
+        body = pb.RequestBody.FromString(signed_request.body)
+        yield from (signed_request, *body.encapsulate.bundles, *body.confirm.encapsulations)
         yield from (*body.answer.heads, *body.answer.assents)
         yield said_in(replied)
 
@@ -56,18 +56,18 @@ def said_in(given: pb.Reply) -> pb.Signed:
 
 def test_every_signature_verifies_and_none_of_another_place() -> None:
     count = 0
-    for one in messages():
-        place = one.context, one.phase, one.sender, one.receiver, one.body
-        assert verified(TERMS.keys[one.sender], one.signature, bind(*place))
-        moved = one.context, one.phase + 1, *place[2:]
-        assert not verified(TERMS.keys[one.sender], one.signature, bind(*moved))
+    for message in messages():
+        place = message.context, message.phase, message.sender, message.receiver, message.body
+        assert verified(TERMS.keys[message.sender], message.signature, bind(*place))
+        moved = message.context, message.phase + 1, *place[2:]
+        assert not verified(TERMS.keys[message.sender], message.signature, bind(*moved))
         count += 1
     assert count > 100
 
 
 def test_every_country_is_asked_the_same_words() -> None:
-    for said in steps():
-        first, *others = [request(one).signed for one in said.values()]
+    for exchange in steps():
+        first, *others = [request(recorded).signed for recorded in exchange.values()]
         assert (first.sender, first.receiver) == ("coordinator", "roster")
         assert all(other == first for other in others)
 
@@ -84,50 +84,57 @@ def mac(sender: str, receiver: str) -> bytes:
 
 
 def without(name: str, countries: tuple[str, ...] = ROSTER) -> list[str]:
-    return [one for one in countries if one != name]
+    return [country for country in countries if country != name]
 
 
 @each_country
 def test_ciphertexts_and_macs_stand_in_the_order_of_the_countries(name: str) -> None:
-    said, others = SET_UP["said"], without(name)
-    sent = b"".join(raw(pair_of(name, one)["ciphertext"]) for one in others if one > name)
-    assert reply(said["encapsulate"][name]).encapsulation.ciphertexts == sent
-    got = b"".join(raw(pair_of(one, name)["ciphertext"]) for one in others if one < name)
-    assert request(said["confirm"][name]).parts == got
-    body = pb.Confirmations(macs=b"".join(mac(name, one) for one in others))
-    assert reply(said["confirm"][name]).confirmation.body == body.SerializeToString()
-    for held in (one for one in ROUNDS if name in one["set"]):
-        asked = request(held["contribute"][name])
-        assert asked.parts == b"".join(mac(one, name) for one in others)
-        assert asked.model == raw(held["model"])
+    exchanges, others = SET_UP["said"], without(name)
+    sent = b"".join(
+        raw(pair_of(name, country)["ciphertext"]) for country in others if country > name
+    )
+    assert reply(exchanges["encapsulate"][name]).encapsulation.ciphertexts == sent
+    got = b"".join(
+        raw(pair_of(country, name)["ciphertext"]) for country in others if country < name
+    )
+    assert request(exchanges["confirm"][name]).parts == got
+    body = pb.Confirmations(macs=b"".join(mac(name, country) for country in others))
+    assert reply(exchanges["confirm"][name]).confirmation.body == body.SerializeToString()
+    for recorded in (entry for entry in ROUNDS if name in entry["set"]):
+        request_message = request(recorded["contribute"][name])
+        assert request_message.parts == b"".join(mac(country, name) for country in others)
+        assert request_message.model == raw(recorded["model"])
     for step in ("bundle", "encapsulate"):
-        assert not request(said[step][name]).parts
+        assert not request(exchanges[step][name]).parts
 
 
 @each_round
-def test_shares_and_masks_stand_in_the_order_of_the_countries(held: dict[str, Any]) -> None:
-    chosen = tuple(held["set"])
+def test_shares_and_masks_stand_in_the_order_of_the_countries(recorded: dict[str, Any]) -> None:
+    chosen = tuple(recorded["set"])
     for name in chosen:
-        sealed = [sealed_by(owner, held)[name] for owner in without(name, chosen)]
-        asked = request(held["answer"][name])
-        assert asked.parts == b"".join(sealed)
-        answer = pb.RequestBody.FromString(asked.signed.body).answer
+        sealed = [sealed_by(owner, recorded)[name] for owner in without(name, chosen)]
+        request_message = request(recorded["answer"][name])
+        assert request_message.parts == b"".join(sealed)
+        answer = pb.RequestBody.FromString(request_message.signed.body).answer
         assert list(answer.versions) == [TERMS.versions]
         at = ROSTER.index(name)
-        shares = [raw(held["countries"][owner]["shares"][at]) for owner in chosen]
-        outside = [Pair.of(name, one) for one in ROSTER if one not in chosen]
-        masks = [raw(pair_held(pair, held["keys"])["mask_key"]) for pair in outside]
-        said = pb.Answer(round=held["round"], shares=b"".join(shares), masks=b"".join(masks))
-        assert reply(held["answer"][name]).answer.body == said.SerializeToString()
+        shares = [raw(recorded["countries"][owner]["shares"][at]) for owner in chosen]
+        outside = [Pair.of(name, country) for country in ROSTER if country not in chosen]
+        masks = [raw(pair_held(pair, recorded["keys"])["mask_key"]) for pair in outside]
+        body = pb.Answer(round=recorded["round"], shares=b"".join(shares), masks=b"".join(masks))
+        assert reply(recorded["answer"][name]).answer.body == body.SerializeToString()
 
 
 # ---- the sum -----------------------------------------------------------------------------
 
 
 @each_round
-def test_the_sum_opens(held: dict[str, Any]) -> None:
-    assert opening_of(held, held["set"]).opened() == held["opened"]
-    assert held["variance"] == len(held["set"]) * mechanism_of(held).integer("noise_std") ** 2
+def test_the_sum_opens(recorded: dict[str, Any]) -> None:
+    assert opening_of(recorded, recorded["set"]).opened() == recorded["opened"]
+    assert (
+        recorded["variance"]
+        == len(recorded["set"]) * mechanism_of(recorded).integer("noise_std") ** 2
+    )
 
 
 def test_three_answers_of_four_open_the_sum_of_the_roster() -> None:
@@ -138,11 +145,11 @@ def test_three_answers_of_four_open_the_sum_of_the_roster() -> None:
 @each_round
 @each_change
 def test_nothing_opens_with_what_is_not_as_it_was_signed(
-    held: dict[str, Any], alter: Alter
+    recorded: dict[str, Any], alter: Alter
 ) -> None:
-    changed = contributions(held)
+    changed = contributions(recorded)
     alter(changed["CZ"])
-    opening = replace(opening_of(held, held["set"]), contributions=changed)
+    opening = replace(opening_of(recorded, recorded["set"]), contributions=changed)
     with pytest.raises(AssertionError):
         opening.opened()
 

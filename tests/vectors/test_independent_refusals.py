@@ -63,7 +63,7 @@ def swap_bundle(key: SigningKey) -> Change:
     """Put another bundle in the place of OTHER's, signed with this key."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(one for one in body.encapsulate.bundles if one.sender == OTHER)
+        place = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
         bundle = pb.Bundle.FromString(place.body)
         bundle.x25519 = bytes([bundle.x25519[0] ^ 1]) + bundle.x25519[1:]
         place.CopyFrom(spoken(place, bundle.SerializeToString(deterministic=True), key))
@@ -83,8 +83,8 @@ def test_a_swapped_bundle_that_its_country_signed() -> None:
     world, country = in_set_up(1)
     swapped = retold(world.coordinator.encapsulate_request(ME), swap_bundle(IDENTITIES[OTHER]))
     assert not refusal(country.take(swapped))
-    for one in ("AT", OTHER, "DK"):
-        world.exchange("encapsulate", one)
+    for name in ("AT", OTHER, "DK"):
+        world.exchange("encapsulate", name)
     reply = pb.Reply.FromString(country.take(swapped))
     world.coordinator._encapsulations[ME] = reply.encapsulation.signed
     given = reply.encapsulation.ciphertexts
@@ -96,7 +96,7 @@ def bundle_of_other(**fields: bytes) -> Change:
     """Give OTHER's bundle these fields, signed by OTHER."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(one for one in body.encapsulate.bundles if one.sender == OTHER)
+        place = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
         bundle = pb.Bundle.FromString(place.body)
         bundle.MergeFrom(pb.Bundle(**fields))  # type: ignore[arg-type]
         place.CopyFrom(spoken(place, bundle.SerializeToString(), IDENTITIES[OTHER]))
@@ -118,7 +118,7 @@ def test_its_own_bundle_is_not_the_one_it_sent() -> None:
     world, country = in_set_up(1)
 
     def change(body: pb.RequestBody) -> None:
-        own = next(one for one in body.encapsulate.bundles if one.sender == ME)
+        own = next(signed for signed in body.encapsulate.bundles if signed.sender == ME)
         own.CopyFrom(spoken(own, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
 
     told(country, world.coordinator.encapsulate_request(ME), "not-authentic", change)
@@ -146,10 +146,10 @@ def list_of(sender: str, alter: Callable[[pb.Encapsulations], object]) -> Change
     """Change what a country signed that it encapsulated, and sign it as that country."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(one for one in body.confirm.encapsulations if one.sender == sender)
-        said = pb.Encapsulations.FromString(place.body)
-        alter(said)
-        place.CopyFrom(spoken(place, said.SerializeToString(), IDENTITIES[sender]))
+        place = next(signed for signed in body.confirm.encapsulations if signed.sender == sender)
+        encapsulations = pb.Encapsulations.FromString(place.body)
+        alter(encapsulations)
+        place.CopyFrom(spoken(place, encapsulations.SerializeToString(), IDENTITIES[sender]))
 
     return change
 
@@ -158,16 +158,16 @@ def test_lists_of_ciphertexts_for_other_bundles_or_countries_or_not_as_it_sent_i
     world, country = in_set_up(2)
     honest = world.coordinator.confirm_request(ME)
 
-    def other_sender(said: pb.Encapsulations) -> None:
-        said.sender_bundle = bytes(32)
+    def other_sender(body: pb.Encapsulations) -> None:
+        body.sender_bundle = bytes(32)
 
-    def other_receiver(said: pb.Encapsulations) -> None:
-        said.encapsulations[0].receiver_bundle = bytes(32)
+    def other_receiver(body: pb.Encapsulations) -> None:
+        body.encapsulations[0].receiver_bundle = bytes(32)
 
-    def other_mark(said: pb.Encapsulations) -> None:
-        said.encapsulations[0].ciphertext_digest = bytes(32)
+    def other_mark(body: pb.Encapsulations) -> None:
+        body.encapsulations[0].ciphertext_digest = bytes(32)
 
-    for alter in (other_sender, other_receiver, lambda said: said.encapsulations.pop()):
+    for alter in (other_sender, other_receiver, lambda body: body.encapsulations.pop()):
         told(country, honest, "not-authentic", list_of(OTHER, alter))
     told(country, honest, "not-authentic", list_of(ME, other_mark))
     told(country, honest, "roster", lambda body: body.confirm.encapsulations.pop())
@@ -180,8 +180,8 @@ def test_a_ciphertext_of_another_length_that_was_signed() -> None:
     (whole,) = parts_of(honest, CIPHERTEXT)
     mark = bind(world.terms.context, ENCAPSULATE, "AT", ME, whole[:-1])
 
-    def alter(said: pb.Encapsulations) -> None:
-        said.encapsulations[0].ciphertext_digest = mark
+    def alter(body: pb.Encapsulations) -> None:
+        body.encapsulations[0].ciphertext_digest = mark
 
     told(country, honest, "roster", list_of("AT", alter), parts=[whole[:-1]])
 

@@ -38,11 +38,11 @@ each_of_four = pytest.mark.parametrize("name", NAMES[:4])
 
 def records_of(countries: Iterable[str], dimension: int = TRAIN.dimension) -> dict[str, Lattice]:
     """Values of both signs, others for each country and each coordinate."""
-    made = {}
-    for one in countries:
-        start = 1000 * (NAMES.index(one) - 2) - 7
-        made[one] = np.arange(start, start + 3 * dimension, 3, dtype=np.int64)
-    return made
+    countries_by_name = {}
+    for country in countries:
+        start = 1000 * (NAMES.index(country) - 2) - 7
+        countries_by_name[country] = np.arange(start, start + 3 * dimension, 3, dtype=np.int64)
+    return countries_by_name
 
 
 def require_sum(world: ProtocolWorld, number: int, kind: str, values: dict[str, Lattice]) -> None:
@@ -54,7 +54,7 @@ def require_sum(world: ProtocolWorld, number: int, kind: str, values: dict[str, 
 
 
 def without(*gone: str, size: int = 4) -> list[str]:
-    return [one for one in NAMES[:size] if one not in gone]
+    return [country for country in NAMES[:size] if country not in gone]
 
 
 @each_of_four
@@ -72,14 +72,14 @@ def test_with_three_answers_of_four_its_own_is_as_good_as_any(name: str) -> None
     for silent in without():
         world, _ = world_with(name)
         opened, values = world.coordinator.begin_round(1, "train", MODEL), records_of(without())
-        for one in values:
-            world.contribute(opened, one, values[one])
+        for country in values:
+            world.contribute(opened, country, values[country])
         opened.close()
-        for one in without(silent):
-            world.answer(opened, one)
-        found = opened.open()
-        assert isinstance(found, OpenedSum)
-        assert found.values.tolist() == sum(values.values()).tolist()  # type: ignore[union-attr]
+        for country in without(silent):
+            world.answer(opened, country)
+        result = opened.open()
+        assert isinstance(result, OpenedSum)
+        assert result.values.tolist() == sum(values.values()).tolist()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["AT", "CZ", "FI"])
@@ -137,18 +137,21 @@ def test_our_coordinator_wants_the_words_once_and_last(
     require_refused(opened, place(written(words), written(rest)), honest)
 
 
-COMPOSITE = {one: CompositeSigningKey.from_bytes(one.encode() * 32) for one in NAMES[:4]}
+COMPOSITE = {
+    country: CompositeSigningKey.from_bytes(country.encode() * 32) for country in NAMES[:4]
+}
 DESK = CompositeSigningKey.from_bytes(b"co" * 32)
 
 
 def composite_world(name: str) -> ProtocolWorld:
     terms, versions = terms_of(4, honest=2), versions_of(NAMES[:4])
-    peers = {one: key.public for one, key in COMPOSITE.items()}
+    peers = {country: key.public for country, key in COMPOSITE.items()}
     views = [
-        CountryView(one, terms, key, peers, DESK.public, versions) for one, key in COMPOSITE.items()
+        CountryView(country, terms, key, peers, DESK.public, versions)
+        for country, key in COMPOSITE.items()
     ]
     runs = {view.country: CountryRun.start(view) for view in views}
-    keys = {one: key.raw for one, key in peers.items()} | {"coordinator": DESK.public.raw}
+    keys = {country: key.raw for country, key in peers.items()} | {"coordinator": DESK.public.raw}
     _, sign = composite_signer(name.encode() * 16, name.encode() * 16)
     runs[name] = seat_of(name, terms, keys=keys, sign=sign)  # type: ignore[assignment]
     coordinator = CoordinatorRun(terms, peers=peers, sign=DESK.sign, versions=versions)
@@ -179,9 +182,9 @@ MECHANISMS = [
 def test_the_page_gives_sensitivity_and_lane_of_every_mechanism() -> None:
     lanes = set()
     for mechanism in MECHANISMS:
-        made = in_its_words(mechanism)
-        assert made.squared_sensitivity == mechanism.squared_sensitivity
+        converted = in_its_words(mechanism)
+        assert converted.squared_sensitivity == mechanism.squared_sensitivity
         for n in (3, 4, 10, 256):
-            assert made.lane_bits(n) == mechanism.lane_bits(n)
-            lanes.add(made.lane_bits(n))
+            assert converted.lane_bits(n) == mechanism.lane_bits(n)
+            lanes.add(converted.lane_bits(n))
     assert lanes == {21, 32, 64}

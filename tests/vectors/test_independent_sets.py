@@ -88,8 +88,8 @@ def test_a_set_after_its_answer() -> None:
 
 def signed_by(name: str, body: pb.Assent, message: pb.Signed, **claims: object) -> pb.Signed:
     key = IDENTITIES[name]
-    said = body.SerializeToString(deterministic=True)
-    return spoken(message, said, key, sender=name, **claims)
+    serialised = body.SerializeToString(deterministic=True)
+    return spoken(message, serialised, key, sender=name, **claims)
 
 
 def assents(change: Callable[[list[pb.Signed]], list[pb.Signed]]) -> Change:
@@ -146,8 +146,8 @@ def test_assents_that_are_none(
 ) -> None:
     world, country, opened = agreed()
     told(country, opened.answer_request(ME), code, assents(change))
-    for one in ("AT", ME, OTHER):
-        world.answer(opened, one)
+    for name in ("AT", ME, OTHER):
+        world.answer(opened, name)
     assert isinstance(opened.open(), OpenedSum)
 
 
@@ -168,7 +168,7 @@ def test_a_second_answer() -> None:
 
 def long_head(body: pb.RequestBody) -> None:
     """Put 64 KiB that no field holds behind the head of OTHER."""
-    place = next(one for one in body.answer.heads if one.sender == OTHER)
+    place = next(signed for signed in body.answer.heads if signed.sender == OTHER)
     unknown = b"\xfa\x3f\x80\x80\x04" + bytes(2**16)
     place.CopyFrom(spoken(place, place.body + unknown, IDENTITIES[OTHER]))
 
@@ -187,7 +187,7 @@ def head_of(sender: str, key: SigningKey, **fields: bytes | int) -> Change:
     """Give the head of a country these fields, signed with this key."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(one for one in body.answer.heads if one.sender == sender)
+        place = next(signed for signed in body.answer.heads if signed.sender == sender)
         head = pb.ContributionHead.FromString(place.body)
         head.MergeFrom(pb.ContributionHead(**fields))  # type: ignore[arg-type]
         place.CopyFrom(spoken(place, head.SerializeToString(deterministic=True), key))
@@ -217,12 +217,12 @@ def test_sealed_shares_that_are_not_one_of_each_other_country(wrong: str) -> Non
 # ---- document versions -------------------------------------------------------------------
 
 
-def of_other(versions: pb.DocumentVersions, *shown: pb.DocumentVersions) -> Change:
+def of_other(versions: pb.DocumentVersions, *shown_versions: pb.DocumentVersions) -> Change:
     """Let OTHER's head name these versions, and show these too, in the order of their digests."""
 
     def change(body: pb.RequestBody) -> None:
         head_of(OTHER, IDENTITIES[OTHER], versions_digest=versions_digest(versions))(body)
-        body.answer.versions.extend(shown)
+        body.answer.versions.extend(shown_versions)
         body.answer.versions.sort(key=versions_digest)
 
     return change
@@ -288,12 +288,12 @@ def test_a_share_that_does_not_open_is_named_and_the_sum_opens_without_it() -> N
     assert answer.shares[:32] == bytes(32)
     assert len(answer.shares) == 4 * 32
     opened.take_answer(ME, reply)
-    for one in ("AT", OTHER, "DK"):
-        world.answer(opened, one)
-    found = opened.open()
-    assert isinstance(found, OpenedSum)
-    assert found.unopenable == ((ME, "AT"),)
-    assert not np.any(found.values)
+    for name in ("AT", OTHER, "DK"):
+        world.answer(opened, name)
+    result = opened.open()
+    assert isinstance(result, OpenedSum)
+    assert result.unopenable == ((ME, "AT"),)
+    assert not np.any(result.values)
 
 
 # ---- what is gone ------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_secrets_are_gone_when_the_page_says() -> None:
     assert sorted(now.masks) == ["AT", "CZ", "DK"]
     world.agree(opened, ME)
     assert sorted(now.masks) == ["DK"]
-    for one in ("AT", OTHER):
-        world.agree(opened, one)
+    for name in ("AT", OTHER):
+        world.agree(opened, name)
     world.answer(opened, ME)
     assert (now.masks, now.openers, now.own_share) == ({}, {}, b"")

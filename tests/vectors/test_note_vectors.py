@@ -16,8 +16,8 @@ FILE = vectors("c2sp-notes", "signed-note.json")
 
 
 def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    cases: dict[str, Any] = json.loads(path.read_text())
+    return cases
 
 
 @pytest.mark.parametrize("path", FILE)
@@ -49,8 +49,8 @@ def test_signing_makes_the_same_bytes(path: Path) -> None:
     assert cases
     for case in cases:
         assert NoteKey("PeterNeumann", key.public).to_text() == case["vkey"]
-        made = sign_note(case["text"], "PeterNeumann", key)
-        assert made.decode() == case["text"] + "\n" + case["sig"]
+        note = sign_note(case["text"], "PeterNeumann", key)
+        assert note.decode() == case["text"] + "\n" + case["sig"]
 
 
 @pytest.mark.parametrize("path", FILE)

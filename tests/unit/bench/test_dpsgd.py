@@ -32,7 +32,9 @@ SMALL = [(14, 1), (5, 7, 3, 1)]
 def looped(batch: Batch) -> dpsgd.Vector:
     """Return the clipped sum by a loop over patients, in float64."""
     torched, loss = Torch(batch, torch.float64), torch.nn.BCEWithLogitsLoss(reduction="sum")
-    total = torch.zeros(sum(one.numel() for one in torched.net.parameters()), dtype=torch.float64)
+    total = torch.zeros(
+        sum(parameter.numel() for parameter in torched.net.parameters()), dtype=torch.float64
+    )
     for row, target in zip(torched.rows, torched.target, strict=True):
         torched.net.zero_grad()
         loss(torched.net(row[None]), target[None]).backward()
@@ -46,13 +48,13 @@ def looped(batch: Batch) -> dpsgd.Vector:
 def test_every_side_computes_the_clipped_sum_of_a_plain_loop(widths: tuple[int, ...]) -> None:
     batch = batch_of(widths)
     expected = looped(batch)
-    for name, made in SIDES.items():
-        found = made(batch)()
+    for name, side in SIDES.items():
+        clipped_sum = side(batch)()
         if name.startswith("sgd"):
-            assert found is None
+            assert clipped_sum is None
         else:
             near = 0.03 if name == "ours_with_contribution_us" else 1e-5
-            apart = np.linalg.norm(found - expected) / np.linalg.norm(expected)  # type: ignore[operator]
+            apart = np.linalg.norm(clipped_sum - expected) / np.linalg.norm(expected)  # type: ignore[operator]
             assert apart < near, name
 
 

@@ -80,7 +80,9 @@ def test_a_sum_that_is_not_that_of_the_vectors_is_no_figure(
 ) -> None:
     ours = OurSum.ready(np.ones((3, 5), np.int64))
     begin = ours.world.coordinator.begin_round
-    monkeypatch.setattr(ours.world.coordinator, "begin_round", lambda *one: _Wrong(begin(*one)))
+    monkeypatch.setattr(
+        ours.world.coordinator, "begin_round", lambda *arguments: _Wrong(begin(*arguments))
+    )
     with pytest.raises(RuntimeError, match="another sum"):
         ours.round(Stopwatch())
 
@@ -95,9 +97,9 @@ class _Wrong:
         return getattr(self._opened, name)
 
     def open(self) -> object:
-        found = self._opened.open()  # type: ignore[attr-defined]
-        found.values[0] += 1
-        return found
+        result = self._opened.open()  # type: ignore[attr-defined]
+        result.values[0] += 1
+        return result
 
 
 def test_three_coordinates_share_a_word_at_every_size_that_is_measured() -> None:
@@ -111,12 +113,12 @@ def test_a_third_may_collude() -> None:
 
 def test_a_row_has_the_figures_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_sum, "ROUNDS", 2)
-    found = row(4, 100, beside_flower=True)
-    assert found["t"] == 3
-    assert found["rounds"] == found["flwr_rounds"] == 2
+    row_of_figures = row(4, 100, beside_flower=True)
+    assert row_of_figures["t"] == 3
+    assert row_of_figures["rounds"] == row_of_figures["flwr_rounds"] == 2
     figures = ("client_ms", "server_ms", "client_wall_ms", "server_wall_ms", "upload_bytes")
     for name in (*figures, *(f"flwr_{name}" for name in figures), "noise_ms"):
-        assert found[name] > 0
+        assert row_of_figures[name] > 0
 
 
 def test_where_flwr_is_slow_it_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,8 +128,8 @@ def test_where_flwr_is_slow_it_runs_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_point_of_a_curve_leaves_flwr_out() -> None:
-    found = row(3, 10, beside_flower=False)
-    assert not [name for name in found if name.startswith("flwr")]
+    figures = row(3, 10, beside_flower=False)
+    assert not [name for name in figures if name.startswith("flwr")]
 
 
 def figures(n: int, d: int, **times: float) -> dict[str, float]:

@@ -47,7 +47,7 @@ def test_stores_have_bounds_of_their_own() -> None:
         "c write-ahead log": {**FLAT, "most": MOST_AHEAD + 1},
     }
     missed = shortfalls(found(stores_mib=stores))
-    assert [one.split(" ")[0] for one in missed] == ["tmp", "c"]
+    assert [sentence.split(" ")[0] for sentence in missed] == ["tmp", "c"]
     stores["n-DK state.db"] = rising(3.0, 6.0)
     assert len(shortfalls(found(stores_mib=stores))) == 3
 
@@ -65,13 +65,13 @@ def test_a_trend_is_the_slope_of_a_line() -> None:
 
 def test_this_process_takes_memory_files_and_threads() -> None:
     before = usage(os.getpid())
-    held = [os.open(__file__, os.O_RDONLY) for _ in range(7)]
+    handles = [os.open(__file__, os.O_RDONLY) for _ in range(7)]
     ballast = b"x" * 64 * MIB
     after = usage(os.getpid())
-    assert after.files - before.files == len(held)
+    assert after.files - before.files == len(handles)
     assert after.memory - before.memory > len(ballast) / 2
     assert after.threads >= 1
-    for descriptor in held:
+    for descriptor in handles:
         os.close(descriptor)
 
 

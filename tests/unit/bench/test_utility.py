@@ -20,8 +20,8 @@ SCORES = Scores(mean_of_centres=0.81234, pooled=0.8, auc=0.9, majority=0.7)
 
 def table(**changes: float) -> list[dict[str, Any]]:
     """Return rows in which shared noise loses less than each country's own."""
-    kept = {4: 0.83, 3: 0.82, 2: 0.81, 1: 0.80}
-    rows = [as_json(row, Scores(kept[row.honest], kept[row.honest], 0.9, 0.7)) for row in ROWS]
+    means = {4: 0.83, 3: 0.82, 2: 0.81, 1: 0.80}
+    rows = [as_json(row, Scores(means[row.honest], means[row.honest], 0.9, 0.7)) for row in ROWS]
     return [row | changes if row["noise"] == "shared" else row for row in rows]
 
 
@@ -77,9 +77,9 @@ def test_without_the_data_it_says_so_and_ends_well(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["utility", "--data", str(tmp_path / "absent")])
     assert utility.main() == 0
-    said = capsys.readouterr().out
-    assert said.startswith("Skipped: the heart-disease files are not in")
-    assert "--data FOLDER" in said
+    output = capsys.readouterr().out
+    assert output.startswith("Skipped: the heart-disease files are not in")
+    assert "--data FOLDER" in output
 
 
 class OneProcess:
@@ -134,9 +134,9 @@ def test_a_small_run_learns_and_writes_the_file(
     assert [row["noise"] for row in rows] == [row.noise for row in ROWS]
     assert rows[0]["mean_of_centres"] > 0.75
     assert rows[0]["auc"] > 0.8
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("majority class of each centre", "FLamby", "0.747", "740 patients"):
-        assert part in said
+        assert part in output
 
 
 class _Here:

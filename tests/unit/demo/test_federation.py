@@ -24,10 +24,10 @@ class Coordinator:
     def __init__(self, late: int) -> None:
         self.late, self.looks, self.acts = late, 0, list[str]()
 
-    def run(self, word: str, *words: Any) -> str:
-        if word == "admit" and self.looks <= self.late:
+    def run(self, command: str, *words: Any) -> str:
+        if command == "admit" and self.looks <= self.late:
             raise CommandFailed("No request with this fingerprint waits for approval")
-        self.acts.append(" ".join([word, str(words[0])]))
+        self.acts.append(" ".join([command, str(words[0])]))
         return ""
 
     def ask(self, *words: str) -> list[dict[str, str]]:
@@ -72,8 +72,8 @@ def federation(coordinator: Coordinator, folder: Path) -> Federation:
 @pytest.mark.parametrize("late", [0, 1, 5])
 def test_a_party_is_admitted_once_its_request_is_there(tmp_path: Path, late: int) -> None:
     coordinator, node = Coordinator(late), Node()
-    made = federation(coordinator, tmp_path)
-    assert made.enrol(cast("Party", node), "PT", "node") == FINGERPRINT
+    parties = federation(coordinator, tmp_path)
+    assert parties.enrol(cast("Party", node), "PT", "node") == FINGERPRINT
     assert coordinator.acts == ["invite PT", f"admit {FINGERPRINT}"]
     assert coordinator.looks == late + 1
     assert node.read[-1] == "Enrolled.", "the command is followed to its end"

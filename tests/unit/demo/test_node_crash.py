@@ -22,16 +22,16 @@ class StandIn:
     def kill(self) -> None:
         self.actions.append("kill")
 
-    def start(self, word: str, *, ready: Callable[[], bool], seconds: float) -> None:
+    def start(self, command: str, *, ready: Callable[[], bool], seconds: float) -> None:
         assert seconds > 0
         while not ready():
             pass
-        self.actions.append(word)
+        self.actions.append(command)
 
-    def ask(self, word: str) -> dict[str, Any]:
+    def ask(self, command: str) -> dict[str, Any]:
         self.questions += 1
         if self.questions == 1:
-            raise CommandFailed(f"{word}: the daemon does not answer")
+            raise CommandFailed(f"{command}: the daemon does not answer")
         return {"connected": self.questions > 2}
 
 

@@ -38,9 +38,9 @@ elif words[0] == "unlock":
 def processes(tmp_path: Path) -> Iterator[Processes]:
     for name in ("logs", "tmp"):
         (tmp_path / name).mkdir()
-    made = Processes(tmp_path / "logs")
-    yield made
-    made.end_all()
+    processes = Processes(tmp_path / "logs")
+    yield processes
+    processes.end_all()
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def party(tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch)
     program.write_text(PROGRAM.format(python=sys.executable))
     program.chmod(0o700)
     monkeypatch.setattr(room, "PROGRAMS", tmp_path)
-    made = Party("officer XA", "program", tmp_path / "homes" / "xa", processes)
-    made.create_passphrase()
-    return made
+    party = Party("officer XA", "program", tmp_path / "homes" / "xa", processes)
+    party.create_passphrase()
+    return party
 
 
 def gone(pid: int) -> bool:
@@ -69,9 +69,9 @@ def test_a_command_s_words_and_answer(party: Party) -> None:
 def test_each_party_has_a_folder_of_its_own_and_leaves_nothing_elsewhere(
     party: Party, tmp_path: Path
 ) -> None:
-    found = party.ask("json")
+    answer = party.ask("json")
     home, scratch = str(party.home), str(tmp_path / "tmp")
-    assert found == {"home": home, "HOME": home, "TMPDIR": scratch}
+    assert answer == {"home": home, "HOME": home, "TMPDIR": scratch}
 
 
 def test_the_passphrase_is_in_a_file_that_only_its_owner_reads(party: Party) -> None:

@@ -26,7 +26,7 @@ from demo.population import (
     write_records,
 )
 
-every_country = pytest.mark.parametrize("country", COUNTRIES, ids=lambda one: one.code)
+every_country = pytest.mark.parametrize("country", COUNTRIES, ids=lambda country: country.code)
 
 
 def everybody(country: Country) -> People:
@@ -125,11 +125,13 @@ def test_values_lie_nearly_all_within_their_public_bounds(country: Country) -> N
 @every_country
 def test_a_node_reads_back_what_was_written(country: Country, tmp_path: Path) -> None:
     body, records = read_back(tmp_path, country)
-    kept = np.array([patient(country, row) in set(records.ids) for row in range(country.patients)])
-    assert records.patients == kept.sum()
+    included = np.array(
+        [patient(country, row) in set(records.ids) for row in range(country.patients)]
+    )
+    assert records.patients == included.sum()
     for name in FEATURES:
         theirs = records.columns["sex" if name == "male" else name]
-        np.testing.assert_allclose(theirs, body[name][kept], atol=1e-9)
+        np.testing.assert_allclose(theirs, body[name][included], atol=1e-9)
 
 
 @every_country

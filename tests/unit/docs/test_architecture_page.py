@@ -40,8 +40,8 @@ def rows() -> Iterator[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_dotted_name_exists(name: str) -> None:
-    found, attributes = importable(name)
-    value: object = found
+    module, attributes = importable(name)
+    value: object = module
     for attribute in attributes:
         value = getattr(value, attribute)
     assert callable(value) or isinstance(value, ModuleType)

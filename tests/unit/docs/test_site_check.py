@@ -82,8 +82,8 @@ def test_files_of_other_kinds_load_nothing() -> None:
 
 
 def test_a_find_names_file_line_and_address() -> None:
-    (found,) = external_sources("a/b.html", f'<p>\n<img src="{ELSEWHERE}">')
-    assert str(found) == f"a/b.html:2: img src loads {ELSEWHERE}"
+    (address,) = external_sources("a/b.html", f'<p>\n<img src="{ELSEWHERE}">')
+    assert str(address) == f"a/b.html:2: img src loads {ELSEWHERE}"
 
 
 def test_the_program_lists_what_it_finds(
@@ -94,7 +94,7 @@ def test_the_program_lists_what_it_finds(
     assert main([str(tmp_path)]) == 0
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "page.html").write_text(f'<img src="{ELSEWHERE}">')
-    assert [found.file for found in check_site(tmp_path)] == ["deep/page.html"]
+    assert [source.file for source in check_site(tmp_path)] == ["deep/page.html"]
     capsys.readouterr()
     assert main([str(tmp_path)]) == 1
     assert "deep/page.html:1: img src loads" in capsys.readouterr().err

@@ -72,11 +72,11 @@ def test_a_signature_is_64_and_3309_bytes() -> None:
 
 
 def test_its_stored_form_is_the_same_key() -> None:
-    made = CompositeSigningKey.generate()
-    again = CompositeSigningKey.from_bytes(made.to_bytes())
-    made.public.verify(again.sign(MESSAGE), MESSAGE)
-    assert again.public == made.public
-    assert len({again.public, made.public, KEY.public}) == 2
+    key = CompositeSigningKey.generate()
+    again = CompositeSigningKey.from_bytes(key.to_bytes())
+    key.public.verify(again.sign(MESSAGE), MESSAGE)
+    assert again.public == key.public
+    assert len({again.public, key.public, KEY.public}) == 2
 
 
 def test_a_signature_holds_for_its_message_and_key_only() -> None:
@@ -185,8 +185,8 @@ def test_an_ed25519_half_of_small_order_is_refused() -> None:
 
 def test_a_fingerprint_is_over_both_halves() -> None:
     keys = (KEY, OTHER, mixed(KEY, OTHER), mixed(OTHER, KEY))
-    shown = {key.public.fingerprint for key in keys}
-    assert len(shown | {KEY.public.ed25519.fingerprint}) == 5
+    fingerprint = {key.public.fingerprint for key in keys}
+    assert len(fingerprint | {KEY.public.ed25519.fingerprint}) == 5
     assert KEY.public.fingerprint == "SHA256:fgi6-cq2x-yevk-ht6y-ytwc-uttf"
 
 
@@ -198,10 +198,10 @@ def test_a_failed_signature_names_the_key_and_not_the_message() -> None:
 
 
 def test_a_signing_key_does_not_show_or_pickle_itself() -> None:
-    for shown in (repr(KEY), str(KEY), repr(vars(KEY))):
+    for texts in (repr(KEY), str(KEY), repr(vars(KEY))):
         for seed in (ED25519_SEED, MLDSA_SEED):
-            assert seed.hex() not in shown
-            assert repr(seed) not in shown
+            assert seed.hex() not in texts
+            assert repr(seed) not in texts
     with pytest.raises(TypeError):
         pickle.dumps(KEY)
 

@@ -147,9 +147,9 @@ def test_a_seed_or_key_of_another_length_is_refused(length: int) -> None:
 
 
 def test_a_fingerprint_is_short_speakable_and_stable() -> None:
-    shown = VerifyKey(PUBLIC).fingerprint
-    assert shown == "SHA256:zcsm-53cr-3wzo-nsqo-2u4j-lrj3"
-    assert shown != SigningKey.generate().public.fingerprint
+    fingerprint = VerifyKey(PUBLIC).fingerprint
+    assert fingerprint == "SHA256:zcsm-53cr-3wzo-nsqo-2u4j-lrj3"
+    assert fingerprint != SigningKey.generate().public.fingerprint
 
 
 def test_a_failed_signature_names_the_key_and_not_the_message() -> None:
@@ -161,8 +161,8 @@ def test_a_failed_signature_names_the_key_and_not_the_message() -> None:
 
 def test_a_signing_key_does_not_show_or_pickle_itself() -> None:
     key = SigningKey.from_bytes(SEED)
-    for shown in (repr(key), str(key), repr(vars(key))):
-        assert SEED.hex() not in shown
-        assert repr(SEED) not in shown
+    for texts in (repr(key), str(key), repr(vars(key))):
+        assert SEED.hex() not in texts
+        assert repr(SEED) not in texts
     with pytest.raises(TypeError):
         pickle.dumps(key)

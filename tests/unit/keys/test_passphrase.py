@@ -104,15 +104,15 @@ def test_a_closed_descriptor_is_a_plain_error() -> None:
 
 
 def test_the_person_is_asked_for_the_purpose() -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def prompt(question: str) -> str:
-        asked.append(question)
+        requested.append(question)
         return "words à part"
 
     given = read_passphrase(file=None, fd=None, prompt=prompt, purpose="the key store")
     assert given == "words à part".encode()
-    assert asked == ["Passphrase for the key store: "]
+    assert requested == ["Passphrase for the key store: "]
 
 
 def test_the_person_is_not_asked_when_a_file_or_descriptor_is_named(tmp_path: Path) -> None:

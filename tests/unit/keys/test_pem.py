@@ -43,7 +43,9 @@ def test_a_public_key_has_one_spelling() -> None:
 def test_certificates_are_read_in_their_order() -> None:
     two = CERTIFICATE + CERTIFICATE
     assert pem_of_certificate(parsed_certificate(CERTIFICATE)) == CERTIFICATE
-    assert [pem_of_certificate(one) for one in parsed_certificates(two)] == [CERTIFICATE] * 2
+    assert [pem_of_certificate(certificate) for certificate in parsed_certificates(two)] == [
+        CERTIFICATE
+    ] * 2
 
 
 @pytest.mark.parametrize(

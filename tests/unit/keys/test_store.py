@@ -67,9 +67,9 @@ def test_the_largest_secret_fits_and_one_byte_more_is_refused(store: KeyStore) -
 
 def test_nothing_on_disk_shows_a_secret_or_the_passphrase(place: Path, store: KeyStore) -> None:
     store.put("identity", b"a very secret secret")
-    held = b"".join(file.read_bytes() for file in place.iterdir())
-    assert b"very secret" not in held
-    assert PASSPHRASE not in held
+    contents = b"".join(file.read_bytes() for file in place.iterdir())
+    assert b"very secret" not in contents
+    assert PASSPHRASE not in contents
 
 
 def test_two_stores_with_one_passphrase_have_different_keys(tmp_path: Path) -> None:
@@ -236,6 +236,6 @@ def test_a_secret_that_is_a_link_is_refused(tmp_path: Path, place: Path, store: 
 
 
 def test_a_store_does_not_show_its_key(store: KeyStore) -> None:
-    for shown in (repr(store), str(store)):
-        assert repr(store._key) not in shown
-        assert store._key.hex() not in shown
+    for texts in (repr(store), str(store)):
+        assert repr(store._key) not in texts
+        assert store._key.hex() not in texts

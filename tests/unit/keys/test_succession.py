@@ -77,7 +77,9 @@ def test_a_party_follows_by_the_older_one_s_voucher() -> None:
 
 def test_two_steps_at_once_lead_as_far() -> None:
     longer = LINE.extended(DUE + DAY)
-    everything = b"".join(one.authority.certificate_pem for one in longer.generations)
+    everything = b"".join(
+        certificate.authority.certificate_pem for certificate in longer.generations
+    )
     vouchers = longer.vouchers(DUE + DAY)
     assert followed(HELD, everything, vouchers, DUE + DAY) == everything
     with pytest.raises(KeyFault):  # the step between is missing
@@ -193,10 +195,10 @@ def test_a_stranger_s_bytes_vouch_for_nothing(junk: bytes) -> None:
 
 def test_certificates_of_both_are_believed_in_the_overlap() -> None:
     for authority in (OLD, NEW):
-        made = issued(authority, now=SWITCH)
-        assert peer_of(made, authority_pem=BOTH, now=SWITCH, revoked=()).country == "AT"
-        assert authority.issued(made)
-        assert certificate_fingerprint(issuer_among(BOTH, made)) == authority.digest
+        certificates = issued(authority, now=SWITCH)
+        assert peer_of(certificates, authority_pem=BOTH, now=SWITCH, revoked=()).country == "AT"
+        assert authority.issued(certificates)
+        assert certificate_fingerprint(issuer_among(BOTH, certificates)) == authority.digest
     with pytest.raises(KeyFault, match="None of the"):
         issuer_among(HELD, issued(NEW, now=SWITCH))
     with pytest.raises(KeyFault, match="refused"):

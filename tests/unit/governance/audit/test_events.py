@@ -70,14 +70,14 @@ def test_an_entry_is_one_canonical_line_with_its_place() -> None:
 
 def test_what_is_unknown_is_left_out_not_null() -> None:
     sparse = Event(kind=EventKind.NODE_STARTED, at=NOW, actor="XA")
-    found = parse_entry(entry_bytes(sparse, origin=ORIGIN, index=0))
-    assert set(found) == {"v", "origin", "index", "kind", "at", "actor", "outcome", "policies"}
+    parsed = parse_entry(entry_bytes(sparse, origin=ORIGIN, index=0))
+    assert set(parsed) == {"v", "origin", "index", "kind", "at", "actor", "outcome", "policies"}
 
 
 def test_an_entry_reads_back_as_its_event() -> None:
-    found = parse_entry(entry_bytes(FULL, origin=ORIGIN, index=7))
-    said = {name: value for name, value in found.items() if name not in {"v", "origin", "index"}}
-    assert Event.model_validate(said) == FULL
+    parsed = parse_entry(entry_bytes(FULL, origin=ORIGIN, index=7))
+    fields = {name: value for name, value in parsed.items() if name not in {"v", "origin", "index"}}
+    assert Event.model_validate(fields) == FULL
 
 
 def test_times_are_told_in_utc() -> None:
@@ -160,7 +160,7 @@ def test_an_entry_of_a_later_kind_is_still_an_entry() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_canonical_or_a_log_fault(data: bytes) -> None:
     try:
-        found = parse_canonical(data, 200)
+        parsed = parse_canonical(data, 200)
     except LogFault:
         return
-    assert canonical_json(found) == data
+    assert canonical_json(parsed) == data

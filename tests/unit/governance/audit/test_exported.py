@@ -12,9 +12,11 @@ def test_a_whole_export_verifies(tmp_path: Path) -> None:
     log = audit_log(node_state(tmp_path))
     for _ in range(5):
         log.append(event())
-    shown = exported(log)
-    lines = [line.encode() for line in shown["entries"]]
-    whole = verify_export(lines, shown["checkpoint"].encode(), NoteKey.from_text(shown["verifier"]))
+    export = exported(log)
+    lines = [line.encode() for line in export["entries"]]
+    whole = verify_export(
+        lines, export["checkpoint"].encode(), NoteKey.from_text(export["verifier"])
+    )
     assert whole.size == 5
 
 

@@ -171,15 +171,16 @@ def test_charge_and_entry_last_together_or_not_at_all(engine: Engine, log: Audit
 
 
 def test_a_hundred_threads_append_a_hundred_entries(log: AuditLog) -> None:
-    found: list[int] = []
+    positions: list[int] = []
     threads = [
-        threading.Thread(target=lambda n=n: found.append(log.append(event(n)))) for n in range(100)
+        threading.Thread(target=lambda n=n: positions.append(log.append(event(n))))
+        for n in range(100)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(found) == list(range(100))
+    assert sorted(positions) == list(range(100))
     assert verify_export(log.export(), log.checkpoint(), log.verifier).size == 100
 
 
@@ -205,16 +206,21 @@ def test_a_stop_before_any_statement_leaves_no_part_of_an_entry(tmp_path: Path) 
     for step in range(1, 100):
         engine = node_state(tmp_path / str(step))
         fill(audit_log(engine), 7)
-        seen: list[str] = []
+        statements: list[str] = []
 
         def count(
-            _c: object, _cursor: object, sql: str, *_: object, s: list[str] = seen, n: int = step
+            _c: object,
+            _cursor: object,
+            sql: str,
+            *_: object,
+            s: list[str] = statements,
+            n: int = step,
         ) -> None:
             s.append(sql)
             if len(s) == n:
                 raise Stop
 
-        def commit(_connection: object, s: list[str] = seen, n: int = step) -> None:
+        def commit(_connection: object, s: list[str] = statements, n: int = step) -> None:
             count(None, None, "COMMIT", s=s, n=n)
 
         listen.listen(engine, "before_cursor_execute", count)
@@ -229,8 +235,8 @@ def test_a_stop_before_any_statement_leaves_no_part_of_an_entry(tmp_path: Path) 
             assert verify_export(again.export(), again.checkpoint(), again.verifier).size == 9
         else:
             break
-    assert seen[0] == "BEGIN IMMEDIATE"
-    assert seen[-1] == "COMMIT"
+    assert statements[0] == "BEGIN IMMEDIATE"
+    assert statements[-1] == "COMMIT"
     assert step > 8
 
 
@@ -243,21 +249,21 @@ def test_a_database_restored_from_a_backup_is_found_by_an_earlier_checkpoint(
     engine.dispose()
     shutil.copytree(tmp_path / "live", tmp_path / "old")
     fill(log, 3)
-    seen = log.checkpoint()
+    checkpoint = log.checkpoint()
 
     restored = audit_log(node_state(tmp_path / "old"))
     with pytest.raises(LogFault, match="has 5 entries where 8") as caught:
-        restored.require_head(open_checkpoint(seen, restored.verifier))
+        restored.require_head(open_checkpoint(checkpoint, restored.verifier))
     assert "rolled back" in caught.value.why
 
     fill(restored, 1)
     restored.append(event(99))
     fill(restored, 4)
     with pytest.raises(LogFault, match="first 8 entries"):
-        restored.require_head(open_checkpoint(seen, restored.verifier))
+        restored.require_head(open_checkpoint(checkpoint, restored.verifier))
     forked = restored.checkpoint()
     with pytest.raises(LogFault, match="first 8 entries"):
-        verify_export(restored.export(), forked, restored.verifier, seen=[seen])
+        verify_export(restored.export(), forked, restored.verifier, seen=[checkpoint])
 
 
 def raw(folder: Path, *statements: str) -> None:

@@ -23,9 +23,13 @@ SECOND = timedelta(seconds=1)
 
 def test_the_first_are_whole_and_then_counting_begins_once() -> None:
     throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
-    said = [throttle.note(STALE, NOW) for _ in range(ONE_BY_ONE + 3)]
-    assert said[:ONE_BY_ONE] == [LogAction.WHOLE] * ONE_BY_ONE
-    assert said[ONE_BY_ONE:] == [LogAction.COUNTING_BEGINS, LogAction.NOTHING, LogAction.NOTHING]
+    decisions = [throttle.note(STALE, NOW) for _ in range(ONE_BY_ONE + 3)]
+    assert decisions[:ONE_BY_ONE] == [LogAction.WHOLE] * ONE_BY_ONE
+    assert decisions[ONE_BY_ONE:] == [
+        LogAction.COUNTING_BEGINS,
+        LogAction.NOTHING,
+        LogAction.NOTHING,
+    ]
 
 
 def test_another_kind_has_a_window_of_its_own() -> None:
@@ -94,11 +98,11 @@ def test_a_day_of_a_thousand_a_minute_is_a_few_hundred_entries() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from([STALE, PAUSED])), max_size=300))
-def test_no_decision_is_lost(asked: list[tuple[int, tuple[EventKind, ReasonCode]]]) -> None:
+def test_no_decision_is_lost(requests: list[tuple[int, tuple[EventKind, ReasonCode]]]) -> None:
     throttle, now, whole, counted = LogThrottle[tuple[EventKind, ReasonCode]](), NOW, 0, 0
-    for seconds, kind in asked:
+    for seconds, kind in requests:
         now += seconds * SECOND
         counted += sum(each.number for each in throttle.settled(now))
         whole += throttle.note(kind, now) is LogAction.WHOLE
     counted += sum(each.number for each in throttle.settled(now, ending=True))
-    assert whole + counted == len(asked)
+    assert whole + counted == len(requests)

@@ -117,10 +117,10 @@ def test_any_bytes_are_a_note_or_a_log_fault(data: bytes) -> None:
 @given(st.text(max_size=120))
 def test_any_text_is_a_key_or_a_log_fault(text: str) -> None:
     try:
-        found = NoteKey.from_text(text)
+        key = NoteKey.from_text(text)
     except LogFault:
         return
-    assert found.to_text() == text
+    assert key.to_text() == text
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))

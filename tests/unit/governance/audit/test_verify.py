@@ -119,8 +119,8 @@ def test_lines_of_another_form_are_named(bad: bytes) -> None:
 
 
 def test_earlier_checkpoints_must_be_of_this_log() -> None:
-    seen = [signed(ENTRIES[:size]) for size in range(1, 7)]
-    assert verify_export(LINES, NOTE, OWN, seen=seen).size == 6
+    checkpoints = [signed(ENTRIES[:size]) for size in range(1, 7)]
+    assert verify_export(LINES, NOTE, OWN, seen=checkpoints).size == 6
 
 
 def test_a_rolled_back_log_is_told_by_an_earlier_checkpoint() -> None:
@@ -144,17 +144,17 @@ def test_a_checkpoint_by_another_key_is_refused() -> None:
 
 def reachable(module: str) -> set[str]:
     """Modules of this project that the verifier imports, directly or not."""
-    found, waiting = set(), [module]
+    modules, waiting = set(), [module]
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in modules:
             continue
-        found.add(name)
+        modules.add(name)
         path = Path(*name.split(".")).with_suffix(".py")
         source = Path(__file__).resolve().parents[4] / path
         if source.exists():
             waiting += imported(ast.parse(source.read_text()))
-    return found
+    return modules
 
 
 def imported(tree: ast.Module) -> list[str]:
@@ -165,11 +165,11 @@ def imported(tree: ast.Module) -> list[str]:
 
 
 def test_the_verifier_shares_no_code_with_the_store() -> None:
-    found = reachable(verify.__name__)
-    assert "governance.audit.merkle" in found
-    assert not found & {
+    modules = reachable(verify.__name__)
+    assert "governance.audit.merkle" in modules
+    assert not modules & {
         "governance.audit.log",
         "governance.runtime.database",
         "governance.budget.ledger",
     }
-    assert not any(name.startswith(("sqlalchemy", "sqlite3")) for name in found)
+    assert not any(name.startswith(("sqlalchemy", "sqlite3")) for name in modules)

@@ -60,8 +60,8 @@ def exact_tau(noise_std: int, shares: int) -> Decimal:
 @pytest.mark.parametrize("shares", [2, 3, 10, 50])
 def test_tau_is_proposition_14_rounded_up(noise_std: int, shares: int) -> None:
     exact = exact_tau(noise_std, shares)
-    found = Decimal(tau(noise_std, shares))
-    assert exact < found < exact * Decimal("1.00001")
+    computed = Decimal(tau(noise_std, shares))
+    assert exact < computed < exact * Decimal("1.00001")
 
 
 @pytest.mark.parametrize("noise_std", [9, 100, 2**40])
@@ -75,10 +75,10 @@ def test_one_share_is_itself_a_discrete_gaussian() -> None:
 
 
 def test_slack_counts_dimensions_and_rounds_and_is_never_zero() -> None:
-    one = release(rounds=1, dimension=1, noise_std=3)
-    assert slack(one, 3) >= tau(3, 3) + 4 * math.exp(-8 * math.pi**2) > 0
+    mechanism = release(rounds=1, dimension=1, noise_std=3)
+    assert slack(mechanism, 3) >= tau(3, 3) + 4 * math.exp(-8 * math.pi**2) > 0
     many = release(rounds=7, dimension=11, noise_std=3)
-    assert slack(many, 3) == pytest.approx(77 * slack(one, 3), rel=1e-6)
+    assert slack(many, 3) == pytest.approx(77 * slack(mechanism, 3), rel=1e-6)
     assert slack(release(scope=Scope.LOCAL, noise_std=2**40), 5) > 0
 
 
@@ -118,8 +118,8 @@ def test_noise_multiplier_gives_up_a_variance_of_four() -> None:
 def test_sensitivity_is_the_rounded_bound_not_the_clip_times_scale() -> None:
     mechanism = release(dimension=1000, scale=10)
     assert mechanism.sensitivity > mechanism.clip_norm * mechanism.scale
-    found = noise_multiplier(mechanism, 2)
-    assert found == pytest.approx(
+    computed = noise_multiplier(mechanism, 2)
+    assert computed == pytest.approx(
         math.sqrt(mechanism.variance(2) - 4) / mechanism.sensitivity, rel=1e-8
     )
 
@@ -177,7 +177,7 @@ def test_a_study_in_local_mode_costs_its_steps_at_one_share_and_nothing_else(hon
     event = PoissonSampledDpEvent(0.1, GaussianDpEvent(multiplier))
     theirs = RdpAccountant([8])
     theirs.compose(SelfComposedDpEvent(event, 6 * 4))
-    micro = sum(rdp_micro(one, honest, 8) for one in (step, update))
+    micro = sum(rdp_micro(mechanism, honest, 8) for mechanism in (step, update))
     assert micro == pytest.approx(theirs._rdp[0] * MICRO, rel=1e-5, abs=1)
     convolved = pld.from_gaussian_mechanism(
         multiplier, sampling_prob=0.1, value_discretization_interval=1e-4
@@ -259,25 +259,25 @@ def test_epsilon_of_poisson_samples_lies_between_optimistic_pld_and_rdp(rate: fl
     above = min(
         epsilon_of_rdp(rdp_micro(mechanism, 2, order), DELTA, order) for order in range(2, 200)
     )
-    found = epsilon([mechanism], 2, DELTA)
-    assert below <= found < above
-    assert found < below * 1.01
+    stated = epsilon([mechanism], 2, DELTA)
+    assert below <= stated < above
+    assert stated < below * 1.01
 
 
 def test_a_useless_epsilon_is_bounded_without_convolving() -> None:
-    found = epsilon([release(rounds=100_000, noise_std=300)], 2, DELTA)
-    assert 100 < found < math.inf
+    stated = epsilon([release(rounds=100_000, noise_std=300)], 2, DELTA)
+    assert 100 < stated < math.inf
 
 
 def opened_law(noise_std: int, honest: int) -> np.ndarray:
     """The exact law of the sum of `honest` discrete Gaussians, on −reach … reach."""
     reach = 40 * noise_std
     points = np.arange(-reach, reach + 1)
-    law = one = np.exp(-(points**2) / (2 * noise_std**2))
+    law = share = np.exp(-(points**2) / (2 * noise_std**2))
     for _ in range(honest - 1):
-        law = np.convolve(law, one)
-    found: np.ndarray = law / law.sum()
-    return found
+        law = np.convolve(law, share)
+    normalised: np.ndarray = law / law.sum()
+    return normalised
 
 
 def hockey_stick(law: np.ndarray, shift: int, loss: float) -> float:
@@ -326,31 +326,31 @@ def test_calibrated_noise_meets_the_target_tightly_and_never_passes_it(
         release(rounds=150, sampling_rate=rate, scale=20_000),
         release(phase="evaluate", rounds=1, scale=2000, rounding=Rounding.INTEGER),
     ]
-    found = calibrate(schedule, [0.8, 0.2], honest, target, delta)
-    assert target * 0.995 <= epsilon(found, honest, delta) <= target
-    unchanged = [each.model_copy(update={"noise_std": 4000}) for each in found]
+    calibrated = calibrate(schedule, [0.8, 0.2], honest, target, delta)
+    assert target * 0.995 <= epsilon(calibrated, honest, delta) <= target
+    unchanged = [each.model_copy(update={"noise_std": 4000}) for each in calibrated]
     assert unchanged == schedule
 
 
 def test_shares_split_the_squares_of_the_central_limit() -> None:
     schedule = [release(rounds=100), release(phase="evaluate", rounds=1)]
-    found = calibrate(schedule, [3, 1], 2, 1.0, DELTA)
-    squares = [gaussian_mu([each], 2) ** 2 for each in found]
+    calibrated = calibrate(schedule, [3, 1], 2, 1.0, DELTA)
+    squares = [gaussian_mu([each], 2) ** 2 for each in calibrated]
     assert squares[0] / squares[1] == pytest.approx(3, rel=0.01)
 
 
 def test_calibration_stops_at_the_least_noise_that_is_exact() -> None:
     tiny = release(rounds=1, scale=1, dimension=1, rounding=Rounding.INTEGER)
-    (found,) = calibrate([tiny], [1], 3, 5.0, DELTA)
-    assert found.noise_std == 3
-    assert epsilon([found], 3, DELTA) <= 5.0
+    (calibrated,) = calibrate([tiny], [1], 3, 5.0, DELTA)
+    assert calibrated.noise_std == 3
+    assert epsilon([calibrated], 3, DELTA) <= 5.0
 
 
 def test_calibration_on_a_coarse_lattice_stays_below_the_target() -> None:
     coarse = release(rounds=4, scale=2, dimension=2)
-    (found,) = calibrate([coarse], [1], 2, 1.5, DELTA)
-    finer = found.model_copy(update={"noise_std": found.noise_std - 1})
-    assert epsilon([found], 2, DELTA) <= 1.5 < epsilon([finer], 2, DELTA)
+    (calibrated,) = calibrate([coarse], [1], 2, 1.5, DELTA)
+    finer = calibrated.model_copy(update={"noise_std": calibrated.noise_std - 1})
+    assert epsilon([calibrated], 2, DELTA) <= 1.5 < epsilon([finer], 2, DELTA)
 
 
 def test_noise_beyond_every_lane_is_refused() -> None:
@@ -369,8 +369,10 @@ def test_a_full_cap_implies_the_agreements_epsilon_and_no_more(order: int, targe
 def test_cap_is_the_conversion_of_canonne_kamath_steinke() -> None:
     order, delta = 16, 1e-6
     cap = cap_micro(3.0, delta, order) / MICRO
-    shown = cap + math.log((order - 1) / order) - (math.log(delta) + math.log(order)) / (order - 1)
-    assert shown == pytest.approx(3.0, abs=2e-6)
+    converted = (
+        cap + math.log((order - 1) / order) - (math.log(delta) + math.log(order)) / (order - 1)
+    )
+    assert converted == pytest.approx(3.0, abs=2e-6)
 
 
 def test_order_too_low_for_the_budget_is_refused() -> None:

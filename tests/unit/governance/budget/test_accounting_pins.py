@@ -61,9 +61,9 @@ def test_the_multiplier_has_four_units_less_of_variance(
     honest: int, scope: Scope, exact: float
 ) -> None:
     """√((h·900 − 4)/3690), by hand."""
-    found = noise_multiplier(released(scope=scope), honest)
-    assert found == pytest.approx(exact, abs=1e-5)
-    assert found < math.sqrt((honest if scope is Scope.SHARED else 1) * 900 / 3690)
+    computed = noise_multiplier(released(scope=scope), honest)
+    assert computed == pytest.approx(exact, abs=1e-5)
+    assert computed < math.sqrt((honest if scope is Scope.SHARED else 1) * 900 / 3690)
 
 
 def discrete(std: int, reach: int) -> list[mpf]:
@@ -114,10 +114,10 @@ def test_a_continuous_gaussian_rounded_at_random_is_the_discrete_one(
     Its chance of `place`, against that of the discrete Gaussian of variance σ².
     """
     with mp.workdps(40):
-        found = rounded_chance(variance - 4, place)
+        chance = rounded_chance(variance - 4, place)
         weights = [mp.exp(-mpf(v * v) / (2 * variance)) for v in range(-110, 111)]
         exact = weights[place + 110] / mpmath.fsum(weights)
-        assert abs(mp.log(found / exact)) <= PEIKERT_SLACK
+        assert abs(mp.log(chance / exact)) <= PEIKERT_SLACK
 
 
 def rounded_chance(narrow: int, place: int, unit: int = 4) -> mpf:
@@ -131,8 +131,8 @@ def rounded_chance(narrow: int, place: int, unit: int = 4) -> mpf:
         middle = math.floor(where)
         near = range(middle - 45, middle + 46)
         total = mpmath.fsum(mp.exp(-((v - where) ** 2) / (2 * unit)) for v in near)
-        kept = mp.exp(-((place - where) ** 2) / (2 * unit)) / total
-        return mp.exp(-(where**2) / (2 * mpf(narrow))) * kept
+        chance = mp.exp(-((place - where) ** 2) / (2 * unit)) / total
+        return mp.exp(-(where**2) / (2 * mpf(narrow))) * chance
 
     step, ends = mpf(1) / 12, 12 * 55
     whole = mp.sqrt(2 * mp.pi * narrow)
@@ -142,9 +142,9 @@ def rounded_chance(narrow: int, place: int, unit: int = 4) -> mpf:
 def test_the_integral_would_see_a_narrower_rounding() -> None:
     """With a variance of 1 in place of 4 the two laws are 1e-17 apart, and not 1e-34."""
     with mp.workdps(30):
-        found = rounded_chance(8, 1, unit=1)
+        chance = rounded_chance(8, 1, unit=1)
         weights = [mp.exp(-mpf(v * v) / 18) for v in range(-110, 111)]
-        apart = abs(mp.log(found / (weights[111] / mpmath.fsum(weights))))
+        apart = abs(mp.log(chance / (weights[111] / mpmath.fsum(weights))))
         assert 1e-18 < apart <= 5 * mp.exp(-2 * mp.pi**2)
 
 
@@ -157,17 +157,17 @@ def test_the_bound_of_that_step_is_the_theta_function_s() -> None:
 
 def test_the_slack_is_by_coordinate_and_round() -> None:
     """d·T·(τ + 5·e^(−8π²)), T = 25 rounds of d = 100."""
-    made = released(noise_std=3, rounds=25)
+    release = released(noise_std=3, rounds=25)
     with mp.workdps(40):
         each = 10 * mp.exp(-9 * mp.pi**2) + 5 * mp.exp(-8 * mp.pi**2)
-        assert 2500 * each < slack(made, 2) < 2500 * each * 1.000001
+        assert 2500 * each < slack(release, 2) < 2500 * each * 1.000001
 
 
 def test_slack_goes_twice_into_epsilon_and_once_into_delta(monkeypatch: pytest.MonkeyPatch) -> None:
     """ε' + 2s at δ·e^(−s), made visible by a slack of 0.01 a coordinate and round."""
     monkeypatch.setattr("governance.budget.accounting.PEIKERT_SLACK", 0.01)
-    made = released(dimension=5, rounds=4, noise_std=8_001, scale=1_000)
-    ratio = math.sqrt(4 * made.squared_sensitivity / (2 * 8_001**2 - 4))
+    release = released(dimension=5, rounds=4, noise_std=8_001, scale=1_000)
+    ratio = math.sqrt(4 * release.squared_sensitivity / (2 * 8_001**2 - 4))
 
     def excess(loss: float) -> float:
         above = norm.cdf(ratio / 2 - loss / ratio)
@@ -175,7 +175,7 @@ def test_slack_goes_twice_into_epsilon_and_once_into_delta(monkeypatch: pytest.M
 
     shift = 4 * 5 * 0.01
     exact = brentq(lambda loss: excess(loss) - DELTA * math.exp(-shift), 0, 20, xtol=1e-12)
-    assert exact + 2 * shift <= epsilon([made], 2, DELTA) <= (exact + 2 * shift) * 1.001
+    assert exact + 2 * shift <= epsilon([release], 2, DELTA) <= (exact + 2 * shift) * 1.001
 
 
 def sampled_delta(loss: float, width: float, rate: float) -> float:
@@ -203,18 +203,18 @@ def sampled_delta(loss: float, width: float, rate: float) -> float:
 @pytest.mark.parametrize("rate", [0.02, 0.125, 0.5, 0.9])
 @pytest.mark.parametrize("noise_std", [600, 2_000])
 def test_one_sampled_release_costs_what_its_densities_say(rate: float, noise_std: int) -> None:
-    made = released(sampling_rate=rate, noise_std=noise_std, scale=1_000)
-    width = math.sqrt((2 * noise_std**2 - 4) / made.squared_sensitivity)
+    release = released(sampling_rate=rate, noise_std=noise_std, scale=1_000)
+    width = math.sqrt((2 * noise_std**2 - 4) / release.squared_sensitivity)
     exact = brentq(lambda loss: sampled_delta(loss, width, rate) - DELTA, 1e-9, 60, xtol=1e-12)
-    assert exact <= epsilon([made], 2, DELTA) <= exact * 1.002 + 1e-6
+    assert exact <= epsilon([release], 2, DELTA) <= exact * 1.002 + 1e-6
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.3])
 @pytest.mark.parametrize("order", [2, 3, 8, 20])
 def test_rdp_is_that_of_the_densities(rate: float, order: int) -> None:
     """The integral of the mixture's power against N(0, z²), by quadrature."""
-    made = released(sampling_rate=rate, noise_std=3_000, scale=1_000, rounds=7)
-    width = math.sqrt((2 * 3_000**2 - 4) / made.squared_sensitivity)
+    release = released(sampling_rate=rate, noise_std=3_000, scale=1_000, rounds=7)
+    width = math.sqrt((2 * 3_000**2 - 4) / release.squared_sensitivity)
 
     def power(x: float) -> float:
         mixture = 1 - rate + rate * math.exp((2 * x - 1) / (2 * width**2))
@@ -222,31 +222,31 @@ def test_rdp_is_that_of_the_densities(rate: float, order: int) -> None:
 
     moment = quad(power, -40 * width, 40 * width + order, epsabs=0, epsrel=1e-12, limit=500)[0]
     exact = 7 * math.log(moment) / (order - 1) * MICRO
-    assert exact - 1e-3 <= rdp_micro(made, 2, order) <= exact * (1 + 1e-6) + 1
+    assert exact - 1e-3 <= rdp_micro(release, 2, order) <= exact * (1 + 1e-6) + 1
 
 
 def test_two_hundred_sampled_releases_cost_what_another_accountant_says() -> None:
     """Opacus's PRV accountant shares no line with ours, and is right to 0.01."""
-    made = released(sampling_rate=0.1, noise_std=2_000, scale=1_000, rounds=200)
-    width = math.sqrt((2 * 2_000**2 - 4) / made.squared_sensitivity)
+    release = released(sampling_rate=0.1, noise_std=2_000, scale=1_000, rounds=200)
+    width = math.sqrt((2 * 2_000**2 - 4) / release.squared_sensitivity)
     other = PRVAccountant()
     other.history = [(width, 0.1, 200)]
-    assert epsilon([made], 2, DELTA) == pytest.approx(other.get_epsilon(DELTA), abs=0.02)
+    assert epsilon([release], 2, DELTA) == pytest.approx(other.get_epsilon(DELTA), abs=0.02)
 
 
 @pytest.mark.parametrize("delta", [1e-3, 1e-6, 1e-9, 1e-10, 1e-12])
 @pytest.mark.parametrize("rounds", [1, 30, 3_000, 100_000])
 def test_small_deltas_are_not_lost_to_the_convolution(delta: float, rounds: int) -> None:
     """At 1e-12 and 3,000 rounds ε was stated 0.06 % too small; where it matters RDP bounds it."""
-    made = released(rounds=rounds, noise_std=2_000 * math.isqrt(rounds), scale=1_000)
-    ratio = math.sqrt(rounds * made.squared_sensitivity / (2 * made.noise_std**2 - 4))
+    release = released(rounds=rounds, noise_std=2_000 * math.isqrt(rounds), scale=1_000)
+    ratio = math.sqrt(rounds * release.squared_sensitivity / (2 * release.noise_std**2 - 4))
 
     def excess(loss: float) -> float:
         above = norm.sf(loss / ratio - ratio / 2)
         return float(above - math.exp(loss + norm.logcdf(-ratio / 2 - loss / ratio)))
 
     exact = brentq(lambda loss: excess(loss) - delta, 0, 40, xtol=1e-13)
-    assert exact <= epsilon([made], 2, delta) <= exact * (1.01 if delta > 1e-7 else 1.15)
+    assert exact <= epsilon([release], 2, delta) <= exact * (1.01 if delta > 1e-7 else 1.15)
 
 
 def test_a_cap_is_the_conversion_written_out() -> None:
@@ -258,8 +258,8 @@ def test_a_cap_is_the_conversion_written_out() -> None:
 
 def test_shuffling_the_pieces_shows() -> None:
     """The figures above are no coincidences: with σ² for σ² − 4, or C·s for Δ, they are others."""
-    made = released(noise_std=3, scale=1, clip_norm=3.0, dimension=4)
-    right = noise_multiplier(made, 2)
-    assert right < 0.9 * math.sqrt(18 / made.squared_sensitivity)
-    assert right < 0.9 * math.sqrt(14) / (made.clip_norm * made.scale)
+    release = released(noise_std=3, scale=1, clip_norm=3.0, dimension=4)
+    right = noise_multiplier(release, 2)
+    assert right < 0.9 * math.sqrt(18 / release.squared_sensitivity)
+    assert right < 0.9 * math.sqrt(14) / (release.clip_norm * release.scale)
     assert np.isfinite(right)

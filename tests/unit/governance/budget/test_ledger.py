@@ -362,10 +362,10 @@ def test_a_hundred_threads_never_pass_the_cap(ledger: Ledger) -> None:
 
 
 def test_a_hundred_threads_with_one_run_charge_once(ledger: Ledger) -> None:
-    found: list[object] = []
-    in_threads(100, lambda _: found.append(charge(ledger)))
-    assert len(found) == 100
-    assert len(set(found)) == 1
+    receipts: list[object] = []
+    in_threads(100, lambda _: receipts.append(charge(ledger)))
+    assert len(receipts) == 100
+    assert len(set(receipts)) == 1
     assert spent(ledger) == ONE
 
 
@@ -408,11 +408,11 @@ class Stop(Exception):
 
 def stop_at(engine: Engine, step: int) -> list[str]:
     """Fail before the statement or commit number `step`; return what was seen."""
-    seen: list[str] = []
+    statements: list[str] = []
 
     def count(what: str) -> None:
-        seen.append(what)
-        if len(seen) == step:
+        statements.append(what)
+        if len(statements) == step:
             raise Stop
 
     def statement(_c: object, _cursor: object, sql: str, *_: object) -> None:
@@ -423,14 +423,14 @@ def stop_at(engine: Engine, step: int) -> list[str]:
 
     event.listen(engine, "before_cursor_execute", statement)
     event.listen(engine, "commit", commit)
-    return seen
+    return statements
 
 
 def test_a_stop_before_any_statement_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
     schedule = [release(), release(phase="evaluate")]
     for step in range(1, 100):
         engine = node_state(tmp_path / str(step))
-        seen = stop_at(engine, step)
+        statements = stop_at(engine, step)
         try:
             charge(Ledger(engine), mechanisms=schedule)
         except Stop:
@@ -441,8 +441,8 @@ def test_a_stop_before_any_statement_leaves_nothing_and_can_be_repeated(tmp_path
             assert spent(fresh) == 2 * ONE
         else:
             break
-    assert seen[0] == "BEGIN IMMEDIATE"
-    assert seen[-1] == "COMMIT"
+    assert statements[0] == "BEGIN IMMEDIATE"
+    assert statements[-1] == "COMMIT"
     assert step > 8
 
 

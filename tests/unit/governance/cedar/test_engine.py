@@ -142,7 +142,7 @@ def test_a_national_permit_is_refused_not_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("forbid (", "Cedar cannot read it"),
         ("forbid (principal, action, resource);", "id of its own"),
@@ -161,9 +161,9 @@ def test_a_national_permit_is_refused_not_ignored() -> None:
         ("//" + "x" * MOST_CHARACTERS, "longer than"),
     ],
 )
-def test_other_national_texts_that_cannot_be_used(text: str, said: str) -> None:
+def test_other_national_texts_that_cannot_be_used(text: str, expected: str) -> None:
     why = refused_text(text)
-    assert said in why or (said == "hidden" and "invisible" in why)
+    assert expected in why or (expected == "hidden" and "invisible" in why)
 
 
 def test_an_empty_national_policy_forbids_nothing() -> None:

@@ -71,7 +71,7 @@ def test_two_groups_that_reach_the_threshold_share_an_honest_country(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"order": 1}, "greater than or equal to 2"),
         ({"epsilon": 0.0}, "greater than 0"),
@@ -84,8 +84,8 @@ def test_two_groups_that_reach_the_threshold_share_an_honest_country(
         ({"register": "All Patients"}, "pattern"),
     ],
 )
-def test_budgets_that_make_no_sense_are_refused(change: dict[str, Any], said: str) -> None:
-    assert said in refused(budget=budget(**change))
+def test_budgets_that_make_no_sense_are_refused(change: dict[str, Any], expected: str) -> None:
+    assert expected in refused(budget=budget(**change))
 
 
 def test_a_register_has_one_budget() -> None:
@@ -94,7 +94,7 @@ def test_a_register_has_one_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"effective": "2028-01-01"}, "effective must be before sunset"),
         ({"effective": "2029-01-01"}, "effective must be before sunset"),
@@ -103,8 +103,8 @@ def test_a_register_has_one_budget() -> None:
         ({"sunset": "2028-01-01T00:00:00"}, "time zone"),
     ],
 )
-def test_dates_are_in_order(change: dict[str, Any], said: str) -> None:
-    assert said in refused(**change)
+def test_dates_are_in_order(change: dict[str, Any], expected: str) -> None:
+    assert expected in refused(**change)
 
 
 def test_a_country_and_a_key_belong_to_one_party() -> None:
@@ -137,8 +137,8 @@ def test_article_54_cannot_be_allowed() -> None:
 
 @pytest.mark.parametrize("rule", [{"ehds": "53-1-e"}, {"purpose_of_use": "HRESCH"}])
 def test_what_is_allowed_is_not_forbidden_too(rule: dict[str, str]) -> None:
-    said = refused(purposes=purposes([RESEARCH], rule))
-    assert "53-1-e HRESCH is allowed, and barred by Article 9" in said
+    reason = refused(purposes=purposes([RESEARCH], rule))
+    assert "53-1-e HRESCH is allowed, and barred by Article 9" in reason
 
 
 def test_a_part_of_what_is_allowed_can_be_forbidden() -> None:

@@ -89,7 +89,7 @@ def test_times_become_utc(written: str, meant: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "expected"),
     [
         ("2026-12-31T10:00:00", "time zone"),
         ("2026-12-31T10:00:00.5Z", "whole second"),
@@ -97,8 +97,8 @@ def test_times_become_utc(written: str, meant: datetime) -> None:
         ("soon", "expected a date such as"),
     ],
 )
-def test_other_times_are_refused(written: str, said: str) -> None:
-    assert said in problem(moment=written)
+def test_other_times_are_refused(written: str, expected: str) -> None:
+    assert expected in problem(moment=written)
 
 
 def test_an_unknown_code_names_the_nearest() -> None:

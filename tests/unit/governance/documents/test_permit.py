@@ -39,9 +39,9 @@ def test_identity_and_log_key_must_differ() -> None:
 def following(**changes: Any) -> dict[str, Any]:
     """Return the fields of DK's next node keys, with the former key's signature."""
     new = node_keys("DK").model_copy(update={"identity_key": raw_key(7).public.to_text()})
-    said = succeeding(raw_key(1_000), raw_key(7), new.stated(), NOW)
+    keys = succeeding(raw_key(1_000), raw_key(7), new.stated(), NOW)
     fields = new.model_dump(mode="json", by_alias=True)
-    return fields | {"succession": said.model_dump(mode="json")} | changes
+    return fields | {"succession": keys.model_dump(mode="json")} | changes
 
 
 def test_new_keys_carry_the_signature_of_the_former_one() -> None:

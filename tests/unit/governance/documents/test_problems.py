@@ -53,31 +53,31 @@ def problems(change: Change, lines: dict[tuple[str | int, ...], int] | None = No
     ],
 )
 def test_a_problem_says_where_and_what_is_expected(change: Change, sentence: str) -> None:
-    found = problems(change)
-    assert any(sentence in one for one in found), found
+    sentences = problems(change)
+    assert any(sentence in one for one in sentences), sentences
 
 
 def test_the_line_is_that_of_the_nearest_field_that_is_known() -> None:
     def change(fields: dict[str, Any]) -> None:
         fields["privacy"].pop("delta")
 
-    (found,) = problems(change, {("privacy",): 12})
-    assert found.startswith("line 12, privacy.delta: ")
+    (sentences,) = problems(change, {("privacy",): 12})
+    assert sentences.startswith("line 12, privacy.delta: ")
 
 
 def test_a_wrong_value_is_shown_cut_and_in_plain_characters() -> None:
-    (found,) = problems(lambda f: f["privacy"].update(epsilon="\u202e" + "x" * 500))
-    shown = found.partition("found ")[2]
-    assert "\u202e" not in found
-    assert len(shown) <= SHOWN + 1
+    (sentences,) = problems(lambda f: f["privacy"].update(epsilon="\u202e" + "x" * 500))
+    value_text = sentences.partition("found ")[2]
+    assert "\u202e" not in sentences
+    assert len(value_text) <= SHOWN + 1
 
 
 def test_many_problems_are_counted() -> None:
-    found = problems(lambda f: f.update({f"extra{n}": n for n in range(MOST_TOLD + 5)}))
-    assert len(found) == MOST_TOLD + 1
-    assert found[-1] == "and 5 more"
+    sentences = problems(lambda f: f.update({f"extra{n}": n for n in range(MOST_TOLD + 5)}))
+    assert len(sentences) == MOST_TOLD + 1
+    assert sentences[-1] == "and 5 more"
 
 
 def test_a_list_that_is_short_by_its_own_faults_is_not_told_twice() -> None:
-    found = problems(lambda f: f.update(countries=["DK", "Estonia"]))
-    assert not any("at least" in one for one in found)
+    sentences = problems(lambda f: f.update(countries=["DK", "Estonia"]))
+    assert not any("at least" in sentence for sentence in sentences)

@@ -81,11 +81,11 @@ def test_norway_is_a_country_and_not_false() -> None:
 
 
 def test_a_whole_study_is_read_with_numbers_as_people_write_them() -> None:
-    found = read(STUDY, Study)
-    assert found.countries == ("DK", "NO", "SE")
-    assert found.privacy.delta == 1e-5
-    assert found.task.learning_rate == 0.5
-    assert found.created.isoformat() == "2026-08-20T00:00:00+00:00"
+    study_read = read(STUDY, Study)
+    assert study_read.countries == ("DK", "NO", "SE")
+    assert study_read.privacy.delta == 1e-5
+    assert study_read.task.learning_rate == 0.5
+    assert study_read.created.isoformat() == "2026-08-20T00:00:00+00:00"
 
 
 def test_json_is_read_as_well() -> None:
@@ -114,7 +114,7 @@ def test_a_misspelt_field_gets_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         (
             "  target:",
@@ -133,14 +133,14 @@ def test_a_misspelt_field_gets_the_nearest_name() -> None:
         ),
     ],
 )
-def test_a_misspelt_inner_field_too(old: str, new: str, said: str) -> None:
-    assert said in why(STUDY.replace(old, new), Study)
+def test_a_misspelt_inner_field_too(old: str, new: str, expected: str) -> None:
+    assert expected in why(STUDY.replace(old, new), Study)
 
 
 def test_a_list_with_problems_in_it_is_not_also_called_too_short() -> None:
-    said = why(STUDY.replace("[ehr]", "[her]"), Study)
-    assert "data_categories[0]" in said
-    assert "expected at least" not in said
+    reason = why(STUDY.replace("[ehr]", "[her]"), Study)
+    assert "data_categories[0]" in reason
+    assert "expected at least" not in reason
 
 
 def test_a_field_like_no_other_gets_the_list() -> None:
@@ -148,7 +148,7 @@ def test_a_field_like_no_other_gets_the_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         ("epsilon: 1", "epsilon: -1", "privacy.epsilon: expected a number above 0, found -1"),
         ("epsilon: 1", "epsilon: one", "privacy.epsilon: expected a number, found 'one'"),
@@ -183,9 +183,11 @@ def test_a_field_like_no_other_gets_the_list() -> None:
         ("sha256:", "sha512:", "agreement: expected a digest: sha256: and 64 hexadecimal digits"),
     ],
 )
-def test_each_problem_is_told_in_plain_words_with_its_field(old: str, new: str, said: str) -> None:
+def test_each_problem_is_told_in_plain_words_with_its_field(
+    old: str, new: str, expected: str
+) -> None:
     assert old in STUDY
-    assert said in why(STUDY.replace(old, new), Study)
+    assert expected in why(STUDY.replace(old, new), Study)
 
 
 def test_the_line_is_that_of_the_field() -> None:
@@ -200,24 +202,24 @@ def test_every_problem_is_told_at_once() -> None:
 
 
 def test_a_long_wrong_value_is_cut() -> None:
-    said = why(WITHDRAWAL.replace("NO", "[" + ", ".join(["x"] * 200) + "]"))
-    assert "country: expected text, found a list" in said
+    reason = why(WITHDRAWAL.replace("NO", "[" + ", ".join(["x"] * 200) + "]"))
+    assert "country: expected text, found a list" in reason
     assert len(why(STUDY.replace("rounds: 20", f"rounds: {'z' * 500}"), Study)) < 200
 
 
 def test_hidden_characters_do_not_reach_the_terminal() -> None:
-    said = why(WITHDRAWAL.replace("NO", '"\\e[2J"'))
-    assert "\x1b" not in said
+    reason = why(WITHDRAWAL.replace("NO", '"\\e[2J"'))
+    assert "\x1b" not in reason
 
 
 def test_a_feature_with_the_word_no_as_a_level() -> None:
     text = STUDY.replace("type: boolean", "type: categorical\n    levels: [yes, no]")
-    found = read(text.replace("logistic", "multinomial"), Study)
-    assert found.features[1].levels == ("yes", "no")
+    study_read = read(text.replace("logistic", "multinomial"), Study)
+    assert study_read.features[1].levels == ("yes", "no")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", "expected fields"),
         ("just words", "expected fields"),
@@ -240,8 +242,8 @@ def test_a_feature_with_the_word_no_as_a_level() -> None:
         ("kind: permit\n", "it is a permit, not a withdrawal"),
     ],
 )
-def test_yaml_that_is_not_taken(text: str, said: str) -> None:
-    assert said in why(text)
+def test_yaml_that_is_not_taken(text: str, expected: str) -> None:
+    assert expected in why(text)
 
 
 def test_merge_keys_do_not_merge() -> None:

@@ -20,20 +20,20 @@ def text(number: int) -> str:
 
 
 def history(*numbers: int, country: str = "DK") -> KeyHistory:
-    made = None
+    rotations = None
     for former, new in pairwise(numbers):
-        made = extended(made, country, raw_key(former), raw_key(new), NOW)
-    assert made is not None
-    return made
+        rotations = extended(rotations, country, raw_key(former), raw_key(new), NOW)
+    assert rotations is not None
+    return rotations
 
 
 def test_it_leads_from_each_key_to_every_later_one() -> None:
-    made = history(100, 200, 300)
-    assert made.keys == (text(100), text(200), text(300))
-    assert made.newest == text(300)
-    assert made.leads(text(100), text(200))
-    assert made.leads(text(100), text(300))
-    assert made.leads(text(200), text(300))
+    rotations = history(100, 200, 300)
+    assert rotations.keys == (text(100), text(200), text(300))
+    assert rotations.newest == text(300)
+    assert rotations.leads(text(100), text(200))
+    assert rotations.leads(text(100), text(300))
+    assert rotations.leads(text(200), text(300))
 
 
 @pytest.mark.parametrize("pair", [(200, 100), (300, 100), (100, 100), (666, 300), (100, 666)])
@@ -43,19 +43,19 @@ def test_it_leads_nowhere_else(pair: tuple[int, int]) -> None:
 
 
 def test_it_travels_as_one_file() -> None:
-    made = history(100, 200, 300)
-    assert KeyHistory.from_canonical(made.canonical()) == made
+    rotations = history(100, 200, 300)
+    assert KeyHistory.from_canonical(rotations.canonical()) == rotations
 
 
 def test_a_key_that_the_history_does_not_end_with_begins_another() -> None:
-    made = extended(history(100, 200), "DK", THIRD, THIEF, NOW)
-    assert made.keys == (text(300), text(666))
+    rotations = extended(history(100, 200), "DK", THIRD, THIEF, NOW)
+    assert rotations.keys == (text(300), text(666))
 
 
 def test_the_newest_are_kept() -> None:
-    made = history(*range(1, MOST_ROTATIONS + 4))
-    assert len(made.rotations) == MOST_ROTATIONS
-    assert made.newest == text(MOST_ROTATIONS + 3)
+    rotations = history(*range(1, MOST_ROTATIONS + 4))
+    assert len(rotations.rotations) == MOST_ROTATIONS
+    assert rotations.newest == text(MOST_ROTATIONS + 3)
 
 
 def forged(**changes: Any) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def test_a_thief_cannot_claim_a_key_without_holding_it() -> None:
 
 
 def joined(*parts: KeyHistory, **changes: Any) -> dict[str, Any]:
-    rotations = [one.model_dump(mode="json") for part in parts for one in part.rotations]
+    rotations = [rotation.model_dump(mode="json") for part in parts for rotation in part.rotations]
     return {"country": "DK", "rotations": rotations} | changes
 
 

@@ -30,9 +30,9 @@ NODE_DIGEST = "sha256:c8f7b38b70101ee88d92c180fbe669985649c23c1a85b3fe0395119a88
 
 def succession(former: Identity, new: Identity) -> NodeKeys:
     """Return DK's node keys, from one identity to the next."""
-    said = node_keys("DK").model_copy(update={"identity_key": new.public.to_text()})
-    statement = succeeding(former, new, said.stated(), NOW)
-    return said.model_copy(update={"succession": statement})
+    keys = node_keys("DK").model_copy(update={"identity_key": new.public.to_text()})
+    statement = succeeding(former, new, keys.stated(), NOW)
+    return keys.model_copy(update={"succession": statement})
 
 
 # ---- the agreement
@@ -161,7 +161,7 @@ def test_a_statement_needs_both_halves_of_each_key() -> None:
         {"by_former": mixed.by_former},
         {"by_new": half.by_new},
     ):
-        said = succession(both_key(1), both_key(2))
-        bad = said.model_copy(update={"succession": true.model_copy(update=forged)})
+        keys = succession(both_key(1), both_key(2))
+        bad = keys.model_copy(update={"succession": true.model_copy(update=forged)})
         with pytest.raises(DocumentFault, match="succession is not signed"):
             NodeKeys.from_canonical(bad.canonical())

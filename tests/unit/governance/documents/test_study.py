@@ -62,14 +62,14 @@ def test_a_draft_has_no_price_and_a_priced_study_another_digest() -> None:
 )
 def test_a_schedule_that_is_not_the_task_s_is_no_price(change: dict[str, Any]) -> None:
     first, *others = study(AGREED).mechanisms
-    asked = study(AGREED).with_mechanisms((first.model_copy(update=change), *others))
-    assert not asked.priced
+    proposed = study(AGREED).with_mechanisms((first.model_copy(update=change), *others))
+    assert not proposed.priced
 
 
 def test_leaving_out_a_release_is_no_price() -> None:
-    asked = study(AGREED)
-    assert not asked.with_mechanisms(asked.mechanisms[:-1]).priced
-    assert not asked.with_mechanisms(asked.mechanisms * 2).priced
+    proposed = study(AGREED)
+    assert not proposed.with_mechanisms(proposed.mechanisms[:-1]).priced
+    assert not proposed.with_mechanisms(proposed.mechanisms * 2).priced
 
 
 def training(**changes: Any) -> Study:
@@ -77,10 +77,10 @@ def training(**changes: Any) -> Study:
 
 
 def test_a_schedule_in_local_mode_is_priced_with_its_sums_of_updates_as_they_are() -> None:
-    asked = training(local={"steps": 5})
-    assert [m.scope for m in asked.mechanisms] == ["local", "local", "derived", "shared"]
-    assert asked.priced
-    assert asked.local_mode == LocalMode(steps=5)
+    proposed = training(local={"steps": 5})
+    assert [m.scope for m in proposed.mechanisms] == ["local", "local", "derived", "shared"]
+    assert proposed.priced
+    assert proposed.local_mode == LocalMode(steps=5)
     assert training().local_mode is study(AGREED).local_mode is None
 
 
@@ -104,17 +104,17 @@ def test_nothing_else_passes_for_derived(place: int, change: dict[str, Any]) -> 
 
 
 def test_a_plain_training_that_says_it_is_derived_has_no_price() -> None:
-    asked = training()
+    proposed = training()
     for noise_std in (3, 3_000):
         forged = {"scope": Scope.DERIVED, "noise_std": noise_std}
-        floor, train, evaluate = asked.mechanisms
+        floor, train, evaluate = proposed.mechanisms
         schedule = (floor, train.model_copy(update=forged), evaluate)
-        assert not asked.with_mechanisms(schedule).priced
+        assert not proposed.with_mechanisms(schedule).priced
 
 
 def test_a_run_is_charged_for_what_costs_but_the_count_that_its_permit_paid() -> None:
-    def charged(asked: Study) -> list[str]:
-        return [mechanism.phase for mechanism in asked.charged_by_run]
+    def charged(proposed: Study) -> list[str]:
+        return [mechanism.phase for mechanism in proposed.charged_by_run]
 
     assert charged(study(AGREED)) == ["histogram"]
     assert charged(training()) == ["train", "evaluate"]
@@ -128,14 +128,14 @@ def test_more_local_steps_than_a_release_may_repeat_are_named() -> None:
 
 def test_a_study_without_local_mode_has_the_bytes_it_had() -> None:
     """One that was signed before is the same document, and one spelling stays one spelling."""
-    asked = training()
-    assert b"local_mode" not in asked.canonical()
-    assert b'"local":' not in asked.canonical()
-    spelt = json.loads(asked.canonical())
+    proposed = training()
+    assert b"local_mode" not in proposed.canonical()
+    assert b'"local":' not in proposed.canonical()
+    spelt = json.loads(proposed.canonical())
     spelt["task"]["local"] = None
     with pytest.raises(DocumentFault, match="not a signed study"):
         Study.from_canonical(canonical_json(spelt))
-    assert Study.from_canonical(asked.canonical()).digest == asked.digest
+    assert Study.from_canonical(proposed.canonical()).digest == proposed.digest
 
 
 def test_an_undeclared_feature_is_named() -> None:
@@ -160,7 +160,7 @@ def test_the_release_is_what_the_task_makes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"expires": "2026-08-20"}, "expires: must be later than the day"),
         ({"countries": ["DK"]}, "at least 2"),
@@ -173,8 +173,8 @@ def test_the_release_is_what_the_task_makes() -> None:
         ({"data_categories": ["gossip"]}, "Art. 51"),
     ],
 )
-def test_other_nonsense_is_refused(change: dict[str, Any], said: str) -> None:
-    assert said in refused(**change)
+def test_other_nonsense_is_refused(change: dict[str, Any], expected: str) -> None:
+    assert expected in refused(**change)
 
 
 def test_features_are_distinct() -> None:

@@ -87,8 +87,10 @@ class TestADay:
     def test_says_when_the_next_is(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
-        said = agent.standing.sentence()
-        assert said == "documents until 2026-09-08 12:00 UTC; next renewal at 2026-09-02 10:00 UTC"
+        sentence = agent.standing.sentence()
+        assert (
+            sentence == "documents until 2026-09-08 12:00 UTC; next renewal at 2026-09-02 10:00 UTC"
+        )
 
     @given(st.floats(0, 1))
     def test_is_never_the_same_everywhere(self, share: float) -> None:
@@ -112,17 +114,17 @@ class TestADay:
         papers.publish()
         pass_time(settled, 2 * DAY)
         agent.look()
-        kept = Identity.open(settled.home, settled.home.settings(), PASSPHRASE.encode())
-        assert kept.next_key is None
-        assert settled.papers.view().countries["DK"].key == kept.key.public.to_text()
+        identity = Identity.open(settled.home, settled.home.settings(), PASSPHRASE.encode())
+        assert identity.next_key is None
+        assert settled.papers.view().countries["DK"].key == identity.key.public.to_text()
 
 
 class TestNever:
     def test_it_decides_nothing(self, settled: Keyboard) -> None:
         """A draft, a study and a stranger's node keys wait: a month later they still do."""
         papers = settled.papers
-        asked = study(papers.agreed)
-        papers.propose(asked)
+        proposed = study(papers.agreed)
+        papers.propose(proposed)
         papers.store.draft(papers.agreed.model_copy(update={"title": "Another"}), papers.now)
         agent, before = agent_of(settled), settled.own()
         assert before is not None
@@ -184,9 +186,9 @@ class TestALostLink:
         settled.exchange.down = False
         pass_time(settled, timedelta(hours=1))
         agent.look()
-        said = settled.papers.view().country("DK")
-        assert said is not None
-        assert said.expires - settled.now > 6 * DAY
+        documents = settled.papers.view().country("DK")
+        assert documents is not None
+        assert documents.expires - settled.now > 6 * DAY
 
     def test_is_not_well_when_little_is_left(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
@@ -222,13 +224,13 @@ class TestRunning:
     def test_shows_until_when_documents_hold(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
-        found = shown(agent)
+        report = shown(agent)
         name = "pratique_country_documents_expire_timestamp_seconds"
         own = settled.own()
         assert own is not None
-        assert found.metrics.get_sample_value(name) == own.expires.timestamp()
-        assert found.metrics.get_sample_value("pratique_agent_failures") == 0
-        assert "documents until" in found.ready()["documents"].says
+        assert report.metrics.get_sample_value(name) == own.expires.timestamp()
+        assert report.metrics.get_sample_value("pratique_agent_failures") == 0
+        assert "documents until" in report.ready()["documents"].says
 
     @pytest.mark.slow
     def test_as_a_process_tells_systemd_and_ends_on_a_signal(
@@ -273,8 +275,8 @@ def test_it_turns_at_least_every_ten_minutes_so_that_a_watchdog_can_tell() -> No
     def turned() -> None:
         turns[0] += 1
 
-    made = Agent(pytest.fail, lambda: NOW, middle, turned=turned)
-    made.standing = AgentStatus(due=NOW + timedelta(days=1))
-    made.run(stop)
+    agent = Agent(pytest.fail, lambda: NOW, middle, turned=turned)
+    agent.standing = AgentStatus(due=NOW + timedelta(days=1))
+    agent.run(stop)
     assert turns == [3]
     assert stop.waits == [LONGEST_WAIT.total_seconds()] * 3

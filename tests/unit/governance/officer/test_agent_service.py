@@ -32,7 +32,7 @@ def metrics(status: AgentStatus) -> str:
 def test_metrics_say_until_when_the_documents_hold() -> None:
     ends = utc_now() + timedelta(days=6)
     text = metrics(status_of(expires=ends))
-    line = next(one for one in text.splitlines() if one.startswith("pratique_country_documents"))
+    line = next(line for line in text.splitlines() if line.startswith("pratique_country_documents"))
     assert float(line.split()[-1]) == pytest.approx(ends.timestamp())
 
 

@@ -23,10 +23,10 @@ def told(agreed: Agreement = AGREED, country: str = "DK") -> str:
 
 
 def test_every_party_is_told_with_its_fingerprint() -> None:
-    said = told()
+    output = told()
     for party in AGREED.parties:
         fingerprint = VerifyKey.from_text(party.officer_key).fingerprint
-        assert f"{party.country}: {party.authority}, key {fingerprint}" in said
+        assert f"{party.country}: {party.authority}, key {fingerprint}" in output
 
 
 def test_only_the_own_key_is_called_yours() -> None:
@@ -42,26 +42,26 @@ def test_every_key_of_the_coordinator_is_told() -> None:
 
 
 def test_purposes_are_told_with_code_and_sentence() -> None:
-    said = told()
-    assert "allowed 53-1-e: scientific research in health or care" in said
-    assert "training a machine-learning model (MLTRAINING)" in said
-    assert "forbidden HMARKT: No data of this federation serves marketing. (Article 4(2))" in said
-    assert "everything else: forbidden" in said
+    output = told()
+    assert "allowed 53-1-e: scientific research in health or care" in output
+    assert "training a machine-learning model (MLTRAINING)" in output
+    assert "forbidden HMARKT: No data of this federation serves marketing. (Article 4(2))" in output
+    assert "everything else: forbidden" in output
 
 
 def test_budget_and_protection_are_told_in_numbers() -> None:
-    said = told(agreement(colluding=0))
-    assert "ε = 3 at δ = 0.0001 in every 365 days" in said
-    assert "against: the coordinator (c = 0)" in said
-    assert "fewer than 3 countries, or fewer than 50 patients in a country" in said
+    output = told(agreement(colluding=0))
+    assert "ε = 3 at δ = 0.0001 in every 365 days" in output
+    assert "against: the coordinator (c = 0)" in output
+    assert "fewer than 3 countries, or fewer than 50 patients in a country" in output
     assert "against: the coordinator together with any 1 of the countries (c = 1)" in told()
 
 
 def test_emergency_clauses_are_told_whole() -> None:
-    said = told(agreement(emergency=[EMERGENCY]))
-    assert "outbreak: relaxes retention where 3 countries concur" in said
-    assert "Cases double within a week." in said
-    assert "at most 30 days" in said
+    output = told(agreement(emergency=[EMERGENCY]))
+    assert "outbreak: relaxes retention where 3 countries concur" in output
+    assert "Cases double within a week." in output
+    assert "at most 30 days" in output
     assert "emergency clauses: none" in told()
 
 

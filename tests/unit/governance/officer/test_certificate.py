@@ -54,9 +54,9 @@ def test_a_renewal_that_fails_is_told_and_the_work_goes_on(agreed: Keyboard) -> 
     agreed.exchange.renewal_refusal = LinkFault("The exchange refused the call", why="two holders")
     before = agreed.home.certificate_file.read_bytes()
     forward(agreed, 61)
-    said = agreed.done("inbox")
-    assert "was not renewed, and ends on 2026-11-30" in said
-    assert "Two holders" in said
+    output = agreed.done("inbox")
+    assert "was not renewed, and ends on 2026-11-30" in output
+    assert "Two holders" in output
     assert agreed.home.certificate_file.read_bytes() == before
     waiting = agreed.exchange.renewals, agreed.exchange.presented
     assert waiting == ([], [])
@@ -94,9 +94,9 @@ def test_an_ended_certificate_says_what_to_do_and_a_new_invitation_does_it(
 ) -> None:
     keys = {path.name: path.read_bytes() for path in agreed.home.keys.iterdir()}
     forward(agreed, 120)
-    said = agreed.refused("inbox")
-    assert "Your certificate ended on 2026-11-30" in said
-    assert "new invitation" in said
+    output = agreed.refused("inbox")
+    assert "Your certificate ended on 2026-11-30" in output
+    assert "new invitation" in output
     letter = invitation(expires=agreed.now + DAY)
     agreed.done("enrol", agreed.file("invitation.json", letter.model_dump_json()))
     agreed.done("inbox")

@@ -66,11 +66,11 @@ def test_reading_the_inbox_needs_no_accountant_and_no_records() -> None:
 
 
 def test_every_command_is_there() -> None:
-    said = CliRunner().invoke(app, ["--help"]).output
+    output = CliRunner().invoke(app, ["--help"]).output
     for command in (
         "keygen", "enrol", "inbox", "sign", "show", "approve", "refuse", "withdraw", "renew", "log",
     ):  # fmt: skip
-        assert command in said
+        assert command in output
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
@@ -104,9 +104,9 @@ class TestEveryCommand:
 
 @pytest.mark.parametrize("words", COMMANDS[:5], ids=lambda words: words[0])
 def test_one_who_is_not_enrolled_is_told_how(officer: Keyboard, words: tuple[str, ...]) -> None:
-    said = officer.refused(*words)
-    assert "not enrolled" in said
-    assert "pratique-officer enrol" in said
+    output = officer.refused(*words)
+    assert "not enrolled" in output
+    assert "pratique-officer enrol" in output
 
 
 @pytest.mark.parametrize(
@@ -144,11 +144,11 @@ class TestKeygen:
         return OfficerHome(tmp_path / "home")
 
     def test_says_the_key_and_its_fingerprint(self, tmp_path: Path, words: list[str]) -> None:
-        said = CliRunner().invoke(app, words).stdout
+        output = CliRunner().invoke(app, words).stdout
         text = self.home(tmp_path).key_file.read_text().strip()
-        assert text in said
-        assert VerifyKey.from_text(text).fingerprint in said
-        assert "pratique-officer enrol" in said
+        assert text in output
+        assert VerifyKey.from_text(text).fingerprint in output
+        assert "pratique-officer enrol" in output
 
     def test_makes_a_folder_for_its_owner(self, tmp_path: Path, words: list[str]) -> None:
         CliRunner().invoke(app, words)

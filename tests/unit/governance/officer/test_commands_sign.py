@@ -33,17 +33,17 @@ def offer(officer: Keyboard, agreement: Agreement | None = None) -> Draft:
 class TestDraft:
     def test_is_shown_whole_before_it_is_signed(self, enrolled: Keyboard) -> None:
         offer(enrolled)
-        said = enrolled.done("sign", answer="y\n")
+        output = enrolled.done("sign", answer="y\n")
         for party in enrolled.papers.agreed.parties:
-            assert VerifyKey.from_text(party.officer_key).fingerprint in said
-        assert "DK  Health data authority of DK" in said
-        assert said.count("(yours)") == 1
-        assert "ε = 3 at δ = 0.0001 in every 365 days" in said
-        assert "any 1 of the countries (c = 1)" in said
-        assert "2 honest countries (h = 2)" in said
-        assert "3 of the 4 countries" in said
-        assert "to 2028-01-01" in said
-        assert "No data of this federation serves marketing. (Article 4(2))" in said
+            assert VerifyKey.from_text(party.officer_key).fingerprint in output
+        assert "DK  Health data authority of DK" in output
+        assert output.count("(yours)") == 1
+        assert "ε = 3 at δ = 0.0001 in every 365 days" in output
+        assert "any 1 of the countries (c = 1)" in output
+        assert "2 honest countries (h = 2)" in output
+        assert "3 of the 4 countries" in output
+        assert "to 2028-01-01" in output
+        assert "No data of this federation serves marketing. (Article 4(2))" in output
 
     def test_is_signed_by_the_document_key_alone(self, enrolled: Keyboard) -> None:
         draft = offer(enrolled)
@@ -100,10 +100,10 @@ class TestDraftThatMustNotBeSigned:
     def test_names_another_key_for_this_country(self, enrolled: Keyboard) -> None:
         stranger = raw_key(7)
         offer(enrolled, agreed_with(stranger))
-        said = enrolled.refused("sign", "--yes")
-        assert "another document key for DK than yours" in said
-        assert stranger.public.fingerprint in said
-        assert enrolled.home.settings().verify_key.fingerprint in said
+        output = enrolled.refused("sign", "--yes")
+        assert "another document key for DK than yours" in output
+        assert stranger.public.fingerprint in output
+        assert enrolled.home.settings().verify_key.fingerprint in output
 
     def test_does_not_name_this_country(self, enrolled: Keyboard) -> None:
         countries = ("EE", "NO", "PT", "SE")
@@ -130,8 +130,8 @@ class TestDraftThatMustNotBeSigned:
     def test_is_another_than_the_coordinator_counts(self, enrolled: Keyboard) -> None:
         """A coordinator that shows each officer another agreement collects nothing."""
         offer(enrolled)
-        shown = offer_other_budget(enrolled)
-        enrolled.exchange.tampered["draft"] = shown.canonical()
+        offered = offer_other_budget(enrolled)
+        enrolled.exchange.tampered["draft"] = offered.canonical()
         result = enrolled.run("sign", "--yes")
         assert result.exit_code == 1
         assert "another draft" in result.stderr
@@ -181,8 +181,8 @@ def test_another_text_under_the_same_root_is_pointed_out(enrolled: Keyboard) -> 
     offer(enrolled, offer_other_budget(enrolled).agreement)
     enrolled.papers.sign("EE", "NO", "PT")
     enrolled.papers.publish()
-    said = enrolled.run("inbox").stderr
-    assert "the agreement in force is not the text that you signed" in said
+    output = enrolled.run("inbox").stderr
+    assert "the agreement in force is not the text that you signed" in output
 
 
 class TestAmendment:
@@ -192,9 +192,9 @@ class TestAmendment:
 
     def test_is_shown_with_what_it_changes(self, agreed: Keyboard) -> None:
         offer(agreed, self.amended(agreed))
-        said = agreed.done("sign", "--yes")
-        assert "smallest cohort  now 50; then 100" in said
-        assert "its version  2" in said
+        output = agreed.done("sign", "--yes")
+        assert "smallest cohort  now 50; then 100" in output
+        assert "its version  2" in output
 
     def test_takes_force_once_the_others_sign(self, agreed: Keyboard) -> None:
         offer(agreed, self.amended(agreed))
@@ -225,16 +225,16 @@ class TestNodeKeys:
         return officer.file("node-keys.json", node_keys(country, number).canonical())
 
     def test_are_compared_signed_and_published(self, agreed: Keyboard) -> None:
-        said = agreed.done("sign", self.keys_file(agreed), answer="y\n")
+        output = agreed.done("sign", self.keys_file(agreed), answer="y\n")
         keys = node_keys("DK")
-        assert VerifyKey.from_text(keys.identity_key).fingerprint in said
-        assert VerifyKey.from_text(keys.log_key).fingerprint in said
-        assert keys.log_origin in said
+        assert VerifyKey.from_text(keys.identity_key).fingerprint in output
+        assert VerifyKey.from_text(keys.log_key).fingerprint in output
+        assert keys.log_origin in output
         assert agreed.papers.view().node_keys("DK") == keys
 
     def test_wait_where_the_agreement_is_not_in_force(self, enrolled: Keyboard) -> None:
-        said = enrolled.done("sign", self.keys_file(enrolled), "--yes")
-        assert "not published yet" in said
+        output = enrolled.done("sign", self.keys_file(enrolled), "--yes")
+        assert "not published yet" in output
         assert enrolled.exchange.submitted == []
         assert enrolled.own().node == node_keys("DK")
 
@@ -244,16 +244,16 @@ class TestNodeKeys:
 
     def test_that_replace_others_are_pointed_out(self, agreed: Keyboard) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
-        said = agreed.done("sign", self.keys_file(agreed, number=5), "--yes", answer="y\n")
-        assert "replace the keys" in said
-        assert "its log and ledger start empty" in said
+        output = agreed.done("sign", self.keys_file(agreed, number=5), "--yes", answer="y\n")
+        assert "replace the keys" in output
+        assert "its log and ledger start empty" in output
         assert agreed.own().node == node_keys("DK", 5)
 
     def succeeding(self, officer: Keyboard, former: int, new: int) -> tuple[Path, NodeKeys]:
         """A file in which DK's key with one number has signed the one with another."""
         keys = node_keys("DK").model_copy(update={"identity_key": raw_key(new).public.to_text()})
-        said = succeeding(raw_key(former), raw_key(new), keys.stated(), NOW)
-        signed = keys.model_copy(update={"succession": said})
+        stated = succeeding(raw_key(former), raw_key(new), keys.stated(), NOW)
+        signed = keys.model_copy(update={"succession": stated})
         return officer.file("node-keys.json", signed.canonical()), signed
 
     def test_that_the_former_key_has_signed_need_no_second_question(self, agreed: Keyboard) -> None:
@@ -267,8 +267,8 @@ class TestNodeKeys:
         self, agreed: Keyboard
     ) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
-        said = agreed.refused("sign", self.keys_file(agreed, number=5), "--yes")
-        assert "THE FORMER KEY HAS NOT SIGNED THESE" in said
+        output = agreed.refused("sign", self.keys_file(agreed, number=5), "--yes")
+        assert "THE FORMER KEY HAS NOT SIGNED THESE" in output
         assert agreed.own().node == node_keys("DK")
         assert agreed.papers.view().node_keys("DK") == node_keys("DK")
 
@@ -301,11 +301,11 @@ class TestNodeKeys:
         assert "is not signed" in agreed.refused("sign", file, "--yes")
 
     def test_of_another_country_are_refused(self, agreed: Keyboard) -> None:
-        said = agreed.refused("sign", self.keys_file(agreed, "EE"), "--yes")
-        assert "keys of a node of EE" in said
+        output = agreed.refused("sign", self.keys_file(agreed, "EE"), "--yes")
+        assert "keys of a node of EE" in output
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "expected"),
         [
             ({"identity_key": "ed25519:AAAA"}, "identity_key"),
             ({"log_origin": "No Slug!"}, "log_origin"),
@@ -316,11 +316,11 @@ class TestNodeKeys:
         ],
     )
     def test_that_are_malformed_are_refused(
-        self, agreed: Keyboard, change: dict[str, str], said: str
+        self, agreed: Keyboard, change: dict[str, str], expected: str
     ) -> None:
         fields = json.loads(node_keys("DK").canonical()) | change
         file = agreed.file("node-keys.json", json.dumps(fields))
-        assert said in agreed.refused("sign", file, "--yes")
+        assert expected in agreed.refused("sign", file, "--yes")
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"a: &x 1\nb: *x\n"])
     def test_that_are_no_document_are_refused(self, agreed: Keyboard, content: bytes) -> None:
@@ -340,15 +340,15 @@ class TestNodeKeys:
 
 class TestPolicy:
     def test_is_shown_and_signed(self, agreed: Keyboard) -> None:
-        said = agreed.done("sign", agreed.file("dk.cedar", POLICY), answer="y\n")
-        assert "does not share the sex of patients" in said
+        output = agreed.done("sign", agreed.file("dk.cedar", POLICY), answer="y\n")
+        assert "does not share the sex of patients" in output
         assert agreed.published().policy == POLICY
 
     def test_forbids_from_then_on(self, agreed: Keyboard) -> None:
         agreed.papers.propose(study(agreed.papers.agreed))
         agreed.done("sign", agreed.file("dk.cedar", POLICY), "--yes")
-        said = agreed.refused("approve", "heart-by-sex", "--yes")
-        assert "Denmark does not share the sex of patients. (national/dk/no-sex)" in said
+        output = agreed.refused("approve", "heart-by-sex", "--yes")
+        assert "Denmark does not share the sex of patients. (national/dk/no-sex)" in output
 
     @pytest.mark.parametrize(
         ("text", "why"),

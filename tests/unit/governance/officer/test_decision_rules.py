@@ -85,7 +85,7 @@ class TestPermit:
 
     @given(st.text(max_size=30))
     def test_takes_no_feature_that_the_study_has_not(self, text: str) -> None:
-        named = {word.strip() for word in text.split(",")}
+        named = {name.strip() for name in text.split(",")}
         if named <= {*NAMES}:
             return
         with pytest.raises(OfficerFault, match="has no feature"):
@@ -179,7 +179,7 @@ class TestWhatMayBeDecided:
         require_permit(ASKED, APPROVED)
 
     @pytest.mark.parametrize(
-        ("standing", "said"),
+        ("standing", "expected"),
         [
             (None, ""),
             (own(), ""),
@@ -189,9 +189,9 @@ class TestWhatMayBeDecided:
         ],
     )
     def test_the_decision_that_stands_is_told(
-        self, standing: CountryDocuments | None, said: str
+        self, standing: CountryDocuments | None, expected: str
     ) -> None:
-        assert decision_on(ASKED.digest, standing) == said
+        assert decision_on(ASKED.digest, standing) == expected
 
     def test_every_clause_that_forbids_is_told(self) -> None:
         findings = (

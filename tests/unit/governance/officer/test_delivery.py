@@ -106,8 +106,8 @@ class TestNode:
 
     def test_that_is_none_is_refused_before_anything_is_signed(self, agreed: Keyboard) -> None:
         file = agreed.file("node-keys.json", node_keys("DK").canonical())
-        said = agreed.refused("sign", file, "--yes", "--node", agreed.folder / "nowhere")
-        assert "There is no node in" in said
+        output = agreed.refused("sign", file, "--yes", "--node", agreed.folder / "nowhere")
+        assert "There is no node in" in output
         assert read_own(agreed.home, agreed.home.settings(), agreed.now) is None
 
     def test_that_is_unknown_is_asked_for(self, agreed: Keyboard) -> None:

@@ -40,21 +40,21 @@ def test_an_admitted_officer_keeps_its_certificate(officer: Keyboard) -> None:
 
 
 def test_the_request_is_what_the_fingerprint_says(officer: Keyboard) -> None:
-    said = officer.done("enrol", letter(officer))
+    output = officer.done("enrol", letter(officer))
     [request] = officer.exchange.asked
     statement = Statement.from_bytes(request.statement)
-    kept = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key")
-    assert enrolment_fingerprint(request.transport_key, request.statement) in said
-    assert request.transport_key == public_pem(kept)
+    stored_key = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key")
+    assert enrolment_fingerprint(request.transport_key, request.statement) in output
+    assert request.transport_key == public_pem(stored_key)
     assert statement.document_key == officer.home.settings().document_key
     assert (statement.country, statement.role) == ("DK", "officer")
     assert request.token == bytes(range(32))
 
 
 def test_digests_to_compare_are_shown(officer: Keyboard) -> None:
-    said = officer.done("enrol", letter(officer, root_digest="sha256:" + "a" * 64))
-    assert AUTHORITY.digest in said
-    assert "sha256:" + "a" * 64 in said
+    output = officer.done("enrol", letter(officer, root_digest="sha256:" + "a" * 64))
+    assert AUTHORITY.digest in output
+    assert "sha256:" + "a" * 64 in output
     assert officer.home.settings().root_digest == "sha256:" + "a" * 64
 
 
@@ -124,8 +124,8 @@ def test_a_foreign_invitation_is_refused_before_anything_is_sent(
 
 
 def test_an_invitation_of_another_federation_is_refused(enrolled: Keyboard) -> None:
-    said = enrolled.refused("enrol", letter(enrolled, federation="elsewhere"))
-    assert "you belong to nordic-heart" in said
+    output = enrolled.refused("enrol", letter(enrolled, federation="elsewhere"))
+    assert "you belong to nordic-heart" in output
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"\x80\x04pickle", b"[" * 10**5])
@@ -145,10 +145,10 @@ def test_an_exchange_that_is_down_is_asked_again_with_the_same_request(
     assert result.exit_code == 1
     assert "does not answer" in result.stderr
     assert not officer.home.certificate_file.exists()
-    kept = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key-next")
+    stored_key = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key-next")
     officer.exchange.down = False
     officer.done("enrol", letter(officer))
-    assert officer.exchange.asked[0].transport_key == public_pem(kept)
+    assert officer.exchange.asked[0].transport_key == public_pem(stored_key)
 
 
 @pytest.mark.parametrize("whose", [("EE", Role.OFFICER), ("DK", Role.NODE)])

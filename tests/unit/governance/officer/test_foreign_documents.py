@@ -125,13 +125,13 @@ class TestRenewing:
 
     def test_takes_the_own_past_for_nothing_else(self, settled: Keyboard) -> None:
         """The exchange still shows a refusal that was reconsidered: it does not return."""
-        asked = studies(settled)[0]
-        settled.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
+        proposed = studies(settled)[0]
+        settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
         settled.exchange.submit_down = True
-        settled.run("approve", asked.id, "--reconsider", "--yes")
+        settled.run("approve", proposed.id, "--reconsider", "--yes")
         settled.exchange.submit_down = False
         assert LOUD not in settled.run("renew").stderr
-        assert settled.own().withdrawal(asked.digest) is None
+        assert settled.own().withdrawal(proposed.digest) is None
 
     def test_names_no_more_than_a_person_reads(self, settled: Keyboard) -> None:
         agreed = settled.papers.agreed
@@ -142,44 +142,44 @@ class TestRenewing:
                 other.approve(each)
 
         publish(settled, approve_all)
-        said = settled.run("renew").stderr
-        assert said.count("a permit for") == MOST_NAMED
-        assert "and 3 more" in said
+        output = settled.run("renew").stderr
+        assert output.count("a permit for") == MOST_NAMED
+        assert "and 3 more" in output
 
 
 class TestANo:
     def test_is_taken_over(self, settled: Keyboard) -> None:
-        asked, other = studies(settled)
+        proposed, other = studies(settled)
 
         def stopped(folder: OfficerDocuments) -> None:
-            folder.withdraw(withdrawal(asked))
+            folder.withdraw(withdrawal(proposed))
             folder.withdraw(withdrawal(other))
 
         publish(settled, stopped)
-        assert f"a refusal of {asked.digest}" in settled.run("renew").stderr
-        assert set(settled.own().withdrawals) == {asked.digest, other.digest}
+        assert f"a refusal of {proposed.digest}" in settled.run("renew").stderr
+        assert set(settled.own().withdrawals) == {proposed.digest, other.digest}
 
     def test_in_any_number_does_not_fill_the_folder(self, settled: Keyboard) -> None:
         """The officer could not withdraw from anything in a folder that is full."""
-        asked, agreed = studies(settled)[0], settled.papers.agreed
-        seen = ForeignDocuments(
+        proposed, agreed = studies(settled)[0], settled.papers.agreed
+        foreign = ForeignDocuments(
             version=9,
             node=None,
             permits=(),
             withdrawals=(
                 *(withdrawal(study(agreed, id=f"none-{n}")) for n in range(MOST_NOES + 5)),
-                withdrawal(asked),
+                withdrawal(proposed),
             ),
             policy=None,
             next_key=None,
         )
         documents = OfficerDocuments(settled.home.documents, "DK")
-        take_over_noes(documents, settled.own(), seen)
+        take_over_noes(documents, settled.own(), foreign)
         documents.sign(settled.now, settled.papers.officers["DK"])
         own = settled.own()
-        assert asked.digest in own.withdrawals
+        assert proposed.digest in own.withdrawals
         assert len(own.withdrawals) == MOST_NOES + 1
-        take_over_noes(documents, own, seen)
+        take_over_noes(documents, own, foreign)
         documents.sign(settled.now, settled.papers.officers["DK"])
         assert len(settled.own().withdrawals) == MOST_NOES + 1
 
@@ -197,10 +197,10 @@ class TestRotating:
 
     def test_names_another_successor(self, settled: Keyboard) -> None:
         papers = settled.papers
-        made = extended(None, "DK", papers.officers["DK"], raw_key(78), papers.now)
-        publish(settled, lambda other: other.set_history(made))
-        said = settled.run("renew").stderr
-        assert f"a new document key ({raw_key(78).public.fingerprint})" in said
+        rotations = extended(None, "DK", papers.officers["DK"], raw_key(78), papers.now)
+        publish(settled, lambda other: other.set_history(rotations))
+        output = settled.run("renew").stderr
+        assert f"a new document key ({raw_key(78).public.fingerprint})" in output
         assert settled.own().next_key is None
 
     def test_forgets_it_with_the_key(self, settled: Keyboard) -> None:
@@ -226,9 +226,9 @@ class TestTheAgent:
         assert same(before, settled.papers.view().country("DK"))
         assert [r.message for r in caplog.records] == ["documents that this folder did not sign"]
         assert LOUD in agent.standing.sentence()
-        found = shown(agent).ready()["documents"]
-        assert not found.good
-        assert LOUD in found.says
+        report = shown(agent).ready()["documents"]
+        assert not report.good
+        assert LOUD in report.says
 
     def test_goes_on_saying_so(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
@@ -261,11 +261,11 @@ class TestTakingOver:
 
     def test_brings_everything_back(self, old: tuple[Keyboard, CountryDocuments]) -> None:
         officer, lost = old
-        said = officer.done("renew", "--take-over", answer="y\n")
+        output = officer.done("renew", "--take-over", answer="y\n")
         assert same(lost, officer.own())
         assert same(lost, officer.papers.view().country("DK"))
-        assert "a national policy" in said
-        assert QUESTION in said
+        assert "a national policy" in output
+        assert QUESTION in output
         assert "DID NOT SIGN" not in officer.done("inbox")
 
     def test_still_can_after_the_agent_signed_the_folder(
@@ -289,11 +289,11 @@ class TestTakingOver:
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
     def test_never_brings_back_what_was_stopped_here(self, settled: Keyboard) -> None:
-        asked = studies(settled)[0]
-        settled.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
-        publish(settled, lambda o: o.approve(permit(settled.papers.agreed, asked)))
+        proposed = studies(settled)[0]
+        settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
+        publish(settled, lambda o: o.approve(permit(settled.papers.agreed, proposed)))
         settled.done("renew", "--take-over", answer="y\n")
-        assert present(settled.own().withdrawal(asked.digest)).reason == "Stop."
+        assert present(settled.own().withdrawal(proposed.digest)).reason == "Stop."
 
     @pytest.mark.parametrize("content", ["", "{", '{"version": 1}'])
     def test_of_a_damaged_file_is_of_nothing(self, tmp_path: Path, content: str) -> None:

@@ -37,9 +37,9 @@ def waiting(**changes: Any) -> list[Item]:
     return items(Waiting(country="DK", now=NOW, **changes))
 
 
-def permitted(end: datetime, asked: Study = ASKED) -> dict[str, Permit]:
+def permitted(end: datetime, proposed: Study = ASKED) -> dict[str, Permit]:
     return {
-        asked.digest: permit(AGREED, asked, conditions=PermitConditions(expires=end)),
+        proposed.digest: permit(AGREED, proposed, conditions=PermitConditions(expires=end)),
     }
 
 
@@ -49,14 +49,14 @@ def test_nothing_waits_where_nothing_is_asked() -> None:
 
 
 def test_the_most_urgent_comes_first() -> None:
-    found = waiting(
+    items = waiting(
         draft=Draft(version=1, drafted=NOW, agreement=AGREED),
         studies=(ASKED, SOON),
         own=own(expires=NOW + DAY, permits=permitted(NOW + DAY, EXPIRED)),
         unsent=("node",),
         certificate_ends=NOW + DAY,
     )
-    assert [item.matter for item in found] == [
+    assert [item.matter for item in items] == [
         Matter.DRAFT,
         Matter.STUDY,
         Matter.STUDY,
@@ -65,7 +65,7 @@ def test_the_most_urgent_comes_first() -> None:
         Matter.PERMIT,
         Matter.CERTIFICATE,
     ]
-    assert [item.id for item in found[1:3]] == ["soon", "heart-by-sex"]
+    assert [item.id for item in items[1:3]] == ["soon", "heart-by-sex"]
 
 
 def test_a_study_says_until_when_and_how_to_read_it() -> None:
@@ -75,9 +75,9 @@ def test_a_study_says_until_when_and_how_to_read_it() -> None:
     assert item.digest == SOON.digest
 
 
-@pytest.mark.parametrize("asked", [OTHERS, EXPIRED])
-def test_a_study_that_does_not_ask_or_has_ended_does_not_wait(asked: Study) -> None:
-    assert waiting(studies=(asked,)) == []
+@pytest.mark.parametrize("proposed", [OTHERS, EXPIRED])
+def test_a_study_that_does_not_ask_or_has_ended_does_not_wait(proposed: Study) -> None:
+    assert waiting(studies=(proposed,)) == []
 
 
 def test_a_study_that_ends_this_moment_does_not_wait() -> None:
@@ -95,8 +95,8 @@ def test_a_study_decided_on_does_not_wait(decided: dict[str, Any]) -> None:
 
 def test_another_text_of_a_decided_study_waits() -> None:
     changed = study(AGREED, question="How many patients have heart disease now?")
-    found = waiting(studies=(changed,), own=own(permits=permitted(NOW + 60 * DAY)))
-    assert [item.digest for item in found] == [changed.digest]
+    items = waiting(studies=(changed,), own=own(permits=permitted(NOW + 60 * DAY)))
+    assert [item.digest for item in items] == [changed.digest]
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_another_text_of_a_decided_study_waits() -> None:
     ],
 )
 def test_own_documents_are_listed_two_days_before_they_end(left: timedelta, listed: bool) -> None:
-    found = waiting(own=own(expires=NOW + left))
-    assert [item.matter for item in found] == [Matter.DOCUMENTS] * listed
-    assert all(item.command == "pratique-officer renew" for item in found)
+    items = waiting(own=own(expires=NOW + left))
+    assert [item.matter for item in items] == [Matter.DOCUMENTS] * listed
+    assert all(item.command == "pratique-officer renew" for item in items)
 
 
 def test_own_documents_that_have_ended_are_told_so() -> None:
@@ -124,8 +124,8 @@ def test_own_documents_that_have_ended_are_told_so() -> None:
     [(8 * DAY, False), (7 * DAY, True), (timedelta(hours=1), True), (timedelta(0), False)],
 )
 def test_a_permit_is_listed_a_week_before_it_ends(left: timedelta, listed: bool) -> None:
-    found = waiting(studies=(ASKED,), own=own(permits=permitted(NOW + left)))
-    assert [item.matter for item in found] == [Matter.PERMIT] * listed
+    items = waiting(studies=(ASKED,), own=own(permits=permitted(NOW + left)))
+    assert [item.matter for item in items] == [Matter.PERMIT] * listed
 
 
 def test_a_permit_that_was_withdrawn_is_not_listed() -> None:
@@ -171,8 +171,8 @@ def test_a_machine_reads_times_and_names() -> None:
 @given(st.timedeltas(min_value=timedelta(seconds=1), max_value=timedelta(days=4_000)))
 def test_time_left_and_time_gone_are_told_alike(span: timedelta) -> None:
     later, earlier = ends(NOW + span, NOW), ends(NOW - span, NOW)
-    told = later.rpartition(", in ")[2]
-    assert earlier.endswith(f", {told} ago")
+    shown_span = later.rpartition(", in ")[2]
+    assert earlier.endswith(f", {shown_span} ago")
     assert later.startswith(f"on {NOW + span:%Y-%m-%d %H:%M} UTC, ")
 
 
@@ -202,6 +202,6 @@ def test_a_new_key_says_what_it_waits_for() -> None:
 
 @pytest.mark.parametrize(("days", "count"), [(61, 0), (60, 1), (1, 1), (-1, 1)])
 def test_the_countries_signatures_are_renewed_before_they_end(days: int, count: int) -> None:
-    found = waiting(signed_until=NOW + days * DAY)
-    assert [item.matter for item in found] == [Matter.SIGNATURES] * count
-    assert all("agreement renew" in item.command for item in found)
+    items = waiting(signed_until=NOW + days * DAY)
+    assert [item.matter for item in items] == [Matter.SIGNATURES] * count
+    assert all("agreement renew" in item.command for item in items)

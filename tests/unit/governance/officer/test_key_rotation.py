@@ -71,17 +71,17 @@ class TestANewKey:
         assert settled.papers.store.announced() == {"DK": new.public.to_text()}
 
     def test_says_what_comes_next(self, settled: Keyboard) -> None:
-        said = settled.done("rotate", "--yes")
+        output = settled.done("rotate", "--yes")
         new = identity(settled).next_key
         assert new is not None
-        assert new.public.fingerprint in said
-        assert "Your former key signs until the new one is in force" in said
+        assert new.public.fingerprint in output
+        assert "Your former key signs until the new one is in force" in output
         assert f"Your new key {new.public.fingerprint} waits" in settled.done("inbox")
 
     def test_answers_a_machine(self, settled: Keyboard) -> None:
-        found = json.loads(settled.run("rotate", "--yes", "--json").stdout)
-        assert found["key"] == settled.home.settings().verify_key.fingerprint
-        assert found["new key"]
+        answer = json.loads(settled.run("rotate", "--yes", "--json").stdout)
+        assert answer["key"] == settled.home.settings().verify_key.fingerprint
+        assert answer["new key"]
 
     def test_is_not_made_without_a_yes(self, settled: Keyboard) -> None:
         assert "Nothing was signed" in settled.refused("rotate", answer="n\n")
@@ -132,14 +132,14 @@ class TestInForce:
         put_in_force(settled)
         root = settled.papers.store.read("metadata/2.root.json")
         assert root is not None
-        signed = {one["keyid"] for one in json.loads(root)["signatures"]}
+        signed = {signature["keyid"] for signature in json.loads(root)["signatures"]}
         assert {key_id(former.public), key_id(new.public)} <= signed
 
     def test_the_former_is_destroyed(self, settled: Keyboard) -> None:
         former, new = identity(settled).key, announced(settled)
         put_in_force(settled)
-        said = settled.run("inbox").stderr
-        assert f"your new key {new.public.fingerprint} is in force" in said
+        output = settled.run("inbox").stderr
+        assert f"your new key {new.public.fingerprint} is in force" in output
         now = identity(settled)
         assert (now.key.public, now.next_key) == (new.public, None)
         assert NEXT_KEY not in now.store.names()
@@ -149,10 +149,10 @@ class TestInForce:
     def test_the_country_is_without_documents_at_no_moment(self, settled: Keyboard) -> None:
         new = announced(settled)
         put_in_force(settled)
-        said = settled.papers.view().country("DK")
-        assert said is not None
-        assert said.key == new.public.to_text()
-        assert said.node == node_keys("DK")
+        documents = settled.papers.view().country("DK")
+        assert documents is not None
+        assert documents.key == new.public.to_text()
+        assert documents.node == node_keys("DK")
 
     def test_the_new_key_signs_from_then_on(self, settled: Keyboard) -> None:
         new = announced(settled)
@@ -253,9 +253,9 @@ class TestOthersKeys:
 
     def test_that_its_former_key_did_not_sign_is_refused(self, settled: Keyboard) -> None:
         self.draft(settled, raw_key(666).public)
-        said = settled.refused("sign", "--yes")
-        assert "gives EE a new key that its former key has not signed" in said
-        assert raw_key(666).public.fingerprint in said
+        output = settled.refused("sign", "--yes")
+        assert "gives EE a new key that its former key has not signed" in output
+        assert raw_key(666).public.fingerprint in output
 
     def test_unless_the_officer_was_told_that_it_is_lost(self, settled: Keyboard) -> None:
         self.draft(settled, raw_key(201).public)

@@ -103,8 +103,8 @@ def agree_on(officer: Keyboard, log_key: SigningKey) -> None:
     """Let the officer hold an agreement in force that names the coordinator's log key."""
     coordinator = agreement_fields()["coordinator"] | {"log_key": log_key.public.to_text()}
     officer.home.trust.mkdir(exist_ok=True)
-    kept = officer.home.trust / "agreement.json"
-    kept.write_bytes(agreement(coordinator=coordinator).canonical())
+    path = officer.home.trust / "agreement.json"
+    path.write_bytes(agreement(coordinator=coordinator).canonical())
 
 
 @pytest.fixture
@@ -119,18 +119,18 @@ class TestList:
     def test_shows_every_entry_and_its_reason(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        said = trusting.done("log", "list", "--node", folder, unlock=False)
-        assert "No permit, number 2. (permit/missing)" in said
-        assert said.count("request-refused") == 3
-        assert "555555555555, round 2" in said
-        assert said.count(", round") == 2  # the first entry is about none
-        assert "3 of 3 entries" in said
+        output = trusting.done("log", "list", "--node", folder, unlock=False)
+        assert "No permit, number 2. (permit/missing)" in output
+        assert output.count("request-refused") == 3
+        assert "555555555555, round 2" in output
+        assert output.count(", round") == 2  # the first entry is about none
+        assert "3 of 3 entries" in output
 
     def test_shows_the_newest(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
-        said = trusting.done("log", "list", "--node", folder, "--last", "1", unlock=False)
-        assert "number 2." in said
-        assert "number 1." not in said
-        assert "1 of 3 entries" in said
+        output = trusting.done("log", "list", "--node", folder, "--last", "1", unlock=False)
+        assert "number 2." in output
+        assert "number 1." not in output
+        assert "1 of 3 entries" in output
 
     def test_answers_a_machine(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
         result = trusting.run("log", "list", "--node", folder, "--json", unlock=False)
@@ -141,15 +141,15 @@ class TestList:
     def test_reads_a_coordinators_log_too(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
-        said = trusting.done("log", "list", "--coordinator", folder, unlock=False)
-        assert "2 of 2 entries" in said
+        output = trusting.done("log", "list", "--coordinator", folder, unlock=False)
+        assert "2 of 2 entries" in output
 
     def test_of_an_empty_log_says_so(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         node.entries.clear()
-        said = trusting.done("log", "list", "--node", folder, unlock=False)
-        assert "0 of 0 entries" in said
+        output = trusting.done("log", "list", "--node", folder, unlock=False)
+        assert "0 of 0 entries" in output
 
     def test_finds_its_own_node_by_itself(
         self, officer: Keyboard, folder: Path, node: LogDaemon
@@ -159,12 +159,12 @@ class TestList:
         assert "3 of 3" in officer.done("log", "list", unlock=False)
 
     def test_needs_a_daemon(self, trusting: Keyboard, folder: Path) -> None:
-        said = trusting.refused("log", "list", "--node", folder, unlock=False)
-        assert "Nothing answers" in said
+        output = trusting.refused("log", "list", "--node", folder, unlock=False)
+        assert "Nothing answers" in output
 
     def test_needs_to_know_whose(self, trusting: Keyboard) -> None:
-        said = trusting.refused("log", "list", unlock=False)
-        assert "--node FOLDER or --coordinator FOLDER" in said
+        output = trusting.refused("log", "list", unlock=False)
+        assert "--node FOLDER or --coordinator FOLDER" in output
 
     def test_reads_one_at_a_time(self, trusting: Keyboard, folder: Path) -> None:
         words = ("log", "list", "--node", folder, "--coordinator", folder)
@@ -175,8 +175,8 @@ class TestList:
         self, trusting: Keyboard, folder: Path, node: LogDaemon, lines: list[str]
     ) -> None:
         node.lines = lines
-        said = trusting.refused("log", "list", "--node", folder, unlock=False)
-        assert "handed out no log" in said
+        output = trusting.refused("log", "list", "--node", folder, unlock=False)
+        assert "handed out no log" in output
         assert trusting.refused("log", "verify", "--node", folder, unlock=False)
 
 
@@ -190,18 +190,18 @@ class TestVerify:
     def test_finds_a_whole_log_whole(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        said = self.verify(trusting, folder)
-        assert f"The log {ORIGIN} is whole: 3 entries" in said
-        assert NODE_KEY.public.fingerprint in said
+        output = self.verify(trusting, folder)
+        assert f"The log {ORIGIN} is whole: 3 entries" in output
+        assert NODE_KEY.public.fingerprint in output
 
     def test_finds_it_whole_again_when_it_has_grown(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         assert "for the first time" in self.verify(trusting, folder)
         node.log(40)
-        said = self.verify(trusting, folder)
-        assert "43 entries" in said
-        assert "It continues what you verified before." in said
+        output = self.verify(trusting, folder)
+        assert "43 entries" in output
+        assert "It continues what you verified before." in output
 
     def test_answers_a_machine(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
         words = ("log", "verify", "--node", folder, "--json")
@@ -227,8 +227,8 @@ class TestVerify:
     ) -> None:
         self.verify(trusting, folder)
         node.entries.pop()
-        said = self.refused(trusting, folder)
-        assert "rolled back: 3 entries were signed before, 2 now" in said
+        output = self.refused(trusting, folder)
+        assert "rolled back: 3 entries were signed before, 2 now" in output
 
     def test_finds_a_log_that_was_forked(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
@@ -239,14 +239,14 @@ class TestVerify:
         node.log(2)
         assert "forked" in self.refused(trusting, folder)
 
-    def restored(self, node: LogDaemon, kept: int) -> None:
+    def restored(self, node: LogDaemon, size: int) -> None:
         """Restore a copy of so many entries, as the node's operator may."""
-        del node.entries[kept:]
+        del node.entries[size:]
         index = len(node.entries)
-        said = Event(
-            kind=EventKind.STATE_RESTORED, at=NOW, actor="DK", reason=f"A copy of {kept} entries"
+        restored_event = Event(
+            kind=EventKind.STATE_RESTORED, at=NOW, actor="DK", reason=f"A copy of {size} entries"
         )
-        node.entries.append(entry_bytes(said, origin=ORIGIN, index=index))
+        node.entries.append(entry_bytes(restored_event, origin=ORIGIN, index=index))
 
     def accept(self, officer: Keyboard, folder: Path) -> str:
         return officer.done("log", "verify", "--node", folder, "--accept-restored", unlock=False)
@@ -259,16 +259,16 @@ class TestVerify:
         self.verify(trusting, folder)
         self.restored(node, 2)
         node.log(grown)
-        said = self.refused(trusting, folder)
-        assert "A copy of 2 entries" in said
-        assert "--accept-restored" in said
-        assert "by voice" in said
-        said = self.accept(trusting, folder)
-        assert "You accepted that it does not continue" in said
-        assert "none gone" not in said
+        output = self.refused(trusting, folder)
+        assert "A copy of 2 entries" in output
+        assert "--accept-restored" in output
+        assert "by voice" in output
+        output = self.accept(trusting, folder)
+        assert "You accepted that it does not continue" in output
+        assert "none gone" not in output
         assert "It continues what you verified before." in self.verify(trusting, folder)
-        (kept,) = trusting.home.seen.glob("*.gone-*")
-        assert b"\n6\n" in kept.read_bytes()
+        (recorded_files,) = trusting.home.seen.glob("*.gone-*")
+        assert b"\n6\n" in recorded_files.read_bytes()
 
     def test_accepts_one_restoration_once(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
@@ -318,8 +318,8 @@ class TestVerify:
     ) -> None:
         self.verify(trusting, folder, "--coordinator")
         del coordinator.entries[1:]
-        said = Event(kind=EventKind.STATE_RESTORED, at=NOW, actor="coordinator")
-        entry = entry_bytes(said, origin=coordinator.origin, index=1)
+        restored_event = Event(kind=EventKind.STATE_RESTORED, at=NOW, actor="coordinator")
+        entry = entry_bytes(restored_event, origin=coordinator.origin, index=1)
         coordinator.entries.append(entry)
         words = ("log", "verify", "--coordinator", folder, "--accept-restored")
         assert "are not those" in trusting.refused(*words, unlock=False)
@@ -358,9 +358,9 @@ class TestVerify:
         coordinator.log(5)
         assert "7 entries" in self.verify(trusting, folder, "--coordinator")
         coordinator.key = raw_key(56)
-        said = self.refused(trusting, folder, "--coordinator")
-        assert "signed by another key than before" in said
-        assert raw_key(55).public.fingerprint in said
+        output = self.refused(trusting, folder, "--coordinator")
+        assert "signed by another key than before" in output
+        assert raw_key(55).public.fingerprint in output
 
     def test_takes_the_key_of_a_coordinator_from_the_agreement(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
@@ -368,9 +368,9 @@ class TestVerify:
         agree_on(trusting, coordinator.key)
         assert "2 entries" in self.verify(trusting, folder, "--coordinator")
         coordinator.key = raw_key(56)
-        said = self.refused(trusting, folder, "--coordinator")
-        assert "another key than the agreement names" in said
-        assert raw_key(55).public.fingerprint in said
+        output = self.refused(trusting, folder, "--coordinator")
+        assert "another key than the agreement names" in output
+        assert raw_key(55).public.fingerprint in output
         agree_on(trusting, raw_key(56))
         coordinator.key = raw_key(55)
         assert "another key than" in self.refused(trusting, folder, "--coordinator")

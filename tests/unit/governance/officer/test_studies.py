@@ -13,17 +13,17 @@ FIRST, SECOND = study(AGREED), study(AGREED, id="heart-by-age")
 BOTH = (FIRST, SECOND)
 
 
-@pytest.mark.parametrize("asked", BOTH)
-def test_a_study_goes_by_its_id(asked: Study) -> None:
-    assert find_study(BOTH, asked.id) == asked
+@pytest.mark.parametrize("proposed", BOTH)
+def test_a_study_goes_by_its_id(proposed: Study) -> None:
+    assert find_study(BOTH, proposed.id) == proposed
 
 
-@pytest.mark.parametrize("asked", BOTH)
+@pytest.mark.parametrize("proposed", BOTH)
 @pytest.mark.parametrize("digits", [8, 20, 64])
-def test_a_study_goes_by_the_beginning_of_its_digest(asked: Study, digits: int) -> None:
-    digest = asked.digest.removeprefix("sha256:")[:digits]
-    assert find_study(BOTH, digest) == asked
-    assert find_study(BOTH, f"sha256:{digest}") == asked
+def test_a_study_goes_by_the_beginning_of_its_digest(proposed: Study, digits: int) -> None:
+    digest = proposed.digest.removeprefix("sha256:")[:digits]
+    assert find_study(BOTH, digest) == proposed
+    assert find_study(BOTH, f"sha256:{digest}") == proposed
 
 
 @pytest.mark.parametrize("name", ["", "sha256:", "heart", FIRST.digest[:14], "0" * 64, "../x"])
@@ -59,8 +59,8 @@ def test_one_text_met_twice_is_one_study() -> None:
 
 
 def test_kept_studies_come_back_as_they_were(tmp_path: Path) -> None:
-    for asked in BOTH:
-        keep_study(tmp_path / "studies", asked)
+    for expected in BOTH:
+        keep_study(tmp_path / "studies", expected)
     keep_study(tmp_path / "studies", FIRST)
     assert sorted(kept_studies(tmp_path / "studies"), key=lambda s: s.id) == [SECOND, FIRST]
 

@@ -71,7 +71,7 @@ def test_a_question_that_nobody_answers_signs_nothing(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "expected"),
     [
         (PratiqueError("It failed"), "It failed.\n"),
         (
@@ -83,10 +83,10 @@ def test_a_question_that_nobody_answers_signs_nothing(monkeypatch: pytest.Monkey
     ],
 )
 def test_a_fault_is_three_sentences_on_standard_error(
-    fault: PratiqueError, said: str, capsys: pytest.CaptureFixture[str]
+    fault: PratiqueError, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tell(fault)
-    assert capsys.readouterr() == ("", said)
+    assert capsys.readouterr() == ("", expected)
 
 
 def test_nothing_that_others_wrote_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:

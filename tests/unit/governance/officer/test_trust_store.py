@@ -112,14 +112,14 @@ def test_once_pinned_a_first_root_is_never_asked_for_again(papers: Papers, folde
     papers.begin()
     trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     trust.view(papers.store.read, NOW)
-    asked: list[str] = []
+    requested: list[str] = []
 
     def fetch(name: str) -> bytes | None:
-        asked.append(name)
+        requested.append(name)
         return papers.store.read(name)
 
     trust.view(fetch, NOW)
-    assert FIRST_ROOT not in asked
+    assert FIRST_ROOT not in requested
     assert (folder / ROOT_FILE).read_bytes() == papers.pinned
 
 
@@ -196,7 +196,7 @@ def test_a_draft_is_marked_once_it_was_handed_in(papers: Papers, folder: Path) -
 def test_a_kept_draft_that_was_changed_is_noticed(papers: Papers, folder: Path) -> None:
     trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
-    kept = folder / "draft.json"
-    kept.write_bytes(kept.read_bytes().replace(b'"honest":2', b'"honest":3 '))
+    path = folder / "draft.json"
+    path.write_bytes(path.read_bytes().replace(b'"honest":2', b'"honest":3 '))
     with pytest.raises(DocumentFault):
         trust.draft()

@@ -26,15 +26,19 @@ SECOND = timedelta(seconds=1)
 
 
 def assessed(
-    asked: Study = ASKED, agreed: Agreement = AGREED, *, given: Permit | None = None, **changes: Any
+    proposed: Study = ASKED,
+    agreed: Agreement = AGREED,
+    *,
+    given: Permit | None = None,
+    **changes: Any,
 ) -> Assessment:
     defaults: dict[str, Any] = {
         "country": "DK",
         "now": NOW,
-        "permit": given or permit(agreed, asked),
+        "permit": given or permit(agreed, proposed),
         "installed_tasks": ["stats/histogram"],
     }
-    return assess(asked, agreed, **(defaults | changes))
+    return assess(proposed, agreed, **(defaults | changes))
 
 
 def clauses(assessment: Assessment) -> list[str]:
@@ -79,7 +83,7 @@ BROKEN: dict[str, Callable[[], Assessment]] = {
     "agreement/not-yet-effective": lambda: assessed(now=AGREED.effective - SECOND),
     "agreement/sunset": lambda: assessed(
         now=AGREED.sunset,
-        asked=study(AGREED, expires="2029-01-01"),
+        proposed=study(AGREED, expires="2029-01-01"),
         given=permit(
             AGREED,
             study(AGREED, expires="2029-01-01"),
@@ -187,17 +191,17 @@ def test_every_rule_says_its_code(id_: str) -> None:
 
 
 def test_what_a_reason_says() -> None:
-    said = {clause: BROKEN[clause]().findings[0] for clause in BROKEN}
-    assert "2028-01-01 00:00 UTC" in said["agreement/sunset"].sentence
-    assert "asks SE, which" in said["agreement/not-a-party"].sentence
-    assert "features age." in said["permit/feature-not-permitted"].sentence
-    assert "New advice of the board." in said["permit/withdrawn"].sentence
-    assert "another country, NO." in said["permit/other-country"].sentence
-    assert "at most 0.4999." in said["permit/epsilon"].sentence
-    assert "365 days; the agreement allows 364." in said["agreement/retention"].sentence
+    findings = {clause: BROKEN[clause]().findings[0] for clause in BROKEN}
+    assert "2028-01-01 00:00 UTC" in findings["agreement/sunset"].sentence
+    assert "asks SE, which" in findings["agreement/not-a-party"].sentence
+    assert "features age." in findings["permit/feature-not-permitted"].sentence
+    assert "New advice of the board." in findings["permit/withdrawn"].sentence
+    assert "another country, NO." in findings["permit/other-country"].sentence
+    assert "at most 0.4999." in findings["permit/epsilon"].sentence
+    assert "365 days; the agreement allows 364." in findings["agreement/retention"].sentence
     assert (
         "2 countries; the agreement wants at least 3."
-        in said["agreement/too-few-countries"].sentence
+        in findings["agreement/too-few-countries"].sentence
     )
     forbidden = next(
         f for f in SEVERAL["agreement/purpose-forbidden"]().findings if "forbidden" in f.clause
@@ -298,8 +302,8 @@ def test_a_permit_may_name_more_features_than_are_used() -> None:
 def test_what_is_allowed_covers_what_is_below_it_and_nothing_beside(
     ehds: str, use: str, allowed: bool
 ) -> None:
-    asked = study(AGREED, purpose=purpose(ehds=ehds, purpose_of_use=use))
-    assert assessed(asked).allowed is allowed
+    proposed = study(AGREED, purpose=purpose(ehds=ehds, purpose_of_use=use))
+    assert assessed(proposed).allowed is allowed
 
 
 def test_a_national_policy_has_the_last_word_and_may_quote_facts() -> None:
@@ -338,8 +342,8 @@ def test_there_are_no_terms_without_a_budget(register: str, now: datetime) -> No
 
 def test_more_honest_countries_cost_less() -> None:
     trusting = agreement(honest=3, smallest_countries=4)
-    asked = study(trusting)
-    lenient, strict = assessed(asked, trusting).charge, assessed().charge
+    proposed = study(trusting)
+    lenient, strict = assessed(proposed, trusting).charge, assessed().charge
     assert lenient is not None
     assert strict is not None
     assert lenient.micro < strict.micro

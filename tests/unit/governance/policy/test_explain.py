@@ -12,19 +12,19 @@ AGREED = agreement()
 ASKED = study(AGREED)
 
 
-def assessed(asked: Study, *, act: Act = Act.PROPOSE) -> Assessment:
+def assessed(proposed: Study, *, act: Act = Act.PROPOSE) -> Assessment:
     return assess(
-        asked, AGREED, country="DK", now=NOW, act=act, installed_tasks=["stats/histogram"]
+        proposed, AGREED, country="DK", now=NOW, act=act, installed_tasks=["stats/histogram"]
     )
 
 
-def explained(asked: Study = ASKED, *, act: Act = Act.PROPOSE) -> str:
-    return explain_study(asked, AGREED, assessed(asked, act=act))
+def explained(proposed: Study = ASKED, *, act: Act = Act.PROPOSE) -> str:
+    return explain_study(proposed, AGREED, assessed(proposed, act=act))
 
 
 def test_an_officer_reads_who_asks_what_for_what() -> None:
     text = explained()
-    for said in (
+    for expected_texts in (
         "Regional institute",
         "How many patients have heart disease, by sex?",
         "To plan a larger study of heart disease.",
@@ -34,7 +34,7 @@ def test_an_officer_reads_who_asks_what_for_what() -> None:
         "DK, EE, NO, PT",
         ASKED.digest,
     ):
-        assert said in text
+        assert expected_texts in text
 
 
 def test_an_officer_reads_which_data_and_which_patients() -> None:
@@ -56,7 +56,7 @@ def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "countries", "said"),
+    ("changes", "countries", "expected"),
     [
         ({}, COUNTRIES, "a sum is opened over at least 3 of them"),
         ({"honest": 3, "smallest_countries": 4}, COUNTRIES, "over all of them, or not at all"),
@@ -65,14 +65,18 @@ def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
     ],
 )
 def test_an_officer_reads_over_how_many_countries_a_sum_is_opened(
-    changes: dict[str, Any], countries: tuple[str, ...], said: str
+    changes: dict[str, Any], countries: tuple[str, ...], expected: str
 ) -> None:
     agreed = agreement(**changes)
-    asked = study(agreed, countries=list(countries))
-    unpriced = asked.with_mechanisms(())
-    found = assess(asked, agreed, country="DK", now=NOW, act=Act.PROPOSE, installed_tasks=[])
-    assert said in explain_study(asked, agreed, found)
-    assert said in explain_study(unpriced, agreed, found), "prices are not what it depends on"
+    proposed = study(agreed, countries=list(countries))
+    unpriced = proposed.with_mechanisms(())
+    assessment = assess(
+        proposed, agreed, country="DK", now=NOW, act=Act.PROPOSE, installed_tasks=[]
+    )
+    assert expected in explain_study(proposed, agreed, assessment)
+    assert expected in explain_study(unpriced, agreed, assessment), (
+        "prices are not what it depends on"
+    )
 
 
 def test_an_officer_reads_what_local_mode_relies_on_and_what_it_costs() -> None:

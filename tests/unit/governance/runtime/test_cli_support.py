@@ -29,8 +29,8 @@ def unheard(talks: str) -> tuple[int, bytes]:
         assert talker.stderr is not None
         talker.stdout.readline()
         talker.stdout.close()
-        said = talker.stderr.read()
-        return talker.wait(60), said
+        errors = talker.stderr.read()
+        return talker.wait(60), errors
 
 
 def test_a_reader_that_goes_away_is_no_fault() -> None:

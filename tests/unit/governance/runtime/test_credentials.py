@@ -146,7 +146,7 @@ def test_a_copy_of_the_folder_is_found_out(party: Party, clock: Clock, tmp_path:
     clock.now += SETTLING
     with pytest.raises(KeyFault, match="refused"):
         copy.link.call()
-    assert [one.country for one in party.link.enrolment.register.disputes()] == ["AT"]
+    assert [dispute.country for dispute in party.link.enrolment.register.disputes()] == ["AT"]
 
 
 def test_an_ended_certificate_says_what_to_do(party: Party, clock: Clock) -> None:
@@ -188,10 +188,10 @@ def another_key(link: DirectLink, request: RenewRequest) -> RenewReply:
 
 def another_authority(link: DirectLink, request: RenewRequest) -> RenewReply:
     stranger = TransportAuthority.create("danube", link.clock())
-    made = answered(link, request, issuer=stranger)
-    made.authority += stranger.certificate_pem
-    made.succession = stranger.vouch(stranger, link.clock())
-    return made
+    answer = answered(link, request, issuer=stranger)
+    answer.authority += stranger.certificate_pem
+    answer.succession = stranger.vouch(stranger, link.clock())
+    return answer
 
 
 def an_authority_not_among_those_offered(link: DirectLink, request: RenewRequest) -> RenewReply:
@@ -199,9 +199,9 @@ def an_authority_not_among_those_offered(link: DirectLink, request: RenewRequest
 
 
 def no_authority(link: DirectLink, request: RenewRequest) -> RenewReply:
-    made = answered(link, request)
-    made.authority = b""
-    return made
+    answer = answered(link, request)
+    answer.authority = b""
+    return answer
 
 
 def answered(
@@ -245,6 +245,6 @@ def test_an_answer_that_is_not_for_this_party_changes_nothing(
 
 
 def test_nothing_prints_the_key(party: Party) -> None:
-    shown = party.credentials.presented()
-    assert b"PRIVATE" in shown.key
-    assert "PRIVATE" not in repr(shown)
+    presented = party.credentials.presented()
+    assert b"PRIVATE" in presented.key
+    assert "PRIVATE" not in repr(presented)

@@ -48,7 +48,7 @@ def names(engine: Engine) -> list[str]:
 
 def test_settings_that_survive_a_crash_are_in_force(tmp_path: Path) -> None:
     with node_state(tmp_path).begin() as connection:
-        found = {
+        settings = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in (
                 "journal_mode",
@@ -59,7 +59,7 @@ def test_settings_that_survive_a_crash_are_in_force(tmp_path: Path) -> None:
                 "busy_timeout",
             )
         }
-    assert found == {
+    assert settings == {
         "journal_mode": "wal",
         "synchronous": 2,
         "foreign_keys": 1,
@@ -351,9 +351,9 @@ def test_times_come_back_as_the_same_moment_in_utc(tmp_path: Path, zone: timezon
     with engine.begin() as connection:
         moments.metadata.create_all(connection)
         connection.execute(insert(moments).values(id=1, at=moment))
-        (found,) = connection.scalars(select(moments.c.at))
-    assert found == moment
-    assert found.tzinfo is UTC
+        (moments_read,) = connection.scalars(select(moments.c.at))
+    assert moments_read == moment
+    assert moments_read.tzinfo is UTC
 
 
 def test_times_are_compared_as_moments(tmp_path: Path) -> None:

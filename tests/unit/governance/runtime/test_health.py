@@ -41,25 +41,25 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         Counter("pratique_test", "One for the test.", registry=self.registry)
-        shown = HealthReport(
+        report = HealthReport(
             self.registry, lambda: self.checks, lambda: {**self.checks, "link": GOOD}
         )
-        self.server = HealthServer("127.0.0.1:0", shown)
+        self.server = HealthServer("127.0.0.1:0", report)
         self.port = self.server.port
 
     def raw(self, request: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             connection.sendall(request)
-            said = b""
+            received = b""
             while part := connection.recv(65536):
-                said += part
-            return said
+                received += part
+            return received
 
     def get(self, path: str, *hosts: str, method: str = "GET", more: str = "") -> Answer:
         named = hosts or (f"127.0.0.1:{self.port}",)
         lines = [f"{method} {path} HTTP/1.1", *(f"Host: {host}" for host in named)]
-        said = self.raw(("\r\n".join(lines) + f"\r\n{more}\r\n").encode())
-        head, _, body = said.decode().partition("\r\n\r\n")
+        response = self.raw(("\r\n".join(lines) + f"\r\n{more}\r\n").encode())
+        head, _, body = response.decode().partition("\r\n\r\n")
         first, *rest = head.split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in rest)
         return Answer(int(first.split()[1]), headers, body)
@@ -67,9 +67,9 @@ class Endpoint:
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    made = Endpoint()
-    yield made
-    made.server.close()
+    endpoint = Endpoint()
+    yield endpoint
+    endpoint.server.close()
 
 
 def test_metrics_are_prometheus_text(endpoint: Endpoint) -> None:
@@ -148,9 +148,9 @@ def test_there_are_three_paths(endpoint: Endpoint, path: str) -> None:
 def test_what_is_no_request_is_refused_unquoted(
     endpoint: Endpoint, request_bytes: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said = endpoint.raw(request_bytes)
-    assert b"CANARY" not in said
-    assert b"Traceback" not in said
+    response = endpoint.raw(request_bytes)
+    assert b"CANARY" not in response
+    assert b"Traceback" not in response
     assert endpoint.get("/health/live").status == 200
     assert capfd.readouterr() == ("", "")
 
@@ -178,7 +178,7 @@ def test_a_taken_port_is_told_plainly(endpoint: Endpoint) -> None:
 def test_a_few_callers_at_a_time_and_then_the_next(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = [
+    connections = [
         socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(health.MOST_CALLERS)
     ]
     deadline = time.monotonic() + 5
@@ -188,8 +188,8 @@ def test_a_few_callers_at_a_time_and_then_the_next(
         time.sleep(0.01)
     with pytest.raises((ConnectionError, IndexError)):
         endpoint.get("/health/live")
-    for one in held:
-        one.close()
+    for connection in connections:
+        connection.close()
     while endpoint.server._server._free._value < health.MOST_CALLERS:
         assert time.monotonic() < deadline + 5
         time.sleep(0.01)
@@ -215,13 +215,13 @@ def drip_until(connection: socket.socket, deadline: float) -> None:
 
 
 def test_observed_shows_it_meanwhile_and_nothing_without_an_address() -> None:
-    shown = HealthReport(CollectorRegistry(), dict, dict)
-    with observed(None, shown):
+    report = HealthReport(CollectorRegistry(), dict, dict)
+    with observed(None, report):
         pass
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with observed(f"127.0.0.1:{port}", shown):
+    with observed(f"127.0.0.1:{port}", report):
         socket.create_connection(("127.0.0.1", port)).close()
     with pytest.raises(ConnectionError):
         socket.create_connection(("127.0.0.1", port))

@@ -78,8 +78,12 @@ def test_what_is_asked_comes_back_as_it_was_said(path: Path, params: dict[str, A
 def test_a_no_arrives_with_what_why_and_fix(path: Path) -> None:
     with pytest.raises(LocalRpcFault) as caught:
         ask(path, "no")
-    said = caught.value
-    assert (said.what, said.why, said.fix) == ("It is locked", "the key is away", "bring it")
+    refusal = caught.value
+    assert (refusal.what, refusal.why, refusal.fix) == (
+        "It is locked",
+        "the key is away",
+        "bring it",
+    )
 
 
 @pytest.mark.usefixtures("rpc_server")
@@ -119,14 +123,14 @@ def test_a_folder_open_to_others_is_refused(path: Path, mode: int) -> None:
 def test_another_user_is_not_heard(
     rpc_server: LocalRpcServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[str] = []
-    rpc_server._server.handler = lambda method, params: heard.append(method)
+    requests: list[str] = []
+    rpc_server._server.handler = lambda method, params: requests.append(method)
     stranger = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: stranger)
     assert say(path, b'{"method":"echo","params":{}}\n') == b""
     with pytest.raises(LocalRpcFault, match="broke off"):
         ask(path, "echo")
-    assert not heard
+    assert not requests
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -166,9 +170,9 @@ UNREADABLE = {
 @pytest.mark.usefixtures("rpc_server")
 @pytest.mark.parametrize("line", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_an_unreadable_request_is_answered_in_plain_words(path: Path, line: bytes) -> None:
-    said = json.loads(say(path, line))["error"]
-    assert said["what"]
-    assert set(said) == {"what", "why", "fix"}
+    error = json.loads(say(path, line))["error"]
+    assert error["what"]
+    assert set(error) == {"what", "why", "fix"}
     assert ask(path, "echo", still="there") == {"still": "there"}
 
 
@@ -311,13 +315,13 @@ def test_a_daemon_that_hangs_up_in_mid_request_is_said_plainly(path: Path) -> No
 
 
 def test_many_at_once_are_all_answered(rpc_server: LocalRpcServer, path: Path) -> None:
-    found: list[Any] = []
+    answers: list[Any] = []
     threads = [
-        threading.Thread(target=lambda n=n: found.append(ask(path, "echo", n=n)["n"]))
+        threading.Thread(target=lambda n=n: answers.append(ask(path, "echo", n=n)["n"]))
         for n in range(20)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert sorted(found) == list(range(20))
+    assert sorted(answers) == list(range(20))

@@ -73,12 +73,12 @@ def test_errors_are_shown_by_type_and_place_and_never_by_text() -> None:
         except TypeError as error:
             raise ValueError("patient 17 is 41 years old") from error
     except ValueError as error:
-        shown = told(error)
-    assert shown["exception"] == "ValueError from TypeError"
-    frames = shown["frames"]
+        logged = told(error)
+    assert logged["exception"] == "ValueError from TypeError"
+    frames = logged["frames"]
     assert isinstance(frames, list)
     assert frames[-1].startswith("protocols/wire/encoding.py:")
-    assert "41" not in str(shown).replace(str(frames), "")
+    assert "41" not in str(logged).replace(str(frames), "")
 
 
 def test_a_chain_of_errors_ends() -> None:

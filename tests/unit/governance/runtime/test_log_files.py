@@ -33,24 +33,24 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def handler(file: Path) -> Iterator[LogFile]:
-    made = LogFile(file, largest=LARGEST, kept=KEPT)
-    yield made
-    made.close()
+    handler = LogFile(file, largest=LARGEST, kept=KEPT)
+    yield handler
+    handler.close()
 
 
 def test_files_are_bounded_in_bytes_whatever_is_written(handler: LogFile, file: Path) -> None:
     written(handler, 2000)
-    found = sizes(file.parent)
-    assert list(found) == ["node.log", "node.log.1", "node.log.2", "node.log.3"]
-    assert max(found.values()) <= LARGEST
-    assert min(found[f"node.log.{n}"] for n in (1, 2, 3)) > LARGEST * 0.9
+    file_sizes = sizes(file.parent)
+    assert list(file_sizes) == ["node.log", "node.log.1", "node.log.2", "node.log.3"]
+    assert max(file_sizes.values()) <= LARGEST
+    assert min(file_sizes[f"node.log.{n}"] for n in (1, 2, 3)) > LARGEST * 0.9
     assert handler.lost == 0
 
 
 def test_lines_are_whole_and_in_order_over_the_files(handler: LogFile, file: Path) -> None:
     written(handler, 60)
     files = [file.with_name(f"node.log.{n}") for n in (3, 2, 1)]
-    text = "".join(one.read_text() for one in (*files, file) if one.exists())
+    text = "".join(path.read_text() for path in (*files, file) if path.exists())
     numbers = [int(line.split()[0]) for line in text.splitlines()]
     assert numbers == list(range(numbers[0], 60))
 
@@ -61,12 +61,16 @@ def test_one_line_that_is_larger_than_a_file_has_one_of_its_own(
     written(handler, 1)
     written(handler, 1, text="x" * LARGEST)
     written(handler, 1)
-    assert [len(one.read_text().splitlines()) for one in sorted(file.parent.iterdir())] == [1, 1, 1]
+    assert [len(path.read_text().splitlines()) for path in sorted(file.parent.iterdir())] == [
+        1,
+        1,
+        1,
+    ]
 
 
 def test_files_are_for_their_owner_only(handler: LogFile, file: Path) -> None:
     written(handler, 200)
-    modes = {stat.S_IMODE(one.stat().st_mode) for one in file.parent.iterdir()}
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()}
     assert modes == {0o600}
 
 
@@ -143,10 +147,10 @@ def test_only_the_end_of_a_flood_is_kept(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 100_000 + b"end")
     assert cut_foreign(path, largest=1000)
     assert path.stat().st_size == 0
-    kept = path.with_name("superlink.log.1")
-    assert kept.read_bytes().endswith(b"end")
-    assert kept.stat().st_size == 1000
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    file = path.with_name("superlink.log.1")
+    assert file.read_bytes().endswith(b"end")
+    assert file.stat().st_size == 1000
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_a_small_or_absent_log_is_left_alone(tmp_path: Path) -> None:

@@ -186,14 +186,14 @@ def test_a_line_is_never_longer_than_its_bound(lines: Lines) -> None:
 
 
 def test_on_a_terminal_lines_are_for_people(configured: Configure) -> None:
-    shown = Lines()
-    shown.isatty = lambda: True  # type: ignore[method-assign]
-    configured(stream=shown)
+    lines = Lines()
+    lines.isatty = lambda: True  # type: ignore[method-assign]
+    configured(stream=lines)
     logging.getLogger("pratique").info("connected", extra={"country": "AT", "patient": SECRET})
-    assert "connected" in shown.getvalue()
-    assert "Kowalski" not in shown.getvalue()
+    assert "connected" in lines.getvalue()
+    assert "Kowalski" not in lines.getvalue()
     with pytest.raises(json.JSONDecodeError):
-        shown.only()
+        lines.only()
 
 
 def test_a_broken_message_is_lost_and_not_printed(
@@ -219,16 +219,16 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_every_message_in_the_code_is_a_constant_without_arguments() -> None:
-    found = list(calls())
-    assert len(found) > 10
-    for where, call in found:
+    log_calls = list(calls())
+    assert len(log_calls) > 10
+    for where, call in log_calls:
         assert len(call.args) == 1, where
         assert isinstance(call.args[0], ast.Constant), where
 
 
 def test_every_field_that_the_code_logs_is_listed() -> None:
     for where, call in calls():
-        for extra in (word.value for word in call.keywords if word.arg == "extra"):
+        for extra in (keyword.value for keyword in call.keywords if keyword.arg == "extra"):
             if isinstance(extra, ast.Dict):
                 names = {ast.literal_eval(key) for key in extra.keys if key is not None}
                 assert names <= set(FIELDS), where

@@ -25,7 +25,9 @@ def test_the_page_names_every_metric_and_no_other() -> None:
 
 def test_each_metric_stands_in_the_table_of_its_daemon() -> None:
     _, *tables = PAGE.read_text(encoding="utf-8").split("| metric of ")
-    shown = [set(re.findall(r"^\| `(pratique_[a-z_]+)`", table, re.MULTILINE)) for table in tables]
+    metrics_of_tables = [
+        set(re.findall(r"^\| `(pratique_[a-z_]+)`", table, re.MULTILINE)) for table in tables
+    ]
     node = names(NodeMetrics((), ()).registry)
     coordinator = names(CoordinatorMetrics((), ()).registry)
-    assert shown == [node - coordinator, coordinator - node, node & coordinator]
+    assert metrics_of_tables == [node - coordinator, coordinator - node, node & coordinator]

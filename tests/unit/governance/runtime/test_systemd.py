@@ -52,9 +52,9 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def manager(address: str) -> Iterator[Manager]:
-    made = Manager("\0" + address[1:] if address.startswith("@") else address)
-    yield made
-    made.socket.close()
+    manager = Manager("\0" + address[1:] if address.startswith("@") else address)
+    yield manager
+    manager.socket.close()
 
 
 def test_the_manager_hears_each_state(address: str, manager: Manager) -> None:
@@ -105,17 +105,17 @@ def test_the_watchdog_s_time_is_read(given: dict[str, str], seconds: float | Non
 
 def watchdog(address: str, progress: Progress) -> Watchdog:
     supervisor = Supervisor({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": TENTH})
-    made = Watchdog(supervisor, progress.stuck)
-    made.start()
-    return made
+    watchdog = Watchdog(supervisor, progress.stuck)
+    watchdog.start()
+    return watchdog
 
 
 def test_it_beats_while_the_loops_move(address: str, manager: Manager) -> None:
     progress = Progress()
     progress.moved("serve", 60)
-    made = watchdog(address, progress)
+    timer = watchdog(address, progress)
     assert [manager.heard() for _ in range(4)] == ["WATCHDOG=1"] * 4
-    made.close()
+    timer.close()
     assert manager.quiet(0.3)
 
 
@@ -131,26 +131,26 @@ def test_it_falls_silent_once_a_loop_is_stuck_and_says_which(
     moving = threading.Thread(target=loop)
     moving.start()
     progress.moved("tend", 60)
-    made = watchdog(address, progress)
+    timer = watchdog(address, progress)
     assert [manager.heard() for _ in range(8)] == ["WATCHDOG=1"] * 8
     go_on.set()
     moving.join()
     wait_until(lambda: progress.stuck() == ("serve",))
     wait_until(lambda: bool(lines.getvalue()))
     assert manager.quiet(0.3)
-    made.close()
+    timer.close()
     assert [(line["event"], line["what"]) for line in lines.read_all()] == [("stuck", "serve")]
 
 
 def test_a_loop_that_moves_again_is_alive_again(address: str, manager: Manager) -> None:
     progress = Progress()
     progress.moved("serve", -1)
-    made = watchdog(address, progress)
+    timer = watchdog(address, progress)
     assert manager.quiet(0.3)
     manager.socket.settimeout(SOON)
     progress.moved("serve", 60)
     assert manager.heard() == "WATCHDOG=1"
-    made.close()
+    timer.close()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -15,7 +15,7 @@ from tests.support.node_federation import NodeFederation, code_of
 from tests.support.schemas import fill, lost, made_at, revisions, rows
 
 ROOMS = {"client": client.state.tables.MIGRATIONS, "server": server.state.tables.MIGRATIONS}
-EARLIER = [(room, one) for room, path in ROOMS.items() for one in revisions(path)[:-1]]
+EARLIER = [(room, revision) for room, path in ROOMS.items() for revision in revisions(path)[:-1]]
 
 
 @pytest.mark.parametrize(("room", "revision"), EARLIER)
@@ -28,8 +28,8 @@ def test_what_an_earlier_release_wrote_is_there_after_the_upgrade(
     upgraded = open_database(tmp_path / "state.db", ROOMS[room])
     assert lost(before, rows(upgraded)) == []
     with upgraded.begin() as connection:
-        found = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    assert found == revisions(ROOMS[room])[-1]
+        stored_revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    assert stored_revision == revisions(ROOMS[room])[-1]
 
 
 def test_a_lost_row_or_table_is_seen(tmp_path: Path) -> None:
@@ -84,5 +84,5 @@ def names(engine: Engine) -> list[str]:
 
 def columns_of(engine: Engine, table: str) -> list[str]:
     with engine.connect() as connection:
-        found = connection.exec_driver_sql(f"PRAGMA table_info({table})")
-        return [row.name for row in found]
+        columns = connection.exec_driver_sql(f"PRAGMA table_info({table})")
+        return [row.name for row in columns]

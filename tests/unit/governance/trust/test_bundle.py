@@ -93,20 +93,20 @@ def refused(bundle: bytes, **changes: Any) -> str:
 
 
 def test_everything_a_country_says_is_read() -> None:
-    found = own(made(whole()))
-    assert found.node == node_keys("DK")
-    assert found.permit(ASKED.digest) == permit(AGREED, ASKED)
-    assert found.withdrawal(AGREED.digest) is not None
-    assert found.permit(AGREED.digest) is None
-    assert found.policy == POLICY
-    assert (found.version, found.signed_at, found.expires) == (1, NOW, NOW + 7 * DAY)
+    documents = own(made(whole()))
+    assert documents.node == node_keys("DK")
+    assert documents.permit(ASKED.digest) == permit(AGREED, ASKED)
+    assert documents.withdrawal(AGREED.digest) is not None
+    assert documents.permit(AGREED.digest) is None
+    assert documents.policy == POLICY
+    assert (documents.version, documents.signed_at, documents.expires) == (1, NOW, NOW + 7 * DAY)
 
 
 def test_an_empty_bundle_says_nothing() -> None:
-    found = own(made({}))
-    assert found.node is None
-    assert found.policy is None
-    assert not found.permits
+    documents = own(made({}))
+    assert documents.node is None
+    assert documents.policy is None
+    assert not documents.permits
 
 
 def test_another_key_is_refused() -> None:
@@ -128,7 +128,7 @@ def test_an_older_version_than_seen_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"born": -8 * DAY}, "expired"),
         ({"born": -7 * DAY}, "expired"),
@@ -137,8 +137,8 @@ def test_an_older_version_than_seen_is_refused() -> None:
         ({"born": timedelta(minutes=11)}, "signed in the future"),
     ],
 )
-def test_lives_are_short_and_now(changes: dict[str, Any], said: str) -> None:
-    assert said in refused(made({}, **changes))
+def test_lives_are_short_and_now(changes: dict[str, Any], expected: str) -> None:
+    assert expected in refused(made({}, **changes))
 
 
 def test_a_small_difference_of_clocks_is_forgiven() -> None:
@@ -150,7 +150,7 @@ def test_another_country_s_bundle_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "text", "said"),
+    ("path", "text", "expected"),
     [
         (node_path("NO"), node_keys("NO").canonical().decode(), "is not a path of this country"),
         (node_path("DK"), node_keys("NO").canonical().decode(), "node keys are those of NO"),
@@ -184,8 +184,10 @@ def test_another_country_s_bundle_is_refused() -> None:
         ("country-DK/notes.json", "{}", "is not a path of this country"),
     ],
 )
-def test_contents_that_do_not_fit_their_place_are_refused(path: str, text: str, said: str) -> None:
-    assert said in refused(made({path: text}))
+def test_contents_that_do_not_fit_their_place_are_refused(
+    path: str, text: str, expected: str
+) -> None:
+    assert expected in refused(made({path: text}))
 
 
 def test_a_target_that_is_not_what_was_signed_is_refused() -> None:

@@ -148,8 +148,8 @@ def test_an_amendment_needs_the_old_threshold_and_the_new_one() -> None:
 def test_a_former_key_counts_for_the_old_threshold_only() -> None:
     previous = root_bytes(AGREED, 1)
     new = draft(rekeyed(), 2)
-    held = signed(*officers(0, 1, 2), of=new, previous_root=previous)
-    assert ceremony.status(new, held, ceremony.read_root(previous)).needed == 1
+    partly_signed = signed(*officers(0, 1, 2), of=new, previous_root=previous)
+    assert ceremony.status(new, partly_signed, ceremony.read_root(previous)).needed == 1
 
 
 @pytest.mark.parametrize(

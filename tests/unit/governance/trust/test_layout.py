@@ -85,8 +85,8 @@ def test_targets_hold_the_agreement_only_and_a_role_for_each_party() -> None:
 def test_each_path_is_delegated_to_one_role(path: str, role: str | None) -> None:
     delegations = build_targets(AGREED, 1, NOW).delegations
     assert delegations is not None
-    found = [name for name, _ in delegations.get_roles_for_target(path)]
-    assert found == ([role] if role else [])
+    roles = [name for name, _ in delegations.get_roles_for_target(path)]
+    assert roles == ([role] if role else [])
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_metadata_say_when_they_were_signed() -> None:
     assert signed_at(build_targets(AGREED, 1, other)) == moment
 
 
-@pytest.mark.parametrize("said", [None, 5, "yesterday", "2026-09-01"])
-def test_metadata_that_do_not_are_refused(said: object) -> None:
-    targets = Targets(unrecognized_fields={SIGNED_AT_FIELD: said})
+@pytest.mark.parametrize("expected", [None, 5, "yesterday", "2026-09-01"])
+def test_metadata_that_do_not_are_refused(expected: object) -> None:
+    targets = Targets(unrecognized_fields={SIGNED_AT_FIELD: expected})
     with pytest.raises(DocumentFault, match="do not say when"):
         signed_at(targets)
 

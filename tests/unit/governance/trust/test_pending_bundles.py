@@ -17,10 +17,10 @@ NEXT = raw_key(777)
 
 @pytest.fixture
 def papers(tmp_path: Path) -> Papers:
-    made = Papers(tmp_path / "papers").begin()
-    made.folders["DK"].set_node(node_keys("DK"))
-    made.give("DK")
-    return made
+    papers = Papers(tmp_path / "papers").begin()
+    papers.folders["DK"].set_node(node_keys("DK"))
+    papers.give("DK")
+    return papers
 
 
 @pytest.fixture

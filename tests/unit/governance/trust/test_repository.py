@@ -140,10 +140,10 @@ def test_an_amendment_keeps_the_countries_documents(full: Papers) -> None:
 
 
 def test_studies_of_the_old_agreement_stay_readable(full: Papers) -> None:
-    asked = study(full.agreed)
-    full.propose(asked)
+    proposed = study(full.agreed)
+    full.propose(proposed)
     amend(full, amended(), "EE", "NO", "PT")
-    assert full.view().study(asked.digest) == asked
+    assert full.view().study(proposed.digest) == proposed
 
 
 def test_an_amendment_needs_three_of_the_old_keys_too(full: Papers) -> None:
@@ -169,15 +169,15 @@ def test_documents_signed_by_a_former_key_fall_away(full: Papers) -> None:
 
 
 def test_the_coordinator_s_own_keys_can_change(full: Papers) -> None:
-    asked = study(full.agreed)
-    full.propose(asked)
+    proposed = study(full.agreed)
+    full.propose(proposed)
     coordinator = agreement_fields()["coordinator"] | {
         "document_key": raw_key(12).public.to_text(),
         "online_key": raw_key(13).public.to_text(),
     }
     full.documents, full.online = raw_key(12), raw_key(13)
     amend(full, amended(coordinator=coordinator), "EE", "NO", "PT")
-    assert full.view().study(asked.digest) == asked
+    assert full.view().study(proposed.digest) == proposed
     full.online = raw_key(3)
     refused(full.refresh, full)
 
@@ -209,8 +209,8 @@ def test_a_publication_that_dies_part_way_is_finished_by_the_next(
     try:
         full.publish()
     except DocumentFault:
-        seen = full.view().agreement.title
-        assert seen == "Heart disease across four countries"
+        title = full.view().agreement.title
+        assert title == "Heart disease across four countries"
     monkeypatch.setattr(module, "write_atomic", real)
     if full.store.current_draft() is not None:
         full.publish()
@@ -239,8 +239,8 @@ def test_an_older_or_equal_version_is_refused(papers: Papers, tmp_path: Path) ->
     old = papers.give("DK")
     papers.give("DK")
     accept = papers.store.accept_country
-    said = refused(lambda: accept(old, NOW, online=papers.online), papers)
-    assert "version 1; published is 2" in said
+    reason = refused(lambda: accept(old, NOW, online=papers.online), papers)
+    assert "version 1; published is 2" in reason
     other = OfficerDocuments(tmp_path / "other", "DK")
     other.set_node(node_keys("DK", 2))
     fork = other.sign(NOW, papers.officers["DK"], at_least=1)
@@ -249,8 +249,8 @@ def test_an_older_or_equal_version_is_refused(papers: Papers, tmp_path: Path) ->
 
 def test_a_bundle_signed_by_another_country_is_refused(papers: Papers) -> None:
     bundle = papers.folders["DK"].sign(NOW, papers.officers["NO"])
-    said = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
-    assert "documents of DK are not published" in said
+    reason = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
+    assert "documents of DK are not published" in reason
 
 
 def test_a_stranger_s_bundle_is_refused(papers: Papers, tmp_path: Path) -> None:
@@ -260,8 +260,8 @@ def test_a_stranger_s_bundle_is_refused(papers: Papers, tmp_path: Path) -> None:
 
 def test_an_expired_bundle_is_refused(papers: Papers) -> None:
     bundle = papers.folders["DK"].sign(NOW - 8 * DAY, papers.officers["DK"])
-    said = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
-    assert "expired" in said
+    reason = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
+    assert "expired" in reason
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"x" * (5 * 1024 * 1024)])
@@ -273,10 +273,10 @@ def test_garbage_is_refused(papers: Papers, data: bytes) -> None:
 
 
 def test_a_study_is_published_once_and_never_changed(full: Papers) -> None:
-    asked = study(full.agreed)
-    full.propose(asked)
+    proposed = study(full.agreed)
+    full.propose(proposed)
     before = full.snapshot_of_store()
-    full.propose(asked)
+    full.propose(proposed)
     assert full.snapshot_of_store() == before
     other = study(full.agreed, question="How many patients, really?")
     assert "published already, with another text" in refused(lambda: full.propose(other), full)

@@ -111,19 +111,19 @@ def test_documents_of_another_country_are_refused(folder: OfficerDocuments) -> N
 
 
 def test_two_at_one_desk_never_sign_one_version_twice(folder: OfficerDocuments) -> None:
-    made: list[int] = []
+    signed_versions: list[int] = []
 
     def work() -> None:
         for _ in range(5):
-            found = own_country(folder.sign(NOW, KEY), "DK", KEY.public, NOW)
-            made.append(found.version)
+            documents = own_country(folder.sign(NOW, KEY), "DK", KEY.public, NOW)
+            signed_versions.append(documents.version)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(made) == list(range(1, 21))
+    assert sorted(signed_versions) == list(range(1, 21))
 
 
 def test_a_spoilt_folder_is_a_fault_and_not_a_fresh_start(
@@ -133,9 +133,9 @@ def test_a_spoilt_folder_is_a_fault_and_not_a_fresh_start(
     folder.sign(NOW, KEY)
     for name in ("pending.json", "bundle.json"):
         file = tmp_path / "documents" / name
-        kept = file.read_bytes()
-        file.write_bytes(kept[: len(kept) // 2])
+        contents = file.read_bytes()
+        file.write_bytes(contents[: len(contents) // 2])
         with pytest.raises(DocumentFault):
             folder.sign(NOW, KEY)
-        file.write_bytes(kept)
+        file.write_bytes(contents)
     assert signed(folder).version == 2

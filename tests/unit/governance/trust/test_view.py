@@ -52,16 +52,16 @@ def test_verifying_keeps_no_file_and_reads_none(
 
 
 def test_a_view_holds_what_everybody_says(full: Papers) -> None:
-    asked = study(full.agreed)
-    full.propose(asked)
-    full.folders["DK"].approve(permit(full.agreed, asked))
+    proposed = study(full.agreed)
+    full.propose(proposed)
+    full.folders["DK"].approve(permit(full.agreed, proposed))
     full.give("DK")
     view = full.view()
     assert view.agreement == full.agreed
-    assert view.study(asked.digest) == asked
-    assert list(view.studies.values()) == [asked]
-    assert present(view.country("DK")).permit(asked.digest) is not None
-    assert present(view.country("NO")).permit(asked.digest) is None
+    assert view.study(proposed.digest) == proposed
+    assert list(view.studies.values()) == [proposed]
+    assert present(view.country("DK")).permit(proposed.digest) is not None
+    assert present(view.country("NO")).permit(proposed.digest) is None
     assert view.node_keys("NO") == node_keys("NO")
     assert view.node_keys("SE") is None
     assert view.versions == DocumentVersions(1, 1, {"DK": 2, "EE": 1, "NO": 1, "PT": 1})
@@ -113,23 +113,23 @@ def test_time_is_the_clock_or_the_latest_signed_time_seen(full: Papers) -> None:
 
 
 def test_the_own_country_is_as_its_officer_says(full: Papers) -> None:
-    asked = study(full.agreed)
-    full.folders["DK"].withdraw(withdrawal(asked))
+    proposed = study(full.agreed)
+    full.folders["DK"].withdraw(withdrawal(proposed))
     newest = full.folders["DK"].sign(NOW, full.officers["DK"])
     view = full.view()
-    assert present(view.country("DK")).withdrawal(asked.digest) is None
-    told = view.with_own(own(full, newest))
-    assert present(told.country("DK")).withdrawal(asked.digest) is not None
-    assert told.versions.countries["DK"] == 2
-    assert told.high_water.countries["DK"] == 2
-    assert told.country("NO") == view.country("NO")
+    assert present(view.country("DK")).withdrawal(proposed.digest) is None
+    with_own = view.with_own(own(full, newest))
+    assert present(with_own.country("DK")).withdrawal(proposed.digest) is not None
+    assert with_own.versions.countries["DK"] == 2
+    assert with_own.high_water.countries["DK"] == 2
+    assert with_own.country("NO") == view.country("NO")
 
 
 def test_the_own_country_may_be_known_here_before_it_is_published(papers: Papers) -> None:
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
-    told = papers.view().with_own(own(papers, bundle))
-    assert set(told.countries) == {"DK"}
-    assert "DK" not in told.absent
+    view = papers.view().with_own(own(papers, bundle))
+    assert set(view.countries) == {"DK"}
+    assert "DK" not in view.absent
 
 
 def test_a_node_that_is_behind_its_own_officer_stops(full: Papers) -> None:

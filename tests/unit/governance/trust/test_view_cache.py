@@ -172,8 +172,8 @@ def test_another_root_trusts_nothing_of_this_one(reader: Reader, tmp_path: objec
 
 def test_a_changed_byte_in_any_file_is_noticed(reader: Reader) -> None:
     reader.look()
-    asked = [name for name, data in reader.files.items() if data]
-    for name in asked:
+    file_names = [name for name, data in reader.files.items() if data]
+    for name in file_names:
         good = reader.files[name]
         reader.files[name] = good[:-2] + bytes([good[-2] ^ 1]) + good[-1:]
         verified = reader.verified
@@ -198,25 +198,25 @@ def test_a_file_that_appears_is_noticed(full: Papers, reader: Reader) -> None:
 def test_a_file_that_disappears_is_noticed(reader: Reader) -> None:
     reader.look()
     for name in list(reader.files):
-        kept = reader.files.pop(name)
+        original = reader.files.pop(name)
         verified = reader.verified
         with suppress(DocumentFault):
             assert reader.look(NOW + SECOND).absent, name
         assert reader.verified == verified + 1, name
-        reader.files[name] = kept
+        reader.files[name] = original
         reader.look(NOW + SECOND)
 
 
 def test_a_withdrawal_is_seen_at_the_next_look(full: Papers, reader: Reader) -> None:
-    asked = study(full.agreed)
-    full.folders["DK"].approve(permit(full.agreed, asked))
+    proposed = study(full.agreed)
+    full.folders["DK"].approve(permit(full.agreed, proposed))
     full.give("DK")
     reader.files = dict(full.snapshot_of_store())
-    assert reader.look().country("DK").permit(asked.digest)  # type: ignore[union-attr]
-    full.folders["DK"].withdraw(withdrawal(asked))
+    assert reader.look().country("DK").permit(proposed.digest)  # type: ignore[union-attr]
+    full.folders["DK"].withdraw(withdrawal(proposed))
     full.give("DK")
     reader.files = dict(full.snapshot_of_store())
-    assert reader.look(NOW + SECOND).country("DK").withdrawal(asked.digest)  # type: ignore[union-attr]
+    assert reader.look(NOW + SECOND).country("DK").withdrawal(proposed.digest)  # type: ignore[union-attr]
 
 
 def test_an_older_state_that_is_shown_again_is_refused(full: Papers, reader: Reader) -> None:
@@ -281,14 +281,14 @@ def test_own_documents_of_another_key_country_or_content_are_not_those(
     reader, key = OwnReader(full, monkeypatch), full.officers["DK"].public
     first = full.give("DK")
     reader.look(first, key, NOW)
-    asked = study(full.agreed)
+    proposed = study(full.agreed)
     conditions = PermitConditions(expires=NOW + DAY)
-    full.folders["DK"].approve(permit(full.agreed, asked, conditions=conditions))
+    full.folders["DK"].approve(permit(full.agreed, proposed, conditions=conditions))
     second = full.give("DK")
-    assert reader.look(second, key, NOW).permit(asked.digest)  # type: ignore[attr-defined]
+    assert reader.look(second, key, NOW).permit(proposed.digest)  # type: ignore[attr-defined]
     with pytest.raises(DocumentFault, match="not signed by the key"):
         reader.look(second, raw_key(77).public, NOW)
     with pytest.raises(DocumentFault):
         reader.look(second, key, NOW, "EE")
-    assert reader.look(first, key, NOW).permit(asked.digest) is None  # type: ignore[attr-defined]
+    assert reader.look(first, key, NOW).permit(proposed.digest) is None  # type: ignore[attr-defined]
     assert reader.verified == 5

@@ -140,9 +140,9 @@ def test_what_lies_beyond_the_table_is_never_told_by_it() -> None:
     edge = UNSURE + float(THRESHOLDS[0])
     assert exp_minus(Fraction(DEEPEST)) < Fraction(UNSURE) / 1000
     words = np.array([0, 1, 2**8, 2**20, int(edge * WORDS) - 2**13], np.uint64)
-    asked = Asked(os.urandom)
-    asked.steps(words)
-    assert asked.words == words.tolist()
+    sampler = Asked(os.urandom)
+    sampler.steps(words)
+    assert sampler.words == words.tolist()
 
 
 class Asked(Sampler):
@@ -163,8 +163,8 @@ def test_floating_point_is_as_near_as_it_is_said_to_be(std: int, steps: int) -> 
     """Below 2^-48 at every v, for u at the ends, about where w changes sign, and in between."""
     tried = {0, 1, std // 3, std // 2, std - 2, std - 1}
     belows = sorted(below for below in tried if 0 <= below < std)
-    found = discrete_gaussian._rough_chances(std, many(belows, steps))
-    for below, rough in zip(belows, found.tolist(), strict=True):
+    drawn = discrete_gaussian._rough_chances(std, many(belows, steps))
+    for below, rough in zip(belows, drawn.tolist(), strict=True):
         assert abs(Fraction(rough) - weight(std, below, steps)) < Fraction(1, 2**48)
 
 
@@ -211,13 +211,13 @@ def test_steps_change_where_the_powers_of_e_lie(steps: int) -> None:
     edge = int(exp_minus(Fraction(steps + 1)) * WORDS)
     words = np.array([edge - 1, edge + 1], np.uint64)
     more = itertools.repeat(b"\x80" + bytes(31))
-    found = Scripted(more).steps(words)
-    assert found.tolist() == [steps + 1, steps]
+    drawn = Scripted(more).steps(words)
+    assert drawn.tolist() == [steps + 1, steps]
 
 
 def test_a_number_that_begins_with_zeros_is_worked_out_to_its_end() -> None:
-    (found,) = Scripted(iter([bytes(31) + b"\x01"])).steps(np.array([0], np.uint64))
-    assert found == math.floor((64 + 256) * math.log(2))
+    (drawn,) = Scripted(iter([bytes(31) + b"\x01"])).steps(np.array([0], np.uint64))
+    assert drawn == math.floor((64 + 256) * math.log(2))
 
 
 def test_minus_zero_is_not_drawn_twice() -> None:
@@ -251,13 +251,13 @@ def test_as_many_are_drawn_as_asked(size: int, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_key_of_a_stream_is_the_system_s() -> None:
-    asked: list[int] = []
+    requested: list[int] = []
 
     def entropy(size: int) -> bytes:
-        asked.append(size)
+        requested.append(size)
         return bytes(range(size))
 
     first, second = (Sampler(entropy).draw(100, 50).tolist() for _ in range(2))
-    assert asked == [32, 32]
+    assert requested == [32, 32]
     assert first == second
     assert Sampler(os.urandom).draw(100, 50).tolist() != first

@@ -98,7 +98,7 @@ def test_a_lattice_too_fine_to_be_exact_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
 def test_no_norm_exceeds_the_bound(size: float) -> None:
-    layers = [Factors(one.entered, size * one.returned) for one in drawn(200)]
+    layers = [Factors(draw.entered, size * draw.returned) for draw in drawn(200)]
     squares = exact_squares(layers, mechanism(), Keystream(bytes_of(7)))
     assert max(squares) <= mechanism().squared_sensitivity
     assert min(squares) > 0
@@ -106,7 +106,7 @@ def test_no_norm_exceeds_the_bound(size: float) -> None:
 
 def test_most_draws_pass_even_at_the_clip_norm() -> None:
     """What the docstring of the module works out: a third or more."""
-    layers = [Factors(one.entered, 30 * one.returned) for one in drawn(400)]
+    layers = [Factors(draw.entered, 30 * draw.returned) for draw in drawn(400)]
     once = Counted(bytes_of(3))
     round_factors(layers, mechanism(), once)
     values = sum((n + 1 + m) for n, m in itertools.pairwise(WIDTHS)) * 400
@@ -155,7 +155,7 @@ def test_sums_are_exact_in_either_precision(over: float) -> None:
 
 
 def test_gradients_below_the_clip_norm_are_met_within_rounding() -> None:
-    layers = [Factors(one.entered, 0.01 * one.returned) for one in drawn(3000)]
+    layers = [Factors(draw.entered, 0.01 * draw.returned) for draw in drawn(3000)]
     bound = mechanism()
     assert (squared_norms(layers) < 1).all()
     total = factored_sum(layers, bound, entropy=bytes_of(11)) / bound.scale
@@ -163,7 +163,7 @@ def test_gradients_below_the_clip_norm_are_met_within_rounding() -> None:
 
 
 def test_longer_gradients_are_shortened_to_the_clip_norm() -> None:
-    layers = [Factors(one.entered, 50 * one.returned) for one in drawn(3000)]
+    layers = [Factors(draw.entered, 50 * draw.returned) for draw in drawn(3000)]
     bound = mechanism()
     full = gradients(layers)
     clipped = full / np.linalg.norm(full, axis=1, keepdims=True)
@@ -173,10 +173,10 @@ def test_longer_gradients_are_shortened_to_the_clip_norm() -> None:
 
 def test_rounding_has_no_bias() -> None:
     """The mean over many draws of one patient's integers is the patient's gradient."""
-    one = drawn(1)
+    draw = drawn(1)
     repeated = [
         Factors(np.repeat(x.entered, 40_000, 0), np.repeat(0.05 * x.returned, 40_000, 0))
-        for x in one
+        for x in draw
     ]
     bound = mechanism(scale=300)
     mean = factored_sum(repeated, bound, entropy=bytes_of(17)) / (40_000 * bound.scale)

@@ -24,15 +24,15 @@ def test_it_goes_on_where_it_stopped() -> None:
 
 
 def test_it_draws_one_key_of_its_own() -> None:
-    asked: list[int] = []
+    requested: list[int] = []
 
     def entropy(size: int) -> bytes:
-        asked.append(size)
+        requested.append(size)
         return os.urandom(size)
 
     first, second = Keystream(entropy), Keystream(entropy)
     assert (first.fractions(8) != second.fractions(8)).any()
-    assert asked == [KEY_BYTES, KEY_BYTES]
+    assert requested == [KEY_BYTES, KEY_BYTES]
 
 
 def test_fractions_are_below_one() -> None:

@@ -131,10 +131,10 @@ def test_the_tail_that_lanes_leave_room_for_holds_for_the_exact_law(
     """
     dimension, reach = 1000, 30 * std
     points = np.arange(-reach, reach + 1)
-    one = np.exp(-(points**2) / (2 * std**2))
-    law = one = one / one.sum()
+    share = np.exp(-(points**2) / (2 * std**2))
+    law = share = share / share.sum()
     for _ in range(countries - 1):
-        law = np.convolve(law, one)
+        law = np.convolve(law, share)
     tail = std * math.sqrt(countries * 2 * math.log(2 * dimension / WRAPS))
     middle, beyond = len(law) // 2, math.ceil(tail)
     # Far out the convolution adds up numbers above 0 only, so that its relative error stays small.

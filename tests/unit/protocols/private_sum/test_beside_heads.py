@@ -129,10 +129,10 @@ def test_each_holder_gets_the_share_that_each_owner_sealed_for_it() -> None:
             if opened.smaller:
                 world.agree(opened, country)
         for holder in present:
-            owners = [one for one in present if one != holder]
+            owners = [country for country in present if country != holder]
             sealed = parts_of(opened.answer_request(holder), 60)
             for owner, part in zip(owners, sealed, strict=True):
-                others = [one for one in world.terms.roster if one != owner]
+                others = [country for country in world.terms.roster if country != owner]
                 place = 60 * others.index(holder)
                 assert part == opened._sealed[owner][place : place + 60]
 
@@ -147,10 +147,12 @@ def test_versions_that_countries_share_are_shown_once() -> None:
     world.coordinator._view = replace(world.coordinator._view, published=lambda: published)
     opened = world.contributed()
     body = RequestBody.FromString(Envelope.FromString(opened.answer_request("AT")).signed.body)
-    shown = {versions_digest(one) for one in body.answer.versions}
-    named = [ContributionHead.FromString(one.body).versions_digest for one in body.answer.heads]
-    assert (len(body.answer.versions), len(shown), len(named)) == (2, 2, 4)
-    assert shown == set(named)
+    digests = {versions_digest(versions) for versions in body.answer.versions}
+    named = [
+        ContributionHead.FromString(signed.body).versions_digest for signed in body.answer.heads
+    ]
+    assert (len(body.answer.versions), len(digests), len(named)) == (2, 2, 4)
+    assert digests == set(named)
     with pytest.raises(Refusal, match="DK") as refusal:
         world.countries["AT"].answer(opened.answer_request("AT"))
     assert refusal.value.code is ReasonCode.DOCUMENTS_BEHIND

@@ -42,7 +42,9 @@ def links_of(country: str) -> dict[str, bytes]:
 
 
 def words_of(country: str, seed: bytes) -> np.ndarray:
-    masks = {one: mask_key(link, CONTEXT, country, one) for one, link in links_of(country).items()}
+    masks = {
+        name: mask_key(link, CONTEXT, country, name) for name, link in links_of(country).items()
+    }
     return masked_words(ROUND, country, seed, masks, VALUES, Masker(ROUND.words))
 
 
@@ -67,9 +69,9 @@ def test_a_masked_vector_shows_nothing_while_one_mask_is_unknown(country: str) -
 
 def test_every_country_has_a_share_and_t_of_them_give_the_seed() -> None:
     seed = shares.draw_element(os.urandom)
-    held = share_out(ROUND, seed, os.urandom)
-    assert tuple(held) == ROUND.run.roster
-    assert shares.combine(dict(enumerate(held.values(), start=1))) == seed
+    shared = share_out(ROUND, seed, os.urandom)
+    assert tuple(shared) == ROUND.run.roster
+    assert shares.combine(dict(enumerate(shared.values(), start=1))) == seed
 
 
 def test_a_share_opens_for_its_holder_only_beside_the_seed_that_was_signed() -> None:
@@ -86,10 +88,12 @@ def test_a_share_opens_for_its_holder_only_beside_the_seed_that_was_signed() -> 
 
 
 def test_commitments_are_of_one_owner_in_one_order() -> None:
-    held = {"AT": b"\x01" * 32, "BE": b"\x02" * 32}
-    listed = commitments_of(CONTEXT, "AT", held)
-    assert listed == b"".join(shares.commit(CONTEXT, "AT", one, held[one]) for one in held)
-    other = commitments_of(CONTEXT, "AT", dict(reversed(held.items())))
+    shares_by_holder = {"AT": b"\x01" * 32, "BE": b"\x02" * 32}
+    listed = commitments_of(CONTEXT, "AT", shares_by_holder)
+    assert listed == b"".join(
+        shares.commit(CONTEXT, "AT", one, shares_by_holder[one]) for one in shares_by_holder
+    )
+    other = commitments_of(CONTEXT, "AT", dict(reversed(shares_by_holder.items())))
     digests = {
         commitments_digest(CONTEXT, "AT", listed),
         commitments_digest(CONTEXT, "AT", other),

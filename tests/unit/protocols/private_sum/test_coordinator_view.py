@@ -25,8 +25,8 @@ CONTENT = RequestBody(bundle=BundleRequest(roster=TERMS.roster))
 
 
 def test_a_request_says_which_run_it_is_about() -> None:
-    asked = RequestBody.FromString(CONTENT.SerializeToString())
-    request = read_request(write_request(DESK.ask(PHASE_BUNDLE, TERMS.context, asked)))
+    parsed = RequestBody.FromString(CONTENT.SerializeToString())
+    request = read_request(write_request(DESK.ask(PHASE_BUNDLE, TERMS.context, parsed)))
     assert (request.agreement, request.study, request.run_id) == (
         TERMS.agreement,
         TERMS.study,
@@ -49,13 +49,13 @@ def test_a_reply_opens_for_its_speaker_only() -> None:
 
 def test_what_nobody_signed_does_not_travel_on() -> None:
     """A field that is not known here would be shown to every other country, at any size."""
-    said = view_of("AT", TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, b"body")
+    signed = view_of("AT", TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, b"body")
     unknown = bytes([0xFA, 0x07, 0x83, 0x01]) + bytes(131)  # field 127, 131 bytes
-    stuffed = Signed.FromString(said.SerializeToString() + unknown)
-    assert stuffed.ByteSize() == said.ByteSize() + 135
+    stuffed = Signed.FromString(signed.SerializeToString() + unknown)
+    assert stuffed.ByteSize() == signed.ByteSize() + 135
     assert DESK.open(stuffed, "AT", PHASE_BUNDLE, TERMS.context, ROSTER) == b"body"
-    assert stuffed == said
-    assert stuffed.SerializeToString() == said.SerializeToString()
+    assert stuffed == signed
+    assert stuffed.SerializeToString() == signed.SerializeToString()
 
 
 @pytest.mark.parametrize("claimed", [{}, {"AT": 4}, {"BE": 2}], ids=str)

@@ -24,13 +24,13 @@ from tests.support.protocol_world import (
 def test_a_run_goes_through_its_stages_in_order() -> None:
     world = ProtocolWorld.of(3)
     run = world.countries["AT"]
-    seen = [state_of(run).stage]
+    stages = [state_of(run).stage]
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
-        seen.append(state_of(run).stage)
+        stages.append(state_of(run).stage)
     opened = world.contributed()
-    seen.append(state_of(run).stage)
-    assert seen == list(Stage)
+    stages.append(state_of(run).stage)
+    assert stages == list(Stage)
     assert (run.round_number, run.awaits_answer) == (1, True)
     world.answer(opened, "AT")
     assert (run.round_number, run.awaits_answer) == (1, False)
@@ -136,7 +136,7 @@ def test_a_journal_can_tell_a_repeated_request_from_another() -> None:
     opened = world.coordinator.begin_round(1, "train", MODEL)
     twin = world.twin().begin_round(1, "train", b"another model")
     first, again, other = (
-        read_request(one.contribute_request("AT")) for one in (opened, opened, twin)
+        read_request(opening.contribute_request("AT")) for opening in (opened, opened, twin)
     )
     places = {(r.run_id, r.phase, r.round_number) for r in (first, again, other)}
     assert len(places) == 1

@@ -66,9 +66,9 @@ def test_every_country_trusts_the_same_words_and_none_trusts_those_for_one() -> 
         view = view_of(country, TERMS)
         view.trust(read_request(data), PHASE_BUNDLE, TERMS.context)
         for receiver in (*TERMS.roster, "coordinator", ""):
-            told = read_request(retold(data, receiver=receiver))
+            request = read_request(retold(data, receiver=receiver))
             with pytest.raises(Refusal) as refusal:
-                view.trust(told, PHASE_BUNDLE, TERMS.context)
+                view.trust(request, PHASE_BUNDLE, TERMS.context)
             assert refusal.value.code is ReasonCode.STALE
 
 
@@ -79,12 +79,12 @@ def test_a_country_that_is_ahead_goes_on() -> None:
 
 
 def test_its_own_message_must_be_the_one_it_sent() -> None:
-    said = [
+    signed = [
         view_of(name, TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, name.encode())
         for name in TERMS.roster
     ]
-    opened = VIEW.open_roster(said, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"BE")
+    opened = VIEW.open_roster(signed, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"BE")
     assert opened == {"AT": b"AT", "BE": b"BE", "CZ": b"CZ"}
     with pytest.raises(Refusal, match="this country's name") as refusal:
-        VIEW.open_roster(said, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"what was really sent")
+        VIEW.open_roster(signed, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"what was really sent")
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC

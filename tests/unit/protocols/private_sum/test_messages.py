@@ -65,9 +65,9 @@ def test_a_request_shows_its_claims_before_anybody_believes_them() -> None:
 def test_a_round_request_claims_number_kind_and_model() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.contributed(2)
-    asked = read_request(opened.contribute_request("AT"))
-    assert (asked.phase, asked.round_number, asked.phase_kind) == (PHASE_CONTRIBUTE, 2, "train")
-    assert (asked.model, asked.roster) == (MODEL, ())
+    parsed = read_request(opened.contribute_request("AT"))
+    assert (parsed.phase, parsed.round_number, parsed.phase_kind) == (PHASE_CONTRIBUTE, 2, "train")
+    assert (parsed.model, parsed.roster) == (MODEL, ())
     assert read_request(opened.answer_request("AT")).round_number == 2
 
 
@@ -79,8 +79,10 @@ def test_a_repeated_request_has_the_same_digest_and_another_one_has_not() -> Non
     other = coordinator_of(terms_of(3, run_id=bytes(16)))
     assert read_request(other.bundle_request("AT")).digest != once.digest
     opened = ProtocolWorld.ready(3).coordinator.begin_round(1, "train", MODEL)
-    asked = {read_request(opened.contribute_request(one)).digest for one in ("AT", "BE", "CZ")}
-    assert len(asked) == 3, "what is for one country differs"
+    parsed = {
+        read_request(opened.contribute_request(country)).digest for country in ("AT", "BE", "CZ")
+    }
+    assert len(parsed) == 3, "what is for one country differs"
 
 
 @pytest.mark.parametrize("number", [LARGEST_ROUND + 1, 2**63, 2**64 - 1])
@@ -141,8 +143,8 @@ def test_parts_travel_with_requests_that_have_some_for_each_country_only(step: s
         "agree": PHASE_AGREE,
     }[step]
     read_request(retold(request, change, phase=phase))
-    told = retold(request, change, parts=[b"1"], phase=phase)
-    assert code_of(read_request, told) is ReasonCode.MALFORMED
+    altered = retold(request, change, parts=[b"1"], phase=phase)
+    assert code_of(read_request, altered) is ReasonCode.MALFORMED
 
 
 def test_parts_and_model_are_part_of_what_is_repeated() -> None:
@@ -160,7 +162,7 @@ def test_parts_and_model_are_part_of_what_is_repeated() -> None:
         retold(request, model=b"", parts=[honest.parts + MODEL]),
         retold(request, receiver="AT"),
     ]
-    digests = {read_request(one).digest for one in others}
+    digests = {read_request(country).digest for country in others}
     assert len(digests) == len(others)
     assert honest.digest not in digests
     assert read_request(retold(request, key=IDENTITIES["AT"])).digest == honest.digest
@@ -169,8 +171,8 @@ def test_parts_and_model_are_part_of_what_is_repeated() -> None:
 def test_versions_of_too_many_countries_are_not_taken() -> None:
     request = coordinator_of(terms_of(3)).bundle_request("AT")
     many = DocumentVersions(1, 1, {f"C{number}": 1 for number in range(LARGEST_ROSTER + 1)})
-    told = retold(request, lambda body: body.versions.CopyFrom(many.to_proto()))
-    assert code_of(read_request, told) is ReasonCode.MALFORMED
+    altered = retold(request, lambda body: body.versions.CopyFrom(many.to_proto()))
+    assert code_of(read_request, altered) is ReasonCode.MALFORMED
 
 
 def test_authentication_is_against_the_countrys_own_values() -> None:
@@ -186,8 +188,8 @@ def test_authentication_is_against_the_countrys_own_values() -> None:
         request.authenticate(IDENTITIES["AT"].public, **place)
     honest = coordinator_of(terms).bundle_request("AT")
     for receiver in ("AT", "BE", "coordinator", ""):
-        told = read_request(retold(honest, receiver=receiver))
-        assert code_of(partial(told.authenticate, key, **place)) is ReasonCode.STALE
+        altered = read_request(retold(honest, receiver=receiver))
+        assert code_of(partial(altered.authenticate, key, **place)) is ReasonCode.STALE
 
 
 @pytest.mark.parametrize("code", list(ReasonCode))
@@ -219,7 +221,7 @@ def test_a_reply_to_another_question_is_malformed() -> None:
 def test_there_is_one_message_of_each_country_in_order() -> None:
     names = ("AT", "BE", "CZ")
     peers = {name: IDENTITIES[name].public for name in names}
-    said = [
+    signed = [
         sign_message(
             IDENTITIES[name].sign,
             phase=PHASE_BUNDLE,
@@ -230,8 +232,14 @@ def test_there_is_one_message_of_each_country_in_order() -> None:
         )
         for name in names
     ]
-    assert open_all(said, peers, PHASE_BUNDLE, CONTEXT) == {n: n.encode() for n in names}
-    for wrong in (said[:2], said[::-1], [*said, said[0]], [said[0], said[0], said[2]], []):
+    assert open_all(signed, peers, PHASE_BUNDLE, CONTEXT) == {n: n.encode() for n in names}
+    for wrong in (
+        signed[:2],
+        signed[::-1],
+        [*signed, signed[0]],
+        [signed[0], signed[0], signed[2]],
+        [],
+    ):
         assert code_of(open_all, wrong, peers, PHASE_BUNDLE, CONTEXT) is ReasonCode.ROSTER
 
 
@@ -272,7 +280,7 @@ def test_a_versions_digest_is_of_the_values_and_of_nothing_else() -> None:
 
 
 def test_versions_that_differ_anywhere_have_different_digests() -> None:
-    held = [
+    versions = [
         DocumentVersions(3, 4, {"AT": 5, "BE": 6}),
         DocumentVersions(4, 4, {"AT": 5, "BE": 6}),
         DocumentVersions(3, 3, {"AT": 5, "BE": 6}),
@@ -283,7 +291,7 @@ def test_versions_that_differ_anywhere_have_different_digests() -> None:
         DocumentVersions(3, 4),
         DocumentVersions(0, 0),
     ]
-    assert len({versions_digest(one.to_proto()) for one in held}) == len(held)
+    assert len({versions_digest(value.to_proto()) for value in versions}) == len(versions)
 
 
 def test_who_is_behind_is_told_what_is_newer() -> None:

@@ -52,8 +52,8 @@ def refuses(check: Callable[[], object], code: ReasonCode = ReasonCode.ROSTER) -
 
 
 def test_an_assent_names_round_and_countries() -> None:
-    said = Assent.FromString(assent_body(3, FIVE))
-    assert (said.round, tuple(said.countries)) == (3, FIVE)
+    parsed = Assent.FromString(assent_body(3, FIVE))
+    assert (parsed.round, tuple(parsed.countries)) == (3, FIVE)
 
 
 def test_a_large_enough_sorted_set_with_this_country_may_be_opened() -> None:

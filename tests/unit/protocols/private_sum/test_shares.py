@@ -73,11 +73,11 @@ def test_a_share_outside_the_field_is_refused(bad: bytes) -> None:
 
 
 def test_commitments_are_to_one_place_and_value() -> None:
-    made = {
+    commitments = {
         commit(context, owner, holder, element)
         for context in (CONTEXT, bytes([1]) * 32)
         for owner in ("AT", "BE")
         for holder in ("AT", "BE", "roster")
         for element in (bytes(32), bytes([1]) * 32)
     }
-    assert len(made) == 2 * 2 * 3 * 2
+    assert len(commitments) == 2 * 2 * 3 * 2

@@ -59,15 +59,15 @@ class Six:
         self, reply: bytes, owners: Iterable[str], key: SigningKey, unopenable: Iterable[str] = ()
     ) -> bytes:
         """Return an answer with other shares of these owners, signed with `key`."""
-        said = Reply.FromString(reply).answer
-        answer = Answer.FromString(said.body)
+        body = Reply.FromString(reply).answer
+        answer = Answer.FromString(body.body)
         given = bytearray(answer.shares)
         for owner in owners:
             place = SHARE_BYTES * self.roster.index(owner)
             given[place : place + SHARE_BYTES] = shares.draw_element(os.urandom)
         answer.shares = bytes(given)
         answer.unopenable.extend(unopenable)
-        return serialise(Reply(answer=spoken(said, serialise(answer), key)))
+        return serialise(Reply(answer=spoken(body, serialise(answer), key)))
 
 
 def require_sum(opened: CoordinatorRound, unopenable: tuple[tuple[str, str], ...] = ()) -> None:
@@ -79,20 +79,20 @@ def require_sum(opened: CoordinatorRound, unopenable: tuple[tuple[str, str], ...
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the countries whose signatures are looked at, and "commitments" for these."""
-    seen: list[str] = []
+    checks: list[str] = []
     verify, sift = CoordinatorView.verify, UnmaskingAnswers.sift
 
     def verified(view: CoordinatorView, message: Signed, country: str) -> None:
-        seen.append(country)
+        checks.append(country)
         verify(view, message, country)
 
     def sifted(answers: UnmaskingAnswers, commitments: Mapping[str, bytes]) -> None:
-        seen.append("commitments")
+        checks.append("commitments")
         sift(answers, commitments)
 
     monkeypatch.setattr(CoordinatorView, "verify", verified)
     monkeypatch.setattr(UnmaskingAnswers, "sift", sifted)
-    return seen
+    return checks
 
 
 def test_nothing_is_looked_at_while_every_seed_comes_out_right(looked_at: list[str]) -> None:
@@ -138,11 +138,13 @@ def test_shares_of_another_seed_that_fit_each_other_are_not_taken() -> None:
     """The first t holders agree on a seed that its owner did not sign: all of them are named."""
     six = Six()
     opened = six.answered(six.roster)
-    made = shares.split(shares.draw_element(os.urandom), 4, 6, os.urandom)
-    for country, share in zip(six.roster[:4], made, strict=False):
+    other_shares = shares.split(shares.draw_element(os.urandom), 4, 6, os.urandom)
+    for country, share in zip(six.roster[:4], other_shares, strict=False):
         opened._answers._shares[country]["EE"] = share
     assert opened.open() == VoidRound("the shares of a country's seed do not open it", ("EE",))
-    assert opened._answers.unopenable(("EE",)) == tuple((one, "EE") for one in six.roster[:4])
+    assert opened._answers.unopenable(("EE",)) == tuple(
+        (country, "EE") for country in six.roster[:4]
+    )
 
 
 def test_a_seed_that_came_out_is_kept_where_another_one_is_looked_for() -> None:
@@ -150,7 +152,7 @@ def test_a_seed_that_came_out_is_kept_where_another_one_is_looked_for() -> None:
     six = Six()
     six.opened._commitments["FI"] = bytes(len(six.opened._commitments["FI"]))
     opened = six.lied({"AT": ["BE"]})
-    unopenable = (("AT", "BE"), *((one, "FI") for one in six.roster))
+    unopenable = (("AT", "BE"), *((country, "FI") for country in six.roster))
     require_sum(opened, tuple(sorted(unopenable)))
 
 
@@ -169,8 +171,8 @@ def test_answers_that_their_countries_did_not_sign_neither_stop_a_round_nor_name
 def test_where_too_few_signed_answers_are_left_the_true_ones_may_still_come() -> None:
     six = Six()
     opened = six.answered(("CZ", "DK", "EE"))
-    absent = {one: six.world.countries[one] for one in ("AT", "BE")}
-    true = {one: run.answer(opened.answer_request(one)) for one, run in absent.items()}
+    absent = {country: six.world.countries[country] for country in ("AT", "BE")}
+    true = {country: run.answer(opened.answer_request(country)) for country, run in absent.items()}
     for country in absent:
         opened.take_answer(country, six.retold(true[country], six.roster, STRANGER))
     assert opened.open() == VoidRound("too few countries answered", ("AT", "BE", "FI"))
@@ -182,10 +184,10 @@ def test_where_too_few_signed_answers_are_left_the_true_ones_may_still_come() ->
 def test_an_answer_for_another_round_is_malformed() -> None:
     six = Six()
     reply = six.world.countries["AT"].answer(six.opened.answer_request("AT"))
-    said = read_reply(reply, "AT", "answer").answer
-    answer = Answer.FromString(said.body)
+    body = read_reply(reply, "AT", "answer").answer
+    answer = Answer.FromString(body.body)
     answer.round += 1
-    other = serialise(Reply(answer=spoken(said, serialise(answer), IDENTITIES["AT"])))
+    other = serialise(Reply(answer=spoken(body, serialise(answer), IDENTITIES["AT"])))
     with pytest.raises(Refusal) as refusal:
         six.opened.take_answer("AT", other)
     assert refusal.value.code is ReasonCode.MALFORMED
@@ -209,8 +211,8 @@ def test_mask_keys_are_believed_of_their_country_only() -> None:
     for country in opened.close():
         world.agree(opened, country)
     true = world.countries["AT"].answer(opened.answer_request("AT"))
-    said = read_reply(true, "AT", "answer").answer
-    forged = serialise(Reply(answer=spoken(said, said.body, STRANGER)))
+    answer = read_reply(true, "AT", "answer").answer
+    forged = serialise(Reply(answer=spoken(answer, answer.body, STRANGER)))
     with pytest.raises(Refusal) as refusal:
         opened.take_answer("AT", forged)
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC

@@ -27,8 +27,8 @@ def code_of(call: object, *arguments: object) -> ReasonCode:
     return refusal.value.code
 
 
-def contribution(said: Contribution = SAID, words: bytes = WORDS) -> bytes:
-    return write_contribution(said, memoryview(words))
+def contribution(contribution: Contribution = SAID, words: bytes = WORDS) -> bytes:
+    return write_contribution(contribution, memoryview(words))
 
 
 def test_a_contribution_is_one_message_that_anybody_can_read() -> None:
@@ -36,8 +36,8 @@ def test_a_contribution_is_one_message_that_anybody_can_read() -> None:
     reply = Reply.FromString(data)
     assert (reply.contribution, reply.words) == (SAID, WORDS)
     assert serialise(reply) == data, "and it is what any writer of such a message would write"
-    said, words = read_contribution(data, "AT", len(WORDS))
-    assert (said, bytes(words)) == (SAID, WORDS)
+    read, words = read_contribution(data, "AT", len(WORDS))
+    assert (read, bytes(words)) == (SAID, WORDS)
 
 
 def test_the_words_are_read_where_they_lie() -> None:
@@ -69,21 +69,30 @@ def test_words_of_another_length_than_the_rounds_are_malformed(size: int) -> Non
 
 def test_words_that_are_not_last_or_come_twice_are_malformed() -> None:
     """A protobuf reader would take all of these, and of two the last."""
-    said = serialise(Reply(contribution=SAID))
-    framed = contribution()[len(said) :]
+    reply_message = serialise(Reply(contribution=SAID))
+    framed = contribution()[len(reply_message) :]
     other = framed[:-1] + b"x"
-    for data in (framed + said, other + said + framed, said + other + framed, framed):
+    for data in (
+        framed + reply_message,
+        other + reply_message + framed,
+        reply_message + other + framed,
+        framed,
+    ):
         assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
-    for data in (said + framed + bytes([0xFA, 0x07, 0]), said + framed + b"\x00", b"\x00" + said):
+    for data in (
+        reply_message + framed + bytes([0xFA, 0x07, 0]),
+        reply_message + framed + b"\x00",
+        b"\x00" + reply_message,
+    ):
         assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
 
 
 def test_a_second_contribution_in_one_message_is_read_as_protobuf_reads_it() -> None:
     """What counts is the same whichever way the message is read."""
     twice = serialise(Reply(contribution=Contribution(shares=b"other"))) + contribution()
-    said, words = read_contribution(twice, "AT", len(WORDS))
+    read, words = read_contribution(twice, "AT", len(WORDS))
     reply = Reply.FromString(twice)
-    assert (said, bytes(words)) == (reply.contribution, reply.words)
+    assert (read, bytes(words)) == (reply.contribution, reply.words)
 
 
 def test_words_with_another_content_than_a_contribution_are_malformed() -> None:
@@ -121,11 +130,11 @@ def test_whatever_is_read_as_a_contribution_a_protobuf_reader_reads_alike(
     framed = contribution(words=bytes(8))[-10 - 1 :]
     for data in (before + framed, serialise(Reply(contribution=SAID)) + between + framed):
         try:
-            said, words = read_contribution(data, "AT", 8)
+            read, words = read_contribution(data, "AT", 8)
         except Refusal:
             continue
         reply = Reply.FromString(data)
-        assert (said, bytes(words)) == (reply.contribution, reply.words)
+        assert (read, bytes(words)) == (reply.contribution, reply.words)
 
 
 def test_a_reply_holds_words_only_beside_a_contribution_and_little_besides() -> None:

@@ -118,8 +118,8 @@ def test_each_patient_falls_into_the_cell_that_its_labels_name() -> None:
     groupings = (Grouping(feature="sex"), Grouping(feature="age", edges=(50,)))
     labels = cell_labels(groupings, TABLE)
     data = {"sex": np.array([0.0, 1.0, 1.0]), "age": np.array([20.0, 20.0, 80.0])}
-    found = [labels[cell] for cell in cell_indices(groupings, TABLE, data, 3)]
-    assert found == [("female", "<50"), ("male", "<50"), ("male", ">=50")]
+    cells = [labels[cell] for cell in cell_indices(groupings, TABLE, data, 3)]
+    assert cells == [("female", "<50"), ("male", "<50"), ("male", ">=50")]
 
 
 def test_without_grouping_there_is_one_cell() -> None:

@@ -72,8 +72,8 @@ def test_a_task_without_it_reads_as_it_did_before(kind: Callable[..., Training])
     """Digests of studies that were signed before stay what they were."""
     assert "local" not in kind().model_dump(mode="json")
     assert kind(local=None) == kind()
-    said = kind(local=STEPS).model_dump(mode="json")
-    assert said["local"] == {"steps": 4}
+    fields = kind(local=STEPS).model_dump(mode="json")
+    assert fields["local"] == {"steps": 4}
     assert canonical_json(kind().model_dump(mode="json")).count(b'"local"') == 0
 
 
@@ -158,11 +158,11 @@ def test_more_steps_than_a_release_may_repeat_are_refused_in_words() -> None:
 
 
 def test_it_says_what_it_relies_on_and_what_that_costs() -> None:
-    said = LocalMode(steps=5).sentence(4)
-    assert "5 steps" in said
-    assert "its own noise alone" in said
-    assert "(h=1); h=4" in said
-    assert "2 times less noise" in said
+    sentence = LocalMode(steps=5).sentence(4)
+    assert "5 steps" in sentence
+    assert "its own noise alone" in sentence
+    assert "(h=1); h=4" in sentence
+    assert "2 times less noise" in sentence
 
 
 def test_gradients_are_of_the_steps_or_of_the_round() -> None:

@@ -79,8 +79,8 @@ def test_predictions_are_of_the_layers_in_turn() -> None:
 
 def test_the_penalty_leaves_biases_out() -> None:
     task = mlp(hidden=(2,))
-    kept = task.weights_only(FEATURES, np.ones(task.dimension(FEATURES)))
-    assert kept.tolist() == [1] * 12 + [0, 0] + [1, 1] + [0]
+    penalised = task.weights_only(FEATURES, np.ones(task.dimension(FEATURES)))
+    assert penalised.tolist() == [1] * 12 + [0, 0] + [1, 1] + [0]
 
 
 def rates(decay: Decay) -> FloatArray:

@@ -24,8 +24,8 @@ GAIN = Tensor(name="norm.weight", shape=(2,), initial=Initial.ONES)
 def test_the_start_is_the_same_on_every_machine() -> None:
     """A change of one bit here would have nodes and coordinator start from different models."""
     start = start_vector((WEIGHT, BIAS, GAIN), seed=1)
-    told = hashlib.sha256(start.astype("<f8").tobytes()).hexdigest()
-    assert told == "30a04969310e97552a62506597b506c8932adf311dc1f31c8f911b634013ff68"
+    digest = hashlib.sha256(start.astype("<f8").tobytes()).hexdigest()
+    assert digest == "30a04969310e97552a62506597b506c8932adf311dc1f31c8f911b634013ff68"
 
 
 def test_the_start_is_what_each_part_declares() -> None:
