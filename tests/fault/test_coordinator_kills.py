@@ -1,7 +1,8 @@
-"""Real processes of the coordinator's side, killed at moments that nobody chose.
+"""Kill real processes of the coordinator at random moments.
 
-Coordinator, SuperLink, SuperExec and server app die by SIGKILL while a run is under way: each run
-must end released under its own id, every ledger charged exactly once, every log whole.
+Coordinator, SuperLink, SuperExec and server app end by SIGKILL while a run is under way. Each run
+must be released under its own id, every ledger must be charged exactly once, and every log must be
+complete.
 """
 
 import os
@@ -35,7 +36,7 @@ def arena() -> Iterator[ProcessFederation]:
 
 
 def released(arena: ProcessFederation, name: str, run: str) -> int:
-    """Wait for the run's end and check everything; return how many attempts it took."""
+    """Wait for the end of the run and check everything; return how many attempts it took."""
     arena.start_missing()
     status = arena.wait_until_over(name)
     assert (status["state"], status["run"]) == ("finished", run), status
@@ -81,8 +82,8 @@ def test_a_run_survives_deaths_while_it_is_set_up(arena: ProcessFederation) -> N
 
 
 def test_a_run_survives_many_deaths_at_any_moment(arena: ProcessFederation) -> None:
-    """A kill every few seconds, of whom chance names, as long as rounds are being made."""
-    draw = random.Random(SEED)  # noqa: S311 (moments of a test, to be drawn again)
+    """Kill a random process every few seconds while rounds are being made."""
+    draw = random.Random(SEED)  # noqa: S311 (a test has to be repeatable)
     arena.allow("many", rounds=12)
     run, killed = arena.launch("many"), 0
     for _ in range(10):

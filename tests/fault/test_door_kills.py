@@ -1,6 +1,6 @@
-"""A node's process killed at every point between two steps, and at any moment, run after run.
+"""Kill a node's process at every failpoint and at random moments, run after run.
 
-PRATIQUE_TEST_KILLS makes the random part longer: so many kills at moments that a clock chooses.
+PRATIQUE_TEST_KILLS sets the number of kills at random moments.
 """
 
 import os
@@ -32,14 +32,14 @@ KILLS_AT_MOMENTS = int(os.environ.get("PRATIQUE_TEST_KILLS", "120"))
 ROUNDS = 5
 TRAINING = training_fields(ROUNDS - 1, evaluation={})
 DEAR, MUCH = 400, {"epsilon": 3.0, "delta": 1e-5}
-"""So little noise that a run costs 0.61 of the 2.11 that a period has, in RDP at order 8."""
+"""Noise so small that a run costs 0.61 of the 2.11 of a period, in RDP at order 8."""
 POINTS = sum(len(group) for way in WAYS.values() for group in way)
 Opened = Callable[..., ScenarioParties]
 
 
 @pytest.fixture
 def theatre(tmp_path: Path) -> Iterator[Opened]:
-    """Makes a federation of which one country's node is mortal."""
+    """Make federations in which one country's node can be killed."""
     opened_federations: list[ScenarioParties] = []
 
     def opened(country: str, **changes: Any) -> ScenarioParties:
@@ -55,14 +55,14 @@ def theatre(tmp_path: Path) -> Iterator[Opened]:
 
 
 def told(deaths: Counter[tuple[str, str]]) -> int:
-    """Print where the node died, and return how often."""
+    """Print the failpoints at which the node was killed, and return the number of kills."""
     for (phase, where), number in sorted(deaths.items()):
         print(f"{number:5d}  {phase:12s} {where}")
     return sum(deaths.values())
 
 
 @pytest.mark.parametrize("country", COUNTRIES)
-def test_dead_at_every_point_of_every_message(theatre: Opened, country: str) -> None:
+def test_node_killed_at_every_point_of_every_message(theatre: Opened, country: str) -> None:
     stage = theatre(country)
     place = COUNTRIES.index(country)
     plan = Plan(place, shuffled=place % 2 == 1)
@@ -72,7 +72,7 @@ def test_dead_at_every_point_of_every_message(theatre: Opened, country: str) -> 
     assert told(stage.deaths) == POINTS + 1 + len(WAYS)
 
 
-def test_dead_at_every_point_of_every_round_of_a_training(theatre: Opened) -> None:
+def test_node_killed_at_every_point_of_every_training_round(theatre: Opened) -> None:
     stage = theatre("NO")
     study = stage.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
@@ -81,7 +81,7 @@ def test_dead_at_every_point_of_every_round_of_a_training(theatre: Opened) -> No
     assert told(stage.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
 
 
-def test_dead_in_rounds_that_do_without_another_country_each(theatre: Opened) -> None:
+def test_node_killed_in_rounds_from_which_another_country_is_missing(theatre: Opened) -> None:
     stage = theatre("NO")
     study = stage.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
@@ -93,8 +93,8 @@ def test_dead_in_rounds_that_do_without_another_country_each(theatre: Opened) ->
     )
 
 
-def test_dead_at_some_points_of_run_after_run(theatre: Opened) -> None:
-    """One death at a point, where the test above has one at each of them before."""
+def test_node_killed_at_some_points_of_several_runs(theatre: Opened) -> None:
+    """Kill once at each of some points; the test above kills at every point."""
     stage = theatre("DK")
     for number in range(6):
         study = stage.approved(f"study-{number}")
@@ -102,7 +102,7 @@ def test_dead_at_some_points_of_run_after_run(theatre: Opened) -> None:
     assert told(stage.deaths) > 6 * POINTS // 10
 
 
-def test_dead_at_moments_that_nobody_chose(theatre: Opened) -> None:
+def test_node_killed_at_random_moments(theatre: Opened) -> None:
     stage = theatre("EE")
     number = 0
     while stage.deaths.total() < KILLS_AT_MOMENTS:
@@ -117,8 +117,8 @@ def test_dead_at_moments_that_nobody_chose(theatre: Opened) -> None:
     )
 
 
-def test_dead_again_and_again_where_the_budget_runs_out(theatre: Opened) -> None:
-    """Three runs fit; the fourth is refused whatever dies, and its country is charged no more."""
+def test_node_killed_again_and_again_when_the_budget_runs_out(theatre: Opened) -> None:
+    """Three runs fit the budget; the fourth is refused whatever is killed, and charges no more."""
     stage = theatre("DK")
     for number in range(3):
         study = stage.approved(f"study-{number}", DEAR, privacy=MUCH)

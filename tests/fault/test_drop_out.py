@@ -1,4 +1,4 @@
-"""Real processes: of four nodes one is stopped for some rounds and comes back; the run goes on."""
+"""Stop one of four real node processes for some rounds: the run continues, the node returns."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(600)]
 ROUNDS, GONE_AFTER, BACK_AFTER = 16, 3, 9
 AWAY = "PT"
 SLOW = 3.0
-"""A round without a country that is known to be gone takes at most so many times as long."""
+"""How many times as long a round takes at most without a country that is known to be missing."""
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def arena() -> Iterator[ProcessFederation]:
     shutil.rmtree(folder)
 
 
-def test_a_node_that_is_gone_for_some_rounds_stops_none(arena: ProcessFederation) -> None:
+def test_a_node_that_is_missing_for_some_rounds_stops_no_round(arena: ProcessFederation) -> None:
     arena.allow("without-one", rounds=ROUNDS)
     run = arena.launch("without-one")
     arena.wait_until("without-one", lambda status: status["round"] >= GONE_AFTER)
@@ -46,11 +46,11 @@ def test_a_node_that_is_gone_for_some_rounds_stops_none(arena: ProcessFederation
     assert 0 < len(without) < len(status["history"]) - GONE_AFTER
     assert all(entry["causes"] == {AWAY: "no reply in time"} for entry in without)
     assert AWAY in status["history"][-1]["opened"], "it is back"
-    _costs_its_first_round_only(status["history"], without)
-    _is_named_in_what_is_released(arena, without)
+    _only_the_first_round_without_it_is_slow(status["history"], without)
+    _is_named_in_the_release(arena, without)
 
 
-def _costs_its_first_round_only(
+def _only_the_first_round_without_it_is_slow(
     history: list[dict[str, Any]], without: list[dict[str, Any]]
 ) -> None:
     whole = median(entry["seconds"] for entry in history if AWAY in entry["opened"])
@@ -60,7 +60,7 @@ def _costs_its_first_round_only(
     assert median(later) < SLOW * whole
 
 
-def _is_named_in_what_is_released(arena: ProcessFederation, without: list[dict[str, Any]]) -> None:
+def _is_named_in_the_release(arena: ProcessFederation, without: list[dict[str, Any]]) -> None:
     trained = sum(entry["phase"] == "train" for entry in without)
     result = json.loads(arena.coordinator.run("result", "show", "without-one", "--json"))
     assert result["left_out"] == {AWAY: trained}

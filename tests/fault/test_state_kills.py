@@ -1,4 +1,4 @@
-"""SIGKILL at each step of charge and log: nothing or the whole entry, and it can be repeated."""
+"""Kill at each step of charge and log: both or none are stored, and both can be repeated."""
 
 import shutil
 from itertools import count
@@ -44,7 +44,7 @@ def charge_and_log(engine: Engine, run: int) -> None:
         audit_log(engine).append(event(run), connection)
 
 
-def test_killed_at_each_step_charge_and_entry_stand_together_or_not_at_all(
+def test_a_kill_at_any_step_leaves_both_charge_and_log_entry_or_neither(
     tmp_path: Path,
 ) -> None:
     engine = node_state(tmp_path)
@@ -75,7 +75,7 @@ def test_killed_at_each_step_charge_and_entry_stand_together_or_not_at_all(
     assert verify_export(log.export(), log.checkpoint(), log.verifier, seen=[checkpoint]).size == 8
 
 
-def test_killed_at_each_step_of_the_first_migration_the_database_still_opens(
+def test_the_database_opens_after_a_kill_at_any_step_of_the_first_migration(
     tmp_path: Path,
 ) -> None:
     for step in range(1, 60, 3):
@@ -96,9 +96,7 @@ def test_killed_at_each_step_of_the_first_migration_the_database_still_opens(
     [client.state.tables.MIGRATIONS, server.state.tables.MIGRATIONS],
     ids=["node", "coordinator"],
 )
-def test_killed_at_each_step_of_an_upgrade_nothing_is_lost(
-    tmp_path: Path, migrations: Path
-) -> None:
+def test_a_kill_at_any_step_of_an_upgrade_loses_nothing(tmp_path: Path, migrations: Path) -> None:
     first = made_at(tmp_path / "origin" / "state.db", migrations, revisions(migrations)[0])
     before = fill(first)
     for step in count(1, 2):

@@ -1,4 +1,4 @@
-"""The page `docs/bring-your-own-data.md`, done as it says, with the hospital's own file."""
+"""Follow `docs/bring-your-own-data.md` step by step, with the file shown there."""
 
 import os
 import re
@@ -50,7 +50,7 @@ def carried_out(command: str, folder: Path) -> list[str]:
 
 
 def agrees(expected: list[str], printed: list[str]) -> bool:
-    """Whether the lines are those printed; `…` stands for anything, alone for any lines."""
+    """Return whether the lines agree; `…` stands for any text, on its own line for any lines."""
     parts = [
         r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n"
         for line in expected

@@ -1,9 +1,9 @@
-"""Records with planted values: none of them, and no plaintext contribution, is ever found outside.
+"""Plant values in records; neither they nor a plaintext contribution appear outside the node.
 
-The quick tests look at every reply of real nodes, in one process. The slow one wires a whole
-federation as in life and looks at every call that a node makes, before it is encrypted, and at
-every byte that the coordinator keeps: databases with their free pages and write-ahead logs,
-Flower's logs and folders, documents, results, secrets in memory, temporary files.
+The quick tests look at every reply of real nodes in one process. The slow test starts a whole
+federation, wired as in production. It looks at every call of a node before encryption, and at every
+byte that the coordinator stores: databases with their free pages and write-ahead logs, Flower's
+logs and folders, documents, results, secrets in memory, and temporary files.
 """
 
 import base64
@@ -48,8 +48,8 @@ features:
 """
 FOUND_NAMES = "CANARY-76121-Führerschein"
 MALFORMED = {
-    "a number that is none": f"{FOUND_NAMES},x,63.7,F,0\nq1,y,{FOUND_NAMES},F,0\n",
-    "a code that nobody knows": f"q1,{FOUND_NAMES},63.7,{FOUND_NAMES},0\n",
+    "text in place of a number": f"{FOUND_NAMES},x,63.7,F,0\nq1,y,{FOUND_NAMES},F,0\n",
+    "an unknown code": f"q1,{FOUND_NAMES},63.7,{FOUND_NAMES},0\n",
     "too many fields": f"q1,x,63.7,F,0,{FOUND_NAMES}\n",
     "an open quote": f'q1,"{FOUND_NAMES},63.7,F,0\n',
     "a patient twice": f"{FOUND_NAMES},x,63.7,F,0\n" * 2,
@@ -75,13 +75,13 @@ def listener(canaries: Canaries, monkeypatch: pytest.MonkeyPatch) -> Listener:
 
 
 def settle(federation: NodeFederation) -> None:
-    """Put planted records into every node's folder."""
+    """Write planted records into every node's folder."""
     for country in COUNTRIES:
         federation.put_records(country, planted_records(country))
         (federation.home(country).path / "dictionary.yaml").write_text(DICTIONARY)
 
 
-# The search itself.
+# Tests of the search.
 
 
 def test_the_search_finds_each_planted_kind_in_each_spelling(canaries: Canaries) -> None:
@@ -110,7 +110,7 @@ def test_the_search_finds_nothing_in_noise(canaries: Canaries) -> None:
 
 
 def replies_of(federation: NodeFederation) -> dict[str, list[bytes]]:
-    """Record what each node answers from now on."""
+    """Record the answers of each node from now on."""
     replies: dict[str, list[bytes]] = {country: [] for country in COUNTRIES}
     for country, node in federation.nodes.items():
         inner = node.handle
@@ -135,7 +135,7 @@ def federation(tmp_path: Path, canaries: Canaries) -> Iterator[NodeFederation]:
 
 
 def run_once(federation: NodeFederation) -> dict[str, list[bytes]]:
-    """Carry a histogram through; return what every node said."""
+    """Run a histogram study; return the replies of every node."""
     study = federation.approved()
     replies = replies_of(federation)
     run = federation.ready(study)
@@ -156,7 +156,7 @@ def test_no_reply_holds_a_record_or_a_plaintext_contribution(
     canaries.words("what left", np.frombuffer(words, "<u8"))
     assert "what left as <u8" in canaries.found_in(
         b"".join(sent_replies["DK"])
-    )  # it does look there
+    )  # the search covers these replies
 
 
 @pytest.mark.usefixtures("listener")
@@ -178,7 +178,7 @@ def test_a_refusal_over_unreadable_records_quotes_none(
 
 
 @pytest.mark.usefixtures("listener")
-def test_records_that_break_or_overflow_in_the_middle_of_a_run_say_nothing(
+def test_unreadable_or_overflowing_records_in_the_middle_of_a_run_reveal_nothing(
     federation: NodeFederation, canaries: Canaries
 ) -> None:
     study = federation.approved()
@@ -195,7 +195,7 @@ def test_records_that_break_or_overflow_in_the_middle_of_a_run_say_nothing(
     assert canaries.found_in(b"".join(replies["DK"])) == []
 
 
-# Broken on purpose: the search has to see it.
+# Faults made on purpose, which the search has to find.
 
 
 def unmasked(patch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_an_unmasked_contribution_would_be_found(
     listener: Listener,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One country's words may by chance all be too plain to be looked for; not everybody's."""
+    """One country's words may by chance be too common to search for; not those of all countries."""
     unmasked(monkeypatch)
     replies = run_once(federation)
     leaks = canaries.found_in(b"".join(frame for frames in replies.values() for frame in frames))
@@ -226,7 +226,7 @@ def test_a_record_in_a_refusal_would_be_found(
         lambda *_: str(node.parts.record_store.fault).encode(),
     )
     study = federation.approved()
-    rows = MALFORMED["a code that nobody knows"]
+    rows = MALFORMED["an unknown code"]
     federation.put_records("DK", f"id,name,age,sex,disease\n{rows}")
     node.parts.record_store.refresh()
     reply = node.handle(federation.run(study).request("bundle", "DK"))
@@ -237,7 +237,7 @@ def test_a_record_in_a_refusal_would_be_found(
 
 
 class Tap(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in stubs only
-    """Sees each call of a channel as it is handed to gRPC: name, metadata, bytes."""
+    """Records each call of a channel as it is passed to gRPC: name, metadata, bytes."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, bytes]] = []
@@ -248,7 +248,7 @@ class Tap(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generi
         return go_on(details, request)
 
     def tapped(self, *arguments: Any, **options: Any) -> Any:
-        """Open a channel that this hears."""
+        """Open a channel whose calls are recorded."""
         return grpc.intercept_channel(self.opened(*arguments, **options), self)
 
     opened = staticmethod(grpc.secure_channel)
@@ -256,7 +256,7 @@ class Tap(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generi
 
 @pytest.fixture(scope="module")
 def short_folder() -> Iterator[Path]:
-    """Where everything temporary goes, of this process and of those that it starts."""
+    """Return the folder for temporary files of this process and of those that it starts."""
     with (
         tempfile.TemporaryDirectory(prefix="c", dir="/tmp") as folder,
         pytest.MonkeyPatch.context() as patch,
@@ -266,8 +266,8 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-class Watched:
-    """What a whole federation did over two studies and a refusal, and what it left."""
+class ObservedFederation:
+    """Two studies and a refusal in a whole federation, with every call and file."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder, self.canaries, self.tap = folder, Canaries(), Tap()
@@ -282,19 +282,19 @@ class Watched:
         self.wiring.settle_all()
 
     def carried(self, name: str, **study: Any) -> dict[str, Any]:
-        """Carry a study to its end and return how it ended."""
+        """Run a study to its end and return how it ended."""
         allowed = self.wiring.federation.allowed(name, noise_std=NOISE_STD, **study)
         self.wiring.launch(allowed)
         outcome: dict[str, Any] = self.wiring.until(lambda: self.wiring.over(allowed), 240)
         return outcome
 
     def break_records(self, country: str, content: str) -> None:
-        """Put other records into a node's folder, and let it notice."""
+        """Write other records into a node's folder, and let the node notice."""
         self.wiring.federation.put_records(country, content)
         self.wiring.federation.nodes[country].parts.record_store.refresh()
 
     def files(self) -> Iterator[Path]:
-        """Every file that is not a node's own: the coordinator's, Flower's, temporary ones."""
+        """Return every file outside the nodes: the coordinator's, Flower's and temporary ones."""
         federation = self.wiring.federation
         own = {federation.home(country).path for country in COUNTRIES}
         for top in (self.folder, self.wiring.superlink._secrets):
@@ -304,9 +304,9 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(short_folder: Path) -> Iterator[Watched]:
+def watched(short_folder: Path) -> Iterator[ObservedFederation]:
     with pytest.MonkeyPatch.context() as patch:
-        watched = Watched(short_folder, patch)
+        watched = ObservedFederation(short_folder, patch)
         try:
             yield watched
         finally:
@@ -316,7 +316,9 @@ def watched(short_folder: Path) -> Iterator[Watched]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern")
-def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(watched: Watched) -> None:
+def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(
+    watched: ObservedFederation,
+) -> None:
     assert watched.carried("canary-table")["state"] == "finished"
     fields = training_fields(3, evaluation={"held_out": 0.25, "bins": 10, "share": 0.2})
     fields["privacy"] = {"epsilon": 5.0, "delta": 1e-5}
@@ -341,7 +343,7 @@ def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(watched: Watch
     leaks = {path: sources for path in paths if (sources := watched.canaries.found_in(_read(path)))}
     assert leaks == {}
 
-    # It does look there: what may be there is found.
+    # The search covers these files: values that may be there are found.
     model = watched.wiring.coordinator.home.results / "canary-model" / MODEL_FILE
     watched.canaries.real("the model", np.frombuffer(model.read_bytes()[-32:], "<f8"))
     assert "the model as <f8" in watched.canaries.found_in(_read(model))
@@ -351,5 +353,5 @@ def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(watched: Watch
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:  # a lock or a log that has just gone
+    except FileNotFoundError:  # a lock or log that was removed meanwhile
         return b""

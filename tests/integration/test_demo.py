@@ -1,4 +1,4 @@
-"""The demo as a whole: the real commands as real processes, from an agreement to a result."""
+"""Run the whole demo: real commands as real processes, from an agreement to a result."""
 
 import os
 import re
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A short name: Unix sockets lie below it."""
+    """Return a folder with a short name: Unix sockets lie below it."""
     folder = tmp_path_factory.getbasetemp().parent / f"d{os.getpid()}"
     folder.mkdir()
     yield folder
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_every_process_and_leaves_nothing(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
-def test_a_folder_without_the_hospitals_files_is_said_plainly(
+def test_a_folder_without_the_hospitals_files_gives_a_clear_error(
     scratch: Path, tmp_path: Path
 ) -> None:
     process = start(scratch, "--data", str(tmp_path))

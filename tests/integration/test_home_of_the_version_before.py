@@ -1,7 +1,7 @@
-"""The homes that the version before wrote open, verify and go on; see `tests/fixtures/write_home`.
+"""Homes that the previous version wrote open, verify and stay usable.
 
-The manifest beside the archive says what the homes held when they were written. Most of it was read
-from the files themselves, without the code that is tested here.
+`tests/fixtures/write_home` writes them. The manifest beside the archive says what the homes held at
+that time. Most of it was read from the files themselves, without the code under test.
 """
 
 import json
@@ -63,7 +63,7 @@ VERSION = "0.1.0"
 TABLE, STOPPED, TRAINING = "heart-by-sex", "heart-once-more", "who-is-ill"
 WITHDRAWN = "heart-by-age"
 SMALL = 0.01
-"""A machine may round a few patients' gradients otherwise; a first or another model is far off."""
+"""Tolerance: a machine may round a few patients' gradients otherwise; a wrong model is far off."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def manifest() -> Any:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Homes:
-    """One copy for all tests that change nothing."""
+    """Return one copy for all tests that change nothing."""
     return unpacked(VERSION, tmp_path_factory.mktemp("homes"))
 
 
@@ -99,7 +99,7 @@ def nodes(homes: Homes, coordinator: OpenCoordinator) -> Iterator[dict[str, Node
 
 
 def kept_value(manifest: Any, country: str, name: str) -> Any:
-    """Return what a node kept under a name, as JSON."""
+    """Return a stored value of a node, as JSON."""
     values = {row["name"]: row["value"] for row in recorded(manifest, country, "settings")}
     return json.loads(values[name])
 
@@ -111,7 +111,7 @@ def logs(coordinator: OpenCoordinator, nodes: Mapping[str, Node]) -> dict[str, A
 
 
 def verified(log: AuditLog, key: NoteKey, written: bytes) -> VerifiedLog:
-    """Verify a whole log, by a key of the test's, against the checkpoint signed back then."""
+    """Verify a whole log, by a key of the test, against its earlier signed checkpoint."""
     export = exported(log)
     lines = [line.encode() for line in export["entries"]]
     return verify_export(lines, export["checkpoint"].encode(), key, seen=[written])
@@ -129,13 +129,13 @@ def sums(node: Node, run: str) -> list[int]:
 
 
 def files(homes: Homes) -> set[str]:
-    """Return the files of nodes and officers, but for locks and what belongs to SQLite."""
+    """Return the files of nodes and officers, except locks and SQLite's own files."""
     parties = (path for country in PARTIES for path in (homes.folder / country).rglob("*"))
     passing = ("lock", "*.lock", "state.db-*")
     return {str(p) for p in parties if p.is_file() and not any(map(p.match, passing))}
 
 
-class TestWhatIsThere:
+class TestHomesAreReadable:
     def test_settings_are_read(self, homes: Homes, manifest: Any) -> None:
         known: dict[str, BaseModel] = {
             f"{COORDINATOR}/coordinator.yaml": homes.coordinator_home().settings()
@@ -148,7 +148,7 @@ class TestWhatIsThere:
             assert manifest["settings"][name].items() <= settings.model_dump(mode="json").items()
 
     def test_key_stores_unlock_and_every_secret_is_known(self, homes: Homes, manifest: Any) -> None:
-        """What waits to follow is there, and nothing counts as a remainder and removed."""
+        """Keys that wait to be used are there, and none is removed as a leftover."""
         keys = open_keys(homes.coordinator_home(), homes.passphrase(COORDINATOR))
         assert keys.next_keys is not None
         for country in PARTIES:
@@ -267,8 +267,8 @@ class TestWhatIsThere:
         assert (status["run"], status["state"], status["over"]) == (run, "finished", True)
 
 
-class TestWhatGoesOn:
-    """Each test has a copy of its own, which it changes."""
+class TestHomesStayUsable:
+    """Each of these tests changes its own copy."""
 
     @pytest.fixture
     def homes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Homes:
@@ -323,7 +323,7 @@ class TestWhatGoesOn:
     def test_parties_go_on_in_the_same_files(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node]
     ) -> None:
-        """What is looked for under another name would be missed in silence, and started again."""
+        """A file under another name would be missed without an error, and a new one started."""
         before = files(homes)
         for country, node in nodes.items():
             node.note_start()
@@ -347,11 +347,11 @@ class TestWhatGoesOn:
             both = LogSource(folder, coordinator=True, log=coordinator.log)
             verify_log(home, both, Terminal(quiet=True), homes.now)
             after = seen(home.seen)
-            assert after.keys() == before.keys(), "a log was verified as if for the first time"
+            assert after.keys() == before.keys(), "an earlier verification was forgotten"
             changed = [name for name, content in before.items() if after[name] != content]
             assert len(changed) == 1, "the node's log has grown, and the coordinator's has not"
 
-    def test_the_run_under_way_goes_on_to_the_same_end_and_is_charged_once(
+    def test_the_run_under_way_ends_with_the_same_result_and_is_charged_once(
         self, homes: Homes, manifest: Any
     ) -> None:
         run = manifest["runs"][TRAINING]
@@ -375,7 +375,7 @@ class TestWhatGoesOn:
             node.parts.engine.dispose()
         coordinator.engine.dispose()
 
-    def test_a_stopped_study_is_launched_anew_and_not_counted_again(
+    def test_a_stopped_study_can_be_launched_again_without_another_count_charge(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
         for node in nodes.values():
@@ -390,10 +390,12 @@ class TestWhatGoesOn:
             charged = [(entry.run, entry.phase) for entry in node.parts.ledger.entries()[known:]]
             assert charged == [(run, "histogram")]
 
-    def test_keys_that_waited_come_into_force(
+    def test_pending_keys_come_into_force(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
-        """Of the coordinator and of EE's officer: laid out, signed by both countries, taken up."""
+        """Both countries sign the pending keys of coordinator and EE's officer; then all use
+        them.
+        """
         waiting = coordinator.keys.next_keys
         assert waiting is not None
         coordinator.ask("agreement_renew")

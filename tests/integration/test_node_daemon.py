@@ -1,4 +1,4 @@
-"""`pratique-node up` as a process of its own, against a real exchange over mutual TLS."""
+"""`pratique-node up` in its own process, against a real exchange over mutual TLS."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ SEAT, SOON = 77, 20.0
 
 
 class Site:
-    """One node's home, its federation's documents, and the exchange that it dials."""
+    """One node's home, its federation's documents, and the exchange to which it connects."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, made(folder)
@@ -81,7 +81,7 @@ class Site:
         return self.papers.store.read(path)
 
     def enrol(self, ago: timedelta = timedelta(0)) -> None:
-        """Give the node what an enrolment gave, so long ago."""
+        """Store an enrolment from so long ago in the node's home."""
         certificate = self.authority.issue(
             public_pem(keyring(self.home).transport),
             country="DK",
@@ -147,7 +147,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     opened.close()
 
 
-def test_it_connects_and_ends_within_seconds_in_a_long_poll(site: Site) -> None:
+def test_it_connects_and_stops_within_seconds_during_a_long_poll(site: Site) -> None:
     process = site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     assert "PullMessages" in site.superlink.methods
@@ -155,7 +155,7 @@ def test_it_connects_and_ends_within_seconds_in_a_long_poll(site: Site) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(SOON) == 0
     assert time.monotonic() - begun < 8
-    assert site.superlink.methods[-1] == "DeactivateNode"  # it signed off
+    assert site.superlink.methods[-1] == "DeactivateNode"  # it said goodbye to the exchange
     assert not site.home.socket.exists()
     first, *lines = site.log.splitlines()
     assert first.startswith("starting the node of DK")
@@ -167,7 +167,7 @@ def test_it_renews_its_certificate_and_goes_on_with_the_new_one(site: Site) -> N
     key, before = keyring(site.home).transport, site.home.certificate.read_bytes()
     site.up()
     site.until(lambda: site.home.certificate.read_bytes() != before)
-    site.until(lambda: site.enrolment.register._unused == set())  # the new one was used
+    site.until(lambda: site.enrolment.register._unused == set())  # the new certificate was used
     site.until(lambda: site.waiting() == "idle, connected")
     assert keyring(site.home).transport != key
     assert site.enrolment.register.disputes() == []
@@ -197,7 +197,7 @@ def test_a_second_daemon_on_the_same_home_is_refused(site: Site) -> None:
     assert site.waiting() == "idle, connected"
 
 
-def test_it_takes_what_the_officer_left_and_syncs_the_rest(site: Site) -> None:
+def test_it_imports_the_officer_s_documents_and_fetches_the_others(site: Site) -> None:
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     status = site.status()
@@ -218,7 +218,7 @@ def test_it_reconnects_when_the_exchange_comes_back(site: Site) -> None:
 
 
 def reopened(site: Site, port: int) -> OpenExchange:
-    """Open the exchange again where it was."""
+    """Open the exchange again at the same address."""
     with pytest.MonkeyPatch.context() as patch:
         inner = serve_exchange
 
@@ -239,7 +239,7 @@ def test_the_doctor_finds_nothing_wrong_while_it_runs(site: Site) -> None:
     assert set(states.values()) == {"good"}
 
 
-def test_a_killed_daemon_starts_again(site: Site) -> None:
+def test_a_killed_daemon_can_be_started_again(site: Site) -> None:
     first = site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     first.kill()
@@ -250,7 +250,7 @@ def test_a_killed_daemon_starts_again(site: Site) -> None:
     site.until(lambda: site.waiting() == "idle, connected")
 
 
-def test_pause_and_status_by_command(site: Site) -> None:
+def test_pause_and_status_commands_work_while_the_daemon_runs(site: Site) -> None:
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")
 
@@ -273,7 +273,7 @@ def test_a_home_is_private(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_a_database_put_back_does_not_start_until_it_is_made_safe(site: Site) -> None:
+def test_a_restored_database_does_not_start_before_the_restored_command(site: Site) -> None:
     def told(*words: str) -> tuple[int, str]:
         done = subprocess.run(site.command(*words), capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
@@ -297,7 +297,7 @@ def test_a_database_put_back_does_not_start_until_it_is_made_safe(site: Site) ->
         assert (code, "older than what this node" in output) == (1, True), output
     code, output = told("restored", "--yes")
     assert (code, "pratique-officer renew" in output) == (1, True), output
-    time.sleep(1.1)  # documents are signed to the second
+    time.sleep(1.1)  # documents have signing times in whole seconds
     site.papers.now = now().replace(microsecond=0)
     (site.home.officer / "country-DK.json").write_bytes(site.papers.give("DK"))
     code, output = told("restored", "--yes")

@@ -1,4 +1,4 @@
-"""What the filter lets through stays within the agreement's (ε, δ), whatever was asked."""
+"""Releases that the filter allows stay within the agreement's (ε, δ), whatever is requested."""
 
 import tempfile
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_the_discrete_law_always_costs_something(mechanism: Mechanism, honest: i
 
 @given(st.lists(releases, min_size=1, max_size=3), derived, st.integers(1, 5))
 @settings(max_examples=examples(15), deadline=None)
-def test_what_is_derived_adds_nothing(
+def test_derived_releases_add_no_cost(
     releases_asked: list[Mechanism], release: Mechanism, honest: int
 ) -> None:
     assert rdp_micro(release, honest, 8) == 0

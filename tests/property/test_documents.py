@@ -1,4 +1,4 @@
-"""Parsers of bytes from outside raise DocumentFault, or return what they were given."""
+"""Parsers of outside bytes raise DocumentFault, or return what the bytes say."""
 
 import json
 import string
@@ -90,7 +90,7 @@ COORDINATOR_KEYS = ("identity_key", "document_key", "online_key", "log_key")
 
 
 def terms_of(agreement: Agreement) -> Agreement:
-    """What an agreement's digest names: everything but whose keys speak."""
+    """Return what an agreement's digest covers: everything except the keys."""
     parties = dict(zip((p.country for p in agreement.parties), KEYS[4:], strict=False))
     keys = dict(zip(COORDINATOR_KEYS, KEYS, strict=False))
     return agreement.with_officer_keys(parties).with_coordinator_keys(keys)
@@ -126,16 +126,14 @@ def test_any_yaml_grammar(text: str) -> None:
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(values=json_values, kind=st.sampled_from([Agreement, Study, Permit, Withdrawal, NodeKeys]))
-def test_any_values_as_a_document_of_people(values: Any, kind: type[Document]) -> None:
+def test_any_values_as_a_yaml_document(values: Any, kind: type[Document]) -> None:
     text = json.dumps(values).encode()
     faults_only(lambda: read_document(kind, text, "paper.yaml"))
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), sample=st.sampled_from(SAMPLES[:5]))
-def test_any_wrong_field_of_a_document_of_people_is_told(
-    data: st.DataObject, sample: Document
-) -> None:
+def test_any_wrong_field_of_a_yaml_document_is_named(data: st.DataObject, sample: Document) -> None:
     fields = json.loads(sample.canonical())
     name = data.draw(st.sampled_from(sorted(fields)))
     fields[name] = data.draw(json_values)
@@ -183,7 +181,7 @@ names = st.text(alphabet="abcdef0123456789./-_%\\\n", max_size=120)
 
 
 @given(name=names, prefix=st.sampled_from(["", "metadata/", "targets/", "targets/country-DK/"]))
-def test_a_name_that_is_read_out_stays_inside(name: str, prefix: str) -> None:
+def test_a_file_name_stays_inside_the_folder(name: str, prefix: str) -> None:
     if PUBLISHED_NAME.fullmatch(prefix + name):
         assert ".." not in name
         assert "\n" not in name

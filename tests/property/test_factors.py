@@ -1,4 +1,4 @@
-"""Rounded factors under Hypothesis: the bound holds whatever came in and whatever came back."""
+"""Rounded factors under Hypothesis: the bound holds for all inputs and all gradients."""
 
 from itertools import pairwise
 
@@ -46,7 +46,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def squares(mechanism: Mechanism, layers: list[Factors], seed: int) -> list[int]:
-    """Return squared norms from whole products, in Python's integers: an independent count."""
+    """Return squared norms from full products in Python integers, as an independent computation."""
     words = Keystream(np.random.default_rng(seed).bytes)
     rounded = round_factors(layers, mechanism, words)
     squared_norms = []
@@ -82,7 +82,7 @@ def test_the_sum_is_finite_and_within_the_patients_bounds(case: Case, seed: int)
 @settings(deadline=None, max_examples=examples(100))
 @given(cases(), st.integers(0, 4))
 def test_a_neighbour_changes_nobody_elses_clipping(case: Case, left_out: int) -> None:
-    """Scaling looks at one patient at a time: without a neighbour the others stay as they were."""
+    """Scaling looks at one patient at a time: without one patient the others stay as they were."""
     mechanism, layers = case
     still = _Still()
     with np.errstate(all="ignore"):

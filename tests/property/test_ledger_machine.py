@@ -1,4 +1,4 @@
-"""The ledger against a plain model of it: charges, repetitions, crashes, periods, amendments."""
+"""The ledger against a simple model: charges, repetitions, crashes, periods, amendments."""
 
 import shutil
 import tempfile
@@ -46,7 +46,7 @@ schedules = st.lists(releases, min_size=1, max_size=3, unique_by=lambda each: ea
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """`charged` is what must stand: (run, phase) to register, mechanism and moment."""
+    """`charged` is what must be stored: (run, phase) to register, mechanism and time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(days=st.integers(0, 10))
     def amend(self, days: int) -> None:
-        """A new agreement numbers its periods from another day, and opens no budget by that."""
+        """A new agreement counts its periods from another day, which gives no new budget."""
         before = {
             register: self.ledger.view(self.terms(register)).spent_micro for register in REGISTERS
         }

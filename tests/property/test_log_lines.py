@@ -1,4 +1,4 @@
-"""Whatever is logged: one line, valid JSON, bounded, with listed fields of their kinds only."""
+"""Whatever is logged is one line of bounded, valid JSON, with listed fields of their kinds only."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ def test_any_record_is_one_bounded_line_of_json(record: logging.LogRecord) -> No
 
 
 @given(records, st.sampled_from(["Kowalski 1961", "CPR 120461-1234"]))
-def test_what_is_planted_in_fields_and_arguments_stays_out(
+def test_values_planted_in_fields_and_arguments_are_not_logged(
     record: logging.LogRecord, planted: str
 ) -> None:
     record.patient, record.note, record.run = planted, [planted], f"{planted} x"

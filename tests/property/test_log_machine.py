@@ -1,4 +1,4 @@
-"""The log against a plain model of it: appends, crashes, checkpoints, restored backups, edits."""
+"""The log against a simple model: appends, crashes, checkpoints, restored backups, edits."""
 
 import shutil
 import sqlite3
@@ -27,7 +27,7 @@ from tests.support.reference_merkle import reference_root
 
 
 class LogMachine(RuleBasedStateMachine):
-    """`entries` is what must stand; `seen` are checkpoints that others hold."""
+    """`entries` is what must be stored; `seen` are checkpoints that others have."""
 
     def __init__(self) -> None:
         super().__init__()

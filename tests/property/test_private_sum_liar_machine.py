@@ -1,8 +1,8 @@
-"""The private sum with a coordinator that follows nothing, and up to c countries that help it.
+"""The private sum with a coordinator that breaks the protocol, helped by up to c countries.
 
-Hypothesis is the liar: it shows countries different models, asks each for whatever set it likes,
-with whatever signatures it has seen or its helpers make up, again and late. After each step, what
-it holds is searched for sums that it could compute.
+Hypothesis plays this liar. It shows countries different models, and asks each of them for any set,
+with signatures that it has seen or that its helpers make, repeatedly and late. After each step the
+test searches for sums that the liar could compute.
 """
 
 from collections import defaultdict
@@ -42,14 +42,14 @@ outsiders = st.lists(missing | missing | st.just(frozenset[int]()), min_size=1, 
 tellings = st.just([0] * 6) | st.lists(st.integers(0, 2), min_size=6, max_size=6)
 shifts = st.sampled_from([0, 0, 1])
 ages = st.sampled_from([0, 0, 0, 1])
-"""How many rounds back, counted from the latest."""
+"""How many rounds back, where 1 is the latest round."""
 models = st.sampled_from([*MODELS, MODELS[0]])
 
 
 class Lying(RuleBasedStateMachine):
-    """`honest` are stations; `rounds` those that the liar plays, by number and model.
+    """`honest` are countries' stored states; `rounds` are the liar's rounds, by number and model.
 
-    It plots for several `sets`; `told` is which of them was named to each country.
+    The liar prepares several `sets`; `named_sets` says which of them it names to each country.
     """
 
     @initialize(terms=shapes(), order=st.permutations(range(6)), seed=st.integers(0, 2**32))
@@ -80,7 +80,7 @@ class Lying(RuleBasedStateMachine):
         return tuple(country for country in self.roster if country not in gone)
 
     def round(self, number: int, model: bytes) -> CoordinatorRound:
-        """Return a round, to which each helper has contributed."""
+        """Return a round to which each helper has contributed."""
         if (number, model) not in self.rounds:
             self.rounds[number, model] = self.liar.begin(number, model)
             for country in self.helpers:
@@ -88,7 +88,7 @@ class Lying(RuleBasedStateMachine):
         return self.rounds[number, model]
 
     def tell(self, country: str, request: bytes, *, dies: bool = False) -> None:
-        """Take in what an honest country says, if it does."""
+        """Pass a request on to an honest country, and use the reply if there is one."""
         self.asked.append((country, request))
         reply = None
         with suppress(ProtocolFault):
@@ -100,7 +100,7 @@ class Lying(RuleBasedStateMachine):
             chosen = tuple(Assent.FromString(signed.body).countries)
             self.signed[signed.context, chosen][country] = signed
 
-    # ---- what the liar does ------------------------------------------------------------------
+    # ---- the liar's actions ------------------------------------------------------------------
 
     @rule(outside=outsiders, named_sets=tellings)
     def plot(self, outside: list[set[int]], named_sets: list[int]) -> None:
@@ -108,7 +108,7 @@ class Lying(RuleBasedStateMachine):
 
     @rule()
     def plot_ring(self) -> None:
-        """Name to each honest country the set without the next of them."""
+        """Name to each honest country the set without the country that follows it."""
         honest = list(self.honest)
         following = dict(zip(honest, honest[1:] + honest[:1], strict=True))
         gone = [following.get(country) for country in self.roster]
@@ -122,21 +122,21 @@ class Lying(RuleBasedStateMachine):
 
     @rule(age=ages, model=models, but=groups)
     def collect(self, age: int, model: bytes, but: set[int]) -> None:
-        """Have all but some contribute on a model."""
+        """Ask all but some countries to contribute on a model."""
         opened = self.round(self.latest - age, model)
         for country in set(self.without(but)) & set(self.honest):
             self.tell(country, opened.contribute_request(country))
 
     @rule(age=ages, model=models, but=groups, shift=shifts)
     def divide(self, age: int, model: bytes, but: set[int], shift: int) -> None:
-        """Ask all but some for their signatures, each on the set that was named to it."""
+        """Ask all but some countries for signatures, each on the set named to it."""
         opened = self.round(self.latest - age, model)
         for country in set(self.without(but)) & set(self.honest):
             self.tell(country, self.liar.agree_request(opened, self.set_for(country, shift)))
 
     @rule(age=ages, model=models, but=groups, shift=shifts, mixed=st.booleans())
     def demand(self, age: int, model: bytes, but: set[int], shift: int, mixed: bool) -> None:
-        """Ask all but some to answer for the set that was named to each."""
+        """Ask all but some countries to answer for the set that was named to each."""
         opened = self.round(self.latest - age, model)
         for country in set(self.without(but)) & set(self.honest):
             chosen = self.set_for(country, shift)
@@ -152,7 +152,7 @@ class Lying(RuleBasedStateMachine):
     def carry_through(
         self, outside: list[set[int]], named_sets: list[int], ring: bool, phases_asked: int
     ) -> None:
-        """Play the next round, asking nobody to agree, or everybody once, or on two sets."""
+        """Play the next round: ask no country to agree, or each once, or each on two sets."""
         self.latest += 1
         self.plot(outside, named_sets)
         if ring:
@@ -164,7 +164,7 @@ class Lying(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 200), dies=st.booleans())
     def repeat(self, index: int, dies: bool) -> None:
-        """Ask what was asked before; the country may die before its reply is durable."""
+        """Repeat an earlier request; the country may die before its reply is stored."""
         if self.asked:
             country, request = self.asked[-1 - index % len(self.asked)]
             self.tell(country, request, dies=dies)
@@ -175,7 +175,7 @@ class Lying(RuleBasedStateMachine):
             self.honest[country].restart()
 
     def shown(self, opened: CoordinatorRound, chosen: Chosen, mixed: bool) -> list[Signed]:
-        """Return all signatures that there are for a set; `mixed`, also those on another."""
+        """Return all signatures on a set; with `mixed`, also those on another set."""
         if chosen == self.roster:
             return []
         context, assents = opened.terms.context, dict[str, Signed]()
@@ -184,21 +184,21 @@ class Lying(RuleBasedStateMachine):
         assents |= {country: assent(opened, country, chosen) for country in self.helpers}
         return [assents[country] for country in chosen if country in assents]
 
-    # ---- what must hold ----------------------------------------------------------------------
+    # ---- invariants --------------------------------------------------------------------------
 
     @invariant()
-    def one_sum_of_a_round_opens_and_it_is_of_enough(self) -> None:
+    def each_round_opens_at_most_one_sum_and_over_enough_countries(self) -> None:
         opened_sets: dict[int, list[Chosen]] = defaultdict(list)
         for (number, model), opened in getattr(self, "rounds", {}).items():
             opened_sets[number] += self.openings((number, model), opened)
         for sets in opened_sets.values():
             assert len(sets) <= 1, "two sums of one round can be opened"
             for countries in sets:
-                assert len(countries) >= self.terms.honest, "a sum is of too few to hide anybody"
+                assert len(countries) >= self.terms.honest, "a sum is over too few countries"
                 event("roster" if len(countries) == len(self.honest) else "smaller")
 
     def openings(self, place: Place, opened: CoordinatorRound) -> tuple[Chosen, ...]:
-        """Return the sets whose sums the liar can compute, each of them computed."""
+        """Return the sets whose sums the liar can compute; each sum is computed."""
         if place not in self.opened:
             openings = self.liar.loot.openings(opened.terms)
             assert openings.rank == len(openings.minimal)
@@ -215,7 +215,7 @@ TestLying = pytest.mark.timeout(600)(Lying.TestCase)
 
 
 class Longer(Lying):
-    """The same, for longer."""
+    """The same, with more examples."""
 
 
 Longer.TestCase.settings = settings(UNHURRIED, max_examples=500, stateful_step_count=40)

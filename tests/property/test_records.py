@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is read as declared or refused in plain words."""
+"""A file of any content is read as declared or refused with a clear error."""
 
 import csv
 import io
@@ -48,7 +48,7 @@ def in_file(name: str, data: bytes) -> tuple[TemporaryDirectory[str], Path]:
 
 
 def read_or_refused(read: Callable[[], T]) -> T | None:
-    """Read; a refusal must say what, why and what to do, and nothing else may be raised."""
+    """Read; a refusal must say what, why and what to do, and no other error may be raised."""
     try:
         return read()
     except RecordFault as fault:
@@ -59,7 +59,7 @@ def read_or_refused(read: Callable[[], T]) -> T | None:
 
 @settings(max_examples=examples(60), deadline=None)
 @given(ROWS)
-def test_what_a_csv_writer_wrote_is_read_back(
+def test_a_file_of_a_csv_writer_is_read_back(
     rows: list[tuple[str, float | None, str, str]],
 ) -> None:
     text = io.StringIO()
@@ -112,7 +112,7 @@ def test_any_bytes_are_read_or_refused(data: bytes, headed: bool) -> None:
         st.binary(max_size=200), st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace"))
     )
 )
-def test_any_bytes_are_a_dictionary_or_a_plain_refusal(data: bytes) -> None:
+def test_any_bytes_are_a_dictionary_or_a_clear_refusal(data: bytes) -> None:
     folder, path = in_file("dictionary.yaml", data)
     with folder:
         read_or_refused(lambda: read_dictionary(path))
@@ -120,7 +120,7 @@ def test_any_bytes_are_a_dictionary_or_a_plain_refusal(data: bytes) -> None:
 
 @settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_list_of_ids_or_a_plain_refusal(data: bytes) -> None:
+def test_any_bytes_are_a_list_of_ids_or_a_clear_refusal(data: bytes) -> None:
     folder, path = in_file("optout.txt", data)
     with folder:
         ids = read_or_refused(lambda: read_opt_outs(path))

@@ -1,4 +1,4 @@
-"""Encodings, layouts and contributions hold their promises for any feature and any value."""
+"""Encodings, layouts and contributions have their stated properties for any feature and value."""
 
 import math
 from collections.abc import Callable
@@ -158,7 +158,7 @@ def people(draw: st.DrawFn) -> Cohort:
 
 @settings(max_examples=examples(60))
 @given(people(), st.sampled_from(Family), st.floats(-1e6, 1e6))
-def test_no_patient_weighs_more_than_the_accountant_was_told(
+def test_no_patient_contributes_more_than_the_accounted_sensitivity(
     cohort: Cohort, family: Family, weight: float
 ) -> None:
     task = glm(family)
@@ -182,7 +182,7 @@ def test_nearest_counts_are_counts(values: list[float]) -> None:
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=3, max_size=3), st.integers(0, 2**40), st.data())
-def test_a_stored_state_is_whole_or_refused(
+def test_a_stored_state_is_complete_or_refused(
     values: list[float], rounds: int, data: st.DataObject
 ) -> None:
     vector = np.array(values)

@@ -1,7 +1,7 @@
-"""A liar that shows signatures, sets, heads and shares which are not what they should be.
+"""A lying coordinator that shows false signatures, sets, heads and shares.
 
-Every test drives real countries. It says what the liar could open of the round, by all that it
-holds (`tests.support.adversary_state`), and presses every country for more before it ends.
+Every test uses real countries. It checks what the liar could open of the round with everything it
+has (`tests.support.adversary_state`), and makes the liar ask every country for more at the end.
 """
 
 import os
@@ -43,7 +43,7 @@ from tests.support.protocol_world import (
     with_head,
 )
 
-# ---- signatures that are not those of t members on exactly this set
+# ---- signatures other than those of t members on exactly this set ----
 
 Shown = Callable[[LyingCoordinator, CoordinatorRound], list[Signed]]
 
@@ -71,7 +71,7 @@ def of_another_run(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Sig
 
 
 def renumbered(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
-    """Signed in this context with the number of another round in the body."""
+    """Return signatures in this context whose body has the number of another round."""
     assents, other = signed_by(*WITHOUT_EE)(liar, opened), signed_by("DK")(liar, liar.begin(2))
     return [*assents[:3], spoken(assents[3], other[0].body, IDENTITIES["DK"])]
 
@@ -107,7 +107,7 @@ def renumbered(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]
 def test_only_signatures_of_t_members_on_this_very_set_count(
     make_assents: Shown, code: ReasonCode
 ) -> None:
-    """DK signs nothing, so that no course of the round has t signatures on this set."""
+    """DK signs nothing, so that no sequence of requests has t signatures on this set."""
     liar = five()
     opened = liar.contributed()
     assents = make_assents(liar, opened)
@@ -118,7 +118,7 @@ def test_only_signatures_of_t_members_on_this_very_set_count(
     assert liar.opens(opened) == ()
 
 
-def test_the_assents_of_a_round_do_not_serve_in_the_next() -> None:
+def test_signatures_on_a_set_are_not_valid_in_the_next_round() -> None:
     liar = five()
     first = liar.contributed(1)
     liar.agree_all(first, WITHOUT_EE)
@@ -134,7 +134,7 @@ def test_the_assents_of_a_round_do_not_serve_in_the_next() -> None:
     assert liar.press(second) == (WITHOUT_EE,)
 
 
-def test_assents_are_not_asked_for_the_roster_and_do_no_harm_there() -> None:
+def test_the_roster_needs_no_signatures_and_extra_ones_do_no_harm() -> None:
     liar = five()
     opened = liar.contributed()
     assents = signed_by(*WITHOUT_EE)(liar, opened)
@@ -143,7 +143,7 @@ def test_assents_are_not_asked_for_the_roster_and_do_no_harm_there() -> None:
     assert liar.press(opened) == (WITHOUT_EE,)
 
 
-# ---- sets that are never opened
+# ---- sets that must never be opened ----
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_set_that_is_too_small_or_holds_strangers_is_neither_signed_nor_answer
 
 
 def test_the_roster_is_never_signed() -> None:
-    """A signature on it would be none on a smaller set, and would keep this country from one."""
+    """A signature on the roster counts for no smaller set, and would block a later one."""
     liar = five()
     opened = liar.contributed()
     with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming="dropped out"):
@@ -199,7 +199,7 @@ def test_the_roster_is_never_signed() -> None:
     ],
     ids=str,
 )
-def test_the_floor_is_h_and_c_or_what_the_agreement_says_or_t(
+def test_the_smallest_set_is_the_largest_of_h_plus_c_the_agreement_and_t(
     terms: dict[str, int], smallest: int
 ) -> None:
     liar = LyingCoordinator(ProtocolWorld.ready(5, **terms))
@@ -274,7 +274,7 @@ def test_every_member_has_a_head_in_the_request() -> None:
 
 
 def test_every_member_has_a_share_beside_the_request() -> None:
-    """None, one too few, one too many, and such as are cut; of the roster's, not only of U's."""
+    """Send no share, one too few, one too many, cut ones, and those of the roster instead of U."""
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_EE)
@@ -295,8 +295,8 @@ def test_every_member_has_a_share_beside_the_request() -> None:
     assert liar.opens(opened) == ()
 
 
-def test_a_substituted_share_opens_for_nobody_and_gives_nothing_else() -> None:
-    """DK's share for BE, its share of the round before, and chance, in place of BE's for AT."""
+def test_a_substituted_share_opens_for_nobody_and_reveals_nothing() -> None:
+    """Send AT, instead of BE's share for AT: DK's for BE, one of the round before, random bytes."""
     liar = five()
     past = liar.contributed(1)
     opened = liar.contributed(2)
@@ -318,8 +318,8 @@ def test_a_substituted_share_opens_for_nobody_and_gives_nothing_else() -> None:
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
 
 
-def test_a_share_opens_under_the_seed_that_its_owner_signed_with_it_and_no_other() -> None:
-    """EE signs a second head, for another seed, and shows it to AT alone with the same share."""
+def test_a_share_opens_only_with_the_seed_commitment_that_its_owner_signed() -> None:
+    """EE signs a second head, for another seed, and the liar shows it to AT with the same share."""
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_DK)
@@ -338,7 +338,7 @@ def test_a_share_opens_under_the_seed_that_its_owner_signed_with_it_and_no_other
     assert liar.press(opened) == (("AT", "BE", "CZ"),)
 
 
-# ---- requests of another place
+# ---- requests of another phase or round ----
 
 
 def test_a_request_of_the_other_phase_or_round_is_refused() -> None:

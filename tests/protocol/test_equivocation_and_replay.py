@@ -1,6 +1,6 @@
-"""Rosters, models, studies, rounds and runs that are not the ones a country knows.
+"""Rosters, models, studies, rounds and runs that differ from those a country knows.
 
-Every test drives the real state machines of both sides; the attacker has the coordinator's key.
+Every test uses the real state machines of both sides; the attacker has the coordinator's key.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ def test_another_roster_than_the_documents_give_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 0])
-def test_a_roster_below_the_floor_makes_no_run(size: int) -> None:
+def test_a_roster_below_the_minimum_is_refused(size: int) -> None:
     with pytest.raises(Refusal) as refusal:
         terms_of(3, roster=("AT", "BE", "CZ")[:size])
     assert refusal.value.code is ReasonCode.ROSTER
@@ -58,7 +58,7 @@ def test_the_roster_cannot_shrink_between_phases() -> None:
         world.countries["AT"].encapsulate(request)
 
 
-def test_a_country_cannot_stand_twice_in_the_roster() -> None:
+def test_a_country_cannot_be_in_the_roster_twice() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
 
@@ -94,7 +94,7 @@ def test_countries_shown_different_models_open_nothing() -> None:
 
 @pytest.mark.parametrize("second_model", [MODEL, b"another model"])
 def test_masks_cancel_between_countries_only_when_all_saw_one_model(second_model: bytes) -> None:
-    """Even with every seed known, words made under two contexts give noise, not a sum."""
+    """Even with every seed known, words made in two contexts add up to noise, not to a sum."""
     world = ProtocolWorld.ready(3)
     seed = b"\x01" * shares.ELEMENT_BYTES
     rounds = {c: world.twin().begin_round(1, "train", MODEL) for c in ("AT", "BE")}
@@ -210,7 +210,7 @@ def test_bundles_of_another_run_are_refused() -> None:
         world.countries["AT"].encapsulate(request)
 
 
-def test_a_round_number_out_of_reach_is_refused_at_once() -> None:
+def test_a_round_number_out_of_range_is_refused_at_once() -> None:
     world = ProtocolWorld.ready(3)
     far = world.coordinator.begin_round(country_round.LARGEST_SKIP + 1, "train", MODEL)
     with refused(world.countries["AT"], ReasonCode.STALE):

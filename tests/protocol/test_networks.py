@@ -1,7 +1,7 @@
-"""Networks through the whole private sum: four real nodes, the coordinator's own lead, no noise.
+"""Networks through the whole private sum: four real nodes, the real procedure, no noise.
 
-Only rounding is left to chance. It moves a weight of the perceptron by a standard deviation of
-0.0004 in five rounds, one of the module by 0.0008: what tests allow is more than eight of them.
+Only rounding is random. It changes a weight of the perceptron by a standard deviation of 0.0004 in
+five rounds, and one of the module by 0.0008. The tests allow more than eight times as much.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,9 @@ def federation(tmp_path: Path) -> Iterator[NodeFederation]:
 
 
 def approved(federation: NodeFederation, task: dict[str, Any], name: str = "network") -> Study:
-    """Return a study that every country permits; its noise is large on paper, and silent here."""
+    """Return a study that every country permits; it declares large noise, and none is drawn
+    here.
+    """
     return proposed(federation, priced(drafted(federation, task, id=name), noise_std=100_000))
 
 
@@ -56,7 +58,7 @@ def trained(federation: NodeFederation, task: dict[str, Any]) -> tuple[Study, Ou
 
 
 def pooled(study: Study) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what four countries of eighty patients hold together, encoded by hand."""
+    """Return the records of four countries with eighty patients each, encoded by hand."""
     n = np.tile(np.arange(80), 4)
     age, male, ill = 40 + n % 40, (n % 2 == 0).astype(float), (n % 4 == 0).astype(float)
     rows = np.column_stack([(age - 60) / 60, 1 - male, male])
@@ -64,7 +66,7 @@ def pooled(study: Study) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def plain_descent(study: Study, net: nn.Module, names: Mapping[str, str]) -> FloatArray:
-    """Return the model after the same steps of torch's own gradient descent on pooled records.
+    """Return the model after the same steps of torch's gradient descent on pooled records.
 
     `names` maps the model's parts to torch's parameters.
     """
@@ -84,7 +86,7 @@ def plain_descent(study: Study, net: nn.Module, names: Mapping[str, str]) -> Flo
     return torch.cat([own[name].detach().ravel() for name in names.values()]).numpy()
 
 
-def test_a_perceptron_is_the_one_that_pooled_records_would_have_given(
+def test_a_perceptron_equals_one_trained_on_pooled_records(
     federation: NodeFederation,
 ) -> None:
     study, outcome = trained(federation, MLP)
@@ -94,7 +96,7 @@ def test_a_perceptron_is_the_one_that_pooled_records_would_have_given(
     assert outcome.model == pytest.approx(plain_descent(study, net, names), abs=0.005)
 
 
-def test_a_registered_module_is_the_one_that_pooled_records_would_have_given(
+def test_a_registered_module_equals_one_trained_on_pooled_records(
     federation: NodeFederation,
 ) -> None:
     study, outcome = trained(federation, MODULE)

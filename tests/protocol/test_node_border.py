@@ -1,4 +1,4 @@
-"""Nothing else speaks: what leaves a node reveals nothing of its records, and has one way out."""
+"""Everything that leaves a node goes through one way out, and reveals nothing of its records."""
 
 import ast
 import inspect
@@ -23,7 +23,7 @@ ROOM = Path(__file__).parents[2] / "client"
 REACHES_OUT = {"grpc", "socket", "http", "urllib", "requests", "httpx", "smtplib", "ftplib"}
 PREDICTABLE = {"random", "numpy.random"}
 TORCH = {"tasks/torch_module.py", "tasks/module_registry.py", "tasks/series_conv.py"}
-"""Build and differentiate networks; none of them draws a number."""
+"""These files build and differentiate networks; none of them draws a random number."""
 TORCH_DRAWS = re.compile(
     r"\b(rand\w*|normal_?|bernoulli_?|multinomial|uniform_|poisson|Generator)\("
 )
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Watch:
-    """Counts the slots that were waited for."""
+    """Counts the reply slots that the node waited for."""
 
     def __init__(self) -> None:
         self.slots = 0
@@ -84,14 +84,14 @@ def traffic(federation: NodeFederation) -> list[tuple[str, int]]:
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, int]]]:
-    """What an ordinary cohort's traffic looks like."""
+    """Return the traffic of an ordinary cohort."""
     federation = NodeFederation(tmp_path_factory.mktemp("usual") / "federation")
     yield traffic(federation)
     federation.close()
 
 
 @pytest.mark.parametrize("data", NEIGHBOURS.values(), ids=NEIGHBOURS.keys())
-def test_neighbouring_cohorts_make_the_same_traffic(
+def test_neighbouring_cohorts_cause_the_same_traffic(
     folder: Path, usual: list[tuple[str, int]], data: str
 ) -> None:
     federation = NodeFederation(folder)
@@ -101,13 +101,13 @@ def test_neighbouring_cohorts_make_the_same_traffic(
 
 
 def test_a_contribution_looks_like_noise_whatever_was_added(folder: Path) -> None:
-    """Two runs over the same records share no word: what crosses is masked."""
+    """Two runs over the same records have no word in common: contributions are masked."""
     federation = NodeFederation(folder)
     study = federation.approved()
     words = []
     for number in (1, 2):
         federation.papers.now += timedelta(minutes=1)
-        federation.permit("DK", study)  # a permit is for one run
+        federation.permit("DK", study)  # a permit covers one run
         run = federation.ready(study, bytes([number]) * 16)
         opened = run.coordinator.begin_round(1, "histogram", b"")
         reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
@@ -143,13 +143,13 @@ def importers(names: set[str]) -> set[str]:
     }
 
 
-def test_only_three_files_hold_a_channel() -> None:
-    """The Flower client, the daemon that dials for it, and the commands; nothing that computes."""
+def test_only_three_files_use_a_channel() -> None:
+    """These are the Flower client, the daemon that connects for it, and the commands."""
     assert importers({"protocols.wire.channel"}) == {"flower_client.py", "daemon.py", "cli.py"}
     assert importers(REACHES_OUT) == {"flower_client.py"}
 
 
-def test_only_the_flower_client_and_its_app_know_flower() -> None:
+def test_only_the_flower_client_and_its_app_import_flower() -> None:
     assert importers({"flwr"}) == {"flower_client.py", "app.py"}
 
 
@@ -221,5 +221,5 @@ def test_no_predictable_generator_and_no_code_from_data() -> None:
     assert not {call for call in calls if call[1] in {"eval", "exec", "compile", "__import__"}}
 
 
-def test_every_file_of_the_room_is_looked_at() -> None:
+def test_every_file_of_the_package_is_checked() -> None:
     assert len(files()) > 30

@@ -15,11 +15,11 @@ TESTS = Path(__file__).parents[1]
 
 WITHSTOOD = {
     "swaps keys": (
-        "test_keys_swapped_for_the_liars_own_bring_it_nothing",
+        "test_keys_swapped_for_the_liars_own_open_nothing",
         "test_keys_swapped_by_the_coordinator_stop_the_set_up",
     ),
     "encapsulates in another's name": (
-        "test_a_ciphertext_in_anothers_name_brings_nothing",
+        "test_a_ciphertext_in_anothers_name_opens_nothing",
         "test_a_ciphertext_in_anothers_name_is_refused",
     ),
     "equivocates on roster": (
@@ -31,20 +31,20 @@ WITHSTOOD = {
         "test_masks_cancel_between_countries_only_when_all_saw_one_model",
     ),
     "replays a round": (
-        "test_a_replayed_round_brings_no_second_vector",
-        "test_the_assents_of_a_round_do_not_serve_in_the_next",
+        "test_a_replayed_round_gives_no_second_vector",
+        "test_signatures_on_a_set_are_not_valid_in_the_next_round",
     ),
     "replays a run": (
-        "test_a_replayed_run_brings_nothing",
+        "test_a_replayed_run_opens_nothing",
         "test_bundles_of_another_run_are_refused",
     ),
     "shows different U to different countries": (
         "test_different_sets_for_different_countries_open_nothing",
-        "test_nothing_small_opens_and_no_two_sets",
+        "test_no_set_that_is_too_small_and_no_two_sets_open",
     ),
     "mixes the roster path for some with a smaller U for others": (
         "test_the_roster_for_some_and_a_smaller_set_for_others_opens_one_of_them",
-        "test_nothing_small_opens_and_no_two_sets",
+        "test_no_set_that_is_too_small_and_no_two_sets_open",
     ),
     "claims a false drop-out and lets the contribution arrive late": (
         "test_a_contribution_that_comes_late_is_not_opened",
@@ -60,21 +60,21 @@ WITHSTOOD = {
         "test_a_set_that_is_too_small_or_holds_strangers_is_neither_signed_nor_answered",
     ),
     "changes the study between phases": ("test_a_study_changed_between_phases_opens_nothing",),
-    "substitutes shares": ("test_a_substituted_share_opens_for_nobody_and_gives_nothing_else",),
+    "substitutes shares": ("test_a_substituted_share_opens_for_nobody_and_reveals_nothing",),
     "sends NaN, huge, negative or truncated vectors": (
         "test_any_model_opens_the_sum_of_all_and_no_part_of_it",
-        "test_a_vector_of_another_length_is_refused_and_may_be_sent_right",
+        "test_a_vector_of_another_length_is_refused_and_a_correct_one_may_follow",
     ),
     "up to c colluding countries": (
         "test_colluders_need_as_many_answers_as_the_threshold_says",
         "test_two_sets_signed_by_colluders_open_nothing_beside_each_other",
     ),
     "a country that dies at any point": (
-        "test_a_country_killed_at_any_point_gives_the_liar_nothing",
-        "test_any_set_of_countries_gone_before_any_step_of_a_round",
+        "test_a_country_killed_at_any_point_opens_nothing_to_the_liar",
+        "test_any_set_of_countries_may_be_missing_from_any_step_of_a_round",
     ),
     "a country that sends garbage": (
-        "test_garbage_of_colluders_opens_nothing_more",
+        "test_garbage_of_colluders_opens_nothing_in_addition",
         "test_a_wrong_mask_key_of_a_member_voids_the_round_and_the_next_one_opens",
     ),
     "a node seized later": (
@@ -94,7 +94,7 @@ THREATS = {
     "coordinator swaps round keys": WITHSTOOD["swaps keys"],
     "both shares of one country asked for": WITHSTOOD["asks twice"],
     "tiny cohort or threshold": (
-        "test_the_floor_is_h_and_c_or_what_the_agreement_says_or_t",
+        "test_the_smallest_set_is_the_largest_of_h_plus_c_the_agreement_and_t",
         "test_the_floor_is_the_agreement_s_smallest_cohort",
     ),
     "weak masks": (

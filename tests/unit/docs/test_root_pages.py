@@ -14,7 +14,7 @@ each_page = pytest.mark.parametrize("page", PAGES)
 
 
 @each_page
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_point_to_existing_files(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         assert "://" not in link, "the pages stand on their own"
