@@ -393,9 +393,7 @@ class TestHomesStayUsable:
     def test_pending_keys_come_into_force(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
-        """Both countries sign the pending keys of coordinator and EE's officer; then all use
-        them.
-        """
+        """Both countries sign the pending keys of coordinator and officer; then all use them."""
         waiting = coordinator.keys.next_keys
         assert waiting is not None
         coordinator.ask("agreement_renew")

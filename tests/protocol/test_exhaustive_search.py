@@ -36,21 +36,19 @@ def table_of(size: int, colluding: int, honest: int, present: int) -> Table:
 
 
 @cache
-def searched(size: int, colluding: int, honest: int, present: int) -> Found:
+def search_of(size: int, colluding: int, honest: int, present: int) -> Found:
     return searched(table_of(size, colluding, honest, present))
 
 
-def found(size: int, colluding: int, honest: int) -> dict[int, Found]:
+def results_by_present(size: int, colluding: int, honest: int) -> dict[int, Found]:
     """Return the result of a search, by the number of honest countries that contribute."""
     there = range(1, size - colluding + 1)
-    return {present: searched(size, colluding, honest, present) for present in there}
+    return {present: search_of(size, colluding, honest, present) for present in there}
 
 
 def require_safe(size: int, colluding: int, honest: int) -> None:
-    """Require that each set has at least h honest and h + c countries, and that only one set
-    opens.
-    """
-    by_present = found(size, colluding, honest)
+    """Require h honest and h + c countries at least in each set, and one set at most."""
+    by_present = results_by_present(size, colluding, honest)
     opened = [present for present, result in by_present.items() if result.sets]
     for result in by_present.values():
         assert all(len(countries) >= honest for countries in result.sets)
@@ -81,7 +79,7 @@ def test_no_set_that_is_too_small_opens_among_six(size: int, colluding: int, hon
 def test_smaller_sets_open_when_they_are_agreed_on(
     size: int, colluding: int, sizes: set[int]
 ) -> None:
-    result = searched(size, colluding, 2, size - colluding)
+    result = search_of(size, colluding, 2, size - colluding)
     assert set(map(len, result.sets)) == sizes
 
 

@@ -46,9 +46,7 @@ def federation(tmp_path: Path) -> Iterator[NodeFederation]:
 
 
 def approved(federation: NodeFederation, task: dict[str, Any], name: str = "network") -> Study:
-    """Return a study that every country permits; it declares large noise, and none is drawn
-    here.
-    """
+    """Return a study that every country permits; its declared noise is not drawn here."""
     return proposed(federation, priced(drafted(federation, task, id=name), noise_std=100_000))
 
 

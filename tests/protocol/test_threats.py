@@ -1,7 +1,7 @@
-"""Which tests show that the private sum withstands what it must, and each threat to a sum.
+"""The tests that show that the private sum withstands each attack and threat.
 
-The lines are those of the design's list and of the table of threats, the tests go by name. Most
-play an attack with real countries and assert what a liar could open
+The lines are those of the design's list and of the table of threats; tests are named by function.
+Most tests run an attack against real countries and check what a liar could open
 (`tests.support.lying_coordinator`).
 """
 
@@ -71,7 +71,7 @@ WITHSTOOD = {
     ),
     "a country that dies at any point": (
         "test_a_country_killed_at_any_point_opens_nothing_to_the_liar",
-        "test_any_set_of_countries_may_be_missing_from_any_step_of_a_round",
+        "test_any_set_of_countries_may_be_missing_from_any_step_of_a_round_on",
     ),
     "a country that sends garbage": (
         "test_garbage_of_colluders_opens_nothing_in_addition",
@@ -82,12 +82,12 @@ WITHSTOOD = {
         "test_all_nodes_seized_after_the_next_round_began_open_no_void_round",
     ),
 }
-"""The lines of the design's list, and the promise about seized nodes; tests by name."""
+"""The lines of the design's list, and the promise about seized nodes, each with its tests."""
 
 THREATS = {
     "captured request replayed": WITHSTOOD["replays a round"],
     "one country speaks as another": (
-        "test_one_country_cannot_speak_as_another",
+        "test_one_country_cannot_sign_as_another",
         "test_only_signatures_of_t_members_on_this_very_set_count",
     ),
     "unsafe deserialisation": ("test_bytes_from_outside_open_or_are_refused",),
@@ -98,7 +98,7 @@ THREATS = {
         "test_the_floor_is_the_agreement_s_smallest_cohort",
     ),
     "weak masks": (
-        "test_what_leaves_is_uniform",
+        "test_contributions_are_uniform",
         "test_a_known_answer",
     ),
     "different models shown to different countries": WITHSTOOD["equivocates on model"],
@@ -110,15 +110,15 @@ THREATS = {
     "a country drops at any stage": WITHSTOOD["a country that dies at any point"],
     "NaN, infinity, huge update": ("test_no_patient_exceeds_the_bound_whatever_the_vector",),
     "floating-point leak of noise": (
-        "test_the_low_bits_of_what_opens_say_nothing_of_what_went_in",
+        "test_the_low_bits_of_an_opened_sum_reveal_nothing_about_the_values",
     ),
     "predictable noise": ("test_seeding_every_other_generator_changes_nothing",),
     "the mechanism is weaker than it says": (
-        "test_the_whole_path_keeps_what_it_claims",
-        "test_half_the_noise_is_caught",
+        "test_the_complete_path_has_the_privacy_that_it_claims",
+        "test_half_the_noise_is_detected",
     ),
 }
-"""The rows of the table of threats that are about sums."""
+"""The rows of the table of threats that concern sums."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A country that claims documents which nobody else can have stops itself, and no round."""
+"""A country that claims unpublished documents is left out itself, and stops no round."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ Claim = Callable[[DocumentVersions], object]
 
 
 def claiming(reply: bytes, country: str, claim: Claim) -> bytes:
-    """Return a country's contribution, signed by it, with other document versions."""
+    """Return a country's contribution with other document versions, signed by that country."""
     reply_message = Reply.FromString(reply)
     head = ContributionHead.FromString(reply_message.contribution.head.body)
     claim(reply_message.contribution.versions)
@@ -47,7 +47,7 @@ def claiming(reply: bytes, country: str, claim: Claim) -> bytes:
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS.keys())
-def test_whoever_claims_a_document_that_is_not_published_is_left_out_and_named(
+def test_a_country_that_claims_an_unpublished_document_is_left_out_and_named(
     claim: Claim,
 ) -> None:
     led = Led(ProtocolWorld.ready(5, colluding=1, honest=2))
@@ -59,11 +59,11 @@ def test_whoever_claims_a_document_that_is_not_published_is_left_out_and_named(
         report = led.driver.sum(number, "train", MODEL)
         led.require(report, ("AT", "BE", "CZ", "DK"))
         assert report.causes == {LIAR: f"{LIAR} holds documents that are not published"}
-    assert tuple(waited) == CATCHING_UP, "in the second round it is asked once"
+    assert tuple(waited) == CATCHING_UP, "in the second round it gets one request"
 
 
-def test_a_document_that_is_published_meanwhile_is_waited_for() -> None:
-    """An officer hands a document to its own node first, and then to all."""
+def test_the_coordinator_waits_for_a_document_that_is_published_later() -> None:
+    """An officer gives a document to its own node first, and then to the exchange."""
     world = ProtocolWorld.ready(4)
     published = [versions_of(world.terms.roster)]
     world.coordinator._view = replace(world.coordinator._view, published=lambda: published[-1])
@@ -78,7 +78,7 @@ def test_a_document_that_is_published_meanwhile_is_waited_for() -> None:
     assert opened.contributed == ("DK",)
 
 
-def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
+def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
     led = Led(ProtocolWorld.of(4))
 
     def lie(frame: bytes) -> bytes:
@@ -96,18 +96,18 @@ def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
     assert failed.value.causes == {"BE": "BE holds documents that are not published"}
 
 
-# ---- documents that end by themselves
+# ---- documents that expire ----------
 
 
 def publish_for_a_minute(federation: NodeFederation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let PT publish documents that end soon; every node fetches them."""
+    """Let PT publish documents that expire soon; every node fetches them."""
     with monkeypatch.context() as patch:
         patch.setattr(signing, "COUNTRY_LIFE", timedelta(minutes=1))
         federation.hand_over("PT")
     federation.sync()
 
 
-def test_what_ended_on_the_way_was_published_and_its_holders_are_not_left_out(
+def test_countries_with_documents_that_expired_meanwhile_are_not_left_out(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = federation.ready(federation.approved())
@@ -121,7 +121,7 @@ def test_what_ended_on_the_way_was_published_and_its_holders_are_not_left_out(
     assert opened.contributed == honest
 
 
-def test_a_set_up_is_taken_up_again_when_a_document_has_ended_meanwhile(
+def test_a_set_up_is_resumed_after_a_document_has_expired(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, run_id = federation.approved("PT", countries=["DK", "EE", "NO"]), b"7" * 16

@@ -25,9 +25,9 @@ from tests.vectors.opening import Opening
 HELD = json.loads((Path(__file__).parent / "private_sum.json").read_text())
 RUN, SET_UP, ROUNDS, FIRST = HELD["run"], HELD["set_up"], HELD["rounds"], HELD["primitives"]
 ROSTER = tuple(RUN["roster"])
-PAIRS = [Pair(*country) for country in combinations(ROSTER, 2)]
+PAIRS = [Pair(*countries) for countries in combinations(ROSTER, 2)]
 each_round = pytest.mark.parametrize(
-    "held", ROUNDS, ids=lambda versions: f"round {versions['round']}"
+    "recorded", ROUNDS, ids=lambda recorded: f"round {recorded['round']}"
 )
 each_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.lower + pair.higher)
 each_country = pytest.mark.parametrize("name", ROSTER)
