@@ -147,7 +147,7 @@ def require_any_set(fate: tuple[str, ...], size: int, colluding: int, honest: in
 
 @pytest.mark.parametrize(("size", "colluding", "honest"), [*settings(2, 3, 4), (5, 1, 2)], ids=str)
 @pytest.mark.parametrize("fate", FATES[1:], ids="-".join)
-def test_any_set_of_countries_may_be_missing_from_any_step_of_a_round_on(
+def test_any_set_of_countries_may_be_missing_from_any_step_on(
     fate: tuple[str, ...], size: int, colluding: int, honest: int
 ) -> None:
     require_any_set(fate, size, colluding, honest)
@@ -156,7 +156,7 @@ def test_any_set_of_countries_may_be_missing_from_any_step_of_a_round_on(
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "colluding", "honest"), settings(5, 6), ids=str)
 @pytest.mark.parametrize("fate", FATES[1:], ids="-".join)
-def test_any_set_of_five_or_six_may_be_missing_from_any_step_of_a_round(
+def test_any_set_of_five_or_six_may_be_missing_from_any_step_on(
     fate: tuple[str, ...], size: int, colluding: int, honest: int
 ) -> None:
     require_any_set(fate, size, colluding, honest)

@@ -124,9 +124,7 @@ def test_a_second_bundle_is_neither_made_nor_accepted() -> None:
 
 
 def encapsulated_for(world: ProtocolWorld, sender: str, receiver: str) -> tuple[bytes, bytes]:
-    """Return a body signed by `sender`, with a fresh ciphertext for `receiver`, and the
-    ciphertext.
-    """
+    """Return a body signed by `sender`, and the fresh ciphertext for `receiver` in it."""
     honest = world.coordinator._encapsulations[sender]
     message = Encapsulations.FromString(honest.body)
     bundle = Bundle.FromString(world.coordinator._bundles[receiver].body)
@@ -151,9 +149,7 @@ def with_ciphertext(
     ciphertext: bytes,
     change: Callable[[RequestBody], object] = lambda body: None,
 ) -> bytes:
-    """Return CZ's confirm request with another ciphertext of AT, the first of the lower
-    countries.
-    """
+    """Return CZ's confirm request with another ciphertext of AT, the first lower country."""
     honest = world.coordinator.confirm_request("CZ")
     parts = [ciphertext, *parts_of(honest, MLKEM_CIPHERTEXT_BYTES)[1:]]
     return retold(honest, change, parts=parts)
@@ -245,9 +241,7 @@ def test_a_request_by_another_key_is_refused(phase: str) -> None:
 
 
 def test_a_request_for_another_country_is_refused() -> None:
-    """The words are for all countries; BE sees from the parts for AT that the request is not for
-    it.
-    """
+    """The words are for all; BE sees from the parts for AT that the request is not for it."""
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):

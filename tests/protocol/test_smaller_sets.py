@@ -303,9 +303,7 @@ def test_mask_keys_of_other_countries_than_those_outside_the_set_are_refused(
 
 
 def test_a_member_whose_seed_does_not_come_out_voids_the_round_and_learns_nothing() -> None:
-    """EE commits to a seed that its shares do not give: the round is void, and nothing else
-    opens.
-    """
+    """EE commits to a seed that its shares do not give: round void, and nothing else opens."""
     liar = five()
     opened = liar.begin()
     for country in ("AT", "BE", "CZ"):

@@ -71,7 +71,7 @@ WITHSTOOD = {
     ),
     "a country that dies at any point": (
         "test_a_country_killed_at_any_point_opens_nothing_to_the_liar",
-        "test_any_set_of_countries_may_be_missing_from_any_step_of_a_round_on",
+        "test_any_set_of_countries_may_be_missing_from_any_step_on",
     ),
     "a country that sends garbage": (
         "test_garbage_of_colluders_opens_nothing_in_addition",

@@ -56,9 +56,7 @@ Numbers = NDArray[np.float64]
 
 
 def p_value(canaries: int, guesses: int, right: int, eps: float, delta: float) -> float:
-    """Return the largest probability of so many right guesses if (eps, delta) held (Corollary
-    5.4).
-    """
+    """Return the largest chance of so many right guesses under (eps, delta) (Corollary 5.4)."""
     chance = 1 / (1 + math.exp(-eps))
     fewer = np.arange(1, right + 1)
     within = np.cumsum(binom.pmf(right - fewer, guesses, chance))
@@ -152,8 +150,7 @@ def test_the_bound_is_that_of_the_paper() -> None:
 
 
 def test_the_power_is_enough() -> None:
-    """By the law alone, in 2,000 audits each: half the noise is nearly always detected, full noise
-    never.
+    """By the law alone, 2,000 audits each detect half the noise nearly always, full noise never.
 
     A power of 0.95 would appear as more than 0.98 here with a probability of 1e-12.
     """
@@ -186,7 +183,7 @@ def test_the_complete_path_has_the_privacy_that_it_claims() -> None:
 
 
 def test_half_the_noise_is_detected() -> None:
-    """Two of three releases, each detected 99.6 % of the time: missed with probability under
+    """Each release is detected 99.6 % of the time; two of three are missed with chance under
     1e-4.
     """
     audited = Audited(noise_part=0.5)

@@ -1,4 +1,4 @@
-"""What `make bench-dpsgd` measures, and how it describes the figures."""
+"""`make bench-dpsgd`: what it measures and how it reports the figures."""
 
 import time
 
@@ -66,7 +66,7 @@ def test_some_patients_are_clipped_and_some_are_not(widths: tuple[int, ...]) -> 
     assert len(norms) == 256
 
 
-def test_ours_are_the_node_s_and_leave_the_batch_as_it_is() -> None:
+def test_our_side_uses_the_node_s_code_and_leaves_the_batch_unchanged() -> None:
     batch = batch_of((5, 7, 3, 1))
     before = batch.rows.copy(), batch.model.copy()
     first = ours_separate(batch)()
@@ -77,14 +77,14 @@ def test_ours_are_the_node_s_and_leave_the_batch_as_it_is() -> None:
     assert np.array_equal(ours_separate(batch)(), first)  # type: ignore[arg-type]
 
 
-def test_a_side_that_computes_something_else_is_found_out() -> None:
+def test_a_side_that_computes_another_sum_is_reported() -> None:
     sums = {"ours_us": np.ones(4), "opacus_hooks_us": np.array([1.0, 1.0, 1.0, 1.1])}
     with pytest.raises(RuntimeError, match="opacus_hooks_us computes another sum"):
         require_agreement(sums)
     require_agreement(sums | {"opacus_hooks_us": np.full(4, 1.001), "sgd_us": None})
 
 
-def test_sides_take_turns_and_are_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sides_alternate_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpsgd, "FEWEST_TURNS", 3)
     monkeypatch.setattr(dpsgd, "SECONDS", 0.0)
     done: list[str] = []
@@ -113,7 +113,7 @@ TOOK = {
 }
 
 
-def test_a_row_holds_every_side_and_what_it_is_in_steps() -> None:
+def test_a_row_has_every_side_in_microseconds_and_in_steps() -> None:
     row = row_of("39-64-32-1", TOOK)
     assert set(TOOK) == set(SIDES) < set(row)
     assert row["clipped_sum_in_steps"] == 1.5
@@ -130,7 +130,7 @@ def test_a_row_holds_every_side_and_what_it_is_in_steps() -> None:
         ("ours_with_contribution_us", "contribution_in_steps is 4.27"),
     ],
 )
-def test_a_missed_bound_is_said(name: str, of: str) -> None:
+def test_a_missed_bound_is_reported(name: str, of: str) -> None:
     missed = shortfalls([row_of("logistic", TOOK | {name: TOOK[name] * 16 / 15})])
     assert len(missed) == 1
     assert missed[0].startswith(f"logistic: {of}")

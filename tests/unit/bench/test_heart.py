@@ -28,7 +28,7 @@ def test_the_model_is_small_enough_for_few_patients() -> None:
 
 
 @NEEDS_DATA
-def test_the_four_hospitals_are_read_whole() -> None:
+def test_all_records_of_the_four_hospitals_are_read() -> None:
     hospitals = heart.hospitals(heart.DEFAULT_FOLDER)
     assert {country: hospital.patients for country, hospital in hospitals.items()} == {
         "US": 303,
@@ -39,5 +39,7 @@ def test_the_four_hospitals_are_read_whole() -> None:
     assert sum(hospital.patients for hospital in hospitals.values()) == heart.PATIENTS
     ill = sum(int(hospital.columns["heart_disease"].sum()) for hospital in hospitals.values())
     assert ill == 509
-    assert np.isnan(hospitals["CH"].columns["cholesterol"]).all()  # written 0 there: not measured
+    assert np.isnan(
+        hospitals["CH"].columns["cholesterol"]
+    ).all()  # a 0 in these files means not measured
     assert not any(column.below or column.above for column in hospitals["HU"].report.columns)

@@ -1,4 +1,4 @@
-"""The soak's figures: what is measured, and what is called growth."""
+"""The soak test's figures: what is measured, and what counts as growth."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def rising(per_100: float, growth: float) -> dict[str, float]:
     return {"start": 10.0, "end": 10.0 + growth, "most": 10.0 + growth, "per_100": per_100}
 
 
-def test_what_is_flat_is_no_shortfall() -> None:
+def test_a_flat_series_is_no_shortfall() -> None:
     assert shortfalls(found()) == []
 
 
@@ -40,7 +40,7 @@ def test_a_short_jump_or_a_slow_drift_is_no_trend(figures: dict[str, float]) -> 
     assert shortfalls(found(process={"memory_mib": figures})) == []
 
 
-def test_stores_have_bounds_of_their_own() -> None:
+def test_stores_have_separate_bounds() -> None:
     stores = {
         "n-DK state.db": rising(1.5, 6.0),
         "tmp": rising(1.5, 6.0),
@@ -63,7 +63,7 @@ def test_a_trend_is_the_slope_of_a_line() -> None:
     assert trend([10], [4.0]).per_100 == 0
 
 
-def test_this_process_takes_memory_files_and_threads() -> None:
+def test_memory_files_and_threads_of_this_process_are_measured() -> None:
     before = usage(os.getpid())
     handles = [os.open(__file__, os.O_RDONLY) for _ in range(7)]
     ballast = b"x" * 64 * MIB
@@ -96,7 +96,7 @@ def test_daemons_are_named_and_commands_are_not(tmp_path: Path) -> None:
     assert not [name for name in names if "EE" in name]
 
 
-def test_stores_are_told_apart_by_whose_they_are(tmp_path: Path) -> None:
+def test_stores_are_distinguished_by_their_owner(tmp_path: Path) -> None:
     files = {
         "homes/n-DK/state.db": 10,
         "homes/n-DK/state.db-wal": 20,

@@ -1,4 +1,4 @@
-"""A party enrols: its request is admitted by its fingerprint, once the coordinator has it."""
+"""A party enrols: the coordinator admits its request by fingerprint once the request is there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ OTHER = "2222-3333-4444-5555-6666-7777"
 
 
 class Coordinator:
-    """Lists a request only after some looks at it, and admits only what it has listed."""
+    """A coordinator that lists a request only after some queries, and admits only listed ones."""
 
     def __init__(self, late: int) -> None:
         self.late, self.looks, self.acts = late, 0, list[str]()
@@ -39,7 +39,7 @@ class Coordinator:
 
 
 class Node:
-    """Prints its fingerprint, as `enrol` does."""
+    """A node that prints its fingerprint, as `enrol` does."""
 
     def __init__(self) -> None:
         self.read: list[str] = []

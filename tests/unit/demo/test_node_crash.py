@@ -1,4 +1,4 @@
-"""The node is killed once, after the named round; a run that ends before it is a failure."""
+"""The node is killed once, after the named round; if the run ends earlier, that is a failure."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from demo.party import CommandFailed
 
 
 class StandIn:
-    """A node that notes what is done to it, and is connected at the third question."""
+    """A node that records calls, and is connected at the third query."""
 
     def __init__(self) -> None:
         self.actions: list[str] = []

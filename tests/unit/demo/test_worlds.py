@@ -1,4 +1,4 @@
-"""The two worlds: files on disk, documents that read, and what pooling gives."""
+"""The two worlds: files on disk, valid documents, and the quality of a pooled model."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -63,7 +63,7 @@ def studies(folder: Path) -> list[Study]:
     return [read_document(Study, text, name, complete=complete) for text, name in texts]
 
 
-def test_the_registers_documents_are_sound_studies(registers: World) -> None:
+def test_the_registers_documents_are_valid_studies(registers: World) -> None:
     folder = write_documents(registers, NOW)
     by_id = {study.id: study for study in studies(folder)}
     assert set(by_id) == {"heart-admissions", "blood-pressure", "insurance-premiums"}
@@ -89,7 +89,7 @@ def test_pooling_learns_from_the_registers(registers: World) -> None:
     assert measured.accuracy > 1 - truth.mean()
 
 
-def test_predict_reads_what_the_demo_writes(registers: World, tmp_path: Path) -> None:
+def test_predict_reads_the_demo_s_files(registers: World, tmp_path: Path) -> None:
     people = newcomers(registers)
     weights = pooled_model(registers)
     inputs = registers.task.input_features(registers.features)
@@ -147,7 +147,7 @@ def test_a_missing_hospital_is_named(tmp_path: Path) -> None:
         four_hospitals(tmp_path, tmp_path / "nowhere")
 
 
-def test_hospital_documents_are_sound_studies(hospital_files: Path, tmp_path: Path) -> None:
+def test_hospital_documents_are_valid_studies(hospital_files: Path, tmp_path: Path) -> None:
     world = four_hospitals(tmp_path, hospital_files)
     by_id = {study.id: study for study in studies(write_documents(world, NOW))}
     assert set(by_id) == {"heart-disease", "chest-pain", "insurance-premiums"}

@@ -1,4 +1,4 @@
-"""What the pages at the root say is so: links, targets, and what runs before a commit."""
+"""The pages in the root folder are correct: links, targets, and what runs before a commit."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_lines_are_not_too_wide(page: str) -> None:
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
-def test_no_page_invents_an_address() -> None:
+def test_no_page_has_an_invented_address() -> None:
     for page in PAGES:
         assert "@" not in (ROOT / page).read_text(encoding="utf-8"), page
 

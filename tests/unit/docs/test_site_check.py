@@ -1,4 +1,4 @@
-"""The site checker finds whatever a browser would load from another host, and nothing else."""
+"""The site checker finds everything that a browser would load from another host."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_what_a_page_loads_from_elsewhere_is_found(markup: str) -> None:
         '<p style="background: url(a.png)">',
     ],
 )
-def test_links_and_what_the_site_holds_are_not(markup: str) -> None:
+def test_links_and_the_site_s_own_files_are_allowed(markup: str) -> None:
     assert not external_sources("page.html", markup)
 
 
@@ -81,7 +81,7 @@ def test_files_of_other_kinds_load_nothing() -> None:
     assert not external_sources("notes.txt", f'<script src="{ELSEWHERE}"></script>')
 
 
-def test_a_find_names_file_line_and_address() -> None:
+def test_a_finding_names_file_line_and_address() -> None:
     (address,) = external_sources("a/b.html", f'<p>\n<img src="{ELSEWHERE}">')
     assert str(address) == f"a/b.html:2: img src loads {ELSEWHERE}"
 

@@ -1,4 +1,4 @@
-"""What a daemon hands out of its log verifies by the key that goes with it."""
+"""A daemon's log export verifies by the key that comes with it."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_a_whole_export_verifies(tmp_path: Path) -> None:
     assert whole.size == 5
 
 
-def test_a_part_is_cut_out_and_the_checkpoint_covers_all(tmp_path: Path) -> None:
+def test_a_partial_export_has_a_checkpoint_of_the_complete_log(tmp_path: Path) -> None:
     log = audit_log(node_state(tmp_path))
     for _ in range(4):
         log.append(event())

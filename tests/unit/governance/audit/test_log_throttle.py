@@ -1,4 +1,4 @@
-"""Many like decisions: the first ones whole, then a number, however long it goes on."""
+"""Many similar decisions: the first are logged one by one, the others as a count."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,7 @@ PAUSED = (EventKind.REQUEST_REFUSED, ReasonCode.PAUSED)
 SECOND = timedelta(seconds=1)
 
 
-def test_the_first_are_whole_and_then_counting_begins_once() -> None:
+def test_the_first_are_logged_one_by_one_and_then_counting_begins() -> None:
     throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     decisions = [throttle.note(STALE, NOW) for _ in range(ONE_BY_ONE + 3)]
     assert decisions[:ONE_BY_ONE] == [LogAction.WHOLE] * ONE_BY_ONE
@@ -32,14 +32,14 @@ def test_the_first_are_whole_and_then_counting_begins_once() -> None:
     ]
 
 
-def test_another_kind_has_a_window_of_its_own() -> None:
+def test_another_kind_has_a_separate_window() -> None:
     throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     for _ in range(ONE_BY_ONE + 3):
         throttle.note(STALE, NOW)
     assert throttle.note(PAUSED, NOW) is LogAction.WHOLE
 
 
-def test_a_window_that_is_over_tells_its_number_once() -> None:
+def test_a_window_that_has_ended_reports_its_count_once() -> None:
     throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     for _ in range(ONE_BY_ONE + 3):
         throttle.note(STALE, NOW)
@@ -50,7 +50,7 @@ def test_a_window_that_is_over_tells_its_number_once() -> None:
     assert throttle.settled(NOW + SHORTEST) == []
 
 
-def test_a_window_in_which_nothing_was_counted_says_nothing() -> None:
+def test_a_window_without_counted_decisions_reports_nothing() -> None:
     throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     throttle.note(STALE, NOW)
     assert throttle.settled(NOW + SHORTEST) == []

@@ -84,7 +84,7 @@ def test_slack_counts_dimensions_and_rounds_and_is_never_zero() -> None:
 
 @pytest.fixture
 def coarse_slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
-    """The true slack is too small to be seen in a float: a large one shows where it goes."""
+    """The true slack is too small to show in a float; a large one shows where it enters."""
     monkeypatch.setattr(accounting, "PEIKERT_SLACK", 1e-3)
     yield 1e-3
     accounting._schedule_epsilon.cache_clear()
@@ -108,7 +108,7 @@ def test_slack_widens_rdp_on_both_sides_of_the_ratio(coarse_slack: float, order:
     assert exact * MICRO <= rdp_micro(mechanism, 2, order) <= exact * MICRO * (1 + 1e-6) + 1
 
 
-def test_noise_multiplier_gives_up_a_variance_of_four() -> None:
+def test_noise_multiplier_subtracts_a_variance_of_four() -> None:
     mechanism = release(noise_std=3, scale=2, dimension=1, rounding=Rounding.INTEGER)
     assert noise_multiplier(mechanism, 2) == pytest.approx(math.sqrt(18 - 4) / 2, rel=1e-8)
     local = mechanism.model_copy(update={"scope": Scope.LOCAL})
@@ -154,7 +154,7 @@ def test_a_charge_is_never_free() -> None:
     assert rdp_micro(nothing, 2, 2) >= 1
 
 
-def test_local_noise_is_accounted_alone() -> None:
+def test_local_noise_is_accounted_as_one_share() -> None:
     shared, local = release(), release(scope=Scope.LOCAL)
     assert rdp_micro(local, 4, 8) == pytest.approx(4 * rdp_micro(shared, 4, 8), rel=1e-3)
     assert rdp_micro(local, 4, 8) == rdp_micro(local, 2, 8)
@@ -164,7 +164,7 @@ def test_local_noise_is_accounted_alone() -> None:
 
 
 def in_local_mode(**changes: Any) -> tuple[Mechanism, ...]:
-    """Return floor, local steps, sums of updates: 6 rounds of 4 steps of samples."""
+    """Return the releases of 6 rounds of 4 sampled steps: floor, local steps, sums of updates."""
     task = glm(rounds=6, sampling_rate=0.1, local={"steps": 4}, evaluation=None, **changes)
     return task.schedule(FEATURES)
 
@@ -191,7 +191,7 @@ def test_more_honest_countries_make_local_steps_no_cheaper() -> None:
     assert epsilon(schedule, 1, DELTA) == epsilon(schedule, 50, DELTA)
 
 
-def test_calibration_leaves_what_is_derived_alone_and_gives_the_steps_its_part() -> None:
+def test_calibration_gives_the_part_of_derived_releases_to_the_local_steps() -> None:
     schedule = in_local_mode()
     floor, step, update = calibrate(schedule, [0.05, 0.95, 0.0], 2, 1.0, DELTA)
     assert update == schedule[2]
@@ -203,14 +203,14 @@ def test_calibration_leaves_what_is_derived_alone_and_gives_the_steps_its_part()
 
 
 @pytest.mark.parametrize("shares", [(0.1, 0.8, 0.1), (0.2, 0.0, 0.8), (0.0, 1.0, 0.0)])
-def test_a_share_of_the_budget_is_for_what_costs_and_for_nothing_else(
+def test_only_releases_that_cost_have_a_share_of_the_budget(
     shares: tuple[float, ...],
 ) -> None:
     with pytest.raises(LedgerFault, match="one that is derived, 0"):
         calibrate(in_local_mode(), shares, 2, 1.0, DELTA)
 
 
-def test_what_is_derived_alone_is_no_schedule() -> None:
+def test_a_schedule_of_derived_releases_only_is_refused() -> None:
     (update,) = in_local_mode()[2:]
     with pytest.raises(LedgerFault, match="A schedule without releases"):
         epsilon([update], 2, DELTA)
@@ -270,7 +270,7 @@ def test_a_useless_epsilon_is_bounded_without_convolving() -> None:
 
 
 def opened_law(noise_std: int, honest: int) -> np.ndarray:
-    """The exact law of the sum of `honest` discrete Gaussians, on −reach … reach."""
+    """Return the exact law of the sum of `honest` discrete Gaussians, on −reach … reach."""
     reach = 40 * noise_std
     points = np.arange(-reach, reach + 1)
     law = share = np.exp(-(points**2) / (2 * noise_std**2))
@@ -298,7 +298,7 @@ def test_stated_epsilon_dominates_the_exact_law_of_the_opened_sum(
 
 
 def test_the_continuous_law_at_the_full_variance_would_not_dominate() -> None:
-    """Why variance − 4: a continuous PLD at σ² states less than the discrete law loses."""
+    """The reason for variance − 4: a continuous PLD at σ² states less than the real loss."""
     law, mu = opened_law(3, 2), 4 / math.sqrt(18)
     losses = np.linspace(0.5, 3, 500)
     assert any(hockey_stick(law, 4, loss) > gaussian_delta(loss, mu) * 1.01 for loss in losses)
@@ -332,7 +332,7 @@ def test_calibrated_noise_meets_the_target_tightly_and_never_passes_it(
     assert unchanged == schedule
 
 
-def test_shares_split_the_squares_of_the_central_limit() -> None:
+def test_shares_split_the_squared_central_limit_parameter() -> None:
     schedule = [release(rounds=100), release(phase="evaluate", rounds=1)]
     calibrated = calibrate(schedule, [3, 1], 2, 1.0, DELTA)
     squares = [gaussian_mu([each], 2) ** 2 for each in calibrated]
@@ -353,7 +353,7 @@ def test_calibration_on_a_coarse_lattice_stays_below_the_target() -> None:
     assert epsilon([calibrated], 2, DELTA) <= 1.5 < epsilon([finer], 2, DELTA)
 
 
-def test_noise_beyond_every_lane_is_refused() -> None:
+def test_noise_too_wide_for_any_lane_is_refused() -> None:
     vast = release(rounds=100_000, scale=2**24, clip_norm=1e6)
     with pytest.raises(LedgerFault, match="No noise"):
         calibrate([vast], [1], 2, 1e-6, 1e-12)

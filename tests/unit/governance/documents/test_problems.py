@@ -1,4 +1,4 @@
-"""Each problem of a document is one sentence: where, what is expected, what was found."""
+"""Each problem of a document is one sentence: the place, what is expected, and what was found."""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +57,7 @@ def test_a_problem_says_where_and_what_is_expected(change: Change, sentence: str
     assert any(sentence in one for one in sentences), sentences
 
 
-def test_the_line_is_that_of_the_nearest_field_that_is_known() -> None:
+def test_the_line_number_is_that_of_the_nearest_known_field() -> None:
     def change(fields: dict[str, Any]) -> None:
         fields["privacy"].pop("delta")
 
@@ -78,6 +78,6 @@ def test_many_problems_are_counted() -> None:
     assert sentences[-1] == "and 5 more"
 
 
-def test_a_list_that_is_short_by_its_own_faults_is_not_told_twice() -> None:
+def test_a_list_with_invalid_items_is_not_also_reported_as_short() -> None:
     sentences = problems(lambda f: f.update(countries=["DK", "Estonia"]))
     assert not any("at least" in sentence for sentence in sentences)

@@ -1,4 +1,4 @@
-"""YAML from people: what is read, and in which words it is refused."""
+"""YAML written by people: what is read, and with which message it is refused."""
 
 import json
 from pathlib import Path
@@ -133,7 +133,7 @@ def test_a_misspelt_field_gets_the_nearest_name() -> None:
         ),
     ],
 )
-def test_a_misspelt_inner_field_too(old: str, new: str, expected: str) -> None:
+def test_a_misspelt_inner_field_gets_the_nearest_name(old: str, new: str, expected: str) -> None:
     assert expected in why(STUDY.replace(old, new), Study)
 
 
@@ -143,7 +143,7 @@ def test_a_list_with_problems_in_it_is_not_also_called_too_short() -> None:
     assert "expected at least" not in reason
 
 
-def test_a_field_like_no_other_gets_the_list() -> None:
+def test_a_field_similar_to_no_other_gets_the_list() -> None:
     assert "known are country, issued, kind, reason, schema, study" in why(WITHDRAWAL + "zzzz: 1\n")
 
 
@@ -183,9 +183,7 @@ def test_a_field_like_no_other_gets_the_list() -> None:
         ("sha256:", "sha512:", "agreement: expected a digest: sha256: and 64 hexadecimal digits"),
     ],
 )
-def test_each_problem_is_told_in_plain_words_with_its_field(
-    old: str, new: str, expected: str
-) -> None:
+def test_each_problem_has_a_clear_message_with_its_field(old: str, new: str, expected: str) -> None:
     assert old in STUDY
     assert expected in why(STUDY.replace(old, new), Study)
 
@@ -196,7 +194,7 @@ def test_the_line_is_that_of_the_field() -> None:
     assert why(text, Study).startswith(f"line {line}, privacy.epsilon")
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     text = STUDY.replace("rounds: 20", "rounds: 0").replace("[ehr]", "[]").replace("NO,", "N,")
     assert len(why(text, Study).splitlines()) == 3
 
@@ -242,7 +240,7 @@ def test_a_feature_with_the_word_no_as_a_level() -> None:
         ("kind: permit\n", "it is a permit, not a withdrawal"),
     ],
 )
-def test_yaml_that_is_not_taken(text: str, expected: str) -> None:
+def test_unsupported_yaml_is_refused(text: str, expected: str) -> None:
     assert expected in why(text)
 
 
@@ -255,7 +253,7 @@ def test_nesting_up_to_the_limit_is_read_and_refused_as_a_document() -> None:
     assert "no such field" in why(deep)
 
 
-def test_a_bomb_of_aliases_is_refused_before_it_grows() -> None:
+def test_nested_aliases_are_refused_before_they_expand() -> None:
     levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 9)]
     assert "anchors" in why("\n".join(["l0: &l0 [lol]", *levels]))
 
@@ -266,7 +264,7 @@ def test_size_and_encoding_are_checked_first() -> None:
     assert "not allowed" in why(b"reason: \x00\n")
 
 
-def test_numbers_beyond_reason_are_no_numbers() -> None:
+def test_unreasonably_large_numbers_are_refused() -> None:
     assert "found '9" in why(STUDY.replace("rounds: 20", "rounds: " + "9" * 5_000), Study)
     assert "expected" in why(STUDY.replace("epsilon: 1", "epsilon: 1e999"), Study)
 
@@ -280,7 +278,7 @@ def test_a_file_is_read_by_name(tmp_path: Path) -> None:
         read_file(Withdrawal, path)
 
 
-def test_a_file_that_is_not_there_or_too_large(tmp_path: Path) -> None:
+def test_a_missing_or_too_large_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DocumentFault) as caught:
         read_file(Withdrawal, tmp_path / "absent.yaml")
     assert "No such file" in caught.value.why

@@ -1,4 +1,4 @@
-"""The agent beside the officer: what it keeps doing, and what it never does."""
+"""The officer's agent: what it does again and again, and what it never does."""
 
 import os
 import signal
@@ -93,19 +93,19 @@ class TestADay:
         )
 
     @given(st.floats(0, 1))
-    def test_is_never_the_same_everywhere(self, share: float) -> None:
+    def test_differs_between_officers(self, share: float) -> None:
         own = type("Own", (), {"signed_at": NOW})()
         due = module.next_due(own, lambda low, high: low + (high - low) * share)
         assert NOW + EARLIEST <= due <= NOW + LATEST < NOW + COUNTRY_LIFE - LEAST_LIFE
 
-    def test_a_new_key_that_waits_signs_too(self, settled: Keyboard) -> None:
+    def test_a_pending_new_key_signs_too(self, settled: Keyboard) -> None:
         settled.done("rotate", "--yes")
         pass_time(settled, 2 * DAY)
         agent_of(settled).look()
         first, second = versions(settled)[-2:]
         assert second == first + 1
 
-    def test_a_new_key_in_force_is_taken_up(self, settled: Keyboard) -> None:
+    def test_a_new_key_in_force_is_used(self, settled: Keyboard) -> None:
         settled.done("rotate", "--yes")
         papers, agent = settled.papers, agent_of(settled)
         agent.look()
@@ -121,7 +121,7 @@ class TestADay:
 
 class TestNever:
     def test_it_decides_nothing(self, settled: Keyboard) -> None:
-        """A draft, a study and a stranger's node keys wait: a month later they still do."""
+        """A draft, a study and a stranger's node keys wait; a month later they still wait."""
         papers = settled.papers
         proposed = study(papers.agreed)
         papers.propose(proposed)
@@ -162,7 +162,7 @@ class TestALostLink:
         assert agent.standing.failures == 12
 
     def test_signs_no_version_for_each_attempt(self, settled: Keyboard) -> None:
-        """What is signed already is handed over again, until it is a day old."""
+        """Documents that are already signed are submitted again until they are a day old."""
         agent = agent_of(settled)
         pass_time(settled, 2 * DAY)
         settled.exchange.submit_down = True
@@ -177,7 +177,7 @@ class TestALostLink:
         assert versions(settled)[-1] == 2
         assert (agent.standing.failures, agent.standing.fault) == (0, "")
 
-    def test_of_three_days_is_mended_by_itself(self, settled: Keyboard) -> None:
+    def test_of_three_days_needs_no_help(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         settled.exchange.down = True
         for _ in range(24 * 3):
@@ -204,7 +204,7 @@ class TestALostLink:
 
 
 class TestRunning:
-    def test_ends_when_told(self, settled: Keyboard) -> None:
+    def test_ends_on_request(self, settled: Keyboard) -> None:
         stop, agent = threading.Event(), agent_of(settled)
         thread = threading.Thread(target=agent.run, args=(stop,))
         thread.start()
@@ -212,16 +212,16 @@ class TestRunning:
         thread.join(20)
         assert not thread.is_alive()
 
-    def test_a_wrong_passphrase_is_told_at_once(self, settled: Keyboard) -> None:
+    def test_a_wrong_passphrase_is_reported_at_once(self, settled: Keyboard) -> None:
         with pytest.raises(KeyFault):
             run_agent(settled.home.path, b"wrong", observe=None, log_file=None)
 
     @pytest.mark.parametrize("address", ["0.0.0.0:9103", "exchange:1", "127.0.0.1:0", "[::]:9103"])
-    def test_shows_itself_on_this_machine_only(self, settled: Keyboard, address: str) -> None:
+    def test_shows_metrics_on_this_machine_only(self, settled: Keyboard, address: str) -> None:
         with pytest.raises(OfficerFault, match="only a port of this machine's own"):
             run_agent(settled.home.path, PASSPHRASE.encode(), observe=address, log_file=None)
 
-    def test_shows_until_when_documents_hold(self, settled: Keyboard) -> None:
+    def test_shows_until_when_documents_are_valid(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
         report = shown(agent)
@@ -233,7 +233,7 @@ class TestRunning:
         assert "documents until" in report.ready()["documents"].says
 
     @pytest.mark.slow
-    def test_as_a_process_tells_systemd_and_ends_on_a_signal(
+    def test_as_a_process_notifies_systemd_and_ends_on_a_signal(
         self, settled: Keyboard, tmp_path: Path
     ) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -256,7 +256,7 @@ class TestRunning:
 
 
 class Night(threading.Event):
-    """An event that nobody waits for: each wait is noted, and after three it is set."""
+    """An event that records each wait, and is set after three."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ class Night(threading.Event):
         return self.is_set()
 
 
-def test_it_turns_at_least_every_ten_minutes_so_that_a_watchdog_can_tell() -> None:
+def test_it_loops_at_least_every_ten_minutes_for_the_watchdog() -> None:
     turns, stop = [0], Night()
 
     def turned() -> None:

@@ -1,4 +1,4 @@
-"""What the agent's endpoint shows, and where it may listen."""
+"""The agent's endpoint: what it shows, and where it may listen."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,7 +29,7 @@ def metrics(status: AgentStatus) -> str:
     return generate_latest(report.metrics).decode()
 
 
-def test_metrics_say_until_when_the_documents_hold() -> None:
+def test_metrics_show_until_when_the_documents_are_valid() -> None:
     ends = utc_now() + timedelta(days=6)
     text = metrics(status_of(expires=ends))
     line = next(line for line in text.splitlines() if line.startswith("pratique_country_documents"))
@@ -45,7 +45,9 @@ def test_failures_are_counted() -> None:
 
 
 @pytest.mark.parametrize(("left", "good"), [(timedelta(days=6), True), (timedelta(hours=1), False)])
-def test_it_is_ready_while_the_documents_hold_for_long_enough(left: timedelta, good: bool) -> None:
+def test_it_is_ready_while_the_documents_are_valid_for_long_enough(
+    left: timedelta, good: bool
+) -> None:
     status = status_of(expires=utc_now() + left, failures=2)
     finding = shown(cast("Agent", StillAgent(status))).ready()["documents"]
     assert (finding.good, finding.says) == (good, status.sentence())

@@ -17,7 +17,7 @@ forbid (principal, action, resource) when { context.study.features.contains("sex
 
 @pytest.fixture
 def proposed(agreed: Keyboard) -> Study:
-    """A study that waits for DK."""
+    """A study that waits for DK's decision."""
     return propose(agreed)
 
 
@@ -45,7 +45,9 @@ class TestApproval:
         assert "ε = 0.5 at δ = 1e-05" in output
 
     def test_shows_the_whole_text_that_is_signed(self, agreed: Keyboard, proposed: Study) -> None:
-        """What `show` said may have been another text: an exchange need not show one twice."""
+        """The text that `show` printed may have been another one: an exchange may show different
+        texts.
+        """
         output = agreed.done("approve", proposed.id, answer="y\n")
         permit_text = " ".join(output[: output.index("Permit of DK")].split())
         assert proposed.digest in permit_text
@@ -60,7 +62,7 @@ class TestApproval:
         assert conditions.epsilon_at_most == 0.7
         assert present(conditions.expires).isoformat() == "2026-10-31T23:59:59+00:00"
 
-    def test_with_conditions_that_the_study_does_not_keep_says_so(
+    def test_warns_of_conditions_that_the_study_does_not_meet(
         self, agreed: Keyboard, proposed: Study
     ) -> None:
         result = agreed.run("approve", proposed.id, "--features", "age,disease", "--yes")
@@ -79,29 +81,31 @@ class TestApproval:
         assert "will refuse" not in agreed.run("approve", proposed.id, "--yes").stderr
 
     @pytest.mark.parametrize("shorten", [71, 64, 20])
-    def test_goes_by_digest_as_well(self, agreed: Keyboard, proposed: Study, shorten: int) -> None:
+    def test_accepts_a_digest_as_well(
+        self, agreed: Keyboard, proposed: Study, shorten: int
+    ) -> None:
         agreed.done("approve", proposed.digest[:shorten], "--yes")
         assert agreed.own().permit(proposed.digest)
 
-    def test_answers_a_machine(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_prints_json_on_request(self, agreed: Keyboard, proposed: Study) -> None:
         answer = json.loads(agreed.run("approve", proposed.id, "--yes", "--json").stdout)
         assert answer["decision"] == "approved"
         assert answer["study"] == proposed.digest
         assert answer["version"] == answer["exchange_has"] == 1
 
     def test_says_that_every_country_must_permit(self, agreed: Keyboard, proposed: Study) -> None:
-        """The node is named only if it does not have the permit already."""
+        """The node is named only if it does not have the permit yet."""
         output = " ".join(agreed.done("approve", proposed.id, "--yes").split())
         assert "once your own node has it too and every country of the study" in output
         node = agreed.make_node()
         again = agreed.done("approve", proposed.id, "--yes", "--reconsider", "--node", node)
         assert "Next: once every country of the study has permitted it" in " ".join(again.split())
 
-    def test_needs_a_yes(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_needs_confirmation(self, agreed: Keyboard, proposed: Study) -> None:
         assert "answered no" in agreed.refused("approve", proposed.id, answer="n\n")
         assert "Nobody answered" in agreed.refused("approve", proposed.id)
 
-    def test_never_lasts_longer_than_the_study(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_never_outlasts_the_study(self, agreed: Keyboard, proposed: Study) -> None:
         agreed.done("approve", proposed.id, "--expires", "2029-01-01", "--yes")
         assert present(agreed.own().permit(proposed.digest)).conditions.expires == proposed.expires
 
@@ -136,13 +140,13 @@ class TestApprovalRefused:
         assert "There is no study" in agreed.refused("approve", "sha256:" + "0" * 64, "--yes")
         assert "There is no study" in agreed.refused("approve", proposed.digest[:12], "--yes")
 
-    def test_for_one_that_was_decided_already(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_for_an_already_approved_study(self, agreed: Keyboard, proposed: Study) -> None:
         agreed.done("approve", proposed.id, "--yes")
         output = agreed.refused("approve", proposed.id, "--yes")
         assert "You approved it on 2026-09-01" in output
         assert "--reconsider" in output
 
-    def test_for_one_that_was_refused_before(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_for_an_already_refused_study(self, agreed: Keyboard, proposed: Study) -> None:
         agreed.done("refuse", proposed.id, "--reason", "Too early.", "--yes")
         assert "You refused it on 2026-09-01: Too early." in agreed.refused(
             "approve", proposed.id, "--yes"
@@ -151,7 +155,7 @@ class TestApprovalRefused:
         assert agreed.own().permit(proposed.digest)
         assert agreed.own().withdrawal(proposed.digest) is None
 
-    def test_once_more_counts_the_permits_before(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_a_second_permit_counts_those_before(self, agreed: Keyboard, proposed: Study) -> None:
         agreed.done("approve", proposed.id, "--yes")
         agreed.done("withdraw", proposed.id, "--reason", "Too early.", "--yes")
         agreed.done("approve", proposed.id, "--yes", "--reconsider")
@@ -183,7 +187,7 @@ class TestApprovalRefused:
         agreed.papers.propose(loud)
         assert "(agreement/budget)" in agreed.refused("approve", loud.id, "--yes")
 
-    def test_for_what_the_own_country_forbids(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_for_what_the_national_policy_forbids(self, agreed: Keyboard, proposed: Study) -> None:
         agreed.done("sign", agreed.file("dk.cedar", SEX_IS_OURS), "--yes")
         assert "(national/dk/no-sex)" in agreed.refused("approve", proposed.id, "--yes")
 
@@ -196,13 +200,13 @@ class TestApprovalRefused:
 
 
 class TestRefusal:
-    def test_is_a_no_with_its_reason(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_is_a_withdrawal_with_its_reason(self, agreed: Keyboard, proposed: Study) -> None:
         output = agreed.done("refuse", proposed.id, "--reason", "Not our question.", answer="y\n")
         published = agreed.published()
         assert present(published.withdrawal(proposed.digest)).reason == "Not our question."
         assert "The other parties will read the reason" in output
 
-    def test_takes_the_study_off_the_inbox(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_removes_the_study_from_the_inbox(self, agreed: Keyboard, proposed: Study) -> None:
         assert proposed.title in agreed.done("inbox")
         agreed.done("refuse", proposed.id, "--reason", "No.", "--yes")
         assert proposed.title not in agreed.done("inbox")
@@ -212,12 +216,12 @@ class TestRefusal:
         output = agreed.refused("refuse", proposed.id, "--reason", reason, "--yes")
         assert "--reason cannot be used" in output
 
-    def test_is_no_way_to_take_a_permit_back(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_cannot_withdraw_a_permit(self, agreed: Keyboard, proposed: Study) -> None:
         agreed.done("approve", proposed.id, "--yes")
         output = agreed.refused("refuse", proposed.id, "--reason", "No.", "--yes")
         assert "withdraw" in output
 
-    def test_is_said_once(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_can_be_given_once(self, agreed: Keyboard, proposed: Study) -> None:
         agreed.done("refuse", proposed.id, "--reason", "No.", "--yes")
         assert "decided" in agreed.refused("refuse", proposed.id, "--reason", "No.", "--yes")
 
@@ -264,7 +268,7 @@ class TestWithdrawal:
     def test_reaches_the_node_before_the_exchange_is_asked_anything(
         self, agreed: Keyboard, permitted: Study, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """An exchange that lets every call hang delays nothing that stops the officer's node."""
+        """An exchange on which every call hangs does not delay documents that stop the node."""
         node = agreed.make_node()
         stopped_before: list[bool] = []
 
@@ -282,8 +286,10 @@ class TestWithdrawal:
         agreed.run("withdraw", permitted.digest, "--reason", "Now.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)
 
-    def test_goes_to_the_text_that_was_permitted(self, agreed: Keyboard, permitted: Study) -> None:
-        """Another text under the same id must not hide what was permitted."""
+    def test_applies_to_the_text_that_was_permitted(
+        self, agreed: Keyboard, permitted: Study
+    ) -> None:
+        """Another text under the same id must not hide the permitted one."""
         other = study(agreed.papers.agreed, question="How many patients have heart disease now?")
         keep_study(agreed.home.studies, other)
         agreed.done("withdraw", permitted.id, "--reason", "Stop.", "--yes")
@@ -293,12 +299,12 @@ class TestWithdrawal:
         output = agreed.refused("withdraw", proposed.id, "--reason", "No.", "--yes")
         assert "You have not approved it" in output
 
-    def test_is_said_once(self, agreed: Keyboard, permitted: Study) -> None:
+    def test_can_be_given_once(self, agreed: Keyboard, permitted: Study) -> None:
         agreed.done("withdraw", permitted.id, "--reason", "No.", "--yes")
         output = agreed.refused("withdraw", permitted.id, "--reason", "Again.", "--yes")
         assert "You refused it on 2026-09-01" in output
 
-    def test_needs_a_yes(self, agreed: Keyboard, permitted: Study) -> None:
+    def test_needs_confirmation(self, agreed: Keyboard, permitted: Study) -> None:
         output = agreed.refused("withdraw", permitted.id, "--reason", "No.", answer="n\n")
         assert "answered no" in output
 

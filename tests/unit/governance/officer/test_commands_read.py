@@ -94,7 +94,9 @@ class TestShow:
         assert "It cannot be approved" in output
         assert "pratique-officer refuse" in output
 
-    def test_says_whether_own_rules_were_asked(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_says_whether_the_national_policy_was_asked(
+        self, agreed: Keyboard, proposed: Study
+    ) -> None:
         assert "you have signed no national policy" in agreed.done("show", proposed.id)
         policy = '@id("dk/x")\nforbid (principal, action, resource)\n'
         policy += 'when { context.study.features.contains("sex") };'
@@ -107,7 +109,7 @@ class TestShow:
         expired = propose(agreed, expires="2026-08-31")
         assert "there is nothing to decide" in agreed.done("show", expired.id)
 
-    def test_answers_a_machine(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_prints_json_on_request(self, agreed: Keyboard, proposed: Study) -> None:
         answer = json.loads(agreed.run("show", proposed.id, "--json").stdout)
         assert answer["digest"] == proposed.digest
         assert answer["allowed"] is True
@@ -167,23 +169,23 @@ class TestInbox:
         assert "Your certificate for the exchange ends" in output
         assert output.count("certificate was not renewed") == 1
 
-    def test_answers_a_machine(self, agreed: Keyboard) -> None:
+    def test_prints_json_on_request(self, agreed: Keyboard) -> None:
         proposed = propose(agreed)
         [item] = json.loads(agreed.run("inbox", "--json").stdout)
         assert item["matter"] == "study-to-decide"
         assert item["digest"] == proposed.digest
 
-    def test_answers_a_machine_when_nothing_waits(self, agreed: Keyboard) -> None:
+    def test_prints_json_when_nothing_waits(self, agreed: Keyboard) -> None:
         assert json.loads(agreed.run("inbox", "--json").stdout) == []
 
-    def test_tells_what_must_not_be_believed(self, agreed: Keyboard) -> None:
-        """An exchange that shows an older state is not believed, and nothing is listed."""
+    def test_reports_an_exchange_that_must_not_be_trusted(self, agreed: Keyboard) -> None:
+        """If an exchange shows an older state, nothing is listed."""
         old = dict(agreed.papers.snapshot_of_store())
         propose(agreed)
         agreed.done("inbox")
         agreed.exchange.tampered.update(old)
         assert "cannot be trusted" in agreed.refused("inbox")
 
-    def test_is_not_read_while_the_exchange_is_down(self, agreed: Keyboard) -> None:
+    def test_fails_while_the_exchange_is_down(self, agreed: Keyboard) -> None:
         agreed.exchange.down = True
         assert "does not answer" in agreed.refused("inbox")

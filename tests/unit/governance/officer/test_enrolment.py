@@ -39,7 +39,7 @@ def test_an_admitted_officer_keeps_its_certificate(officer: Keyboard) -> None:
     assert settings.federation == "nordic-heart"
 
 
-def test_the_request_is_what_the_fingerprint_says(officer: Keyboard) -> None:
+def test_the_fingerprint_is_that_of_the_request(officer: Keyboard) -> None:
     output = officer.done("enrol", letter(officer))
     [request] = officer.exchange.asked
     statement = Statement.from_bytes(request.statement)
@@ -58,7 +58,7 @@ def test_digests_to_compare_are_shown(officer: Keyboard) -> None:
     assert officer.home.settings().root_digest == "sha256:" + "a" * 64
 
 
-def test_a_pending_request_can_be_asked_about_again(officer: Keyboard) -> None:
+def test_a_pending_request_can_be_queried_again(officer: Keyboard) -> None:
     officer.exchange.enrolment = EnrolReply.PENDING
     assert "waits for the coordinator" in officer.done("enrol", letter(officer))
     assert officer.home.settings().exchange is None
@@ -69,7 +69,7 @@ def test_a_pending_request_can_be_asked_about_again(officer: Keyboard) -> None:
     assert officer.home.settings().exchange is not None
 
 
-def test_waiting_asks_every_second(officer: Keyboard, no_sleep: list[float]) -> None:
+def test_waiting_queries_every_second(officer: Keyboard, no_sleep: list[float]) -> None:
     officer.exchange.enrolment = EnrolReply.PENDING
     officer.done("enrol", letter(officer), "--wait", "3")
     assert no_sleep == [1.0] * 3
@@ -89,7 +89,7 @@ def test_waiting_ends_with_the_admission(
     assert len(officer.exchange.asked) == 2
 
 
-def test_a_request_turned_away_says_so(officer: Keyboard) -> None:
+def test_a_refused_request_says_so(officer: Keyboard) -> None:
     officer.exchange.enrolment = EnrolReply.REFUSED
     result = officer.run("enrol", letter(officer))
     assert result.exit_code == 1
@@ -97,7 +97,7 @@ def test_a_request_turned_away_says_so(officer: Keyboard) -> None:
     assert not officer.home.certificate_file.exists()
 
 
-def test_answers_a_machine(officer: Keyboard) -> None:
+def test_prints_json_on_request(officer: Keyboard) -> None:
     officer.exchange.enrolment = EnrolReply.PENDING
     pending = json.loads(officer.run("enrol", letter(officer), "--json").stdout)
     officer.exchange.enrolment = EnrolReply.ADMITTED
@@ -137,7 +137,7 @@ def test_a_file_that_is_not_there_is_named(officer: Keyboard) -> None:
     assert "cannot be read" in officer.refused("enrol", officer.folder / "none.json")
 
 
-def test_an_exchange_that_is_down_is_asked_again_with_the_same_request(
+def test_the_same_request_is_sent_again_after_the_exchange_was_down(
     officer: Keyboard,
 ) -> None:
     officer.exchange.down = True
@@ -152,7 +152,7 @@ def test_an_exchange_that_is_down_is_asked_again_with_the_same_request(
 
 
 @pytest.mark.parametrize("whose", [("EE", Role.OFFICER), ("DK", Role.NODE)])
-def test_a_certificate_of_somebody_else_is_not_kept(
+def test_another_party_s_certificate_is_not_kept(
     officer: Keyboard, whose: tuple[str, Role]
 ) -> None:
     officer.exchange.issued_to = whose
@@ -169,7 +169,7 @@ def test_a_new_invitation_keeps_the_root_digest_known_before(officer: Keyboard) 
     assert officer.home.settings().root_digest == "sha256:" + "a" * 64
 
 
-def test_one_who_came_late_trusts_the_root_of_the_invitation(officer: Keyboard) -> None:
+def test_an_officer_who_enrols_late_trusts_the_root_of_the_invitation(officer: Keyboard) -> None:
     officer.papers.begin()
     officer.done("enrol", letter(officer, root_digest=root_digest(officer.papers)))
     assert "Nothing waits for you" in officer.done("inbox")

@@ -1,4 +1,4 @@
-"""Somebody else signs with the officer's key, or the officer's folder is an old copy."""
+"""Another person signs with the officer's key, or the officer's folder is an old copy."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ def studies(officer: Keyboard) -> tuple[Study, Study]:
 
 
 def publish(officer: Keyboard, work: Work, *, above: int = 4) -> None:
-    """Sign with the officer's key in another folder, and hand that in, as a thief would."""
+    """Sign with the officer's key in another folder and submit that, as a thief would."""
     papers, own = officer.papers, officer.own()
     other = OfficerDocuments(officer.folder / "other", "DK")
     work(other)
@@ -59,7 +59,7 @@ def publish(officer: Keyboard, work: Work, *, above: int = 4) -> None:
 
 
 def theft(officer: Keyboard) -> Work:
-    """A thief's own node, a permit for the other study, and no policy."""
+    """Return a thief's documents: its own node, a permit for the other study, and no policy."""
 
     def work(other: OfficerDocuments) -> None:
         other.set_node(strange_keys())
@@ -80,7 +80,7 @@ def same(before: CountryDocuments | None, after: CountryDocuments | None) -> boo
 
 
 class TestRenewing:
-    def test_signs_the_folder_above_it_and_says_so(self, settled: Keyboard) -> None:
+    def test_signs_the_folder_with_a_higher_version_and_says_so(self, settled: Keyboard) -> None:
         settled.done("sign", settled.file("policy.cedar", POLICY), "--yes")
         before = settled.own()
         publish(settled, theft(settled))
@@ -92,7 +92,7 @@ class TestRenewing:
             assert named in result.stderr
         assert studies(settled)[0].digest not in result.stderr
 
-    def test_hands_the_own_node_nothing_of_it(self, settled: Keyboard) -> None:
+    def test_gives_the_country_s_node_none_of_it(self, settled: Keyboard) -> None:
         before = settled.own()
         publish(settled, theft(settled))
         settled.done("renew", "--node", settled.make_node())
@@ -100,14 +100,14 @@ class TestRenewing:
         key = settled.home.settings().verify_key
         assert same(before, own_country(handed, "DK", key, settled.now))
 
-    def test_says_it_to_a_machine_and_once(self, settled: Keyboard) -> None:
+    def test_reports_it_once_and_as_json(self, settled: Keyboard) -> None:
         publish(settled, theft(settled))
         assert LOUD in json.loads(settled.run("renew", "--json").stdout)["not_signed_here"]
         result = settled.run("renew", "--json")
         assert "not_signed_here" not in json.loads(result.stdout)
         assert LOUD not in result.stderr
 
-    def test_is_not_moved_by_what_is_missing_there(self, settled: Keyboard) -> None:
+    def test_is_not_affected_by_documents_that_are_missing_there(self, settled: Keyboard) -> None:
         before = settled.own()
         publish(settled, lambda other: None)
         assert LOUD in settled.run("renew").stderr
@@ -123,8 +123,8 @@ class TestRenewing:
         assert LOUD in settled.run("renew").stderr
         assert same(before, settled.own())
 
-    def test_takes_the_own_past_for_nothing_else(self, settled: Keyboard) -> None:
-        """The exchange still shows a refusal that was reconsidered: it does not return."""
+    def test_does_not_report_earlier_documents_of_this_folder(self, settled: Keyboard) -> None:
+        """The exchange still shows a refusal that was reconsidered; it is not restored."""
         proposed = studies(settled)[0]
         settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
         settled.exchange.submit_down = True
@@ -133,7 +133,7 @@ class TestRenewing:
         assert LOUD not in settled.run("renew").stderr
         assert settled.own().withdrawal(proposed.digest) is None
 
-    def test_names_no_more_than_a_person_reads(self, settled: Keyboard) -> None:
+    def test_names_a_limited_number_of_documents(self, settled: Keyboard) -> None:
         agreed = settled.papers.agreed
         many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MOST_NAMED + 3)]
 
@@ -147,8 +147,8 @@ class TestRenewing:
         assert "and 3 more" in output
 
 
-class TestANo:
-    def test_is_taken_over(self, settled: Keyboard) -> None:
+class TestAForeignRefusal:
+    def test_is_copied_into_the_folder(self, settled: Keyboard) -> None:
         proposed, other = studies(settled)
 
         def stopped(folder: OfficerDocuments) -> None:
@@ -160,7 +160,7 @@ class TestANo:
         assert set(settled.own().withdrawals) == {proposed.digest, other.digest}
 
     def test_in_any_number_does_not_fill_the_folder(self, settled: Keyboard) -> None:
-        """The officer could not withdraw from anything in a folder that is full."""
+        """With a full folder the officer could not withdraw from anything."""
         proposed, agreed = studies(settled)[0], settled.papers.agreed
         foreign = ForeignDocuments(
             version=9,
@@ -214,8 +214,8 @@ class TestRotating:
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
 
-class TestTheAgent:
-    def test_takes_nothing_over_and_is_not_well(
+class TestForeignDocumentsAndTheAgent:
+    def test_copies_nothing_and_is_not_ready(
         self, settled: Keyboard, caplog: pytest.LogCaptureFixture
     ) -> None:
         agent, before = agent_of(settled), settled.own()
@@ -230,7 +230,7 @@ class TestTheAgent:
         assert not report.good
         assert LOUD in report.says
 
-    def test_goes_on_saying_so(self, settled: Keyboard) -> None:
+    def test_reports_it_until_it_is_resolved(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         pass_time(settled, DAY)
         publish(settled, theft(settled))
@@ -248,7 +248,9 @@ class TestTheAgent:
 class TestTakingOver:
     @pytest.fixture
     def old(self, settled: Keyboard) -> tuple[Keyboard, CountryDocuments]:
-        """A folder restored from an old copy, and what its officer had signed since."""
+        """A folder restored from an old copy, and the documents that its officer had signed
+        since.
+        """
         files = list(settled.home.documents.rglob("*.json"))
         copy = {path: path.read_bytes() for path in files}
         settled.done("approve", studies(settled)[1].id, "--yes")
@@ -259,7 +261,7 @@ class TestTakingOver:
             path.write_bytes(content)
         return settled, lost
 
-    def test_brings_everything_back(self, old: tuple[Keyboard, CountryDocuments]) -> None:
+    def test_restores_everything(self, old: tuple[Keyboard, CountryDocuments]) -> None:
         officer, lost = old
         output = officer.done("renew", "--take-over", answer="y\n")
         assert same(lost, officer.own())
@@ -268,7 +270,7 @@ class TestTakingOver:
         assert QUESTION in output
         assert "DID NOT SIGN" not in officer.done("inbox")
 
-    def test_still_can_after_the_agent_signed_the_folder(
+    def test_still_restores_after_the_agent_signed_the_folder(
         self, old: tuple[Keyboard, CountryDocuments]
     ) -> None:
         officer, lost = old
@@ -279,16 +281,16 @@ class TestTakingOver:
         officer.done("renew", "--take-over", answer="y\n")
         assert same(lost, officer.own())
 
-    def test_takes_a_person(self, old: tuple[Keyboard, CountryDocuments]) -> None:
+    def test_needs_a_person_to_confirm(self, old: tuple[Keyboard, CountryDocuments]) -> None:
         officer, _ = old
         assert "answered no" in officer.refused("renew", "--take-over", answer="n\n")
         assert "--yes does not answer" in officer.refused("renew", "--take-over")
         assert officer.run("renew", "--take-over", "--yes").exit_code == 2
 
-    def test_of_nothing_is_refused(self, settled: Keyboard) -> None:
+    def test_is_refused_if_nothing_was_signed(self, settled: Keyboard) -> None:
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
-    def test_never_brings_back_what_was_stopped_here(self, settled: Keyboard) -> None:
+    def test_never_restores_a_permit_that_was_withdrawn_here(self, settled: Keyboard) -> None:
         proposed = studies(settled)[0]
         settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
         publish(settled, lambda o: o.approve(permit(settled.papers.agreed, proposed)))
@@ -296,7 +298,7 @@ class TestTakingOver:
         assert present(settled.own().withdrawal(proposed.digest)).reason == "Stop."
 
     @pytest.mark.parametrize("content", ["", "{", '{"version": 1}'])
-    def test_of_a_damaged_file_is_of_nothing(self, tmp_path: Path, content: str) -> None:
+    def test_ignores_a_damaged_file(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "kept").write_text(content)
         assert kept(tmp_path / "kept") is None
         assert kept(tmp_path / "none") is None

@@ -43,7 +43,7 @@ def permitted(end: datetime, proposed: Study = ASKED) -> dict[str, Permit]:
     }
 
 
-def test_nothing_waits_where_nothing_is_asked() -> None:
+def test_nothing_is_listed_if_nothing_waits() -> None:
     assert waiting() == []
     assert waiting(own=own(), certificate_ends=NOW + 60 * DAY) == []
 
@@ -68,7 +68,7 @@ def test_the_most_urgent_comes_first() -> None:
     assert [item.id for item in items[1:3]] == ["soon", "heart-by-sex"]
 
 
-def test_a_study_says_until_when_and_how_to_read_it() -> None:
+def test_a_study_is_listed_with_its_deadline_and_the_command_to_read_it() -> None:
     [item] = waiting(studies=(SOON,))
     assert item.sentence == ("A study that ends soon: decide by 2026-09-20 00:00 UTC, in 18 days")
     assert item.command == "pratique-officer show soon"
@@ -93,7 +93,7 @@ def test_a_study_decided_on_does_not_wait(decided: dict[str, Any]) -> None:
     assert waiting(studies=(ASKED,), own=own(**decided)) == []
 
 
-def test_another_text_of_a_decided_study_waits() -> None:
+def test_another_text_of_a_decided_study_waits_for_a_decision() -> None:
     changed = study(AGREED, question="How many patients have heart disease now?")
     items = waiting(studies=(changed,), own=own(permits=permitted(NOW + 60 * DAY)))
     assert [item.digest for item in items] == [changed.digest]
@@ -114,7 +114,7 @@ def test_own_documents_are_listed_two_days_before_they_end(left: timedelta, list
     assert all(item.command == "pratique-officer renew" for item in items)
 
 
-def test_own_documents_that_have_ended_are_told_so() -> None:
+def test_expired_own_documents_are_listed() -> None:
     [item] = waiting(own=own(expires=NOW - DAY))
     assert "have expired on 2026-08-31 12:00 UTC, 24 hours ago" in item.sentence
 
@@ -146,17 +146,17 @@ def test_a_certificate_is_listed_two_weeks_before_it_ends() -> None:
     assert "invitation" in item.command
 
 
-def test_an_amendment_is_told_from_a_first_agreement() -> None:
+def test_an_amendment_and_a_first_agreement_are_listed_differently() -> None:
     [item] = waiting(draft=Draft(version=2, drafted=NOW, agreement=AGREED))
     assert item.sentence.startswith("A changed agreement waits")
 
 
-def test_who_lacks_the_newest_documents_is_named() -> None:
+def test_parties_without_the_newest_documents_are_named() -> None:
     [item] = waiting(own=own(), unsent=("node", "exchange"))
     assert item.sentence == "Your newest documents have not reached the node and exchange"
 
 
-def test_a_machine_reads_times_and_names() -> None:
+def test_json_has_times_and_names() -> None:
     [item] = waiting(studies=(SOON,))
     assert item.to_json() == {
         "matter": "study-to-decide",
@@ -169,7 +169,7 @@ def test_a_machine_reads_times_and_names() -> None:
 
 
 @given(st.timedeltas(min_value=timedelta(seconds=1), max_value=timedelta(days=4_000)))
-def test_time_left_and_time_gone_are_told_alike(span: timedelta) -> None:
+def test_remaining_and_past_time_are_shown_in_the_same_form(span: timedelta) -> None:
     later, earlier = ends(NOW + span, NOW), ends(NOW - span, NOW)
     shown_span = later.rpartition(", in ")[2]
     assert earlier.endswith(f", {shown_span} ago")
@@ -185,7 +185,7 @@ def test_time_left_and_time_gone_are_told_alike(span: timedelta) -> None:
         (timedelta(days=2, hours=23), "2 days"),
     ],
 )
-def test_spans_are_told_in_days_from_two_days_on(span: timedelta, words: str) -> None:
+def test_spans_are_shown_in_days_from_two_days_on(span: timedelta, words: str) -> None:
     assert ends(NOW + span, NOW).endswith(f", in {words}")
 
 
@@ -194,7 +194,7 @@ def test_the_order_of_proposals_does_not_matter(studies: list[Study]) -> None:
     assert waiting(studies=tuple(studies)) == waiting(studies=(ASKED, SOON))
 
 
-def test_a_new_key_says_what_it_waits_for() -> None:
+def test_a_new_key_is_listed_with_what_it_waits_for() -> None:
     (item,) = waiting(new_key="Your new key waits")
     assert (item.matter, item.sentence) == (Matter.KEY, "Your new key waits")
     assert item.command == "pratique-officer rotate"

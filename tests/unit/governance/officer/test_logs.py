@@ -47,7 +47,7 @@ def refused_request(number: int) -> Event:
 
 
 class LogDaemon:
-    """A daemon's desk with a log that a test may lie about."""
+    """A daemon's RPC server with a log that a test can falsify."""
 
     def __init__(self, socket: Path, origin: str, key: SigningKey) -> None:
         self.origin, self.key = origin, key
@@ -77,7 +77,7 @@ class LogDaemon:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as short:  # a socket's path may not be long
+    with tempfile.TemporaryDirectory() as short:  # the path of a socket has to be short
         (Path(short) / "node.yaml").touch()
         yield Path(short)
 
@@ -100,7 +100,7 @@ def coordinator(folder: Path) -> Iterator[LogDaemon]:
 
 
 def agree_on(officer: Keyboard, log_key: SigningKey) -> None:
-    """Let the officer hold an agreement in force that names the coordinator's log key."""
+    """Give the officer an agreement in force that names the coordinator's log key."""
     coordinator = agreement_fields()["coordinator"] | {"log_key": log_key.public.to_text()}
     officer.home.trust.mkdir(exist_ok=True)
     path = officer.home.trust / "agreement.json"
@@ -109,7 +109,7 @@ def agree_on(officer: Keyboard, log_key: SigningKey) -> None:
 
 @pytest.fixture
 def trusting(officer: Keyboard) -> Keyboard:
-    """An officer who has signed its node's keys."""
+    """An officer who has signed the node's keys."""
     file = officer.file("node-keys.json", node_keys("DK").canonical())
     officer.done("sign", file, "--yes")
     return officer
@@ -123,7 +123,7 @@ class TestList:
         assert "No permit, number 2. (permit/missing)" in output
         assert output.count("request-refused") == 3
         assert "555555555555, round 2" in output
-        assert output.count(", round") == 2  # the first entry is about none
+        assert output.count(", round") == 2  # the first entry concerns no request
         assert "3 of 3 entries" in output
 
     def test_shows_the_newest(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
@@ -132,7 +132,9 @@ class TestList:
         assert "number 1." not in output
         assert "1 of 3 entries" in output
 
-    def test_answers_a_machine(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
+    def test_prints_json_on_request(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
         result = trusting.run("log", "list", "--node", folder, "--json", unlock=False)
         entries = json.loads(result.stdout)
         assert [entry["index"] for entry in entries] == [0, 1, 2]
@@ -151,7 +153,7 @@ class TestList:
         output = trusting.done("log", "list", "--node", folder, unlock=False)
         assert "0 of 0 entries" in output
 
-    def test_finds_its_own_node_by_itself(
+    def test_finds_the_country_s_own_node_without_an_option(
         self, officer: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         settings = officer.home.settings()
@@ -162,16 +164,16 @@ class TestList:
         output = trusting.refused("log", "list", "--node", folder, unlock=False)
         assert "Nothing answers" in output
 
-    def test_needs_to_know_whose(self, trusting: Keyboard) -> None:
+    def test_needs_to_know_whose_log(self, trusting: Keyboard) -> None:
         output = trusting.refused("log", "list", unlock=False)
         assert "--node FOLDER or --coordinator FOLDER" in output
 
-    def test_reads_one_at_a_time(self, trusting: Keyboard, folder: Path) -> None:
+    def test_reads_one_log_at_a_time(self, trusting: Keyboard, folder: Path) -> None:
         words = ("log", "list", "--node", folder, "--coordinator", folder)
         assert "not both" in trusting.refused(*words, unlock=False)
 
     @pytest.mark.parametrize("lines", [["not json"], ["{}"], ['{"entry": {}}'], ["[]"], ["1"]])
-    def test_of_what_is_no_log_is_refused(
+    def test_refuses_a_malformed_log(
         self, trusting: Keyboard, folder: Path, node: LogDaemon, lines: list[str]
     ) -> None:
         node.lines = lines
@@ -187,14 +189,14 @@ class TestVerify:
     def refused(self, officer: Keyboard, folder: Path, which: str = "--node") -> str:
         return officer.refused("log", "verify", which, folder, unlock=False)
 
-    def test_finds_a_whole_log_whole(
+    def test_accepts_a_complete_log(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         output = self.verify(trusting, folder)
         assert f"The log {ORIGIN} is whole: 3 entries" in output
         assert NODE_KEY.public.fingerprint in output
 
-    def test_finds_it_whole_again_when_it_has_grown(
+    def test_accepts_the_log_again_after_it_has_grown(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         assert "for the first time" in self.verify(trusting, folder)
@@ -203,7 +205,9 @@ class TestVerify:
         assert "43 entries" in output
         assert "It continues what you verified before." in output
 
-    def test_answers_a_machine(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
+    def test_prints_json_on_request(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
         words = ("log", "verify", "--node", folder, "--json")
         answer = json.loads(trusting.run(*words, unlock=False).stdout)
         root = reference_root([leaf_hash(entry) for entry in node.entries])
@@ -240,7 +244,7 @@ class TestVerify:
         assert "forked" in self.refused(trusting, folder)
 
     def restored(self, node: LogDaemon, size: int) -> None:
-        """Restore a copy of so many entries, as the node's operator may."""
+        """Restore a copy of so many entries, as the node's operator could."""
         del node.entries[size:]
         index = len(node.entries)
         restored_event = Event(
@@ -252,7 +256,7 @@ class TestVerify:
         return officer.done("log", "verify", "--node", folder, "--accept-restored", unlock=False)
 
     @pytest.mark.parametrize("grown", [0, 1, 7])
-    def test_accepts_a_restored_log_only_when_it_is_told_to(
+    def test_accepts_a_restored_log_only_with_the_option(
         self, trusting: Keyboard, folder: Path, node: LogDaemon, grown: int
     ) -> None:
         node.log(3)
@@ -273,7 +277,7 @@ class TestVerify:
     def test_accepts_one_restoration_once(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        """What was accepted does not explain what goes missing later."""
+        """An accepted restoration does not explain entries that are missing later."""
         node.log(3)
         self.verify(trusting, folder)
         self.restored(node, 2)
@@ -286,7 +290,7 @@ class TestVerify:
         self.restored(node, 4)
         assert "A copy of 4 entries" in self.accept(trusting, folder)
 
-    def test_accepts_nothing_without_a_word_in_the_log(
+    def test_accepts_no_gap_without_a_restoration_entry_in_the_log(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
@@ -304,7 +308,7 @@ class TestVerify:
         words = ("log", "verify", "--node", folder, "--accept-restored")
         assert "Entry 1 does not verify" in trusting.refused(*words, unlock=False)
 
-    def test_tells_of_a_restoration_that_it_did_not_miss_an_entry_by(
+    def test_reports_a_restoration_that_lost_no_entry(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
@@ -313,7 +317,7 @@ class TestVerify:
         assert "It continues what you verified before." in result.stdout
         assert "A copy of 3 entries" in result.stderr
 
-    def test_a_coordinator_cannot_be_restored_so(
+    def test_a_coordinator_s_log_cannot_be_accepted_as_restored(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         self.verify(trusting, folder, "--coordinator")
@@ -327,7 +331,7 @@ class TestVerify:
     def test_finds_a_log_signed_by_another_key(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        """The key is the one in the signed documents, whatever the daemon says."""
+        """The key in the signed documents counts, whatever the daemon states."""
         node.key = raw_key(77)
         assert self.refused(trusting, folder)
 
@@ -344,10 +348,10 @@ class TestVerify:
     ) -> None:
         assert "have not signed your node's keys" in self.refused(officer, folder)
 
-    def test_of_expired_documents_still_works(
+    def test_works_with_expired_documents(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        """A log is read years later; documents live a week."""
+        """A log is read years later; documents are valid for a week."""
         assert trusting.own().expires.year == NOW.year
         assert "is whole" in self.verify(trusting, folder)
 
@@ -362,7 +366,7 @@ class TestVerify:
         assert "signed by another key than before" in output
         assert raw_key(55).public.fingerprint in output
 
-    def test_takes_the_key_of_a_coordinator_from_the_agreement(
+    def test_uses_the_coordinator_s_key_in_the_agreement(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         agree_on(trusting, coordinator.key)
@@ -375,13 +379,13 @@ class TestVerify:
         coordinator.key = raw_key(55)
         assert "another key than" in self.refused(trusting, folder, "--coordinator")
 
-    def test_believes_no_coordinator_at_first_sight_where_the_agreement_says(
+    def test_does_not_trust_a_coordinator_s_first_key_if_the_agreement_names_one(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         agree_on(trusting, raw_key(56))
         assert "another key than" in self.refused(trusting, folder, "--coordinator")
 
-    def test_keeps_what_it_saw_of_two_logs_apart(
+    def test_keeps_checkpoints_of_two_logs_separate(
         self,
         trusting: Keyboard,
         folder: Path,
