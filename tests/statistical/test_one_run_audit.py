@@ -183,9 +183,7 @@ def test_the_complete_path_has_the_privacy_that_it_claims() -> None:
 
 
 def test_half_the_noise_is_detected() -> None:
-    """Each release is detected 99.6 % of the time; two of three are missed with chance under
-    1e-4.
-    """
+    """Each release is detected 99.6 % of the time; two of three are missed at under 1e-4."""
     audited = Audited(noise_part=0.5)
     caught = sum(audited.bound(number) > claimed() for number in (1, 2, 3))
     assert caught >= 2

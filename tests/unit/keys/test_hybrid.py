@@ -52,7 +52,7 @@ def test_stored_keys_are_the_same_keys() -> None:
     assert len(key.to_bytes()) == 96
 
 
-def test_the_halves_are_the_library_s_own() -> None:
+def test_the_halves_are_those_of_the_library() -> None:
     key = HybridKey.generate()
     x25519, seed = key.to_bytes()[:32], key.to_bytes()[32:]
     assert key.public == HybridPublic(

@@ -81,21 +81,21 @@ def test_a_signature_of_another_length_is_refused(signature: bytes) -> None:
         VerifyKey(PUBLIC).verify(signature, MESSAGE)
 
 
-def test_a_signature_cannot_be_respelled() -> None:
-    """RFC 8032, 5.1.7: S is below the group order, or one signature would have two forms."""
+def test_a_signature_has_one_encoding() -> None:
+    """RFC 8032, 5.1.7: S is below the group order; otherwise one signature would have two forms."""
     s = int.from_bytes(SIGNATURE[32:], "little") + GROUP_ORDER
     with pytest.raises(KeyFault):
         VerifyKey(PUBLIC).verify(SIGNATURE[:32] + s.to_bytes(32, "little"), MESSAGE)
 
 
 def test_the_identity_point_would_verify_a_forgery_for_every_message() -> None:
-    """Why such keys are refused: the library alone takes this signature."""
+    """The reason to refuse such keys: the library alone accepts this signature."""
     identity = bytes.fromhex(SMALL_ORDER[1])
     Ed25519PublicKey.from_public_bytes(identity).verify(identity + bytes(32), b"anything at all")
 
 
 @pytest.mark.parametrize("spelling", SMALL_ORDER + NOT_CANONICAL)
-def test_keys_of_small_order_or_of_two_spellings_are_refused(spelling: str) -> None:
+def test_keys_of_small_order_or_noncanonical_encoding_are_refused(spelling: str) -> None:
     for raw in (bytes.fromhex(spelling), with_sign_bit(bytes.fromhex(spelling))):
         with pytest.raises(KeyFault, match="not an Ed25519 key"):
             VerifyKey(raw)
@@ -103,7 +103,7 @@ def test_keys_of_small_order_or_of_two_spellings_are_refused(spelling: str) -> N
             VerifyKey.from_text(text_of(raw))
 
 
-def test_a_key_that_is_no_point_verifies_nothing() -> None:
+def test_a_key_that_is_not_a_curve_point_verifies_nothing() -> None:
     with pytest.raises(KeyFault):
         VerifyKey(bytes([2]) + bytes(31)).verify(SIGNATURE, MESSAGE)
 
@@ -146,7 +146,7 @@ def test_a_seed_or_key_of_another_length_is_refused(length: int) -> None:
         VerifyKey(b"\x05" * length)
 
 
-def test_a_fingerprint_is_short_speakable_and_stable() -> None:
+def test_a_fingerprint_is_short_easy_to_read_aloud_and_stable() -> None:
     fingerprint = VerifyKey(PUBLIC).fingerprint
     assert fingerprint == "SHA256:zcsm-53cr-3wzo-nsqo-2u4j-lrj3"
     assert fingerprint != SigningKey.generate().public.fingerprint

@@ -58,7 +58,7 @@ def test_countries_are_sorted_and_distinct() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a\nb", " a", "a ", "\u202etxt.exe", "x" * 201])
-def test_a_line_of_text_is_shown_as_it_is(text: str) -> None:
+def test_a_line_must_not_hide_anything(text: str) -> None:
     assert problem(line=text)
 
 

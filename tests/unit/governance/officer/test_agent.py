@@ -93,7 +93,7 @@ class TestADay:
         )
 
     @given(st.floats(0, 1))
-    def test_differs_between_officers(self, share: float) -> None:
+    def test_happens_at_a_random_time_within_limits(self, share: float) -> None:
         own = type("Own", (), {"signed_at": NOW})()
         due = module.next_due(own, lambda low, high: low + (high - low) * share)
         assert NOW + EARLIEST <= due <= NOW + LATEST < NOW + COUNTRY_LIFE - LEAST_LIFE

@@ -45,9 +45,7 @@ class TestApproval:
         assert "ε = 0.5 at δ = 1e-05" in output
 
     def test_shows_the_whole_text_that_is_signed(self, agreed: Keyboard, proposed: Study) -> None:
-        """The text that `show` printed may have been another one: an exchange may show different
-        texts.
-        """
+        """The text that `show` printed may have been another: an exchange may change it."""
         output = agreed.done("approve", proposed.id, answer="y\n")
         permit_text = " ".join(output[: output.index("Permit of DK")].split())
         assert proposed.digest in permit_text

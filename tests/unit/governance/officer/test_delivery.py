@@ -136,9 +136,7 @@ class TestFile:
 
 class TestExchange:
     def test_that_refuses_is_quoted(self, agreed: Keyboard) -> None:
-        """The clock of the exchange is a month ahead, so documents signed now have expired
-        there.
-        """
+        """The clock of the exchange is a month ahead: documents signed now have expired there."""
         agreed.exchange.submit_down = True
         result = sign_keys(agreed)
         assert result.exit_code == 1

@@ -248,9 +248,7 @@ class TestForeignDocumentsAndTheAgent:
 class TestTakingOver:
     @pytest.fixture
     def old(self, settled: Keyboard) -> tuple[Keyboard, CountryDocuments]:
-        """A folder restored from an old copy, and the documents that its officer had signed
-        since.
-        """
+        """A folder restored from an old copy, and the documents that were signed since."""
         files = list(settled.home.documents.rglob("*.json"))
         copy = {path: path.read_bytes() for path in files}
         settled.done("approve", studies(settled)[1].id, "--yes")
@@ -287,7 +285,7 @@ class TestTakingOver:
         assert "--yes does not answer" in officer.refused("renew", "--take-over")
         assert officer.run("renew", "--take-over", "--yes").exit_code == 2
 
-    def test_is_refused_if_nothing_was_signed(self, settled: Keyboard) -> None:
+    def test_is_refused_if_nothing_was_found(self, settled: Keyboard) -> None:
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
     def test_never_restores_a_permit_that_was_withdrawn_here(self, settled: Keyboard) -> None:

@@ -195,9 +195,7 @@ STEPS = range(1, 6)
 def test_an_interrupted_change_is_completed_by_the_next_command(
     settled: Keyboard, dies_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Settings, key store and documents change one after another; a crash may follow each of
-    them.
-    """
+    """Settings, key store and documents change in turn; a crash may follow each of them."""
     new = announced(settled)
     put_in_force(settled)
     cut = _die_at(monkeypatch, dies_at)
@@ -270,9 +268,7 @@ class TestKeysOfOtherCountries:
 
 
 def test_a_key_without_its_folder_is_no_officer(settled: Keyboard, tmp_path: Path) -> None:
-    """The settings come from another backup than the key store: neither key is the one they
-    name.
-    """
+    """Settings and key store come from different backups: neither key is the named one."""
     announced(settled)
     settings = settled.home.settings()
     settled.home.save(settings.model_copy(update={"document_key": raw_key(5).public.to_text()}))

@@ -1,4 +1,4 @@
-"""The decision about a country: every clause alone, every amount at its edge."""
+"""The decision about a country: every clause alone, every amount at its limit."""
 
 import json
 from collections.abc import Callable
@@ -174,7 +174,7 @@ def test_every_rule_of_the_base_policy_is_broken_by_a_test() -> None:
 
 
 @pytest.mark.parametrize("clause", [*BROKEN, *SEVERAL])
-def test_every_reason_is_a_whole_sentence_with_something_to_do(clause: str) -> None:
+def test_every_reason_is_a_complete_sentence_and_says_what_to_do(clause: str) -> None:
     assessment = (BROKEN | SEVERAL)[clause]()
     finding = next(f for f in assessment.findings if f.clause == clause)
     assert finding.sentence.endswith((".", "…"))
@@ -184,13 +184,13 @@ def test_every_reason_is_a_whole_sentence_with_something_to_do(clause: str) -> N
 
 
 @pytest.mark.parametrize("id_", base_policies())
-def test_every_rule_says_its_code(id_: str) -> None:
+def test_every_rule_states_its_code(id_: str) -> None:
     policy = base_policies()[id_]
     if policy["effect"] == "forbid":
         assert ReasonCode(policy["annotations"]["code"])
 
 
-def test_what_a_reason_says() -> None:
+def test_reasons_have_the_expected_text() -> None:
     findings = {clause: BROKEN[clause]().findings[0] for clause in BROKEN}
     assert "2028-01-01 00:00 UTC" in findings["agreement/sunset"].sentence
     assert "asks SE, which" in findings["agreement/not-a-party"].sentence
@@ -209,7 +209,7 @@ def test_what_a_reason_says() -> None:
     assert "(Article 4(2)): No data of this federation serves marketing." in forbidden.sentence
 
 
-def test_a_refusal_carries_the_first_reason_s_code_and_clause() -> None:
+def test_a_refusal_has_the_first_reason_s_code_and_clause() -> None:
     with pytest.raises(Refusal) as caught:
         BROKEN["permit/other-study"]().require()
     assert caught.value.code is ReasonCode.NO_PERMIT
@@ -222,7 +222,7 @@ def test_a_study_can_be_proposed_before_there_is_a_permit() -> None:
 
 
 @pytest.mark.parametrize("clause", ["permit/withdrawn", "permit/expired", "permit/other-study"])
-def test_a_no_and_a_bad_permit_count_in_a_proposal_too(clause: str) -> None:
+def test_a_withdrawal_and_an_invalid_permit_count_in_a_proposal_too(clause: str) -> None:
     changes: dict[str, dict[str, Any]] = {
         "permit/withdrawn": {"withdrawal": withdrawal(ASKED)},
         "permit/expired": {"given": given(conditions=conditions(expires=NOW))},
@@ -231,7 +231,7 @@ def test_a_no_and_a_bad_permit_count_in_a_proposal_too(clause: str) -> None:
     assert clauses(assessed(act=Act.PROPOSE, **changes[clause])) == [clause]
 
 
-def test_a_withdrawal_of_anything_else_handed_in_by_mistake_still_refuses() -> None:
+def test_a_withdrawal_for_another_study_passed_by_mistake_still_refuses() -> None:
     stray = Withdrawal(country="NO", study="sha256:" + "2" * 64, reason="No.", issued=NOW)
     assert clauses(assessed(withdrawal=stray)) == ["permit/withdrawn"]
 
@@ -245,17 +245,17 @@ def test_a_withdrawal_of_anything_else_handed_in_by_mistake_still_refuses() -> N
         (ASKED.expires, False),
     ],
 )
-def test_time_at_its_edges(now: datetime, allowed: bool) -> None:
+def test_dates_at_their_limits(now: datetime, allowed: bool) -> None:
     long = given(conditions=conditions(expires=ASKED.expires + DAY))
     assert assessed(now=now, given=long).allowed is allowed
 
 
 @pytest.mark.parametrize(("spare", "allowed"), [(0, True), (-1, False), (1, True)])
-def test_the_budget_at_its_edge(spare: int, allowed: bool) -> None:
+def test_the_budget_at_its_limit(spare: int, allowed: bool) -> None:
     assert assessed(ledger=ledger(cap() - cost() - spare)).allowed is allowed
 
 
-def test_what_the_run_has_reserved_is_not_asked_for_twice() -> None:
+def test_reserved_budget_is_not_counted_twice() -> None:
     full = ledger(spent=cap())
     assert not assessed(ledger=full).allowed
     assert not assessed(ledger=full, reserved_micro=cost() - 1).allowed
@@ -264,7 +264,7 @@ def test_what_the_run_has_reserved_is_not_asked_for_twice() -> None:
 
 
 @pytest.mark.parametrize("stray", [{"register": "staff"}, {"order": 9}])
-def test_the_view_of_another_register_or_order_has_nothing_to_give(stray: dict[str, Any]) -> None:
+def test_a_ledger_view_of_another_register_or_order_offers_no_budget(stray: dict[str, Any]) -> None:
     assessment = assessed(ledger=ledger(0, **stray))
     assert clauses(assessment) == ["agreement/budget"]
     assert assessment.charge is not None
@@ -277,7 +277,7 @@ def test_a_cost_above_the_whole_cap_is_refused_without_a_ledger() -> None:
 
 
 @pytest.mark.parametrize(("limit", "allowed"), [(0.5, True), (0.499999, False), (0.500001, True)])
-def test_the_permit_s_epsilon_at_its_edge(limit: float, allowed: bool) -> None:
+def test_the_permit_s_epsilon_at_its_limit(limit: float, allowed: bool) -> None:
     limited = given(conditions=conditions(epsilon_at_most=limit))
     assert assessed(given=limited).allowed is allowed
 
@@ -299,14 +299,14 @@ def test_a_permit_may_name_more_features_than_are_used() -> None:
         ("53-1-e", "HOPERAT", False),
     ],
 )
-def test_what_is_allowed_covers_what_is_below_it_and_nothing_beside(
+def test_an_allowed_purpose_covers_the_purposes_below_it_only(
     ehds: str, use: str, allowed: bool
 ) -> None:
     proposed = study(AGREED, purpose=purpose(ehds=ehds, purpose_of_use=use))
     assert assessed(proposed).allowed is allowed
 
 
-def test_a_national_policy_has_the_last_word_and_may_quote_facts() -> None:
+def test_a_national_policy_can_always_forbid_and_may_quote_facts() -> None:
     text = """@id("dk/closed") @code("paused") @sentence("$country is closed to $task.")
               @fix("wait") forbid (principal, action, resource);"""
     (finding,) = assessed(national=text).findings
@@ -316,7 +316,7 @@ def test_a_national_policy_has_the_last_word_and_may_quote_facts() -> None:
 
 
 @pytest.mark.parametrize("sentence", ["${study.__class__}", "$unknown", "100 $", "{country}"])
-def test_a_sentence_from_outside_is_filled_with_facts_only(sentence: str) -> None:
+def test_a_national_sentence_is_filled_with_facts_only(sentence: str) -> None:
     text = f'@id("dk/x") @sentence("{sentence}") forbid (principal, action, resource);'
     assert assessed(national=text).findings[0].sentence == sentence
 

@@ -1,4 +1,4 @@
-"""Files that stay small: every byte is counted, and no line is torn."""
+"""Log files stay small: every byte is counted, and no line is split."""
 
 import logging
 import os
@@ -47,7 +47,7 @@ def test_files_are_bounded_in_bytes_whatever_is_written(handler: LogFile, file: 
     assert handler.lost == 0
 
 
-def test_lines_are_whole_and_in_order_over_the_files(handler: LogFile, file: Path) -> None:
+def test_lines_are_complete_and_in_order_over_the_files(handler: LogFile, file: Path) -> None:
     written(handler, 60)
     files = [file.with_name(f"node.log.{n}") for n in (3, 2, 1)]
     text = "".join(path.read_text() for path in (*files, file) if path.exists())
@@ -55,9 +55,7 @@ def test_lines_are_whole_and_in_order_over_the_files(handler: LogFile, file: Pat
     assert numbers == list(range(numbers[0], 60))
 
 
-def test_one_line_that_is_larger_than_a_file_has_one_of_its_own(
-    handler: LogFile, file: Path
-) -> None:
+def test_a_line_larger_than_a_file_gets_a_separate_file(handler: LogFile, file: Path) -> None:
     written(handler, 1)
     written(handler, 1, text="x" * LARGEST)
     written(handler, 1)
@@ -81,7 +79,7 @@ def test_a_link_is_not_followed(tmp_path: Path, file: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_after_logrotate_moved_the_file_a_hangup_opens_a_new_one(
+def test_sighup_opens_a_new_file_after_logrotate_moved_the_old_one(
     handler: LogFile, file: Path
 ) -> None:
     before = signal.getsignal(signal.SIGHUP)
@@ -99,7 +97,7 @@ def test_after_logrotate_moved_the_file_a_hangup_opens_a_new_one(
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_hangup_without_a_file_ends_nothing() -> None:
+def test_sighup_without_a_log_file_ends_nothing() -> None:
     before = signal.getsignal(signal.SIGHUP)
     try:
         reopen_on_hangup(logging.StreamHandler())
@@ -108,7 +106,7 @@ def test_a_hangup_without_a_file_ends_nothing() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_lines_that_cannot_be_written_are_lost_and_counted_in_silence(
+def test_unwritable_lines_are_dropped_and_counted_without_output(
     handler: LogFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
@@ -129,7 +127,7 @@ def test_the_configured_file_holds_json_lines(configured: Configure, file: Path)
     assert file.read_text().startswith('{"timestamp"')
 
 
-def test_another_program_s_log_is_cut_while_it_is_written(tmp_path: Path) -> None:
+def test_another_program_s_log_is_truncated_while_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "superlink.log"
     with path.open("ab", buffering=0) as writer:
         for turn in range(50):
@@ -142,7 +140,7 @@ def test_another_program_s_log_is_cut_while_it_is_written(tmp_path: Path) -> Non
     assert b"\0" not in path.read_bytes()
 
 
-def test_only_the_end_of_a_flood_is_kept(tmp_path: Path) -> None:
+def test_only_the_end_of_a_long_log_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "superlink.log"
     path.write_bytes(b"x" * 100_000 + b"end")
     assert cut_foreign(path, largest=1000)
@@ -153,7 +151,7 @@ def test_only_the_end_of_a_flood_is_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_small_or_absent_log_is_left_alone(tmp_path: Path) -> None:
+def test_a_small_or_missing_log_is_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "superlink.log"
     assert not cut_foreign(path)
     path.write_bytes(b"little")

@@ -1,4 +1,4 @@
-"""Metrics: every one explained, every label from a list, nothing that grows with what comes in."""
+"""Metrics: each has a help text, each label comes from a list, and their number is bounded."""
 
 import re
 from datetime import UTC, datetime
@@ -55,7 +55,7 @@ def samples(registry: CollectorRegistry) -> dict[str, float]:
     }
 
 
-def test_a_node_shows_what_it_was_told(node: NodeMetrics) -> None:
+def test_a_node_shows_the_values_that_were_set(node: NodeMetrics) -> None:
     values = samples(node.registry)
     assert values["pratique_node_link_up"] == 1
     answered = "pratique_node_messages_total[('outcome', '{}'), ('phase', '{}')]"
@@ -71,7 +71,7 @@ def test_a_node_shows_what_it_was_told(node: NodeMetrics) -> None:
     assert values["pratique_node_last_tend_timestamp_seconds"] == NOON.timestamp()
 
 
-def test_a_coordinator_shows_what_it_was_told(coordinator: CoordinatorMetrics) -> None:
+def test_a_coordinator_shows_the_values_that_were_set(coordinator: CoordinatorMetrics) -> None:
     values = samples(coordinator.registry)
     assert values["pratique_coordinator_node_online[('country', 'DK')]"] == 1
     assert values["pratique_coordinator_node_online[('country', 'PL')]"] == 0
@@ -91,7 +91,7 @@ def test_every_metric_has_a_help_and_a_type(
             assert family.type in ("gauge", "counter", "histogram"), family.name
 
 
-def test_a_node_s_metrics_are_about_nothing_that_follows_from_records(node: NodeMetrics) -> None:
+def test_a_node_s_metrics_do_not_depend_on_records(node: NodeMetrics) -> None:
     for name in samples(node.registry):
         assert not FORBIDDEN.search(name), name
 
@@ -101,7 +101,7 @@ def test_replies_are_counted_by_the_slots_at_which_they_leave() -> None:
     assert all(b == 2 * a for a, b in pairwise(REPLY_SLOTS))
 
 
-def test_what_comes_from_outside_makes_no_new_label(
+def test_outside_values_make_no_new_label(
     node: NodeMetrics, coordinator: CoordinatorMetrics
 ) -> None:
     node.replied("other", "other", 1)
@@ -115,7 +115,7 @@ def test_what_comes_from_outside_makes_no_new_label(
     assert (len(samples(node.registry)), len(samples(coordinator.registry))) == before
 
 
-def test_a_table_has_a_largest_size_and_keeps_no_old_row() -> None:
+def test_a_table_of_metrics_is_bounded_and_keeps_no_old_row() -> None:
     registry = CollectorRegistry()
     table = Table(registry, "pratique_test", "For the test.", "name")
     table.set({(f"{number:05d}",): 1 for number in range(5000)})
@@ -134,7 +134,7 @@ def test_two_daemons_in_one_process_share_nothing(node: NodeMetrics) -> None:
     assert samples(other.registry)["pratique_node_link_up"] == 0
 
 
-def test_an_overspent_ledger_shows_nothing_left_and_no_negative(node: NodeMetrics) -> None:
+def test_an_overspent_ledger_shows_zero_left_and_not_a_negative_number(node: NodeMetrics) -> None:
     node.ledger({"national": 1.5})
     values = samples(node.registry)
     assert values["pratique_node_ledger_left_ratio[('register', 'national')]"] == 0

@@ -1,4 +1,4 @@
-"""The country's officer's file: trusted for the pinned key alone, and only in its own place."""
+"""The bundle of a country's officer: accepted by the pinned key only, and only under its paths."""
 
 import base64
 import json
@@ -50,7 +50,7 @@ def made(
     born: timedelta = timedelta(0),
     alter: Callable[[Targets], None] = lambda _: None,
 ) -> bytes:
-    """Return a bundle that an officer with a tool of their own could have signed."""
+    """Return a bundle that an officer could have signed with other software."""
     signed = Targets(
         version=version,
         expires=NOW + born + life,
@@ -92,7 +92,7 @@ def refused(bundle: bytes, **changes: Any) -> str:
     return str(caught.value)
 
 
-def test_everything_a_country_says_is_read() -> None:
+def test_all_documents_of_a_country_are_read() -> None:
     documents = own(made(whole()))
     assert documents.node == node_keys("DK")
     assert documents.permit(ASKED.digest) == permit(AGREED, ASKED)
@@ -102,7 +102,7 @@ def test_everything_a_country_says_is_read() -> None:
     assert (documents.version, documents.signed_at, documents.expires) == (1, NOW, NOW + 7 * DAY)
 
 
-def test_an_empty_bundle_says_nothing() -> None:
+def test_an_empty_bundle_has_no_documents() -> None:
     documents = own(made({}))
     assert documents.node is None
     assert documents.policy is None
@@ -137,7 +137,7 @@ def test_an_older_version_than_seen_is_refused() -> None:
         ({"born": timedelta(minutes=11)}, "signed in the future"),
     ],
 )
-def test_lives_are_short_and_now(changes: dict[str, Any], expected: str) -> None:
+def test_validity_is_short_and_current(changes: dict[str, Any], expected: str) -> None:
     assert expected in refused(made({}, **changes))
 
 
@@ -184,7 +184,7 @@ def test_another_country_s_bundle_is_refused() -> None:
         ("country-DK/notes.json", "{}", "is not a path of this country"),
     ],
 )
-def test_contents_that_do_not_fit_their_place_are_refused(
+def test_contents_that_do_not_fit_their_path_are_refused(
     path: str, text: str, expected: str
 ) -> None:
     assert expected in refused(made({path: text}))
@@ -217,7 +217,7 @@ def test_a_target_too_large_is_refused_before_it_is_read() -> None:
 @pytest.mark.parametrize(
     "metadata", ["", "{}", "[]", "null", '{"a":' * 50_000, "[" * 50_000, '{"signed": 1}']
 )
-def test_metadata_that_are_none_are_refused(metadata: str) -> None:
+def test_malformed_metadata_are_refused(metadata: str) -> None:
     bundle = CountryBundle(country="DK", metadata=metadata, targets={})
     assert "not metadata of a country" in refused(bundle.canonical())
 
@@ -229,7 +229,7 @@ def test_metadata_of_another_type_are_refused() -> None:
     assert "not metadata of a country" in refused(bundle.canonical())
 
 
-def test_garbage_is_refused() -> None:
+def test_random_bytes_are_refused() -> None:
     for data in (b"", b"\x00", b"{}", base64.b64encode(made({})), made({})[:-1]):
         assert "bundle of a country" in refused(data)
 

@@ -1,4 +1,4 @@
-"""What was seen may not go back: versions, time, and keys until somebody approves another."""
+"""Versions, time and keys that were seen may not go back, except for an approved key."""
 
 from datetime import timedelta
 
@@ -29,7 +29,7 @@ def test_a_clock_behind_the_latest_signed_time_is_raised_to_it() -> None:
     assert TrustHighWater().raised_to(NOW) == NOW
 
 
-def test_an_approved_key_begins_its_versions_anew() -> None:
+def test_an_approved_key_starts_its_versions_again() -> None:
     high_water = TrustHighWater(
         countries={"DK": 5, "EE": 2}, keys={"EE": raw_key(1).public.to_text()}
     )
@@ -44,7 +44,7 @@ def test_it_is_stored_as_json() -> None:
     assert TrustHighWater.model_validate_json(high_water.model_dump_json()) == high_water
 
 
-def test_a_damaged_memory_is_not_read() -> None:
+def test_a_damaged_high_water_mark_is_refused() -> None:
     with pytest.raises(ValidationError):
         TrustHighWater.model_validate({"root": -1})
     with pytest.raises(ValidationError):

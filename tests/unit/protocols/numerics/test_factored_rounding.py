@@ -1,4 +1,4 @@
-"""Rounding factors: exact integers, exact bounds, and no bias."""
+"""Factored rounding: exact integers, exact bounds, and no bias."""
 
 import itertools
 import math
@@ -46,7 +46,7 @@ def drawn(patients: int, widths: tuple[int, ...] = WIDTHS, seed: int = 1) -> lis
 
 
 def gradients(layers: list[Factors]) -> NDArray[np.float64]:
-    """Return full per-patient gradients, (patients, dimension): what is never formed elsewhere."""
+    """Return full per-patient gradients, (patients, dimension), which the product never forms."""
     parts = []
     for layer in layers:
         outer = layer.returned[:, :, None] * layer.entered[:, None, :]
@@ -55,7 +55,7 @@ def gradients(layers: list[Factors]) -> NDArray[np.float64]:
 
 
 class Fixed:
-    """Hands out the same fraction for every value."""
+    """A source that returns the same fraction for every value."""
 
     def __init__(self, *fractions: float) -> None:
         self._fractions = itertools.chain(fractions, itertools.repeat(fractions[-1]))
@@ -65,7 +65,7 @@ class Fixed:
 
 
 def exact_squares(layers: list[Factors], bound: Mechanism, words: object) -> list[int]:
-    """Return each patient's squared norm from whole products, in Python's integers."""
+    """Return each patient's squared norm from full products, in Python's integers."""
     rounded = round_factors(layers, bound, words)  # type: ignore[arg-type]
     squares = []
     for i in range(len(layers[0].entered)):
@@ -105,7 +105,7 @@ def test_no_norm_exceeds_the_bound(size: float) -> None:
 
 
 def test_most_draws_pass_even_at_the_clip_norm() -> None:
-    """What the docstring of the module works out: a third or more."""
+    """As the docstring of the module states: a third or more."""
     layers = [Factors(draw.entered, 30 * draw.returned) for draw in drawn(400)]
     once = Counted(bytes_of(3))
     round_factors(layers, mechanism(), once)
@@ -154,7 +154,7 @@ def test_sums_are_exact_in_either_precision(over: float) -> None:
     assert int(biases[0]) == patients
 
 
-def test_gradients_below_the_clip_norm_are_met_within_rounding() -> None:
+def test_gradients_below_the_clip_norm_are_unchanged_except_for_rounding() -> None:
     layers = [Factors(draw.entered, 0.01 * draw.returned) for draw in drawn(3000)]
     bound = mechanism()
     assert (squared_norms(layers) < 1).all()
@@ -202,7 +202,9 @@ def test_after_many_draws_a_patient_contributes_zero() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e200, -1e308])
 @pytest.mark.parametrize("where", ["entered", "returned", "both"])
-def test_what_is_not_finite_contributes_zero_and_spares_the_others(bad: float, where: str) -> None:
+def test_a_patient_that_is_not_finite_contributes_zero_and_others_are_unchanged(
+    bad: float, where: str
+) -> None:
     layers = drawn(3)
     others = [Factors(x.entered[1:], x.returned[1:]) for x in layers]
     whole = factored_sum(others, mechanism(), entropy=bytes_of(2))
@@ -220,16 +222,16 @@ def test_what_is_not_finite_contributes_zero_and_spares_the_others(bad: float, w
     )
 
 
-def test_nothing_came_back_and_nothing_is_contributed() -> None:
+def test_zero_gradients_contribute_zero() -> None:
     layers = [Factors(x.entered, 0 * x.returned) for x in drawn(4)]
     assert not factored_sum(layers, mechanism()).any()
 
 
-def test_nobody_contributes_zero() -> None:
+def test_no_patients_contribute_zero() -> None:
     assert factored_sum(drawn(0), mechanism()).tolist() == [0] * mechanism().dimension
 
 
-def test_single_precision_factors_will_do() -> None:
+def test_single_precision_factors_are_accepted() -> None:
     layers = drawn(200)
     single = [Factors(x.entered.astype(np.float32), x.returned.astype(np.float32)) for x in layers]
     squares = exact_squares(single, mechanism(), Keystream(bytes_of(1)))
