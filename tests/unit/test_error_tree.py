@@ -1,4 +1,4 @@
-"""The tree of errors as it is drawn in keys/errors.py, beside the one that the rooms define."""
+"""The error tree as drawn in keys/errors.py is the one that the packages define."""
 
 import importlib
 import pkgutil
@@ -14,11 +14,11 @@ ROOMS = ("keys", "protocols", "governance", "client", "server")
 DRAWN = re.compile(r"(?m)^(?P<indent>[ │]*)[├└]── (?P<name>\w+) +(?P<says>\S.*)$")
 INDENT = 4
 CONTROL_FLOW = {"SkipCheck", "NeedsAttention"}
-"""They end a check of `pratique-node doctor`, and no person sees them as an error."""
+"""They end a check of `pratique-node doctor`; no person sees them as an error."""
 
 
 def drawn() -> dict[str, str]:
-    """Return the drawing: each error's name with that of the error above it."""
+    """Return the drawing: each error's name with the name of the error above it."""
     above, parents = [PratiqueError.__name__], {}
     for line in DRAWN.finditer(keys.errors.__doc__ or ""):
         depth = len(line["indent"]) // INDENT
@@ -43,7 +43,7 @@ def below(kind: type[BaseException]) -> Iterator[type[BaseException]]:
 
 @pytest.fixture(scope="module")
 def defined() -> list[type[BaseException]]:
-    """Every exception that the rooms define and other modules may see."""
+    """Return every exception that the packages define and other modules may use."""
     import_every_module()
     ours = {error for error in below(BaseException) if error.__module__.split(".")[0] in ROOMS}
     return [
@@ -55,7 +55,7 @@ def defined() -> list[type[BaseException]]:
     ]
 
 
-def test_every_error_is_drawn_below_the_one_that_it_is_a_kind_of(
+def test_every_error_is_drawn_below_its_base_class(
     defined: list[type[BaseException]],
 ) -> None:
     assert drawn() == {error.__name__: error.__bases__[0].__name__ for error in defined}
@@ -66,5 +66,5 @@ def test_no_two_errors_share_a_name(defined: list[type[BaseException]]) -> None:
     assert len(names) == len(set(names))
 
 
-def test_every_error_is_the_project_s_own_kind(defined: list[type[BaseException]]) -> None:
+def test_every_error_is_a_pratique_error(defined: list[type[BaseException]]) -> None:
     assert all(issubclass(error, PratiqueError) for error in defined)

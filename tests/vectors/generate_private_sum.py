@@ -1,12 +1,12 @@
-"""Writes `private_sum.json`: known answers for every derivation of docs/private-sum.md.
+"""Write `private_sum.json`: known answers for every derivation of docs/private-sum.md.
 
     python -m tests.vectors.generate_private_sum
 
-A whole run of four countries is driven through the real state machines of both sides and written
-down, secrets included: a round of the roster, one in which a country drops out, and one to which it
-comes back after a round that nobody was asked for. Every random number follows from its name,
-except ML-KEM ciphertexts and an ML-DSA signature, for which a library draws by itself: they are
-taken from the file that is there. Nothing in it protects anybody.
+A complete run of four countries goes through the real state machines of both sides and is recorded,
+with its secrets: a round over the roster, one in which a country drops out, and one with this
+country again, after a round in which nobody got a request. Every random number is derived from its
+name, except ML-KEM ciphertexts and an ML-DSA signature, which a library draws itself: these are
+read from the existing file. No value in the file protects anything.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ ROUNDS = (
 
 
 class Stream:
-    """Bytes that follow from a name: SHAKE-256 of it, read on and on."""
+    """Bytes that are derived from a name: SHAKE-256 of it, read further and further."""
 
     def __init__(self, name: str) -> None:
         self._name, self._read = name.encode(), 0
@@ -73,10 +73,10 @@ class Stream:
 
 
 class Recorder:
-    """A world whose random numbers follow from names, and what was said and drawn in it."""
+    """A world whose random numbers are derived from names, with a record of messages and draws."""
 
     def __init__(self, before: Mapping[str, Any]) -> None:
-        """`before` is what an earlier file holds of each pair."""
+        """`before` is the content of an earlier file for each pair."""
         self.terms = terms_of(4, honest=2)
         self._before = before
         self.entropy = {country: Stream(f"entropy {country}") for country in self.terms.roster}
@@ -92,7 +92,7 @@ class Recorder:
 
     @contextmanager
     def drawing_for(self, country: str) -> Iterator[None]:
-        """Let what is drawn without an argument follow from names too, and be kept."""
+        """Derive also the random numbers that the library draws from names, and record them."""
         owner = {key.public.mlkem: country for country, key in self.hybrid.items()}
         real = encapsulate
 
@@ -114,15 +114,17 @@ class Recorder:
         ):
             yield
 
-    def say(self, country: str, step: str, request: bytes, *arguments: Any) -> dict[str, str]:
-        """Let a country answer a request; return both as they travel."""
+    def record_reply(
+        self, country: str, step: str, request: bytes, *arguments: Any
+    ) -> dict[str, str]:
+        """Let a country answer a request; return both as serialised messages."""
         with self.drawing_for(country):
             reply = getattr(self.world.countries[country], step)(request, *arguments)
         return {"request": request.hex(), "reply": reply.hex()}
 
 
 def set_up(recorder: Recorder) -> dict[str, Any]:
-    """Take a world through its set-up; return every message."""
+    """Run the set-up of a world; return every message."""
     world, exchanges = recorder.world, {}
     for step, reply_fields in (
         ("bundle", "bundle"),
@@ -134,7 +136,7 @@ def set_up(recorder: Recorder) -> dict[str, Any]:
             for country in world.countries
         }
         exchanges[step] = {
-            country: recorder.say(country, step, requests[country]) for country in requests
+            country: recorder.record_reply(country, step, requests[country]) for country in requests
         }
         for country, exchange in exchanges[step].items():
             getattr(world.coordinator, f"take_{reply_fields}")(
@@ -172,14 +174,14 @@ def pairs_of(recorder: Recorder) -> dict[str, Any]:
 
 
 def round_of(recorder: Recorder, pairs: dict[str, Any], number: int, kind: str, those: Any) -> Any:
-    """Take a world through one round; return every message and what is derived for it."""
+    """Run one round of a world; return every message and the values derived for it."""
     world, model = recorder.world, f"model of round {number}".encode()
     opened = world.coordinator.begin_round(number, kind, model)
     given = {country: values_of(opened, number, place) for place, country in enumerate(those)}
     drawn = {country: len(recorder.entropy[country].given) for country in those}
     requests = {country: opened.contribute_request(country) for country in those}
     exchanges = {
-        country: recorder.say(country, "contribute", requests[country], *given[country])
+        country: recorder.record_reply(country, "contribute", requests[country], *given[country])
         for country in those
     }
     seeds = {country: recorder.entropy[country].given[drawn[country] :] for country in those}
@@ -196,24 +198,26 @@ def round_of(recorder: Recorder, pairs: dict[str, Any], number: int, kind: str, 
 
 
 def values_of(opened: CoordinatorRound, number: int, place: int) -> tuple[Any, Any]:
-    """Return a country's sum and noise: small, large and negative integers."""
+    """Return a country's values and noise: small, large and negative integers."""
     size = opened.terms.mechanism.dimension
     values = (np.arange(size, dtype=np.int64) - 2) * 7 ** (place + 1) + number
     return values, np.arange(size, dtype=np.int64)[::-1] * (place - 1)
 
 
 def finished(recorder: Recorder, opened: CoordinatorRound) -> dict[str, Any]:
-    """Close a round, have it agreed on where it must be, answered and opened."""
+    """Close a round, let countries agree on the set if needed, answer it, and open it."""
     chosen, agreed = opened.close(), {}
     if opened.smaller:
         agreed = {
-            country: recorder.say(country, "agree", opened.agree_request(country))
+            country: recorder.record_reply(country, "agree", opened.agree_request(country))
             for country in chosen
         }
         for country, exchange in agreed.items():
             opened.take_assent(country, bytes.fromhex(exchange["reply"]))
     requests = {country: opened.answer_request(country) for country in chosen}
-    answered = {country: recorder.say(country, "answer", requests[country]) for country in chosen}
+    answered = {
+        country: recorder.record_reply(country, "answer", requests[country]) for country in chosen
+    }
     for country, exchange in answered.items():
         opened.take_answer(country, bytes.fromhex(exchange["reply"]))
     result = opened.open()
@@ -224,7 +228,7 @@ def finished(recorder: Recorder, opened: CoordinatorRound) -> dict[str, Any]:
 
 
 def described(opened: CoordinatorRound, model: bytes) -> dict[str, Any]:
-    """Return what a round is about."""
+    """Return the description of a round."""
     terms = opened.terms
     return {
         "round": terms.round_number,
@@ -285,13 +289,13 @@ def owned(
 
 
 def iter_of(drawn: list[bytes]) -> Callable[[int], bytes]:
-    """Return an entropy source that gives these again."""
+    """Return an entropy source that repeats these values."""
     left = iter(drawn)
     return lambda size: next(left)
 
 
 def primitives(before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return known answers for what everything else is made of."""
+    """Return known answers for the primitives."""
     key, place = bytes(range(32)), b"place"
     with mock.patch.object(os, "urandom", Stream("nonce")):
         sealed = seal(key, b"share", place)
@@ -352,14 +356,14 @@ def primitives(before: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def written(before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that the file holds; `before` is what it held, or nothing."""
+    """Return the content of the file; `before` is its earlier content, or nothing."""
     recorder = Recorder(before.get("set_up", {}).get("pairs", {}))
     terms, set_up_record = recorder.terms, set_up(recorder)
     versions = versions_of(terms.roster).to_proto()
     pairs = pairs_of(recorder)
     rounds = [round_of(recorder, pairs, *entry) for entry in ROUNDS]
     if any(state_of(run).open_round for run in recorder.world.countries.values()):
-        raise SystemExit("a round was left open")
+        raise SystemExit("a round is still open")
     return {
         "primitives": primitives(before.get("primitives", {})),
         "run": {

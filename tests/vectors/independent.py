@@ -1,7 +1,7 @@
-"""A country of the private sum in its own words, written from docs/private-sum.md.
+"""A country of the private sum, implemented from docs/private-sum.md alone.
 
-Of the project it uses the generated messages and nothing else: where it agrees with the vectors
-and with the countries that run, the page is enough to write a node.
+Of the project it uses the generated messages and nothing else. Its agreement with the vectors and
+with the real countries shows that the page is enough to write a node.
 """
 
 import hmac
@@ -25,8 +25,8 @@ from tests.vectors.derivations import (
     ENCAPSULATE,
     PRIME,
     Mechanism,
-    No,
     Pair,
+    RefusedRequest,
     Round,
     Run,
     Terms,
@@ -46,7 +46,7 @@ from tests.vectors.derivations import (
     round_context,
     round_keys,
     share_of,
-    taken_apart,
+    split_by_country,
     transcript_of,
     verified,
     versions_digest,
@@ -62,14 +62,14 @@ MOST_SKIPPED = 10_000
 CIPHERTEXT, MAC, SEALED, NOTHING = 1088, 32, 60, bytes(32)
 
 Encapsulate = Callable[[str, bytes], tuple[bytes, bytes]]
-"""Country and ML-KEM key to secret and ciphertext."""
+"""Maps country and ML-KEM key to secret and ciphertext."""
 Record = Callable[[int, str, bytes], Sequence[int]]
-"""Round number, phase kind and model to d integers, the noise added."""
+"""Maps round number, phase kind and model to d integers, with the noise added."""
 
 
 @dataclass
 class Country:
-    """A country: what it holds true, what it draws, and one run of it."""
+    """A country: what it knows, what it draws, and the state of one run."""
 
     name: str
     terms: Terms
@@ -84,13 +84,13 @@ class Country:
     # ---- messages ------------------------------------------------------------------------
 
     def take(self, request: bytes) -> bytes:
-        """The reply to a request: a refusal changes nothing."""
+        """Return the reply to a request; a refused request changes nothing."""
         try:
-            return self._once(request)
-        except No as no:
-            return written(pb.Reply(refused=pb.Refused(code=str(no))))
+            return self._reply_to(request)
+        except RefusedRequest as refusal:
+            return written(pb.Reply(refused=pb.Refused(code=str(refusal))))
 
-    def _once(self, content: bytes) -> bytes:
+    def _reply_to(self, content: bytes) -> bytes:
         demand(len(content) <= LARGEST_REQUEST, "malformed")
         request = parsed(pb.Request, content)
         signed = request.signed
@@ -126,20 +126,20 @@ class Country:
         demand(verified(self.terms.keys[sender], signed.signature, bind(*place)), "not-authentic")
 
     def _read(self, signed: pb.Signed, context: bytes, phase: int, sender: str) -> bytes:
-        """The body of what another country sent to everybody."""
+        """Return the body of a message of another country to all countries."""
         demand((signed.context, signed.phase) == (context, phase), "stale")
         self._verify(signed, sender, EVERYBODY)
         return signed.body
 
-    def _say(self, context: bytes, phase: int, receiver: str, body: bytes) -> pb.Signed:
+    def _sign(self, context: bytes, phase: int, receiver: str, body: bytes) -> pb.Signed:
         signature = self.sign(bind(context, phase, self.name, receiver, body))
         place = {"phase": phase, "context": context, "sender": self.name, "receiver": receiver}
         return pb.Signed(**place, body=body, signature=signature)  # type: ignore[arg-type]
 
-    def _at(self, context: bytes, stage: int) -> Run:
+    def _run_at(self, context: bytes, stage: int) -> Run:
         run = self.run
         if run is None or (run.context, run.stage) != (context, stage):
-            raise No("stale")
+            raise RefusedRequest("stale")
         return run
 
     # ---- set-up --------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class Country:
         body = pb.Bundle(versions=self.terms.versions)
         body.x25519 = x25519.public_key().public_bytes_raw()
         body.mlkem = mlkem.public_key().public_bytes_raw()
-        signed_list = self._say(context, BUNDLE, EVERYBODY, written(body))
+        signed_list = self._sign(context, BUNDLE, EVERYBODY, written(body))
         self.run = Run(context, roster, x25519, mlkem, BUNDLE, sent={BUNDLE: signed_list})
         return pb.Reply(bundle=signed_list)
 
@@ -165,7 +165,7 @@ class Country:
         demand(enough <= len(roster) <= LARGEST_ROSTER and self.name in roster, "roster")
 
     def _encapsulate(self, context: bytes, content: pb.EncapsulateRequest) -> pb.Reply:
-        run = self._at(context, BUNDLE)
+        run = self._run_at(context, BUNDLE)
         bundles = self._bundles(run, content.bundles)
         digests = {
             country: bind(context, BUNDLE, country, "", signed.body) for country, signed in bundles
@@ -181,7 +181,7 @@ class Country:
         )
         sealed = {receiver: ciphertext for receiver, (_, ciphertext) in encapsulated.items()}
         body = written(self._encapsulations(run, sealed))
-        signed_list = self._say(context, ENCAPSULATE, EVERYBODY, body)
+        signed_list = self._sign(context, ENCAPSULATE, EVERYBODY, body)
         run.sent[ENCAPSULATE], run.stage = signed_list, ENCAPSULATE
         reply = pb.EncapsulationReply(signed=signed_list, ciphertexts=joined(sealed))
         return pb.Reply(encapsulation=reply)
@@ -205,7 +205,7 @@ class Country:
         return body
 
     def _confirm(self, context: bytes, content: pb.ConfirmRequest, parts: bytes) -> pb.Reply:
-        run = self._at(context, ENCAPSULATE)
+        run = self._run_at(context, ENCAPSULATE)
         demand(
             [signed_list.sender for signed_list in content.encapsulations] == list(run.roster),
             "roster",
@@ -214,18 +214,18 @@ class Country:
         for one in content.encapsulations:
             marks |= self._list(run, one)
         lower = [country for country in run.roster if country < self.name]
-        ciphertexts = taken_apart(parts, lower, CIPHERTEXT)
+        ciphertexts = split_by_country(parts, lower, CIPHERTEXT)
         for other, ciphertext in ciphertexts.items():
             mark = bind(context, ENCAPSULATE, other, self.name, ciphertext)
             demand(mark == marks[other, self.name], "not-authentic")
         run.ciphertexts = marks
         bodies = [signed_list.body for signed_list in content.encapsulations]
         run.transcript = transcript_of(context, run.digests, bodies)
-        macs = self._meet(run, self._secrets(run, ciphertexts))
-        return pb.Reply(confirmation=self._say(context, CONFIRM, COORDINATOR, written(macs)))
+        macs = self._keep_links(run, self._secrets(run, ciphertexts))
+        return pb.Reply(confirmation=self._sign(context, CONFIRM, COORDINATOR, written(macs)))
 
     def _list(self, run: Run, signed: pb.Signed) -> dict[tuple[str, str], bytes]:
-        """Ciphertext digests by sender and receiver, of a list for exactly our bundles."""
+        """Return ciphertext digests by sender and receiver, of a list for exactly our bundles."""
         sender = signed.sender
         body = parsed(pb.Encapsulations, self._read(signed, run.context, ENCAPSULATE, sender))
         higher = [(country, run.digests[country]) for country in run.roster if country > sender]
@@ -246,8 +246,8 @@ class Country:
             secrets[other] = Pair.of(self.name, other).secret(run, x25519, mlkem)
         return secrets
 
-    def _meet(self, run: Run, secrets: Mapping[str, bytes]) -> pb.Confirmations:
-        """Keep the MACs to expect and the links; erase every key of the set-up."""
+    def _keep_links(self, run: Run, secrets: Mapping[str, bytes]) -> pb.Confirmations:
+        """Store the expected MACs and the links; erase every key of the set-up."""
         for other, secret in secrets.items():
             run.expected[other] = confirmation(secret, run.transcript, other, self.name)
             run.links[other] = Pair.of(self.name, other).link(secret, run.transcript, CONFIRM)
@@ -260,14 +260,14 @@ class Country:
     def _contribute(
         self, context: bytes, content: pb.ContributeRequest, model: bytes, parts: bytes
     ) -> pb.Reply:
-        run = self._at(self.run.context if self.run else b"", CONFIRM)
+        run = self._run_at(self.run.context if self.run else b"", CONFIRM)
         mechanism = self.terms.mechanism(content.phase_kind)
         demand(run.last < content.round <= min(LARGEST_ROUND, run.last + MOST_SKIPPED), "stale")
         limit = mechanism.integer("rounds")
         demand(run.contributed.count(content.phase_kind) < limit, "budget")
         demand(context == round_context(self.terms, run, content.round, mechanism, model), "stale")
         others = [country for country in run.roster if country != self.name]
-        for other, mac in taken_apart(parts, others, MAC).items():
+        for other, mac in split_by_country(parts, others, MAC).items():
             demand(hmac.compare_digest(mac, run.expected[other]), "not-authentic")
         values = self.record(content.round, content.phase_kind, model)
         self._advance(run, content.round)
@@ -300,7 +300,7 @@ class Country:
         head.versions_digest = versions_digest(self.terms.versions)
         head.words_digest = words_digest(now.context, self.name, masked_bytes)
         head.commitments_digest = commitments_digest(now.context, self.name, commitments)
-        now.head = self._say(now.context, CONTRIBUTE, EVERYBODY, written(head))
+        now.head = self._sign(now.context, CONTRIBUTE, EVERYBODY, written(head))
         contribution = pb.Contribution(head=now.head, versions=self.terms.versions)
         contribution.shares, contribution.commitments = joined(sealed), commitments
         return pb.Reply(contribution=contribution, words=masked_bytes)
@@ -319,12 +319,12 @@ class Country:
         now.sealers = {}
         return sealed
 
-    # ---- which set, and the answer -------------------------------------------------------
+    # ---- the set and the answer ----------------------------------------------------------
 
     def _open_round(self, context: bytes, at: int) -> Round:
         now = self.round
         if now is None or now.answered:
-            raise No("stale")
+            raise RefusedRequest("stale")
         demand((now.context, now.number) == (context, at), "stale")
         return now
 
@@ -346,7 +346,7 @@ class Country:
         now.signed = chosen
         now.masks = {country: key for country, key in now.masks.items() if country not in chosen}
         body = pb.Assent(round=now.number, countries=chosen)
-        return pb.Reply(assent=self._say(context, AGREE, EVERYBODY, written(body)))
+        return pb.Reply(assent=self._sign(context, AGREE, EVERYBODY, written(body)))
 
     def _answer(self, context: bytes, content: pb.AnswerRequest, parts: bytes) -> pb.Reply:
         now = self._open_round(context, content.round)
@@ -354,7 +354,9 @@ class Country:
         demand(now.signed in {(), chosen}, "roster")
         self._check_assents(now, chosen, content.assents)
         marks = self._seed_commitments(now, chosen, content)
-        sealed = taken_apart(parts, [country for country in chosen if country != self.name], SEALED)
+        sealed = split_by_country(
+            parts, [country for country in chosen if country != self.name], SEALED
+        )
         opened = {self.name: now.own_share}
         opened |= {
             o: share for o, country in sealed.items() if (share := self._opened(o, country, marks))
@@ -365,7 +367,7 @@ class Country:
             {country: key for country, key in now.masks.items() if country not in chosen}
         )
         now.masks, now.openers, now.own_share, now.answered = {}, {}, b"", True
-        return pb.Reply(answer=self._say(context, ANSWER, COORDINATOR, written(body)))
+        return pb.Reply(answer=self._sign(context, ANSWER, COORDINATOR, written(body)))
 
     def _check_assents(
         self, now: Round, chosen: tuple[str, ...], given: Sequence[pb.Signed]
@@ -403,7 +405,7 @@ class Country:
         return marks
 
     def _opened(self, owner: str, sealed: bytes, marks: Mapping[str, bytes]) -> bytes:
-        """The share that the owner sealed for us; nothing if it does not open."""
+        """Return the share that the owner sealed for this country; None if it does not open."""
         now = self.round
         assert now is not None
         place = bind(now.context, CONTRIBUTE, owner, self.name, marks[owner])

@@ -1,4 +1,4 @@
-"""What `private_sum.json` holds, in the words of the code written from the page."""
+"""The content of `private_sum.json`, as values of the independent implementation."""
 
 import json
 from collections.abc import Sequence
@@ -17,13 +17,18 @@ from tests.vectors.derivations import (
     Run,
     Terms,
     bind,
-    taken_apart,
+    split_by_country,
     transcript_of,
 )
 from tests.vectors.opening import Opening
 
-HELD = json.loads((Path(__file__).parent / "private_sum.json").read_text())
-RUN, SET_UP, ROUNDS, FIRST = HELD["run"], HELD["set_up"], HELD["rounds"], HELD["primitives"]
+RECORDED = json.loads((Path(__file__).parent / "private_sum.json").read_text())
+RUN, SET_UP, ROUNDS, FIRST = (
+    RECORDED["run"],
+    RECORDED["set_up"],
+    RECORDED["rounds"],
+    RECORDED["primitives"],
+)
 ROSTER = tuple(RUN["roster"])
 PAIRS = [Pair(*countries) for countries in combinations(ROSTER, 2)]
 each_round = pytest.mark.parametrize(
@@ -69,7 +74,7 @@ def reply(exchange: dict[str, str]) -> pb.Reply:
 
 
 def known_run() -> Run:
-    """What every country knows of the run once all have confirmed."""
+    """Return what every country knows of the run once all have confirmed."""
     exchanges = SET_UP["said"]
     bundles = {country: reply(exchanges["bundle"][country]).bundle for country in ROSTER}
     lists = {
@@ -84,7 +89,7 @@ def known_run() -> Run:
     return run
 
 
-def pair_held(pair: Pair, recorded: dict[str, Any]) -> dict[str, str]:
+def recorded_pair(pair: Pair, recorded: dict[str, Any]) -> dict[str, str]:
     values: dict[str, str] = recorded[f"{pair.lower}-{pair.higher}"]
     return values
 
@@ -98,9 +103,9 @@ def contributions(recorded: dict[str, Any]) -> dict[str, pb.Reply]:
 
 
 def sealed_by(name: str, recorded: dict[str, Any]) -> dict[str, bytes]:
-    """What a country sealed, by holder."""
+    """Return the shares that a country sealed, by holder."""
     others = [country for country in ROSTER if country != name]
-    return taken_apart(contributions(recorded)[name].contribution.shares, others, 60)
+    return split_by_country(contributions(recorded)[name].contribution.shares, others, 60)
 
 
 def opening_of(recorded: dict[str, Any], answering: Sequence[str]) -> Opening:

@@ -55,16 +55,16 @@ from tests.vectors.known import (
     identity,
     known_run,
     mechanism_of,
-    pair_held,
     public,
     raw,
+    recorded_pair,
     sealed_by,
 )
 
 # ---- primitives --------------------------------------------------------------------------
 
 
-def test_the_notation() -> None:
+def test_notation_has_known_values() -> None:
     given = FIRST["frame"]
     assert frame(*map(raw, given["fields"])).hex() == given["is"]
     given = FIRST["hash"]
@@ -81,7 +81,7 @@ def test_the_notation() -> None:
         assert blake3(raw(given["data"])).hexdigest() == given["is"]
 
 
-def test_masks_and_seals() -> None:
+def test_masks_and_seals_have_known_values() -> None:
     given = FIRST["prg"]
     assert key_stream(raw(given["key"]), len(given["words"])).tolist() == given["words"]
     given = FIRST["seal"]
@@ -91,7 +91,7 @@ def test_masks_and_seals() -> None:
 
 
 @pytest.mark.parametrize("given", FIRST["pack"], ids=lambda given: str(given["lane_bits"]))
-def test_packing_and_its_reverse(given: dict[str, Any]) -> None:
+def test_packing_and_unpacking_have_known_values(given: dict[str, Any]) -> None:
     k, values = given["lane_bits"], given["values"]
     assert word_count(len(values), k) == len(given["words"])
     assert packed(values, k).tolist() == given["words"]
@@ -99,7 +99,7 @@ def test_packing_and_its_reverse(given: dict[str, Any]) -> None:
     assert unpacked(np.array(given["words"], np.uint64), k, given["size"]) == values + zeros
 
 
-def test_signatures_of_both_suites() -> None:
+def test_signatures_of_both_suites_have_known_values() -> None:
     given = FIRST["ed25519"]
     assert public(given["seed"]).hex() == given["public"]
     assert identity(given["seed"]).sign(raw(given["message"])).hex() == given["signature"]
@@ -112,7 +112,7 @@ def test_signatures_of_both_suites() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 63, 64, -1])
-def test_a_composite_signature_with_one_wrong_byte_in_either_half_counts_for_nothing(
+def test_a_composite_signature_with_one_wrong_byte_in_either_half_is_invalid(
     at: int,
 ) -> None:
     given = FIRST["composite"]
@@ -124,7 +124,7 @@ def test_a_composite_signature_with_one_wrong_byte_in_either_half_counts_for_not
 # ---- the run -----------------------------------------------------------------------------
 
 
-def test_the_run_and_its_numbers() -> None:
+def test_the_run_context_and_its_numbers_have_known_values() -> None:
     assert (TERMS.floor, TERMS.threshold(4)) == (RUN["floor"], RUN["threshold"])
     assert [mechanism.lane_bits(4) for mechanism in TERMS.mechanisms] == RUN["lane_bits"]
     squares = [mechanism.squared_sensitivity for mechanism in TERMS.mechanisms]
@@ -139,8 +139,8 @@ def test_the_run_and_its_numbers() -> None:
 
 
 @each_pair
-def test_secrets_macs_and_the_first_link_of_a_pair(pair: Pair) -> None:
-    run, recorded = known_run(), pair_held(pair, SET_UP["pairs"])
+def test_secrets_macs_and_the_first_link_of_a_pair_have_known_values(pair: Pair) -> None:
+    run, recorded = known_run(), recorded_pair(pair, SET_UP["pairs"])
     seeds = {
         country: raw(RUN["x25519_and_mlkem_seeds"][country])
         for country in (pair.lower, pair.higher)
@@ -173,7 +173,7 @@ def test_secrets_macs_and_the_first_link_of_a_pair(pair: Pair) -> None:
 
 
 @each_round
-def test_context_and_words_of_a_round(recorded: dict[str, Any]) -> None:
+def test_context_and_word_count_of_a_round_have_known_values(recorded: dict[str, Any]) -> None:
     mechanism, model = mechanism_of(recorded), raw(recorded["model"])
     assert model_digest(model) == recorded["model_digest"]
     assert mechanism.sizes(4)[1] == recorded["lane_bits"]
@@ -184,11 +184,13 @@ def test_context_and_words_of_a_round(recorded: dict[str, Any]) -> None:
 
 @each_round
 @each_pair
-def test_link_mask_and_sealing_keys_of_a_pair(recorded: dict[str, Any], pair: Pair) -> None:
-    link, transcript = raw(pair_held(pair, SET_UP["pairs"])["link_of_round_1"]), known_run()
+def test_link_mask_and_sealing_keys_of_a_pair_have_known_values(
+    recorded: dict[str, Any], pair: Pair
+) -> None:
+    link, transcript = raw(recorded_pair(pair, SET_UP["pairs"])["link_of_round_1"]), known_run()
     for _ in range(recorded["round"] - 1):
         link = pair.link(link, transcript.transcript, CONTRIBUTE)
-    expected = pair_held(pair, recorded["keys"])
+    expected = recorded_pair(pair, recorded["keys"])
     assert link.hex() == expected["link"]
     context = raw(recorded["context"])
     lower = round_keys(pair.lower, recorded["round"], context, {pair.higher: link})
@@ -203,13 +205,13 @@ def test_link_mask_and_sealing_keys_of_a_pair(recorded: dict[str, Any], pair: Pa
 def masks_of(recorded: dict[str, Any], name: str) -> dict[str, bytes]:
     others = [country for country in ROSTER if country != name]
     return {
-        country: raw(pair_held(Pair.of(name, country), recorded["keys"])["mask_key"])
+        country: raw(recorded_pair(Pair.of(name, country), recorded["keys"])["mask_key"])
         for country in others
     }
 
 
 @each_round
-def test_words_shares_commitments_and_heads(recorded: dict[str, Any]) -> None:
+def test_words_shares_commitments_and_heads_have_known_values(recorded: dict[str, Any]) -> None:
     context, reply_message = raw(recorded["context"]), contributions(recorded)
     for name, known in recorded["countries"].items():
         drawn = [int(digits, 16) for digits in (known["seed"], *known["coefficients"])]
@@ -264,7 +266,7 @@ def test_every_sealed_share_opens_for_its_holder_and_with_no_other_seed(
         for holder, sealed in sealed_by(owner, recorded).items():
             direction = "seals_to_higher" if owner < holder else "seals_to_lower"
             pair = Pair.of(owner, holder)
-            cipher = AESGCM(raw(pair_held(pair, recorded["keys"])[direction]))
+            cipher = AESGCM(raw(recorded_pair(pair, recorded["keys"])[direction]))
             place = bind(context, CONTRIBUTE, owner, holder, head.seed_commitment)
             share = cipher.decrypt(sealed[:12], sealed[12:], place)
             expected = recorded["countries"][owner]["shares"][ROSTER.index(holder)]
@@ -272,18 +274,18 @@ def test_every_sealed_share_opens_for_its_holder_and_with_no_other_seed(
 
 
 @each_round
-def test_any_shares_enough_in_number_give_the_seed(recorded: dict[str, Any]) -> None:
+def test_any_t_shares_give_the_seed(recorded: dict[str, Any]) -> None:
     for known in recorded["countries"].values():
         shares = dict(enumerate(map(raw, known["shares"]), start=1))
         for chosen in combinations(shares, RUN["threshold"]):
             assert interpolated({at: shares[at] for at in chosen}).hex() == known["seed"]
 
 
-# ---- a whole country ---------------------------------------------------------------------
+# ---- a complete country ------------------------------------------------------------------
 
 
 def drawn_by(name: str) -> Callable[[int], bytes]:
-    """What the country of the vectors drew, in its order."""
+    """Return what the country of the vectors drew, in the order of the draws."""
     seeds = raw(RUN["x25519_and_mlkem_seeds"][name])
     draws = [seeds[:32], seeds[32:]]
     for recorded in (entry for entry in ROUNDS if name in entry["set"]):
@@ -302,7 +304,7 @@ def drawn_by(name: str) -> Callable[[int], bytes]:
 
 def country_of(name: str) -> Country:
     def encapsulate(other: str, _key: bytes) -> tuple[bytes, bytes]:
-        recorded = pair_held(Pair(name, other), SET_UP["pairs"])
+        recorded = recorded_pair(Pair(name, other), SET_UP["pairs"])
         return raw(recorded["mlkem_secret"]), raw(recorded["ciphertext"])
 
     def record(at: int, _kind: str, _model: bytes) -> list[int]:
@@ -314,7 +316,7 @@ def country_of(name: str) -> Country:
 
 
 @each_country
-def test_a_country_says_what_the_vectors_hold_byte_for_byte(name: str) -> None:
+def test_a_country_sends_the_recorded_messages_byte_for_byte(name: str) -> None:
     country = country_of(name)
     steps = [*SET_UP["said"].values()]
     steps += [recorded[step] for recorded in ROUNDS for step in ("contribute", "agree", "answer")]

@@ -1,4 +1,4 @@
-"""How the known answers travel, and what the coordinator's side of the page makes of them."""
+"""The messages that hold the known answers, and the coordinator's steps as the page states them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,8 +19,8 @@ from tests.vectors.known import (
     each_round,
     mechanism_of,
     opening_of,
-    pair_held,
     raw,
+    recorded_pair,
     reply,
     request,
     sealed_by,
@@ -31,30 +31,30 @@ from tests.vectors.seat import Alter, each_change
 
 
 def steps() -> Iterator[dict[str, dict[str, str]]]:
-    """Requests and replies by country, of every step."""
+    """Yield requests and replies by country, of every step."""
     yield from SET_UP["said"].values()
     for recorded in ROUNDS:
         yield from (recorded[step] for step in ("contribute", "agree", "answer") if recorded[step])
 
 
 def messages() -> Iterator[pb.Signed]:
-    """Every signed message of the run, those inside others included."""
+    """Yield every signed message of the run, including those inside other messages."""
     for exchange in (recorded for step in steps() for recorded in step.values()):
         signed_request, replied = request(exchange).signed, reply(exchange)
         body = pb.RequestBody.FromString(signed_request.body)
         yield from (signed_request, *body.encapsulate.bundles, *body.confirm.encapsulations)
         yield from (*body.answer.heads, *body.answer.assents)
-        yield said_in(replied)
+        yield signed_part(replied)
 
 
-def said_in(given: pb.Reply) -> pb.Signed:
-    """The signed part of a reply."""
+def signed_part(given: pb.Reply) -> pb.Signed:
+    """Return the signed part of a reply."""
     beside = {"encapsulation": given.encapsulation.signed, "contribution": given.contribution.head}
     content = str(given.WhichOneof("content"))
     return beside[content] if content in beside else getattr(given, content)
 
 
-def test_every_signature_verifies_and_none_of_another_place() -> None:
+def test_every_signature_verifies_at_its_place_only() -> None:
     count = 0
     for message in messages():
         place = message.context, message.phase, message.sender, message.receiver, message.body
@@ -76,7 +76,7 @@ def test_every_country_is_asked_the_same_words() -> None:
 
 
 def pair_of(a: str, b: str) -> dict[str, str]:
-    return pair_held(Pair.of(a, b), SET_UP["pairs"])
+    return recorded_pair(Pair.of(a, b), SET_UP["pairs"])
 
 
 def mac(sender: str, receiver: str) -> bytes:
@@ -88,7 +88,7 @@ def without(name: str, countries: tuple[str, ...] = ROSTER) -> list[str]:
 
 
 @each_country
-def test_ciphertexts_and_macs_stand_in_the_order_of_the_countries(name: str) -> None:
+def test_ciphertexts_and_macs_are_in_the_order_of_the_countries(name: str) -> None:
     exchanges, others = SET_UP["said"], without(name)
     sent = b"".join(
         raw(pair_of(name, country)["ciphertext"]) for country in others if country > name
@@ -109,7 +109,7 @@ def test_ciphertexts_and_macs_stand_in_the_order_of_the_countries(name: str) -> 
 
 
 @each_round
-def test_shares_and_masks_stand_in_the_order_of_the_countries(recorded: dict[str, Any]) -> None:
+def test_shares_and_masks_are_in_the_order_of_the_countries(recorded: dict[str, Any]) -> None:
     chosen = tuple(recorded["set"])
     for name in chosen:
         sealed = [sealed_by(owner, recorded)[name] for owner in without(name, chosen)]
@@ -120,7 +120,7 @@ def test_shares_and_masks_stand_in_the_order_of_the_countries(recorded: dict[str
         at = ROSTER.index(name)
         shares = [raw(recorded["countries"][owner]["shares"][at]) for owner in chosen]
         outside = [Pair.of(name, country) for country in ROSTER if country not in chosen]
-        masks = [raw(pair_held(pair, recorded["keys"])["mask_key"]) for pair in outside]
+        masks = [raw(recorded_pair(pair, recorded["keys"])["mask_key"]) for pair in outside]
         body = pb.Answer(round=recorded["round"], shares=b"".join(shares), masks=b"".join(masks))
         assert reply(recorded["answer"][name]).answer.body == body.SerializeToString()
 
@@ -144,7 +144,7 @@ def test_three_answers_of_four_open_the_sum_of_the_roster() -> None:
 
 @each_round
 @each_change
-def test_nothing_opens_with_what_is_not_as_it_was_signed(
+def test_no_sum_opens_with_a_reply_that_differs_from_what_was_signed(
     recorded: dict[str, Any], alter: Alter
 ) -> None:
     changed = contributions(recorded)
@@ -155,7 +155,7 @@ def test_nothing_opens_with_what_is_not_as_it_was_signed(
 
 
 @pytest.mark.parametrize("named", [["CZ"], []], ids=["named", "not named"])
-def test_a_share_of_zeros_is_left_out(named: list[str]) -> None:
+def test_a_share_of_zeros_is_ignored(named: list[str]) -> None:
     opening = opening_of(ROUNDS[0], ROSTER)
     answers = dict(opening.answers)
     shares, at = answers["AT"].shares, 32 * ROSTER.index("CZ")

@@ -1,4 +1,4 @@
-"""One country written from the page among countries of ours: sums are exact, and lies refused."""
+"""One independent country among real ones: sums are exact, and lies are refused."""
 
 from collections.abc import Callable, Iterable
 from itertools import product
@@ -28,7 +28,7 @@ from tests.vectors.seat import (
     Alter,
     Lattice,
     each_change,
-    in_its_words,
+    page_mechanism,
     seat_of,
     world_with,
 )
@@ -37,7 +37,7 @@ each_of_four = pytest.mark.parametrize("name", NAMES[:4])
 
 
 def records_of(countries: Iterable[str], dimension: int = TRAIN.dimension) -> dict[str, Lattice]:
-    """Values of both signs, others for each country and each coordinate."""
+    """Return values of both signs that differ for each country and coordinate."""
     countries_by_name = {}
     for country in countries:
         start = 1000 * (NAMES.index(country) - 2) - 7
@@ -58,7 +58,7 @@ def without(*gone: str, size: int = 4) -> list[str]:
 
 
 @each_of_four
-def test_it_takes_part_as_others_drop_out_and_as_it_does_itself(name: str) -> None:
+def test_sums_are_exact_when_other_countries_or_it_drop_out(name: str) -> None:
     world, _ = world_with(name)
     require_sum(world, 1, "train", records_of(without()))
     for number, gone in enumerate(without(name)[:2], start=2):
@@ -68,7 +68,7 @@ def test_it_takes_part_as_others_drop_out_and_as_it_does_itself(name: str) -> No
 
 
 @each_of_four
-def test_with_three_answers_of_four_its_own_is_as_good_as_any(name: str) -> None:
+def test_its_answer_may_be_among_any_three_of_four(name: str) -> None:
     for silent in without():
         world, _ = world_with(name)
         opened, values = world.coordinator.begin_round(1, "train", MODEL), records_of(without())
@@ -83,7 +83,7 @@ def test_with_three_answers_of_four_its_own_is_as_good_as_any(name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["AT", "CZ", "FI"])
-def test_two_of_six_may_drop_out_around_it(name: str) -> None:
+def test_two_of_six_other_countries_may_drop_out(name: str) -> None:
     world, _ = world_with(name, 6)
     first, second, *_ = without(name, size=6)
     require_sum(world, 1, "train", records_of(without(first, second, size=6)))
@@ -108,7 +108,7 @@ def require_refused(opened: CoordinatorRound, changed: bytes, honest: pb.Reply) 
 
 
 @each_change
-def test_our_coordinator_takes_nothing_that_is_not_as_it_signed_it(alter: Alter) -> None:
+def test_the_coordinator_refuses_replies_that_differ_from_what_it_signed(alter: Alter) -> None:
     opened, honest = its_contribution()
     changed = pb.Reply.FromString(written(honest))
     alter(changed)
@@ -128,7 +128,7 @@ def no_words(_words: bytes, rest: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("place", [words_first, words_twice, no_words])
-def test_our_coordinator_wants_the_words_once_and_last(
+def test_the_coordinator_requires_the_words_once_and_last(
     place: Callable[[bytes, bytes], bytes],
 ) -> None:
     opened, honest = its_contribution()
@@ -158,7 +158,7 @@ def composite_world(name: str) -> ProtocolWorld:
     return ProtocolWorld(terms, coordinator, runs)
 
 
-def test_it_takes_part_where_ed25519_and_mldsa_sign() -> None:
+def test_it_takes_part_under_composite_signatures() -> None:
     world = composite_world("BE")
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
@@ -179,10 +179,10 @@ MECHANISMS = [
 ]
 
 
-def test_the_page_gives_sensitivity_and_lane_of_every_mechanism() -> None:
+def test_the_page_s_sensitivity_and_lane_are_right_for_every_mechanism() -> None:
     lanes = set()
     for mechanism in MECHANISMS:
-        converted = in_its_words(mechanism)
+        converted = page_mechanism(mechanism)
         assert converted.squared_sensitivity == mechanism.squared_sensitivity
         for n in (3, 4, 10, 256):
             assert converted.lane_bits(n) == mechanism.lane_bits(n)

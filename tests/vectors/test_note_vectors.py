@@ -34,14 +34,14 @@ def test_bad_keys_are_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILE)
-def test_notes_open(path: Path) -> None:
+def test_notes_verify(path: Path) -> None:
     for case in read(path)["signed_notes"]:
         data = (case["text"] + "\n" + case["sig"]).encode()
         assert open_note(data, NoteKey.from_text(case["vkey"])) == case["text"]
 
 
 @pytest.mark.parametrize("path", FILE)
-def test_signing_makes_the_same_bytes(path: Path) -> None:
+def test_signing_gives_the_same_bytes(path: Path) -> None:
     vector = read(path)
     secret = base64.b64decode(vector["signer_key_test_only"].split("+", 4)[4])
     key = SigningKey.from_bytes(secret[1:])
@@ -54,7 +54,7 @@ def test_signing_makes_the_same_bytes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILE)
-def test_open_cases(path: Path) -> None:
+def test_the_cases_of_open_have_their_results(path: Path) -> None:
     for case in read(path)["open_cases"]:
         known = [NoteKey.from_text(text) for text in case["known_vkeys"]]
         opened = [opens(case["message"].encode(), key) for key in known]

@@ -126,7 +126,7 @@ def test_a_signature_is_not_valid_for_a_key_that_shares_a_half() -> None:
             key.public.verify(SIGNATURE, MESSAGE)
 
 
-def test_a_half_alone_is_not_a_valid_signature_of_its_key() -> None:
+def test_a_half_of_a_composite_signature_does_not_verify_alone() -> None:
     alone = MLDSA65PrivateKey.from_seed_bytes(MLDSA_SEED)
     with pytest.raises(KeyFault, match=NEVER):
         KEY.public.ed25519.verify(CLASSIC, MESSAGE)

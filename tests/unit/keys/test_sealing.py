@@ -46,7 +46,7 @@ def test_every_shorter_and_a_longer_form_is_refused() -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [b"", b"plac", b"place ", b"Place"])
-def test_it_does_not_open_with_another_context(elsewhere: bytes) -> None:
+def test_it_does_not_open_at_another_place(elsewhere: bytes) -> None:
     with pytest.raises(KeyFault, match="another place"):
         open_sealed(KEY, seal(KEY, b"secret", b"place"), elsewhere)
 

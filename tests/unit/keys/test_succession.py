@@ -106,9 +106,7 @@ def certified_as_a_party() -> bytes:
 
 
 def in_the_authority_s_name_without_its_rights() -> bytes:
-    """Return a certificate that the old authority signed, with the right name, but not as
-    authority.
-    """
+    """Return a certificate in the authority's name that the old one signed without its rights."""
     name = STRANGER._certificate.subject
     builder = (
         x509.CertificateBuilder(issuer_name=OLD._certificate.subject, subject_name=name)

@@ -46,7 +46,7 @@ def drawn(patients: int, widths: tuple[int, ...] = WIDTHS, seed: int = 1) -> lis
 
 
 def gradients(layers: list[Factors]) -> NDArray[np.float64]:
-    """Return full per-patient gradients, (patients, dimension), which the product never forms."""
+    """Return full per-patient gradients, (patients, dimension), which the code never forms."""
     parts = []
     for layer in layers:
         outer = layer.returned[:, :, None] * layer.entered[:, None, :]

@@ -138,7 +138,7 @@ def test_the_tail_that_lanes_leave_room_for_holds_for_the_exact_law(
         law = np.convolve(law, share)
     tail = std * math.sqrt(countries * 2 * math.log(2 * dimension / WRAPS))
     middle, beyond = len(law) // 2, math.ceil(tail)
-    # Far from the mean the convolution adds up numbers above 0 only, so that its relative error stays small.
+    # Far from the mean the convolution adds positive numbers only: its relative error is small.
     exceeded = 2 * law[middle + beyond :].sum() * dimension
     assert 2.0**-60 < exceeded <= WRAPS
 

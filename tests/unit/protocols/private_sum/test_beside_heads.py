@@ -1,4 +1,4 @@
-"""What travels beside a contribution's head: words, sealed shares, commitments and versions."""
+"""Data beside a contribution's head: words, sealed shares, commitments and versions."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ Change = Callable[[Reply, ContributionHead], object]
 
 
 def resized(field: str, size: int) -> Change:
-    """Return a change of a field beside the head, and of its digest within it."""
+    """Return a change of a field beside the head, and of its digest in the head."""
 
     def change(reply: Reply, head: ContributionHead) -> None:
         given = getattr(reply.contribution, field)
@@ -40,7 +40,7 @@ def resized(field: str, size: int) -> Change:
 
 
 def stuffed(reply: Reply, head: ContributionHead) -> None:
-    """Claim versions of more countries than there are, and sign their digest."""
+    """Claim versions of more countries than allowed, and sign their digest."""
     for number in range(LARGEST_HEAD // 8):
         reply.contribution.versions.countries[f"C{number}"] = 1
     head.versions_digest = versions_digest(reply.contribution.versions)
@@ -59,7 +59,7 @@ def other_versions_digest(reply: Reply, head: ContributionHead) -> None:
 
 
 def unknown_fields(reply: Reply, head: ContributionHead) -> None:
-    """Say with the versions what they have no field for, and sign its digest too."""
+    """Add an unknown field to the versions, and sign its digest too."""
     reply.contribution.versions.MergeFromString(bytes([0xFA, 0x07, 2, 1, 1]))  # field 127
     head.versions_digest = versions_digest(reply.contribution.versions)
 
@@ -99,7 +99,7 @@ def other_commitments(reply: Reply, head: ContributionHead) -> None:
         *("unknown fields", "other round"),
     ],
 )
-def test_what_travels_beside_a_head_is_whole_and_what_was_signed(
+def test_data_beside_a_head_is_complete_and_matches_its_signed_digests(
     change: Change, naming: str
 ) -> None:
     world = ProtocolWorld.ready(3)
@@ -119,7 +119,7 @@ def test_what_travels_beside_a_head_is_whole_and_what_was_signed(
 
 
 def test_each_holder_gets_the_share_that_each_owner_sealed_for_it() -> None:
-    """Of every country of U, in their order, for U = roster and for a smaller one."""
+    """Shares of every country of U, in their order, for U = roster and for a smaller set."""
     world = ProtocolWorld.ready(5, colluding=1, honest=2)
     for number, present in ((1, world.terms.roster), (2, ("AT", "BE", "DK", "EE"))):
         opened = world.coordinator.begin_round(number, "train", MODEL)
@@ -137,7 +137,7 @@ def test_each_holder_gets_the_share_that_each_owner_sealed_for_it() -> None:
                 assert part == opened._sealed[owner][place : place + 60]
 
 
-def test_versions_that_countries_share_are_shown_once() -> None:
+def test_equal_versions_are_shown_once() -> None:
     world = ProtocolWorld.ready(4)
     view = world.countries["DK"]._view
     ahead = replace(view, versions=versions_of(world.terms.roster, DK=4))

@@ -24,7 +24,7 @@ from tests.support.protocol_world import (
 STEPS = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
 
 
-def test_keys_of_another_roster_make_no_run() -> None:
+def test_keys_of_another_roster_are_refused() -> None:
     with pytest.raises(Refusal) as refusal:
         CoordinatorRun(
             terms_of(3),
@@ -35,7 +35,7 @@ def test_keys_of_another_roster_make_no_run() -> None:
     assert refusal.value.code is ReasonCode.ROSTER
 
 
-def test_the_key_may_live_elsewhere() -> None:
+def test_the_signing_key_may_be_kept_outside() -> None:
     signed = []
 
     def sign(message: bytes) -> bytes:
@@ -50,7 +50,7 @@ def test_the_key_may_live_elsewhere() -> None:
     assert [len(message) for message in signed] == [32]
 
 
-def test_killed_and_fed_the_same_replies_it_sends_the_same_bytes() -> None:
+def test_after_a_crash_the_same_replies_give_the_same_requests() -> None:
     world, again = ProtocolWorld.of(3), coordinator_of(terms_of(3))
     sent: list[bytes] = []
     for step, reply_field in STEPS.items():
@@ -82,7 +82,7 @@ def test_a_repeated_reply_changes_nothing_and_another_is_refused(step: str) -> N
     take("AT", reply)
     take("AT", reply)
     if step == "confirm":
-        return  # it is determined: there is no second one
+        return  # this request is deterministic: there is no second one
     world.countries["AT"] = type(world.countries["AT"]).from_bytes(
         stored, world.countries["AT"]._view
     )
@@ -91,14 +91,14 @@ def test_a_repeated_reply_changes_nothing_and_another_is_refused(step: str) -> N
         take("AT", other)
 
 
-def test_a_refusal_carries_the_countrys_code() -> None:
+def test_a_refusal_has_the_country_s_code() -> None:
     coordinator = coordinator_of(terms_of(3))
     with pytest.raises(Refusal, match="AT refused") as refusal:
         coordinator.take_bundle("AT", refusal_reply(ReasonCode.NO_PERMIT))
     assert refusal.value.code is ReasonCode.NO_PERMIT
 
 
-def test_countries_that_are_not_of_the_run_are_not_spoken_with() -> None:
+def test_countries_outside_the_run_get_no_requests() -> None:
     world = ProtocolWorld.of(3)
     reply = world.countries["AT"].bundle(world.coordinator.bundle_request("AT"))
     with pytest.raises(ProtocolFault, match="DK"):
@@ -134,7 +134,7 @@ def test_a_ciphertext_that_was_not_signed_is_not_passed_on() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 32, 63, 65, 96])
-def test_macs_are_one_for_each_other_country(length: int) -> None:
+def test_there_is_one_mac_for_each_other_country(length: int) -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
     world.set_up("encapsulate")
@@ -148,7 +148,7 @@ def test_macs_are_one_for_each_other_country(length: int) -> None:
 
 
 class Signer:
-    """Signs as an ML-DSA key does: otherwise each time. Counts the signatures."""
+    """Signs as an ML-DSA key does, with another signature each time; counts the signatures."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -159,7 +159,7 @@ class Signer:
 
 
 def test_every_country_is_asked_the_same_signed_words_and_they_are_signed_once() -> None:
-    """A signature with fresh randomness differs each time, so that one for each would show."""
+    """A randomised signature differs each time, so separate signatures would show."""
     world, sign = ProtocolWorld.ready(4, colluding=0, honest=2), Signer()
     asks = replaying(world, sign)
     opened = asks.begin_round(1, "train", MODEL)
@@ -197,7 +197,7 @@ def test_the_words_of_a_smaller_set_are_signed_once_a_phase() -> None:
 
 
 def replaying(world: ProtocolWorld, sign: Callable[[bytes], bytes]) -> CoordinatorRun:
-    """Return a coordinator with another signer, fed all that was said in a world's set-up."""
+    """Return a coordinator with another signer, after all replies of a world's set-up."""
     known, terms = world.coordinator, world.terms
     coordinator = CoordinatorRun(
         terms, peers=known._view.peers, sign=sign, versions=known._view.versions

@@ -53,7 +53,7 @@ def code_of(call: object, *arguments: object) -> ReasonCode:
     return refusal.value.code
 
 
-def test_a_request_shows_its_claims_before_anybody_believes_them() -> None:
+def test_the_claims_of_a_request_can_be_read_before_verification() -> None:
     request = read_request(coordinator_of(terms_of(3)).bundle_request("AT"))
     assert request.phase == PHASE_BUNDLE
     assert (request.agreement, request.study, request.run_id) == (AGREEMENT, STUDY, RUN_ID)
@@ -82,12 +82,12 @@ def test_a_repeated_request_has_the_same_digest_and_another_one_has_not() -> Non
     parsed = {
         read_request(opened.contribute_request(country)).digest for country in ("AT", "BE", "CZ")
     }
-    assert len(parsed) == 3, "what is for one country differs"
+    assert len(parsed) == 3, "the parts for one country differ"
 
 
 @pytest.mark.parametrize("number", [LARGEST_ROUND + 1, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("phase", ["contribute", "agree", "answer"])
-def test_a_round_beyond_the_last_that_there_can_be_is_malformed(phase: str, number: int) -> None:
+def test_a_round_number_beyond_the_largest_is_malformed(phase: str, number: int) -> None:
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in ("AT", "BE", "CZ"):
@@ -113,23 +113,23 @@ def test_an_oversized_request_is_not_read(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xff", bytes(100)])
-def test_what_is_no_request_is_malformed(data: bytes) -> None:
+def test_other_bytes_are_malformed(data: bytes) -> None:
     assert code_of(read_request, data) is ReasonCode.MALFORMED
 
 
-def test_phase_and_content_belong_together() -> None:
+def test_phase_and_content_must_agree() -> None:
     request = coordinator_of(terms_of(3)).bundle_request("AT")
     for phase in (0, PHASE_CONTRIBUTE, PHASE_AGREE, 77):
         assert code_of(read_request, retold(request, phase=phase)) is ReasonCode.MALFORMED
 
 
-def test_a_model_travels_with_a_contribute_request_only() -> None:
+def test_only_a_contribute_request_has_a_model() -> None:
     request = retold(coordinator_of(terms_of(3)).bundle_request("AT"), model=b"weights")
     assert code_of(read_request, request) is ReasonCode.MALFORMED
 
 
 @pytest.mark.parametrize("step", ["bundle", "encapsulate", "agree"])
-def test_parts_travel_with_requests_that_have_some_for_each_country_only(step: str) -> None:
+def test_only_requests_with_data_for_each_country_have_parts(step: str) -> None:
     world = ProtocolWorld.of(3)
     request = world.coordinator.bundle_request("AT")
     change = {
@@ -147,8 +147,8 @@ def test_parts_travel_with_requests_that_have_some_for_each_country_only(step: s
     assert code_of(read_request, altered) is ReasonCode.MALFORMED
 
 
-def test_parts_and_model_are_part_of_what_is_repeated() -> None:
-    """Else a journal would take other parts, or another model, for the request it answered."""
+def test_parts_and_model_are_covered_by_the_digest_of_a_request() -> None:
+    """Otherwise a journal would accept other parts or another model as the answered request."""
     request = (
         ProtocolWorld.ready(3).coordinator.begin_round(1, "train", MODEL).contribute_request("AT")
     )
@@ -168,7 +168,7 @@ def test_parts_and_model_are_part_of_what_is_repeated() -> None:
     assert read_request(retold(request, key=IDENTITIES["AT"])).digest == honest.digest
 
 
-def test_versions_of_too_many_countries_are_not_taken() -> None:
+def test_versions_of_too_many_countries_are_refused() -> None:
     request = coordinator_of(terms_of(3)).bundle_request("AT")
     many = DocumentVersions(1, 1, {f"C{number}": 1 for number in range(LARGEST_ROSTER + 1)})
     altered = retold(request, lambda body: body.versions.CopyFrom(many.to_proto()))
@@ -193,7 +193,7 @@ def test_authentication_is_against_the_countrys_own_values() -> None:
 
 
 @pytest.mark.parametrize("code", list(ReasonCode))
-def test_a_refusal_carries_its_code_and_nothing_else(code: ReasonCode) -> None:
+def test_a_refusal_has_its_code_and_nothing_else(code: ReasonCode) -> None:
     reply = refusal_reply(code)
     assert len(reply) <= len(code.value) + 4
     with pytest.raises(Refusal, match="AT refused") as refusal:
@@ -243,7 +243,7 @@ def test_there_is_one_message_of_each_country_in_order() -> None:
         assert code_of(open_all, wrong, peers, PHASE_BUNDLE, CONTEXT) is ReasonCode.ROSTER
 
 
-def test_parts_are_one_for_each_country_in_order() -> None:
+def test_there_is_one_part_for_each_country_in_order() -> None:
     assert parted(b"112233", ("AT", "BE", "CZ"), 2) == {"AT": b"11", "BE": b"22", "CZ": b"33"}
     assert parted(b"", (), 32) == {}
     for data, countries in (
@@ -258,7 +258,7 @@ def test_parts_are_one_for_each_country_in_order() -> None:
 
 
 @given(st.integers(0, 300), st.integers(0, 6), st.integers(1, 70))
-def test_parts_are_all_there_is_or_are_refused(length: int, number: int, size: int) -> None:
+def test_missing_or_additional_parts_are_refused(length: int, number: int, size: int) -> None:
     data, countries = bytes(place % 251 for place in range(length)), NAMES[:number]
     if length != number * size:
         assert code_of(parted, data, countries, size) is ReasonCode.ROSTER
@@ -294,7 +294,7 @@ def test_versions_that_differ_anywhere_have_different_digests() -> None:
     assert len({versions_digest(value.to_proto()) for value in versions}) == len(versions)
 
 
-def test_who_is_behind_is_told_what_is_newer() -> None:
+def test_a_country_that_is_behind_learns_which_documents_are_newer() -> None:
     own = versions_of(("AT", "BE"))
     require_current(own, own, "BE")
     with pytest.raises(Refusal, match="country-BE") as refusal:

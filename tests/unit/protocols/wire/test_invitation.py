@@ -1,4 +1,4 @@
-"""Invitations and statements: read strictly, fingerprinted whole."""
+"""Invitations and statements: strict parsing, and fingerprints over all of their content."""
 
 import base64
 import json
@@ -63,7 +63,7 @@ def test_an_invitation_is_read_from_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[" * 100_000, b'{"kind":"permit"}'])
-def test_a_file_that_is_no_invitation_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_invitation_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "invitation.json"
     file.write_bytes(content)
     with pytest.raises(ProtocolFault, match="not an invitation"):
@@ -124,7 +124,7 @@ def test_a_malformed_invitation_is_refused(changed: dict[str, Any]) -> None:
     "content",
     [b"", b"{}", b"null", b"[]", b"\x80\x04\x95", b"{" * 50_000, b"[" * 200_000, b'"' + b"x" * 9],
 )
-def test_what_is_no_invitation_is_refused(content: bytes) -> None:
+def test_other_bytes_are_not_read_as_an_invitation(content: bytes) -> None:
     refused(content)
 
 
@@ -138,7 +138,7 @@ def test_arbitrary_bytes_are_no_invitation(content: bytes) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(sorted(PLAIN)), st.none() | st.integers() | st.text()))
-def test_any_change_is_refused_or_read_whole(changed: dict[str, Any]) -> None:
+def test_any_change_is_refused_or_read_completely(changed: dict[str, Any]) -> None:
     content = written(**changed)
     try:
         read = Invitation.from_bytes(content)
@@ -177,7 +177,7 @@ def test_an_officer_states_its_document_key() -> None:
 
 
 @pytest.mark.parametrize("role", ["coordinator", "enrolment", "admin", ""])
-def test_nobody_states_another_role(role: str) -> None:
+def test_other_roles_are_refused(role: str) -> None:
     values = {**officer_statement().model_dump(exclude_none=True), "role": role}
     unstated(canonical_json(values))
 
@@ -187,7 +187,7 @@ def test_nobody_states_another_role(role: str) -> None:
     ["", "ed25519:", "ed25519:AAAA", "rsa:" + "A" * 43 + "=", text_key() + "\n", " " + text_key()],
     ids=["none", "empty", "short", "rsa", "line end", "space"],
 )
-def test_a_key_that_is_none_is_refused(key: str) -> None:
+def test_a_malformed_key_is_refused(key: str) -> None:
     unstated(canonical_json({"country": "AT", "role": "officer", "document_key": key}))
 
 
@@ -231,5 +231,5 @@ def test_different_requests_have_different_fingerprints(
     assert (enrolment_fingerprint(other_key, other) == one) is same
 
 
-def test_what_ends_one_part_does_not_begin_the_next() -> None:
+def test_moving_bytes_between_parts_changes_the_fingerprint() -> None:
     assert enrolment_fingerprint(b"ab", b"c") != enrolment_fingerprint(b"a", b"bc")

@@ -248,7 +248,7 @@ def test_a_node_whose_superlink_key_is_unusable_is_refused_at_once(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(statement=st.binary(max_size=200), key=st.binary(max_size=200), token=st.binary(max_size=40))
-def test_malformed_requests_give_a_clear_error(
+def test_a_stranger_s_bytes_are_refused_in_plain_words(
     enrolment: EnrolmentService, moment: datetime, statement: bytes, key: bytes, token: bytes
 ) -> None:
     request = EnrolRequest(token=token, transport_key=key, statement=statement)
