@@ -282,7 +282,7 @@ POINTS = ["contributed", "agreed", "answered"]
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_country_killed_at_any_point_opens_nothing_to_the_liar(point: str) -> None:
-    """AT is killed and continues from its stored state; or it stays away for good."""
+    """AT is killed and continues from its stored state; or it never comes back."""
     for returns in (True, False):
         liar = five()
         opened = liar.contributed()

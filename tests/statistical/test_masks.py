@@ -44,7 +44,7 @@ INPUTS: dict[str, NDArray[np.int64]] = {
 
 
 def distinguishers(words: Words) -> list[str]:
-    """Return statistics that tell words (rounds, words) from independent uniform ones."""
+    """Return statistics that distinguish words (rounds, words) from independent uniform ones."""
     moved = words[1:] - words[:-1]
     beside = words[:, 1:] - words[:, :-1]
     views = {"words": words, "from round to round": moved, "from word to word": beside}

@@ -405,7 +405,7 @@ class Country:
         return marks
 
     def _opened(self, owner: str, sealed: bytes, marks: Mapping[str, bytes]) -> bytes:
-        """Return the share that the owner sealed for this country; None if it does not open."""
+        """Return the share that the owner sealed for this country; empty if it does not open."""
         now = self.round
         assert now is not None
         place = bind(now.context, CONTRIBUTE, owner, self.name, marks[owner])
