@@ -67,7 +67,7 @@ class Campaign:
         return outcome
 
     def _wait_before_kill(self, name: str) -> None:
-        """Wait for a random time, or first until the run has made progress."""
+        """Wait for a random time; in some cases wait first until the run has made progress."""
         if self.random.random() < STEP_FIRST:
             before = self.arena.state(name) or {"round": 0}
             deadline = time.monotonic() + STEP_SECONDS

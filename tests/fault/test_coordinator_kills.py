@@ -97,7 +97,7 @@ def test_a_run_survives_many_deaths_at_any_moment(arena: ProcessFederation) -> N
     assert released(arena, "many", run) > 3
 
 
-def test_a_stopped_run_stays_stopped_and_its_study_says_what_to_do(
+def test_a_stopped_run_stays_stopped_and_the_study_command_says_what_to_do(
     arena: ProcessFederation,
 ) -> None:
     arena.allow("stopped", rounds=10)

@@ -38,7 +38,7 @@ Opened = Callable[..., ScenarioParties]
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Opened]:
+def make_parties(tmp_path: Path) -> Iterator[Opened]:
     """Make federations in which one country's node can be killed."""
     opened_federations: list[ScenarioParties] = []
 
@@ -54,7 +54,7 @@ def theatre(tmp_path: Path) -> Iterator[Opened]:
         each.federation.close()
 
 
-def told(deaths: Counter[tuple[str, str]]) -> int:
+def report_kills(deaths: Counter[tuple[str, str]]) -> int:
     """Print the failpoints at which the node was killed, and return the number of kills."""
     for (phase, where), number in sorted(deaths.items()):
         print(f"{number:5d}  {phase:12s} {where}")
@@ -62,48 +62,48 @@ def told(deaths: Counter[tuple[str, str]]) -> int:
 
 
 @pytest.mark.parametrize("country", COUNTRIES)
-def test_node_killed_at_every_point_of_every_message(theatre: Opened, country: str) -> None:
-    stage = theatre(country)
+def test_node_killed_at_every_point_of_every_message(make_parties: Opened, country: str) -> None:
+    stage = make_parties(country)
     place = COUNTRIES.index(country)
     plan = Plan(place, shuffled=place % 2 == 1)
     another = {1: COUNTRIES[place - 1]}
     CrashScenario(stage, stage.approved("heart-by-sex"), plan, without=another).through()
     assert {step for _, step in stage.deaths} == {*Failpoint, LEFT}
-    assert told(stage.deaths) == POINTS + 1 + len(WAYS)
+    assert report_kills(stage.deaths) == POINTS + 1 + len(WAYS)
 
 
-def test_node_killed_at_every_point_of_every_training_round(theatre: Opened) -> None:
-    stage = theatre("NO")
+def test_node_killed_at_every_point_of_every_training_round(make_parties: Opened) -> None:
+    stage = make_parties("NO")
     study = stage.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
     CrashScenario(stage, study, Plan(4), model, without={1: "PT"}).through()
     a_round = [sum(len(group) for group in WAYS[phase]) + 1 for phase in ("contribute", "answer")]
-    assert told(stage.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
+    assert report_kills(stage.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
 
 
-def test_node_killed_in_rounds_from_which_another_country_is_missing(theatre: Opened) -> None:
-    stage = theatre("NO")
+def test_node_killed_in_rounds_from_which_another_country_is_missing(make_parties: Opened) -> None:
+    stage = make_parties("NO")
     study = stage.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
     without = {1: "DK", 2: "EE", 4: "PT", 5: "DK"}
     CrashScenario(stage, study, Plan(5, points=0.3, moments=1), model, without).through()
-    told(stage.deaths)
+    report_kills(stage.deaths)
     assert sum(deaths for (phase, _), deaths in stage.deaths.items() if phase == "agree") >= len(
         without
     )
 
 
-def test_node_killed_at_some_points_of_several_runs(theatre: Opened) -> None:
+def test_node_killed_at_some_points_of_several_runs(make_parties: Opened) -> None:
     """Kill once at each of some points; the test above kills at every point."""
-    stage = theatre("DK")
+    stage = make_parties("DK")
     for number in range(6):
         study = stage.approved(f"study-{number}")
         CrashScenario(stage, study, Plan(number, points=0.2, left=0.2, shuffled=True)).through()
-    assert told(stage.deaths) > 6 * POINTS // 10
+    assert report_kills(stage.deaths) > 6 * POINTS // 10
 
 
-def test_node_killed_at_random_moments(theatre: Opened) -> None:
-    stage = theatre("EE")
+def test_node_killed_at_random_moments(make_parties: Opened) -> None:
+    stage = make_parties("EE")
     number = 0
     while stage.deaths.total() < KILLS_AT_MOMENTS:
         study = stage.approved(f"study-{number}")
@@ -111,15 +111,15 @@ def test_node_killed_at_random_moments(theatre: Opened) -> None:
         plan = Plan(number, points=0.05, left=0.1, moments=4, longest=longest)
         CrashScenario(stage, study, plan).through()
         number += 1
-    told(stage.deaths)
+    report_kills(stage.deaths)
     assert (
         sum(n for (_, where), n in stage.deaths.items() if where == MOMENT) > KILLS_AT_MOMENTS // 2
     )
 
 
-def test_node_killed_again_and_again_when_the_budget_runs_out(theatre: Opened) -> None:
-    """Three runs fit the budget; the fourth is refused whatever is killed, and charges no more."""
-    stage = theatre("DK")
+def test_node_killed_again_and_again_when_the_budget_runs_out(make_parties: Opened) -> None:
+    """Three runs fit the budget; the fourth is refused at every kill, and is charged nothing."""
+    stage = make_parties("DK")
     for number in range(3):
         study = stage.approved(f"study-{number}", DEAR, privacy=MUCH)
         CrashScenario(stage, study, Plan(number, points=0.3)).through()
@@ -127,4 +127,4 @@ def test_node_killed_again_and_again_when_the_budget_runs_out(theatre: Opened) -
     assert refused.until_refused() is ReasonCode.BUDGET
     stage.books.check()
     assert stage.books.charged(refused.run.id) == Counter()
-    told(stage.deaths)
+    report_kills(stage.deaths)

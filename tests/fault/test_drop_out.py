@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(600)]
 ROUNDS, GONE_AFTER, BACK_AFTER = 16, 3, 9
 AWAY = "PT"
 SLOW = 3.0
-"""How many times as long a round takes at most without a country that is known to be missing."""
+"""How many times longer a round may take if a country is known to be missing."""
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""Make each fdatasync of a running node fail; the node refuses, and does nothing else wrong.
+"""Make each fdatasync of a running node fail; the node only refuses.
 
-strace attaches to the node's process and makes one call, or every call from there on, return EIO.
+strace attaches to the node's process and makes one call, or every call from that one on, return
+EIO.
 """
 
 import shutil
@@ -107,7 +108,7 @@ class BadMoment(BadDisk):
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
-def test_a_node_whose_disk_failed_once_goes_on(tmp_path: Path, call: int) -> None:
+def test_a_node_continues_after_its_disk_failed_once(tmp_path: Path, call: int) -> None:
     stage = ScenarioParties(NodeFederation(tmp_path / "federation"), "PT")
     journey = BadMoment(
         stage, stage.approved("heart-by-sex"), Plan(1, points=0, left=0), without=MISSING
@@ -121,7 +122,9 @@ def test_a_node_whose_disk_failed_once_goes_on(tmp_path: Path, call: int) -> Non
 
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from there on"])
-def test_each_fdatasync_of_a_run_fails_once_or_for_good(tmp_path: Path, lasting: bool) -> None:
+def test_each_fdatasync_of_a_run_may_fail_once_or_permanently(
+    tmp_path: Path, lasting: bool
+) -> None:
     stage = ScenarioParties(NodeFederation(tmp_path / "federation"), "DK")
     journey = BadDisk(
         stage, stage.approved("heart-by-sex"), Plan(1, points=0, left=0), without=MISSING

@@ -112,11 +112,11 @@ def test_a_flipped_byte_in_the_database_file_is_found_or_changes_no_verified_ent
         file.parent.mkdir()
         file.touch(0o600)
         file.write_bytes(changed)
-        reported += told(file.parent, note, lines)
+        reported += flip_reported(file.parent, note, lines)
     assert reported > 20
 
 
-def told(folder: Path, note: bytes, lines: list[bytes]) -> bool:
+def flip_reported(folder: Path, note: bytes, lines: list[bytes]) -> bool:
     """Return True if the flip was reported; otherwise require that verified data is unchanged."""
     try:
         engine = node_state(folder)

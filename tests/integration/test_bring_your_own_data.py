@@ -31,7 +31,7 @@ def steps() -> list[tuple[str, list[str]]]:
     return [(command, table_rows.splitlines()) for command, table_rows in STEP.findall(text)]
 
 
-def carried_out(command: str, folder: Path) -> list[str]:
+def run_command(command: str, folder: Path) -> list[str]:
     program, *words = shlex.split(command)
     assert words[0] in UNLOCKING
     path = Path(sys.executable).parent / program
@@ -72,7 +72,7 @@ def test_the_page_s_commands_print_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / "opted-out.txt").write_text(block("text", "# asked"), encoding="utf-8")
     assert len(steps()) == 3
     for command, output in steps():
-        printed = carried_out(command, tmp_path)
+        printed = run_command(command, tmp_path)
         assert agrees(output, printed), "\n".join([f"$ {command}", *printed])
 
 

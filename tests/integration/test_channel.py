@@ -1,4 +1,4 @@
-"""The channel makes calls again if the network cuts, duplicates, swaps or swallows them."""
+"""The channel repeats calls if the network cuts, duplicates, swaps or swallows data."""
 
 import threading
 import time
@@ -75,7 +75,7 @@ BROKEN = [
 @pytest.mark.parametrize(
     "events", BROKEN, ids=lambda events: "-".join(event or "ok" for event in events)
 )
-def test_a_broken_connection_is_replaced_and_the_call_made_again(
+def test_a_broken_connection_is_replaced_and_the_call_repeated(
     line: Line, events: tuple[str, ...]
 ) -> None:
     line.proxy.order(*events)

@@ -190,7 +190,7 @@ def test_a_call_without_a_valid_certificate_is_refused(
     assert port.untouched()
 
 
-def names(port: Port, *uris: str) -> Caller:
+def certificate_naming(port: Port, *uris: str) -> Caller:
     certificate = forged(port.authority, [uri(text) for text in uris])
     return Caller(key_of(port.authority), certificate)
 
@@ -210,8 +210,8 @@ ODD_NAMES = {
 
 
 @pytest.mark.parametrize("uris", ODD_NAMES.values(), ids=ODD_NAMES.keys())
-def test_a_certificate_that_names_nobody_may_call_nothing(port: Port, uris: tuple[str]) -> None:
-    odd = names(port, *uris)
+def test_a_certificate_without_a_party_s_name_allows_no_call(port: Port, uris: tuple[str]) -> None:
+    odd = certificate_naming(port, *uris)
     codes = {code_of(port.exchange.port, port.authority, odd, call) for call in CALLS}
     assert codes <= {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE}
     assert port.untouched()
@@ -221,7 +221,7 @@ MATRIX = list(itertools.product(CALLS, Role))
 
 
 @pytest.mark.parametrize(("call", "role"), MATRIX, ids=str)
-def test_a_role_makes_its_own_calls_and_no_other(port: Port, call: str, role: Role) -> None:
+def test_each_role_may_make_its_own_calls_only(port: Port, call: str, role: Role) -> None:
     code = code_of(port.exchange.port, port.authority, caller(port.authority, role=role), call)
     if role not in MAY_CALL[call]:
         assert code is grpc.StatusCode.PERMISSION_DENIED

@@ -117,7 +117,7 @@ def verified(log: AuditLog, key: NoteKey, written: bytes) -> VerifiedLog:
     return verify_export(lines, export["checkpoint"].encode(), key, seen=[written])
 
 
-def seen(folder: Path) -> dict[str, bytes]:
+def file_contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
@@ -206,7 +206,7 @@ class TestHomesAreReadable:
             assert dict(view.versions.countries) == manifest["versions"]["countries"]
             assert not view.ignored
 
-    def test_decisions_of_the_officers_stand(
+    def test_decisions_of_the_officers_are_still_in_force(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
         for country, node in nodes.items():
@@ -221,7 +221,7 @@ class TestHomesAreReadable:
             digests = {study.digest for study in kept_studies(homes.officer_home(country).studies)}
             assert digests == set(manifest["studies"].values())
 
-    def test_ledgers_hold_what_was_charged(
+    def test_ledgers_have_all_earlier_charges(
         self, homes: Homes, nodes: dict[str, Node], manifest: Any
     ) -> None:
         for country, node in nodes.items():
@@ -334,19 +334,19 @@ class TestHomesStayUsable:
             node.note_stop()
         assert files(homes) == before
 
-    def test_officers_verify_the_logs_against_what_they_verified_before(
+    def test_officers_verify_the_logs_against_earlier_checkpoints(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node]
     ) -> None:
         for country, node in nodes.items():
             home = homes.officer_home(country)
-            before = seen(home.seen)
+            before = file_contents(home.seen)
             node.note_start()
             folder = homes.node_home(country).path
             node_log = LogSource(folder, coordinator=False, log=node.parts.log)
             verify_log(home, node_log, Terminal(quiet=True), homes.now)
             both = LogSource(folder, coordinator=True, log=coordinator.log)
             verify_log(home, both, Terminal(quiet=True), homes.now)
-            after = seen(home.seen)
+            after = file_contents(home.seen)
             assert after.keys() == before.keys(), "an earlier verification was forgotten"
             changed = [name for name, content in before.items() if after[name] != content]
             assert len(changed) == 1, "the node's log has grown, and the coordinator's has not"

@@ -155,14 +155,14 @@ def test_it_connects_and_stops_within_seconds_during_a_long_poll(site: Site) -> 
     process.send_signal(signal.SIGTERM)
     assert process.wait(SOON) == 0
     assert time.monotonic() - begun < 8
-    assert site.superlink.methods[-1] == "DeactivateNode"  # it said goodbye to the exchange
+    assert site.superlink.methods[-1] == "DeactivateNode"  # it signed off at the exchange
     assert not site.home.socket.exists()
     first, *lines = site.log.splitlines()
     assert first.startswith("starting the node of DK")
     assert all(json.loads(line) for line in lines)
 
 
-def test_it_renews_its_certificate_and_goes_on_with_the_new_one(site: Site) -> None:
+def test_it_renews_its_certificate_and_uses_the_new_one(site: Site) -> None:
     site.enrol(timedelta(days=25))
     key, before = keyring(site.home).transport, site.home.certificate.read_bytes()
     site.up()
@@ -206,7 +206,7 @@ def test_it_imports_the_officer_s_documents_and_fetches_the_others(site: Site) -
     assert status["data"]["patients"] == 80
 
 
-def test_it_reconnects_when_the_exchange_comes_back(site: Site) -> None:
+def test_it_reconnects_when_the_exchange_is_reachable_again(site: Site) -> None:
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     port = site.exchange.port
@@ -254,14 +254,14 @@ def test_pause_and_status_commands_work_while_the_daemon_runs(site: Site) -> Non
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")
 
-    def told(*words: str) -> str:
+    def run_command(*words: str) -> str:
         command = site.command(*words, unlock=False)
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    assert told("pause", "--reason", "audit") == "paused: audit\n"
-    assert "Now: paused: audit" in told("status")
-    assert told("resume") == "idle, connected\n"
-    assert isinstance(json.loads(told("status", "--json"))["log"]["size"], int)
+    assert run_command("pause", "--reason", "audit") == "paused: audit\n"
+    assert "Now: paused: audit" in run_command("status")
+    assert run_command("resume") == "idle, connected\n"
+    assert isinstance(json.loads(run_command("status", "--json"))["log"]["size"], int)
 
 
 def test_a_home_is_private(site: Site) -> None:
@@ -274,7 +274,7 @@ def test_a_home_is_private(site: Site) -> None:
 
 @pytest.mark.slow
 def test_a_restored_database_does_not_start_before_the_restored_command(site: Site) -> None:
-    def told(*words: str) -> tuple[int, str]:
+    def run_command(*words: str) -> tuple[int, str]:
         done = subprocess.run(site.command(*words), capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
@@ -293,14 +293,14 @@ def test_a_restored_database_does_not_start_before_the_restored_command(site: Si
         file.unlink()
     shutil.copy(copy, site.home.database)
     for words in (("up",), ("doctor",)):
-        code, output = told(*words)
+        code, output = run_command(*words)
         assert (code, "older than what this node" in output) == (1, True), output
-    code, output = told("restored", "--yes")
+    code, output = run_command("restored", "--yes")
     assert (code, "pratique-officer renew" in output) == (1, True), output
     time.sleep(1.1)  # documents have signing times in whole seconds
     site.papers.now = now().replace(microsecond=0)
     (site.home.officer / "country-DK.json").write_bytes(site.papers.give("DK"))
-    code, output = told("restored", "--yes")
+    code, output = run_command("restored", "--yes")
     assert (code, "State was restored from a copy of 1 log entries" in output) == (0, True), output
     site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
     site.up()

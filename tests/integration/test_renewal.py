@@ -108,14 +108,14 @@ def exchange(tmp_path: Path) -> Iterator[Exchange]:
     opened.close()
 
 
-def asked(who: Caller, key: bytes) -> RenewRequest:
+def renewal_request(who: Caller, key: bytes) -> RenewRequest:
     proof = renewal_proof(key, serial_of(who.certificate))
     return RenewRequest(public_key=public_pem(key), proof=proof)
 
 
 def renew(link: ExchangeLink, who: Caller) -> tuple[Caller, RenewReply]:
     key = new_transport_key()
-    reply = link.renew(asked(who, key))
+    reply = link.renew(renewal_request(who, key))
     return Caller(key, reply.certificate), reply
 
 
@@ -153,7 +153,7 @@ def test_only_nodes_and_officers_renew_and_only_their_own_certificate(exchange: 
     links = {who: exchange.link(who) for who in (guest, node, other)}
     assert "may not call Renew" in refusal(lambda: renew(links[guest], guest))
     assert exchange.refusals == [("AT", "Renew")]
-    captured = asked(node, new_transport_key())
+    captured = renewal_request(node, new_transport_key())
     assert "holder of the new key" in refusal(lambda: links[other].renew(captured))
     assert links[node].renew(captured) == links[node].renew(captured)
     certificate, _ = renew(links[other], other)
@@ -178,7 +178,7 @@ def test_a_revoked_or_ended_certificate_is_not_renewed(exchange: Exchange) -> No
 def test_too_large_and_too_many_requests_are_refused(exchange: Exchange) -> None:
     who = exchange.caller()
     link = exchange.link(who)
-    large = asked(who, new_transport_key())
+    large = renewal_request(who, new_transport_key())
     large.public_key += b"#" * LARGEST_REQUEST["Renew"]
     assert "at most" in refusal(lambda: link.renew(large))
     for _ in range(MOST_RENEWALS):

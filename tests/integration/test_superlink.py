@@ -222,20 +222,20 @@ def _over(fleet: Fleet, flower_run: int) -> bool:
     return str(rows[0]["status"]).startswith("finished")
 
 
-def heard(frame: str, *countries: str) -> dict[str, str]:
+def expected_replies(frame: str, *countries: str) -> dict[str, str]:
     return {country: f"{country} heard {frame}" for country in countries or COUNTRIES}
 
 
-def test_the_run_is_carried_under_its_own_id(rehearsal: Mapping[str, Any], fleet: Fleet) -> None:
+def test_the_run_keeps_its_own_id_in_flower(rehearsal: Mapping[str, Any], fleet: Fleet) -> None:
     assert rehearsal["run"] == RUN
     assert rehearsal["home"] == str(fleet.folder)
     assert rehearsal["nodes"] == sorted(COUNTRIES)
 
 
 def test_every_country_answers_its_own_frame(rehearsal: Mapping[str, Any]) -> None:
-    assert rehearsal["hello"] == heard("hello")
-    assert rehearsal["again"] == heard("again")
-    assert rehearsal["own"] == heard("own", "FR")
+    assert rehearsal["hello"] == expected_replies("hello")
+    assert rehearsal["again"] == expected_replies("again")
+    assert rehearsal["own"] == expected_replies("own", "FR")
 
 
 def test_a_reply_takes_less_time_than_one_poll_of_the_stock_client(
@@ -247,17 +247,17 @@ def test_a_reply_takes_less_time_than_one_poll_of_the_stock_client(
 def test_a_late_reply_counts_as_missing_and_never_as_the_next_one(
     rehearsal: Mapping[str, Any],
 ) -> None:
-    assert rehearsal["late"] == heard("late-FR", "DE", "PL")
-    assert rehearsal["after late"] == heard("after late")
+    assert rehearsal["late"] == expected_replies("late-FR", "DE", "PL")
+    assert rehearsal["after late"] == expected_replies("after late")
 
 
 def test_an_unknown_frame_does_not_end_a_node(rehearsal: Mapping[str, Any]) -> None:
-    assert rehearsal["after odd"] == heard("after odd")
-    assert rehearsal["fault"] == heard("fault-DE", "FR", "PL")
-    assert rehearsal["after fault"] == heard("after fault")
+    assert rehearsal["after odd"] == expected_replies("after odd")
+    assert rehearsal["fault"] == expected_replies("fault-DE", "FR", "PL")
+    assert rehearsal["after fault"] == expected_replies("after fault")
 
 
-def test_a_large_frame_arrives_whole_both_ways(rehearsal: Mapping[str, Any]) -> None:
+def test_a_large_frame_arrives_complete_in_both_directions(rehearsal: Mapping[str, Any]) -> None:
     expected = {
         country: hashlib.sha256(country.encode() + b" heard " + LARGE).hexdigest()
         for country in COUNTRIES
@@ -398,7 +398,7 @@ def test_a_country_with_another_s_key_is_not_activated(fleet: Fleet) -> None:
     link.close()
 
 
-def test_a_node_that_died_comes_back_at_once() -> None:
+def test_a_killed_node_can_reconnect_at_once() -> None:
     """This node has its own session, so that no serving node is disturbed."""
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet.start(Path(folder))

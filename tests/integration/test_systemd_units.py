@@ -95,7 +95,7 @@ def test_the_passphrase_is_a_credential_and_nowhere_else(unit: Path) -> None:
 
 
 @pytest.mark.parametrize("daemon", ["pratique-node", "pratique-coordinator"])
-def test_daemons_tell_systemd_that_they_are_ready_and_alive(daemon: str) -> None:
+def test_daemons_notify_systemd_that_they_are_ready_and_alive(daemon: str) -> None:
     unit_settings = dict(settings(FOLDER / f"{daemon}.service"))
     assert (unit_settings["Type"], unit_settings["NotifyAccess"]) == ("notify", "main")
     assert unit_settings["Restart"] == "on-failure"

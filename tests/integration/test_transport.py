@@ -139,13 +139,13 @@ def test_a_node_refuses_an_exchange_of_another_authority(
     )
 
 
-def test_the_server_s_certificate_does_not_serve_as_a_client_s(
+def test_the_server_s_certificate_is_refused_as_a_client_s(
     authority: TransportAuthority, exchange: Exchange
 ) -> None:
     refused(exchange.port, authority, pair(authority, Role.COORDINATOR, hosts=("localhost",)))
 
 
-def test_a_node_s_certificate_does_not_serve_as_the_exchange_s(
+def test_a_node_s_certificate_is_refused_as_the_exchange_s(
     authority: TransportAuthority,
 ) -> None:
     false = Exchange(authority, pair(authority, Role.NODE))

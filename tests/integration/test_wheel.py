@@ -23,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def tops(wheel: zipfile.ZipFile) -> set[str]:
+def top_level_names(wheel: zipfile.ZipFile) -> set[str]:
     return {name.split("/", 1)[0] for name in wheel.namelist()}
 
 
@@ -33,7 +33,7 @@ def metadata(wheel: zipfile.ZipFile, name: str) -> str:
 
 
 def test_it_holds_exactly_the_five_packages(wheel: zipfile.ZipFile) -> None:
-    assert {top for top in tops(wheel) if not top.endswith(".dist-info")} == ROOMS
+    assert {top for top in top_level_names(wheel) if not top.endswith(".dist-info")} == ROOMS
 
 
 def test_it_holds_every_source_file(wheel: zipfile.ZipFile) -> None:
@@ -71,7 +71,7 @@ def test_it_names_its_licence(wheel: zipfile.ZipFile) -> None:
     assert "Apache License" in wheel.read(licence).decode()
 
 
-def test_it_does_not_ask_for_what_only_developers_need(wheel: zipfile.ZipFile) -> None:
+def test_it_does_not_require_developer_packages(wheel: zipfile.ZipFile) -> None:
     needed = [
         line for line in metadata(wheel, "METADATA").splitlines() if line.startswith("Requires-")
     ]

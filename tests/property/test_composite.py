@@ -28,7 +28,7 @@ seeds = st.binary(min_size=64, max_size=64)
 
 @settings(max_examples=examples(25))
 @given(seeds, st.binary(max_size=100), st.binary(max_size=100))
-def test_a_signature_holds_for_the_signed_message_only(
+def test_a_signature_is_valid_for_the_signed_message_only(
     seed: bytes, message: bytes, other: bytes
 ) -> None:
     key = CompositeSigningKey.from_bytes(seed)
@@ -41,7 +41,7 @@ def test_a_signature_holds_for_the_signed_message_only(
 
 @settings(max_examples=examples(25))
 @given(st.one_of(seeds, st.binary(min_size=32, max_size=32)))
-def test_either_form_goes_to_bytes_and_text_and_back(seed: bytes) -> None:
+def test_both_forms_are_read_back_from_bytes_and_text(seed: bytes) -> None:
     key = identity_from_bytes(seed)
     assert key.to_bytes() == seed
     assert read_identity(key.public.to_text()) == key.public
@@ -73,7 +73,7 @@ def test_no_two_pieces_of_signatures_verify(cut: int, start: int) -> None:
 
 
 @given(st.one_of(st.text(), st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode())))
-def test_a_text_is_read_or_refused_and_never_respelled(text: str) -> None:
+def test_a_text_is_read_in_its_one_spelling_or_refused(text: str) -> None:
     for spelling in (text, "ed25519:" + text, PREFIX + text):
         with suppress(KeyFault):
             assert read_identity(spelling).to_text() == spelling
@@ -87,7 +87,7 @@ def test_bytes_of_the_right_length_have_one_text_form_or_are_refused(raw: bytes)
 
 @settings(max_examples=examples(25))
 @given(seeds)
-def test_what_signs_under_a_suite_is_what_verifies_under_it_and_under_no_other(
+def test_a_signature_verifies_under_its_own_suite_only(
     seed: bytes,
 ) -> None:
     key = CompositeSigningKey.from_bytes(seed)

@@ -39,10 +39,10 @@ def cases(draw: st.DrawFn) -> Case:
         rounding=Rounding.FACTORED,
     )
 
-    def some(width: int) -> NDArray[np.float64]:
+    def random_values(width: int) -> NDArray[np.float64]:
         return draw(arrays(np.float64, (patients, width), elements=ANY_FLOAT))
 
-    return mechanism, [Factors(some(n), some(m)) for n, m in pairwise(widths)]
+    return mechanism, [Factors(random_values(n), random_values(m)) for n, m in pairwise(widths)]
 
 
 def squares(mechanism: Mechanism, layers: list[Factors], seed: int) -> list[int]:
@@ -81,7 +81,7 @@ def test_the_sum_is_finite_and_within_the_patients_bounds(case: Case, seed: int)
 
 @settings(deadline=None, max_examples=examples(100))
 @given(cases(), st.integers(0, 4))
-def test_a_neighbour_changes_nobody_elses_clipping(case: Case, left_out: int) -> None:
+def test_a_neighbour_changes_no_other_patient_s_clipping(case: Case, left_out: int) -> None:
     """Scaling looks at one patient at a time: without one patient the others stay as they were."""
     mechanism, layers = case
     still = _Still()

@@ -61,7 +61,9 @@ def test_framing_is_one_to_one(one: list[bytes], other: list[bytes]) -> None:
 
 
 @given(st.binary(min_size=32, max_size=32), st.binary(), st.binary())
-def test_sealing_opens_to_what_was_sealed(key: bytes, plaintext: bytes, associated: bytes) -> None:
+def test_sealed_data_opens_to_the_same_data(
+    key: bytes, plaintext: bytes, associated: bytes
+) -> None:
     assert open_sealed(key, seal(key, plaintext, associated), associated) == plaintext
 
 
@@ -78,7 +80,7 @@ def test_no_random_bytes_are_a_signature(signature: bytes, message: bytes) -> No
 
 
 @given(st.binary(min_size=32, max_size=32), st.binary(), st.binary())
-def test_a_signature_holds_for_the_signed_message_only(
+def test_a_signature_is_valid_for_the_signed_message_only(
     seed: bytes, message: bytes, other: bytes
 ) -> None:
     key = SigningKey.from_bytes(seed)
@@ -90,7 +92,7 @@ def test_a_signature_holds_for_the_signed_message_only(
 
 
 @given(st.one_of(st.text(), st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode())))
-def test_a_key_s_text_is_read_or_refused_and_never_respelled(text: str) -> None:
+def test_a_key_s_text_is_read_in_its_one_spelling_or_refused(text: str) -> None:
     for spelling in (text, "ed25519:" + text):
         with suppress(KeyFault):
             assert VerifyKey.from_text(spelling).to_text() == spelling

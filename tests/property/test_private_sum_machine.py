@@ -209,7 +209,7 @@ class Lossy(RuleBasedStateMachine):
         event("smaller" if now.smaller else "roster")
 
     def must_be_open(self) -> bool:
-        """Return whether the round must open by now; else it must not."""
+        """Return whether the round must open by now; otherwise it must not open."""
         now, terms = self.lead.round, self.lead.terms
         assert now is not None
         chosen = now.contributed if now._chosen is None else now._chosen

@@ -106,7 +106,7 @@ SHAPES = [(1, 3), (40, 16), (5_000, 50), (20_000, 9)]
 
 @pytest.mark.parametrize("name", worst(1, 1))
 @pytest.mark.parametrize(("dimension", "scale"), SHAPES)
-def test_a_draw_is_within_the_bound_as_often_as_beta_says(
+def test_a_draw_is_within_the_bound_with_the_probability_that_beta_gives(
     name: str, dimension: int, scale: int
 ) -> None:
     """The threshold is 6.5 deviations of so many draws below 1 - β: false alarms under 1e-10."""

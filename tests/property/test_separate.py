@@ -119,7 +119,7 @@ def computed(
     ]
 
 
-def same(some: list[Floats], at: NDArray[np.int64], others: list[Floats]) -> bool:
+def equal_at(some: list[Floats], at: NDArray[np.int64], others: list[Floats]) -> bool:
     """Return whether the values of the patients at these positions are those of the others."""
     return all(
         np.array_equal(one[at], other, equal_nan=True)
@@ -148,7 +148,7 @@ def test_a_patient_s_integers_do_not_depend_on_other_patients(
     rows, target = people(records, patients, widths)
     whole = computed(layers, rows, target, family)
     for chosen in neighbours(records, patients):
-        assert same(whole, chosen, computed(layers, rows[chosen], target[chosen], family))
+        assert equal_at(whole, chosen, computed(layers, rows[chosen], target[chosen], family))
 
 
 def found_out(weights: int) -> bool:
@@ -156,7 +156,7 @@ def found_out(weights: int) -> bool:
     rows, target = people(weights, 64, widths)
     whole = computed(layers, rows, target)
     return not all(
-        same(whole, chosen, computed(layers, rows[chosen], target[chosen]))
+        equal_at(whole, chosen, computed(layers, rows[chosen], target[chosen]))
         for chosen in neighbours(weights, 64)
     )
 

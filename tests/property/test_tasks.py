@@ -140,18 +140,18 @@ def test_a_number_is_read_finite_or_refused(text: str) -> None:
 def people(draw: st.DrawFn) -> Cohort:
     count = draw(st.integers(0, 8))
 
-    def some(values: st.SearchStrategy[float]) -> np.ndarray:
+    def random_column(values: st.SearchStrategy[float]) -> np.ndarray:
         return np.array(draw(st.lists(values, min_size=count, max_size=count)), dtype=np.float64)
 
     level = st.integers(0, 1).map(float)
     columns = {
-        "age": some(st.floats(-1e300, 1e300)),
-        "sex": some(level),
-        "smoker": some(st.one_of(level, st.just(math.nan))),
-        "sugar": some(VALUES),
-        "ill": some(level),
-        "pressure": some(st.floats(-1e300, 1e300)),
-        "stage": some(st.integers(0, 2).map(float)),
+        "age": random_column(st.floats(-1e300, 1e300)),
+        "sex": random_column(level),
+        "smoker": random_column(st.one_of(level, st.just(math.nan))),
+        "sugar": random_column(VALUES),
+        "ill": random_column(level),
+        "pressure": random_column(st.floats(-1e300, 1e300)),
+        "stage": random_column(st.integers(0, 2).map(float)),
     }
     return Cohort(FEATURES, tuple(f"p{n}" for n in range(count)), columns)
 

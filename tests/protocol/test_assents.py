@@ -164,7 +164,7 @@ def test_the_roster_needs_no_signatures_and_extra_ones_do_no_harm() -> None:
     ],
     ids=lambda value: "-".join(value) or "none" if isinstance(value, tuple) else "",
 )
-def test_a_set_that_is_too_small_or_holds_strangers_is_neither_signed_nor_answered(
+def test_a_set_that_is_too_small_or_has_strangers_is_neither_signed_nor_answered(
     chosen: tuple[str, ...], why: str
 ) -> None:
     liar = five()

@@ -340,7 +340,9 @@ def test_the_view_names_who_cannot_sign(federation: NodeFederation) -> None:
         view.require_suite(COUNTRIES)
 
 
-def test_keys_of_two_halves_serve_an_agreement_that_asks_for_one(tmp_path: Path) -> None:
+def test_keys_of_two_halves_can_be_used_under_an_agreement_that_asks_for_one(
+    tmp_path: Path,
+) -> None:
     """New keys have two halves; if the agreement does not ask for both, the Ed25519 half signs."""
     federation = NodeFederation(tmp_path / "federation")
     federation.sync()

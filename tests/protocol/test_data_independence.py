@@ -38,17 +38,17 @@ NOISE = 2**30
 """A budget so large that every study fits; the drawn noise is zero."""
 
 
-def alike(patients: int) -> str:
+def identical_patients(patients: int) -> str:
     """Return patients whose encoding is zero everywhere: men of 60 without the disease."""
     return HEADER + "".join(f"p{n},60,M,0\n" for n in range(patients))
 
 
-USUAL = alike(80)
+USUAL = identical_patients(80)
 OVERFLOWING = "p999,120,F,1\n"
 """The only patient with a nonzero value at the models' weights of 1.7e308."""
 NEIGHBOURS = {
-    "one patient more": alike(81),
-    "one patient fewer": alike(79),
+    "one patient more": identical_patients(81),
+    "one patient fewer": identical_patients(79),
     "an overflowing patient": USUAL + OVERFLOWING,
     "a patient with nothing recorded": USUAL + "p999,,,\n",
     "a patient far above the bounds": USUAL + "p999,1e308,F,1\n",
@@ -284,7 +284,9 @@ def test_a_decline_for_few_patients_reads_like_one_for_records_that_cannot_be_re
 ) -> None:
     """Refusals that depend on records read `declined`, with the same delay and length."""
     events = []
-    for number, data in enumerate([alike(3), HEADER + "p1,60,M\n", HEADER + "p1,sixty,M,0\n"]):
+    for number, data in enumerate(
+        [identical_patients(3), HEADER + "p1,60,M\n", HEADER + "p1,sixty,M,0\n"]
+    ):
         federation = NodeFederation(tmp_path / str(number))
         federation.put_records(HOST, data)
         lines: list[Any] = []

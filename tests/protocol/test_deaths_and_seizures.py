@@ -76,7 +76,7 @@ def test_a_country_missing_from_the_answers_matters_only_below_t(size: int) -> N
 
 
 @pytest.mark.parametrize("country", ["AT", "BE", "CZ"])
-def test_a_country_restarted_after_every_message_goes_on(country: str) -> None:
+def test_a_country_restarted_after_every_message_continues(country: str) -> None:
     world = ProtocolWorld.of(3)
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)

@@ -1,4 +1,4 @@
-"""A study is charged for the steps and samples that it declares, and can do no others.
+"""A study is charged for the steps and samples that it declares, and nodes allow no others.
 
 The case is FLamby's Fed-Heart-Disease benchmark with differential privacy (Ogier du Terrail et al.
 2022): 15 rounds of 100 updates with shuffled batches of 4, in a centre of 30 patients, were

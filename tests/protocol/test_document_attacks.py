@@ -145,7 +145,7 @@ def test_a_permit_for_another_digest_permits_nothing(papers: Papers) -> None:
     assert [finding.clause for finding in decided.findings] == ["permit/other-study"]
 
 
-def test_a_swapped_file_is_not_what_was_signed(liar: LyingCoordinator) -> None:
+def test_a_swapped_file_is_refused_as_not_signed(liar: LyingCoordinator) -> None:
     name = next(n for n in liar.files if n.startswith("targets/country-DK/permits/"))
     liar.files[name] = liar.files[name].replace(b"A. Officer", b"B. Officer")
     assert liar.view().country("DK") is None
@@ -364,7 +364,7 @@ def test_a_withheld_withdrawal_stops_the_officer_s_own_node_at_once(papers: Pape
     assert [finding.clause for finding in decided.findings] == ["permit/withdrawn"]
 
 
-def test_others_see_from_the_versions_that_something_is_withheld(papers: Papers) -> None:
+def test_others_see_from_the_versions_that_a_document_is_withheld(papers: Papers) -> None:
     withholding = LyingCoordinator(papers)
     papers.folders["DK"].withdraw(withdrawal(study(papers.agreed)))
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
@@ -407,7 +407,7 @@ def test_an_expired_timestamp_fails_closed(papers: Papers) -> None:
     assert "expired" in untrusted(papers.view)
 
 
-def test_turning_the_clock_back_does_not_revive_what_has_expired(papers: Papers) -> None:
+def test_turning_the_clock_back_does_not_make_expired_documents_valid(papers: Papers) -> None:
     frozen = LyingCoordinator(papers)
     papers.now = NOW + 2 * DAY
     papers.refresh()
@@ -576,7 +576,9 @@ def test_a_refused_new_key_is_accepted_once_the_local_operator_approves_it(paper
     assert papers.view(approved).country("DK") is not None
 
 
-def test_a_quorum_cannot_give_a_node_another_key_of_its_own_country(papers: Papers) -> None:
+def test_a_quorum_cannot_change_the_key_that_a_node_pinned_for_its_own_country(
+    papers: Papers,
+) -> None:
     """EE, NO and PT replace DK's key; DK's node uses only the key pinned at `init`."""
     pinned = TrustHighWater(keys={"DK": papers.officers["DK"].public.to_text()})
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])

@@ -66,7 +66,7 @@ def world_of(size: int, colluding: int, honest: int) -> ProtocolWorld:
     return ProtocolWorld(prepared.terms, prepared.twin(), runs)
 
 
-def given(roster: tuple[str, ...], number: int) -> dict[str, NDArray[np.int64]]:
+def contributions_of(roster: tuple[str, ...], number: int) -> dict[str, NDArray[np.int64]]:
     """Return each country's contribution: no two sets of countries have the same sum."""
     ones = np.arange(1, TRAIN.dimension + 1, dtype=np.int64)
     return {country: ones * (number - 3) * 7**place for place, country in enumerate(roster)}
@@ -74,14 +74,16 @@ def given(roster: tuple[str, ...], number: int) -> dict[str, NDArray[np.int64]]:
 
 def begun(world: ProtocolWorld, missed: Missed) -> CoordinatorRound:
     opened = world.coordinator.begin_round(1, "train", MODEL)
-    values = given(world.terms.roster, 1)
+    values = contributions_of(world.terms.roster, 1)
     for country in world.terms.roster:
         if "contribute" not in missed[country]:
             world.contribute(opened, country, values[country])
     return opened
 
 
-def ended(world: ProtocolWorld, opened: CoordinatorRound, missed: Missed) -> OpenedSum | VoidRound:
+def run_to_end(
+    world: ProtocolWorld, opened: CoordinatorRound, missed: Missed
+) -> OpenedSum | VoidRound:
     """Run a round to its end; ask for nothing more once it cannot open any longer."""
     chosen = opened.close()
     if not opened.openable:
@@ -99,7 +101,7 @@ def ended(world: ProtocolWorld, opened: CoordinatorRound, missed: Missed) -> Ope
     return opened.open()
 
 
-def opens(terms: RunTerms, missed: Missed) -> bool:
+def must_open(terms: RunTerms, missed: Missed) -> bool:
     """Return whether the design requires the round to open."""
     left = [country for country in terms.roster if "contribute" not in missed[country]]
     agreed = [country for country in left if "agree" not in missed[country]]
@@ -112,13 +114,15 @@ def opens(terms: RunTerms, missed: Missed) -> bool:
 
 
 def require_exact_or_void(world: ProtocolWorld, missed: Missed) -> None:
-    result = ended(world, begun(world, missed), missed)
+    result = run_to_end(world, begun(world, missed), missed)
     roster = world.terms.roster
     left = tuple(country for country in roster if "contribute" not in missed[country])
-    assert isinstance(result, OpenedSum) == opens(world.terms, missed)
+    assert isinstance(result, OpenedSum) == must_open(world.terms, missed)
     if isinstance(result, OpenedSum):
         assert result.countries == left
-        assert (result.values == sum(given(roster, 1)[country] for country in left)).all()
+        assert (
+            result.values == sum(contributions_of(roster, 1)[country] for country in left)
+        ).all()
         assert result.variance == len(left) * TRAIN.noise_std**2
         assert result.unopenable == ()
     else:
@@ -127,7 +131,7 @@ def require_exact_or_void(world: ProtocolWorld, missed: Missed) -> None:
 
 
 def require_return(world: ProtocolWorld) -> None:
-    after = world.sum(2, "train", values := given(world.terms.roster, 2))
+    after = world.sum(2, "train", values := contributions_of(world.terms.roster, 2))
     assert isinstance(after, OpenedSum)
     assert after.countries == world.terms.roster
     assert (after.values == sum(values.values())).all()
@@ -210,7 +214,11 @@ def test_consecutive_rounds_open_with_different_countries_missing() -> None:
     world = ProtocolWorld.ready(5, mechanisms=(TRAIN.model_copy(update={"rounds": 20}),), honest=2)
     roster = world.terms.roster
     for number, gone in enumerate([*roster, None, *roster], 1):
-        values = {country: row for country, row in given(roster, number).items() if country != gone}
+        values = {
+            country: row
+            for country, row in contributions_of(roster, number).items()
+            if country != gone
+        }
         result = world.sum(number, "train", values)
         assert isinstance(result, OpenedSum)
         assert result.countries == tuple(values)
@@ -229,8 +237,8 @@ def stopped(world: ProtocolWorld, step: str, gone: tuple[str, ...]) -> None:
             world.exchange(step, country)
 
 
-def go_on(world: ProtocolWorld, step: str) -> object:
-    """Run the steps of set-up after this one."""
+def request_next_step(world: ProtocolWorld, step: str) -> object:
+    """Make the first request of what follows a step of set-up."""
     if step == "confirm":
         return world.coordinator.begin_round(1, "train", MODEL)
     following = SET_UP[SET_UP.index(step) + 1]
@@ -246,7 +254,7 @@ def test_no_round_begins_while_countries_miss_set_up_and_they_may_return(
         world = ProtocolWorld.of(size)
         stopped(world, step, gone)
         with pytest.raises(ProtocolFault, match=f"Nothing yet from {', '.join(gone)}"):
-            go_on(world, step)
+            request_next_step(world, step)
         assert not any(run.awaits_answer for run in world.countries.values())
         if len(gone) == 1:
             world.exchange(step, gone[0])

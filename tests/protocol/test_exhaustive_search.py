@@ -1,10 +1,10 @@
-"""No sequence of signatures and answers opens a sum over too few countries: exhaustive search.
+"""Search exhaustively: no sequence of signatures and answers opens a sum over too few countries.
 
 The search covers every choice for up to five countries: every c and h, every number of honest
 countries that contribute (and so every split over different models), and colluders who sign
 anything. It asks a real country for each of its replies (`tests.support.exhaustive_search`). The
 sets that open are compared with what a liar has after the same sequence, and with the values that
-went in.
+were contributed.
 """
 
 import random

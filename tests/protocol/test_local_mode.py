@@ -121,7 +121,9 @@ def test_a_linear_model_is_the_average_of_the_countries_models(
     )
 
 
-def test_without_one_country_it_is_the_average_of_the_others(federation: NodeFederation) -> None:
+def test_without_one_country_the_model_is_the_average_of_the_others(
+    federation: NodeFederation,
+) -> None:
     study = approved(federation, GLM)
     model = led(federation, study, without="NO").model
     names = {"weights": "weights"}
@@ -136,7 +138,7 @@ def test_a_perceptron_is_the_average_of_the_countries_models(federation: NodeFed
     assert led(federation, study).model == pytest.approx(averaged(study, net, names), abs=0.01)
 
 
-def test_a_registered_module_takes_local_steps_too(federation: NodeFederation) -> None:
+def test_a_registered_module_can_take_local_steps_too(federation: NodeFederation) -> None:
     few = {"local": {"steps": 2}, "sampling_rate": 0.1}
     study = approved(federation, MODULE | QUICK | few)
     model = led(federation, study).model
@@ -223,7 +225,7 @@ def test_a_sum_depends_on_records_through_noised_steps_only(
     assert result.values.tolist() == (COUNTRIES * update_of_one).tolist()
 
 
-def test_the_noise_of_the_steps_is_in_what_leaves(
+def test_the_noise_of_the_steps_is_in_the_contribution(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = approved(federation, GLM | QUICK)
@@ -316,7 +318,7 @@ def test_seeding_the_usual_generators_changes_nothing(
     opened = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
     calls: list[list[Any]] = []
 
-    def heard(owner: Any, name: str) -> None:
+    def record_calls(owner: Any, name: str) -> None:
         inner = getattr(owner, name)
 
         def listened(*args: Any, **kwargs: Any) -> Any:
@@ -330,9 +332,9 @@ def test_seeding_the_usual_generators_changes_nothing(
         calls[-1].append((values + noise).tolist())
         raise Crash
 
-    heard(assignment, "poisson_sample")
-    heard(Assignment, "lattice_sum")
-    heard(DiscreteGaussian, "draw")
+    record_calls(assignment, "poisson_sample")
+    record_calls(Assignment, "lattice_sum")
+    record_calls(DiscreteGaussian, "draw")
     monkeypatch.setattr(CountryRun, "contribute", masked)
     for _ in range(2):
         calls.append([])

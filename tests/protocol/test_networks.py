@@ -122,7 +122,9 @@ def test_a_node_without_the_module_refuses_before_anything_is_charged(
     assert not node.parts.ledger.entries()
 
 
-def test_a_million_weights_pass_the_whole_private_sum(federation: NodeFederation) -> None:
+def test_a_model_of_a_million_weights_goes_through_the_whole_private_sum(
+    federation: NodeFederation,
+) -> None:
     study = approved(federation, MLP | {"hidden": [1024, 1024], "rounds": 1}, "large")
     tensors = study.task.tensors(study.features)  # type: ignore[union-attr]
     assert sum(tensor.size for tensor in tensors) > 1_000_000

@@ -100,7 +100,7 @@ def test_neighbouring_cohorts_cause_the_same_traffic(
     federation.close()
 
 
-def test_a_contribution_looks_like_noise_whatever_was_added(folder: Path) -> None:
+def test_a_contribution_looks_like_noise_for_any_values(folder: Path) -> None:
     """Two runs over the same records have no word in common: contributions are masked."""
     federation = NodeFederation(folder)
     study = federation.approved()

@@ -108,7 +108,7 @@ def test_every_message_of_such_a_round_is_repeated_byte_for_byte_after_a_crash(
     assert [code_of(reply) for reply in before] == [None] * 3
 
 
-def test_a_contribution_after_the_round_was_closed_is_in_no_sum_and_the_next_round_is_whole(
+def test_a_contribution_after_closing_is_in_no_sum_and_the_next_round_has_all_countries(
     scene: Training,
 ) -> None:
     opened = scene.run.contributed(1, "train", scene.model, without={"PT"})

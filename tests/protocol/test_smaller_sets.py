@@ -114,7 +114,7 @@ def test_two_sets_signed_by_colluders_open_nothing_beside_each_other() -> None:
     assert liar.press(opened) == (("AT", "BE"),)
 
 
-def test_the_roster_for_some_and_a_smaller_set_for_others_opens_one_of_them() -> None:
+def test_showing_the_roster_to_some_and_a_smaller_set_to_others_opens_one_of_them() -> None:
     liar = five()
     opened = liar.contributed()
     for country in ("AT", "BE"):
@@ -144,7 +144,7 @@ def test_a_country_that_answered_for_the_roster_signs_no_smaller_set() -> None:
 # ---- falsely claimed drop-outs ----
 
 
-def test_a_contribution_that_comes_late_is_not_opened() -> None:
+def test_a_late_contribution_is_not_opened() -> None:
     """The liar claims that CZ dropped out, and opens the others' sum; then CZ's words arrive."""
     liar = five()
     opened = liar.contributed(without=("CZ",))

@@ -43,11 +43,11 @@ WITHSTOOD = {
         "test_no_set_that_is_too_small_and_no_two_sets_open",
     ),
     "mixes the roster path for some with a smaller U for others": (
-        "test_the_roster_for_some_and_a_smaller_set_for_others_opens_one_of_them",
+        "test_showing_the_roster_to_some_and_a_smaller_set_to_others_opens_one_of_them",
         "test_no_set_that_is_too_small_and_no_two_sets_open",
     ),
     "claims a false drop-out and lets the contribution arrive late": (
-        "test_a_contribution_that_comes_late_is_not_opened",
+        "test_a_late_contribution_is_not_opened",
         "test_a_contribution_that_was_held_back_is_not_opened",
     ),
     "asks twice": (
@@ -57,7 +57,7 @@ WITHSTOOD = {
     ),
     "shrinks the roster": (
         "test_a_shrunk_roster_opens_nothing",
-        "test_a_set_that_is_too_small_or_holds_strangers_is_neither_signed_nor_answered",
+        "test_a_set_that_is_too_small_or_has_strangers_is_neither_signed_nor_answered",
     ),
     "changes the study between phases": ("test_a_study_changed_between_phases_opens_nothing",),
     "substitutes shares": ("test_a_substituted_share_opens_for_nobody_and_reveals_nothing",),
@@ -122,7 +122,7 @@ THREATS = {
 
 
 @cache
-def written() -> frozenset[str]:
+def all_tests() -> frozenset[str]:
     """Return the names of all tests."""
     files = (path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py"))
     return frozenset(name for text in files for name in re.findall(r"^def (test_\w+)", text, re.M))
@@ -132,4 +132,4 @@ def written() -> frozenset[str]:
 def test_every_line_has_its_tests(line: str) -> None:
     named = (WITHSTOOD | THREATS)[line]
     assert named
-    assert not set(named) - written()
+    assert not set(named) - all_tests()

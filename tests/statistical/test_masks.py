@@ -143,13 +143,15 @@ def test_contributions_are_uniform_to_those_with_the_pair_masks_of_a_missing_cou
 
 
 def test_a_contribution_without_all_its_masks_is_plain(overheard: Overheard) -> None:
-    """So the masks that the three tests above name are what hides it."""
+    """So the three tests above name all masks that hide it."""
     bare = overheard.without(overheard.seeds, *overheard.pairs.values())
     assert (bare == bare[0]).all()
     assert distinguishers(bare)
 
 
-def heard(monkeypatch: pytest.MonkeyPatch, place: str, mutant: Callable[..., object]) -> Overheard:
+def overheard_with_mutant(
+    monkeypatch: pytest.MonkeyPatch, place: str, mutant: Callable[..., object]
+) -> Overheard:
     monkeypatch.setattr(place, mutant)
     run = Overheard(INPUTS["one after the other"])
     run.run_all_rounds()
@@ -165,7 +167,9 @@ def test_a_missing_pair_mask_is_detected(monkeypatch: pytest.MonkeyPatch) -> Non
         left = {peer: key for peer, key in masks.items() if {peer, owner} != {VICTIM, FRIEND}}
         return honest(terms, owner, seed, left, *rest)  # type: ignore[arg-type]
 
-    run = heard(monkeypatch, "protocols.private_sum.country_round.masked_words", mutant)
+    run = overheard_with_mutant(
+        monkeypatch, "protocols.private_sum.country_round.masked_words", mutant
+    )
     assert distinguishers(run.without()) == [], "the coordinator alone would not detect it"
     assert distinguishers(run.without(run.seeds, run.pairs[COLLUDER]))
 
@@ -174,7 +178,7 @@ def test_a_missing_own_mask_is_detected(monkeypatch: pytest.MonkeyPatch) -> None
     def mutant(*_: object) -> bytes:
         return bytes(32)
 
-    run = heard(monkeypatch, "protocols.private_sum.contribution.seed_key", mutant)
+    run = overheard_with_mutant(monkeypatch, "protocols.private_sum.contribution.seed_key", mutant)
     assert distinguishers(run.without(*run.pairs.values()))
 
 
@@ -184,5 +188,5 @@ def test_a_mask_used_in_two_rounds_is_detected(monkeypatch: pytest.MonkeyPatch) 
     def mutant(link: bytes, context: bytes, one: str, other: str) -> bytes:
         return honest(bytes(32), bytes(32), one, other)
 
-    run = heard(monkeypatch, "protocols.private_sum.ratchet.mask_key", mutant)
+    run = overheard_with_mutant(monkeypatch, "protocols.private_sum.ratchet.mask_key", mutant)
     assert distinguishers(run.without(run.seeds, run.pairs[COLLUDER]))

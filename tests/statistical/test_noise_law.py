@@ -137,7 +137,7 @@ def test_conditioning_biases_by_less_than_the_paper_allows() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.3, 0.999])
-def test_samples_are_as_large_as_the_rate_says_and_vary_as_they_should(rate: float) -> None:
+def test_samples_have_the_mean_size_and_variance_of_the_rate(rate: float) -> None:
     people, repeats = 10_000, 400
     sizes = np.array([int(poisson_sample(people, rate).sum()) for _ in range(repeats)])
     spread = math.sqrt(people * rate * (1 - rate))

@@ -88,7 +88,7 @@ def follows(drawn: NDArray[np.int64], std: int, shares: int) -> bool:
 
 @pytest.mark.parametrize(("n", "c", "h", "size"), CASES)
 @pytest.mark.parametrize("std", [3, 40])
-def test_what_opens_has_the_law_of_as_many_shares_as_contributed(
+def test_the_opened_noise_has_the_law_of_as_many_shares_as_contributed(
     n: int, c: int, h: int, size: int, std: int
 ) -> None:
     run = Noisy(n, c, h, std, DiscreteGaussian())

@@ -17,7 +17,7 @@ CONTROL_FLOW = {"SkipCheck", "NeedsAttention"}
 """They end a check of `pratique-node doctor`; no person sees them as an error."""
 
 
-def drawn() -> dict[str, str]:
+def drawn_tree() -> dict[str, str]:
     """Return the drawing: each error's name with the name of the error above it."""
     above, parents = [PratiqueError.__name__], {}
     for line in DRAWN.finditer(keys.errors.__doc__ or ""):
@@ -58,7 +58,7 @@ def defined() -> list[type[BaseException]]:
 def test_every_error_is_drawn_below_its_base_class(
     defined: list[type[BaseException]],
 ) -> None:
-    assert drawn() == {error.__name__: error.__bases__[0].__name__ for error in defined}
+    assert drawn_tree() == {error.__name__: error.__bases__[0].__name__ for error in defined}
 
 
 def test_no_two_errors_share_a_name(defined: list[type[BaseException]]) -> None:

@@ -55,7 +55,7 @@ def is_error(call: ast.Call) -> bool:
     return ast.unparse(call.func).endswith(ERRORS)
 
 
-def given(call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
+def given_parts(call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
     """Yield the parts that an error gets; a refusal has its code first."""
     yield from (
         (argument.arg, argument.value) for argument in call.keywords if argument.arg in PARTS
@@ -75,7 +75,7 @@ def helpers_of(tree: ast.Module) -> Helpers:
         calls = [
             node for node in ast.walk(function) if isinstance(node, ast.Call) and is_error(node)
         ]
-        for part, value in (pair for call in calls for pair in given(call)):
+        for part, value in (pair for call in calls for pair in given_parts(call)):
             if isinstance(value, ast.Name) and value.id in names:
                 known = helpers.setdefault(function.name, {})
                 known |= {value.id: part, names.index(value.id): part}
@@ -85,7 +85,7 @@ def helpers_of(tree: ast.Module) -> Helpers:
 def parts(call: ast.Call, helpers: Helpers) -> Iterator[tuple[str, ast.expr]]:
     """Yield the parts of the error that a call makes, if it makes one."""
     if is_error(call):
-        yield from given(call)
+        yield from given_parts(call)
         return
     known = helpers.get(ast.unparse(call.func).removeprefix("self."), {})
     named = {argument.arg: argument.value for argument in call.keywords if argument.arg}
@@ -138,13 +138,13 @@ def test_enough_errors_are_found(texts: list[Text]) -> None:
     assert min(sum(t.part == part for t in texts) for part in ("what", "why", "fix")) > 100
 
 
-def test_what_begins_with_a_capital(texts: list[Text]) -> None:
+def test_the_what_part_begins_with_a_capital(texts: list[Text]) -> None:
     begun = [t for t in texts if t.part == "what" and t.begins[:1].islower()]
     assert [t for t in begun if not is_name(t.begins)] == []
 
 
 @pytest.mark.parametrize("part", ["why", "fix"])
-def test_why_and_fix_begin_with_a_small_letter(texts: list[Text], part: str) -> None:
+def test_the_why_and_fix_parts_begin_with_a_small_letter(texts: list[Text], part: str) -> None:
     begun = [t for t in texts if t.part == part and t.begins[:1].isupper()]
     assert [t for t in begun if not is_name(t.begins)] == []
 

@@ -52,7 +52,7 @@ def parsed(kind: Callable[[], M], content: bytes) -> M:
     return message
 
 
-def written(message: Message) -> bytes:
+def serialised(message: Message) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
@@ -263,7 +263,7 @@ def check_versions(theirs: pb.DocumentVersions, own: pb.DocumentVersions) -> Non
 
 
 def versions_digest(versions: pb.DocumentVersions) -> bytes:
-    return digest("pratique/versions/v1", written(versions))
+    return digest("pratique/versions/v1", serialised(versions))
 
 
 # ---- set-up ------------------------------------------------------------------------------

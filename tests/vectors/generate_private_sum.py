@@ -96,7 +96,7 @@ class Recorder:
         owner = {key.public.mlkem: country for country, key in self.hybrid.items()}
         real = encapsulate
 
-        def kept(peer: HybridPublic) -> tuple[bytes, ...]:
+        def recorded_encapsulation(peer: HybridPublic) -> tuple[bytes, ...]:
             receiver = owner[peer.mlkem]
             recorded = self._before.get(f"{country}-{receiver}")
             names = ("ciphertext", "mlkem_secret")
@@ -109,7 +109,7 @@ class Recorder:
         nonces = Stream(f"nonces {country} {len(self.entropy[country].given)}")
         with (
             mock.patch.object(HybridKey, "generate", return_value=self.hybrid[country]),
-            mock.patch.object(country_setup, "encapsulate", kept),
+            mock.patch.object(country_setup, "encapsulate", recorded_encapsulation),
             mock.patch.object(os, "urandom", nonces),
         ):
             yield
@@ -355,7 +355,7 @@ def primitives(before: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def written(before: Mapping[str, Any]) -> dict[str, Any]:
+def file_content(before: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of the file; `before` is its earlier content, or nothing."""
     recorder = Recorder(before.get("set_up", {}).get("pairs", {}))
     terms, set_up_record = recorder.terms, set_up(recorder)
@@ -400,4 +400,4 @@ def written(before: Mapping[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     held = json.loads(FILE.read_text()) if FILE.exists() else {}
-    FILE.write_text(json.dumps(written(held), indent=1) + "\n")
+    FILE.write_text(json.dumps(file_content(held), indent=1) + "\n")

@@ -45,13 +45,13 @@ from tests.vectors.derivations import (
     parsed,
     round_context,
     round_keys,
+    serialised,
     share_of,
     split_by_country,
     transcript_of,
     verified,
     versions_digest,
     words_digest,
-    written,
 )
 
 COORDINATOR, EVERYBODY = "coordinator", "roster"
@@ -88,7 +88,7 @@ class Country:
         try:
             return self._reply_to(request)
         except RefusedRequest as refusal:
-            return written(pb.Reply(refused=pb.Refused(code=str(refusal))))
+            return serialised(pb.Reply(refused=pb.Refused(code=str(refusal))))
 
     def _reply_to(self, content: bytes) -> bytes:
         demand(len(content) <= LARGEST_REQUEST, "malformed")
@@ -98,7 +98,7 @@ class Country:
         marked = bind(signed.context, signed.phase, COORDINATOR, EVERYBODY, signed.body)
         key = digest("the same", marked, request.parts, request.model)
         if key not in self.replies:
-            self.replies[key] = written(self._step(signed, request.model, request.parts))
+            self.replies[key] = serialised(self._step(signed, request.model, request.parts))
         return self.replies[key]
 
     def _step(self, signed: pb.Signed, model: bytes, parts: bytes) -> pb.Reply:
@@ -155,7 +155,7 @@ class Country:
         body = pb.Bundle(versions=self.terms.versions)
         body.x25519 = x25519.public_key().public_bytes_raw()
         body.mlkem = mlkem.public_key().public_bytes_raw()
-        signed_list = self._sign(context, BUNDLE, EVERYBODY, written(body))
+        signed_list = self._sign(context, BUNDLE, EVERYBODY, serialised(body))
         self.run = Run(context, roster, x25519, mlkem, BUNDLE, sent={BUNDLE: signed_list})
         return pb.Reply(bundle=signed_list)
 
@@ -180,7 +180,7 @@ class Country:
             {receiver: secret for receiver, (secret, _) in encapsulated.items()},
         )
         sealed = {receiver: ciphertext for receiver, (_, ciphertext) in encapsulated.items()}
-        body = written(self._encapsulations(run, sealed))
+        body = serialised(self._encapsulations(run, sealed))
         signed_list = self._sign(context, ENCAPSULATE, EVERYBODY, body)
         run.sent[ENCAPSULATE], run.stage = signed_list, ENCAPSULATE
         reply = pb.EncapsulationReply(signed=signed_list, ciphertexts=joined(sealed))
@@ -222,7 +222,7 @@ class Country:
         bodies = [signed_list.body for signed_list in content.encapsulations]
         run.transcript = transcript_of(context, run.digests, bodies)
         macs = self._keep_links(run, self._secrets(run, ciphertexts))
-        return pb.Reply(confirmation=self._sign(context, CONFIRM, COORDINATOR, written(macs)))
+        return pb.Reply(confirmation=self._sign(context, CONFIRM, COORDINATOR, serialised(macs)))
 
     def _list(self, run: Run, signed: pb.Signed) -> dict[tuple[str, str], bytes]:
         """Return ciphertext digests by sender and receiver, of a list for exactly our bundles."""
@@ -300,7 +300,7 @@ class Country:
         head.versions_digest = versions_digest(self.terms.versions)
         head.words_digest = words_digest(now.context, self.name, masked_bytes)
         head.commitments_digest = commitments_digest(now.context, self.name, commitments)
-        now.head = self._sign(now.context, CONTRIBUTE, EVERYBODY, written(head))
+        now.head = self._sign(now.context, CONTRIBUTE, EVERYBODY, serialised(head))
         contribution = pb.Contribution(head=now.head, versions=self.terms.versions)
         contribution.shares, contribution.commitments = joined(sealed), commitments
         return pb.Reply(contribution=contribution, words=masked_bytes)
@@ -346,7 +346,7 @@ class Country:
         now.signed = chosen
         now.masks = {country: key for country, key in now.masks.items() if country not in chosen}
         body = pb.Assent(round=now.number, countries=chosen)
-        return pb.Reply(assent=self._sign(context, AGREE, EVERYBODY, written(body)))
+        return pb.Reply(assent=self._sign(context, AGREE, EVERYBODY, serialised(body)))
 
     def _answer(self, context: bytes, content: pb.AnswerRequest, parts: bytes) -> pb.Reply:
         now = self._open_round(context, content.round)
@@ -367,7 +367,7 @@ class Country:
             {country: key for country, key in now.masks.items() if country not in chosen}
         )
         now.masks, now.openers, now.own_share, now.answered = {}, {}, b"", True
-        return pb.Reply(answer=self._sign(context, ANSWER, COORDINATOR, written(body)))
+        return pb.Reply(answer=self._sign(context, ANSWER, COORDINATOR, serialised(body)))
 
     def _check_assents(
         self, now: Round, chosen: tuple[str, ...], given: Sequence[pb.Signed]

@@ -23,7 +23,7 @@ from tests.support.protocol_world import (
     terms_of,
     versions_of,
 )
-from tests.vectors.derivations import composite_signer, written
+from tests.vectors.derivations import composite_signer, serialised
 from tests.vectors.seat import (
     Alter,
     Lattice,
@@ -104,15 +104,15 @@ def require_refused(opened: CoordinatorRound, changed: bytes, honest: pb.Reply) 
     with pytest.raises((ProtocolFault, Refusal)):
         opened.take_contribution("BE", changed)
     assert opened.contributed == ()
-    opened.take_contribution("BE", written(honest))
+    opened.take_contribution("BE", serialised(honest))
 
 
 @each_change
 def test_the_coordinator_refuses_replies_that_differ_from_what_it_signed(alter: Alter) -> None:
     opened, honest = its_contribution()
-    changed = pb.Reply.FromString(written(honest))
+    changed = pb.Reply.FromString(serialised(honest))
     alter(changed)
-    require_refused(opened, written(changed), honest)
+    require_refused(opened, serialised(changed), honest)
 
 
 def words_first(words: bytes, rest: bytes) -> bytes:
@@ -133,8 +133,8 @@ def test_the_coordinator_requires_the_words_once_and_last(
 ) -> None:
     opened, honest = its_contribution()
     words, rest = pb.Reply(words=honest.words), pb.Reply(contribution=honest.contribution)
-    assert written(rest) + written(words) == written(honest)
-    require_refused(opened, place(written(words), written(rest)), honest)
+    assert serialised(rest) + serialised(words) == serialised(honest)
+    require_refused(opened, place(serialised(words), serialised(rest)), honest)
 
 
 COMPOSITE = {

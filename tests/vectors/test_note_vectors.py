@@ -57,11 +57,11 @@ def test_signing_gives_the_same_bytes(path: Path) -> None:
 def test_the_cases_of_open_have_their_results(path: Path) -> None:
     for case in read(path)["open_cases"]:
         known = [NoteKey.from_text(text) for text in case["known_vkeys"]]
-        opened = [opens(case["message"].encode(), key) for key in known]
+        opened = [verifies(case["message"].encode(), key) for key in known]
         assert (bool(opened) and all(opened)) is case["accept"], case["desc"]
 
 
-def opens(data: bytes, key: NoteKey) -> bool:
+def verifies(data: bytes, key: NoteKey) -> bool:
     try:
         open_note(data, key)
     except LogFault:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from keys.composite import CompositeSigningKey
-from tests.vectors.generate_private_sum import FILE, written
+from tests.vectors.generate_private_sum import FILE, file_content
 
 RECORDED = json.loads(FILE.read_text())
-MADE = written(RECORDED)
+MADE = file_content(RECORDED)
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:

@@ -140,7 +140,7 @@ def test_a_figure_that_is_no_number_misses_its_bound() -> None:
     assert shortfalls([row_of("logistic", TOOK | {"ours_us": float("nan")})])
 
 
-def test_the_models_are_those_that_are_asked_for() -> None:
+def test_the_models_are_the_requested_ones() -> None:
     assert list(MODELS) == ["logistic", "39-64-32-1", "64-256-256-1", "128-1024-1024-1"]
     sizes = [batch_of(widths).mechanism.dimension for widths in MODELS.values()]
     assert sizes == [15, 4673, 82_689, 1_182_721]

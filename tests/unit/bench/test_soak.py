@@ -14,7 +14,7 @@ from bench.soak import BOUNDS, MOST_AHEAD, as_json, report, shortfalls
 FLAT = {"start": 10.0, "end": 10.5, "most": 11.0, "per_100": 0.1}
 
 
-def found(**changes: Any) -> dict[str, Any]:
+def soak_result(**changes: Any) -> dict[str, Any]:
     figures = dict.fromkeys(BOUNDS, FLAT) | changes.pop("process", {})
     stores = {"n-DK state.db": FLAT, "tmp": FLAT, "c write-ahead log": FLAT}
     plain = {"void_rounds": 0, "processes": {"node DK": figures}, "stores_mib": stores}
@@ -26,18 +26,18 @@ def rising(per_100: float, growth: float) -> dict[str, float]:
 
 
 def test_a_flat_series_is_no_shortfall() -> None:
-    assert shortfalls(found()) == []
+    assert shortfalls(soak_result()) == []
 
 
 @pytest.mark.parametrize("what", BOUNDS)
 def test_a_process_that_grows_is_named(what: str) -> None:
-    (missed,) = shortfalls(found(process={what: rising(9.0, 40.0)}))
+    (missed,) = shortfalls(soak_result(process={what: rising(9.0, 40.0)}))
     assert missed.startswith(f"node DK, {what} grows by 9.0")
 
 
 @pytest.mark.parametrize("figures", [rising(9.0, 1.0), rising(0.5, 40.0)])
 def test_a_short_jump_or_a_slow_drift_is_no_trend(figures: dict[str, float]) -> None:
-    assert shortfalls(found(process={"memory_mib": figures})) == []
+    assert shortfalls(soak_result(process={"memory_mib": figures})) == []
 
 
 def test_stores_have_separate_bounds() -> None:
@@ -46,14 +46,14 @@ def test_stores_have_separate_bounds() -> None:
         "tmp": rising(1.5, 6.0),
         "c write-ahead log": {**FLAT, "most": MOST_AHEAD + 1},
     }
-    missed = shortfalls(found(stores_mib=stores))
+    missed = shortfalls(soak_result(stores_mib=stores))
     assert [sentence.split(" ")[0] for sentence in missed] == ["tmp", "c"]
     stores["n-DK state.db"] = rising(3.0, 6.0)
-    assert len(shortfalls(found(stores_mib=stores))) == 3
+    assert len(shortfalls(soak_result(stores_mib=stores))) == 3
 
 
 def test_a_void_round_is_a_shortfall() -> None:
-    assert shortfalls(found(void_rounds=2)) == ["2 rounds were void"]
+    assert shortfalls(soak_result(void_rounds=2)) == ["2 rounds were void"]
 
 
 def test_a_trend_is_the_slope_of_a_line() -> None:

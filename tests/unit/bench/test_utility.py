@@ -111,7 +111,7 @@ def test_shared_noise_is_the_square_root_of_h_smaller() -> None:
 
 
 @NEEDS_DATA
-def test_a_resplit_keeps_a_third_of_every_hospital_apart() -> None:
+def test_a_resplit_reserves_a_third_of_every_hospital() -> None:
     bench = Bench.load(heart.DEFAULT_FOLDER, heart.task(heart.TRAINING))
     masks = list(bench._test_masks(0))
     assert [int(mask.sum()) for mask in masks] == [101, 98, 41, 66]

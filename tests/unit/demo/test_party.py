@@ -54,7 +54,7 @@ def party(tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch)
     return party
 
 
-def gone(pid: int) -> bool:
+def process_ended(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -109,9 +109,9 @@ def test_the_demo_waits_for_a_daemon_and_stops_it_at_the_end(
 ) -> None:
     party.start("up", ready=lambda: party.log_says("ready"), seconds=20)
     (pid,) = [process.pid for process in processes._running]
-    assert not gone(pid)
+    assert not process_ended(pid)
     processes.end_all()
-    assert gone(pid)
+    assert process_ended(pid)
 
 
 def test_a_daemon_that_does_not_end_is_killed(
@@ -135,7 +135,7 @@ def test_a_daemon_is_killed_as_by_a_power_cut_and_started_again(
     (second,) = processes._running
     assert second.pid != first.pid
     processes.end_all()
-    assert gone(second.pid)
+    assert process_ended(second.pid)
 
 
 def test_a_daemon_that_dies_before_it_is_ready_is_reported_with_its_log(party: Party) -> None:

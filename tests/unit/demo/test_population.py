@@ -115,7 +115,7 @@ def test_the_risk_depends_on_the_risk_factors() -> None:
 
 
 @every_country
-def test_values_lie_nearly_all_within_their_public_bounds(country: Country) -> None:
+def test_nearly_all_values_are_within_their_public_bounds(country: Country) -> None:
     body = everybody(country)
     for name, (low, high) in BOUNDS.items():
         column = body[name][~np.isnan(body[name])]

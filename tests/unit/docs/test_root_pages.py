@@ -38,7 +38,7 @@ def test_no_page_has_an_invented_address() -> None:
         assert "@" not in (ROOT / page).read_text(encoding="utf-8"), page
 
 
-def test_pre_commit_runs_what_make_check_runs() -> None:
+def test_pre_commit_runs_the_same_checks_as_make_check() -> None:
     (checks,) = re.findall(r"^check: (.*?) ##", MAKEFILE, re.MULTILINE)
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     hooks = [hook for repository in config["repos"] for hook in repository["hooks"]]

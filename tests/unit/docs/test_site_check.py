@@ -38,7 +38,7 @@ def addresses(file: str, text: str) -> list[str]:
         '<img src=" https://cdn.example/x.png">',
     ],
 )
-def test_what_a_page_loads_from_elsewhere_is_found(markup: str) -> None:
+def test_everything_that_a_page_loads_from_elsewhere_is_found(markup: str) -> None:
     assert external_sources("page.html", markup)
 
 

@@ -79,7 +79,7 @@ def test_its_stored_form_is_the_same_key() -> None:
     assert len({again.public, key.public, KEY.public}) == 2
 
 
-def test_a_signature_holds_for_its_message_and_key_only() -> None:
+def test_a_signature_is_valid_for_its_message_and_key_only() -> None:
     for key, message in [(KEY, b""), (KEY, MESSAGE + b"\0"), (OTHER, MESSAGE)]:
         with pytest.raises(KeyFault, match=NEVER):
             key.public.verify(SIGNATURE, message)

@@ -61,11 +61,11 @@ def test_a_temporary_file_s_name_cannot_be_guessed(
     """In a shared folder somebody could place a link there, which would receive the secret."""
     drafts: list[str] = []
 
-    def noted(draft: Path, data: bytes) -> None:
+    def record_write(draft: Path, data: bytes) -> None:
         drafts.append(draft.name)
         write_private(draft, data)
 
-    monkeypatch.setattr(files, "write_private", noted)
+    monkeypatch.setattr(files, "write_private", record_write)
     replace_private(tmp_path / "x", b"one")
     replace_private(tmp_path / "x", b"two")
     assert len(set(drafts)) == 2

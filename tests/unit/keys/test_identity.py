@@ -56,7 +56,7 @@ def test_a_new_key_signs_and_its_stored_form_is_the_same_key() -> None:
     assert len({SigningKey.generate().to_bytes() for _ in range(20)}) == 20
 
 
-def test_a_signature_holds_for_its_message_and_key_only() -> None:
+def test_a_signature_is_valid_for_its_message_and_key_only() -> None:
     VerifyKey(PUBLIC).verify(SIGNATURE, MESSAGE)
     for key, message in [
         (VerifyKey(PUBLIC), b""),

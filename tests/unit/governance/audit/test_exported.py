@@ -8,7 +8,7 @@ from governance.audit.verify import verify_export
 from tests.support.ledger_and_log import audit_log, event, node_state
 
 
-def test_a_whole_export_verifies(tmp_path: Path) -> None:
+def test_a_complete_export_verifies(tmp_path: Path) -> None:
     log = audit_log(node_state(tmp_path))
     for _ in range(5):
         log.append(event())

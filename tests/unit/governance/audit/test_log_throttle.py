@@ -72,7 +72,7 @@ def test_a_clock_set_back_ends_a_window() -> None:
     assert [counted.number for counted in throttle.settled(NOW - SHORTEST)] == [1]
 
 
-def test_windows_grow_to_an_hour_while_it_goes_on_and_shrink_when_it_stops() -> None:
+def test_windows_grow_to_an_hour_while_decisions_continue_and_shrink_afterwards() -> None:
     throttle, now, lengths = LogThrottle[tuple[EventKind, ReasonCode]](), NOW, []
     for _ in range(9):
         for _ in range(ONE_BY_ONE + 1):

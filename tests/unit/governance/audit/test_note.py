@@ -33,7 +33,7 @@ def test_a_note_is_text_blank_line_and_signature() -> None:
     KEY.public.verify(signature[4:], TEXT.encode())
 
 
-def test_a_note_opens_with_its_key_and_no_other() -> None:
+def test_a_note_verifies_with_its_own_key_only() -> None:
     assert open_note(NOTE, OWN) == TEXT
     for wrong in (NoteKey(NAME, OTHER.public), NoteKey("other", KEY.public)):
         with pytest.raises(LogFault, match="not signed by"):

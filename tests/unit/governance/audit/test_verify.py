@@ -33,7 +33,7 @@ LINES = [line(entry) for entry in ENTRIES]
 NOTE = signed(ENTRIES)
 
 
-def test_a_whole_log_verifies() -> None:
+def test_a_complete_log_verifies() -> None:
     root = reference_root([leaf_hash(entry) for entry in ENTRIES])
     assert verify_export(LINES, NOTE, OWN) == VerifiedLog(ORIGIN, 6, root)
 

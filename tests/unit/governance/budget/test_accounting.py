@@ -84,7 +84,7 @@ def test_slack_counts_dimensions_and_rounds_and_is_never_zero() -> None:
 
 @pytest.fixture
 def coarse_slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
-    """The true slack is too small to show in a float; a large one shows where it enters."""
+    """The true slack is too small to show in a float; a large slack shows where it is used."""
     monkeypatch.setattr(accounting, "PEIKERT_SLACK", 1e-3)
     yield 1e-3
     accounting._schedule_epsilon.cache_clear()

@@ -225,7 +225,7 @@ def test_rdp_is_that_of_the_densities(rate: float, order: int) -> None:
     assert exact - 1e-3 <= rdp_micro(release, 2, order) <= exact * (1 + 1e-6) + 1
 
 
-def test_two_hundred_sampled_releases_cost_what_another_accountant_says() -> None:
+def test_two_hundred_sampled_releases_cost_what_another_accountant_states() -> None:
     """Opacus's PRV accountant shares no line with ours, and is accurate to 0.01."""
     release = released(sampling_rate=0.1, noise_std=2_000, scale=1_000, rounds=200)
     width = math.sqrt((2 * 2_000**2 - 4) / release.squared_sensitivity)

@@ -81,7 +81,7 @@ def test_the_stored_mechanism_is_canonical_json(engine: Engine, ledger: Ledger) 
     assert " " not in stored
 
 
-def test_a_schedule_is_charged_whole(ledger: Ledger) -> None:
+def test_a_schedule_is_charged_completely(ledger: Ledger) -> None:
     schedule = [release(), release(phase="evaluate", rounds=1)]
     entries = charge(ledger, mechanisms=schedule)
     assert [entry.phase for entry in entries] == ["train", "evaluate"]
@@ -110,7 +110,7 @@ def test_one_micro_unit_over_the_cap_is_refused(ledger: Ledger) -> None:
     assert charge(ledger, cap=ONE)
 
 
-def test_a_refusal_says_what_is_asked_and_what_is_left(ledger: Ledger) -> None:
+def test_a_refusal_states_the_requested_and_the_remaining_budget(ledger: Ledger) -> None:
     with pytest.raises(Refusal) as caught:
         charge(ledger, cap=ONE - 1)
     assert f"{ONE / 1e6:.6f}" in caught.value.why
@@ -245,7 +245,7 @@ def test_an_amended_agreement_opens_no_new_budget(ledger: Ledger) -> None:
         (timedelta(days=1), timedelta(days=PERIOD_DAYS + 1), False),
     ],
 )
-def test_an_agreement_that_takes_effect_after_a_charge_does_not_forget_it(
+def test_an_agreement_that_takes_effect_after_a_charge_still_counts_it(
     ledger: Ledger, moved: timedelta, waited: timedelta, counts: bool
 ) -> None:
     """Its first period also counts charges made up to one period's length before its start."""
@@ -265,7 +265,7 @@ def test_an_agreement_that_takes_effect_after_a_charge_does_not_forget_it(
     assert len(ledger.entries()) == (1 if counts else 2)
 
 
-def test_only_the_first_period_of_an_agreement_looks_back() -> None:
+def test_only_the_first_period_of_an_agreement_counts_earlier_charges() -> None:
     for days, back in [(0, PERIOD_DAYS), (100, PERIOD_DAYS), (365, 0), (400, 35), (730, 0)]:
         now = EFFECTIVE + timedelta(days=days)
         period = period_of(EFFECTIVE, PERIOD_DAYS, now)
@@ -288,13 +288,13 @@ def test_entries_charged_at_another_order_count_at_this_one(ledger: Ledger) -> N
         )
 
 
-def test_what_is_left_is_never_negative(ledger: Ledger) -> None:
+def test_the_remaining_budget_is_never_negative(ledger: Ledger) -> None:
     charge(ledger)
     assert ledger.view(terms(ROOMY)).left_micro == ROOMY - ONE
     assert ledger.view(terms(1)).left_micro == 0
 
 
-def test_an_empty_ledger_has_everything_left(ledger: Ledger) -> None:
+def test_an_empty_ledger_has_the_complete_budget_left(ledger: Ledger) -> None:
     view = ledger.view(terms(5))
     assert (view.spent_micro, view.lifetime_micro, view.left_micro) == (0, 0, 5)
 

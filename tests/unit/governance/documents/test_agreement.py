@@ -147,7 +147,7 @@ def test_a_part_of_an_allowed_purpose_can_be_forbidden() -> None:
     assert agreed.forbidding("53-1-e", "DSRCH") is None
 
 
-def test_forbidding_a_code_forbids_what_is_below_it() -> None:
+def test_forbidding_a_code_forbids_the_codes_below_it() -> None:
     rules = ({"purpose_of_use": "CLINTRCH"}, {"ehds": "53-1-e"})
     allowed = [{"ehds": "53-1-a", "purpose_of_use": ["PUBHLTH"]}]
     agreed = agreement(purposes=purposes(allowed, *rules))

@@ -114,7 +114,7 @@ def test_canonical_bytes_are_read_back(document: Document) -> None:
     assert document.digest == kind.from_canonical(document.canonical()).digest
 
 
-def test_defaults_are_part_of_what_is_signed() -> None:
+def test_default_values_are_part_of_the_signed_bytes() -> None:
     fields = json.loads(agreement().canonical())
     assert fields["policy"].startswith("// The base policy")
     assert fields["schema"] == 1

@@ -103,14 +103,14 @@ def test_documents_and_logs_are_signed_with_ed25519_alone(name: str) -> None:
 
 
 def test_the_officer_reads_which_signatures_messages_have() -> None:
-    def said(agreed: Agreement) -> dict[str, str]:
+    def facts_of(agreed: Agreement) -> dict[str, str]:
         return {k: v for part in agreement_in_words(agreed, "DK") for k, v in part.facts.items()}
 
-    assert said(agreement())["messages signed with"] == "Ed25519"
-    both = said(agreement(**BOTH))
+    assert facts_of(agreement())["messages signed with"] == "Ed25519"
+    both = facts_of(agreement(**BOTH))
     assert "ML-DSA-65, both of which must hold" in both["messages signed with"]
     assert "(Ed25519 and ML-DSA-65)" in both["key for messages"]
-    assert "(Ed25519 only)" in said(agreement())["key for messages"]
+    assert "(Ed25519 only)" in facts_of(agreement())["key for messages"]
 
 
 @pytest.mark.parametrize(

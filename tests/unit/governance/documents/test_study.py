@@ -152,7 +152,7 @@ def test_a_numeric_feature_needs_bounds() -> None:
     assert "public bounds" in refused(features=unbounded)
 
 
-def test_the_release_is_what_the_task_makes() -> None:
+def test_the_release_must_fit_the_task() -> None:
     assert "stats/histogram releases a table" in refused(release=RELEASE_MODEL)
     assert "train/glm releases a model" in refused(task=glm())
     trained = study(AGREED, task=glm(), release=RELEASE_MODEL)

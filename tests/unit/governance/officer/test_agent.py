@@ -1,4 +1,4 @@
-"""The officer's agent: what it does again and again, and what it never does."""
+"""The officer's agent: what it does repeatedly, and what it never does."""
 
 import os
 import signal
@@ -84,7 +84,7 @@ class TestADay:
             agent_of(settled).look()
         assert versions(settled) == before
 
-    def test_says_when_the_next_is(self, settled: Keyboard) -> None:
+    def test_states_when_the_next_renewal_is(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
         sentence = agent.standing.sentence()

@@ -59,6 +59,6 @@ def test_it_shows_nothing_to_other_machines(tmp_path: Path, address: str) -> Non
         run_agent(tmp_path, b"", observe=address, log_file=tmp_path / "log")
 
 
-def test_a_folder_that_cannot_be_opened_keeps_it_from_starting(tmp_path: Path) -> None:
+def test_it_does_not_start_with_a_folder_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises((OfficerFault, KeyFault)):
         run_agent(tmp_path / "none", b"wrong", observe=None, log_file=tmp_path / "log")

@@ -44,7 +44,9 @@ class TestApproval:
         assert proposed.digest in output
         assert "ε = 0.5 at δ = 1e-05" in output
 
-    def test_shows_the_whole_text_that_is_signed(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_shows_the_complete_text_that_is_signed(
+        self, agreed: Keyboard, proposed: Study
+    ) -> None:
         """The text that `show` printed may have been another: an exchange may change it."""
         output = agreed.done("approve", proposed.id, answer="y\n")
         permit_text = " ".join(output[: output.index("Permit of DK")].split())
@@ -52,7 +54,7 @@ class TestApproval:
         assert proposed.purpose.sentence in permit_text
         assert proposed.recipients[0] in permit_text
 
-    def test_holds_the_conditions_given(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_has_the_given_conditions(self, agreed: Keyboard, proposed: Study) -> None:
         words = ("--features", "age, sex,disease", "--epsilon-at-most", "0.7")
         agreed.done("approve", proposed.id, *words, "--expires", "2026-10-31", "--yes")
         conditions = present(agreed.own().permit(proposed.digest)).conditions
@@ -279,7 +281,7 @@ class TestWithdrawal:
         assert stopped_before
         assert all(stopped_before)
 
-    def test_goes_by_digest_without_an_exchange(self, agreed: Keyboard, permitted: Study) -> None:
+    def test_accepts_a_digest_without_an_exchange(self, agreed: Keyboard, permitted: Study) -> None:
         agreed.exchange.down = True
         agreed.run("withdraw", permitted.digest, "--reason", "Now.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)

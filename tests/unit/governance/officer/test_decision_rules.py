@@ -28,7 +28,7 @@ NONE = Conditions()
 NAMES = [feature.name for feature in ASKED.features]
 
 
-def own(**changes: Any) -> CountryDocuments:
+def own_documents_with(**changes: Any) -> CountryDocuments:
     fields: dict[str, Any] = {
         "country": "DK",
         "version": 1,
@@ -42,9 +42,9 @@ def own(**changes: Any) -> CountryDocuments:
     return CountryDocuments(**fields | changes)
 
 
-APPROVED = own(permits={ASKED.digest: permit(AGREED, ASKED)})
-REFUSED = own(withdrawals={ASKED.digest: withdrawal(ASKED)})
-WITHDRAWN = own(permits=APPROVED.permits, withdrawals=REFUSED.withdrawals)
+APPROVED = own_documents_with(permits={ASKED.digest: permit(AGREED, ASKED)})
+REFUSED = own_documents_with(withdrawals={ASKED.digest: withdrawal(ASKED)})
+WITHDRAWN = own_documents_with(permits=APPROVED.permits, withdrawals=REFUSED.withdrawals)
 
 
 def permitted(conditions: Conditions = NONE, now: datetime = NOW) -> Permit:
@@ -166,11 +166,11 @@ class TestWhatMayBeDecided:
         with pytest.raises(OfficerFault, match="decided on heart-by-sex already"):
             require_undecided(ASKED, standing, verb=verb)
 
-    @pytest.mark.parametrize("standing", [None, own()])
+    @pytest.mark.parametrize("standing", [None, own_documents_with()])
     def test_allows_an_undecided_study(self, standing: CountryDocuments | None) -> None:
         require_undecided(ASKED, standing, verb="approve")
 
-    @pytest.mark.parametrize("standing", [None, own(), REFUSED, WITHDRAWN])
+    @pytest.mark.parametrize("standing", [None, own_documents_with(), REFUSED, WITHDRAWN])
     def test_refuses_a_withdrawal_without_a_permit(self, standing: CountryDocuments | None) -> None:
         with pytest.raises(OfficerFault, match="no permit for heart-by-sex to take back"):
             require_permit(ASKED, standing)
@@ -182,7 +182,7 @@ class TestWhatMayBeDecided:
         ("standing", "expected"),
         [
             (None, ""),
-            (own(), ""),
+            (own_documents_with(), ""),
             (APPROVED, "you approved it on 2026-09-01, until 2026-10-31 12:00 UTC"),
             (REFUSED, "you refused it on 2026-09-01: New advice of the board."),
             (WITHDRAWN, "you refused it on 2026-09-01: New advice of the board."),

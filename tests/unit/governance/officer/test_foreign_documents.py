@@ -72,7 +72,7 @@ def strange_keys() -> NodeKeys:
     return node_keys("DK").model_copy(update={"identity_key": raw_key(77).public.to_text()})
 
 
-def same(before: CountryDocuments | None, after: CountryDocuments | None) -> bool:
+def have_same_content(before: CountryDocuments | None, after: CountryDocuments | None) -> bool:
     return bool(before and after) and all(
         getattr(before, each) == getattr(after, each)
         for each in ("node", "permits", "withdrawals", "policy")
@@ -80,13 +80,13 @@ def same(before: CountryDocuments | None, after: CountryDocuments | None) -> boo
 
 
 class TestRenewing:
-    def test_signs_the_folder_with_a_higher_version_and_says_so(self, settled: Keyboard) -> None:
+    def test_signs_the_folder_with_a_higher_version_and_reports_it(self, settled: Keyboard) -> None:
         settled.done("sign", settled.file("policy.cedar", POLICY), "--yes")
         before = settled.own()
         publish(settled, theft(settled))
         result = settled.run("renew", "--node", settled.make_node())
-        assert same(before, settled.own())
-        assert same(before, settled.papers.view().country("DK"))
+        assert have_same_content(before, settled.own())
+        assert have_same_content(before, settled.papers.view().country("DK"))
         assert settled.own().version == before.version + 6
         for named in (LOUD, "the keys of a node", "no national policy", studies(settled)[1].digest):
             assert named in result.stderr
@@ -98,7 +98,7 @@ class TestRenewing:
         settled.done("renew", "--node", settled.make_node())
         handed = (settled.node / "officer" / "country-DK.json").read_bytes()
         key = settled.home.settings().verify_key
-        assert same(before, own_country(handed, "DK", key, settled.now))
+        assert have_same_content(before, own_country(handed, "DK", key, settled.now))
 
     def test_reports_it_once_and_as_json(self, settled: Keyboard) -> None:
         publish(settled, theft(settled))
@@ -111,7 +111,7 @@ class TestRenewing:
         before = settled.own()
         publish(settled, lambda other: None)
         assert LOUD in settled.run("renew").stderr
-        assert same(before, settled.own())
+        assert have_same_content(before, settled.own())
 
     def test_notices_other_documents_of_the_same_version(self, settled: Keyboard) -> None:
         settled.exchange.submit_down = True
@@ -121,7 +121,7 @@ class TestRenewing:
         publish(settled, theft(settled), above=-1)
         assert settled.published().version == settled.own().version
         assert LOUD in settled.run("renew").stderr
-        assert same(before, settled.own())
+        assert have_same_content(before, settled.own())
 
     def test_does_not_report_earlier_documents_of_this_folder(self, settled: Keyboard) -> None:
         """The exchange still shows a refusal that was reconsidered; it is not restored."""
@@ -193,7 +193,7 @@ class TestRotating:
         documents = OfficerDocuments(settled.home.documents, "DK")
         for key in kept_now.keys:
             signed = present(documents.bundle(key.public))
-            assert same(before, own_country(signed, "DK", key.public, settled.now))
+            assert have_same_content(before, own_country(signed, "DK", key.public, settled.now))
 
     def test_names_another_successor(self, settled: Keyboard) -> None:
         papers = settled.papers
@@ -223,7 +223,7 @@ class TestForeignDocumentsAndTheAgent:
         publish(settled, theft(settled))
         with caplog.at_level(logging.WARNING, "pratique.agent"):
             agent.look()
-        assert same(before, settled.papers.view().country("DK"))
+        assert have_same_content(before, settled.papers.view().country("DK"))
         assert [r.message for r in caplog.records] == ["documents that this folder did not sign"]
         assert LOUD in agent.standing.sentence()
         report = shown(agent).ready()["documents"]
@@ -262,8 +262,8 @@ class TestTakingOver:
     def test_restores_everything(self, old: tuple[Keyboard, CountryDocuments]) -> None:
         officer, lost = old
         output = officer.done("renew", "--take-over", answer="y\n")
-        assert same(lost, officer.own())
-        assert same(lost, officer.papers.view().country("DK"))
+        assert have_same_content(lost, officer.own())
+        assert have_same_content(lost, officer.papers.view().country("DK"))
         assert "a national policy" in output
         assert QUESTION in output
         assert "DID NOT SIGN" not in officer.done("inbox")
@@ -277,7 +277,7 @@ class TestTakingOver:
         assert studies(officer)[1].digest not in officer.own().permits
         assert officer.done("inbox").startswith(f"1. {LOUD}")
         officer.done("renew", "--take-over", answer="y\n")
-        assert same(lost, officer.own())
+        assert have_same_content(lost, officer.own())
 
     def test_needs_a_person_to_confirm(self, old: tuple[Keyboard, CountryDocuments]) -> None:
         officer, _ = old

@@ -19,7 +19,7 @@ OTHERS = study(AGREED, id="others", countries=["EE", "NO", "PT"])
 EXPIRED = study(AGREED, id="expired", expires="2026-08-31")
 
 
-def own(**changes: Any) -> CountryDocuments:
+def own_documents_with(**changes: Any) -> CountryDocuments:
     fields: dict[str, Any] = {
         "country": "DK",
         "version": 3,
@@ -45,14 +45,14 @@ def permitted(end: datetime, proposed: Study = ASKED) -> dict[str, Permit]:
 
 def test_nothing_is_listed_if_nothing_waits() -> None:
     assert waiting() == []
-    assert waiting(own=own(), certificate_ends=NOW + 60 * DAY) == []
+    assert waiting(own=own_documents_with(), certificate_ends=NOW + 60 * DAY) == []
 
 
 def test_the_most_urgent_comes_first() -> None:
     items = waiting(
         draft=Draft(version=1, drafted=NOW, agreement=AGREED),
         studies=(ASKED, SOON),
-        own=own(expires=NOW + DAY, permits=permitted(NOW + DAY, EXPIRED)),
+        own=own_documents_with(expires=NOW + DAY, permits=permitted(NOW + DAY, EXPIRED)),
         unsent=("node",),
         certificate_ends=NOW + DAY,
     )
@@ -90,12 +90,12 @@ def test_a_study_that_ends_this_moment_does_not_wait() -> None:
     [{"permits": permitted(NOW + 60 * DAY)}, {"withdrawals": {ASKED.digest: withdrawal(ASKED)}}],
 )
 def test_a_study_decided_on_does_not_wait(decided: dict[str, Any]) -> None:
-    assert waiting(studies=(ASKED,), own=own(**decided)) == []
+    assert waiting(studies=(ASKED,), own=own_documents_with(**decided)) == []
 
 
 def test_another_text_of_a_decided_study_waits_for_a_decision() -> None:
     changed = study(AGREED, question="How many patients have heart disease now?")
-    items = waiting(studies=(changed,), own=own(permits=permitted(NOW + 60 * DAY)))
+    items = waiting(studies=(changed,), own=own_documents_with(permits=permitted(NOW + 60 * DAY)))
     assert [item.digest for item in items] == [changed.digest]
 
 
@@ -109,13 +109,13 @@ def test_another_text_of_a_decided_study_waits_for_a_decision() -> None:
     ],
 )
 def test_own_documents_are_listed_two_days_before_they_end(left: timedelta, listed: bool) -> None:
-    items = waiting(own=own(expires=NOW + left))
+    items = waiting(own=own_documents_with(expires=NOW + left))
     assert [item.matter for item in items] == [Matter.DOCUMENTS] * listed
     assert all(item.command == "pratique-officer renew" for item in items)
 
 
 def test_expired_own_documents_are_listed() -> None:
-    [item] = waiting(own=own(expires=NOW - DAY))
+    [item] = waiting(own=own_documents_with(expires=NOW - DAY))
     assert "have expired on 2026-08-31 12:00 UTC, 24 hours ago" in item.sentence
 
 
@@ -124,17 +124,19 @@ def test_expired_own_documents_are_listed() -> None:
     [(8 * DAY, False), (7 * DAY, True), (timedelta(hours=1), True), (timedelta(0), False)],
 )
 def test_a_permit_is_listed_a_week_before_it_ends(left: timedelta, listed: bool) -> None:
-    items = waiting(studies=(ASKED,), own=own(permits=permitted(NOW + left)))
+    items = waiting(studies=(ASKED,), own=own_documents_with(permits=permitted(NOW + left)))
     assert [item.matter for item in items] == [Matter.PERMIT] * listed
 
 
 def test_a_permit_that_was_withdrawn_is_not_listed() -> None:
-    mine = own(permits=permitted(NOW + DAY), withdrawals={ASKED.digest: withdrawal(ASKED)})
+    mine = own_documents_with(
+        permits=permitted(NOW + DAY), withdrawals={ASKED.digest: withdrawal(ASKED)}
+    )
     assert waiting(studies=(ASKED,), own=mine) == []
 
 
-def test_a_permit_for_a_study_no_longer_published_goes_by_digest() -> None:
-    [item] = waiting(own=own(permits=permitted(NOW + DAY)))
+def test_a_permit_for_a_study_no_longer_published_is_listed_by_digest() -> None:
+    [item] = waiting(own=own_documents_with(permits=permitted(NOW + DAY)))
     assert ASKED.digest in item.sentence
     assert item.id is None
 
@@ -152,7 +154,7 @@ def test_an_amendment_and_a_first_agreement_are_listed_differently() -> None:
 
 
 def test_parties_without_the_newest_documents_are_named() -> None:
-    [item] = waiting(own=own(), unsent=("node", "exchange"))
+    [item] = waiting(own=own_documents_with(), unsent=("node", "exchange"))
     assert item.sentence == "Your newest documents have not reached the node and exchange"
 
 

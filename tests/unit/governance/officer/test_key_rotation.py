@@ -202,7 +202,7 @@ def test_an_interrupted_change_is_completed_by_the_next_command(
     settled.run("renew")
     assert cut(), "this step is never reached"
     monkeypatch.undo()
-    _again(settled, monkeypatch)
+    _set_up_again(settled, monkeypatch)
     settled.done("renew")
     now = identity(settled)
     assert (now.key.public, now.next_key) == (new.public, None)
@@ -231,7 +231,7 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Any:
     return lambda: count >= step
 
 
-def _again(officer: Keyboard, monkeypatch: pytest.MonkeyPatch) -> None:
+def _set_up_again(officer: Keyboard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the officer up again after everything was restored."""
     monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: officer.exchange)
     monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: officer.now)

@@ -58,12 +58,14 @@ def rpc_server(node: Path) -> Iterator[StatusServer]:
     opened.rpc_server.close()
 
 
-def asked(node: Path | None, register: str = "patients", now: datetime = NOW) -> LedgerView | None:
+def stated_ledger(
+    node: Path | None, register: str = "patients", now: datetime = NOW
+) -> LedgerView | None:
     return ledger_left(node, AGREED, register, now)
 
 
 def test_a_running_node_states_the_remaining_budget(node: Path, rpc_server: StatusServer) -> None:
-    view = present(asked(node))
+    view = present(stated_ledger(node))
     assert view.spent_micro == TERMS.cap_micro // 4
     assert view.left_micro == TERMS.cap_micro - TERMS.cap_micro // 4
     assert view.period == TERMS.period
@@ -73,7 +75,7 @@ def test_the_cap_is_the_agreement_s_whatever_a_node_states(
     node: Path, rpc_server: StatusServer
 ) -> None:
     rpc_server.status = {"ledger": HONEST | {"cap_micro": 10 * TERMS.cap_micro}}
-    assert present(asked(node)).cap_micro == TERMS.cap_micro
+    assert present(stated_ledger(node)).cap_micro == TERMS.cap_micro
 
 
 @pytest.mark.parametrize(
@@ -94,23 +96,23 @@ def test_an_inconsistent_ledger_counts_as_unknown(
     node: Path, rpc_server: StatusServer, status: Any
 ) -> None:
     rpc_server.status = status
-    assert asked(node) is None
+    assert stated_ledger(node) is None
 
 
 def test_another_register_counts_as_unknown(node: Path, rpc_server: StatusServer) -> None:
-    assert asked(node, "children") is None
+    assert stated_ledger(node, "children") is None
 
 
 def test_the_budget_is_unknown_before_the_agreement(node: Path, rpc_server: StatusServer) -> None:
-    assert asked(node, now=AGREED.effective - DAY) is None
+    assert stated_ledger(node, now=AGREED.effective - DAY) is None
 
 
 def test_the_budget_is_unknown_without_a_daemon(node: Path) -> None:
-    assert asked(node) is None
-    assert asked(None) is None
+    assert stated_ledger(node) is None
+    assert stated_ledger(None) is None
     (node / "run").mkdir()
     (node / "run" / "node.sock").touch()
-    assert asked(node) is None
+    assert stated_ledger(node) is None
 
 
 class TestDecision:

@@ -62,7 +62,7 @@ def conditions(**changes: Any) -> PermitConditions:
     return PermitConditions.model_validate({"expires": NOW + 60 * DAY} | changes)
 
 
-def given(**changes: Any) -> Permit:
+def permit_with(**changes: Any) -> Permit:
     return permit(AGREED, ASKED, **changes)
 
 
@@ -99,7 +99,7 @@ BROKEN: dict[str, Callable[[], Assessment]] = {
         installed_tasks=["stats/histogram"],
     ),
     "study/expired": lambda: assessed(
-        now=ASKED.expires, given=given(conditions=conditions(expires=ASKED.expires + DAY))
+        now=ASKED.expires, given=permit_with(conditions=conditions(expires=ASKED.expires + DAY))
     ),
     "agreement/not-a-party": lambda: assessed(study(AGREED, countries=["DK", "EE", "NO", "SE"])),
     "study/country-not-asked": lambda: assessed(study(AGREED, countries=["EE", "NO", "PT"])),
@@ -114,14 +114,16 @@ BROKEN: dict[str, Callable[[], Assessment]] = {
     "agreement/retention": lambda: assessed(study(SHORT), SHORT),
     "permit/withdrawn": lambda: assessed(withdrawal=withdrawal(ASKED)),
     "permit/missing": lambda: assessed(permit=None),
-    "permit/other-country": lambda: assessed(given=given(country="NO")),
-    "permit/other-study": lambda: assessed(given=given(study="sha256:" + "1" * 64)),
-    "permit/other-agreement": lambda: assessed(given=given(agreement=OTHER.digest)),
-    "permit/expired": lambda: assessed(given=given(conditions=conditions(expires=NOW))),
+    "permit/other-country": lambda: assessed(given=permit_with(country="NO")),
+    "permit/other-study": lambda: assessed(given=permit_with(study="sha256:" + "1" * 64)),
+    "permit/other-agreement": lambda: assessed(given=permit_with(agreement=OTHER.digest)),
+    "permit/expired": lambda: assessed(given=permit_with(conditions=conditions(expires=NOW))),
     "permit/feature-not-permitted": lambda: assessed(
-        given=given(conditions=conditions(features=["disease", "sex"]))
+        given=permit_with(conditions=conditions(features=["disease", "sex"]))
     ),
-    "permit/epsilon": lambda: assessed(given=given(conditions=conditions(epsilon_at_most=0.4999))),
+    "permit/epsilon": lambda: assessed(
+        given=permit_with(conditions=conditions(epsilon_at_most=0.4999))
+    ),
     "agreement/purpose-not-allowed": lambda: assessed(
         study(AGREED, purpose=purpose(ehds="53-1-b"))
     ),
@@ -225,8 +227,8 @@ def test_a_study_can_be_proposed_before_there_is_a_permit() -> None:
 def test_a_withdrawal_and_an_invalid_permit_count_in_a_proposal_too(clause: str) -> None:
     changes: dict[str, dict[str, Any]] = {
         "permit/withdrawn": {"withdrawal": withdrawal(ASKED)},
-        "permit/expired": {"given": given(conditions=conditions(expires=NOW))},
-        "permit/other-study": {"given": given(study="sha256:" + "1" * 64)},
+        "permit/expired": {"given": permit_with(conditions=conditions(expires=NOW))},
+        "permit/other-study": {"given": permit_with(study="sha256:" + "1" * 64)},
     }
     assert clauses(assessed(act=Act.PROPOSE, **changes[clause])) == [clause]
 
@@ -246,7 +248,7 @@ def test_a_withdrawal_for_another_study_passed_by_mistake_still_refuses() -> Non
     ],
 )
 def test_dates_at_their_limits(now: datetime, allowed: bool) -> None:
-    long = given(conditions=conditions(expires=ASKED.expires + DAY))
+    long = permit_with(conditions=conditions(expires=ASKED.expires + DAY))
     assert assessed(now=now, given=long).allowed is allowed
 
 
@@ -278,12 +280,12 @@ def test_a_cost_above_the_whole_cap_is_refused_without_a_ledger() -> None:
 
 @pytest.mark.parametrize(("limit", "allowed"), [(0.5, True), (0.499999, False), (0.500001, True)])
 def test_the_permit_s_epsilon_at_its_limit(limit: float, allowed: bool) -> None:
-    limited = given(conditions=conditions(epsilon_at_most=limit))
+    limited = permit_with(conditions=conditions(epsilon_at_most=limit))
     assert assessed(given=limited).allowed is allowed
 
 
 def test_a_permit_may_name_more_features_than_are_used() -> None:
-    wide = given(conditions=conditions(features=["age", "disease", "income", "sex"]))
+    wide = permit_with(conditions=conditions(features=["age", "disease", "income", "sex"]))
     assert assessed(given=wide).allowed
 
 

@@ -60,7 +60,7 @@ def party(tmp_path: Path, link: DirectLink) -> Party:
     return Party(tmp_path / "party", Role.NODE, link).enrol()
 
 
-def test_a_renewal_brings_another_key_and_another_certificate(party: Party, clock: Clock) -> None:
+def test_a_renewal_gives_a_new_key_and_a_new_certificate(party: Party, clock: Clock) -> None:
     before = party.pair.load()
     clock.now += 60 * DAY
     assert party.credentials.due()

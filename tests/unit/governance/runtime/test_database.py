@@ -105,10 +105,10 @@ def test_a_database_that_refuses_the_write_ahead_log_is_refused(
 ) -> None:
     """SQLite reports no error if WAL is not possible: it returns the mode that it uses."""
 
-    def kept(raw: sqlite3.Connection, name: str, wanted: object) -> object:
+    def keep_journal_mode(raw: sqlite3.Connection, name: str, wanted: object) -> object:
         return "delete" if name == "journal_mode" else wanted
 
-    monkeypatch.setattr(database, "_set_pragma", kept)
+    monkeypatch.setattr(database, "_set_pragma", keep_journal_mode)
     with pytest.raises(StorageFault, match="safe against a crash") as caught:
         node_state(tmp_path)
     assert "local disk" in caught.value.fix

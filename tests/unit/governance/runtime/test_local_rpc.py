@@ -56,7 +56,7 @@ def rpc_server(path: Path) -> Iterator[LocalRpcServer]:
     opened.close()
 
 
-def say(path: Path, line: bytes) -> bytes:
+def send_raw(path: Path, line: bytes) -> bytes:
     """Send raw bytes and return all bytes of the reply."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
         raw.settimeout(10)
@@ -129,7 +129,7 @@ def test_another_user_is_refused(
     rpc_server._server.handler = lambda method, params: requests.append(method)
     stranger = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: stranger)
-    assert say(path, b'{"method":"echo","params":{}}\n') == b""
+    assert send_raw(path, b'{"method":"echo","params":{}}\n') == b""
     with pytest.raises(LocalRpcFault, match="broke off"):
         ask(path, "echo")
     assert not requests
@@ -146,7 +146,7 @@ def test_a_process_of_another_user_is_refused(rpc_server: LocalRpcServer, path: 
         try:
             os.setgid(65534)
             os.setuid(65534)
-            status = 0 if say(path, b'{"method":"echo","params":{}}\n') == b"" else 2
+            status = 0 if send_raw(path, b'{"method":"echo","params":{}}\n') == b"" else 2
         finally:
             os._exit(status)
     _, ended = os.waitpid(child, 0)
@@ -172,7 +172,7 @@ UNREADABLE = {
 @pytest.mark.usefixtures("rpc_server")
 @pytest.mark.parametrize("line", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_an_unreadable_request_gets_a_clear_error(path: Path, line: bytes) -> None:
-    error = json.loads(say(path, line))["error"]
+    error = json.loads(send_raw(path, line))["error"]
     assert error["what"]
     assert set(error) == {"what", "why", "fix"}
     assert ask(path, "echo", still="there") == {"still": "there"}
@@ -182,13 +182,13 @@ def test_an_unreadable_request_gets_a_clear_error(path: Path, line: bytes) -> No
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(st.binary(max_size=100).filter(lambda line: b"\n" not in line))
 def test_arbitrary_lines_do_not_break_the_server(path: Path, line: bytes) -> None:
-    answered = say(path, line + b"\n")
+    answered = send_raw(path, line + b"\n")
     assert "error" in json.loads(answered)
 
 
 @pytest.mark.usefixtures("rpc_server")
 def test_an_unfinished_line_gets_no_answer(path: Path) -> None:
-    assert say(path, b'{"method":"echo","params":{}}') == b""
+    assert send_raw(path, b'{"method":"echo","params":{}}') == b""
 
 
 @pytest.mark.usefixtures("rpc_server")
@@ -196,7 +196,7 @@ def test_a_line_over_the_limit_is_not_read_to_its_end(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_rpc, "MAX_LINE", 1000)
-    assert say(path, b'{"method":"echo","params":{"x":"' + b"a" * 2_000_000) == b""
+    assert send_raw(path, b'{"method":"echo","params":{"x":"' + b"a" * 2_000_000) == b""
     with pytest.raises(LocalRpcFault, match="broke off"):
         ask(path, "echo", x="a" * 2_000_000)
     monkeypatch.undo()

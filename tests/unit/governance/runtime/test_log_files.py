@@ -16,7 +16,7 @@ from tests.support.captured_logs import Configure
 LARGEST, KEPT = 2000, 3
 
 
-def written(handler: logging.Handler, count: int, text: str = "𝜀 ") -> None:
+def write_lines(handler: logging.Handler, count: int, text: str = "𝜀 ") -> None:
     for number in range(count):
         record = logging.makeLogRecord({"msg": f"{number:06d} {text * 20}"})
         handler.handle(record)
@@ -39,7 +39,7 @@ def handler(file: Path) -> Iterator[LogFile]:
 
 
 def test_files_are_bounded_in_bytes_whatever_is_written(handler: LogFile, file: Path) -> None:
-    written(handler, 2000)
+    write_lines(handler, 2000)
     file_sizes = sizes(file.parent)
     assert list(file_sizes) == ["node.log", "node.log.1", "node.log.2", "node.log.3"]
     assert max(file_sizes.values()) <= LARGEST
@@ -48,7 +48,7 @@ def test_files_are_bounded_in_bytes_whatever_is_written(handler: LogFile, file: 
 
 
 def test_lines_are_complete_and_in_order_over_the_files(handler: LogFile, file: Path) -> None:
-    written(handler, 60)
+    write_lines(handler, 60)
     files = [file.with_name(f"node.log.{n}") for n in (3, 2, 1)]
     text = "".join(path.read_text() for path in (*files, file) if path.exists())
     numbers = [int(line.split()[0]) for line in text.splitlines()]
@@ -56,9 +56,9 @@ def test_lines_are_complete_and_in_order_over_the_files(handler: LogFile, file: 
 
 
 def test_a_line_larger_than_a_file_gets_a_separate_file(handler: LogFile, file: Path) -> None:
-    written(handler, 1)
-    written(handler, 1, text="x" * LARGEST)
-    written(handler, 1)
+    write_lines(handler, 1)
+    write_lines(handler, 1, text="x" * LARGEST)
+    write_lines(handler, 1)
     assert [len(path.read_text().splitlines()) for path in sorted(file.parent.iterdir())] == [
         1,
         1,
@@ -67,7 +67,7 @@ def test_a_line_larger_than_a_file_gets_a_separate_file(handler: LogFile, file: 
 
 
 def test_files_are_for_their_owner_only(handler: LogFile, file: Path) -> None:
-    written(handler, 200)
+    write_lines(handler, 200)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()}
     assert modes == {0o600}
 
@@ -85,12 +85,12 @@ def test_sighup_opens_a_new_file_after_logrotate_moved_the_old_one(
     before = signal.getsignal(signal.SIGHUP)
     try:
         reopen_on_hangup(handler)
-        written(handler, 1)
+        write_lines(handler, 1)
         moved = file.rename(file.with_name("node.log-20260101"))
-        written(handler, 1)
+        write_lines(handler, 1)
         assert len(moved.read_text().splitlines()) == 2
         os.kill(os.getpid(), signal.SIGHUP)
-        written(handler, 1)
+        write_lines(handler, 1)
         assert len(moved.read_text().splitlines()) == 2
         assert len(file.read_text().splitlines()) == 1
     finally:
@@ -112,11 +112,11 @@ def test_unwritable_lines_are_dropped_and_counted_without_output(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    written(handler, 1)
+    write_lines(handler, 1)
     with monkeypatch.context() as patch:
         patch.setattr(handler, "stream", type("Full", (), {"write": full, "fileno": lambda _: 1})())
-        written(handler, 3)
-    written(handler, 1)
+        write_lines(handler, 3)
+    write_lines(handler, 1)
     assert handler.lost == 3
     assert capsys.readouterr().err == ""
 

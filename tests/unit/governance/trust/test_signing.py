@@ -48,7 +48,7 @@ def test_each_signature_is_a_new_version_that_is_stored_before_it_is_returned(
         assert folder.bundle() == bundle
 
 
-def test_a_version_is_above_what_the_exchange_shows(folder: OfficerDocuments) -> None:
+def test_a_version_is_above_the_one_at_the_exchange(folder: OfficerDocuments) -> None:
     assert signed(folder, at_least=7).version == 8
     assert signed(folder, at_least=3).version == 9
 

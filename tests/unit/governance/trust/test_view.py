@@ -26,7 +26,7 @@ from tests.support.documents import (
 from tests.support.narrowing import present
 
 
-def own(papers: Papers, bundle: bytes, country: str = "DK") -> CountryDocuments:
+def verified_own(papers: Papers, bundle: bytes, country: str = "DK") -> CountryDocuments:
     return own_country(bundle, country, papers.officers[country].public, papers.now)
 
 
@@ -112,22 +112,22 @@ def test_time_is_the_clock_or_the_latest_signed_time_seen(full: Papers) -> None:
     assert full.view(high_water).now == NOW
 
 
-def test_the_own_country_s_documents_come_from_its_officer(full: Papers) -> None:
+def test_this_country_s_documents_come_from_its_officer(full: Papers) -> None:
     proposed = study(full.agreed)
     full.folders["DK"].withdraw(withdrawal(proposed))
     newest = full.folders["DK"].sign(NOW, full.officers["DK"])
     view = full.view()
     assert present(view.country("DK")).withdrawal(proposed.digest) is None
-    with_own = view.with_own(own(full, newest))
+    with_own = view.with_own(verified_own(full, newest))
     assert present(with_own.country("DK")).withdrawal(proposed.digest) is not None
     assert with_own.versions.countries["DK"] == 2
     assert with_own.high_water.countries["DK"] == 2
     assert with_own.country("NO") == view.country("NO")
 
 
-def test_the_own_country_s_documents_may_be_known_before_they_are_published(papers: Papers) -> None:
+def test_this_country_s_documents_may_be_known_before_they_are_published(papers: Papers) -> None:
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
-    view = papers.view().with_own(own(papers, bundle))
+    view = papers.view().with_own(verified_own(papers, bundle))
     assert set(view.countries) == {"DK"}
     assert "DK" not in view.absent
 
@@ -136,7 +136,7 @@ def test_a_node_that_is_behind_its_own_officer_stops(full: Papers) -> None:
     old = present(full.folders["DK"].bundle())
     full.give("DK")
     with pytest.raises(DocumentFault, match="signed version 2; this node has 1"):
-        full.view().with_own(own(full, old))
+        full.view().with_own(verified_own(full, old))
 
 
 def test_a_country_outside_the_agreement_has_no_own_documents(
@@ -144,7 +144,7 @@ def test_a_country_outside_the_agreement_has_no_own_documents(
 ) -> None:
     del tmp_path
     bundle = present(full.folders["DK"].bundle())
-    from_elsewhere = own(full, bundle)
+    from_elsewhere = verified_own(full, bundle)
     stranger = CountryDocuments(**{**vars(from_elsewhere), "country": "SE"})
     with pytest.raises(DocumentFault, match="another document key for SE"):
         full.view().with_own(stranger)

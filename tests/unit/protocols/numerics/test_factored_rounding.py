@@ -37,7 +37,7 @@ def mechanism(widths: tuple[int, ...] = WIDTHS, *, clip: float = 1.0, scale: int
     )
 
 
-def drawn(patients: int, widths: tuple[int, ...] = WIDTHS, seed: int = 1) -> list[Factors]:
+def random_layers(patients: int, widths: tuple[int, ...] = WIDTHS, seed: int = 1) -> list[Factors]:
     draw = np.random.default_rng(seed)
     return [
         Factors(draw.normal(size=(patients, n)), draw.normal(size=(patients, m)))
@@ -78,7 +78,7 @@ def exact_squares(layers: list[Factors], bound: Mechanism, words: object) -> lis
 
 
 def test_the_closed_form_is_the_norm() -> None:
-    layers = drawn(20)
+    layers = random_layers(20)
     full = (gradients(layers) ** 2).sum(axis=1)
     assert squared_norms(layers) == pytest.approx(full, rel=1e-12)
 
@@ -98,7 +98,7 @@ def test_a_lattice_too_fine_to_be_exact_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
 def test_no_norm_exceeds_the_bound(size: float) -> None:
-    layers = [Factors(draw.entered, size * draw.returned) for draw in drawn(200)]
+    layers = [Factors(draw.entered, size * draw.returned) for draw in random_layers(200)]
     squares = exact_squares(layers, mechanism(), Keystream(bytes_of(7)))
     assert max(squares) <= mechanism().squared_sensitivity
     assert min(squares) > 0
@@ -106,7 +106,7 @@ def test_no_norm_exceeds_the_bound(size: float) -> None:
 
 def test_most_draws_pass_even_at_the_clip_norm() -> None:
     """As the docstring of the module states: a third or more."""
-    layers = [Factors(draw.entered, 30 * draw.returned) for draw in drawn(400)]
+    layers = [Factors(draw.entered, 30 * draw.returned) for draw in random_layers(400)]
     once = Counted(bytes_of(3))
     round_factors(layers, mechanism(), once)
     values = sum((n + 1 + m) for n, m in itertools.pairwise(WIDTHS)) * 400
@@ -129,7 +129,7 @@ def bytes_of(seed: int) -> Callable[[int], bytes]:
 
 
 def test_the_sum_is_that_of_the_patients_integers() -> None:
-    layers, bound = drawn(50), mechanism()
+    layers, bound = random_layers(50), mechanism()
     rounded = round_factors(layers, bound, Keystream(bytes_of(5)))
     expected = []
     for layer in rounded:
@@ -155,7 +155,7 @@ def test_sums_are_exact_in_either_precision(over: float) -> None:
 
 
 def test_gradients_below_the_clip_norm_are_unchanged_except_for_rounding() -> None:
-    layers = [Factors(draw.entered, 0.01 * draw.returned) for draw in drawn(3000)]
+    layers = [Factors(draw.entered, 0.01 * draw.returned) for draw in random_layers(3000)]
     bound = mechanism()
     assert (squared_norms(layers) < 1).all()
     total = factored_sum(layers, bound, entropy=bytes_of(11)) / bound.scale
@@ -163,7 +163,7 @@ def test_gradients_below_the_clip_norm_are_unchanged_except_for_rounding() -> No
 
 
 def test_longer_gradients_are_shortened_to_the_clip_norm() -> None:
-    layers = [Factors(draw.entered, 50 * draw.returned) for draw in drawn(3000)]
+    layers = [Factors(draw.entered, 50 * draw.returned) for draw in random_layers(3000)]
     bound = mechanism()
     full = gradients(layers)
     clipped = full / np.linalg.norm(full, axis=1, keepdims=True)
@@ -173,7 +173,7 @@ def test_longer_gradients_are_shortened_to_the_clip_norm() -> None:
 
 def test_rounding_has_no_bias() -> None:
     """The mean over many draws of one patient's integers is the patient's gradient."""
-    draw = drawn(1)
+    draw = random_layers(1)
     repeated = [
         Factors(np.repeat(x.entered, 40_000, 0), np.repeat(0.05 * x.returned, 40_000, 0))
         for x in draw
@@ -205,7 +205,7 @@ def test_after_many_draws_a_patient_contributes_zero() -> None:
 def test_a_patient_that_is_not_finite_contributes_zero_and_others_are_unchanged(
     bad: float, where: str
 ) -> None:
-    layers = drawn(3)
+    layers = random_layers(3)
     others = [Factors(x.entered[1:], x.returned[1:]) for x in layers]
     whole = factored_sum(others, mechanism(), entropy=bytes_of(2))
     for name in ("entered", "returned"):
@@ -223,16 +223,16 @@ def test_a_patient_that_is_not_finite_contributes_zero_and_others_are_unchanged(
 
 
 def test_zero_gradients_contribute_zero() -> None:
-    layers = [Factors(x.entered, 0 * x.returned) for x in drawn(4)]
+    layers = [Factors(x.entered, 0 * x.returned) for x in random_layers(4)]
     assert not factored_sum(layers, mechanism()).any()
 
 
 def test_no_patients_contribute_zero() -> None:
-    assert factored_sum(drawn(0), mechanism()).tolist() == [0] * mechanism().dimension
+    assert factored_sum(random_layers(0), mechanism()).tolist() == [0] * mechanism().dimension
 
 
 def test_single_precision_factors_are_accepted() -> None:
-    layers = drawn(200)
+    layers = random_layers(200)
     single = [Factors(x.entered.astype(np.float32), x.returned.astype(np.float32)) for x in layers]
     squares = exact_squares(single, mechanism(), Keystream(bytes_of(1)))
     assert max(squares) <= mechanism().squared_sensitivity

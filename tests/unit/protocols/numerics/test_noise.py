@@ -30,13 +30,13 @@ def test_two_draws_differ_even_when_other_generators_are_seeded() -> None:
 
 
 def test_other_generators_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(*arguments: object, **named: object) -> None:
+    def refuse_use(*arguments: object, **named: object) -> None:
         raise AssertionError("privacy must not depend on this generator")
 
     for name in ("default_rng", "normal", "randint", "random", "Generator", "RandomState"):
-        monkeypatch.setattr(np.random, name, asked)
+        monkeypatch.setattr(np.random, name, refuse_use)
     for name in ("random", "gauss", "getrandbits", "randrange", "SystemRandom"):
-        monkeypatch.setattr(random, name, asked)
+        monkeypatch.setattr(random, name, refuse_use)
     assert DiscreteGaussian().draw(50, 100).any()
 
 

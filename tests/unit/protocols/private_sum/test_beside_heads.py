@@ -39,7 +39,7 @@ def resized(field: str, size: int) -> Change:
     return change
 
 
-def stuffed(reply: Reply, head: ContributionHead) -> None:
+def with_too_many_countries(reply: Reply, head: ContributionHead) -> None:
     """Claim versions of more countries than allowed, and sign their digest."""
     for number in range(LARGEST_HEAD // 8):
         reply.contribution.versions.countries[f"C{number}"] = 1
@@ -88,7 +88,7 @@ def other_commitments(reply: Reply, head: ContributionHead) -> None:
         (other_versions, "versions of AT are not those"),
         (no_versions, "versions of AT are not those"),
         (other_versions_digest, "versions of AT are not those"),
-        (stuffed, "too many countries"),
+        (with_too_many_countries, "too many countries"),
         (unknown_fields, "versions of AT are not those"),
         (other_round, "AT signed another round"),
     ],

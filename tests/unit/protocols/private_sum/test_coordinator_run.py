@@ -35,7 +35,7 @@ def test_keys_of_another_roster_are_refused() -> None:
     assert refusal.value.code is ReasonCode.ROSTER
 
 
-def test_the_signing_key_may_be_kept_outside() -> None:
+def test_the_signing_key_may_be_outside_the_process() -> None:
     signed = []
 
     def sign(message: bytes) -> bytes:

@@ -148,7 +148,7 @@ def test_only_requests_with_data_for_each_country_have_parts(step: str) -> None:
 
 
 def test_parts_and_model_are_covered_by_the_digest_of_a_request() -> None:
-    """Otherwise a journal would accept other parts or another model as the answered request."""
+    """Otherwise a journal could answer a request with other parts or another model from memory."""
     request = (
         ProtocolWorld.ready(3).coordinator.begin_round(1, "train", MODEL).contribute_request("AT")
     )
@@ -271,7 +271,7 @@ def test_missing_or_additional_parts_are_refused(length: int, number: int, size:
 # ---- versions
 
 
-def test_a_versions_digest_is_of_the_values_and_of_nothing_else() -> None:
+def test_a_versions_digest_depends_on_the_values_only() -> None:
     one = DocumentVersions(3, 4, {"AT": 5, "BE": 6}).to_proto()
     other = DocumentVersions(3, 4, {"BE": 6, "AT": 5}).to_proto()
     assert versions_digest(one) == versions_digest(Versions.FromString(serialise(other)))
