@@ -75,9 +75,8 @@ class BadDisk(CrashScenario):
         report.unlink(missing_ok=True)
         node.kill()
         child = node.begin()
-        node.ask(
-            b""
-        )  # the node has to start before its disk fails, because it does not start on such a disk
+        # The node has to start before its disk fails: it does not start on such a disk.
+        node.ask(b"")
         with failing(child, f"fdatasync,fsync:error=EIO:when={when}", report):
             replies = [node.ask(frame) for _ in range(self.times)]
             node.kill()

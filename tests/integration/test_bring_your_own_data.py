@@ -28,7 +28,7 @@ def block(kind: str, start: str) -> str:
 
 def steps() -> list[tuple[str, list[str]]]:
     text = PAGE.read_text(encoding="utf-8")
-    return [(command, table_rows.splitlines()) for command, table_rows in STEP.findall(text)]
+    return [(command, output.splitlines()) for command, output in STEP.findall(text)]
 
 
 def run_command(command: str, folder: Path) -> list[str]:

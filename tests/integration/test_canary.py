@@ -154,9 +154,8 @@ def test_no_reply_holds_a_record_or_a_plaintext_contribution(
         assert canaries.found_in(b"".join(replies)) == [], country
     words = Reply.FromString(sent_replies["DK"][3]).words
     canaries.words("what left", np.frombuffer(words, "<u8"))
-    assert "what left as <u8" in canaries.found_in(
-        b"".join(sent_replies["DK"])
-    )  # the search covers these replies
+    # The search covers these replies.
+    assert "what left as <u8" in canaries.found_in(b"".join(sent_replies["DK"]))
 
 
 @pytest.mark.usefixtures("listener")

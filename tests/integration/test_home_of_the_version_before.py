@@ -285,9 +285,9 @@ class TestHomesStayUsable:
         assert {name: len(table_rows) for name, table_rows in before.items()} | {
             "alembic_version": 1
         } == (written["rows"])
-        revision = manifest["revisions"][place.rsplit("/", maxsplit=1)[-1]]
-        assert revisions(migrations)[: len(revision)] == revision
-        assert written["schema"] == revision[-1]
+        known_revisions = manifest["revisions"][place.rsplit("/", maxsplit=1)[-1]]
+        assert revisions(migrations)[: len(known_revisions)] == known_revisions
+        assert written["schema"] == known_revisions[-1]
         opened = open_database(file, migrations)
         assert (
             lost(

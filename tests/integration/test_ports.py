@@ -315,9 +315,8 @@ def test_a_node_s_own_certificate_is_accepted(
     request = exchange_pb2.FetchRequest(path="metadata/1.root.json")
     assert call(port, authority, node, "Fetch", request)[0] is grpc.StatusCode.OK
     beat = fleet_requests(node_id)["SendNodeHeartbeat"]
-    assert (
-        call(port, authority, node, "Relay", beat)[0] is grpc.StatusCode.OK
-    )  # the SuperLink's answer holds a 401
+    # The call itself succeeds; the answer of the SuperLink in it is a 401.
+    assert call(port, authority, node, "Relay", beat)[0] is grpc.StatusCode.OK
 
 
 # What every user of the coordinator's machine can reach: the SuperLink's port on loopback.

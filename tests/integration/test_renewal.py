@@ -136,8 +136,8 @@ def test_a_link_uses_the_renewed_certificate_and_the_old_one_is_refused(
     who = exchange.caller(role)
     link, left_open = exchange.link(who), exchange.link(who)
     assert left_open.fetch(FILE) == b"root"
-    certificate, reply = renew(link, who)
-    present(link, certificate, reply.authority)
+    renewed, reply = renew(link, who)
+    present(link, renewed, reply.authority)
     assert link.fetch(FILE) == b"root"
     assert left_open.fetch(FILE) == b"root"
     exchange.ahead = SETTLING + timedelta(seconds=1)
@@ -156,8 +156,8 @@ def test_only_nodes_and_officers_renew_and_only_their_own_certificate(exchange: 
     captured = renewal_request(node, new_transport_key())
     assert "holder of the new key" in refusal(lambda: links[other].renew(captured))
     assert links[node].renew(captured) == links[node].renew(captured)
-    certificate, _ = renew(links[other], other)
-    peer = exchange.enrolment.register.peer(certificate.certificate, "Fetch", now())
+    renewed, _ = renew(links[other], other)
+    peer = exchange.enrolment.register.peer(renewed.certificate, "Fetch", now())
     assert (peer.country, peer.role) == ("BE", Role.NODE)
     for link in links.values():
         link.close()
@@ -316,9 +316,9 @@ def test_no_call_is_lost_while_certificates_change(exchange: Exchange) -> None:
 def test_a_closed_link_stays_closed(exchange: Exchange) -> None:
     who = exchange.caller()
     link = exchange.link(who)
-    certificate, reply = renew(link, who)
+    renewed, reply = renew(link, who)
     link.close()
-    present(link, certificate, reply.authority)
+    present(link, renewed, reply.authority)
     with pytest.raises(LinkFault, match="closed"):
         link.fetch(FILE)
 
@@ -412,8 +412,8 @@ def test_a_party_connects_if_its_authorities_and_certificate_fit_the_phase(
 
 def replaced(exchange: Exchange, who: Caller) -> None:
     link = exchange.link(who)
-    certificate, reply = renew(link, who)
-    present(link, certificate, reply.authority)
+    renewed, reply = renew(link, who)
+    present(link, renewed, reply.authority)
     link.fetch(FILE)
     link.close()
     exchange.ahead = SETTLING + timedelta(seconds=1)

@@ -167,9 +167,8 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    with (
-        tempfile.TemporaryDirectory() as folder
-    ):  # pytest's own folder may be too long for a socket
+    # The folder of pytest may have too long a name for a socket.
+    with tempfile.TemporaryDirectory() as folder:
         started = Fleet.start(Path(folder))
         yield started
         started.close()

@@ -87,9 +87,8 @@ def worst(dimension: int, scale: int) -> dict[str, NDArray[np.float64]]:
     """Return vectors whose norms rounding increases as much as it can."""
     ones = np.ones(dimension)
     half = (np.floor(scale / math.sqrt(dimension)) + 0.5) / scale
-    most_halves = min(
-        dimension, 4 * scale**2
-    )  # as many coordinates of one half as fit within the norm
+    # As many coordinates of one half as fit within the norm.
+    most_halves = min(dimension, 4 * scale**2)
     alternating = np.where(np.arange(dimension) % 2, -half, half)
     return {
         "at the norm": ones / math.sqrt(dimension),

@@ -43,7 +43,7 @@ from tests.support.protocol_world import (
     with_head,
 )
 
-# ---- signatures other than those of t members on exactly this set ----
+# ---- signatures other than those of t members on exactly this set
 
 Shown = Callable[[LyingCoordinator, CoordinatorRound], list[Signed]]
 
@@ -143,7 +143,7 @@ def test_the_roster_needs_no_signatures_and_extra_ones_do_no_harm() -> None:
     assert liar.press(opened) == (WITHOUT_EE,)
 
 
-# ---- sets that must never be opened ----
+# ---- sets that must never be opened
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_a_share_opens_only_with_the_seed_commitment_that_its_owner_signed() -> 
     assert liar.press(opened) == (("AT", "BE", "CZ"),)
 
 
-# ---- requests of another phase or round ----
+# ---- requests of another phase or round
 
 
 def test_a_request_of_the_other_phase_or_round_is_refused() -> None:

@@ -80,7 +80,7 @@ def untrusted(view: Callable[[], TrustedView]) -> str:
     return str(caught.value)
 
 
-# ---- forgeries by the coordinator ----
+# ---- forgeries by the coordinator
 
 
 @pytest.mark.parametrize("number", [2, 3, 999])
@@ -191,7 +191,7 @@ def test_the_coordinator_s_role_cannot_list_a_country_s_path(
     assert any(path in sentence and "ignored" in sentence for sentence in view.ignored)
 
 
-# ---- the targets role, signed by a threshold of the countries ----
+# ---- the targets role, signed by a threshold of the countries
 
 
 def overriding(papers: Papers, change: Callable[[Targets], None], version: int = 2) -> bytes:
@@ -304,7 +304,7 @@ def test_one_officer_s_signature_under_three_ids_counts_once(
     assert "signed by 1/3" in untrusted(liar.view)
 
 
-# ---- documents that the coordinator hides ----
+# ---- documents that the coordinator hides
 
 
 def test_an_older_state_is_refused(papers: Papers) -> None:
@@ -688,7 +688,7 @@ def test_the_coordinator_alone_cannot_change_the_agreement(papers: Papers) -> No
     assert papers.view().agreement == papers.agreed
 
 
-# ---- oversized and malformed files ----
+# ---- oversized and malformed files
 
 
 def test_endless_files_are_cut_off(liar: LyingCoordinator) -> None:

@@ -72,7 +72,7 @@ def key_of(node: Node) -> str:
     return node.parts.documents.officer.key
 
 
-# ---- allowed changes ----
+# ---- allowed changes
 
 
 def test_every_node_follows_without_a_gap(federation: NodeFederation, study: Study) -> None:

@@ -89,7 +89,7 @@ def changes(node: Node) -> int:
     return sum(EventKind.NODE_KEY_CHANGED in line for line in node.log_entries()["entries"])
 
 
-# ---- allowed changes ----
+# ---- allowed changes
 
 
 def test_the_new_key_signs_once_it_is_published(federation: NodeFederation, study: Study) -> None:
@@ -232,7 +232,7 @@ def test_a_new_run_is_never_signed_with_the_former_key(
     assert code_of(reply) is ReasonCode.ROSTER
 
 
-# ---- who cannot
+# ---- refused changes
 
 
 def test_keys_that_the_node_did_not_create_are_refused(

@@ -40,7 +40,7 @@ def four() -> LyingCoordinator:
     return LyingCoordinator(ProtocolWorld.ready(4, colluding=0, honest=2))
 
 
-# ---- sets that may open ----
+# ---- sets that may open
 
 
 @pytest.mark.parametrize("late", ["AT", "CZ"])
@@ -141,7 +141,7 @@ def test_a_country_that_answered_for_the_roster_signs_no_smaller_set() -> None:
     assert liar.press(opened) == (WITHOUT_EE,)
 
 
-# ---- falsely claimed drop-outs ----
+# ---- falsely claimed drop-outs
 
 
 def test_a_late_contribution_is_not_opened() -> None:
@@ -170,7 +170,7 @@ def test_a_contribution_that_was_held_back_is_not_opened() -> None:
     assert liar.press(opened) == (left,)
 
 
-# ---- repeated requests ----
+# ---- repeated requests
 
 
 def test_a_country_signs_one_set_a_round() -> None:

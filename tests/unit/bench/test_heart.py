@@ -39,7 +39,6 @@ def test_all_records_of_the_four_hospitals_are_read() -> None:
     assert sum(hospital.patients for hospital in hospitals.values()) == heart.PATIENTS
     ill = sum(int(hospital.columns["heart_disease"].sum()) for hospital in hospitals.values())
     assert ill == 509
-    assert np.isnan(
-        hospitals["CH"].columns["cholesterol"]
-    ).all()  # a 0 in these files means not measured
+    # A 0 in this column means not measured.
+    assert np.isnan(hospitals["CH"].columns["cholesterol"]).all()
     assert not any(column.below or column.above for column in hospitals["HU"].report.columns)

@@ -188,7 +188,7 @@ def test_a_key_of_the_wrong_kind_is_refused() -> None:
     assert raw_key(1).public.to_text().startswith("ed25519:")
 
 
-# ---- what the digest covers ----
+# ---- what the digest covers
 
 
 def rekeyed(**keys: str) -> Agreement:

@@ -99,7 +99,7 @@ def test_documents_and_logs_are_signed_with_ed25519_alone(name: str) -> None:
         agreement(coordinator=coordinator)
 
 
-# ---- in readable text ----
+# ---- in readable text
 
 
 def test_the_officer_reads_which_signatures_messages_have() -> None:
@@ -125,7 +125,7 @@ def test_an_amendment_of_the_signatures_is_shown_either_way(before: Suite, after
     assert changes(old, new) == {"signatures": f"now {before.value}; then {after.value}"}
 
 
-# ---- node keys and their succession ----
+# ---- node keys and their succession
 
 
 def test_node_keys_of_two_halves_read_back() -> None:

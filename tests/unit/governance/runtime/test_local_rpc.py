@@ -43,9 +43,8 @@ def answer(method: str, params: Mapping[str, Any]) -> Any:
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    with (
-        tempfile.TemporaryDirectory() as folder
-    ):  # pytest's own folder may be too long for a socket
+    # The folder of pytest may have too long a name for a socket.
+    with tempfile.TemporaryDirectory() as folder:
         yield Path(folder) / "run" / "x.sock"
 
 

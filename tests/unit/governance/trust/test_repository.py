@@ -307,7 +307,7 @@ def test_a_release_has_a_safe_name(full: Papers, name: str) -> None:
     refused(lambda: full.store.add_release(name, b"{}", NOW, **keys), full)
 
 
-# ---- daily refresh ----
+# ---- daily refresh
 
 
 def test_a_refresh_signs_a_timestamp_and_once_a_day_a_snapshot(full: Papers) -> None:
