@@ -40,16 +40,16 @@ Opened = Callable[..., ScenarioParties]
 @pytest.fixture
 def make_parties(tmp_path: Path) -> Iterator[Opened]:
     """Make federations in which one country's node can be killed."""
-    opened_federations: list[ScenarioParties] = []
+    opened_parties: list[ScenarioParties] = []
 
     def opened(country: str, **changes: Any) -> ScenarioParties:
-        opened_federations.append(
+        opened_parties.append(
             ScenarioParties(NodeFederation(tmp_path / "federation", changes=changes), country)
         )
-        return opened_federations[-1]
+        return opened_parties[-1]
 
     yield opened
-    for each in opened_federations:
+    for each in opened_parties:
         each.node.kill()
         each.federation.close()
 

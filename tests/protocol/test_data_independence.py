@@ -220,7 +220,7 @@ def test_the_observations_are_not_empty(usual: list[Any]) -> None:
     wanted = ("BUNDLE", "ENCAPSULATE", "CONFIRM", "CONTRIBUTE", "AGREE", "ANSWER")
     assert phases == {f"PHASE_{phase}" for phase in wanted}
     codes = {content.split()[-1] for _, content in sent}
-    assert codes >= {"None", "malformed", "stale"}, "refusals were asked for too"
+    assert codes >= {"None", "malformed", "stale"}, "refusals were tested too"
     assert [event for event in usual if event[0] == "slot"] == [("slot", SLOT_SECONDS)] * sum(
         phase in ("PHASE_BUNDLE", "PHASE_CONTRIBUTE") for phase, _ in sent
     )

@@ -135,17 +135,17 @@ def test_real_nodes_reach_about_the_accuracy_of_shared_mode(tmp_path: Path) -> N
         "learning_rate": 4.0,
     }
     modes = {"local": task | {"rounds": 4}, "shared": task | {"rounds": 16, "local": None}}
-    areas = {}
+    models = {}
     for mode, local in modes.items():
         drawn = drafted(federation, local, id=mode, privacy={"epsilon": 1.0, "delta": 1e-5})
         study = proposed(federation, complete(drawn, federation.papers.agreed))
         assert epsilon(study.mechanisms, federation.papers.agreed.honest, 1e-5) <= 1.0
-        areas[mode] = led(federation, study).model
-    assert areas["local"] is not None
-    assert areas["shared"] is not None
-    apart = np.linalg.norm(areas["local"] - areas["shared"]) / np.linalg.norm(areas["shared"])
+        models[mode] = led(federation, study).model
+    assert models["local"] is not None
+    assert models["shared"] is not None
+    apart = np.linalg.norm(models["local"] - models["shared"]) / np.linalg.norm(models["shared"])
     assert apart < 0.5
     assert all(
-        model[3] - model[2] > 0.5 for model in map(present, areas.values())
+        model[3] - model[2] > 0.5 for model in map(present, models.values())
     )  # men are ill, women not
     federation.close()

@@ -61,14 +61,14 @@ def test_the_line_number_is_that_of_the_nearest_known_field() -> None:
     def change(fields: dict[str, Any]) -> None:
         fields["privacy"].pop("delta")
 
-    (sentences,) = problems(change, {("privacy",): 12})
-    assert sentences.startswith("line 12, privacy.delta: ")
+    (sentence,) = problems(change, {("privacy",): 12})
+    assert sentence.startswith("line 12, privacy.delta: ")
 
 
 def test_a_wrong_value_is_shown_cut_and_in_plain_characters() -> None:
-    (sentences,) = problems(lambda f: f["privacy"].update(epsilon="\u202e" + "x" * 500))
-    value_text = sentences.partition("found ")[2]
-    assert "\u202e" not in sentences
+    (sentence,) = problems(lambda f: f["privacy"].update(epsilon="\u202e" + "x" * 500))
+    value_text = sentence.partition("found ")[2]
+    assert "\u202e" not in sentence
     assert len(value_text) <= SHOWN + 1
 
 

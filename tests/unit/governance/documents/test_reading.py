@@ -81,11 +81,11 @@ def test_norway_is_a_country_and_not_false() -> None:
 
 
 def test_a_whole_study_is_read_with_numbers_as_people_write_them() -> None:
-    study_read = read(STUDY, Study)
-    assert study_read.countries == ("DK", "NO", "SE")
-    assert study_read.privacy.delta == 1e-5
-    assert study_read.task.learning_rate == 0.5
-    assert study_read.created.isoformat() == "2026-08-20T00:00:00+00:00"
+    parsed = read(STUDY, Study)
+    assert parsed.countries == ("DK", "NO", "SE")
+    assert parsed.privacy.delta == 1e-5
+    assert parsed.task.learning_rate == 0.5
+    assert parsed.created.isoformat() == "2026-08-20T00:00:00+00:00"
 
 
 def test_json_is_read_as_well() -> None:
@@ -212,8 +212,8 @@ def test_hidden_characters_do_not_reach_the_terminal() -> None:
 
 def test_a_feature_with_the_word_no_as_a_level() -> None:
     text = STUDY.replace("type: boolean", "type: categorical\n    levels: [yes, no]")
-    study_read = read(text.replace("logistic", "multinomial"), Study)
-    assert study_read.features[1].levels == ("yes", "no")
+    parsed = read(text.replace("logistic", "multinomial"), Study)
+    assert parsed.features[1].levels == ("yes", "no")
 
 
 @pytest.mark.parametrize(

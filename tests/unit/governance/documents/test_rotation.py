@@ -20,20 +20,20 @@ def text(number: int) -> str:
 
 
 def history(*numbers: int, country: str = "DK") -> KeyHistory:
-    rotations = None
+    key_history = None
     for former, new in pairwise(numbers):
-        rotations = extended(rotations, country, raw_key(former), raw_key(new), NOW)
-    assert rotations is not None
-    return rotations
+        key_history = extended(key_history, country, raw_key(former), raw_key(new), NOW)
+    assert key_history is not None
+    return key_history
 
 
 def test_the_history_leads_from_each_key_to_every_later_one() -> None:
-    rotations = history(100, 200, 300)
-    assert rotations.keys == (text(100), text(200), text(300))
-    assert rotations.newest == text(300)
-    assert rotations.leads(text(100), text(200))
-    assert rotations.leads(text(100), text(300))
-    assert rotations.leads(text(200), text(300))
+    key_history = history(100, 200, 300)
+    assert key_history.keys == (text(100), text(200), text(300))
+    assert key_history.newest == text(300)
+    assert key_history.leads(text(100), text(200))
+    assert key_history.leads(text(100), text(300))
+    assert key_history.leads(text(200), text(300))
 
 
 @pytest.mark.parametrize("pair", [(200, 100), (300, 100), (100, 100), (666, 300), (100, 666)])
@@ -43,19 +43,19 @@ def test_the_history_leads_to_no_other_key(pair: tuple[int, int]) -> None:
 
 
 def test_the_history_is_one_file() -> None:
-    rotations = history(100, 200, 300)
-    assert KeyHistory.from_canonical(rotations.canonical()) == rotations
+    key_history = history(100, 200, 300)
+    assert KeyHistory.from_canonical(key_history.canonical()) == key_history
 
 
 def test_a_key_other_than_the_last_one_begins_a_new_history() -> None:
-    rotations = extended(history(100, 200), "DK", THIRD, THIEF, NOW)
-    assert rotations.keys == (text(300), text(666))
+    key_history = extended(history(100, 200), "DK", THIRD, THIEF, NOW)
+    assert key_history.keys == (text(300), text(666))
 
 
 def test_only_the_newest_rotations_are_kept() -> None:
-    rotations = history(*range(1, MOST_ROTATIONS + 4))
-    assert len(rotations.rotations) == MOST_ROTATIONS
-    assert rotations.newest == text(MOST_ROTATIONS + 3)
+    key_history = history(*range(1, MOST_ROTATIONS + 4))
+    assert len(key_history.rotations) == MOST_ROTATIONS
+    assert key_history.newest == text(MOST_ROTATIONS + 3)
 
 
 def forged(**changes: Any) -> dict[str, Any]:

@@ -197,8 +197,8 @@ class TestRotating:
 
     def test_names_another_successor(self, settled: Keyboard) -> None:
         papers = settled.papers
-        rotations = extended(None, "DK", papers.officers["DK"], raw_key(78), papers.now)
-        publish(settled, lambda other: other.set_history(rotations))
+        key_history = extended(None, "DK", papers.officers["DK"], raw_key(78), papers.now)
+        publish(settled, lambda other: other.set_history(key_history))
         output = settled.run("renew").stderr
         assert f"a new document key ({raw_key(78).public.fingerprint})" in output
         assert settled.own().next_key is None

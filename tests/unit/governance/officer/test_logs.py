@@ -271,8 +271,8 @@ class TestVerify:
         assert "You accepted that it does not continue" in output
         assert "none gone" not in output
         assert "It continues what you verified before." in self.verify(trusting, folder)
-        (recorded_files,) = trusting.home.seen.glob("*.gone-*")
-        assert b"\n6\n" in recorded_files.read_bytes()
+        (recorded_file,) = trusting.home.seen.glob("*.gone-*")
+        assert b"\n6\n" in recorded_file.read_bytes()
 
     def test_accepts_one_restoration_once(
         self, trusting: Keyboard, folder: Path, node: LogDaemon

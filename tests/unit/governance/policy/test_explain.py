@@ -24,7 +24,7 @@ def explained(proposed: Study = ASKED, *, act: Act = Act.PROPOSE) -> str:
 
 def test_the_text_says_who_asks_which_question_for_which_purpose() -> None:
     text = explained()
-    for expected_texts in (
+    for expected_text in (
         "Regional institute",
         "How many patients have heart disease, by sex?",
         "To plan a larger study of heart disease.",
@@ -34,7 +34,7 @@ def test_the_text_says_who_asks_which_question_for_which_purpose() -> None:
         "DK, EE, NO, PT",
         ASKED.digest,
     ):
-        assert expected_texts in text
+        assert expected_text in text
 
 
 def test_the_text_names_the_data_and_the_patients() -> None:

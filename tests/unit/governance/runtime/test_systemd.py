@@ -115,9 +115,9 @@ def watchdog(address: str, progress: Progress) -> Watchdog:
 def test_it_notifies_while_the_loops_make_progress(address: str, manager: Manager) -> None:
     progress = Progress()
     progress.moved("serve", 60)
-    timer = watchdog(address, progress)
+    started = watchdog(address, progress)
     assert [manager.heard() for _ in range(4)] == ["WATCHDOG=1"] * 4
-    timer.close()
+    started.close()
     assert manager.quiet(0.3)
 
 
@@ -133,26 +133,26 @@ def test_it_stops_once_a_loop_is_stuck_and_names_the_loop(
     moving = threading.Thread(target=loop)
     moving.start()
     progress.moved("tend", 60)
-    timer = watchdog(address, progress)
+    started = watchdog(address, progress)
     assert [manager.heard() for _ in range(8)] == ["WATCHDOG=1"] * 8
     go_on.set()
     moving.join()
     wait_until(lambda: progress.stuck() == ("serve",))
     wait_until(lambda: bool(lines.getvalue()))
     assert manager.quiet(0.3)
-    timer.close()
+    started.close()
     assert [(line["event"], line["what"]) for line in lines.read_all()] == [("stuck", "serve")]
 
 
 def test_it_notifies_again_once_the_loop_makes_progress(address: str, manager: Manager) -> None:
     progress = Progress()
     progress.moved("serve", -1)
-    timer = watchdog(address, progress)
+    started = watchdog(address, progress)
     assert manager.quiet(0.3)
     manager.socket.settimeout(SOON)
     progress.moved("serve", 60)
     assert manager.heard() == "WATCHDOG=1"
-    timer.close()
+    started.close()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
