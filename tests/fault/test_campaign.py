@@ -1,8 +1,8 @@
-"""Every process of a federation killed at moments that nobody chose, study after study.
+"""Kill every process of a federation at random moments, study after study.
 
 The federation is the demo's: a coordinator, Flower's SuperLink and SuperExec, a server app and four
-nodes, each a process. PRATIQUE_TEST_FEDERATION_KILLS says how many kills; what a node does at each
-point of its own is in test_door_kills.py.
+nodes, each of them a process. PRATIQUE_TEST_FEDERATION_KILLS sets the number of kills. What a node
+does at each of its failpoints is tested in test_door_kills.py.
 """
 
 import os
@@ -28,58 +28,58 @@ ROUNDS = 40
 LONGEST_PAUSE, LONGEST_ABSENCE = 2.0, 1.0
 MOST_STUDIES = 40
 STEP_FIRST, STEP_SECONDS = 0.6, 60.0
-"""How often a kill waits for a round to be done since the last one, and how long at most."""
+"""How often a kill waits until another round is done, and how long it waits at most."""
 Victim = tuple[Role, str]
 
 
 @pytest.fixture
 def arena() -> Iterator[ProcessFederation]:
-    """A federation in a folder whose name is short: Unix sockets lie below it."""
+    """Start a federation in a folder with a short name, because socket paths are limited."""
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    made = ProcessFederation.raised(folder / "f")
-    yield made
-    made.end()
+    federation = ProcessFederation.raised(folder / "f")
+    yield federation
+    federation.end()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 class Campaign:
-    """Kills, one after the other, over the runs of one federation."""
+    """Kills one process after another, during the runs of one federation."""
 
     def __init__(self, arena: ProcessFederation, seed: int) -> None:
-        self.arena, self.random = arena, Random(seed)  # noqa: S311  a campaign can be repeated
+        self.arena, self.random = arena, Random(seed)  # noqa: S311  a campaign has to be repeatable
         self.deaths: Counter[Victim] = Counter()
         self.ends: Counter[str] = Counter()
         self._next: list[Victim] = []
 
     def over_one_study(self, name: str) -> dict[str, Any]:
-        """Let a study be proposed, permitted and launched; kill until its run is over; check."""
+        """Propose, permit and launch a study; kill processes until its run ends; check."""
         self.arena.allow(name, rounds=ROUNDS)
         run = self.arena.launch(name)
         while self.deaths.total() < KILLS and not self._over(name):
-            self._bide(name)
-            self._strike()
+            self._wait_before_kill(name)
+            self._kill_next()
             self._sleep(LONGEST_ABSENCE)
             self.arena.start_missing()
             self._check_meanwhile(run)
         self.arena.wait_until_over(name)
-        found = self.arena.check(run)
-        self.ends[found["state"]] += 1
-        return found
+        outcome = self.arena.check(run)
+        self.ends[outcome["state"]] += 1
+        return outcome
 
-    def _bide(self, name: str) -> None:
-        """Wait for a moment, or first for the run to get a step further."""
+    def _wait_before_kill(self, name: str) -> None:
+        """Wait for a random time; in some cases wait first until the run has made progress."""
         if self.random.random() < STEP_FIRST:
             before = self.arena.state(name) or {"round": 0}
             deadline = time.monotonic() + STEP_SECONDS
             while time.monotonic() < deadline and not self._over(name):
-                found = self.arena.state(name)
-                if found is not None and found["round"] > before["round"]:
+                status = self.arena.state(name)
+                if status is not None and status["round"] > before["round"]:
                     break
                 time.sleep(0.1)
         self._sleep(LONGEST_PAUSE)
 
-    def _strike(self) -> None:
-        """Kill the next victim; one time in four another one with it."""
+    def _kill_next(self) -> None:
+        """Kill the next victim, and in one case of four a second process with it."""
         for _ in range(2 if self.random.random() < 0.25 else 1):
             victim = self._victim()
             if self.arena.kill(*victim):
@@ -95,21 +95,21 @@ class Campaign:
         return self._next.pop()
 
     def _over(self, name: str) -> bool:
-        found = self.arena.state(name)
-        return found is not None and bool(found["over"])
+        status = self.arena.state(name)
+        return status is not None and bool(status["over"])
 
     def _sleep(self, longest: float) -> None:
         time.sleep(self.random.uniform(0, longest))
 
     def _check_meanwhile(self, run: str) -> None:
-        """Ledger, journal and log of every node after every kill; none is ever over its cap."""
+        """Check ledger, journal and log of every node; no ledger may ever exceed its cap."""
         for country in self.arena.countries:
             self.arena.check_node(country, run)
             ledger = ask(self.arena.node(country).home / "run" / "node.sock", "status")["ledger"]
             assert ledger["spent_micro"] <= ledger["cap_micro"]
 
 
-def test_whoever_is_killed_every_run_ends_well_or_void_with_a_reason(
+def test_every_run_ends_released_or_void_with_a_reason_whichever_process_is_killed(
     arena: ProcessFederation,
 ) -> None:
     campaign = Campaign(arena, seed=3)

@@ -1,7 +1,8 @@
-"""Real processes of the coordinator's side, killed at moments that nobody chose.
+"""Kill real processes of the coordinator at random moments.
 
-Coordinator, SuperLink, SuperExec and server app die by SIGKILL while a run is under way: each run
-must end released under its own id, every ledger charged exactly once, every log whole.
+Coordinator, SuperLink, SuperExec and server app end by SIGKILL while a run is under way. Each run
+must be released under its own id, every ledger must be charged exactly once, and every log must be
+complete.
 """
 
 import os
@@ -28,17 +29,17 @@ WHOLE = ["evaluate", "train"]
 @pytest.fixture(scope="module")
 def arena() -> Iterator[ProcessFederation]:
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    made = ProcessFederation.raised(folder)
-    yield made
-    made.end()
+    federation = ProcessFederation.raised(folder)
+    yield federation
+    federation.end()
     shutil.rmtree(folder)
 
 
 def released(arena: ProcessFederation, name: str, run: str) -> int:
-    """Wait for the run's end and check everything; return how many attempts it took."""
+    """Wait for the end of the run and check everything; return how many attempts it took."""
     arena.start_missing()
-    found = arena.wait_until_over(name)
-    assert (found["state"], found["run"]) == ("finished", run), found
+    status = arena.wait_until_over(name)
+    assert (status["state"], status["run"]) == ("finished", run), status
     checked = arena.check(run)
     assert checked["charged"] == dict.fromkeys(arena.countries, WHOLE)
     assert checked["void"] == 0
@@ -58,7 +59,7 @@ def test_a_run_survives_the_death_of_each_process(arena: ProcessFederation, role
     name = f"one-{role.name.lower().replace('_', '-')}"
     arena.allow(name, rounds=4)
     run = arena.launch(name)
-    arena.wait_until(name, lambda found: found["round"] >= 2 or found["over"])
+    arena.wait_until(name, lambda status: status["round"] >= 2 or status["over"])
     assert kill(arena, role)
     assert released(arena, name, run) == 2
 
@@ -81,8 +82,8 @@ def test_a_run_survives_deaths_while_it_is_set_up(arena: ProcessFederation) -> N
 
 
 def test_a_run_survives_many_deaths_at_any_moment(arena: ProcessFederation) -> None:
-    """A kill every few seconds, of whom chance names, as long as rounds are being made."""
-    draw = random.Random(SEED)  # noqa: S311 (moments of a test, to be drawn again)
+    """Kill a random process every few seconds while rounds are being made."""
+    draw = random.Random(SEED)  # noqa: S311 (a test has to be repeatable)
     arena.allow("many", rounds=12)
     run, killed = arena.launch("many"), 0
     for _ in range(10):
@@ -96,18 +97,18 @@ def test_a_run_survives_many_deaths_at_any_moment(arena: ProcessFederation) -> N
     assert released(arena, "many", run) > 3
 
 
-def test_a_stopped_run_stays_stopped_and_its_study_says_what_to_do(
+def test_a_stopped_run_stays_stopped_and_the_study_command_says_what_to_do(
     arena: ProcessFederation,
 ) -> None:
     arena.allow("stopped", rounds=10)
     arena.launch("stopped")
-    arena.wait_until("stopped", lambda found: found["round"] >= 1)
+    arena.wait_until("stopped", lambda status: status["round"] >= 1)
     assert kill(arena, Role.SERVER_APP)
-    arena.wait_until("stopped", lambda found: found["resumed"]["times"] == 1)
+    arena.wait_until("stopped", lambda status: status["resumed"]["times"] == 1)
     arena.coordinator.run("study", "stop", "stopped")
     assert kill(arena, Role.COORDINATOR)
-    found = arena.wait_until_over("stopped")
-    assert found["state"] == "stopped"
-    said = arena.coordinator.refused("study", "launch", "stopped")
-    assert "used up" in said
-    assert "--reconsider" in said
+    status = arena.wait_until_over("stopped")
+    assert status["state"] == "stopped"
+    output = arena.coordinator.refused("study", "launch", "stopped")
+    assert "used up" in output
+    assert "--reconsider" in output

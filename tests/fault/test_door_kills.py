@@ -1,6 +1,6 @@
-"""A node's process killed at every point between two steps, and at any moment, run after run.
+"""Kill a node's process at every failpoint and at random moments, run after run.
 
-PRATIQUE_TEST_KILLS makes the random part longer: so many kills at moments that a clock chooses.
+PRATIQUE_TEST_KILLS sets the number of kills at random moments.
 """
 
 import os
@@ -32,78 +32,78 @@ KILLS_AT_MOMENTS = int(os.environ.get("PRATIQUE_TEST_KILLS", "120"))
 ROUNDS = 5
 TRAINING = training_fields(ROUNDS - 1, evaluation={})
 DEAR, MUCH = 400, {"epsilon": 3.0, "delta": 1e-5}
-"""So little noise that a run costs 0.61 of the 2.11 that a period has, in RDP at order 8."""
+"""Noise so small that a run costs 0.61 of the 2.11 of a period, in RDP at order 8."""
 POINTS = sum(len(group) for way in WAYS.values() for group in way)
 Opened = Callable[..., ScenarioParties]
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Opened]:
-    """Makes a federation of which one country's node is mortal."""
-    made: list[ScenarioParties] = []
+def make_parties(tmp_path: Path) -> Iterator[Opened]:
+    """Make federations in which one country's node can be killed."""
+    opened_parties: list[ScenarioParties] = []
 
     def opened(country: str, **changes: Any) -> ScenarioParties:
-        made.append(
+        opened_parties.append(
             ScenarioParties(NodeFederation(tmp_path / "federation", changes=changes), country)
         )
-        return made[-1]
+        return opened_parties[-1]
 
     yield opened
-    for each in made:
+    for each in opened_parties:
         each.node.kill()
         each.federation.close()
 
 
-def told(deaths: Counter[tuple[str, str]]) -> int:
-    """Print where the node died, and return how often."""
+def report_kills(deaths: Counter[tuple[str, str]]) -> int:
+    """Print the failpoints at which the node was killed, and return the number of kills."""
     for (phase, where), number in sorted(deaths.items()):
         print(f"{number:5d}  {phase:12s} {where}")
     return sum(deaths.values())
 
 
 @pytest.mark.parametrize("country", COUNTRIES)
-def test_dead_at_every_point_of_every_message(theatre: Opened, country: str) -> None:
-    stage = theatre(country)
+def test_node_killed_at_every_point_of_every_message(make_parties: Opened, country: str) -> None:
+    stage = make_parties(country)
     place = COUNTRIES.index(country)
     plan = Plan(place, shuffled=place % 2 == 1)
     another = {1: COUNTRIES[place - 1]}
     CrashScenario(stage, stage.approved("heart-by-sex"), plan, without=another).through()
     assert {step for _, step in stage.deaths} == {*Failpoint, LEFT}
-    assert told(stage.deaths) == POINTS + 1 + len(WAYS)
+    assert report_kills(stage.deaths) == POINTS + 1 + len(WAYS)
 
 
-def test_dead_at_every_point_of_every_round_of_a_training(theatre: Opened) -> None:
-    stage = theatre("NO")
+def test_node_killed_at_every_point_of_every_training_round(make_parties: Opened) -> None:
+    stage = make_parties("NO")
     study = stage.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
     CrashScenario(stage, study, Plan(4), model, without={1: "PT"}).through()
     a_round = [sum(len(group) for group in WAYS[phase]) + 1 for phase in ("contribute", "answer")]
-    assert told(stage.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
+    assert report_kills(stage.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
 
 
-def test_dead_in_rounds_that_do_without_another_country_each(theatre: Opened) -> None:
-    stage = theatre("NO")
+def test_node_killed_in_rounds_from_which_another_country_is_missing(make_parties: Opened) -> None:
+    stage = make_parties("NO")
     study = stage.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
     without = {1: "DK", 2: "EE", 4: "PT", 5: "DK"}
     CrashScenario(stage, study, Plan(5, points=0.3, moments=1), model, without).through()
-    told(stage.deaths)
+    report_kills(stage.deaths)
     assert sum(deaths for (phase, _), deaths in stage.deaths.items() if phase == "agree") >= len(
         without
     )
 
 
-def test_dead_at_some_points_of_run_after_run(theatre: Opened) -> None:
-    """One death at a point, where the test above has one at each of them before."""
-    stage = theatre("DK")
+def test_node_killed_at_some_points_of_several_runs(make_parties: Opened) -> None:
+    """Kill once at each of some points; the test above kills at every point."""
+    stage = make_parties("DK")
     for number in range(6):
         study = stage.approved(f"study-{number}")
         CrashScenario(stage, study, Plan(number, points=0.2, left=0.2, shuffled=True)).through()
-    assert told(stage.deaths) > 6 * POINTS // 10
+    assert report_kills(stage.deaths) > 6 * POINTS // 10
 
 
-def test_dead_at_moments_that_nobody_chose(theatre: Opened) -> None:
-    stage = theatre("EE")
+def test_node_killed_at_random_moments(make_parties: Opened) -> None:
+    stage = make_parties("EE")
     number = 0
     while stage.deaths.total() < KILLS_AT_MOMENTS:
         study = stage.approved(f"study-{number}")
@@ -111,15 +111,15 @@ def test_dead_at_moments_that_nobody_chose(theatre: Opened) -> None:
         plan = Plan(number, points=0.05, left=0.1, moments=4, longest=longest)
         CrashScenario(stage, study, plan).through()
         number += 1
-    told(stage.deaths)
+    report_kills(stage.deaths)
     assert (
         sum(n for (_, where), n in stage.deaths.items() if where == MOMENT) > KILLS_AT_MOMENTS // 2
     )
 
 
-def test_dead_again_and_again_where_the_budget_runs_out(theatre: Opened) -> None:
-    """Three runs fit; the fourth is refused whatever dies, and its country is charged no more."""
-    stage = theatre("DK")
+def test_node_killed_again_and_again_when_the_budget_runs_out(make_parties: Opened) -> None:
+    """Three runs fit the budget; the fourth is refused at every kill, and is charged nothing."""
+    stage = make_parties("DK")
     for number in range(3):
         study = stage.approved(f"study-{number}", DEAR, privacy=MUCH)
         CrashScenario(stage, study, Plan(number, points=0.3)).through()
@@ -127,4 +127,4 @@ def test_dead_again_and_again_where_the_budget_runs_out(theatre: Opened) -> None
     assert refused.until_refused() is ReasonCode.BUDGET
     stage.books.check()
     assert stage.books.charged(refused.run.id) == Counter()
-    told(stage.deaths)
+    report_kills(stage.deaths)

@@ -1,4 +1,4 @@
-"""Real processes: of four nodes one is stopped for some rounds and comes back; the run goes on."""
+"""Stop one of four real node processes for some rounds: the run continues, the node returns."""
 
 import json
 import shutil
@@ -18,53 +18,53 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(600)]
 ROUNDS, GONE_AFTER, BACK_AFTER = 16, 3, 9
 AWAY = "PT"
 SLOW = 3.0
-"""A round without a country that is known to be gone takes at most so many times as long."""
+"""How many times longer a round may take if a country is known to be missing."""
 
 
 @pytest.fixture
 def arena() -> Iterator[ProcessFederation]:
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    made = ProcessFederation.raised(folder, honest=2, smallest_countries=3)
-    yield made
-    made.end()
+    federation = ProcessFederation.raised(folder, honest=2, smallest_countries=3)
+    yield federation
+    federation.end()
     shutil.rmtree(folder)
 
 
-def test_a_node_that_is_gone_for_some_rounds_stops_none(arena: ProcessFederation) -> None:
+def test_a_node_that_is_missing_for_some_rounds_stops_no_round(arena: ProcessFederation) -> None:
     arena.allow("without-one", rounds=ROUNDS)
     run = arena.launch("without-one")
-    arena.wait_until("without-one", lambda found: found["round"] >= GONE_AFTER)
+    arena.wait_until("without-one", lambda status: status["round"] >= GONE_AFTER)
     assert arena.kill(Role.NODE, AWAY)
-    arena.wait_until("without-one", lambda found: found["round"] >= BACK_AFTER)
+    arena.wait_until("without-one", lambda status: status["round"] >= BACK_AFTER)
     arena.start_node(AWAY)
-    found = arena.wait_until_over("without-one")
-    assert found["state"] == "finished", found["reason"]
+    status = arena.wait_until_over("without-one")
+    assert status["state"] == "finished", status["reason"]
     checked = arena.check(run)
     assert (checked["void"], checked["attempts"]) == (0, 1)
     assert checked["charged"] == {c: ["evaluate", "train"] for c in arena.countries}
-    without = [one for one in found["history"] if AWAY not in one["opened"]]
-    assert 0 < len(without) < len(found["history"]) - GONE_AFTER
-    assert all(one["causes"] == {AWAY: "no reply in time"} for one in without)
-    assert AWAY in found["history"][-1]["opened"], "it is back"
-    _costs_its_first_round_only(found["history"], without)
-    _is_named_in_what_is_released(arena, without)
+    without = [entry for entry in status["history"] if AWAY not in entry["opened"]]
+    assert 0 < len(without) < len(status["history"]) - GONE_AFTER
+    assert all(entry["causes"] == {AWAY: "no reply in time"} for entry in without)
+    assert AWAY in status["history"][-1]["opened"], "it is back"
+    _only_the_first_round_without_it_is_slow(status["history"], without)
+    _is_named_in_the_release(arena, without)
 
 
-def _costs_its_first_round_only(
+def _only_the_first_round_without_it_is_slow(
     history: list[dict[str, Any]], without: list[dict[str, Any]]
 ) -> None:
-    whole = median(one["seconds"] for one in history if AWAY in one["opened"])
-    first, *later = (one["seconds"] for one in without)
+    whole = median(entry["seconds"] for entry in history if AWAY in entry["opened"])
+    first, *later = (entry["seconds"] for entry in without)
     print(f"whole {whole:.2f} s; without one: first {first:.2f} s, later {median(later):.2f} s")
     assert first < 2 * ABSENT_SECONDS
     assert median(later) < SLOW * whole
 
 
-def _is_named_in_what_is_released(arena: ProcessFederation, without: list[dict[str, Any]]) -> None:
-    trained = sum(one["phase"] == "train" for one in without)
+def _is_named_in_the_release(arena: ProcessFederation, without: list[dict[str, Any]]) -> None:
+    trained = sum(entry["phase"] == "train" for entry in without)
     result = json.loads(arena.coordinator.run("result", "show", "without-one", "--json"))
     assert result["left_out"] == {AWAY: trained}
     assert result["rounds_opened"] == {"4": ROUNDS - trained, "3": trained}
     assert result["rounds_void"] == 0
-    said = arena.coordinator.run("result", "show", "without-one")
-    assert f"Left out: {AWAY} in {trained} rounds." in said
+    output = arena.coordinator.run("result", "show", "without-one")
+    assert f"Left out: {AWAY} in {trained} rounds." in output

@@ -1,7 +1,7 @@
-"""Bad links: whatever the network does to bytes and calls, the run ends with the same model.
+"""Bad network links: whatever happens to bytes and calls, the run ends with the same model.
 
-Noise is silent here and what the nodes draw starts again with each study, so a contribution that is
-computed twice, lost, or taken twice shows in the model's bits.
+Nodes add no noise here, and what they draw repeats in each study. A contribution that is computed
+twice, lost, or counted twice therefore changes the bits of the model.
 """
 
 import random
@@ -28,13 +28,13 @@ ROUNDS = 6
 RUN_SECONDS = 300.0
 
 
-class Mischief:
-    """A link that a test can make repeat, lose or shuffle whole calls."""
+class FaultyLink:
+    """A link on which a test can repeat, lose or reorder whole calls."""
 
     def __init__(self, link: ExchangeLink) -> None:
         self._link, self.how = link, ""
         self.done = 0
-        self._random = random.Random(7)  # noqa: S311 (the same mischief every time)
+        self._random = random.Random(7)  # noqa: S311 (a test has to be repeatable)
         self._late = threading.Lock()
         self._held: list[RelayRequest] = []
 
@@ -42,7 +42,7 @@ class Mischief:
         return getattr(self._link, name)
 
     def relay(self, request: RelayRequest, seconds: float, *more: Any, **named: Any) -> RelayReply:
-        """Carry a call, in the way that the test asked for."""
+        """Pass a call on, with the fault that the test asked for."""
         act: Callable[..., RelayReply] | None = getattr(self, f"_{self.how}", None)
         if act is None or self._random.random() > CHANCE[self.how]:
             return self._link.relay(request, seconds, *more, **named)
@@ -50,32 +50,32 @@ class Mischief:
         return act(lambda: self._link.relay(request, seconds, *more, **named), request)
 
     def _twice(self, call: Callable[[], RelayReply], _: RelayRequest) -> RelayReply:
-        """The call arrives twice; the second answer counts."""
+        """Deliver the call twice; the second answer counts."""
         call()
         return call()
 
     def _lost(self, call: Callable[[], RelayReply], _: RelayRequest) -> RelayReply:
-        """The call arrives, its answer does not."""
+        """Deliver the call and lose its answer."""
         call()
         raise LinkFault("the answer was lost")
 
     def _never(self, call: Callable[[], RelayReply], _: RelayRequest) -> RelayReply:
-        """The call does not arrive."""
+        """Lose the call."""
         raise LinkFault("the call was lost")
 
     def _again(self, call: Callable[[], RelayReply], request: RelayRequest) -> RelayReply:
-        """Calls of some time ago arrive once more, out of order, before this one."""
+        """Deliver some earlier calls again, out of order, before this one."""
         with self._late:
             old, self._held = self._held[:-8], [*self._held[-8:], request]
-        for one in self._random.sample(old, min(2, len(old))):
+        for earlier in self._random.sample(old, min(2, len(old))):
             try:
-                self._link.relay(one, 5)
+                self._link.relay(earlier, 5)
             except LinkFault:
                 continue  # an old call may be refused
         return call()
 
     def _slow(self, call: Callable[[], RelayReply], _: RelayRequest) -> RelayReply:
-        """The call arrives after others that were made later."""
+        """Deliver the call after others that were made later."""
         time.sleep(self._random.uniform(0.1, 1.0))
         return call()
 
@@ -85,18 +85,18 @@ CHANCE = {"twice": 0.3, "lost": 0.1, "never": 0.1, "again": 1.0, "slow": 0.3}
 
 @pytest.fixture(scope="module")
 def wiring() -> Iterator[LiveParts]:
-    made = LiveParts.start()
+    parts = LiveParts.start()
     try:
         for country in COUNTRIES:
-            made.settle(country, Mischief)
-        made.until(lambda: all(made.coordinator.context.sessions.online().values()))
-        yield made
+            parts.settle(country, FaultyLink)
+        parts.until(lambda: all(parts.coordinator.context.sessions.online().values()))
+        yield parts
     finally:
-        made.close()
+        parts.close()
 
 
 class Trial:
-    """One run of the same study under another name, with whatever happens to it."""
+    """One run of the same study under another name, during which a test causes faults."""
 
     def __init__(self, wiring: LiveParts, name: str) -> None:
         self.wiring = wiring
@@ -105,8 +105,8 @@ class Trial:
 
     def rounds(self) -> list[dict[str, Any]]:
         status = self.wiring.coordinator.ask("study_status", name=self.study.id)
-        found: list[dict[str, Any]] = status["history"]
-        return found
+        history: list[dict[str, Any]] = status["history"]
+        return history
 
     def at_round(self, number: int) -> None:
         """Wait until so many rounds are done."""
@@ -117,20 +117,20 @@ class Trial:
         status = self.wiring.until(lambda: self.wiring.over(self.study), RUN_SECONDS)
         history = status["history"]
         assert (status["state"], status["reason"]) == ("finished", "")
-        assert [one["opened"] for one in history] == [list(COUNTRIES)] * ROUNDS
+        assert [entry["opened"] for entry in history] == [list(COUNTRIES)] * ROUNDS
         for node in self.wiring.federation.nodes.values():
             charged = [entry.phase for entry in node.parts.ledger.entries(run=self.run)]
             assert charged == ["train"]
-        seconds = [one["seconds"] for one in history]
-        told = "  ".join(f"{one:.2f}" for one in seconds)
-        print(f"\n{self.study.id}: seconds a round: {told}")
+        seconds = [entry["seconds"] for entry in history]
+        figures = "  ".join(f"{duration:.2f}" for duration in seconds)
+        print(f"\n{self.study.id}: seconds a round: {figures}")
         released = self.wiring.coordinator.home.results / self.study.id
         return (released / MODEL_FILE).read_bytes(), seconds
 
 
 @pytest.fixture(scope="module")
 def fair(wiring: LiveParts) -> bytes:
-    """The model that a good network makes."""
+    """Return the model that a run over a good network makes."""
     return Trial(wiring, "fair").end()[0]
 
 
@@ -156,12 +156,14 @@ def test_two_runs_over_a_good_network_make_the_same_model(wiring: LiveParts, fai
     assert Trial(wiring, "fair-again").end()[0] == fair
 
 
-def test_fifty_milliseconds_each_way(wiring: LiveParts, fair: bytes) -> None:
+def test_a_delay_of_fifty_milliseconds_each_way_changes_no_model(
+    wiring: LiveParts, fair: bytes
+) -> None:
     let(wiring, Weather(delay=0.05))
     assert Trial(wiring, "delay").end()[0] == fair
 
 
-# In each hundred segments, of which a connection carries thousands: harsher by far than one cut in
+# In each hundred segments; a connection has thousands. This is far harsher than one cut in
 # a hundred connections.
 WEATHERS = {
     "cut": Weather(cut=0.02),
@@ -173,20 +175,20 @@ WEATHERS = {
 
 
 @pytest.mark.parametrize("name", WEATHERS)
-def test_segments_that_are_cut_off_doubled_or_swapped(
+def test_segments_cut_off_doubled_or_swapped_change_no_model(
     wiring: LiveParts, fair: bytes, name: str
 ) -> None:
-    """Under TLS a stream that is not the one that was sent ends the connection, never the run."""
+    """TLS ends the connection if the stream was changed, and the run goes on."""
     let(wiring, WEATHERS[name])
     model, _ = Trial(wiring, name).end()
-    hit = sum(events(wiring, one) for one in ("cut", "double", "swap"))
+    hit = sum(events(wiring, kind) for kind in ("cut", "double", "swap"))
     print(f"{name}: {hit} hits, {events(wiring, 'connection')} new connections")
     assert hit or name == "narrow"
     assert model == fair
 
 
 @pytest.mark.parametrize("ways", [(), ("up",), ("down",)], ids=["both", "up", "down"])
-def test_connections_that_go_half_open(
+def test_half_open_connections_change_no_model(
     wiring: LiveParts, fair: bytes, ways: tuple[str, ...]
 ) -> None:
     trial = Trial(wiring, f"half-open-{'-'.join(ways) or 'both'}")
@@ -199,7 +201,7 @@ def test_connections_that_go_half_open(
 
 
 @pytest.mark.parametrize("how", CHANCE)
-def test_calls_that_are_doubled_lost_late_or_out_of_order(
+def test_calls_doubled_lost_late_or_out_of_order_change_no_model(
     wiring: LiveParts, fair: bytes, how: str
 ) -> None:
     for link in wiring.links.values():

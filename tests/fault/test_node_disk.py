@@ -1,6 +1,7 @@
-"""A disk that fails under a running node, at each fdatasync of its life: it refuses, and no more.
+"""Make each fdatasync of a running node fail; the node only refuses.
 
-strace attaches to the node's process and makes one call, or every call from there on, return EIO.
+strace attaches to the node's process and makes one call, or every call from that one on, return
+EIO.
 """
 
 import shutil
@@ -22,23 +23,23 @@ from tests.support.node_federation import NodeFederation, code_of
 from tests.support.state_checks import Place
 
 MISSING = {1: "NO"}
-"""Who the round goes without, so that the others agree on that too."""
+"""The country that is missing, so that the others also agree on a smaller set."""
 STRACE = shutil.which("strace") or ""
 MOST_CALLS, MOST_ASKED = 60, 4
 
 
 @contextmanager
-def failing(child: int, injection: str, told: Path) -> Iterator[None]:
-    """Let system calls of a process fail as `injection` says; `told` names those that did."""
-    options = ["-f", "-o", str(told), "-e", f"inject={injection}", "-p", str(child)]
+def failing(child: int, injection: str, report: Path) -> Iterator[None]:
+    """Make system calls of a process fail as `injection` says; `report` lists those that failed."""
+    options = ["-f", "-o", str(report), "-e", f"inject={injection}", "-p", str(child)]
     with subprocess.Popen(
         [STRACE, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as tracer:
         assert tracer.stderr is not None
-        said = tracer.stderr.readline()
-        if "attached" not in said:
+        line = tracer.stderr.readline()
+        if "attached" not in line:
             tracer.kill()
-            pytest.skip(f"strace may not attach to a process here: {said.strip()}")
+            pytest.skip(f"strace may not attach to a process here: {line.strip()}")
         try:
             yield
         finally:
@@ -59,7 +60,7 @@ class BadDisk(CrashScenario):
     failures: Counter[str]
 
     def torment(self, frame: bytes, place: Place) -> None:
-        """Fail the first fdatasync, then the second, until there are no more on the way."""
+        """Fail the first fdatasync of a message, then the second, and so on until none is left."""
         for call in range(1, MOST_CALLS):
             (reply,), fired = self.attempt(frame, f"{call}+" if self.lasting else str(call))
             self._judge(reply, place, fired=fired)
@@ -68,20 +69,21 @@ class BadDisk(CrashScenario):
         pytest.fail("every call failed")
 
     def attempt(self, frame: bytes, when: str) -> tuple[list[bytes | None], bool]:
-        """Return what the node says to a frame, asked once or again, and whether a call failed."""
+        """Return the node's answer to a frame, sent once or again, and whether a call failed."""
         node = self.theatre.node
-        told = self.theatre.federation.folder / "strace"
-        told.unlink(missing_ok=True)
+        report = self.theatre.federation.folder / "strace"
+        report.unlink(missing_ok=True)
         node.kill()
         child = node.begin()
-        node.ask(b"")  # it has started before its disk fails: it does not start on such a disk
-        with failing(child, f"fdatasync,fsync:error=EIO:when={when}", told):
+        # The node has to start before its disk fails: it does not start on such a disk.
+        node.ask(b"")
+        with failing(child, f"fdatasync,fsync:error=EIO:when={when}", report):
             replies = [node.ask(frame) for _ in range(self.times)]
             node.kill()
-        return replies, "INJECTED" in told.read_text()
+        return replies, "INJECTED" in report.read_text()
 
     def _judge(self, reply: bytes | None, place: Place, *, fired: bool) -> None:
-        assert reply is not None, "a node does not die of its disk"
+        assert reply is not None, "a failing disk does not end a node"
         if code_of(reply) is None:
             self.theatre.books.took(place, reply)
         else:
@@ -96,7 +98,7 @@ class BadMoment(BadDisk):
     times, call = MOST_ASKED, 1
 
     def torment(self, frame: bytes, place: Place) -> None:
-        """Fail one call; the last answer, at least, is as if nothing had happened."""
+        """Fail one call; the last answer at least is as if nothing had failed."""
         replies, fired = self.attempt(frame, str(self.call))
         for reply in replies:
             self._judge(reply, place, fired=fired)
@@ -105,7 +107,7 @@ class BadMoment(BadDisk):
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
-def test_a_node_whose_disk_failed_once_goes_on(tmp_path: Path, call: int) -> None:
+def test_a_node_continues_after_its_disk_failed_once(tmp_path: Path, call: int) -> None:
     stage = ScenarioParties(NodeFederation(tmp_path / "federation"), "PT")
     journey = BadMoment(
         stage, stage.approved("heart-by-sex"), Plan(1, points=0, left=0), without=MISSING
@@ -119,7 +121,9 @@ def test_a_node_whose_disk_failed_once_goes_on(tmp_path: Path, call: int) -> Non
 
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from there on"])
-def test_each_fdatasync_of_a_run_fails_once_or_for_good(tmp_path: Path, lasting: bool) -> None:
+def test_each_fdatasync_of_a_run_may_fail_once_or_permanently(
+    tmp_path: Path, lasting: bool
+) -> None:
     stage = ScenarioParties(NodeFederation(tmp_path / "federation"), "DK")
     journey = BadDisk(
         stage, stage.approved("heart-by-sex"), Plan(1, points=0, left=0), without=MISSING

@@ -1,4 +1,4 @@
-"""A node killed before or after its statements of SQL, one after the other."""
+"""Kill a node before or after each of its SQL statements."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize(("country", "stride"), [("DK", 3), ("PT", 4)])
-def test_dead_at_every_third_or_fourth_statement_of_every_message(
+def test_node_killed_at_every_third_or_fourth_statement_of_every_message(
     tmp_path: Path, country: str, stride: int
 ) -> None:
     stage = ScenarioParties(NodeFederation(tmp_path / "federation"), country)

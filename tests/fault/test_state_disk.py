@@ -1,4 +1,4 @@
-"""System calls that fail under the state database: a clear error, and nothing half-done."""
+"""Make system calls of the state database fail: the error is clear, and nothing is half done."""
 
 import json
 import shutil
@@ -60,28 +60,28 @@ def run(folder: Path, injection: str) -> tuple[int, str]:
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
-    done, said = json.loads(finished.stdout)
-    return done, said
+    done, error = json.loads(finished.stdout)
+    return done, error
 
 
 @pytest.mark.parametrize("when", [1, 2, 3, 4, 6, 9, 12])
-def test_a_failing_fsync_is_told_and_loses_nothing_acknowledged(tmp_path: Path, when: int) -> None:
-    done, said = run(tmp_path, f"fdatasync,fsync:error=EIO:when={when}")
-    assert done == 10 or "disk" in said
-    whole_up_to_at_least(tmp_path, done)
+def test_a_failing_fsync_is_reported_and_loses_nothing_acknowledged(
+    tmp_path: Path, when: int
+) -> None:
+    done, message = run(tmp_path, f"fdatasync,fsync:error=EIO:when={when}")
+    assert done == 10 or "disk" in message
+    verify_at_least(tmp_path, done)
 
 
 @pytest.mark.parametrize("when", [5, 40, 80, 90, 100, 120])
-def test_a_disk_that_fills_up_is_told_and_loses_nothing_acknowledged(
-    tmp_path: Path, when: int
-) -> None:
-    done, said = run(tmp_path, f"pwrite64:error=ENOSPC:when={when}+")
+def test_a_full_disk_is_reported_and_loses_nothing_acknowledged(tmp_path: Path, when: int) -> None:
+    done, message = run(tmp_path, f"pwrite64:error=ENOSPC:when={when}+")
     assert done < 10
-    assert "disk" in said
-    whole_up_to_at_least(tmp_path, done)
+    assert "disk" in message
+    verify_at_least(tmp_path, done)
 
 
-def whole_up_to_at_least(folder: Path, done: int) -> None:
+def verify_at_least(folder: Path, done: int) -> None:
     engine = node_state(folder)
     log = audit_log(engine)
     charged = {entry.run for entry in Ledger(engine).entries()}
@@ -94,7 +94,7 @@ def whole_up_to_at_least(folder: Path, done: int) -> None:
     assert verify_export(log.export(), log.checkpoint(), log.verifier).size == len(charged) + 1
 
 
-def test_a_flip_in_the_database_file_is_found_or_changes_nothing_that_verifies(
+def test_a_flipped_byte_in_the_database_file_is_found_or_changes_no_verified_entry(
     tmp_path: Path,
 ) -> None:
     engine = node_state(tmp_path / "whole")
@@ -104,7 +104,7 @@ def test_a_flip_in_the_database_file_is_found_or_changes_nothing_that_verifies(
     note, lines = log.checkpoint(), list(log.export())
     engine.dispose()
     data = (tmp_path / "whole" / "state.db").read_bytes()
-    found = 0
+    reported = 0
     for place in range(0, len(data), 211):
         changed = bytearray(data)
         changed[place] ^= 1 << place % 8
@@ -112,12 +112,12 @@ def test_a_flip_in_the_database_file_is_found_or_changes_nothing_that_verifies(
         file.parent.mkdir()
         file.touch(0o600)
         file.write_bytes(changed)
-        found += told(file.parent, note, lines)
-    assert found > 20
+        reported += flip_reported(file.parent, note, lines)
+    assert reported > 20
 
 
-def told(folder: Path, note: bytes, lines: list[bytes]) -> bool:
-    """True when the flip was reported; otherwise what verifies must be what was written."""
+def flip_reported(folder: Path, note: bytes, lines: list[bytes]) -> bool:
+    """Return True if the flip was reported; otherwise require that verified data is unchanged."""
     try:
         engine = node_state(folder)
     except StorageFault:

@@ -1,4 +1,4 @@
-"""SIGKILL at each step of charge and log: nothing or the whole entry, and it can be repeated."""
+"""Kill at each step of charge and log: both or none are stored, and both can be repeated."""
 
 import shutil
 from itertools import count
@@ -46,13 +46,13 @@ def charge_and_log(engine: Engine, run: int) -> None:
         audit_log(engine).append(event(run), connection)
 
 
-def test_killed_at_each_step_charge_and_entry_stand_together_or_not_at_all(
+def test_a_kill_at_any_step_leaves_both_charge_and_log_entry_or_neither(
     tmp_path: Path,
 ) -> None:
     engine = node_state(tmp_path)
     for run in range(7):
         charge_and_log(engine, run)
-    seen = audit_log(engine).checkpoint()
+    checkpoint = audit_log(engine).checkpoint()
     engine.dispose()
     kills, standing = 0, 7
     for step in count(1):
@@ -66,18 +66,18 @@ def test_killed_at_each_step_charge_and_entry_stand_together_or_not_at_all(
             break
         kills += 1
         engine = node_state(tmp_path)
-        found = len(Ledger(engine).entries(run=run_id(50)))
-        assert (found, audit_log(engine).size()) == (0, standing)
-        audit_log(engine).require_head(open_checkpoint(seen, audit_log(engine).verifier))
+        entry_count = len(Ledger(engine).entries(run=run_id(50)))
+        assert (entry_count, audit_log(engine).size()) == (0, standing)
+        audit_log(engine).require_head(open_checkpoint(checkpoint, audit_log(engine).verifier))
         engine.dispose()
     assert kills > 20
     engine = node_state(tmp_path)
     assert len(Ledger(engine).entries(run=run_id(50))) == 2
     log = audit_log(engine)
-    assert verify_export(log.export(), log.checkpoint(), log.verifier, seen=[seen]).size == 8
+    assert verify_export(log.export(), log.checkpoint(), log.verifier, seen=[checkpoint]).size == 8
 
 
-def test_killed_at_each_step_of_the_first_migration_the_database_still_opens(
+def test_the_database_opens_after_a_kill_at_any_step_of_the_first_migration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "_migrate", speed.MIGRATE)
@@ -99,9 +99,7 @@ def test_killed_at_each_step_of_the_first_migration_the_database_still_opens(
     [client.state.tables.MIGRATIONS, server.state.tables.MIGRATIONS],
     ids=["node", "coordinator"],
 )
-def test_killed_at_each_step_of_an_upgrade_nothing_is_lost(
-    tmp_path: Path, migrations: Path
-) -> None:
+def test_a_kill_at_any_step_of_an_upgrade_loses_nothing(tmp_path: Path, migrations: Path) -> None:
     first = made_at(tmp_path / "origin" / "state.db", migrations, revisions(migrations)[0])
     before = fill(first)
     for step in count(1, 2):

@@ -1,4 +1,4 @@
-"""The page `docs/bring-your-own-data.md`, done as it says, with the hospital's own file."""
+"""Follow `docs/bring-your-own-data.md` step by step, with the file shown there."""
 
 import os
 import re
@@ -22,16 +22,16 @@ UNLOCKING = ("keygen", "init", "doctor")
 
 def block(kind: str, start: str) -> str:
     text = PAGE.read_text(encoding="utf-8")
-    (found,) = [b for k, b in BLOCK.findall(text) if k == kind and b.startswith(start)]
-    return str(found)
+    (matching,) = [b for k, b in BLOCK.findall(text) if k == kind and b.startswith(start)]
+    return str(matching)
 
 
 def steps() -> list[tuple[str, list[str]]]:
     text = PAGE.read_text(encoding="utf-8")
-    return [(command, shown.splitlines()) for command, shown in STEP.findall(text)]
+    return [(command, output.splitlines()) for command, output in STEP.findall(text)]
 
 
-def carried_out(command: str, folder: Path) -> list[str]:
+def run_command(command: str, folder: Path) -> list[str]:
     program, *words = shlex.split(command)
     assert words[0] in UNLOCKING
     path = Path(sys.executable).parent / program
@@ -49,11 +49,11 @@ def carried_out(command: str, folder: Path) -> list[str]:
     return [line.rstrip() for line in done.stdout.splitlines()]
 
 
-def agrees(shown: list[str], printed: list[str]) -> bool:
-    """Whether the lines are those printed; `…` stands for anything, alone for any lines."""
+def agrees(expected: list[str], printed: list[str]) -> bool:
+    """Return whether the lines agree; `…` stands for any text, on its own line for any lines."""
     parts = [
         r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n"
-        for line in shown
+        for line in expected
     ]
     return re.fullmatch("".join(parts), "\n".join(printed) + "\n") is not None
 
@@ -71,9 +71,9 @@ def test_the_page_s_commands_print_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / "dictionary.yaml").write_text(block("yaml", "# What"), encoding="utf-8")
     (tmp_path / "opted-out.txt").write_text(block("text", "# asked"), encoding="utf-8")
     assert len(steps()) == 3
-    for command, shown in steps():
-        printed = carried_out(command, tmp_path)
-        assert agrees(shown, printed), "\n".join([f"$ {command}", *printed])
+    for command, output in steps():
+        printed = run_command(command, tmp_path)
+        assert agrees(output, printed), "\n".join([f"$ {command}", *printed])
 
 
 @pytest.mark.hospitals

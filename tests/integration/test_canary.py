@@ -1,9 +1,9 @@
-"""Records with planted values: none of them, and no plaintext contribution, is ever found outside.
+"""Plant values in records; neither they nor a plaintext contribution appear outside the node.
 
-The quick tests look at every reply of real nodes, in one process. The slow one wires a whole
-federation as in life and looks at every call that a node makes, before it is encrypted, and at
-every byte that the coordinator keeps: databases with their free pages and write-ahead logs,
-Flower's logs and folders, documents, results, secrets in memory, temporary files.
+The quick tests look at every reply of real nodes in one process. The slow test starts a whole
+federation, wired as in production. It looks at every call of a node before encryption, and at every
+byte that the coordinator stores: databases with their free pages and write-ahead logs, Flower's
+logs and folders, documents, results, secrets in memory, and temporary files.
 """
 
 import base64
@@ -48,8 +48,8 @@ features:
 """
 FOUND_NAMES = "CANARY-76121-Führerschein"
 MALFORMED = {
-    "a number that is none": f"{FOUND_NAMES},x,63.7,F,0\nq1,y,{FOUND_NAMES},F,0\n",
-    "a code that nobody knows": f"q1,{FOUND_NAMES},63.7,{FOUND_NAMES},0\n",
+    "text in place of a number": f"{FOUND_NAMES},x,63.7,F,0\nq1,y,{FOUND_NAMES},F,0\n",
+    "an unknown code": f"q1,{FOUND_NAMES},63.7,{FOUND_NAMES},0\n",
     "too many fields": f"q1,x,63.7,F,0,{FOUND_NAMES}\n",
     "an open quote": f'q1,"{FOUND_NAMES},63.7,F,0\n',
     "a patient twice": f"{FOUND_NAMES},x,63.7,F,0\n" * 2,
@@ -75,13 +75,13 @@ def listener(canaries: Canaries, monkeypatch: pytest.MonkeyPatch) -> Listener:
 
 
 def settle(federation: NodeFederation) -> None:
-    """Put planted records into every node's folder."""
+    """Write planted records into every node's folder."""
     for country in COUNTRIES:
         federation.put_records(country, planted_records(country))
         (federation.home(country).path / "dictionary.yaml").write_text(DICTIONARY)
 
 
-# The search itself.
+# Tests of the search.
 
 
 def test_the_search_finds_each_planted_kind_in_each_spelling(canaries: Canaries) -> None:
@@ -110,51 +110,52 @@ def test_the_search_finds_nothing_in_noise(canaries: Canaries) -> None:
 
 
 def replies_of(federation: NodeFederation) -> dict[str, list[bytes]]:
-    """Record what each node answers from now on."""
-    said: dict[str, list[bytes]] = {country: [] for country in COUNTRIES}
+    """Record the answers of each node from now on."""
+    replies: dict[str, list[bytes]] = {country: [] for country in COUNTRIES}
     for country, node in federation.nodes.items():
         inner = node.handle
 
         def handle(frame: bytes, country: str = country, inner: Any = inner) -> bytes:
-            said[country].append(inner(frame))
-            return said[country][-1]
+            replies[country].append(inner(frame))
+            return replies[country][-1]
 
         node.handle = handle  # type: ignore[method-assign]
-    return said
+    return replies
 
 
 @pytest.fixture
 def federation(tmp_path: Path, canaries: Canaries) -> Iterator[NodeFederation]:
     noise = OverheardNoise(DiscreteGaussian(), canaries)
-    made = NodeFederation(tmp_path / "federation", noise=noise)
-    settle(made)
+    federation = NodeFederation(tmp_path / "federation", noise=noise)
+    settle(federation)
     for country in COUNTRIES:
-        made.restart(country)
-    yield made
-    made.close()
+        federation.restart(country)
+    yield federation
+    federation.close()
 
 
 def run_once(federation: NodeFederation) -> dict[str, list[bytes]]:
-    """Carry a histogram through; return what every node said."""
+    """Run a histogram study; return the replies of every node."""
     study = federation.approved()
-    said = replies_of(federation)
+    replies = replies_of(federation)
     run = federation.ready(study)
     run.sum(1, "histogram")
-    return said
+    return replies
 
 
 def test_no_reply_holds_a_record_or_a_plaintext_contribution(
     federation: NodeFederation, canaries: Canaries, listener: Listener
 ) -> None:
-    said = run_once(federation)
+    sent_replies = run_once(federation)
     assert listener.heard == {"patients": PATIENTS * 8, "contributions": 4}
-    assert [len(replies) for replies in said.values()] == [5, 5, 5, 5]
-    for country, replies in said.items():
+    assert [len(replies) for replies in sent_replies.values()] == [5, 5, 5, 5]
+    for country, replies in sent_replies.items():
         assert all(code_of(reply) is None for reply in replies)
         assert canaries.found_in(b"".join(replies)) == [], country
-    words = Reply.FromString(said["DK"][3]).words
+    words = Reply.FromString(sent_replies["DK"][3]).words
     canaries.words("what left", np.frombuffer(words, "<u8"))
-    assert "what left as <u8" in canaries.found_in(b"".join(said["DK"]))  # it does look there
+    # The search covers these replies.
+    assert "what left as <u8" in canaries.found_in(b"".join(sent_replies["DK"]))
 
 
 @pytest.mark.usefixtures("listener")
@@ -176,11 +177,11 @@ def test_a_refusal_over_unreadable_records_quotes_none(
 
 
 @pytest.mark.usefixtures("listener")
-def test_records_that_break_or_overflow_in_the_middle_of_a_run_say_nothing(
+def test_unreadable_or_overflowing_records_in_the_middle_of_a_run_reveal_nothing(
     federation: NodeFederation, canaries: Canaries
 ) -> None:
     study = federation.approved()
-    said = replies_of(federation)
+    replies = replies_of(federation)
     run = federation.ready(study)
     path = federation.home("DK").path / "records.csv"
     for content in (planted_records("DK") + OVERFLOWING, MALFORMED["too many fields"], ""):
@@ -190,10 +191,10 @@ def test_records_that_break_or_overflow_in_the_middle_of_a_run_say_nothing(
         opened = run.coordinator.begin_round(1, "histogram", b"")
         assert code_of(node.handle(opened.contribute_request("DK"))) is not None
         run.coordinator._round_number = 0
-    assert canaries.found_in(b"".join(said["DK"])) == []
+    assert canaries.found_in(b"".join(replies["DK"])) == []
 
 
-# Broken on purpose: the search has to see it.
+# Faults made on purpose, which the search has to find.
 
 
 def unmasked(patch: pytest.MonkeyPatch) -> None:
@@ -207,11 +208,11 @@ def test_an_unmasked_contribution_would_be_found(
     listener: Listener,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One country's words may by chance all be too plain to be looked for; not everybody's."""
+    """One country's words may by chance be too common to search for; not those of all countries."""
     unmasked(monkeypatch)
-    said = run_once(federation)
-    found = canaries.found_in(b"".join(frame for frames in said.values() for frame in frames))
-    assert any("noisy sum, packed" in name for name in found)
+    replies = run_once(federation)
+    leaks = canaries.found_in(b"".join(frame for frames in replies.values() for frame in frames))
+    assert any("noisy sum, packed" in name for name in leaks)
 
 
 def test_a_record_in_a_refusal_would_be_found(
@@ -224,7 +225,7 @@ def test_a_record_in_a_refusal_would_be_found(
         lambda *_: str(node.parts.record_store.fault).encode(),
     )
     study = federation.approved()
-    rows = MALFORMED["a code that nobody knows"]
+    rows = MALFORMED["an unknown code"]
     federation.put_records("DK", f"id,name,age,sex,disease\n{rows}")
     node.parts.record_store.refresh()
     reply = node.handle(federation.run(study).request("bundle", "DK"))
@@ -235,18 +236,18 @@ def test_a_record_in_a_refusal_would_be_found(
 
 
 class Tap(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in stubs only
-    """Sees each call of a channel as it is handed to gRPC: name, metadata, bytes."""
+    """Records each call of a channel as it is passed to gRPC: name, metadata, bytes."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, bytes]] = []
 
     def intercept_unary_unary(self, go_on: Any, details: Any, request: Any) -> Any:
-        said = repr((details.method, details.metadata)).encode() + request.SerializeToString()
-        self.calls.append((details.method.rsplit("/", 1)[-1], said))
+        content = repr((details.method, details.metadata)).encode() + request.SerializeToString()
+        self.calls.append((details.method.rsplit("/", 1)[-1], content))
         return go_on(details, request)
 
     def tapped(self, *arguments: Any, **options: Any) -> Any:
-        """Open a channel that this hears."""
+        """Open a channel whose calls are recorded."""
         return grpc.intercept_channel(self.opened(*arguments, **options), self)
 
     opened = staticmethod(grpc.secure_channel)
@@ -254,7 +255,7 @@ class Tap(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generi
 
 @pytest.fixture(scope="module")
 def short_folder() -> Iterator[Path]:
-    """Where everything temporary goes, of this process and of those that it starts."""
+    """Return the folder for temporary files of this process and of those that it starts."""
     with (
         tempfile.TemporaryDirectory(prefix="c", dir="/tmp") as folder,
         pytest.MonkeyPatch.context() as patch,
@@ -264,8 +265,8 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-class Watched:
-    """What a whole federation did over two studies and a refusal, and what it left."""
+class ObservedFederation:
+    """Two studies and a refusal in a whole federation, with every call and file."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder, self.canaries, self.tap = folder, Canaries(), Tap()
@@ -280,19 +281,19 @@ class Watched:
         self.wiring.settle_all()
 
     def carried(self, name: str, **study: Any) -> dict[str, Any]:
-        """Carry a study to its end and return how it ended."""
+        """Run a study to its end and return how it ended."""
         allowed = self.wiring.federation.allowed(name, noise_std=NOISE_STD, **study)
         self.wiring.launch(allowed)
-        found: dict[str, Any] = self.wiring.until(lambda: self.wiring.over(allowed), 240)
-        return found
+        outcome: dict[str, Any] = self.wiring.until(lambda: self.wiring.over(allowed), 240)
+        return outcome
 
     def break_records(self, country: str, content: str) -> None:
-        """Put other records into a node's folder, and let it notice."""
+        """Write other records into a node's folder, and let the node notice."""
         self.wiring.federation.put_records(country, content)
         self.wiring.federation.nodes[country].parts.record_store.refresh()
 
     def files(self) -> Iterator[Path]:
-        """Every file that is not a node's own: the coordinator's, Flower's, temporary ones."""
+        """Return every file outside the nodes: the coordinator's, Flower's and temporary ones."""
         federation = self.wiring.federation
         own = {federation.home(country).path for country in COUNTRIES}
         for top in (self.folder, self.wiring.superlink._secrets):
@@ -302,44 +303,46 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(short_folder: Path) -> Iterator[Watched]:
+def watched(short_folder: Path) -> Iterator[ObservedFederation]:
     with pytest.MonkeyPatch.context() as patch:
-        made = Watched(short_folder, patch)
+        watched = ObservedFederation(short_folder, patch)
         try:
-            yield made
+            yield watched
         finally:
-            made.wiring.close()
+            watched.wiring.close()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern")
-def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(watched: Watched) -> None:
+def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(
+    watched: ObservedFederation,
+) -> None:
     assert watched.carried("canary-table")["state"] == "finished"
-    told = training_fields(3, evaluation={"held_out": 0.25, "bins": 10, "share": 0.2})
-    told["privacy"] = {"epsilon": 5.0, "delta": 1e-5}
-    assert watched.carried("canary-model", **told)["state"] == "finished"
+    fields = training_fields(3, evaluation={"held_out": 0.25, "bins": 10, "share": 0.2})
+    fields["privacy"] = {"epsilon": 5.0, "delta": 1e-5}
+    assert watched.carried("canary-model", **fields)["state"] == "finished"
     header = "id,name,age,sex,disease\n"
     watched.break_records("DK", header + MALFORMED["a patient twice"])
     watched.break_records("EE", planted_records("EE") + OVERFLOWING)
     assert watched.carried("canary-refused")["state"] == "void"
 
-    heard = watched.listener.heard
-    assert heard["contributions"] == 4 * (1 + 3 + 1)
-    assert heard["patients"] > 4 * PATIENTS
-    assert watched.noise.drawn >= heard["contributions"] + 4 * 2
+    contents = watched.listener.heard
+    assert contents["contributions"] == 4 * (1 + 3 + 1)
+    assert contents["patients"] > 4 * PATIENTS
+    assert watched.noise.drawn >= contents["contributions"] + 4 * 2
     calls = [name for name, _ in watched.tap.calls]
     assert {"Relay", "Fetch"} == set(calls)
-    sent = b"".join(said for _, said in watched.tap.calls)
+    sent = b"".join(content for _, content in watched.tap.calls)
     assert watched.canaries.found_in(sent) == []
 
-    kept = list(watched.files())
-    names = {path.name for path in kept}
+    paths = list(watched.files())
+    names = {path.name for path in paths}
     assert {"state.db", "superlink.log", "superexec.log", MODEL_FILE, "key.pem"} <= names
-    leaks = {path: found for path in kept if (found := watched.canaries.found_in(_read(path)))}
+    leaks = {path: sources for path in paths if (sources := watched.canaries.found_in(_read(path)))}
     assert leaks == {}
 
-    # It does look there: what may be there is found.
+    # The search covers these files: values that may be there are found.
     model = watched.wiring.coordinator.home.results / "canary-model" / MODEL_FILE
     watched.canaries.real("the model", np.frombuffer(model.read_bytes()[-32:], "<f8"))
     assert "the model as <f8" in watched.canaries.found_in(_read(model))
@@ -349,5 +352,5 @@ def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(watched: Watch
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:  # a lock or a log that has just gone
+    except FileNotFoundError:  # a lock or log that was removed meanwhile
         return b""

@@ -1,4 +1,4 @@
-"""The channel over a network that cuts, duplicates, swaps and swallows: calls are made again."""
+"""The channel repeats calls if the network cuts, duplicates, swaps or swallows data."""
 
 import threading
 import time
@@ -25,11 +25,11 @@ NODE = 7
 LARGE = "metadata/1.root.json"
 CONTENT = bytes(range(256)) * 4096
 NOTICED = 25.0
-"""A half-open connection is noticed after fifteen seconds; more than this is far too long."""
+"""Seconds; a half-open connection is noticed after fifteen, and more than this is far too long."""
 
 
 class Line:
-    """An exchange behind a proxy, and a party's link through it."""
+    """An exchange behind a proxy, and a party's link through the proxy."""
 
     def __init__(self) -> None:
         self.authority = TransportAuthority.create("danube", now())
@@ -54,9 +54,9 @@ class Line:
 
 @pytest.fixture
 def line() -> Iterator[Line]:
-    made = Line()
-    yield made
-    made.close()
+    line = Line()
+    yield line
+    line.close()
 
 
 BROKEN = [
@@ -73,9 +73,9 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(
-    "events", BROKEN, ids=lambda events: "-".join(one or "ok" for one in events)
+    "events", BROKEN, ids=lambda events: "-".join(event or "ok" for event in events)
 )
-def test_a_broken_connection_is_replaced_and_the_call_made_again(
+def test_a_broken_connection_is_replaced_and_the_call_repeated(
     line: Line, events: tuple[str, ...]
 ) -> None:
     line.proxy.order(*events)
@@ -95,7 +95,7 @@ def test_a_half_open_connection_is_noticed(line: Line, events: tuple[str, ...]) 
     assert line.proxy.events["connection"] == 1
 
 
-def test_a_call_is_not_made_again_for_longer_than_it_may_take(line: Line) -> None:
+def test_a_call_is_not_repeated_beyond_its_time_limit(line: Line) -> None:
     line.proxy.close()
     began = time.monotonic()
     with pytest.raises(LinkFault):
@@ -103,13 +103,13 @@ def test_a_call_is_not_made_again_for_longer_than_it_may_take(line: Line) -> Non
     assert time.monotonic() - began < 3
 
 
-def test_a_refusal_is_not_asked_for_again(line: Line) -> None:
+def test_a_refused_call_is_not_repeated(line: Line) -> None:
     with pytest.raises(LinkFault):
         line.link.relay(RelayRequest(method="GetRun"), 5)
-    assert [one[1] for one in line.exchange.refusals] == ["Relay"]
+    assert [refusal[1] for refusal in line.exchange.refusals] == ["Relay"]
 
 
-def test_a_poll_is_broken_off_at_once_and_the_channel_stays(line: Line) -> None:
+def test_a_poll_can_be_cancelled_at_once_and_the_channel_stays_usable(line: Line) -> None:
     stop = threading.Event()
     faults: list[LinkFault] = []
 
@@ -128,7 +128,7 @@ def test_a_poll_is_broken_off_at_once_and_the_channel_stays(line: Line) -> None:
     assert line.link.fetch(LARGE) == CONTENT
 
 
-def test_closing_ends_the_wait_before_another_try(line: Line) -> None:
+def test_closing_ends_the_wait_before_the_next_attempt(line: Line) -> None:
     line.proxy.close()
     closer = threading.Timer(0.3, line.link.close)
     closer.start()

@@ -1,4 +1,4 @@
-"""The demo as a whole: the real commands as real processes, from an agreement to a result."""
+"""Run the whole demo: real commands as real processes, from an agreement to a result."""
 
 import os
 import re
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A short name: Unix sockets lie below it."""
+    """Return a folder with a short name: Unix sockets lie below it."""
     folder = tmp_path_factory.getbasetemp().parent / f"d{os.getpid()}"
     folder.mkdir()
     yield folder
@@ -43,42 +43,42 @@ def start(scratch: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    told, _ = process.communicate(timeout=580)
-    return told
+    output, _ = process.communicate(timeout=580)
+    return output
 
 
 def running_in(folder: Path) -> list[str]:
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = entry.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if any(str(folder) in word for word in words):
-            found.append(" ".join(words))
-    return found
+        if any(str(folder) in argument for argument in words):
+            pids.append(" ".join(words))
+    return pids
 
 
-def figures(told: str) -> dict[str, tuple[float, float]]:
-    return {name: (float(auc), float(accuracy)) for name, auc, accuracy in ROW.findall(told)}
+def figures(output: str) -> dict[str, tuple[float, float]]:
+    return {name: (float(auc), float(accuracy)) for name, auc, accuracy in ROW.findall(output)}
 
 
 def test_four_countries_release_a_model_as_good_as_pooling(scratch: Path) -> None:
     process = start(scratch)
-    told = finished(process)
-    assert process.returncode == 0, told
-    found = figures(told)
-    assert found["pooled records, no privacy"][0] > 0.80
-    assert found["released model"][0] > found["pooled records, no privacy"][0] - 0.02
-    assert found["released model"][1] > found["always the more frequent answer"][1]
-    assert max(map(len, told.splitlines())) <= WIDEST
-    assert told.count("is whole:") == 6
-    assert "PT's node is killed" in told
-    assert "rounds void: none" in told
-    charged = LEDGER.findall(told)
+    output = finished(process)
+    assert process.returncode == 0, output
+    measured = figures(output)
+    assert measured["pooled records, no privacy"][0] > 0.80
+    assert measured["released model"][0] > measured["pooled records, no privacy"][0] - 0.02
+    assert measured["released model"][1] > measured["always the more frequent answer"][1]
+    assert max(map(len, output.splitlines())) <= WIDEST
+    assert output.count("is whole:") == 6
+    assert "PT's node is killed" in output
+    assert "rounds void: none" in output
+    charged = LEDGER.findall(output)
     assert len(charged) == 4
     assert len(set(charged)) == 1, "every country is charged the same"
-    assert "prohibited by Article 54" in told
+    assert "prohibited by Article 54" in output
     assert list(scratch.iterdir()) == []
     assert running_in(scratch) == []
 
@@ -86,10 +86,10 @@ def test_four_countries_release_a_model_as_good_as_pooling(scratch: Path) -> Non
 @pytest.mark.hospitals
 def test_four_hospitals_release_a_model(scratch: Path) -> None:
     process = start(scratch, "--data", str(HOSPITALS))
-    told = finished(process)
-    assert process.returncode == 0, told
-    assert figures(told)["released model"][0] > 0.75
-    assert "1e-04" in told
+    output = finished(process)
+    assert process.returncode == 0, output
+    assert figures(output)["released model"][0] > 0.75
+    assert "1e-04" in output
     assert list(scratch.iterdir()) == []
 
 
@@ -102,19 +102,19 @@ def test_ctrl_c_ends_every_process_and_leaves_nothing(scratch: Path) -> None:
     time.sleep(1)
     assert running_in(scratch)
     process.send_signal(signal.SIGINT)
-    told = finished(process)
-    assert process.returncode == 130, told
-    assert told.rstrip().endswith("Stopped.")
+    output = finished(process)
+    assert process.returncode == 130, output
+    assert output.rstrip().endswith("Stopped.")
     assert running_in(scratch) == []
     assert list(scratch.iterdir()) == []
 
 
-def test_a_folder_without_the_hospitals_files_is_said_plainly(
+def test_a_folder_without_the_hospitals_files_gives_a_clear_error(
     scratch: Path, tmp_path: Path
 ) -> None:
     process = start(scratch, "--data", str(tmp_path))
-    told = finished(process)
+    output = finished(process)
     assert process.returncode == 1
-    assert "processed.cleveland.data is missing" in told
-    assert "Traceback" not in told
+    assert "processed.cleveland.data is missing" in output
+    assert "Traceback" not in output
     assert list(scratch.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The exchange on its port: who may call what, walked as a matrix over real mutual TLS."""
+"""The exchange on its port: which role may make which call, tested over real mutual TLS."""
 
 import contextlib
 import hashlib
@@ -62,7 +62,7 @@ CALLS = sorted(MAY_CALL)
 
 
 class Port:
-    """An exchange, all that is behind it, and a clock that a test can move."""
+    """An exchange with everything behind it, and a clock that a test can move."""
 
     def __init__(self, folder: Path) -> None:
         self.authority = TransportAuthority.create("danube", now() - 2 * DAY)
@@ -118,7 +118,7 @@ def code_of(
     call: str,
     request: object | None = None,
 ) -> grpc.StatusCode:
-    """Make one call as `who` and return how it ended."""
+    """Make one call as `who` and return its status code."""
     pair = (who.key, who.certificate) if who else (None, None)
     credentials = grpc.ssl_channel_credentials(authority.certificate_pem, *pair)
     with grpc.secure_channel(f"{LOOPBACK}:{port}", credentials) as channel:
@@ -141,7 +141,7 @@ REQUESTS = {
 }
 
 
-def test_every_call_of_the_service_is_in_the_matrix() -> None:
+def test_every_call_of_the_service_is_in_the_permission_table() -> None:
     declared = exchange_pb2.DESCRIPTOR.services_by_name["Exchange"].methods_by_name
     assert set(declared) == set(MAY_CALL) == set(REQUESTS)
 
@@ -176,8 +176,8 @@ CUT_OFF: list[Callable[[Port], Caller | None]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("who", CUT_OFF, ids=lambda made: made.__name__)
-def test_without_a_certificate_that_holds_no_call_is_heard(
+@pytest.mark.parametrize("who", CUT_OFF, ids=lambda caller: caller.__name__)
+def test_a_call_without_a_valid_certificate_is_refused(
     port: Port, who: Callable[[Port], Caller | None]
 ) -> None:
     try:
@@ -186,11 +186,11 @@ def test_without_a_certificate_that_holds_no_call_is_heard(
             code = code_of(port.exchange.port, port.authority, presented, call)
             assert code is grpc.StatusCode.UNAVAILABLE, call
     except ValueError:
-        assert who is with_another_s_key  # gRPC itself will not speak with such a pair
+        assert who is with_another_s_key  # gRPC itself refuses to start with such a pair
     assert port.untouched()
 
 
-def names(port: Port, *uris: str) -> Caller:
+def certificate_naming(port: Port, *uris: str) -> Caller:
     certificate = forged(port.authority, [uri(text) for text in uris])
     return Caller(key_of(port.authority), certificate)
 
@@ -210,8 +210,8 @@ ODD_NAMES = {
 
 
 @pytest.mark.parametrize("uris", ODD_NAMES.values(), ids=ODD_NAMES.keys())
-def test_a_certificate_that_names_nobody_may_call_nothing(port: Port, uris: tuple[str]) -> None:
-    odd = names(port, *uris)
+def test_a_certificate_without_a_party_s_name_allows_no_call(port: Port, uris: tuple[str]) -> None:
+    odd = certificate_naming(port, *uris)
     codes = {code_of(port.exchange.port, port.authority, odd, call) for call in CALLS}
     assert codes <= {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE}
     assert port.untouched()
@@ -221,19 +221,19 @@ MATRIX = list(itertools.product(CALLS, Role))
 
 
 @pytest.mark.parametrize(("call", "role"), MATRIX, ids=str)
-def test_a_role_makes_its_own_calls_and_no_other(port: Port, call: str, role: Role) -> None:
+def test_each_role_may_make_its_own_calls_only(port: Port, call: str, role: Role) -> None:
     code = code_of(port.exchange.port, port.authority, caller(port.authority, role=role), call)
     if role not in MAY_CALL[call]:
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert port.untouched()
-        assert [(country, said) for country, said, _ in port.exchange.refusals] == [("AT", call)]
-    else:  # an empty enrolment or renewal is heard, and refused for what it says
+        assert [(country, call) for country, call, _ in port.exchange.refusals] == [("AT", call)]
+    else:  # an empty enrolment or renewal passes this check, and is refused for its content
         empty = call in {"Enrol", "Renew"}
-        heard = grpc.StatusCode.FAILED_PRECONDITION if empty else grpc.StatusCode.OK
-        assert code is heard
+        expected = grpc.StatusCode.FAILED_PRECONDITION if empty else grpc.StatusCode.OK
+        assert code is expected
 
 
-def test_the_matrix_is_the_one_that_was_designed() -> None:
+def test_the_permission_table_is_the_designed_one() -> None:
     allowed = {(call, role.value) for call, role in MATRIX if role in MAY_CALL[call]}
     assert allowed == {
         ("Enrol", "enrolment"),
@@ -264,13 +264,13 @@ def test_a_certificate_that_ends_during_a_connection_ends_the_calls(port: Port, 
 
 
 def _quietly(call: Callable[[], object]) -> None:
-    """An empty enrolment is heard and refused; the others are answered."""
+    """Return whether the call passed: an empty enrolment passes and is then refused."""
     with contextlib.suppress(grpc.RpcError):
         call()
 
 
 def enrolled(port: Port, who: Applicant) -> Caller:
-    """Take a party through its enrolment over the wire."""
+    """Enrol a party over the wire."""
     invitation = port.invite(who.statement.country, Role(who.statement.role))
     guest = Caller(invitation.key.encode(), invitation.certificate.encode())
     link, request = port.link(guest), who.request(invitation)
@@ -283,7 +283,7 @@ def enrolled(port: Port, who: Applicant) -> Caller:
         link.close()
 
 
-def test_a_party_enrols_is_heard_and_is_revoked_from_the_next_call_on(port: Port) -> None:
+def test_an_enrolled_party_may_call_until_it_is_revoked(port: Port) -> None:
     link = port.link(enrolled(port, Applicant()))
     try:
         assert link.fetch("metadata/1.root.json") == b"root"
@@ -304,7 +304,7 @@ def test_a_party_enrols_is_heard_and_is_revoked_from_the_next_call_on(port: Port
         link.close()
 
 
-def test_an_invitation_opens_nothing_but_its_own_enrolment(port: Port) -> None:
+def test_an_invitation_token_is_valid_for_its_own_enrolment_only(port: Port) -> None:
     invitation = port.invite()
     guest = port.link(Caller(invitation.key.encode(), invitation.certificate.encode()))
     try:
@@ -323,7 +323,7 @@ def test_an_invitation_opens_nothing_but_its_own_enrolment(port: Port) -> None:
         guest.close()
 
 
-def test_one_country_s_guest_cannot_use_another_s_token(port: Port) -> None:
+def test_a_caller_cannot_use_another_country_s_token(port: Port) -> None:
     mine, theirs = port.invite("AT"), port.invite("BE")
     guest = port.link(Caller(mine.key.encode(), mine.certificate.encode()))
     try:
@@ -334,7 +334,7 @@ def test_one_country_s_guest_cannot_use_another_s_token(port: Port) -> None:
     assert port.enrolment.all() == []
 
 
-def test_a_refused_submission_brings_the_reason_in_three_parts(port: Port) -> None:
+def test_a_refused_submission_returns_the_reason_in_three_parts(port: Port) -> None:
     port.papers.refusal = DocumentFault("It is old", why="it is version 1", fix="sign again")
     link = port.link(caller(port.authority, role=Role.OFFICER))
     try:
@@ -351,11 +351,11 @@ def relayed(link: ExchangeLink, method: str, request: object) -> exchange_pb2.Re
     return link.relay(RelayRequest(method=method, body=body, headers={"flwr-a": "b"}), 5)
 
 
-def test_a_node_reaches_its_own_seat_and_no_other_s(port: Port) -> None:
+def test_a_node_reaches_its_own_session_and_no_other(port: Port) -> None:
     mine, theirs = (port.link(caller(port.authority, country)) for country in ("AT", "BE"))
     port.superlink.will("PullMessages", incoming(tree("secret")))
-    found = PullObjectResponse(object_found=True, object_available=True, object_content=b"content")
-    port.superlink.will("PullObject", found.SerializeToString())
+    reply = PullObjectResponse(object_found=True, object_available=True, object_content=b"content")
+    port.superlink.will("PullObject", reply.SerializeToString())
     look = PullMessagesRequest(node=Node(node_id=AT))
     try:
         assert relayed(mine, "PullMessages", look).object == b"content"
@@ -373,8 +373,8 @@ def test_the_largest_frame_passes_both_ways(port: Port) -> None:
     """A round of 10^6 values in 64-bit words is 8 MB; the bound is six times that."""
     frame = bytes(range(256)) * (MAX_FRAME // 256)
     port.superlink.will("PullMessages", incoming(tree("large")))
-    found = PullObjectResponse(object_found=True, object_available=True, object_content=frame)
-    port.superlink.will("PullObject", found.SerializeToString())
+    reply = PullObjectResponse(object_found=True, object_available=True, object_content=frame)
+    port.superlink.will("PullObject", reply.SerializeToString())
     name = hashlib.sha256(frame).hexdigest()
     answer = PushMessagesResponse(objects_to_push=[name])
     port.superlink.will("PushMessages", answer.SerializeToString())
@@ -409,7 +409,7 @@ def test_calls_outside_the_list_are_refused_on_the_wire(port: Port, method: str)
     assert not port.superlink.calls
 
 
-def test_a_message_that_came_while_a_revoked_node_waited_is_not_handed_out(port: Port) -> None:
+def test_a_message_that_arrives_while_a_revoked_node_waits_is_not_delivered(port: Port) -> None:
     serial_holder = caller(port.authority)
     link = port.link(serial_holder)
     body = PullMessagesRequest(node=Node(node_id=AT)).SerializeToString()
@@ -458,7 +458,7 @@ def _pair(who: Caller) -> tuple[bytes, bytes]:
     return who.key, who.certificate
 
 
-def test_the_port_speaks_nothing_but_tls(port: Port) -> None:
+def test_the_port_accepts_tls_only(port: Port) -> None:
     with grpc.insecure_channel(f"{LOOPBACK}:{port.exchange.port}") as channel:
         with pytest.raises(grpc.RpcError) as caught:
             exchange_pb2_grpc.ExchangeStub(channel).Fetch(REQUESTS["Fetch"], timeout=5)
@@ -481,7 +481,7 @@ def test_old_versions_of_tls_are_refused(port: Port, version: ssl.TLSVersion) ->
         context.wrap_socket(plain)
 
 
-def test_a_call_that_the_service_does_not_have_is_refused(port: Port) -> None:
+def test_an_unknown_call_is_refused(port: Port) -> None:
     credentials = grpc.ssl_channel_credentials(
         port.authority.certificate_pem, *_pair(caller(port.authority))
     )
@@ -493,7 +493,7 @@ def test_a_call_that_the_service_does_not_have_is_refused(port: Port) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_bytes_that_are_no_request_are_refused(port: Port, call: str) -> None:
+def test_malformed_requests_are_refused(port: Port, call: str) -> None:
     who = caller(port.authority, role=min(MAY_CALL[call]))
     credentials = grpc.ssl_channel_credentials(port.authority.certificate_pem, *_pair(who))
     with grpc.secure_channel(f"{LOOPBACK}:{port.exchange.port}", credentials) as channel:
@@ -520,7 +520,7 @@ def test_a_stopped_exchange_does_not_answer(port: Port) -> None:
     assert "closed" in closed.value.what
 
 
-def test_a_link_to_an_exchange_of_another_authority_is_not_made(port: Port) -> None:
+def test_a_link_to_an_exchange_of_another_authority_is_refused(port: Port) -> None:
     other = TransportAuthority.create("danube", now())
     link = caller(port.authority).link(port.exchange.port, other)
     with pytest.raises(LinkFault) as caught:
@@ -530,7 +530,7 @@ def test_a_link_to_an_exchange_of_another_authority_is_not_made(port: Port) -> N
     assert port.untouched()
 
 
-def test_an_address_that_is_taken_is_said_plainly(port: Port) -> None:
+def test_an_address_in_use_gives_a_clear_error(port: Port) -> None:
     own = caller(port.authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK,))
     for address in (f"{LOOPBACK}:{port.exchange.port}", "192.0.2.1:7443", "nowhere.invalid:1"):
         start = serve_exchange(

@@ -1,7 +1,7 @@
-"""The homes that the version before wrote open, verify and go on; see `tests/fixtures/write_home`.
+"""Homes that the previous version wrote open, verify and stay usable.
 
-The manifest beside the archive says what the homes held when they were written. Most of it was read
-from the files themselves, without the code that is tested here.
+`tests/fixtures/write_home` writes them. The manifest beside the archive says what the homes held at
+that time. Most of it was read from the files themselves, without the code under test.
 """
 
 import json
@@ -63,7 +63,7 @@ VERSION = "0.1.0"
 TABLE, STOPPED, TRAINING = "heart-by-sex", "heart-once-more", "who-is-ill"
 WITHDRAWN = "heart-by-age"
 SMALL = 0.01
-"""A machine may round a few patients' gradients otherwise; a first or another model is far off."""
+"""Tolerance: a machine may round a few patients' gradients otherwise; a wrong model is far off."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def manifest() -> Any:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Homes:
-    """One copy for all tests that change nothing."""
+    """Return one copy for all tests that change nothing."""
     return unpacked(VERSION, tmp_path_factory.mktemp("homes"))
 
 
@@ -99,7 +99,7 @@ def nodes(homes: Homes, coordinator: OpenCoordinator) -> Iterator[dict[str, Node
 
 
 def kept_value(manifest: Any, country: str, name: str) -> Any:
-    """Return what a node kept under a name, as JSON."""
+    """Return a stored value of a node, as JSON."""
     values = {row["name"]: row["value"] for row in recorded(manifest, country, "settings")}
     return json.loads(values[name])
 
@@ -111,31 +111,31 @@ def logs(coordinator: OpenCoordinator, nodes: Mapping[str, Node]) -> dict[str, A
 
 
 def verified(log: AuditLog, key: NoteKey, written: bytes) -> VerifiedLog:
-    """Verify a whole log, by a key of the test's, against the checkpoint signed back then."""
-    found = exported(log)
-    lines = [line.encode() for line in found["entries"]]
-    return verify_export(lines, found["checkpoint"].encode(), key, seen=[written])
+    """Verify a whole log, by a key of the test, against its earlier signed checkpoint."""
+    export = exported(log)
+    lines = [line.encode() for line in export["entries"]]
+    return verify_export(lines, export["checkpoint"].encode(), key, seen=[written])
 
 
-def seen(folder: Path) -> dict[str, bytes]:
+def file_contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def sums(node: Node, run: str) -> list[int]:
     """Return the rounds of a run in which a node logged that it made a sum."""
     entries = [json.loads(entry) for entry in node.parts.log.entries()]
-    made = [e for e in entries if e["kind"] == "sum-contributed" and e["run"] == run]
-    return [entry["round"] for entry in made]
+    contributed = [e for e in entries if e["kind"] == "sum-contributed" and e["run"] == run]
+    return [entry["round"] for entry in contributed]
 
 
 def files(homes: Homes) -> set[str]:
-    """Return the files of nodes and officers, but for locks and what belongs to SQLite."""
+    """Return the files of nodes and officers, except locks and SQLite's own files."""
     parties = (path for country in PARTIES for path in (homes.folder / country).rglob("*"))
     passing = ("lock", "*.lock", "state.db-*")
     return {str(p) for p in parties if p.is_file() and not any(map(p.match, passing))}
 
 
-class TestWhatIsThere:
+class TestHomesAreReadable:
     def test_settings_are_read(self, homes: Homes, manifest: Any) -> None:
         known: dict[str, BaseModel] = {
             f"{COORDINATOR}/coordinator.yaml": homes.coordinator_home().settings()
@@ -148,7 +148,7 @@ class TestWhatIsThere:
             assert manifest["settings"][name].items() <= settings.model_dump(mode="json").items()
 
     def test_key_stores_unlock_and_every_secret_is_known(self, homes: Homes, manifest: Any) -> None:
-        """What waits to follow is there, and nothing counts as a remainder and removed."""
+        """Keys that wait to be used are there, and none is removed as a leftover."""
         keys = open_keys(homes.coordinator_home(), homes.passphrase(COORDINATOR))
         assert keys.next_keys is not None
         for country in PARTIES:
@@ -206,50 +206,52 @@ class TestWhatIsThere:
             assert dict(view.versions.countries) == manifest["versions"]["countries"]
             assert not view.ignored
 
-    def test_decisions_of_the_officers_stand(
+    def test_decisions_of_the_officers_are_still_in_force(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
         for country, node in nodes.items():
-            held = node.parts.documents.current(homes.now).own
+            own_documents = node.parts.documents.current(homes.now).own
             own = homes.officer(country, coordinator).own()
             assert own is not None
-            assert (own.version, own.permits) == (held.version, held.permits)
-            assert own.withdrawals == held.withdrawals
+            assert (own.version, own.permits) == (own_documents.version, own_documents.permits)
+            assert own.withdrawals == own_documents.withdrawals
             withdrawn = {manifest["studies"][WITHDRAWN]} if country == "EE" else set()
-            assert set(held.withdrawals) == withdrawn
-            assert set(held.permits) == set(manifest["studies"].values())
-            kept = {study.digest for study in kept_studies(homes.officer_home(country).studies)}
-            assert kept == set(manifest["studies"].values())
+            assert set(own_documents.withdrawals) == withdrawn
+            assert set(own_documents.permits) == set(manifest["studies"].values())
+            digests = {study.digest for study in kept_studies(homes.officer_home(country).studies)}
+            assert digests == set(manifest["studies"].values())
 
-    def test_ledgers_hold_what_was_charged(
+    def test_ledgers_have_all_earlier_charges(
         self, homes: Homes, nodes: dict[str, Node], manifest: Any
     ) -> None:
         for country, node in nodes.items():
             written = recorded(manifest, country, "ledger_entries")
             assert_charged(node, written)
-            held = node.parts.documents.current(homes.now)
+            state = node.parts.documents.current(homes.now)
             known = node.parts.documents.periods_known_since("patients")
-            terms = ledger_terms(held.view.agreement, "patients", homes.now, known=known)
+            terms = ledger_terms(state.view.agreement, "patients", homes.now, known=known)
             assert (
                 node.parts.ledger.view(terms).spent_micro
                 == sum(row["rdp_micro"] for row in written)
                 > 0
             )
             charged = {row["study"] for row in written}
-            counts = {count_id(one) for study, one in held.own.permits.items() if study in charged}
+            counts = {
+                count_id(digest) for study, digest in state.own.permits.items() if study in charged
+            }
             assert counts == {row["run"] for row in written if row["phase"] == "cohort-floor"}
 
     def test_parties_and_certificates_are_known(
         self, coordinator: OpenCoordinator, homes: Homes
     ) -> None:
         listed = coordinator.ask("enrolments")
-        assert Counter((one["country"], one["role"], one["status"]) for one in listed) == Counter(
-            (country, role, "admitted") for country in PARTIES for role in (NODE, OFFICER)
-        )
-        shown = [homes.node_home(country).certificate for country in PARTIES]
-        shown += [homes.officer_home(country).certificate_file for country in PARTIES]
+        assert Counter(
+            (party["country"], party["role"], party["status"]) for party in listed
+        ) == Counter((country, role, "admitted") for country in PARTIES for role in (NODE, OFFICER))
+        files = [homes.node_home(country).certificate for country in PARTIES]
+        files += [homes.officer_home(country).certificate_file for country in PARTIES]
         register = coordinator.context.enrolment.register
-        callers = [register.peer(file.read_bytes(), "Fetch", homes.now) for file in shown]
+        callers = [register.peer(file.read_bytes(), "Fetch", homes.now) for file in files]
         assert [caller.country for caller in callers] == [*PARTIES, *PARTIES]
 
     def test_the_released_result_verifies(
@@ -265,32 +267,40 @@ class TestWhatIsThere:
         assert (status["run"], status["state"], status["over"]) == (run, "finished", True)
 
 
-class TestWhatGoesOn:
-    """Each test has a copy of its own, which it changes."""
+class TestHomesStayUsable:
+    """Each of these tests changes its own copy."""
 
     @pytest.fixture
     def homes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Homes:
         monkeypatch.chdir(tmp_path)
         return unpacked(VERSION, tmp_path)
 
-    @pytest.mark.parametrize("place", [COORDINATOR, *(f"{one}/{NODE}" for one in PARTIES)])
+    @pytest.mark.parametrize("place", [COORDINATOR, *(f"{country}/{NODE}" for country in PARTIES)])
     def test_databases_are_migrated_and_nothing_is_lost(
         self, homes: Homes, manifest: Any, place: str
     ) -> None:
         file, written = homes.folder / place / "state.db", manifest["databases"][place]
         migrations = COORDINATOR_MIGRATIONS if place == COORDINATOR else NODE_MIGRATIONS
         before = rows(create_engine(f"sqlite:///{file}"))
-        assert {name: len(found) for name, found in before.items()} | {"alembic_version": 1} == (
-            written["rows"]
-        )
-        kept = manifest["revisions"][place.rsplit("/", maxsplit=1)[-1]]
-        assert revisions(migrations)[: len(kept)] == kept
-        assert written["schema"] == kept[-1]
+        assert {name: len(table_rows) for name, table_rows in before.items()} | {
+            "alembic_version": 1
+        } == (written["rows"])
+        known_revisions = manifest["revisions"][place.rsplit("/", maxsplit=1)[-1]]
+        assert revisions(migrations)[: len(known_revisions)] == known_revisions
+        assert written["schema"] == known_revisions[-1]
         opened = open_database(file, migrations)
-        assert lost({name: found for name, found in before.items() if found}, rows(opened)) == []
+        assert (
+            lost(
+                {name: table_rows for name, table_rows in before.items() if table_rows},
+                rows(opened),
+            )
+            == []
+        )
         with opened.begin() as connection:
-            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-        assert found == revisions(migrations)[-1]
+            stored_revision = connection.exec_driver_sql(
+                "SELECT version_num FROM alembic_version"
+            ).scalar()
+        assert stored_revision == revisions(migrations)[-1]
         opened.dispose()
 
     def test_logs_verify_from_their_start_and_continue(
@@ -313,7 +323,7 @@ class TestWhatGoesOn:
     def test_parties_go_on_in_the_same_files(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node]
     ) -> None:
-        """What is looked for under another name would be missed in silence, and started again."""
+        """A file under another name would be missed without an error, and a new one started."""
         before = files(homes)
         for country, node in nodes.items():
             node.note_start()
@@ -324,24 +334,24 @@ class TestWhatGoesOn:
             node.note_stop()
         assert files(homes) == before
 
-    def test_officers_verify_the_logs_against_what_they_verified_before(
+    def test_officers_verify_the_logs_against_earlier_checkpoints(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node]
     ) -> None:
         for country, node in nodes.items():
             home = homes.officer_home(country)
-            before = seen(home.seen)
+            before = file_contents(home.seen)
             node.note_start()
             folder = homes.node_home(country).path
             node_log = LogSource(folder, coordinator=False, log=node.parts.log)
             verify_log(home, node_log, Terminal(quiet=True), homes.now)
             both = LogSource(folder, coordinator=True, log=coordinator.log)
             verify_log(home, both, Terminal(quiet=True), homes.now)
-            after = seen(home.seen)
-            assert after.keys() == before.keys(), "a log was verified as if for the first time"
+            after = file_contents(home.seen)
+            assert after.keys() == before.keys(), "an earlier verification was forgotten"
             changed = [name for name, content in before.items() if after[name] != content]
             assert len(changed) == 1, "the node's log has grown, and the coordinator's has not"
 
-    def test_the_run_under_way_goes_on_to_the_same_end_and_is_charged_once(
+    def test_the_run_under_way_ends_with_the_same_result_and_is_charged_once(
         self, homes: Homes, manifest: Any
     ) -> None:
         run = manifest["runs"][TRAINING]
@@ -365,7 +375,7 @@ class TestWhatGoesOn:
             node.parts.engine.dispose()
         coordinator.engine.dispose()
 
-    def test_a_stopped_study_is_launched_anew_and_not_counted_again(
+    def test_a_stopped_study_can_be_launched_again_without_another_count_charge(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
         for node in nodes.values():
@@ -377,13 +387,13 @@ class TestWhatGoesOn:
         assert coordinator.result(STOPPED).table == coordinator.result(TABLE).table
         for country, node in nodes.items():
             known = len(recorded(manifest, country, "ledger_entries"))
-            charged = [(one.run, one.phase) for one in node.parts.ledger.entries()[known:]]
+            charged = [(entry.run, entry.phase) for entry in node.parts.ledger.entries()[known:]]
             assert charged == [(run, "histogram")]
 
-    def test_keys_that_waited_come_into_force(
+    def test_pending_keys_come_into_force(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
-        """Of the coordinator and of EE's officer: laid out, signed by both countries, taken up."""
+        """Both countries sign the pending keys of coordinator and officer; then all use them."""
         waiting = coordinator.keys.next_keys
         assert waiting is not None
         coordinator.ask("agreement_renew")

@@ -1,4 +1,4 @@
-"""`pratique-node up` as a process of its own, against a real exchange over mutual TLS."""
+"""`pratique-node up` in its own process, against a real exchange over mutual TLS."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ SEAT, SOON = 77, 20.0
 
 
 class Site:
-    """One node's home, its federation's documents, and the exchange that it dials."""
+    """One node's home, its federation's documents, and the exchange to which it connects."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, made(folder)
@@ -81,7 +81,7 @@ class Site:
         return self.papers.store.read(path)
 
     def enrol(self, ago: timedelta = timedelta(0)) -> None:
-        """Give the node what an enrolment gave, so long ago."""
+        """Store an enrolment from so long ago in the node's home."""
         certificate = self.authority.issue(
             public_pem(keyring(self.home).transport),
             country="DK",
@@ -118,10 +118,10 @@ class Site:
 
     def status(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = ask(self.home.socket, "status", 10.0)
+            status: dict[str, Any] = ask(self.home.socket, "status", 10.0)
         except LocalRpcFault:
             return {}
-        return found
+        return status
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SOON
@@ -147,9 +147,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     opened.close()
 
 
-def test_it_reads_the_officer_s_documents_and_ends_within_seconds_in_a_long_poll(
-    site: Site,
-) -> None:
+def test_it_imports_documents_and_stops_within_seconds_during_a_long_poll(site: Site) -> None:
     process = site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     status = site.status()
@@ -161,19 +159,19 @@ def test_it_reads_the_officer_s_documents_and_ends_within_seconds_in_a_long_poll
     process.send_signal(signal.SIGTERM)
     assert process.wait(SOON) == 0
     assert time.monotonic() - begun < 8
-    assert site.superlink.methods[-1] == "DeactivateNode"  # it signed off
+    assert site.superlink.methods[-1] == "DeactivateNode"  # it signed off at the exchange
     assert not site.home.socket.exists()
     first, *lines = site.log.splitlines()
     assert first.startswith("starting the node of DK")
     assert all(json.loads(line) for line in lines)
 
 
-def test_it_renews_its_certificate_and_goes_on_with_the_new_one(site: Site) -> None:
+def test_it_renews_its_certificate_and_uses_the_new_one(site: Site) -> None:
     site.enrol(timedelta(days=25))
     key, before = keyring(site.home).transport, site.home.certificate.read_bytes()
     site.up()
     site.until(lambda: site.home.certificate.read_bytes() != before)
-    site.until(lambda: site.enrolment.register._unused == set())  # the new one was used
+    site.until(lambda: site.enrolment.register._unused == set())  # the new certificate was used
     site.until(lambda: site.waiting() == "idle, connected")
     assert keyring(site.home).transport != key
     assert site.enrolment.register.disputes() == []
@@ -202,7 +200,7 @@ def test_a_second_daemon_is_refused_and_a_killed_one_starts_again(site: Site) ->
     site.until(lambda: site.waiting() == "idle, connected")
 
 
-def test_it_reconnects_when_the_exchange_comes_back(site: Site) -> None:
+def test_it_reconnects_when_the_exchange_is_reachable_again(site: Site) -> None:
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     port = site.exchange.port
@@ -214,7 +212,7 @@ def test_it_reconnects_when_the_exchange_comes_back(site: Site) -> None:
 
 
 def reopened(site: Site, port: int) -> OpenExchange:
-    """Open the exchange again where it was."""
+    """Open the exchange again at the same address."""
     with pytest.MonkeyPatch.context() as patch:
         inner = serve_exchange
 
@@ -230,25 +228,25 @@ def test_the_doctor_finds_nothing_wrong_and_an_interrupt_ends_the_daemon(site: S
     site.until(lambda: site.waiting() == "idle, connected")
     words = site.command("doctor", "--json")
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    found = {one["name"]: one["state"] for one in json.loads(done.stdout)}
+    states = {check["name"]: check["state"] for check in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
-    assert set(found.values()) == {"good"}
+    assert set(states.values()) == {"good"}
     process.send_signal(signal.SIGINT)
     assert process.wait(SOON) == 0
 
 
-def test_pause_and_status_by_command(site: Site) -> None:
+def test_pause_and_status_commands_work_while_the_daemon_runs(site: Site) -> None:
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")
 
-    def told(*words: str) -> str:
+    def run_command(*words: str) -> str:
         command = site.command(*words, unlock=False)
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    assert told("pause", "--reason", "audit") == "paused: audit\n"
-    assert "Now: paused: audit" in told("status")
-    assert told("resume") == "idle, connected\n"
-    assert isinstance(json.loads(told("status", "--json"))["log"]["size"], int)
+    assert run_command("pause", "--reason", "audit") == "paused: audit\n"
+    assert "Now: paused: audit" in run_command("status")
+    assert run_command("resume") == "idle, connected\n"
+    assert isinstance(json.loads(run_command("status", "--json"))["log"]["size"], int)
 
 
 def test_a_home_is_private(site: Site) -> None:
@@ -260,15 +258,18 @@ def test_a_home_is_private(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_a_database_put_back_does_not_start_until_it_is_made_safe(site: Site) -> None:
-    def told(*words: str) -> tuple[int, str]:
+def test_a_restored_database_does_not_start_before_the_restored_command(site: Site) -> None:
+    def run_command(*words: str) -> tuple[int, str]:
         done = subprocess.run(site.command(*words), capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
     copy = site.folder / "backup.db"
     copy.touch(mode=0o600)
-    with closing(sqlite3.connect(site.home.database)) as kept, closing(sqlite3.connect(copy)) as to:
-        kept.backup(to)
+    with (
+        closing(sqlite3.connect(site.home.database)) as source,
+        closing(sqlite3.connect(copy)) as to,
+    ):
+        source.backup(to)
     process = site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     process.send_signal(signal.SIGTERM)
@@ -277,15 +278,15 @@ def test_a_database_put_back_does_not_start_until_it_is_made_safe(site: Site) ->
         file.unlink()
     shutil.copy(copy, site.home.database)
     for words in (("up",), ("doctor",)):
-        code, said = told(*words)
-        assert (code, "older than what this node" in said) == (1, True), said
-    code, said = told("restored", "--yes")
-    assert (code, "pratique-officer renew" in said) == (1, True), said
-    time.sleep(1.1)  # documents are signed to the second
+        code, output = run_command(*words)
+        assert (code, "older than what this node" in output) == (1, True), output
+    code, output = run_command("restored", "--yes")
+    assert (code, "pratique-officer renew" in output) == (1, True), output
+    time.sleep(1.1)  # documents have signing times in whole seconds
     site.papers.now = now().replace(microsecond=0)
     (site.home.officer / "country-DK.json").write_bytes(site.papers.give("DK"))
-    code, said = told("restored", "--yes")
-    assert (code, "State was restored from a copy of 1 log entries" in said) == (0, True), said
+    code, output = run_command("restored", "--yes")
+    assert (code, "State was restored from a copy of 1 log entries" in output) == (0, True), output
     site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")

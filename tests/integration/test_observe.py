@@ -1,4 +1,4 @@
-"""Metrics, health and log files of daemons as processes; refusals counted at the exchange."""
+"""Metrics, health and log files of daemon processes; refused calls are counted at the exchange."""
 
 import json
 import signal
@@ -44,18 +44,18 @@ def free_port() -> int:
 
 
 def listeners(port: int) -> set[str]:
-    """Return the addresses, as the kernel writes them, at which anything listens on the port."""
+    """Return the addresses, as the kernel writes them, that listen on the port."""
     rows = [
         line.split()
         for table in ("tcp", "tcp6")
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
     ]
     local = [row[1].rsplit(":", 1) for row in rows if row[3] == LISTENING]
-    return {address for address, shown in local if int(shown, 16) == port}
+    return {address for address, state in local if int(state, 16) == port}
 
 
 class Observed(Site):
-    """A node that is observed, and logs to a file."""
+    """A node that shows metrics and health, and logs to a file."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -102,7 +102,7 @@ def site(tmp_path: Path) -> Iterator[Observed]:
         process.stdout.close()
 
 
-def test_a_node_is_observed_on_loopback_and_turns_red_with_the_link(site: Observed) -> None:
+def test_a_node_shows_metrics_on_loopback_and_is_unhealthy_without_the_link(site: Observed) -> None:
     process = site.up()
     assert process.stdout is not None
     assert process.stdout.readline().decode().startswith("starting the node of DK")
@@ -122,7 +122,7 @@ def test_a_node_is_observed_on_loopback_and_turns_red_with_the_link(site: Observ
     site.exchange = site.open()
 
 
-def test_logs_go_to_a_private_file_that_a_hangup_opens_anew(site: Observed) -> None:
+def test_logs_go_to_a_private_file_that_is_reopened_on_sighup(site: Observed) -> None:
     process = site.up()
     site.until(lambda: site.get("/health/ready")[0] == 200)
     assert "connected" in [line["event"] for line in site.lines()]
@@ -137,7 +137,7 @@ def test_logs_go_to_a_private_file_that_a_hangup_opens_anew(site: Observed) -> N
     site.exchange = site.open()
 
 
-def test_a_port_that_is_taken_is_said_plainly_at_the_start(site: Observed) -> None:
+def test_a_port_in_use_gives_a_clear_error_at_the_start(site: Observed) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", site.observe))
         other.listen()

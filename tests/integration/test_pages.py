@@ -1,4 +1,4 @@
-"""The pages agree with the programs and the tree: help texts, commands, targets, links, paths."""
+"""The pages agree with programs and files: help texts, commands, targets, links, paths."""
 
 import json
 import re
@@ -45,7 +45,7 @@ CLAIMS = {
     "ε = 0.1, noise shared by four honest countries": ("shared", 4, 0.1),
     "ε = 0.1, each country adding all of the noise itself": ("per-country", 1, 0.1),
 }
-"""Rows of the README's table, and which measurement each one states."""
+"""Rows of the README's table, with the measurement that each one shows."""
 
 every_page = pytest.mark.parametrize(
     "page", PAGES, ids=lambda page: str(page.relative_to(ROOT).with_suffix(""))
@@ -53,12 +53,12 @@ every_page = pytest.mark.parametrize(
 
 
 def mentions(page: Path) -> Iterator[list[str]]:
-    for found in MENTION.finditer(page.read_text(encoding="utf-8")):
-        yield shlex.split(found[1] or found[2])
+    for match in MENTION.finditer(page.read_text(encoding="utf-8")):
+        yield shlex.split(match[1] or match[2])
 
 
 def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
-    """Walk down to the command that is meant; returns it and what is left."""
+    """Return the command that the words name, and the words that are left."""
     command = tree(words[0])
     left = words[1:]
     while isinstance(command, click.Group) and left and not left[0].startswith("-"):
@@ -68,7 +68,7 @@ def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
 
 
 def options_of(command: click.Command) -> set[str]:
-    return {"--help", *(name for one in command.params for name in one.opts)}
+    return {"--help", *(name for parameter in command.params for name in parameter.opts)}
 
 
 def test_the_page_of_commands_holds_every_help_text() -> None:
@@ -81,7 +81,7 @@ def test_an_installed_program_prints_the_same_help(program: str) -> None:
     assert printed((program,)) == printed_by_program(program)
 
 
-def test_a_page_without_the_mark_is_refused() -> None:
+def test_a_page_without_the_marker_is_refused() -> None:
     with pytest.raises(ValueError, match="lacks the line"):
         with_help("# Every command\n")
 
@@ -94,11 +94,11 @@ def test_the_readme_fits_three_screens() -> None:
 def test_commands_and_options_exist(page: Path) -> None:
     for words in mentions(page):
         command, left = command_of(words)
-        given = {word for word in left if word.startswith("--")}
+        given = {option for option in left if option.startswith("--")}
         assert given <= options_of(command), f"{' '.join(words)} in {page.name}"
 
 
-def test_the_pages_name_commands_at_all() -> None:
+def test_the_pages_name_commands() -> None:
     assert sum(1 for page in PAGES for _ in mentions(page)) >= 15
 
 
@@ -117,16 +117,16 @@ def test_the_readme_s_two_commands_come_first() -> None:
 
 def test_the_readme_s_accuracies_are_those_measured() -> None:
     measured = json.loads((ROOT / "bench" / "results" / "utility.json").read_text())["rows"]
-    table = {(one["noise"], one["h"], one["epsilon"]): one["mean_of_centres"] for one in measured}
-    shown = re.findall(r"^\| ([^|]+) \| (0\.\d+) \|$", README.read_text(), re.MULTILINE)
-    claims = {what: float(accuracy) for what, accuracy in shown}
+    table = {(row["noise"], row["h"], row["epsilon"]): row["mean_of_centres"] for row in measured}
+    table_rows = re.findall(r"^\| ([^|]+) \| (0\.\d+) \|$", README.read_text(), re.MULTILINE)
+    claims = {what: float(accuracy) for what, accuracy in table_rows}
     for what, row in CLAIMS.items():
         assert claims.pop(what) == pytest.approx(table[row], abs=0.01), what
     assert not claims
 
 
 @every_page
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_point_to_existing_files(page: Path) -> None:
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         assert "://" not in link, "the pages stand on their own"
         assert (page.parent / link).exists(), f"{link} in {page.name}"
@@ -147,7 +147,7 @@ def test_the_index_lists_every_decision_by_its_title() -> None:
         assert f"| [{number}]({page.name}) | {words} |" in index
 
 
-def test_every_target_explains_itself() -> None:
+def test_every_target_has_a_help_text() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"\.PHONY: ((?:.*\\\n)*.*)", makefile)
     assert phony is not None

@@ -1,7 +1,7 @@
-"""The real daemons up, a run under way: what listens where, and what each caller gets there.
+"""Real daemons with a run under way: what listens, and what each caller may do there.
 
-The matrix of roles and calls is walked in `test_exchange.py`; here it is the daemon's own port,
-with its own register of certificates, its own authority and its own SuperLink behind it.
+The permissions of roles are tested in `test_exchange.py`. Here the port is the daemon's own, with
+its own register of certificates, its own authority and its own SuperLink behind it.
 """
 
 import os
@@ -42,9 +42,9 @@ from tests.support.process_federation import (
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-EVERYWHERE = "0.0.0.0"  # noqa: S104 (as an exchange listens in life)
+EVERYWHERE = "0.0.0.0"  # noqa: S104 (as an exchange listens in production)
 ROUNDS = 400
-"""More than are done before the tests are: a server app is up as long as they last."""
+"""More rounds than the tests need: a server app runs as long as the rounds last."""
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 RUNTIME = (router, responses_router)
@@ -53,23 +53,23 @@ PROTOBUF = {"content-type": "application/protobuf", "accept": "application/proto
 
 @pytest.fixture(scope="module")
 def arena() -> Iterator[ProcessFederation]:
-    """Everybody's daemons, a run under way, and an exchange that listens beyond loopback."""
+    """Start all daemons, a run, and an exchange that listens beyond loopback."""
     folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
-    made = ProcessFederation.raised(folder)
+    federation = ProcessFederation.raised(folder)
     try:
-        made.kill(Role.COORDINATOR)
-        path = made.coordinator.home / SETTINGS_FILE
+        federation.kill(Role.COORDINATOR)
+        path = federation.coordinator.home / SETTINGS_FILE
         settings = yaml.safe_load(path.read_text())
         settings["listen"] = settings["listen"].replace(LOOPBACK, EVERYWHERE)
         path.write_text(yaml.safe_dump(settings))
-        made.start_coordinator()
-        made.allow("ports", rounds=ROUNDS)
-        _until(lambda: all(ask(_socket(made.coordinator), "status")["nodes"].values()))
-        made.launch("ports")
-        made.wait_until("ports", lambda found: found["round"] >= 1)
-        yield made
+        federation.start_coordinator()
+        federation.allow("ports", rounds=ROUNDS)
+        _until(lambda: all(ask(_socket(federation.coordinator), "status")["nodes"].values()))
+        federation.launch("ports")
+        federation.wait_until("ports", lambda status: status["round"] >= 1)
+        yield federation
     finally:
-        made.end()
+        federation.end()
         shutil.rmtree(folder)
 
 
@@ -86,12 +86,12 @@ def port(arena: ProcessFederation) -> int:
     return int(settings["listen"].rsplit(":", 1)[1])
 
 
-# What listens.
+# Which sockets listen.
 
 
 def sockets(pids: list[int]) -> set[str]:
-    """Return the inodes of the sockets that these processes hold."""
-    found = set()
+    """Return the inodes of the sockets that these processes have open."""
+    addresses = set()
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             try:
@@ -99,13 +99,13 @@ def sockets(pids: list[int]) -> set[str]:
             except OSError:
                 continue
             if target.startswith("socket:["):
-                found.add(target[8:-1])
-    return found
+                addresses.add(target[8:-1])
+    return addresses
 
 
 def listening(pids: list[int]) -> set[tuple[str, str, int]]:
     """Return protocol, address and port of everything on which these processes listen."""
-    inodes, found = sockets(pids), set()
+    inodes, addresses = sockets(pids), set()
     for table, state in LISTENING.items():
         family = socket.AF_INET6 if table.endswith("6") else socket.AF_INET
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -114,8 +114,8 @@ def listening(pids: list[int]) -> set[tuple[str, str, int]]:
                 raw, number = columns[1].split(":")
                 words = [bytes.fromhex(raw[i : i + 8])[::-1] for i in range(0, len(raw), 8)]
                 address = socket.inet_ntop(family, b"".join(words))
-                found.add((table, address, int(number, 16)))
-    return found
+                addresses.add((table, address, int(number, 16)))
+    return addresses
 
 
 def tree(arena: ProcessFederation, role: Role, country: str = "") -> list[int]:
@@ -123,8 +123,8 @@ def tree(arena: ProcessFederation, role: Role, country: str = "") -> list[int]:
     return [daemon, *_descendants(daemon)]
 
 
-def test_the_list_sees_a_socket_where_there_is_one() -> None:
-    """Else the next tests would pass for a wrong reason."""
+def test_the_list_contains_an_open_socket() -> None:
+    """Otherwise the next tests would pass for a wrong reason."""
     with socket.create_server((LOOPBACK, 0)) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
         two.bind((EVERYWHERE, 0))
         assert {
@@ -133,20 +133,22 @@ def test_the_list_sees_a_socket_where_there_is_one() -> None:
         } <= listening([os.getpid()])
 
 
-def test_all_of_flower_s_processes_are_looked_at(arena: ProcessFederation) -> None:
-    seen = set(tree(arena, Role.COORDINATOR))
+def test_all_processes_of_flower_are_listed(arena: ProcessFederation) -> None:
+    pids = set(tree(arena, Role.COORDINATOR))
     for role in (Role.SUPERLINK, Role.SUPEREXEC, Role.SERVER_APP):
-        assert set(arena.pids(role)) <= seen
+        assert set(arena.pids(role)) <= pids
         assert arena.pids(role), role
 
 
-def test_beyond_loopback_only_the_exchange_listens(arena: ProcessFederation, port: int) -> None:
-    """gRPC takes 0.0.0.0 for every address of both families."""
+def test_only_the_exchange_listens_beyond_loopback(arena: ProcessFederation, port: int) -> None:
+    """gRPC reads 0.0.0.0 as every address of both families."""
     superlink = ask(_socket(arena.coordinator), "status")["superlink"]
-    found = listening(tree(arena, Role.COORDINATOR))
-    inside = {one for one in found if one[1] in (LOOPBACK, "::1")}
+    addresses = listening(tree(arena, Role.COORDINATOR))
+    inside = {address for address in addresses if address[1] in (LOOPBACK, "::1")}
     assert inside == {("tcp", LOOPBACK, int(superlink.rsplit(":", 1)[1]))}
-    assert {(table.rstrip("6"), number) for table, _, number in found - inside} == {("tcp", port)}
+    assert {(table.rstrip("6"), number) for table, _, number in addresses - inside} == {
+        ("tcp", port)
+    }
 
 
 def test_no_node_listens_on_any_network(arena: ProcessFederation) -> None:
@@ -154,27 +156,27 @@ def test_no_node_listens_on_any_network(arena: ProcessFederation) -> None:
         assert not listening(tree(arena, Role.NODE, country))
 
 
-def test_local_sockets_are_files_that_only_their_owner_reaches(arena: ProcessFederation) -> None:
-    """A name in the abstract space would have no owner."""
+def test_local_sockets_are_files_that_only_their_owner_can_open(arena: ProcessFederation) -> None:
+    """A name in the abstract namespace would have no owner."""
     daemons = [(arena.coordinator, tree(arena, Role.COORDINATOR))]
     daemons += [(arena.node(c), tree(arena, Role.NODE, c)) for c in arena.countries]
     for party, pids in daemons:
-        held, names = sockets(pids), set()
+        held_sockets, names = sockets(pids), set()
         for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
             columns = line.split()
-            if columns[6] in held and len(columns) > 7:
+            if columns[6] in held_sockets and len(columns) > 7:
                 names.add(columns[7])
         assert names == {str(_socket(party))}
         assert stat.S_IMODE(_socket(party).stat().st_mode) == 0o600
         assert stat.S_IMODE(_socket(party).parent.stat().st_mode) & 0o077 == 0
 
 
-# Who is heard at the exchange.
+# Which callers the exchange accepts.
 
 
 @pytest.fixture(scope="module")
 def authority(arena: ProcessFederation) -> TransportAuthority:
-    """The federation's own authority, as only its coordinator holds it."""
+    """Return the federation's own authority, which only its coordinator holds."""
     home = CoordinatorHome(arena.coordinator.home)
     passphrase = arena.coordinator.passphrase.read_bytes()
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, passphrase))
@@ -182,7 +184,7 @@ def authority(arena: ProcessFederation) -> TransportAuthority:
 
 
 def held_by(party: Any, key: str, certificate: Path) -> Caller:
-    """Return what a party of the federation shows."""
+    """Return the key and certificate that a party presents."""
     store = KeyStore.open(party.home / "keys", party.passphrase.read_bytes().strip())
     return Caller(store.get(key), certificate.read_bytes())
 
@@ -196,7 +198,7 @@ def node(arena: ProcessFederation) -> Caller:
 def call(
     port: int, authority: TransportAuthority, who: Caller | None, name: str, request: Any
 ) -> tuple[grpc.StatusCode, str]:
-    """Make one call and return how it ended, with what was said."""
+    """Make one call; return its status code and message."""
     pair = (who.key, who.certificate) if who else (None, None)
     credentials = grpc.ssl_channel_credentials(authority.certificate_pem, *pair)
     with grpc.secure_channel(f"{LOOPBACK}:{port}", credentials) as channel:
@@ -230,7 +232,7 @@ def requests(node_id: int) -> list[tuple[str, Any]]:
 
 @pytest.fixture(scope="module")
 def node_id(arena: ProcessFederation) -> int:
-    """The seat of the first country's node."""
+    """Return the node id of the first country's node."""
     present = ask(_socket(arena.coordinator), "news", count=-1, wait=0)["present"]
     return int(present[arena.countries[0]]["node"])
 
@@ -246,7 +248,7 @@ STRANGERS: dict[str, Callable[[TransportAuthority], Caller | None]] = {
 
 
 @pytest.mark.parametrize("who", STRANGERS)
-def test_no_call_is_heard_without_a_certificate_that_holds(
+def test_a_call_without_a_valid_certificate_is_refused(
     port: int, authority: TransportAuthority, node_id: int, who: str
 ) -> None:
     for name, request in requests(node_id):
@@ -254,23 +256,23 @@ def test_no_call_is_heard_without_a_certificate_that_holds(
         assert code is grpc.StatusCode.UNAVAILABLE, (name, request)
 
 
-def test_another_country_s_certificate_opens_no_seat_but_its_own(
+def test_a_node_s_certificate_gives_access_to_its_own_session_only(
     arena: ProcessFederation, port: int, authority: TransportAuthority, node_id: int
 ) -> None:
     other = caller(authority, arena.countries[1])
     for name, request in fleet_requests(node_id).items():
-        code, said = call(port, authority, other, "Relay", request)
+        code, message = call(port, authority, other, "Relay", request)
         assert code is grpc.StatusCode.PERMISSION_DENIED, name
-        assert "another node's" in said
+        assert "another node's" in message
 
 
 @pytest.mark.parametrize("role", [Holder.OFFICER, Holder.ENROLMENT])
-def test_whoever_is_no_node_makes_no_fleet_call(
+def test_only_nodes_may_make_fleet_calls(
     port: int, authority: TransportAuthority, node_id: int, role: Holder
 ) -> None:
     for name, request in fleet_requests(node_id).items():
-        code, said = call(port, authority, caller(authority, "DK", role), "Relay", request)
-        assert (code, role.value in said) == (grpc.StatusCode.PERMISSION_DENIED, True), name
+        code, message = call(port, authority, caller(authority, "DK", role), "Relay", request)
+        assert (code, role.value in message) == (grpc.StatusCode.PERMISSION_DENIED, True), name
 
 
 OUTSIDE = [
@@ -287,12 +289,12 @@ def test_calls_outside_the_relay_s_list_are_refused(
     port: int, authority: TransportAuthority, node: Caller, node_id: int, name: str
 ) -> None:
     body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
-    code, said = call(port, authority, node, "Relay", RelayRequest(method=name, body=body))
+    code, message = call(port, authority, node, "Relay", RelayRequest(method=name, body=body))
     assert code is grpc.StatusCode.PERMISSION_DENIED
-    assert "is not forwarded" in said
+    assert "is not forwarded" in message
 
 
-def test_a_header_cannot_bring_another_request_along(
+def test_a_header_cannot_smuggle_another_request(
     port: int, authority: TransportAuthority, node: Caller, node_id: int
 ) -> None:
     body = SendNodeHeartbeatRequest(node=Node(node_id=node_id)).SerializeToString()
@@ -306,22 +308,23 @@ def test_a_header_cannot_bring_another_request_along(
         assert code is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_a_node_s_own_certificate_is_heard(
+def test_a_node_s_own_certificate_is_accepted(
     port: int, authority: TransportAuthority, node: Caller, node_id: int
 ) -> None:
-    """Else everything above might be refused for another reason."""
+    """Otherwise everything above might be refused for another reason."""
     request = exchange_pb2.FetchRequest(path="metadata/1.root.json")
     assert call(port, authority, node, "Fetch", request)[0] is grpc.StatusCode.OK
     beat = fleet_requests(node_id)["SendNodeHeartbeat"]
-    assert call(port, authority, node, "Relay", beat)[0] is grpc.StatusCode.OK  # 401 is inside
+    # The call itself succeeds; the answer of the SuperLink in it is a 401.
+    assert call(port, authority, node, "Relay", beat)[0] is grpc.StatusCode.OK
 
 
-# What anybody on the coordinator's machine reaches: the SuperLink's port on loopback.
+# What every user of the coordinator's machine can reach: the SuperLink's port on loopback.
 
 
 @pytest.fixture(scope="module")
 def local(arena: ProcessFederation) -> Iterator[httpx.Client]:
-    """A process of another user: it can reach the port, and trusts whatever certificate it sees."""
+    """A process of another user: it can reach the port, and accepts any certificate."""
     address = ask(_socket(arena.coordinator), "status")["superlink"]
     with httpx.Client(base_url=f"https://{address}", verify=False) as client:  # noqa: S501
         yield client
@@ -331,14 +334,14 @@ def runtime_calls() -> list[str]:
     return sorted(route.path for router in RUNTIME for route in router.routes)
 
 
-def test_the_runtime_s_calls_are_found() -> None:
+def test_the_test_finds_the_calls_of_the_runtime() -> None:
     known = {"/v1/runtime/pull-messages", "/v1/runtime/pull-object", "/v1/runtime/acquire-task"}
     assert known <= set(runtime_calls())
 
 
 @pytest.mark.parametrize("path", runtime_calls())
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer x", "flwr-task-token": "x"}])
-def test_without_the_executor_s_secret_no_message_of_a_run_is_to_be_had(
+def test_a_message_of_a_run_needs_the_secret_of_the_executor(
     local: httpx.Client, path: str, headers: dict[str, str]
 ) -> None:
     answer = local.post(path, content=b"", headers=PROTOBUF | headers)
@@ -346,7 +349,7 @@ def test_without_the_executor_s_secret_no_message_of_a_run_is_to_be_had(
 
 
 @pytest.mark.parametrize("call_name", sorted({**FLEET_CALLS, **OBJECT_CALLS}.values()))
-def test_without_a_node_s_key_no_seat_is_to_be_had(
+def test_a_node_session_needs_a_registered_node_key(
     local: httpx.Client, node_id: int, call_name: str
 ) -> None:
     body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
@@ -365,7 +368,7 @@ def test_the_secrets_and_the_server_app_s_token_are_not_readable_by_others(
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
-# Last, for it ends a country's part.
+# This is the last test, because it ends the participation of a country.
 
 
 def test_a_revoked_certificate_is_refused_from_the_next_call_on(
@@ -373,6 +376,6 @@ def test_a_revoked_certificate_is_refused_from_the_next_call_on(
 ) -> None:
     arena.coordinator.run("revoke", arena.countries[0], "--role", "node")
     for name, request in requests(node_id):
-        code, said = call(port, authority, node, name, request)
+        code, message = call(port, authority, node, name, request)
         assert code is grpc.StatusCode.UNAUTHENTICATED, name
-        assert "revoked" in said
+        assert "revoked" in message

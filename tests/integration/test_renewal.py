@@ -1,4 +1,4 @@
-"""Renewals, revocations and a new authority over real mutual TLS, without a restart anywhere."""
+"""Certificate renewals, revocations and a new authority over real mutual TLS, without restarts."""
 
 import itertools
 import socket
@@ -51,11 +51,11 @@ SEAT, DAY, YEAR = 101, timedelta(days=1), timedelta(days=365)
 FILE = "metadata/1.root.json"
 LONG_POLL = 60.0
 AT_ONCE = 20.0
-"""Seconds within which a cut call must have ended: far less than a long poll."""
+"""Seconds within which a cancelled call must end: far less than a long poll."""
 
 
 class Exchange:
-    """An exchange with its own transport, a register, and a clock that a test moves."""
+    """An exchange with its own transport, a register, and a clock that a test can move."""
 
     def __init__(self, folder: Path, begun: datetime) -> None:
         self.ahead, self.noted = timedelta(0), Noted()
@@ -108,14 +108,14 @@ def exchange(tmp_path: Path) -> Iterator[Exchange]:
     opened.close()
 
 
-def asked(who: Caller, key: bytes) -> RenewRequest:
+def renewal_request(who: Caller, key: bytes) -> RenewRequest:
     proof = renewal_proof(key, serial_of(who.certificate))
     return RenewRequest(public_key=public_pem(key), proof=proof)
 
 
 def renew(link: ExchangeLink, who: Caller) -> tuple[Caller, RenewReply]:
     key = new_transport_key()
-    reply = link.renew(asked(who, key))
+    reply = link.renew(renewal_request(who, key))
     return Caller(key, reply.certificate), reply
 
 
@@ -130,34 +130,34 @@ def refusal(call: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize("role", [Role.NODE, Role.OFFICER])
-def test_a_link_goes_on_with_the_renewed_certificate_and_the_old_one_ends(
+def test_a_link_uses_the_renewed_certificate_and_the_old_one_is_refused(
     exchange: Exchange, role: Role
 ) -> None:
     who = exchange.caller(role)
     link, left_open = exchange.link(who), exchange.link(who)
     assert left_open.fetch(FILE) == b"root"
-    made, reply = renew(link, who)
-    present(link, made, reply.authority)
+    renewed, reply = renew(link, who)
+    present(link, renewed, reply.authority)
     assert link.fetch(FILE) == b"root"
     assert left_open.fetch(FILE) == b"root"
     exchange.ahead = SETTLING + timedelta(seconds=1)
     assert "renewed" in refusal(lambda: left_open.fetch(FILE))
     assert link.fetch(FILE) == b"root"
-    for one in (link, left_open):
-        one.close()
+    for party_link in (link, left_open):
+        party_link.close()
 
 
-def test_only_nodes_and_officers_renew_and_only_what_is_theirs(exchange: Exchange) -> None:
+def test_only_nodes_and_officers_renew_and_only_their_own_certificate(exchange: Exchange) -> None:
     guest, node = exchange.caller(Role.ENROLMENT), exchange.caller()
     other = exchange.caller(country="BE")
     links = {who: exchange.link(who) for who in (guest, node, other)}
     assert "may not call Renew" in refusal(lambda: renew(links[guest], guest))
     assert exchange.refusals == [("AT", "Renew")]
-    captured = asked(node, new_transport_key())
+    captured = renewal_request(node, new_transport_key())
     assert "holder of the new key" in refusal(lambda: links[other].renew(captured))
     assert links[node].renew(captured) == links[node].renew(captured)
-    made, _ = renew(links[other], other)
-    peer = exchange.enrolment.register.peer(made.certificate, "Fetch", now())
+    renewed, _ = renew(links[other], other)
+    peer = exchange.enrolment.register.peer(renewed.certificate, "Fetch", now())
     assert (peer.country, peer.role) == ("BE", Role.NODE)
     for link in links.values():
         link.close()
@@ -171,14 +171,14 @@ def test_a_revoked_or_ended_certificate_is_not_renewed(exchange: Exchange) -> No
     assert "revoked" in refusal(lambda: renew(ended, gone))
     exchange.ahead = 91 * DAY
     assert "expired" in refusal(lambda: renew(link, who))
-    for one in (link, ended):
-        one.close()
+    for party_link in (link, ended):
+        party_link.close()
 
 
 def test_too_large_and_too_many_requests_are_refused(exchange: Exchange) -> None:
     who = exchange.caller()
     link = exchange.link(who)
-    large = asked(who, new_transport_key())
+    large = renewal_request(who, new_transport_key())
     large.public_key += b"#" * LARGEST_REQUEST["Renew"]
     assert "at most" in refusal(lambda: link.renew(large))
     for _ in range(MOST_RENEWALS):
@@ -188,20 +188,20 @@ def test_too_large_and_too_many_requests_are_refused(exchange: Exchange) -> None
     link.close()
 
 
-def test_a_thief_s_renewal_is_refused_and_shown(exchange: Exchange) -> None:
+def test_a_thief_s_renewal_is_refused_and_reported(exchange: Exchange) -> None:
     who = exchange.caller()
     link, thief = exchange.link(who), exchange.link(who)
     renew(link, who)
     assert "enrol" in refusal(lambda: renew(thief, who))
-    assert [(one.country, one.role) for one in exchange.enrolment.register.disputes()] == [
-        ("AT", "node")
-    ]
-    for one in (link, thief):
-        one.close()
+    assert [
+        (dispute.country, dispute.role) for dispute in exchange.enrolment.register.disputes()
+    ] == [("AT", "node")]
+    for party_link in (link, thief):
+        party_link.close()
 
 
 def revoke(exchange: Exchange, who: Caller) -> None:
-    """Revoke one certificate, as the desk does with all of a party's."""
+    """Revoke one certificate, as the enrolment service does with all of a party's."""
     register = exchange.enrolment.register
     with register._engine.begin() as connection:
         register.revoke(connection, [serial_of(who.certificate)])
@@ -239,7 +239,7 @@ def until(happened: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_revocation_cuts_a_long_poll_at_once_and_nobody_else_s(exchange: Exchange) -> None:
+def test_a_revocation_ends_the_long_poll_of_this_party_only(exchange: Exchange) -> None:
     who, other = exchange.caller(), exchange.caller(country="BE")
     exchange.thread.run(seated(exchange, "BE"))
     link, spared = exchange.link(who), exchange.link(other)
@@ -253,7 +253,7 @@ def test_a_revocation_cuts_a_long_poll_at_once_and_nobody_else_s(exchange: Excha
     asked_before = exchange.superlink.methods.count("PullMessages")
     assert "revoked" in refusal(lambda: link.fetch(FILE))
     exchange.thread.run(announced(exchange))
-    time.sleep(0.2)  # nobody looks for a message on behalf of one that is gone
+    time.sleep(0.2)  # the exchange looks for no more messages for the revoked node
     assert exchange.superlink.methods.count("PullMessages") == asked_before
     for one in (link, spared):
         one.close()
@@ -263,7 +263,9 @@ async def seated(exchange: Exchange, country: str) -> None:
     exchange.relay.open_session(country, SEAT + 1, b"key")
 
 
-def test_a_certificate_that_ends_in_a_long_poll_brings_no_message(exchange: Exchange) -> None:
+def test_no_message_is_delivered_if_the_certificate_ends_during_a_long_poll(
+    exchange: Exchange,
+) -> None:
     link = exchange.link(exchange.caller())
     waiting = LongPoll(exchange, link)
     exchange.ahead = 91 * DAY
@@ -280,7 +282,7 @@ async def announced(exchange: Exchange) -> None:
 
 
 def test_no_call_is_lost_while_certificates_change(exchange: Exchange) -> None:
-    """A message waits on the old channel while the next calls go by the new one."""
+    """A long poll goes on over the old channel while the next calls use the new one."""
     who = exchange.caller()
     link = exchange.link(who)
     waiting = LongPoll(exchange, link)
@@ -290,7 +292,7 @@ def test_no_call_is_lost_while_certificates_change(exchange: Exchange) -> None:
         while not stop.is_set():
             try:
                 assert link.fetch(FILE) == b"root"
-            except Exception as fault:  # noqa: BLE001 (shown below)
+            except Exception as fault:  # noqa: BLE001 (reported below)
                 faults.append(fault)
 
     threads = [threading.Thread(target=busy) for _ in range(3)]
@@ -307,21 +309,21 @@ def test_no_call_is_lost_while_certificates_change(exchange: Exchange) -> None:
     for thread in threads:
         thread.join(AT_ONCE)
     assert faults == []
-    assert link._open == {link._wire}  # what was replaced is closed
+    assert link._open == {link._wire}  # the replaced channels are closed
     link.close()
 
 
 def test_a_closed_link_stays_closed(exchange: Exchange) -> None:
     who = exchange.caller()
     link = exchange.link(who)
-    made, reply = renew(link, who)
+    renewed, reply = renew(link, who)
     link.close()
-    present(link, made, reply.authority)
+    present(link, renewed, reply.authority)
     with pytest.raises(LinkFault, match="closed"):
         link.fetch(FILE)
 
 
-def test_the_exchange_s_own_certificate_changes_under_open_links(exchange: Exchange) -> None:
+def test_the_exchange_s_own_certificate_changes_while_links_are_open(exchange: Exchange) -> None:
     link = exchange.link(exchange.caller())
     waiting = LongPoll(exchange, link)
     before = served(exchange)
@@ -335,7 +337,7 @@ def test_the_exchange_s_own_certificate_changes_under_open_links(exchange: Excha
 
 
 def served(exchange: Exchange) -> bytes:
-    """Return the certificate that a new connection is shown."""
+    """Return the certificate that the exchange presents to a new connection."""
     who = exchange.caller()
     context = ssl.create_default_context(cadata=exchange.transport.trusted(now()).decode())
     with tempfile.NamedTemporaryFile() as pair:
@@ -350,17 +352,17 @@ def served(exchange: Exchange) -> bytes:
 
 
 PHASES = {"announced": DAY, "taken over": NOTICE + DAY, "retired": NOTICE + OVERLAP + DAY}
-"""How long before now the second authority was made."""
+"""How long ago the second authority was made."""
 
 
 @pytest.fixture(params=PHASES)
 def phase(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Exchange]]:
-    """An exchange whose second authority was made so long ago."""
-    made = now() - PHASES[request.param]
-    begun = made + BEFORE_THE_END - 3650 * DAY
+    """Return an exchange whose second authority was made that long ago."""
+    created = now() - PHASES[request.param]
+    begun = created + BEFORE_THE_END - 3650 * DAY
     opened = Exchange(tmp_path, begun)
     OLDEST[opened] = opened.transport.in_force(begun)
-    opened.transport.renew_due(made)
+    opened.transport.renew_due(created)
     opened.transport.renew_due(now())
     yield request.param, opened
     opened.close()
@@ -369,8 +371,10 @@ def phase(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
 OLDEST: dict[Exchange, TransportAuthority] = {}
 
 
-def test_who_holds_what_is_heard_when(phase: tuple[str, Exchange]) -> None:
-    """A party believes some authorities, and has a certificate of one of them."""
+def test_a_party_connects_if_its_authorities_and_certificate_fit_the_phase(
+    phase: tuple[str, Exchange],
+) -> None:
+    """Each party trusts some authorities and has a certificate of one authority."""
     name, exchange = phase
     old, new = OLDEST[exchange], exchange.transport.line.generations[-1].authority
     believed = {
@@ -391,11 +395,13 @@ def test_who_holds_what_is_heard_when(phase: tuple[str, Exchange]) -> None:
 
     pairs = list(itertools.product(believed, ("old", "new")))
     with ThreadPoolExecutor(len(pairs)) as pool:
-        heard = {pair for pair, yes in zip(pairs, pool.map(hears, pairs), strict=True) if yes}
+        accepted_pairs = {
+            pair for pair, yes in zip(pairs, pool.map(hears, pairs), strict=True) if yes
+        }
     shown_old = {(what, issuer) for what in ("old", "both") for issuer in ("old", "new")}
     shown_new = {(what, issuer) for what in ("new", "both") for issuer in ("old", "new")}
     assert (
-        heard
+        accepted_pairs
         == {
             "announced": shown_old,
             "taken over": shown_new,
@@ -406,8 +412,8 @@ def test_who_holds_what_is_heard_when(phase: tuple[str, Exchange]) -> None:
 
 def replaced(exchange: Exchange, who: Caller) -> None:
     link = exchange.link(who)
-    made, reply = renew(link, who)
-    present(link, made, reply.authority)
+    renewed, reply = renew(link, who)
+    present(link, renewed, reply.authority)
     link.fetch(FILE)
     link.close()
     exchange.ahead = SETTLING + timedelta(seconds=1)
@@ -426,7 +432,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("role", "loses"), WAYS)
-def test_a_certificate_that_holds_no_more_opens_no_call_on_an_open_connection(
+def test_an_invalid_certificate_allows_no_call_on_an_open_connection(
     exchange: Exchange, role: Role, loses: Callable[[Exchange, Caller], None]
 ) -> None:
     who = exchange.caller(role)
@@ -441,7 +447,7 @@ def test_a_certificate_that_holds_no_more_opens_no_call_on_an_open_connection(
 
 
 def codes(stub: exchange_pb2_grpc.ExchangeStub) -> list[grpc.StatusCode]:
-    """Make each call of the service with an empty request; return how each one ended."""
+    """Make each call of the service with an empty request; return the status code of each."""
     ends = []
     for method in exchange_pb2.DESCRIPTOR.services_by_name["Exchange"].methods:
         request = getattr(exchange_pb2, method.input_type.name)()

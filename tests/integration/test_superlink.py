@@ -1,7 +1,7 @@
 """The contract with Flower: fleet client, relay, carrier and guard against the real SuperLink.
 
-Everything here is what a new version of Flower could change under us. The bundles of strangers
-are submitted as a user of the same machine could, who can reach loopback and needs no login.
+A new version of Flower could change any of this. The tests submit bundles of strangers as another
+user of the same machine could: loopback is reachable without a login.
 """
 
 import base64
@@ -91,7 +91,7 @@ def answer_of(country: str) -> Callable[[bytes], bytes]:
 
 @dataclass
 class Fleet:
-    """A SuperLink with its executor, the exchange before it, and a node for each country."""
+    """A SuperLink with its executor, the exchange in front of it, and a node for each country."""
 
     folder: Path
     superlink: SuperLink
@@ -126,11 +126,11 @@ class Fleet:
         )
         keys = {country: new_node_auth_key() for country in COUNTRIES}
         fleet = cls(folder, superlink, forwarding, exchange, keys)
-        fleet._seat_all()
+        fleet._connect_all()
         fleet.rpc_server = LocalRpcServer(home.socket, fleet.answer)
         return fleet
 
-    def _seat_all(self) -> None:
+    def _connect_all(self) -> None:
         with ThreadPoolExecutor(2) as pool:
             lines = [self.keys[country][1] for country in COUNTRIES]
             ids = dict(zip(COUNTRIES, pool.map(self.superlink.register, lines), strict=True))
@@ -167,7 +167,8 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own may be too long for a socket
+    # The folder of pytest may have too long a name for a socket.
+    with tempfile.TemporaryDirectory() as folder:
         started = Fleet.start(Path(folder))
         yield started
         started.close()
@@ -193,21 +194,21 @@ def nodes(fleet: Fleet) -> Iterator[None]:
 
 
 def _serve(node: FleetClient, stop: threading.Event) -> None:
-    with suppress(LinkFault):  # a look for messages is broken off when the node is stopped
+    with suppress(LinkFault):  # a poll is cancelled when the node is stopped
         node.serve(stop)
 
 
 def until(happened: Callable[[], Any], seconds: float = 60.0) -> Any:
     end = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < end, "it did not happen in time"
+    while not (result := happened()):
+        assert time.monotonic() < end, "the condition was not true in time"
         time.sleep(0.1)
-    return found
+    return result
 
 
 @pytest.fixture(scope="module")
 def rehearsal(fleet: Fleet, nodes: None) -> Mapping[str, Any]:
-    """What a run that was launched as ours are saw of the nodes."""
+    """The replies of the nodes to a run that was launched as the coordinator launches one."""
     bundle = build_bundle(fleet.folder / "bundles" / RUN, RUN, 1)
     flower_run = fleet.superlink.run(bundle)
     until(lambda: fleet.released or _over(fleet, flower_run))
@@ -220,40 +221,42 @@ def _over(fleet: Fleet, flower_run: int) -> bool:
     return str(rows[0]["status"]).startswith("finished")
 
 
-def heard(frame: str, *countries: str) -> dict[str, str]:
+def expected_replies(frame: str, *countries: str) -> dict[str, str]:
     return {country: f"{country} heard {frame}" for country in countries or COUNTRIES}
 
 
-def test_the_run_is_carried_under_its_own_id(rehearsal: Mapping[str, Any], fleet: Fleet) -> None:
+def test_the_run_keeps_its_own_id_in_flower(rehearsal: Mapping[str, Any], fleet: Fleet) -> None:
     assert rehearsal["run"] == RUN
     assert rehearsal["home"] == str(fleet.folder)
     assert rehearsal["nodes"] == sorted(COUNTRIES)
 
 
 def test_every_country_answers_its_own_frame(rehearsal: Mapping[str, Any]) -> None:
-    assert rehearsal["hello"] == heard("hello")
-    assert rehearsal["again"] == heard("again")
-    assert rehearsal["own"] == heard("own", "FR")
+    assert rehearsal["hello"] == expected_replies("hello")
+    assert rehearsal["again"] == expected_replies("again")
+    assert rehearsal["own"] == expected_replies("own", "FR")
 
 
-def test_nothing_sleeps_on_the_way(rehearsal: Mapping[str, Any]) -> None:
-    assert rehearsal["seconds"] < 2.5  # the stock client takes three seconds to look once
-
-
-def test_a_late_reply_is_missing_and_never_taken_for_the_next(
+def test_a_reply_takes_less_time_than_one_poll_of_the_stock_client(
     rehearsal: Mapping[str, Any],
 ) -> None:
-    assert rehearsal["late"] == heard("late-FR", "DE", "PL")
-    assert rehearsal["after late"] == heard("after late")
+    assert rehearsal["seconds"] < 2.5  # the stock client polls every three seconds
 
 
-def test_what_is_no_frame_of_ours_does_not_end_a_node(rehearsal: Mapping[str, Any]) -> None:
-    assert rehearsal["after odd"] == heard("after odd")
-    assert rehearsal["fault"] == heard("fault-DE", "FR", "PL")
-    assert rehearsal["after fault"] == heard("after fault")
+def test_a_late_reply_counts_as_missing_and_never_as_the_next_one(
+    rehearsal: Mapping[str, Any],
+) -> None:
+    assert rehearsal["late"] == expected_replies("late-FR", "DE", "PL")
+    assert rehearsal["after late"] == expected_replies("after late")
 
 
-def test_a_large_frame_arrives_whole_both_ways(rehearsal: Mapping[str, Any]) -> None:
+def test_an_unknown_frame_does_not_end_a_node(rehearsal: Mapping[str, Any]) -> None:
+    assert rehearsal["after odd"] == expected_replies("after odd")
+    assert rehearsal["fault"] == expected_replies("fault-DE", "FR", "PL")
+    assert rehearsal["after fault"] == expected_replies("after fault")
+
+
+def test_a_large_frame_arrives_complete_in_both_directions(rehearsal: Mapping[str, Any]) -> None:
     expected = {
         country: hashlib.sha256(country.encode() + b" heard " + LARGE).hexdigest()
         for country in COUNTRIES
@@ -271,7 +274,7 @@ def test_flower_s_own_list_shows_the_run(fleet: Fleet) -> None:
 def processes(fleet: Fleet) -> list[int]:
     """The SuperLink, the executor, and whatever they started."""
     groups = {process.pid for process in fleet.superlink._processes}
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -279,8 +282,8 @@ def processes(fleet: Fleet) -> list[int]:
             except OSError:
                 continue
             if int(fields[2]) in groups and fields[0] != "Z":
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def listening(pids: list[int]) -> set[tuple[str, int]]:
@@ -291,15 +294,15 @@ def listening(pids: list[int]) -> set[tuple[str, int]]:
             target = str(descriptor.readlink())
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
-    found = set()
+    addresses = set()
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             columns = line.split()
             if columns[3] == "0A" and columns[9] in inodes:
                 raw, port = columns[1].split(":")
                 words = [bytes.fromhex(raw[i : i + 8])[::-1] for i in range(0, len(raw), 8)]
-                found.add((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
-    return found
+                addresses.add((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
+    return addresses
 
 
 def test_flower_listens_on_loopback_only(fleet: Fleet) -> None:
@@ -338,14 +341,14 @@ def test_no_secret_is_an_argument_or_a_variable_of_a_process(fleet: Fleet) -> No
             assert key.encode() not in content
 
 
-def test_its_secrets_are_for_the_owner_only(fleet: Fleet) -> None:
+def test_its_secret_files_are_readable_by_the_owner_only(fleet: Fleet) -> None:
     folder = fleet.superlink._secrets
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
     assert not str(folder).startswith(str(fleet.folder))
 
 
-def test_the_same_key_is_not_registered_twice(fleet: Fleet) -> None:
+def test_a_key_is_registered_once_only(fleet: Fleet) -> None:
     with pytest.raises(CoordinatorFault) as caught:
         fleet.superlink.register(fleet.keys["DE"][1])
     assert "flwr supernode" in caught.value.what
@@ -355,14 +358,14 @@ def test_the_same_key_is_not_registered_twice(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "junk", "ssh-ed25519 AAAAC3Nz junk"])
-def test_a_key_that_is_none_is_refused_in_plain_words(fleet: Fleet, line: str) -> None:
+def test_a_malformed_key_gives_a_clear_error(fleet: Fleet, line: str) -> None:
     with pytest.raises(CoordinatorFault) as caught:
         fleet.superlink.register(line)
     assert caught.value.fix
 
 
-def test_the_real_superlink_refuses_a_stranger_at_the_fleet(fleet: Fleet) -> None:
-    """Without the relay: somebody on the machine who has no registered key."""
+def test_the_real_superlink_refuses_an_unregistered_key(fleet: Fleet) -> None:
+    """Without the relay, a user of the machine has no registered key."""
     trusted = ssl.create_default_context(cafile=str(fleet.superlink.root_certificate))
     body = PullMessagesRequest(
         node=Node(node_id=fleet.exchange.relay.presence()["DE"].node)
@@ -394,13 +397,13 @@ def test_a_country_with_another_s_key_is_not_activated(fleet: Fleet) -> None:
     link.close()
 
 
-def test_a_node_that_died_comes_back_at_once() -> None:
-    """With a seat of its own, so that no serving node is disturbed."""
+def test_a_killed_node_can_reconnect_at_once() -> None:
+    """This node has its own session, so that no serving node is disturbed."""
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet.start(Path(folder))
         try:
             first = fleet.node("DE")
-            first._activate()  # and then its process is killed: no Deactivate
+            first._activate()  # the process is killed here, so it sends no Deactivate
             assert fleet.exchange.relay.online()["DE"]
             stop, ready = threading.Event(), threading.Event()
             thread = threading.Thread(target=_serve, args=(fleet.node("DE", ready.set), stop))
@@ -428,7 +431,7 @@ def _superlink_gone_is_said(fleet: Fleet) -> None:
     assert refused.value.fix
 
 
-# What strangers on the same machine may submit, and what happens then.
+# Bundles that strangers on the same machine can submit, and what happens to them.
 
 CANARY = """
 import os
@@ -441,7 +444,7 @@ app = App()
 
 @dataclass
 class Stranger:
-    """Somebody who can reach the SuperLink's port, and leaves a trace where code of theirs runs."""
+    """A stranger who can reach the SuperLink's port; its code leaves a trace if it runs."""
 
     fleet: Fleet
     folder: Path
@@ -451,12 +454,12 @@ class Stranger:
         return self.folder / "trace"
 
     def code(self, kind: str = "flwr.serverapp", name: str = "ServerApp") -> bytes:
-        """A module that leaves a trace inside the coordinator's processes only."""
+        """Return a module that leaves a trace only inside the coordinator's processes."""
         values = {"variable": "FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "file": str(self.trace)}
         return CANARY.format(kind=kind, name=name, **values).encode()
 
     def submit(self, fab: bytes, **more: Any) -> int:
-        """Start a run over the Control API, which asks nobody who they are."""
+        """Start a run over the Control API, which asks for no login."""
         trusted = ssl.create_default_context(cafile=str(self.fleet.superlink.root_certificate))
         request = StartRunRequest(
             fab=Fab(hash_str=hashlib.sha256(fab).hexdigest(), content=fab), **more
@@ -491,15 +494,15 @@ OURS = {"serverapp": "server.app:app", "clientapp": "client.app:app"}
 
 
 def _ended(fleet: Fleet, flower_run: int) -> tuple[str, str]:
-    """Wait for the end of a run; return its status and Flower's account of it."""
+    """Wait for the end of a run; return its status and Flower's details of it."""
 
     def over() -> dict[str, Any]:
         rows = {str(row["run-id"]): row for row in fleet.superlink.runs()}
-        found = rows[str(flower_run)]
-        return found if str(found["status"]).startswith("finished") else {}
+        flower_row = rows[str(flower_run)]
+        return flower_row if str(flower_row["status"]).startswith("finished") else {}
 
-    found = until(over, 90)
-    return str(found["status"]), str(found["status-details"])
+    ended = until(over, 90)
+    return str(ended["status"]), str(ended["status-details"])
 
 
 def assert_refused(stranger: Stranger, flower_run: int, why: str) -> None:
@@ -511,8 +514,8 @@ def assert_refused(stranger: Stranger, flower_run: int, why: str) -> None:
     assert not list((stranger.fleet.folder / "superlink" / "flwr").glob("apps/stranger*"))
 
 
-def test_the_trace_does_appear_where_code_of_a_bundle_runs(stranger: Stranger) -> None:
-    """Else the next tests would pass for a wrong reason."""
+def test_the_trace_appears_if_code_of_a_bundle_runs(stranger: Stranger) -> None:
+    """Otherwise the next tests would pass for a wrong reason."""
     environment = {**os.environ, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
     module = stranger.folder / "hostile.py"
     module.write_bytes(stranger.code())
@@ -532,7 +535,7 @@ def test_a_bundle_that_shadows_the_installed_app_is_refused(stranger: Stranger) 
     assert_refused(stranger, flower_run, "it contains the file 'client/__init__.py'")
 
 
-def test_a_bundle_with_a_component_of_its_own_is_refused(stranger: Stranger) -> None:
+def test_a_bundle_with_its_own_code_is_refused(stranger: Stranger) -> None:
     files = {
         CONFIGURATION: configuration(serverapp="evil:app", clientapp="evil:app").encode(),
         "evil.py": stranger.code(),
@@ -573,7 +576,7 @@ def test_a_hostile_bundle_submitted_by_the_command_line_is_refused(stranger: Str
 
 
 def test_a_bundle_of_another_kind_of_app_is_not_started(stranger: Stranger) -> None:
-    """Flower starts an agent app by another command, which no guard of a server app sees."""
+    """Flower starts an agent app by another command, which the bundle guard does not see."""
     files = {
         CONFIGURATION: configuration(agentapp="evil:app").encode(),
         "evil.py": stranger.code(),
@@ -583,7 +586,7 @@ def test_a_bundle_of_another_kind_of_app_is_not_started(stranger: Stranger) -> N
     assert not stranger.trace.exists()
 
 
-def test_every_command_of_the_executor_is_shadowed(fleet: Fleet) -> None:
+def test_every_command_of_the_executor_is_replaced(fleet: Fleet) -> None:
     assert {SERVER_APP, *OTHER_APPS} == set(TASK_TYPE_TO_COMMAND.values())
     folder = fleet.folder / "superlink" / "bin"
     assert {file.name for file in folder.iterdir()} == {SERVER_APP, *OTHER_APPS}

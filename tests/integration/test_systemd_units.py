@@ -1,4 +1,4 @@
-"""The service files as they are shipped: commands that exist, one user each, nothing left open."""
+"""The shipped service files: commands that exist, one user each, and full hardening."""
 
 import os
 import re
@@ -19,7 +19,7 @@ UNITS = sorted(FOLDER.glob("*.service"))
 RULES = sorted(FOLDER.glob("*.nft"))
 INSTALLED = "/opt/pratique/bin"
 HIGHEST_EXPOSURE = 2.0
-"""Of `systemd-analyze security`: below 2.0 it says OK, without hardening 9.6 and UNSAFE."""
+"""Limit for `systemd-analyze security`: below 2.0 is OK; without hardening it is 9.6, UNSAFE."""
 HARDENED = {
     "NoNewPrivileges": "yes",
     "ProtectSystem": "strict",
@@ -39,7 +39,7 @@ every_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 
 
 def settings(unit: Path) -> Iterator[tuple[str, str]]:
-    """Yield each setting of a unit file, repeated ones too."""
+    """Yield each setting of a unit file; a setting may occur several times."""
     for line in unit.read_text(encoding="utf-8").splitlines():
         if "=" in line and not line.startswith("#"):
             name, _, value = line.partition("=")
@@ -63,47 +63,47 @@ def test_its_command_and_options_exist(unit: Path) -> None:
     assert folder == INSTALLED
     assert program in PROGRAMS
     command, left = command_of([program, *words])
-    assert {word for word in left if word.startswith("--")} <= options_of(command)
+    assert {option for option in left if option.startswith("--")} <= options_of(command)
     assert not hasattr(command, "commands"), "a command is named, not a group"
 
 
 @every_unit
 def test_it_is_hardened(unit: Path) -> None:
-    found = dict(settings(unit))
-    assert {name: found.get(name) for name in HARDENED} == HARDENED
+    unit_settings = dict(settings(unit))
+    assert {name: unit_settings.get(name) for name in HARDENED} == HARDENED
     filters = [value for name, value in settings(unit) if name == "SystemCallFilter"]
     assert filters == ["@system-service", "~@privileged @obsolete"]
 
 
 @every_unit
 def test_its_home_is_its_state_directory_and_its_user_its_own(unit: Path) -> None:
-    found, words = dict(settings(unit)), command_line(unit)
-    state = found["StateDirectory"]
+    unit_settings, words = dict(settings(unit)), command_line(unit)
+    state = unit_settings["StateDirectory"]
     assert words[words.index("--home") + 1] == f"/var/lib/{state}"
     users = (FOLDER / "pratique.sysusers.conf").read_text(encoding="utf-8")
-    assert re.search(rf"^u {found['User']} +- .*/var/lib/{state}$", users, re.MULTILINE)
-    assert found["User"] != "root"
+    assert re.search(rf"^u {unit_settings['User']} +- .*/var/lib/{state}$", users, re.MULTILINE)
+    assert unit_settings["User"] != "root"
 
 
 @every_unit
 def test_the_passphrase_is_a_credential_and_nowhere_else(unit: Path) -> None:
-    found, words = dict(settings(unit)), command_line(unit)
-    name, _, source = found["LoadCredential"].partition(":")
+    unit_settings, words = dict(settings(unit)), command_line(unit)
+    name, _, source = unit_settings["LoadCredential"].partition(":")
     assert words[words.index("--passphrase-file") + 1] == f"%d/{name}"
     assert source.startswith("/etc/pratique/")
-    assert "PASS" not in found.get("Environment", "")
+    assert "PASS" not in unit_settings.get("Environment", "")
 
 
 @pytest.mark.parametrize("daemon", ["pratique-node", "pratique-coordinator"])
-def test_daemons_tell_systemd_that_they_are_ready_and_alive(daemon: str) -> None:
-    found = dict(settings(FOLDER / f"{daemon}.service"))
-    assert (found["Type"], found["NotifyAccess"]) == ("notify", "main")
-    assert found["Restart"] == "on-failure"
-    assert int(found["WatchdogSec"]) >= 30
-    assert found["ExecReload"] == "/bin/kill -HUP $MAINPID"
+def test_daemons_notify_systemd_that_they_are_ready_and_alive(daemon: str) -> None:
+    unit_settings = dict(settings(FOLDER / f"{daemon}.service"))
+    assert (unit_settings["Type"], unit_settings["NotifyAccess"]) == ("notify", "main")
+    assert unit_settings["Restart"] == "on-failure"
+    assert int(unit_settings["WatchdogSec"]) >= 30
+    assert unit_settings["ExecReload"] == "/bin/kill -HUP $MAINPID"
 
 
-def placed(unit: Path, folder: Path) -> Path:
+def with_installed_program(unit: Path, folder: Path) -> Path:
     """Return a copy of a unit whose program is the one that is installed here."""
     here = os.fspath(Path(sys.executable).parent)
     copy = folder / unit.name
@@ -113,16 +113,21 @@ def placed(unit: Path, folder: Path) -> Path:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 @every_unit
-def test_systemd_takes_it_without_a_complaint(unit: Path, tmp_path: Path) -> None:
-    words = ["systemd-analyze", "verify", str(placed(unit, tmp_path))]
+def test_systemd_accepts_it_without_a_warning(unit: Path, tmp_path: Path) -> None:
+    words = ["systemd-analyze", "verify", str(with_installed_program(unit, tmp_path))]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 @every_unit
-def test_systemd_finds_little_exposed(unit: Path, tmp_path: Path) -> None:
-    words = ["systemd-analyze", "security", "--offline=true", str(placed(unit, tmp_path))]
+def test_systemd_rates_its_exposure_as_low(unit: Path, tmp_path: Path) -> None:
+    words = [
+        "systemd-analyze",
+        "security",
+        "--offline=true",
+        str(with_installed_program(unit, tmp_path)),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     level = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
     assert level is not None, done.stdout + done.stderr
@@ -135,7 +140,7 @@ def test_there_are_rules_for_both_machines() -> None:
 
 @pytest.mark.skipif(shutil.which("nft") is None, reason="nftables is not installed")
 @pytest.mark.parametrize("rules", RULES, ids=lambda rules: rules.stem)
-def test_nft_takes_the_rules(rules: Path, tmp_path: Path) -> None:
+def test_nft_accepts_the_rules(rules: Path, tmp_path: Path) -> None:
     copy = tmp_path / rules.name
     copy.write_text(rules.read_text(encoding="utf-8").replace('"pratique-node"', "65534"))
     assert complaints(copy) == []
@@ -150,15 +155,15 @@ def test_nft_finds_a_mistake(tmp_path: Path) -> None:
 
 
 def complaints(rules: Path) -> list[str]:
-    """Return what nft says about rules, in a network of its own if the kernel gives one.
+    """Return nft's messages about rules, in a separate network if the kernel provides one.
 
-    Without one, nft still reads the rules: only its question to the kernel fails.
+    Without one, nft still parses the rules; only its request to the kernel fails.
     """
     check = ["nft", "-c", "-f", os.fspath(rules)]
     alone = ["unshare", "--map-root-user", "--net"]
     may = subprocess.run([*alone, "true"], capture_output=True, check=False).returncode == 0
     words = [*alone, *check] if may else check
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    lines = [one for one in done.stderr.splitlines() if "Operation not permitted" not in one]
+    lines = [line for line in done.stderr.splitlines() if "Operation not permitted" not in line]
     assert lines or done.returncode == 0 or not may, done.stderr
     return lines

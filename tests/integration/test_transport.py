@@ -31,7 +31,7 @@ def pair(
 
 
 class Exchange:
-    """A server that answers every call with what it saw of the caller's certificate."""
+    """A server that answers every call with the caller's certificate as it saw it."""
 
     def __init__(self, authority: TransportAuthority, identity: tuple[bytes, bytes]) -> None:
         self.seen: list[Peer] = []
@@ -96,7 +96,7 @@ def refused(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("role", Role)
-def test_a_certified_peer_is_seen_for_what_it_is(
+def test_the_server_sees_country_and_role_of_a_certified_peer(
     authority: TransportAuthority, exchange: Exchange, role: Role, host: str
 ) -> None:
     group = call(exchange.port, authority, pair(authority, role), host)
@@ -139,13 +139,13 @@ def test_a_node_refuses_an_exchange_of_another_authority(
     )
 
 
-def test_the_server_s_certificate_does_not_serve_as_a_client_s(
+def test_the_server_s_certificate_is_refused_as_a_client_s(
     authority: TransportAuthority, exchange: Exchange
 ) -> None:
     refused(exchange.port, authority, pair(authority, Role.COORDINATOR, hosts=("localhost",)))
 
 
-def test_a_node_s_certificate_does_not_serve_as_the_exchange_s(
+def test_a_node_s_certificate_is_refused_as_the_exchange_s(
     authority: TransportAuthority,
 ) -> None:
     false = Exchange(authority, pair(authority, Role.NODE))

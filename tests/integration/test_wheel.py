@@ -1,4 +1,4 @@
-"""The wheel holds the five rooms, whole, and nothing else."""
+"""The wheel holds the five packages completely, and nothing else."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ DATA_SUFFIXES = {".cedar", ".cedarschema", ".proto", ".pyi", ".mako", ".typed"}
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Built by the backend itself, without a network or an environment of its own."""
+    """Build the wheel by the backend itself, without a network or a build environment."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -23,17 +23,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def tops(wheel: zipfile.ZipFile) -> set[str]:
+def top_level_names(wheel: zipfile.ZipFile) -> set[str]:
     return {name.split("/", 1)[0] for name in wheel.namelist()}
 
 
 def metadata(wheel: zipfile.ZipFile, name: str) -> str:
-    (path,) = [one for one in wheel.namelist() if one.endswith(f".dist-info/{name}")]
+    (path,) = [path for path in wheel.namelist() if path.endswith(f".dist-info/{name}")]
     return wheel.read(path).decode()
 
 
-def test_it_holds_exactly_the_five_rooms(wheel: zipfile.ZipFile) -> None:
-    assert {top for top in tops(wheel) if not top.endswith(".dist-info")} == ROOMS
+def test_it_holds_exactly_the_five_packages(wheel: zipfile.ZipFile) -> None:
+    assert {top for top in top_level_names(wheel) if not top.endswith(".dist-info")} == ROOMS
 
 
 def test_it_holds_every_source_file(wheel: zipfile.ZipFile) -> None:
@@ -46,7 +46,7 @@ def test_it_holds_every_source_file(wheel: zipfile.ZipFile) -> None:
     assert present <= set(wheel.namelist())
 
 
-def test_every_room_says_that_it_is_typed(wheel: zipfile.ZipFile) -> None:
+def test_every_package_is_marked_as_typed(wheel: zipfile.ZipFile) -> None:
     assert {f"{room}/py.typed" for room in ROOMS} <= set(wheel.namelist())
 
 
@@ -56,7 +56,7 @@ def test_it_holds_no_tests_no_demo_and_no_compiled_file(wheel: zipfile.ZipFile) 
     assert not [name for name in inside if Path(name).name.startswith("test_")]
 
 
-def test_its_programs_are_the_three(wheel: zipfile.ZipFile) -> None:
+def test_it_installs_exactly_three_programs(wheel: zipfile.ZipFile) -> None:
     scripts = [line for line in metadata(wheel, "entry_points.txt").splitlines() if "=" in line]
     assert {line.split("=")[0].strip() for line in scripts} == {
         "pratique-node",
@@ -71,7 +71,7 @@ def test_it_names_its_licence(wheel: zipfile.ZipFile) -> None:
     assert "Apache License" in wheel.read(licence).decode()
 
 
-def test_it_does_not_ask_for_what_only_developers_need(wheel: zipfile.ZipFile) -> None:
+def test_it_does_not_require_developer_packages(wheel: zipfile.ZipFile) -> None:
     needed = [
         line for line in metadata(wheel, "METADATA").splitlines() if line.startswith("Requires-")
     ]

@@ -1,4 +1,4 @@
-"""What the filter lets through stays within the agreement's (ε, δ), whatever was asked."""
+"""Releases that the filter allows stay within the agreement's (ε, δ), whatever is requested."""
 
 import tempfile
 from pathlib import Path
@@ -39,24 +39,26 @@ releases = st.builds(
     rounding=st.sampled_from(list(Rounding)),
     scope=st.sampled_from([Scope.SHARED, Scope.LOCAL]),
 )
-derived = releases.map(lambda one: one.model_copy(update={"scope": Scope.DERIVED}))
+derived = releases.map(lambda release: release.model_copy(update={"scope": Scope.DERIVED}))
 
 
 @given(
-    asked=st.lists(releases | derived, min_size=1, max_size=12),
+    releases_asked=st.lists(releases | derived, min_size=1, max_size=12),
     order=st.sampled_from([8, 16, 32]),
     honest=st.integers(1, 4),
 )
 @settings(max_examples=examples(25), deadline=None)
-def test_the_filter_never_passes_its_cap(asked: list[Mechanism], order: int, honest: int) -> None:
+def test_the_filter_never_passes_its_cap(
+    releases_asked: list[Mechanism], order: int, honest: int
+) -> None:
     target = 3.0
     cap = cap_micro(target, DELTA, order)
-    taken = []
+    charged = []
     with tempfile.TemporaryDirectory() as folder:
         engine = node_state(Path(folder))
         ledger = Ledger(engine)
         budget = terms(cap, order=order, honest=honest)
-        for number, mechanism in enumerate(asked):
+        for number, mechanism in enumerate(releases_asked):
             try:
                 ledger.reserve(
                     budget, study=STUDY, run=run_id(number), mechanisms=[mechanism], now=NOW
@@ -65,13 +67,13 @@ def test_the_filter_never_passes_its_cap(asked: list[Mechanism], order: int, hon
                 spent = ledger.view(budget).spent_micro
                 assert spent + rdp_micro(mechanism, honest, order) > cap
             else:
-                taken.append(mechanism)
+                charged.append(mechanism)
         spent = ledger.view(budget).spent_micro
         engine.dispose()
-    assert spent == sum(rdp_micro(each, honest, order) for each in taken) <= cap
+    assert spent == sum(rdp_micro(each, honest, order) for each in charged) <= cap
     assert epsilon_of_rdp(spent, DELTA, order) <= target
-    if any(each.costs for each in taken):
-        assert epsilon(taken, honest, DELTA) <= target
+    if any(each.costs for each in charged):
+        assert epsilon(charged, honest, DELTA) <= target
 
 
 @given(releases, st.integers(1, 5), st.integers(2, 64))
@@ -102,15 +104,17 @@ def test_the_discrete_law_always_costs_something(mechanism: Mechanism, honest: i
 
 @given(st.lists(releases, min_size=1, max_size=3), derived, st.integers(1, 5))
 @settings(max_examples=examples(15), deadline=None)
-def test_what_is_derived_adds_nothing(asked: list[Mechanism], made: Mechanism, honest: int) -> None:
-    assert rdp_micro(made, honest, 8) == 0
-    for place in range(len(asked) + 1):
-        schedule = [*asked[:place], made, *asked[place:]]
-        assert epsilon(schedule, honest, DELTA) == epsilon(asked, honest, DELTA)
+def test_derived_releases_add_no_cost(
+    releases_asked: list[Mechanism], release: Mechanism, honest: int
+) -> None:
+    assert rdp_micro(release, honest, 8) == 0
+    for place in range(len(releases_asked) + 1):
+        schedule = [*releases_asked[:place], release, *releases_asked[place:]]
+        assert epsilon(schedule, honest, DELTA) == epsilon(releases_asked, honest, DELTA)
 
 
 @given(st.integers(0, 10**9), st.integers(2, 256), st.floats(1e-12, 0.5))
 def test_a_ledgers_sum_and_its_epsilon_agree(micro: int, order: int, delta: float) -> None:
-    told = epsilon_of_rdp(micro, delta, order)
-    if told > 0:
-        assert cap_micro(told, delta, order) <= micro + 2 + micro // MICRO
+    stated = epsilon_of_rdp(micro, delta, order)
+    if stated > 0:
+        assert cap_micro(stated, delta, order) <= micro + 2 + micro // MICRO

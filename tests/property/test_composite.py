@@ -1,4 +1,4 @@
-"""Composite identities, whatever comes in: what is read is read back, nothing made up verifies."""
+"""Composite identities under Hypothesis: keys are read back, and no forged signature verifies."""
 
 import base64
 from contextlib import suppress
@@ -28,7 +28,7 @@ seeds = st.binary(min_size=64, max_size=64)
 
 @settings(max_examples=examples(25))
 @given(seeds, st.binary(max_size=100), st.binary(max_size=100))
-def test_a_signature_holds_for_the_signed_message_only(
+def test_a_signature_is_valid_for_the_signed_message_only(
     seed: bytes, message: bytes, other: bytes
 ) -> None:
     key = CompositeSigningKey.from_bytes(seed)
@@ -41,14 +41,14 @@ def test_a_signature_holds_for_the_signed_message_only(
 
 @settings(max_examples=examples(25))
 @given(st.one_of(seeds, st.binary(min_size=32, max_size=32)))
-def test_either_form_goes_to_bytes_and_text_and_back(seed: bytes) -> None:
+def test_both_forms_are_read_back_from_bytes_and_text(seed: bytes) -> None:
     key = identity_from_bytes(seed)
     assert key.to_bytes() == seed
     assert read_identity(key.public.to_text()) == key.public
 
 
 @given(st.one_of(st.binary(max_size=200), st.binary(min_size=3373, max_size=3373)))
-def test_nothing_made_up_is_a_signature(signature: bytes) -> None:
+def test_no_random_bytes_are_a_signature(signature: bytes) -> None:
     with pytest.raises(KeyFault):
         SIGNER.public.verify(signature, MESSAGE)
 
@@ -63,7 +63,7 @@ def test_no_changed_signature_verifies(position: int, mask: int) -> None:
 
 @given(st.integers(0, len(SIGNATURE)), st.integers(0, len(SIGNATURE)))
 def test_no_two_pieces_of_signatures_verify(cut: int, start: int) -> None:
-    """Both signatures are valid; only where the cut lies between the halves do pieces add up."""
+    """Both are valid; combined parts verify only if the cut lies between the halves."""
     pieced = SIGNATURE[:cut] + SIGNER.sign(MESSAGE)[start:]
     if cut == start in (0, 64, len(SIGNATURE)):
         SIGNER.public.verify(pieced, MESSAGE)
@@ -73,21 +73,21 @@ def test_no_two_pieces_of_signatures_verify(cut: int, start: int) -> None:
 
 
 @given(st.one_of(st.text(), st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode())))
-def test_a_text_is_read_or_refused_and_never_respelled(text: str) -> None:
+def test_a_text_is_read_in_its_one_spelling_or_refused(text: str) -> None:
     for spelling in (text, "ed25519:" + text, PREFIX + text):
         with suppress(KeyFault):
             assert read_identity(spelling).to_text() == spelling
 
 
 @given(st.binary(min_size=PUBLIC_BYTES, max_size=PUBLIC_BYTES))
-def test_bytes_of_the_right_length_are_one_key_or_none(raw: bytes) -> None:
+def test_bytes_of_the_right_length_have_one_text_form_or_are_refused(raw: bytes) -> None:
     with suppress(KeyFault):
         assert CompositeVerifyKey.from_text(CompositeVerifyKey(raw).to_text()).raw == raw
 
 
 @settings(max_examples=examples(25))
 @given(seeds)
-def test_what_signs_under_a_suite_is_what_verifies_under_it_and_under_no_other(
+def test_a_signature_verifies_under_its_own_suite_only(
     seed: bytes,
 ) -> None:
     key = CompositeSigningKey.from_bytes(seed)
@@ -99,7 +99,7 @@ def test_what_signs_under_a_suite_is_what_verifies_under_it_and_under_no_other(
 
 
 @given(st.binary(min_size=32, max_size=32))
-def test_under_ed25519_nothing_changes_for_a_key_of_old(seed: bytes) -> None:
+def test_under_ed25519_nothing_changes_for_an_ed25519_key(seed: bytes) -> None:
     key = SigningKey.from_bytes(seed)
     assert Suite.ED25519.private(key) is key
     assert Suite.ED25519.public(key.public) is key.public

@@ -1,4 +1,4 @@
-"""Parsers of bytes from outside raise DocumentFault, or return what they were given."""
+"""Parsers of outside bytes raise DocumentFault, or return what the bytes say."""
 
 import json
 import string
@@ -71,8 +71,8 @@ def faults_only(act: Callable[[], Any]) -> Any:
 
 @given(data=st.binary(max_size=400), kind=st.sampled_from(KINDS))
 def test_any_bytes_as_a_signed_document(data: bytes, kind: type[Document]) -> None:
-    found = faults_only(lambda: kind.from_canonical(data))
-    assert found is None or found.canonical() == data
+    parsed = faults_only(lambda: kind.from_canonical(data))
+    assert parsed is None or parsed.canonical() == data
 
 
 @given(data=st.data(), sample=st.sampled_from(SAMPLES))
@@ -81,8 +81,8 @@ def test_a_signed_document_with_any_field_changed(data: st.DataObject, sample: D
     name = data.draw(st.sampled_from(sorted(fields)))
     fields[name] = data.draw(json_values)
     written = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
-    found = faults_only(lambda: type(sample).from_canonical(written))
-    assert found is None or found.canonical() == written
+    parsed = faults_only(lambda: type(sample).from_canonical(written))
+    assert parsed is None or parsed.canonical() == written
 
 
 KEYS = [SigningKey.generate().public.to_text() for _ in range(40)]
@@ -90,7 +90,7 @@ COORDINATOR_KEYS = ("identity_key", "document_key", "online_key", "log_key")
 
 
 def terms_of(agreement: Agreement) -> Agreement:
-    """What an agreement's digest names: everything but whose keys speak."""
+    """Return what an agreement's digest covers: everything except the keys."""
     parties = dict(zip((p.country for p in agreement.parties), KEYS[4:], strict=False))
     keys = dict(zip(COORDINATOR_KEYS, KEYS, strict=False))
     return agreement.with_officer_keys(parties).with_coordinator_keys(keys)
@@ -104,11 +104,11 @@ def test_a_signed_document_with_a_bit_flipped_is_another_or_none(
     place = data.draw(st.integers(0, len(whole) - 1))
     bit = data.draw(st.integers(0, 7))
     flipped = whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :]
-    found = faults_only(lambda: type(sample).from_canonical(flipped))
-    if isinstance(sample, Agreement) and isinstance(found, Agreement):
-        assert (found.digest == sample.digest) == (terms_of(found) == terms_of(sample))
-    assert found is None or found.canonical() != whole
-    assert found is None or isinstance(found, Agreement) or found.digest != sample.digest
+    parsed = faults_only(lambda: type(sample).from_canonical(flipped))
+    if isinstance(sample, Agreement) and isinstance(parsed, Agreement):
+        assert (parsed.digest == sample.digest) == (terms_of(parsed) == terms_of(sample))
+    assert parsed is None or parsed.canonical() != whole
+    assert parsed is None or isinstance(parsed, Agreement) or parsed.digest != sample.digest
 
 
 @given(text=st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
@@ -126,16 +126,14 @@ def test_any_yaml_grammar(text: str) -> None:
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(values=json_values, kind=st.sampled_from([Agreement, Study, Permit, Withdrawal, NodeKeys]))
-def test_any_values_as_a_document_of_people(values: Any, kind: type[Document]) -> None:
+def test_any_values_as_a_yaml_document(values: Any, kind: type[Document]) -> None:
     text = json.dumps(values).encode()
     faults_only(lambda: read_document(kind, text, "paper.yaml"))
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), sample=st.sampled_from(SAMPLES[:5]))
-def test_any_wrong_field_of_a_document_of_people_is_told(
-    data: st.DataObject, sample: Document
-) -> None:
+def test_any_wrong_field_of_a_yaml_document_is_named(data: st.DataObject, sample: Document) -> None:
     fields = json.loads(sample.canonical())
     name = data.draw(st.sampled_from(sorted(fields)))
     fields[name] = data.draw(json_values)
@@ -162,9 +160,9 @@ def test_metadata_with_any_part_changed_say_the_same_or_do_not_verify(data: st.D
     value = data.draw(json_values.filter(lambda v: v != metadata["signed"][name]))
     metadata["signed"][name] = value
     bundle = BUNDLE.model_copy(update={"metadata": json.dumps(metadata)}).canonical()
-    found = faults_only(lambda: own_country(bundle, "DK", raw_key(100).public, NOW))
+    parsed = faults_only(lambda: own_country(bundle, "DK", raw_key(100).public, NOW))
     # python-tuf fills in missing versions with its defaults before it verifies
-    assert found in (None, ORIGINAL)
+    assert parsed in (None, ORIGINAL)
 
 
 @given(text=st.text(alphabet=string.printable, max_size=200))
@@ -183,7 +181,7 @@ names = st.text(alphabet="abcdef0123456789./-_%\\\n", max_size=120)
 
 
 @given(name=names, prefix=st.sampled_from(["", "metadata/", "targets/", "targets/country-DK/"]))
-def test_a_name_that_is_read_out_stays_inside(name: str, prefix: str) -> None:
+def test_a_file_name_stays_inside_the_folder(name: str, prefix: str) -> None:
     if PUBLISHED_NAME.fullmatch(prefix + name):
         assert ".." not in name
         assert "\n" not in name

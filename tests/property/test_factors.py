@@ -1,4 +1,4 @@
-"""Rounded factors under Hypothesis: the bound holds whatever came in and whatever came back."""
+"""Rounded factors under Hypothesis: the bound holds for all inputs and all gradients."""
 
 from itertools import pairwise
 
@@ -39,24 +39,24 @@ def cases(draw: st.DrawFn) -> Case:
         rounding=Rounding.FACTORED,
     )
 
-    def some(width: int) -> NDArray[np.float64]:
+    def random_values(width: int) -> NDArray[np.float64]:
         return draw(arrays(np.float64, (patients, width), elements=ANY_FLOAT))
 
-    return mechanism, [Factors(some(n), some(m)) for n, m in pairwise(widths)]
+    return mechanism, [Factors(random_values(n), random_values(m)) for n, m in pairwise(widths)]
 
 
 def squares(mechanism: Mechanism, layers: list[Factors], seed: int) -> list[int]:
-    """Return squared norms from whole products, in Python's integers: an independent count."""
+    """Return squared norms from full products in Python integers, as an independent computation."""
     words = Keystream(np.random.default_rng(seed).bytes)
     rounded = round_factors(layers, mechanism, words)
-    found = []
+    squared_norms = []
     for i in range(len(layers[0].entered)):
         total = 0
         for layer in rounded:
             entered = [int(v) for v in [*layer.entered[i], layer.ones[i]]]
             total += sum((a * int(d)) ** 2 for a in entered for d in layer.returned[i])
-        found.append(total)
-    return found
+        squared_norms.append(total)
+    return squared_norms
 
 
 @settings(deadline=None, max_examples=examples(400))
@@ -81,18 +81,18 @@ def test_the_sum_is_finite_and_within_the_patients_bounds(case: Case, seed: int)
 
 @settings(deadline=None, max_examples=examples(100))
 @given(cases(), st.integers(0, 4))
-def test_a_neighbour_changes_nobody_elses_clipping(case: Case, left_out: int) -> None:
-    """Scaling looks at one patient at a time: without a neighbour the others stay as they were."""
+def test_a_neighbour_changes_no_other_patient_s_clipping(case: Case, left_out: int) -> None:
+    """Scaling looks at one patient at a time: without one patient the others stay as they were."""
     mechanism, layers = case
     still = _Still()
     with np.errstate(all="ignore"):
         whole = round_factors(layers, mechanism, still)  # type: ignore[arg-type]
-        kept = np.arange(len(layers[0].entered)) != left_out
-        fewer = [Factors(one.entered[kept], one.returned[kept]) for one in layers]
+        mask = np.arange(len(layers[0].entered)) != left_out
+        fewer = [Factors(layer.entered[mask], layer.returned[mask]) for layer in layers]
         rest = round_factors(fewer, mechanism, still)  # type: ignore[arg-type]
     for before, after in zip(whole, rest, strict=True):
-        assert np.array_equal(before.entered[kept], after.entered)
-        assert np.array_equal(before.returned[kept], after.returned)
+        assert np.array_equal(before.entered[mask], after.entered)
+        assert np.array_equal(before.returned[mask], after.returned)
 
 
 class _Still:

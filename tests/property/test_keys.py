@@ -1,4 +1,4 @@
-"""What the keys room parses comes from outside: whatever it is, it opens or is a KeyFault."""
+"""Parsers in `keys` read bytes from outside: they return a value or raise KeyFault."""
 
 import base64
 from contextlib import suppress
@@ -61,24 +61,26 @@ def test_framing_is_one_to_one(one: list[bytes], other: list[bytes]) -> None:
 
 
 @given(st.binary(min_size=32, max_size=32), st.binary(), st.binary())
-def test_sealing_opens_to_what_was_sealed(key: bytes, plaintext: bytes, associated: bytes) -> None:
+def test_sealed_data_opens_to_the_same_data(
+    key: bytes, plaintext: bytes, associated: bytes
+) -> None:
     assert open_sealed(key, seal(key, plaintext, associated), associated) == plaintext
 
 
 @given(st.binary(min_size=32, max_size=32), st.binary(max_size=200), st.binary(max_size=20))
-def test_nothing_made_up_opens(key: bytes, sealed: bytes, associated: bytes) -> None:
+def test_no_random_bytes_open(key: bytes, sealed: bytes, associated: bytes) -> None:
     with pytest.raises(KeyFault):
         open_sealed(key, sealed, associated)
 
 
 @given(st.binary(max_size=100), st.binary(max_size=100))
-def test_nothing_made_up_is_a_signature(signature: bytes, message: bytes) -> None:
+def test_no_random_bytes_are_a_signature(signature: bytes, message: bytes) -> None:
     with pytest.raises(KeyFault):
         SIGNER.public.verify(signature, message)
 
 
 @given(st.binary(min_size=32, max_size=32), st.binary(), st.binary())
-def test_a_signature_holds_for_the_signed_message_only(
+def test_a_signature_is_valid_for_the_signed_message_only(
     seed: bytes, message: bytes, other: bytes
 ) -> None:
     key = SigningKey.from_bytes(seed)
@@ -90,7 +92,7 @@ def test_a_signature_holds_for_the_signed_message_only(
 
 
 @given(st.one_of(st.text(), st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode())))
-def test_a_key_s_text_is_read_or_refused_and_never_respelled(text: str) -> None:
+def test_a_key_s_text_is_read_in_its_one_spelling_or_refused(text: str) -> None:
     for spelling in (text, "ed25519:" + text):
         with suppress(KeyFault):
             assert VerifyKey.from_text(spelling).to_text() == spelling
@@ -103,7 +105,7 @@ def test_any_32_bytes_are_one_key_or_none(raw: bytes) -> None:
 
 
 @given(st.binary(max_size=64), st.binary(max_size=2000))
-def test_made_up_public_halves_are_refused_or_usable(x25519: bytes, mlkem: bytes) -> None:
+def test_random_public_halves_are_refused_or_usable(x25519: bytes, mlkem: bytes) -> None:
     for half in (mlkem, HYBRID.public.mlkem):
         with suppress(KeyFault):
             public = HybridPublic(x25519, half)
@@ -112,13 +114,13 @@ def test_made_up_public_halves_are_refused_or_usable(x25519: bytes, mlkem: bytes
 
 
 @given(st.one_of(st.binary(max_size=1200), st.binary(min_size=1088, max_size=1088)))
-def test_a_made_up_ciphertext_is_refused_or_gives_some_secret(ciphertext: bytes) -> None:
+def test_a_random_ciphertext_is_refused_or_gives_some_secret(ciphertext: bytes) -> None:
     with suppress(KeyFault):
         assert len(HYBRID.decapsulate(ciphertext)) == 32
 
 
 @given(st.one_of(st.binary(max_size=1000), st.binary(max_size=1000).map(base64.encodebytes)))
-def test_a_made_up_certificate_or_key_is_refused(data: bytes) -> None:
+def test_a_random_certificate_or_key_is_refused(data: bytes) -> None:
     for label in (b"CERTIFICATE", b"PRIVATE KEY", b"EC PRIVATE KEY", b"PUBLIC KEY"):
         pem = b"-----BEGIN %b-----\n%b\n-----END %b-----\n" % (label, data, label)
         for read in (admitted, certificate_fingerprint, public_pem):
@@ -133,7 +135,7 @@ def test_a_made_up_certificate_or_key_is_refused(data: bytes) -> None:
 def test_a_changed_certificate_is_refused_or_names_the_same_peer(
     made: list[tuple[int, int]],
 ) -> None:
-    """The same one where only the spelling of the signature changed, which nobody signs."""
+    """It names the same peer if only the encoding of the signature changed, which nothing signs."""
     changed = bytearray(DER)
     for position, mask in made:
         changed[position] ^= mask
@@ -160,7 +162,7 @@ def test_a_country_is_two_capital_letters_or_refused(country: str) -> None:
 
 
 @given(st.binary(max_size=HEADER_BYTES + 2))
-def test_a_made_up_header_is_refused(header: bytes) -> None:
+def test_a_random_header_is_refused(header: bytes) -> None:
     with TemporaryDirectory() as directory:
         file = Path(directory) / HEADER_NAME
         file.touch(mode=0o600)
@@ -170,7 +172,7 @@ def test_a_made_up_header_is_refused(header: bytes) -> None:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """The store is a dictionary that survives being reopened, with the right passphrase only."""
+    """The store works as a dictionary that survives reopening with the right passphrase only."""
 
     def __init__(self) -> None:
         super().__init__()

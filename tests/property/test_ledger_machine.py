@@ -1,4 +1,4 @@
-"""The ledger against a plain model of it: charges, repetitions, crashes, periods, amendments."""
+"""The ledger against a simple model: charges, repetitions, crashes, periods, amendments."""
 
 import shutil
 import tempfile
@@ -46,7 +46,7 @@ schedules = st.lists(releases, min_size=1, max_size=3, unique_by=lambda each: ea
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """`charged` is what must stand: (run, phase) to register, mechanism and moment."""
+    """`charged` is what must be stored: (run, phase) to register, mechanism and time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,8 +132,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(days=st.integers(0, 10))
     def amend(self, days: int) -> None:
-        """A new agreement numbers its periods from another day, and opens no budget by that."""
-        before = {one: self.ledger.view(self.terms(one)).spent_micro for one in REGISTERS}
+        """A new agreement counts its periods from another day, which gives no new budget."""
+        before = {
+            register: self.ledger.view(self.terms(register)).spent_micro for register in REGISTERS
+        }
         self.effective = self.now - timedelta(days=days)
         for register, spent in before.items():
             assert self.ledger.view(self.terms(register)).spent_micro >= spent
@@ -150,11 +152,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def entries_are_exactly_what_was_charged(self) -> None:
-        found = {
+        entries = {
             (entry.run, entry.phase): (entry.register, entry.mechanism, entry.created)
             for entry in self.ledger.entries()
         }
-        assert found == self.charged
+        assert entries == self.charged
 
     def teardown(self) -> None:
         self.engine.dispose()

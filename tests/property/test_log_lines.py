@@ -1,4 +1,4 @@
-"""Whatever is logged: one line, valid JSON, bounded, with listed fields of their kinds only."""
+"""Whatever is logged is one line of bounded, valid JSON, with listed fields of their kinds only."""
 
 import json
 import logging
@@ -46,8 +46,8 @@ def line_of(record: logging.LogRecord) -> dict[str, Any]:
     line = FORMATTER.format(record)
     assert len(line.splitlines()) == 1
     assert len(line.encode("utf-8")) < LONGEST_LINE
-    found: dict[str, Any] = json.loads(line, parse_constant=lambda name: 1 / 0)
-    return found
+    fields: dict[str, Any] = json.loads(line, parse_constant=lambda name: 1 / 0)
+    return fields
 
 
 @given(records)
@@ -60,7 +60,7 @@ def test_any_record_is_one_bounded_line_of_json(record: logging.LogRecord) -> No
 
 
 @given(records, st.sampled_from(["Kowalski 1961", "CPR 120461-1234"]))
-def test_what_is_planted_in_fields_and_arguments_stays_out(
+def test_values_planted_in_fields_and_arguments_are_not_logged(
     record: logging.LogRecord, planted: str
 ) -> None:
     record.patient, record.note, record.run = planted, [planted], f"{planted} x"
@@ -70,8 +70,8 @@ def test_what_is_planted_in_fields_and_arguments_stays_out(
 
 @given(st.text())
 def test_plain_text_can_be_shown_anywhere(text: str) -> None:
-    shown = plain(text)
-    assert shown.isprintable()
-    assert plain(shown[:LONGEST_TEXT]) == shown[:LONGEST_TEXT]
+    displayed = plain(text)
+    assert displayed.isprintable()
+    assert plain(displayed[:LONGEST_TEXT]) == displayed[:LONGEST_TEXT]
     if text.isprintable() and len(text) <= LONGEST_TEXT:
-        assert shown == text
+        assert displayed == text

@@ -1,4 +1,4 @@
-"""The log against a plain model of it: appends, crashes, checkpoints, restored backups, edits."""
+"""The log against a simple model: appends, crashes, checkpoints, restored backups, edits."""
 
 import shutil
 import sqlite3
@@ -27,7 +27,7 @@ from tests.support.reference_merkle import reference_root
 
 
 class LogMachine(RuleBasedStateMachine):
-    """`entries` is what must stand; `seen` are checkpoints that others hold."""
+    """`entries` is what must be stored; `seen` are checkpoints that others have."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,10 +132,10 @@ class LogMachine(RuleBasedStateMachine):
     @invariant()
     def the_log_continues_all_that_was_seen(self) -> None:
         head = self.log.checkpoint()
-        found = verify_export(self.log.export(), head, self.log.verifier, seen=self.seen)
-        assert found.size == len(self.entries)
-        for seen in self.seen:
-            self.log.require_head(open_checkpoint(seen, self.log.verifier))
+        verified = verify_export(self.log.export(), head, self.log.verifier, seen=self.seen)
+        assert verified.size == len(self.entries)
+        for checkpoint in self.seen:
+            self.log.require_head(open_checkpoint(checkpoint, self.log.verifier))
 
     def size_of(self, note: bytes) -> int:
         return open_checkpoint(note, self.log.verifier).size

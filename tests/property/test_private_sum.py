@@ -1,4 +1,4 @@
-"""The private sum under Hypothesis: exact sums, and bytes that were changed or made up."""
+"""The private sum under Hypothesis: exact sums, and changed or random bytes."""
 
 from contextlib import suppress
 from functools import cache
@@ -30,7 +30,7 @@ from tests.support.protocol_world import (
 )
 
 WIDTHS = {21: 1_000, 32: 10**6, 64: 10**9}
-"""Lane bits, and a public bound on patients that asks for them."""
+"""Lane bits, and a public bound on patients that needs them."""
 
 
 def mechanism_of(bits: int, dimension: int) -> Mechanism:
@@ -63,7 +63,7 @@ def test_sums_are_exact(case: tuple[int, int, list[NDArray[np.int64]]]) -> None:
 
 
 @cache
-def spoken() -> tuple[ProtocolWorld, bytes, bytes, bytes]:
+def after_one_contribution() -> tuple[ProtocolWorld, bytes, bytes, bytes]:
     """Return a world after one contribution, its request, the reply, and the state before."""
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
@@ -80,7 +80,7 @@ def changed(data: bytes, place: int, mask: int) -> bytes:
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_a_request_with_one_byte_changed_is_refused(place: int, mask: int) -> None:
-    world, request, _, before = spoken()
+    world, request, _, before = after_one_contribution()
     run = CountryRun.from_bytes(before, view_of("AT", world.terms))
     with pytest.raises(Refusal):
         run.admit(changed(request, place, mask))
@@ -89,7 +89,7 @@ def test_a_request_with_one_byte_changed_is_refused(place: int, mask: int) -> No
 
 @cache
 def dropped_out() -> tuple[ProtocolWorld, dict[str, bytes], bytes]:
-    """Return a world in which DK is silent, what is asked of AT then, and AT's state before."""
+    """Return a world without DK, the requests that AT then gets, and AT's state before."""
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in ("AT", "BE", "CZ"):
@@ -97,21 +97,21 @@ def dropped_out() -> tuple[ProtocolWorld, dict[str, bytes], bytes]:
     before = world.countries["AT"].to_bytes()
     for country in opened.close():
         world.agree(opened, country)
-    asked = {"agree": opened.agree_request("AT"), "answer": opened.answer_request("AT")}
-    return world, asked, before
+    requests = {"agree": opened.agree_request("AT"), "answer": opened.answer_request("AT")}
+    return world, requests, before
 
 
 @settings(deadline=None)
 @given(st.sampled_from(["agree", "answer"]), st.integers(0, 10**6), st.integers(1, 255))
 def test_a_changed_request_after_a_drop_out_is_refused(phase: str, place: int, mask: int) -> None:
-    """But for the sealed shares beside it, which are the last bytes: see the next test."""
-    world, asked, before = dropped_out()
+    """Except its sealed shares, which are the last bytes: see the next test."""
+    world, requests, before = dropped_out()
     run = CountryRun.from_bytes(before, view_of("AT", world.terms))
-    said = len(asked[phase]) - (2 * SEALED_BYTES if phase == "answer" else 0)
+    signed_length = len(requests[phase]) - (2 * SEALED_BYTES if phase == "answer" else 0)
     with pytest.raises(Refusal):
-        getattr(run, phase)(changed(asked[phase], place % said, mask))
+        getattr(run, phase)(changed(requests[phase], place % signed_length, mask))
     assert run.to_bytes() == before
-    getattr(run, phase)(asked[phase])
+    getattr(run, phase)(requests[phase])
 
 
 @settings(deadline=None)
@@ -119,11 +119,11 @@ def test_a_changed_request_after_a_drop_out_is_refused(phase: str, place: int, m
 def test_a_changed_share_beside_a_request_does_not_open_and_the_other_does(
     place: int, mask: int
 ) -> None:
-    world, asked, before = dropped_out()
-    owners, request = ("BE", "CZ"), asked["answer"]
+    world, requests, before = dropped_out()
+    owners, request = ("BE", "CZ"), requests["answer"]
     honest, lied = (
-        answer_of(CountryRun.from_bytes(before, view_of("AT", world.terms)).answer(one))
-        for one in (request, changed(request, len(request) - 2 * SEALED_BYTES + place, mask))
+        answer_of(CountryRun.from_bytes(before, view_of("AT", world.terms)).answer(frame))
+        for frame in (request, changed(request, len(request) - 2 * SEALED_BYTES + place, mask))
     )
     garbled = place // SEALED_BYTES
     assert list(lied.unopenable) == [owners[garbled]]
@@ -140,15 +140,15 @@ def answer_of(reply: bytes) -> Answer:
 @settings(deadline=None, max_examples=examples(60))
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_a_reply_with_one_byte_changed_never_opens_to_another_sum(place: int, mask: int) -> None:
-    world, _, reply, _ = spoken()
+    world, _, reply, _ = after_one_contribution()
     fresh = ProtocolWorld(world.terms, world.twin(), dict(world.countries))
     opened = fresh.coordinator.begin_round(1, "train", MODEL)
     try:
         opened.take_contribution("AT", changed(reply, place, mask))
     except ProtocolFault:
         return
-    taken = opened._heads["AT"]
-    assert taken == world_head(reply), "only what is sealed for another country may differ"
+    head = opened._heads["AT"]
+    assert head == world_head(reply), "only bytes sealed for another country may differ"
 
 
 def world_head(reply: bytes) -> object:
@@ -157,7 +157,7 @@ def world_head(reply: bytes) -> object:
 
 @given(st.binary(max_size=200))
 def test_bytes_from_outside_open_or_are_refused(data: bytes) -> None:
-    world, _, _, before = spoken()
+    world, _, _, before = after_one_contribution()
     run = CountryRun.from_bytes(before, view_of("AT", world.terms))
     opened = world.twin().begin_round(1, "train", MODEL)
     zeros = np.zeros(TRAIN.dimension, np.int64)

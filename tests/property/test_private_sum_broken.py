@@ -1,4 +1,4 @@
-"""The machines of the private sum can fail: each defence that is taken away, one of them misses."""
+"""The state machines of the private sum fail if any defence is removed."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ answered = country_round.answered
 
 
 def nothing(*_: Any) -> None:
-    """Check nothing, do nothing."""
+    """Stand for a removed check: do nothing."""
 
 
 def answered_and_open(
@@ -52,7 +52,7 @@ def same_link(link: bytes, *_: Any) -> bytes:
 
 
 def stores_nothing(station: DurableCountry) -> None:
-    """Let replies leave with the state as it was."""
+    """Send replies while the stored state stays as it was."""
 
 
 def one_lower(terms: RunTerms) -> int:
@@ -82,8 +82,18 @@ BROKEN: dict[str, tuple[type, object, str, Callable[..., Any] | property]] = {
     "a country contributes again": (Lossy, country_round, "_require_turn", nothing),
     "a reply leaves before the state is kept": (Lossy, DurableCountry, "store", stores_nothing),
     "the pair chains stand still": (Lossy, ratchet, "advance", same_link),
-    "the coordinator takes late words": (Lossy, CoordinatorRound, "_require_awaited", nothing),
-    "the coordinator closes on nothing": (Lossy, CoordinatorRound, "close", forgets),
+    "the coordinator accepts late contributions": (
+        Lossy,
+        CoordinatorRound,
+        "_require_awaited",
+        nothing,
+    ),
+    "the coordinator closes a round without contributions": (
+        Lossy,
+        CoordinatorRound,
+        "close",
+        forgets,
+    ),
     "the coordinator leaves masks in": (Lossy, CoordinatorRound, "_unmask_outside", nothing),
     "a stray reply closes a round": (Lossy, CoordinatorRound, "_named", CoordinatorRound._member),
 }
@@ -91,7 +101,9 @@ BROKEN: dict[str, tuple[type, object, str, Callable[..., Any] | property]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", list(BROKEN))
-def test_a_machine_notices_what_is_missing(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_machine_fails_without_the_defence(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine, where, name, instead = BROKEN[broken]
     monkeypatch.setattr(where, name, instead)
     unhurried = settings(

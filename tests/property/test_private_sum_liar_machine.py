@@ -1,8 +1,8 @@
-"""The private sum with a coordinator that follows nothing, and up to c countries that help it.
+"""The private sum with a coordinator that breaks the protocol, helped by up to c countries.
 
-Hypothesis is the liar: it shows countries different models, asks each for whatever set it likes,
-with whatever signatures it has seen or its helpers make up, again and late. After each step, what
-it holds is searched for sums that it could compute.
+Hypothesis plays this liar. It shows countries different models, and asks each of them for any set,
+with signatures that it has seen or that its helpers make, repeatedly and late. After each step the
+test searches for sums that the liar could compute.
 """
 
 from collections import defaultdict
@@ -42,14 +42,14 @@ outsiders = st.lists(missing | missing | st.just(frozenset[int]()), min_size=1, 
 tellings = st.just([0] * 6) | st.lists(st.integers(0, 2), min_size=6, max_size=6)
 shifts = st.sampled_from([0, 0, 1])
 ages = st.sampled_from([0, 0, 0, 1])
-"""How many rounds back, counted from the latest."""
+"""How many rounds back, where 1 is the latest round."""
 models = st.sampled_from([*MODELS, MODELS[0]])
 
 
 class Lying(RuleBasedStateMachine):
-    """`honest` are stations; `rounds` those that the liar plays, by number and model.
+    """`honest` are countries' stored states; `rounds` are the liar's rounds, by number and model.
 
-    It plots for several `sets`; `told` is which of them was named to each country.
+    The liar prepares several `sets`; `named_sets` says which of them it names to each country.
     """
 
     @initialize(terms=shapes(), order=st.permutations(range(6)), seed=st.integers(0, 2**32))
@@ -61,11 +61,11 @@ class Lying(RuleBasedStateMachine):
         self.helpers = [self.roster[place] for place in order if place < len(self.roster)]
         del self.helpers[terms.colluding :]
         self.honest = {
-            one: DurableCountry(
-                run, view_of(one, world.terms), seed + place, journalled=bool(seed % 2)
+            country: DurableCountry(
+                run, view_of(country, world.terms), seed + place, journalled=bool(seed % 2)
             )
-            for place, (one, run) in enumerate(world.countries.items())
-            if one not in self.helpers
+            for place, (country, run) in enumerate(world.countries.items())
+            if country not in self.helpers
         }
         self.liar = LyingCoordinator(world, self.helpers)
         self.rounds: dict[Place, CoordinatorRound] = {}
@@ -77,18 +77,18 @@ class Lying(RuleBasedStateMachine):
 
     def without(self, places: Iterable[int]) -> Chosen:
         gone = {self.roster[place % len(self.roster)] for place in places}
-        return tuple(one for one in self.roster if one not in gone)
+        return tuple(country for country in self.roster if country not in gone)
 
     def round(self, number: int, model: bytes) -> CoordinatorRound:
-        """Return a round, to which each helper has contributed."""
+        """Return a round to which each helper has contributed."""
         if (number, model) not in self.rounds:
             self.rounds[number, model] = self.liar.begin(number, model)
-            for one in self.helpers:
-                self.liar.contribute(self.rounds[number, model], one)
+            for country in self.helpers:
+                self.liar.contribute(self.rounds[number, model], country)
         return self.rounds[number, model]
 
     def tell(self, country: str, request: bytes, *, dies: bool = False) -> None:
-        """Take in what an honest country says, if it does."""
+        """Pass a request on to an honest country, and use the reply if there is one."""
         self.asked.append((country, request))
         reply = None
         with suppress(ProtocolFault):
@@ -100,19 +100,21 @@ class Lying(RuleBasedStateMachine):
             chosen = tuple(Assent.FromString(signed.body).countries)
             self.signed[signed.context, chosen][country] = signed
 
-    # ---- what the liar does ------------------------------------------------------------------
+    # ---- the liar's actions ------------------------------------------------------------------
 
-    @rule(outside=outsiders, told=tellings)
-    def plot(self, outside: list[set[int]], told: list[int]) -> None:
-        self.sets, self.told = [self.without(places) for places in outside], told
+    @rule(outside=outsiders, named_sets=tellings)
+    def plot(self, outside: list[set[int]], named_sets: list[int]) -> None:
+        self.sets, self.told = [self.without(places) for places in outside], named_sets
 
     @rule()
     def plot_ring(self) -> None:
-        """Name to each honest country the set without the next of them."""
+        """Name to each honest country the set without the country that follows it."""
         honest = list(self.honest)
         following = dict(zip(honest, honest[1:] + honest[:1], strict=True))
-        gone = [following.get(one) for one in self.roster]
-        self.sets = [tuple(one for one in self.roster if one != other) for other in gone]
+        gone = [following.get(country) for country in self.roster]
+        self.sets = [
+            tuple(country for country in self.roster if country != other) for other in gone
+        ]
         self.told = list(range(6))
 
     def set_for(self, country: str, shift: int) -> Chosen:
@@ -120,89 +122,89 @@ class Lying(RuleBasedStateMachine):
 
     @rule(age=ages, model=models, but=groups)
     def collect(self, age: int, model: bytes, but: set[int]) -> None:
-        """Have all but some contribute on a model."""
+        """Ask all but some countries to contribute on a model."""
         opened = self.round(self.latest - age, model)
-        for one in set(self.without(but)) & set(self.honest):
-            self.tell(one, opened.contribute_request(one))
+        for country in set(self.without(but)) & set(self.honest):
+            self.tell(country, opened.contribute_request(country))
 
     @rule(age=ages, model=models, but=groups, shift=shifts)
     def divide(self, age: int, model: bytes, but: set[int], shift: int) -> None:
-        """Ask all but some for their signatures, each on the set that was named to it."""
+        """Ask all but some countries for signatures, each on the set named to it."""
         opened = self.round(self.latest - age, model)
-        for one in set(self.without(but)) & set(self.honest):
-            self.tell(one, self.liar.agree_request(opened, self.set_for(one, shift)))
+        for country in set(self.without(but)) & set(self.honest):
+            self.tell(country, self.liar.agree_request(opened, self.set_for(country, shift)))
 
     @rule(age=ages, model=models, but=groups, shift=shifts, mixed=st.booleans())
     def demand(self, age: int, model: bytes, but: set[int], shift: int, mixed: bool) -> None:
-        """Ask all but some to answer for the set that was named to each."""
+        """Ask all but some countries to answer for the set that was named to each."""
         opened = self.round(self.latest - age, model)
-        for one in set(self.without(but)) & set(self.honest):
-            chosen = self.set_for(one, shift)
-            shown = self.shown(opened, chosen, mixed)
-            self.tell(one, self.liar.answer_request(opened, one, chosen, shown))
+        for country in set(self.without(but)) & set(self.honest):
+            chosen = self.set_for(country, shift)
+            assents = self.shown(opened, chosen, mixed)
+            self.tell(country, self.liar.answer_request(opened, country, chosen, assents))
 
     @rule(
         outside=outsiders,
-        told=tellings,
+        named_sets=tellings,
         ring=st.sampled_from([False, False, True]),
-        asked=st.sampled_from([1, 1, 0, 2]),
+        phases_asked=st.sampled_from([1, 1, 0, 2]),
     )
     def carry_through(
-        self, outside: list[set[int]], told: list[int], ring: bool, asked: int
+        self, outside: list[set[int]], named_sets: list[int], ring: bool, phases_asked: int
     ) -> None:
-        """Play the next round, asking nobody to agree, or everybody once, or on two sets."""
+        """Play the next round: ask no country to agree, or each once, or each on two sets."""
         self.latest += 1
-        self.plot(outside, told)
+        self.plot(outside, named_sets)
         if ring:
             self.plot_ring()
         self.collect(0, MODELS[0], set())
-        for shift in range(asked):
+        for shift in range(phases_asked):
             self.divide(0, MODELS[0], set(), shift)
-        self.demand(0, MODELS[0], set(), max(0, asked - 1), False)
+        self.demand(0, MODELS[0], set(), max(0, phases_asked - 1), False)
 
     @rule(index=st.integers(0, 200), dies=st.booleans())
     def repeat(self, index: int, dies: bool) -> None:
-        """Ask what was asked before; the country may die before its reply is durable."""
+        """Repeat an earlier request; the country may die before its reply is stored."""
         if self.asked:
             country, request = self.asked[-1 - index % len(self.asked)]
             self.tell(country, request, dies=dies)
 
     @rule(place=indices)
     def restart(self, place: int) -> None:
-        for one in set(self.honest) - set(self.without({place})):
-            self.honest[one].restart()
+        for country in set(self.honest) - set(self.without({place})):
+            self.honest[country].restart()
 
     def shown(self, opened: CoordinatorRound, chosen: Chosen, mixed: bool) -> list[Signed]:
-        """Return all signatures that there are for a set; `mixed`, also those on another."""
+        """Return all signatures on a set; with `mixed`, also those on another set."""
         if chosen == self.roster:
             return []
-        context, shown = opened.terms.context, dict[str, Signed]()
+        context, assents = opened.terms.context, dict[str, Signed]()
         for other in (*self.sets, chosen) if mixed else (chosen,):
-            shown |= self.signed[context, other]
-        shown |= {one: assent(opened, one, chosen) for one in self.helpers}
-        return [shown[one] for one in chosen if one in shown]
+            assents |= self.signed[context, other]
+        assents |= {country: assent(opened, country, chosen) for country in self.helpers}
+        return [assents[country] for country in chosen if country in assents]
 
-    # ---- what must hold ----------------------------------------------------------------------
+    # ---- invariants --------------------------------------------------------------------------
 
     @invariant()
-    def one_sum_of_a_round_opens_and_it_is_of_enough(self) -> None:
-        found: dict[int, list[Chosen]] = defaultdict(list)
+    def each_round_opens_at_most_one_sum_and_over_enough_countries(self) -> None:
+        opened_sets: dict[int, list[Chosen]] = defaultdict(list)
         for (number, model), opened in getattr(self, "rounds", {}).items():
-            found[number] += self.openings((number, model), opened)
-        for sets in found.values():
+            opened_sets[number] += self.openings((number, model), opened)
+        for sets in opened_sets.values():
             assert len(sets) <= 1, "two sums of one round can be opened"
-            for one in sets:
-                assert len(one) >= self.terms.honest, "a sum is of too few to hide anybody"
-                event("roster" if len(one) == len(self.honest) else "smaller")
+            for countries in sets:
+                assert len(countries) >= self.terms.honest, "a sum is over too few countries"
+                event("roster" if len(countries) == len(self.honest) else "smaller")
 
     def openings(self, place: Place, opened: CoordinatorRound) -> tuple[Chosen, ...]:
-        """Return the sets whose sums the liar can compute, each of them computed."""
+        """Return the sets whose sums the liar can compute; each sum is computed."""
         if place not in self.opened:
             openings = self.liar.loot.openings(opened.terms)
             assert openings.rank == len(openings.minimal)
             self.opened[place] = openings.minimal
             for chosen in openings.minimal:
-                given = {one: self.honest[one] for one in chosen}
+                given = {country: self.honest[country] for country in chosen}
                 value = self.liar.loot.value(opened.terms, chosen)
                 assert value.tolist() == total(given, place[0])
         return self.opened[place]
@@ -213,7 +215,7 @@ TestLying = pytest.mark.timeout(600)(Lying.TestCase)
 
 
 class Longer(Lying):
-    """The same, for longer."""
+    """The same, with more examples."""
 
 
 Longer.TestCase.settings = settings(UNHURRIED, max_examples=500, stateful_step_count=40)

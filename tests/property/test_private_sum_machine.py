@@ -1,8 +1,8 @@
-"""The private sum over a network that loses, repeats and reorders, between daemons that die.
+"""The private sum over a network that loses, repeats and reorders, with processes that die.
 
-Hypothesis schedules: what is sent lies on the wire as bytes and is delivered in any order, again,
-or never, also after the round was closed, after restarts and in later rounds. Everybody follows
-the protocol; test_private_sum_liar_machine.py has a coordinator that does not.
+Hypothesis schedules all deliveries. Messages are bytes that arrive in any order, repeatedly or
+never, also after the round was closed, after restarts and in later rounds. All parties follow the
+protocol here; test_private_sum_liar_machine.py has a coordinator that does not.
 """
 
 from collections.abc import Iterable
@@ -32,14 +32,14 @@ STEPS = ("contribute", "agree", "answer")
 picks = st.lists(st.integers(0, 40), min_size=1, max_size=12)
 indices = st.integers(0, 5)
 few = st.sets(indices, max_size=2) | st.sets(indices, min_size=1, max_size=1)
-"""Countries that are left out, by their places in the roster."""
+"""Countries that are left out, by their positions in the roster."""
 
 Letter = tuple[str, bool, bytes]
-"""The country, whether the letter is for it (else from it), and what it says."""
+"""The country, whether the message goes to it or comes from it, and its content."""
 
 
 class Lossy(RuleBasedStateMachine):
-    """`wire` is what may still arrive, `sent` all that was ever sent, `opened` sums by round."""
+    """`wire` holds what may still arrive, `sent` all that was sent, `opened` the sums by round."""
 
     @initialize(
         terms=shapes(), seed=st.integers(0, 2**32), journalled=st.booleans(), ready=st.booleans()
@@ -64,12 +64,12 @@ class Lossy(RuleBasedStateMachine):
 
     def without(self, left_out: Iterable[int]) -> tuple[str, ...]:
         gone = {self.roster[index % len(self.roster)] for index in left_out}
-        return tuple(one for one in self.roster if one not in gone)
+        return tuple(country for country in self.roster if country not in gone)
 
-    # ---- the wire ----------------------------------------------------------------------------
+    # ---- the network -------------------------------------------------------------------------
 
     def post(self, step: str, countries: Iterable[str]) -> None:
-        """Put requests on the wire, as far as the coordinator can make them now."""
+        """Send the requests that the coordinator can make now."""
         for country in countries:
             with suppress(ProtocolFault):
                 self.send((country, True, self.lead.ask(step, country)))
@@ -87,7 +87,7 @@ class Lossy(RuleBasedStateMachine):
                 self.send((country, False, reply))
 
     def hear(self, country: str, reply: bytes) -> None:
-        """Let the coordinator take a reply; one that it refuses gives it no information."""
+        """Give the coordinator a reply; a refused reply must not change the round."""
         before = self.known()
         try:
             self.lead.receive(country, reply)
@@ -99,8 +99,8 @@ class Lossy(RuleBasedStateMachine):
         now = self.lead.round
         if now is None:
             return ()
-        said = now.contributed, now.agreed, now.answered, now._chosen
-        return *said, now._sum.tobytes()
+        replies_before = now.contributed, now.agreed, now.answered, now._chosen
+        return *replies_before, now._sum.tobytes()
 
     def carry_all(self) -> None:
         while self.wire:
@@ -114,7 +114,7 @@ class Lossy(RuleBasedStateMachine):
 
     @rule(left_out=few)
     def carry_but(self, left_out: set[int]) -> None:
-        """Carry all there is, newest first, but to and from a few."""
+        """Deliver all messages, newest first, except those to and from some countries."""
         reached = self.without(left_out)
         while carried := [letter for letter in self.wire if letter[0] in reached]:
             self.wire.remove(carried[-1])
@@ -128,12 +128,12 @@ class Lossy(RuleBasedStateMachine):
 
     @rule(order=st.lists(st.integers(-30, 1000), min_size=1, max_size=12))
     def repeat(self, order: list[int]) -> None:
-        """Deliver the latest again (counted from below zero), and the oldest."""
+        """Deliver the latest message again (counted from the end), and the oldest."""
         for index in order:
             if self.sent:
                 self.deliver(self.sent[index % len(self.sent)])
 
-    # ---- deaths ------------------------------------------------------------------------------
+    # ---- crashes -----------------------------------------------------------------------------
 
     @rule(index=indices)
     def restart(self, index: int) -> None:
@@ -148,7 +148,7 @@ class Lossy(RuleBasedStateMachine):
     def restart_coordinator(self, resume: bool, forgetful: bool) -> None:
         self.lead.restart(resume=resume, forgetful=forgetful)
 
-    # ---- what the coordinator does -----------------------------------------------------------
+    # ---- the coordinator's actions -----------------------------------------------------------
 
     @precondition(lambda self: not self.lead.ready)
     @rule(step=st.sampled_from(list(SET_UP)), left_out=few)
@@ -158,14 +158,14 @@ class Lossy(RuleBasedStateMachine):
     @precondition(lambda self: self.lead.ready)
     @rule(step=st.integers(1, 3), kind=st.sampled_from(["train", "count"]), left_out=few)
     def next_round(self, step: int, kind: str, left_out: set[int]) -> None:
-        """Begin a round, in which all but a few are asked to contribute."""
+        """Begin a round and ask all but a few countries to contribute."""
         self.lead.begin(self.lead.number + step, kind)
         self.post("contribute", self.without(left_out))
 
     @precondition(lambda self: self.lead.round is not None)
     @rule(step=st.sampled_from(STEPS), left_out=few)
     def ask(self, step: str, left_out: set[int]) -> None:
-        """Ask for something; for signatures only where they can be of use."""
+        """Make requests; ask for signatures only if they can be of use."""
         assert self.lead.round is not None
         if step == "agree":
             self.lead.close()
@@ -175,7 +175,7 @@ class Lossy(RuleBasedStateMachine):
     @precondition(lambda self: self.lead.round is not None)
     @rule(left_out=few, steps=st.sampled_from([STEPS, STEPS[1:], STEPS[:2]]))
     def conduct(self, left_out: set[int], steps: tuple[str, ...]) -> None:
-        """Take the countries through steps of the round; nothing reaches a few, or not yet."""
+        """Run steps of the round; messages to and from a few countries are delayed."""
         for step in steps:
             self.ask(step, set())
             self.carry_but(left_out)
@@ -183,11 +183,11 @@ class Lossy(RuleBasedStateMachine):
     @precondition(lambda self: self.lead.ready)
     @rule(kind=st.sampled_from(["train", "count"]), left_out=few)
     def whole_round(self, kind: str, left_out: set[int]) -> None:
-        """Go through the next round without a few countries."""
+        """Run the next round without a few countries."""
         self.next_round(1, kind, {*range(6)})
         self.conduct(left_out, STEPS)
 
-    # ---- what must hold ----------------------------------------------------------------------
+    # ---- invariants --------------------------------------------------------------------------
 
     @invariant()
     def what_opens_is_the_sum(self) -> None:
@@ -195,7 +195,7 @@ class Lossy(RuleBasedStateMachine):
         if not now:
             return
         result = now.open()
-        assert isinstance(result, OpenedSum) == self.all_is_here()
+        assert isinstance(result, OpenedSum) == self.must_be_open()
         if not isinstance(result, OpenedSum):
             return
         chosen = {country: self.stations[country] for country in result.countries}
@@ -208,8 +208,8 @@ class Lossy(RuleBasedStateMachine):
         assert before.countries == result.countries, "two sets of one round opened"
         event("smaller" if now.smaller else "roster")
 
-    def all_is_here(self) -> bool:
-        """Return whether the round must open by now; else it must not."""
+    def must_be_open(self) -> bool:
+        """Return whether the round must open by now; otherwise it must not open."""
         now, terms = self.lead.round, self.lead.terms
         assert now is not None
         chosen = now.contributed if now._chosen is None else now._chosen
@@ -222,7 +222,7 @@ class Lossy(RuleBasedStateMachine):
     @precondition(lambda self: self.lead.ready)
     @rule()
     def settle(self) -> None:
-        """However it went so far: with nobody dropped, the next round is one of the roster."""
+        """After any history, the next round opens over the roster if no country drops out."""
         self.carry_all()
         self.what_opens_is_the_sum()
         if not self.lead.ready:
@@ -238,8 +238,10 @@ class Lossy(RuleBasedStateMachine):
         self.what_opens_is_the_sum()
 
     def complete_set_up(self) -> None:
-        for step, said in SET_UP.items():
-            silent = [one for one in self.roster if one not in self.lead.replies[said]]
+        for step, reply_kind in SET_UP.items():
+            silent = [
+                country for country in self.roster if country not in self.lead.replies[reply_kind]
+            ]
             self.post(step, silent)
             self.carry_all()
         assert self.lead.ready
@@ -254,7 +256,7 @@ TestLossy = pytest.mark.timeout(600)(Lossy.TestCase)
 
 
 class Longer(Lossy):
-    """The same, for longer."""
+    """The same, with more examples."""
 
 
 Longer.TestCase.settings = settings(UNHURRIED, max_examples=400, stateful_step_count=60)
@@ -263,10 +265,12 @@ TestLonger = pytest.mark.slow(pytest.mark.timeout(900)(Longer.TestCase))
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_two_hundred_countries_of_which_twenty_drop_out_sum_exactly() -> None:
+def test_two_hundred_countries_sum_exactly_while_twenty_drop_out() -> None:
     world = ProtocolWorld.ready(200, honest=2, colluding=3)
-    staying = [one for place, one in enumerate(world.terms.roster) if place % 10]
-    result = world.sum(1, "train", {one: ZEROS + place for place, one in enumerate(staying)})
+    staying = [country for place, country in enumerate(world.terms.roster) if place % 10]
+    result = world.sum(
+        1, "train", {country: ZEROS + place for place, country in enumerate(staying)}
+    )
     assert isinstance(result, OpenedSum)
     assert result.countries == tuple(staying)
     assert result.values.tolist() == [sum(range(180))] * ZEROS.size

@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is read as declared or refused in plain words."""
+"""A file of any content is read as declared or refused with a clear error."""
 
 import csv
 import io
@@ -48,7 +48,7 @@ def in_file(name: str, data: bytes) -> tuple[TemporaryDirectory[str], Path]:
 
 
 def read_or_refused(read: Callable[[], T]) -> T | None:
-    """Read; a refusal must say what, why and what to do, and nothing else may be raised."""
+    """Read; a refusal must say what, why and what to do, and no other error may be raised."""
     try:
         return read()
     except RecordFault as fault:
@@ -59,19 +59,21 @@ def read_or_refused(read: Callable[[], T]) -> T | None:
 
 @settings(max_examples=examples(60), deadline=None)
 @given(ROWS)
-def test_what_a_csv_writer_wrote_is_read_back(
+def test_a_file_of_a_csv_writer_is_read_back(
     rows: list[tuple[str, float | None, str, str]],
 ) -> None:
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL)
     writer.writerow(["id", "age", "sex", "note"])
-    writer.writerows([one, "" if age is None else f"{age:f}", sex, n] for one, age, sex, n in rows)
+    writer.writerows(
+        [patient, "" if age is None else f"{age:f}", sex, n] for patient, age, sex, n in rows
+    )
     folder, path = in_file("patients.csv", text.getvalue().encode())
     with folder:
-        found = CsvSource(path, DICTIONARY).read()
-    assert found.ids == tuple(row[0] for row in rows)
+        records = CsvSource(path, DICTIONARY).read()
+    assert records.ids == tuple(row[0] for row in rows)
     for (_, age, sex, _), age_found, sex_found in zip(
-        rows, found.columns["age"], found.columns["sex"], strict=True
+        rows, records.columns["age"], records.columns["sex"], strict=True
     ):
         assert (
             math.isnan(age_found)
@@ -98,10 +100,10 @@ HOSTILE = st.one_of(
 def test_any_bytes_are_read_or_refused(data: bytes, headed: bool) -> None:
     folder, path = in_file("patients.csv", (b"id,age,sex\n" if headed else b"") + data)
     with folder:
-        found = read_or_refused(CsvSource(path, DICTIONARY).read)
-    if found is not None:
-        assert len(set(found.ids)) == found.patients
-        assert all(len(column) == found.patients for column in found.columns.values())
+        records = read_or_refused(CsvSource(path, DICTIONARY).read)
+    if records is not None:
+        assert len(set(records.ids)) == records.patients
+        assert all(len(column) == records.patients for column in records.columns.values())
 
 
 @settings(max_examples=examples(100), deadline=None)
@@ -110,7 +112,7 @@ def test_any_bytes_are_read_or_refused(data: bytes, headed: bool) -> None:
         st.binary(max_size=200), st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace"))
     )
 )
-def test_any_bytes_are_a_dictionary_or_a_plain_refusal(data: bytes) -> None:
+def test_any_bytes_are_a_dictionary_or_a_clear_refusal(data: bytes) -> None:
     folder, path = in_file("dictionary.yaml", data)
     with folder:
         read_or_refused(lambda: read_dictionary(path))
@@ -118,8 +120,8 @@ def test_any_bytes_are_a_dictionary_or_a_plain_refusal(data: bytes) -> None:
 
 @settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_list_of_ids_or_a_plain_refusal(data: bytes) -> None:
+def test_any_bytes_are_a_list_of_ids_or_a_clear_refusal(data: bytes) -> None:
     folder, path = in_file("optout.txt", data)
     with folder:
         ids = read_or_refused(lambda: read_opt_outs(path))
-    assert all(one == one.strip() and one for one in ids or ())
+    assert all(patient_id == patient_id.strip() and patient_id for patient_id in ids or ())

@@ -1,4 +1,4 @@
-"""Rounding and packing under Hypothesis: the bound holds whatever the records hold."""
+"""Rounding and packing under Hypothesis: the bound holds for all records."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -50,7 +50,7 @@ def test_no_patient_exceeds_the_bound_whatever_the_vector(
 def test_one_patient_moves_the_sum_by_no_more_than_the_bound(
     case: tuple[Mechanism, NDArray[np.float64]],
 ) -> None:
-    """Rows are rounded one by one, so that a neighbour changes nobody else's integers."""
+    """Rows are rounded one by one, so that a neighbour changes no other patient's integers."""
     mechanism, vectors = case
     even = (2**63).to_bytes(8, "little")
     fixed = {"entropy": lambda size: even * (size // 8)}
@@ -82,8 +82,8 @@ def test_rounding_moves_no_coordinate_by_a_whole_step(
     rounded = round_each(vectors, mechanism)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     clipped = vectors / np.maximum(lengths / norm, 1)
-    kept = rounded.any(axis=1)
-    assert (np.abs(rounded[kept] - clipped[kept] * scale) < 1 + 1e-6).all()
+    included = rounded.any(axis=1)
+    assert (np.abs(rounded[included] - clipped[included] * scale) < 1 + 1e-6).all()
 
 
 @given(

@@ -1,7 +1,7 @@
-"""The two branches of the rounding bound against exact arithmetic, and what conditioning gives.
+"""The two branches of the rounding bound against exact arithmetic, and the effect of conditioning.
 
-The proof is in `protocols.numerics.rounding`; here the law of a rounded norm is worked out in full,
-by adding up all ways to round, so that no chance is left in the test.
+The proof is in `protocols.numerics.rounding`. Here the law of a rounded norm is computed
+completely, by adding up all ways to round, so that the test does not depend on chance.
 """
 
 import itertools
@@ -38,7 +38,7 @@ def mechanism(dimension: int, scale: int = 16, clip_norm: float = 1.0) -> Mechan
 
 
 def law(vector: list[Fraction]) -> dict[int, Fraction]:
-    """Return the chance of every squared norm that rounding `vector` may give."""
+    """Return the probability of every squared norm that rounding `vector` may give."""
     chances = {0: Fraction(1)}
     for value in vector:
         low = math.floor(value)
@@ -64,7 +64,7 @@ def test_no_way_to_round_is_longer_than_the_first_branch(vector: list[Fraction])
 
 @settings(deadline=None, max_examples=examples(300))
 @given(COORDINATES, st.sampled_from([0.01, 0.2, ROUNDING_BETA, 0.95]))
-def test_the_second_branch_is_passed_with_a_chance_of_beta_at_most(
+def test_the_second_branch_is_exceeded_with_probability_beta_at_most(
     vector: list[Fraction], beta: float
 ) -> None:
     d, reach = len(vector), root_above(sum((v**2 for v in vector), Fraction(0)))
@@ -84,10 +84,11 @@ def test_at_this_beta_the_second_branch_is_the_smaller(dimension: int, reach: fl
 
 
 def worst(dimension: int, scale: int) -> dict[str, NDArray[np.float64]]:
-    """Return vectors that rounding lengthens as much as it can."""
+    """Return vectors whose norms rounding increases as much as it can."""
     ones = np.ones(dimension)
     half = (np.floor(scale / math.sqrt(dimension)) + 0.5) / scale
-    most_halves = min(dimension, 4 * scale**2)  # as many coordinates of one half as fit the norm
+    # As many coordinates of one half as fit within the norm.
+    most_halves = min(dimension, 4 * scale**2)
     alternating = np.where(np.arange(dimension) % 2, -half, half)
     return {
         "at the norm": ones / math.sqrt(dimension),
@@ -104,10 +105,10 @@ SHAPES = [(1, 3), (40, 16), (5_000, 50), (20_000, 9)]
 
 @pytest.mark.parametrize("name", worst(1, 1))
 @pytest.mark.parametrize(("dimension", "scale"), SHAPES)
-def test_a_draw_is_within_the_bound_as_often_as_beta_says(
+def test_a_draw_is_within_the_bound_with_the_probability_that_beta_gives(
     name: str, dimension: int, scale: int
 ) -> None:
-    """Below 1 - β by 6.5 deviations of so many draws: false alarms under 1e-10."""
+    """The threshold is 6.5 deviations of so many draws below 1 - β: false alarms under 1e-10."""
     terms, draws = mechanism(dimension, scale), min(2_000, 2_000_000 // dimension)
     vectors = np.tile(worst(dimension, scale)[name], (draws, 1))
     scaled = rounding._clip(vectors, terms.clip_norm) * scale
@@ -117,10 +118,10 @@ def test_a_draw_is_within_the_bound_as_often_as_beta_says(
 
 @pytest.mark.parametrize("name", worst(1, 1))
 @pytest.mark.parametrize(("dimension", "scale"), SHAPES)
-def test_no_patient_is_beyond_the_bound_and_none_is_lost_to_it(
+def test_every_patient_is_within_the_bound_and_none_is_dropped(
     name: str, dimension: int, scale: int
 ) -> None:
-    """Lost are those beyond it 64 times in a row: a chance below 2·10^-14."""
+    """A patient is dropped after 64 draws beyond the bound: a probability below 2·10^-14."""
     assert ROUNDING_BETA**MOST_DRAWS < 2e-14
     vector, terms = worst(dimension, scale)[name], mechanism(dimension, scale)
     rounded = round_each(np.tile(vector, (4, 1)), terms)
@@ -132,10 +133,10 @@ def test_no_patient_is_beyond_the_bound_and_none_is_lost_to_it(
 
 @pytest.mark.parametrize("name", worst(1, 1))
 @pytest.mark.parametrize(("dimension", "scale"), SHAPES)
-def test_whatever_the_chances_say_nobody_is_beyond_the_bound(
+def test_no_patient_is_beyond_the_bound_even_in_the_least_likely_case(
     name: str, dimension: int, scale: int
 ) -> None:
-    """Every coordinate rounded outward, which no proof leaves a chance to speak of, 63 times."""
+    """Every coordinate is rounded outward 63 times, which no proof about probabilities excludes."""
     vector, terms = worst(dimension, scale)[name], mechanism(dimension, scale)
     sources = itertools.chain([bytes] * (MOST_DRAWS - 1), itertools.repeat(os.urandom))
 
@@ -147,7 +148,7 @@ def test_whatever_the_chances_say_nobody_is_beyond_the_bound(
 
 
 def test_rounding_outward_is_beyond_it() -> None:
-    """What the test above relies on: forty coordinates of 2.5 rounded to 3 are too long."""
+    """Check the premise of the test above: forty coordinates of 2.5 rounded to 3 are too long."""
     terms, vector = mechanism(40, 16), worst(40, 16)["every coordinate at one half"]
     outward = rounding._round_at_random(vector[None, :] * 16, bytes)
     assert not rounding._within(outward, terms).any()

@@ -1,8 +1,7 @@
-"""Whatever the model and whoever is there: given the same random words, each patient's integers
-are the same to the last bit.
+"""A patient's integers depend, to the last bit, on this patient's record and random words only.
 
-Models are made to cancel, to overflow, to vanish, or are nothing finite at all; records of one
-patient are made up likewise. Plain products fail each of these tests.
+The models cancel, overflow, vanish, or are not finite; so do the records of one patient. With
+ordinary matrix products each of these tests fails.
 """
 
 from fractions import Fraction
@@ -41,14 +40,14 @@ HOSTILE = [0.0, -0.0, 1e-320, 1e-200, 1e17, -1e17, 1e120, 1e300, np.inf, -np.inf
 
 
 def spread(draw: np.random.Generator, shape: tuple[int, ...], digits: int) -> Floats:
-    """Return numbers whose sizes lie up to so many decimal digits apart."""
+    """Return numbers whose sizes span up to so many decimal digits."""
     return np.asarray(draw.normal(size=shape) * 10.0 ** draw.integers(-digits, digits + 1, shape))
 
 
 def cancelling(draw: np.random.Generator, shape: tuple[int, int], size: float) -> Floats:
-    """Return weights of units in pairs that are alike, which take back what such pairs give them.
+    """Return weights of units in equal pairs, whose later weights cancel their contributions.
 
-    What is left of their sums is what the last weights give, and the order of adding.
+    What is left of the sums depends on the last weights and on the order of adding.
     """
     leaving, entering = shape
     matrix, half = size * draw.normal(size=shape), entering // 2
@@ -59,7 +58,7 @@ def cancelling(draw: np.random.Generator, shape: tuple[int, int], size: float) -
 
 
 def sprinkled(draw: np.random.Generator, values: Floats, chance: float) -> Floats:
-    """Return values some of which are replaced by the worst there are."""
+    """Return values, some of them replaced by extreme or non-finite ones."""
     at = draw.random(values.shape) < chance
     return np.where(at, draw.choice(HOSTILE, values.shape), values)
 
@@ -78,7 +77,7 @@ def network(seed: int, widths: list[int]) -> Layers:
 
 
 def people(seed: int, patients: int, widths: list[int]) -> tuple[Floats, Floats]:
-    """Return rows, half of each like the other, and targets; the last row may be anything."""
+    """Return rows, whose two halves are alike, and targets; the last row may be anything."""
     draw, half = np.random.default_rng(seed), widths[0] // 2
     rows = draw.uniform(-1, 1, (patients, widths[0]))
     rows[:, half : 2 * half] = rows[:, :half]
@@ -87,16 +86,16 @@ def people(seed: int, patients: int, widths: list[int]) -> tuple[Floats, Floats]
 
 
 class Alike:
-    """Random words that are a patient's own: the same at every place of the batch."""
+    """Random words that belong to a patient: the same at every position of the batch."""
 
     def fractions(self, size: int) -> Floats:
         return np.full(size, 0.5)
 
 
-def found(
+def computed(
     layers: Layers, rows: Floats, target: Floats, family: Family = Family.LOGISTIC
 ) -> list[Floats]:
-    """Return all that is made of patients, a row each: factors, norms, integers."""
+    """Return all values computed for patients, a row each: factors, norms, integers."""
     widths = [layers[0][0].shape[1], *(len(biases) for _, biases in layers)]
     mechanism = Mechanism(
         phase="train",
@@ -109,15 +108,19 @@ def found(
         rounding=Rounding.FACTORED,
     )
     with np.errstate(all="ignore"):
-        made = factors(family, layers, rows, target)
-        whole = round_factors(made, mechanism, Alike())  # type: ignore[arg-type]
-        norms = squared_norms(made)
-    integers = [part for one in whole for part in (one.entered, one.ones, one.returned)]
-    return [norms, *(part for one in made for part in (one.entered, one.returned)), *integers]
+        layer_factors = factors(family, layers, rows, target)
+        whole = round_factors(layer_factors, mechanism, Alike())  # type: ignore[arg-type]
+        norms = squared_norms(layer_factors)
+    integers = [part for layer in whole for part in (layer.entered, layer.ones, layer.returned)]
+    return [
+        norms,
+        *(part for layer in layer_factors for part in (layer.entered, layer.returned)),
+        *integers,
+    ]
 
 
-def same(some: list[Floats], at: NDArray[np.int64], others: list[Floats]) -> bool:
-    """Whether what is made of the patients at these places is what is made of the others."""
+def equal_at(some: list[Floats], at: NDArray[np.int64], others: list[Floats]) -> bool:
+    """Return whether the values of the patients at these positions are those of the others."""
     return all(
         np.array_equal(one[at], other, equal_nan=True)
         for one, other in zip(some, others, strict=True)
@@ -125,7 +128,7 @@ def same(some: list[Floats], at: NDArray[np.int64], others: list[Floats]) -> boo
 
 
 def neighbours(seed: int, patients: int) -> list[NDArray[np.int64]]:
-    """Return cohorts: without the last, without any one, alone, in another order, repeated."""
+    """Return cohorts: without the last, without one, alone, in another order, repeated."""
     draw, everybody = np.random.default_rng(seed), np.arange(patients)
     return [
         everybody[:-1],
@@ -138,27 +141,27 @@ def neighbours(seed: int, patients: int) -> list[NDArray[np.int64]]:
 
 @settings(deadline=None, max_examples=examples(150))
 @given(SEEDS, SEEDS, WIDTHS, st.integers(2, 70), st.sampled_from(Family))
-def test_nobody_s_integers_depend_on_who_else_is_there(
+def test_a_patient_s_integers_do_not_depend_on_other_patients(
     weights: int, records: int, widths: list[int], patients: int, family: Family
 ) -> None:
     layers = network(weights, widths)
     rows, target = people(records, patients, widths)
-    whole = found(layers, rows, target, family)
+    whole = computed(layers, rows, target, family)
     for chosen in neighbours(records, patients):
-        assert same(whole, chosen, found(layers, rows[chosen], target[chosen], family))
+        assert equal_at(whole, chosen, computed(layers, rows[chosen], target[chosen], family))
 
 
 def found_out(weights: int) -> bool:
     layers, widths = network(weights, [40, 30, 20, 1]), [40, 30, 20, 1]
     rows, target = people(weights, 64, widths)
-    whole = found(layers, rows, target)
+    whole = computed(layers, rows, target)
     return not all(
-        same(whole, chosen, found(layers, rows[chosen], target[chosen]))
+        equal_at(whole, chosen, computed(layers, rows[chosen], target[chosen]))
         for chosen in neighbours(weights, 64)
     )
 
 
-def test_plain_products_are_found_out_by_these_cohorts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_these_cohorts_detect_ordinary_products(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(found_out(weights) for weights in range(20))
     monkeypatch.setattr(mlp, "rows_on_grid", lambda rows, _: rows)
     monkeypatch.setattr(mlp, "matrix_on_grid", lambda matrix, _: matrix)
@@ -167,7 +170,7 @@ def test_plain_products_are_found_out_by_these_cohorts(monkeypatch: pytest.Monke
 
 @settings(deadline=None, max_examples=examples(100))
 @given(SEEDS, st.integers(1, 12), st.integers(1, 200), st.integers(1, 12))
-def test_a_product_is_exact_in_whatever_order_it_is_added(
+def test_a_product_is_exact_in_every_order_of_addition(
     seed: int, patients: int, entering: int, leaving: int
 ) -> None:
     draw = np.random.default_rng(seed)
@@ -194,7 +197,7 @@ def one_after_another(rows: Floats, matrix: Floats) -> Floats:
 
 @settings(deadline=None, max_examples=examples(100))
 @given(SEEDS, st.integers(1, 300), st.integers(1, 300))
-def test_what_is_on_a_grid_is_as_many_steps_as_the_proof_says(
+def test_grid_values_are_within_the_number_of_steps_of_the_proof(
     seed: int, entering: int, leaving: int
 ) -> None:
     draw, bits = np.random.default_rng(seed), grid_bits((leaving, entering))
@@ -210,17 +213,17 @@ def test_what_is_on_a_grid_is_as_many_steps_as_the_proof_says(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300, -(2.0**400)])
 @pytest.mark.parametrize("patients", [1, 2, 37])
-def test_a_row_or_matrix_out_of_reach_is_nan_and_the_others_are_spared(
+def test_an_out_of_range_row_or_matrix_is_nan_and_others_are_unchanged(
     bad: float, patients: int
 ) -> None:
     draw = np.random.default_rng(3)
     rows, matrix = draw.normal(size=(patients, 6)), draw.normal(size=(6, 4))
     matrix[:, 1] = 0.0
     rows[0, 2] = bad
-    found = grid_product(rows_on_grid(rows, 20), matrix_on_grid(matrix, 20))
+    product = grid_product(rows_on_grid(rows, 20), matrix_on_grid(matrix, 20))
     rest = grid_product(rows_on_grid(rows[1:], 20), matrix_on_grid(matrix, 20))
-    assert np.isnan(found[0]).all()
-    assert np.array_equal(found[1:], rest)
+    assert np.isnan(product[0]).all()
+    assert np.array_equal(product[1:], rest)
     assert np.isfinite(rest).all()
     matrix[3, 2], rows[0] = bad, 0.0
     assert np.isnan(grid_product(rows_on_grid(rows, 20), matrix_on_grid(matrix, 20))).all()
@@ -233,22 +236,22 @@ class Skipping(np.ndarray[tuple[int, int], np.dtype[np.float64]]):
         return np.asarray(np.nan_to_num(self.view(np.ndarray)) @ np.nan_to_num(other))
 
 
-def test_what_is_out_of_reach_is_nan_whatever_the_library_makes_of_it() -> None:
+def test_out_of_range_values_are_nan_whatever_the_library_returns() -> None:
     rows, matrix = np.array([[np.nan] * 2, [1.0, 0.5]]), np.ones((2, 3))
-    found = grid_product(rows.view(Skipping), matrix)
-    assert np.isnan(found[0]).all()
-    assert found[1].tolist() == [1.5] * 3
+    product = grid_product(rows.view(Skipping), matrix)
+    assert np.isnan(product[0]).all()
+    assert product[1].tolist() == [1.5] * 3
     assert np.isnan(grid_product(rows.view(Skipping), np.full((2, 3), np.nan))).all()
 
 
-def test_rows_too_small_to_matter_are_nothing() -> None:
+def test_rows_too_small_to_matter_give_zero() -> None:
     rows = np.array([[2.0**-450, -(2.0**-500)], [2.0**-390, 0.0]])
     assert rows_on_grid(rows, 20).tolist() == [[0.0, 0.0], [2.0**-390, 0.0]]
 
 
 @pytest.mark.parametrize("broken", ["bits", "rows", "matrix"])
-def test_half_a_grid_is_found_out(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some bits too many, or rows or weights that stay as they came, and sums round again."""
+def test_a_grid_that_is_too_fine_is_detected(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With too many bits, or ungridded rows or weights, sums are rounded again."""
     if broken == "bits":
         monkeypatch.setattr(mlp, "grid_bits", lambda shape: grid_bits(shape) + 8)
     elif broken == "rows":
@@ -259,7 +262,7 @@ def test_half_a_grid_is_found_out(broken: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_sums_of_squares_of_wide_rows_do_not_depend_on_how_many_there_are() -> None:
-    """numpy's own sums do, from 8,192 entries on: this is why the squares must be exact."""
+    """numpy's own sums do depend on it, from 8,192 entries on: so the squares must be exact."""
     draw = np.random.default_rng(4)
     row = spread(draw, (1, 10_000), 3)
     gridded = rows_on_grid(np.repeat(row, 5, axis=0), grid_bits((10_000, 3)))

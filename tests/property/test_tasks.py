@@ -1,4 +1,4 @@
-"""Encodings, layouts and contributions hold their promises for any feature and any value."""
+"""Encodings, layouts and contributions have their stated properties for any feature and value."""
 
 import math
 from collections.abc import Callable
@@ -80,11 +80,11 @@ def test_every_value_is_encoded_within_the_public_bounds(data: st.DataObject) ->
     column = column_of(feature, data.draw)
     block = feature.encode(column)
     assert block.shape == (len(column), len(feature.coordinate_names))
-    kept = ~np.isnan(column) | (feature.missing is not Missing.EXCLUDE)
-    assert np.isfinite(block[kept]).all()
+    included = ~np.isnan(column) | (feature.missing is not Missing.EXCLUDE)
+    assert np.isfinite(block[included]).all()
     if feature.type is FeatureKind.NUMERIC:
         low, high = feature.scaled(np.array(feature.limits))
-        inside = block[kept][:, 0]
+        inside = block[included][:, 0]
         slack = 1e-9 * (1 + abs(low) + abs(high))
         assert ((inside >= min(low, 0) - slack) & (inside <= max(high, 0) + slack)).all()
 
@@ -140,25 +140,25 @@ def test_a_number_is_read_finite_or_refused(text: str) -> None:
 def people(draw: st.DrawFn) -> Cohort:
     count = draw(st.integers(0, 8))
 
-    def some(values: st.SearchStrategy[float]) -> np.ndarray:
+    def random_column(values: st.SearchStrategy[float]) -> np.ndarray:
         return np.array(draw(st.lists(values, min_size=count, max_size=count)), dtype=np.float64)
 
     level = st.integers(0, 1).map(float)
     columns = {
-        "age": some(st.floats(-1e300, 1e300)),
-        "sex": some(level),
-        "smoker": some(st.one_of(level, st.just(math.nan))),
-        "sugar": some(VALUES),
-        "ill": some(level),
-        "pressure": some(st.floats(-1e300, 1e300)),
-        "stage": some(st.integers(0, 2).map(float)),
+        "age": random_column(st.floats(-1e300, 1e300)),
+        "sex": random_column(level),
+        "smoker": random_column(st.one_of(level, st.just(math.nan))),
+        "sugar": random_column(VALUES),
+        "ill": random_column(level),
+        "pressure": random_column(st.floats(-1e300, 1e300)),
+        "stage": random_column(st.integers(0, 2).map(float)),
     }
     return Cohort(FEATURES, tuple(f"p{n}" for n in range(count)), columns)
 
 
 @settings(max_examples=examples(60))
 @given(people(), st.sampled_from(Family), st.floats(-1e6, 1e6))
-def test_no_patient_weighs_more_than_the_accountant_was_told(
+def test_no_patient_contributes_more_than_the_accounted_sensitivity(
     cohort: Cohort, family: Family, weight: float
 ) -> None:
     task = glm(family)
@@ -176,13 +176,13 @@ def test_no_patient_weighs_more_than_the_accountant_was_told(
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
 def test_nearest_counts_are_counts(values: list[float]) -> None:
     table = np.array(values)
-    found = nearest_counts(table)
-    assert (found >= 0).all()
-    assert found.sum() == pytest.approx(max(1.0, table.sum()), rel=1e-6, abs=1e-6)
+    counts = nearest_counts(table)
+    assert (counts >= 0).all()
+    assert counts.sum() == pytest.approx(max(1.0, table.sum()), rel=1e-6, abs=1e-6)
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=3, max_size=3), st.integers(0, 2**40), st.data())
-def test_a_stored_state_is_whole_or_refused(
+def test_a_stored_state_is_complete_or_refused(
     values: list[float], rounds: int, data: st.DataObject
 ) -> None:
     vector = np.array(values)

@@ -1,6 +1,6 @@
-"""Asked for shares: another U, a smaller U, twice, too late, with substituted shares.
+"""Requests for shares: for another or a smaller U, repeated, too late, with substituted shares.
 
-Every test drives the real state machines of both sides; the attacker has the coordinator's key.
+Every test uses the real state machines of both sides; the attacker has the coordinator's key.
 """
 
 import os
@@ -56,9 +56,9 @@ def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...])
 
     def name_with_heads(body: RequestBody) -> None:
         name(body)
-        kept = [head for head in body.answer.heads if head.sender in countries]
+        heads = [head for head in body.answer.heads if head.sender in countries]
         del body.answer.heads[:]
-        body.answer.heads.extend(kept)
+        body.answer.heads.extend(heads)
 
     honest = opened.answer_request("AT")
     sealed = zip(("BE", "CZ"), parts_of(honest, SEALED_BYTES), strict=True)
@@ -69,8 +69,8 @@ def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...])
     world.answer(opened, "AT")
 
 
-def test_a_claimed_drop_out_opens_nothing_when_the_contribution_comes_late() -> None:
-    """Some hear that CZ dropped; they refuse, so its late words meet no smaller opening."""
+def test_a_falsely_claimed_drop_out_opens_nothing_when_the_contribution_arrives() -> None:
+    """Some are shown a request without CZ and refuse, so CZ's late contribution stays hidden."""
     world = ProtocolWorld.ready(4)
     opened = world.contributed()
     dropped = ("AT", "BE", "DK")
@@ -85,7 +85,7 @@ def test_a_claimed_drop_out_opens_nothing_when_the_contribution_comes_late() -> 
     assert isinstance(result, VoidRound)
 
 
-def test_a_share_is_given_once() -> None:
+def test_a_country_answers_once() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.contributed()
     request = opened.answer_request("AT")
@@ -134,8 +134,8 @@ def _numbered(step: str, number: int, body: RequestBody) -> None:
     getattr(body, step).round = number
 
 
-def test_a_request_that_names_another_round_than_its_own_is_refused() -> None:
-    """The context says it too; what is signed is not to say two things."""
+def test_a_request_whose_body_names_another_round_is_refused() -> None:
+    """The context names the round too; the signed content must not contradict it."""
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(2, "train", MODEL)
     for country in ("AT", "BE", "CZ"):
@@ -181,7 +181,7 @@ def test_a_head_in_anothers_name_is_refused() -> None:
         world.countries["AT"].answer(retold(opened.answer_request("AT"), forge))
 
 
-def test_an_own_head_that_was_not_sent_is_refused() -> None:
+def test_a_head_that_the_country_itself_did_not_send_is_refused() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.contributed()
 
@@ -214,7 +214,7 @@ def test_a_contribute_request_does_not_pass_as_an_answer_request() -> None:
         world.countries["AT"].answer(opened.contribute_request("AT"))
 
 
-def test_a_substituted_share_is_named_and_the_rest_opens() -> None:
+def test_a_substituted_share_is_reported_and_the_others_are_given() -> None:
     world = ProtocolWorld.ready(4, colluding=1, honest=3)
     opened = world.contributed()
 
@@ -229,17 +229,17 @@ def test_a_substituted_share_is_named_and_the_rest_opens() -> None:
     assert result.unopenable == (("AT", "BE"),)
 
 
-def test_shares_of_two_countries_exchanged_open_for_nobody() -> None:
+def test_swapped_shares_of_two_countries_do_not_open() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.contributed()
 
-    kept = state_of(world.countries["AT"]).open_round
-    assert kept is not None
+    open_round = state_of(world.countries["AT"]).open_round
+    assert open_round is not None
     honest = opened.answer_request("AT")
     one, other = parts_of(honest, SEALED_BYTES)
     reply = world.countries["AT"].answer(retold(honest, parts=[other, one]))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
-    assert answer.shares == kept.own_share + 2 * NOTHING
+    assert answer.shares == open_round.own_share + 2 * NOTHING
     assert list(answer.unopenable) == ["BE", "CZ"]
 
 
@@ -257,7 +257,7 @@ def test_a_share_of_an_earlier_round_does_not_open() -> None:
 
 
 def take_wrong(world: ProtocolWorld, opened: CoordinatorRound, place: int) -> None:
-    """Let AT answer with a share that is none, of the country at this place."""
+    """Let AT answer with an invalid share of the country at this position."""
     signed = Reply.FromString(world.countries["AT"].answer(opened.answer_request("AT"))).answer
     answer = Answer.FromString(signed.body)
     start = 32 * place
@@ -266,7 +266,7 @@ def take_wrong(world: ProtocolWorld, opened: CoordinatorRound, place: int) -> No
     opened.take_answer("AT", serialise(Reply(answer=lie)))
 
 
-def test_a_wrong_share_by_a_holder_is_named_and_skipped() -> None:
+def test_a_wrong_share_of_a_holder_is_reported_and_skipped() -> None:
     world = ProtocolWorld.ready(4, colluding=1, honest=3)
     opened = world.contributed()
     for country in ("BE", "CZ", "DK"):
@@ -277,8 +277,8 @@ def test_a_wrong_share_by_a_holder_is_named_and_skipped() -> None:
     assert result.unopenable == (("AT", "CZ"),)
 
 
-def test_a_share_that_is_not_what_its_owner_committed_to_is_named_and_skipped() -> None:
-    """It is looked at once another holder's share, AT's here, has kept the seed from coming out."""
+def test_a_share_that_differs_from_its_commitment_is_reported_and_skipped() -> None:
+    """It is checked once another holder's wrong share, AT's here, kept the seed from coming out."""
     world = ProtocolWorld.ready(6, colluding=0, honest=2)
     opened = world.contributed()
     other = opened._commitments["BE"][:32]

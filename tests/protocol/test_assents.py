@@ -1,7 +1,7 @@
-"""A liar that shows signatures, sets, heads and shares which are not what they should be.
+"""A lying coordinator that shows false signatures, sets, heads and shares.
 
-Every test drives real countries. It says what the liar could open of the round, by all that it
-holds (`tests.support.adversary_state`), and presses every country for more before it ends.
+Every test uses real countries. It checks what the liar could open of the round with everything it
+has (`tests.support.adversary_state`), and makes the liar ask every country for more at the end.
 """
 
 import os
@@ -43,18 +43,18 @@ from tests.support.protocol_world import (
     with_head,
 )
 
-# ---- signatures that are not those of t members on exactly this set
+# ---- signatures other than those of t members on exactly this set
 
 Shown = Callable[[LyingCoordinator, CoordinatorRound], list[Signed]]
 
 
 def signed_by(*signers: str, over: tuple[str, ...] = WITHOUT_EE, **claims: object) -> Shown:
-    return lambda liar, opened: [assent(opened, one, over, **claims) for one in signers]
+    return lambda liar, opened: [assent(opened, country, over, **claims) for country in signers]
 
 
 def forged(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
-    shown = signed_by(*WITHOUT_EE)(liar, opened)
-    return [*shown[:3], spoken(shown[3], shown[3].body, SigningKey.generate())]
+    assents = signed_by(*WITHOUT_EE)(liar, opened)
+    return [*assents[:3], spoken(assents[3], assents[3].body, SigningKey.generate())]
 
 
 def of_a_next_round(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
@@ -71,13 +71,13 @@ def of_another_run(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Sig
 
 
 def renumbered(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
-    """Signed in this context with the number of another round in the body."""
-    shown, other = signed_by(*WITHOUT_EE)(liar, opened), signed_by("DK")(liar, liar.begin(2))
-    return [*shown[:3], spoken(shown[3], other[0].body, IDENTITIES["DK"])]
+    """Return signatures in this context whose body has the number of another round."""
+    assents, other = signed_by(*WITHOUT_EE)(liar, opened), signed_by("DK")(liar, liar.begin(2))
+    return [*assents[:3], spoken(assents[3], other[0].body, IDENTITIES["DK"])]
 
 
 @pytest.mark.parametrize(
-    ("shown", "code"),
+    ("make_assents", "code"),
     [
         (signed_by(), ReasonCode.ROSTER),
         (signed_by("AT", "BE", "CZ"), ReasonCode.ROSTER),
@@ -105,12 +105,12 @@ def renumbered(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]
     ],
 )
 def test_only_signatures_of_t_members_on_this_very_set_count(
-    shown: Shown, code: ReasonCode
+    make_assents: Shown, code: ReasonCode
 ) -> None:
-    """DK signs nothing, so that no course of the round has t signatures on this set."""
+    """DK signs nothing, so that no sequence of requests has t signatures on this set."""
     liar = five()
     opened = liar.contributed()
-    assents = shown(liar, opened)
+    assents = make_assents(liar, opened)
     for country in ("AT", "BE", "CZ"):
         liar.agree(opened, country, WITHOUT_EE)
         with refused(liar.world.countries[country], code):
@@ -118,7 +118,7 @@ def test_only_signatures_of_t_members_on_this_very_set_count(
     assert liar.opens(opened) == ()
 
 
-def test_the_assents_of_a_round_do_not_serve_in_the_next() -> None:
+def test_signatures_on_a_set_are_not_valid_in_the_next_round() -> None:
     liar = five()
     first = liar.contributed(1)
     liar.agree_all(first, WITHOUT_EE)
@@ -134,16 +134,16 @@ def test_the_assents_of_a_round_do_not_serve_in_the_next() -> None:
     assert liar.press(second) == (WITHOUT_EE,)
 
 
-def test_assents_are_not_asked_for_the_roster_and_do_no_harm_there() -> None:
+def test_the_roster_needs_no_signatures_and_extra_ones_do_no_harm() -> None:
     liar = five()
     opened = liar.contributed()
-    shown = signed_by(*WITHOUT_EE)(liar, opened)
+    assents = signed_by(*WITHOUT_EE)(liar, opened)
     for country in ("AT", "BE", "CZ"):
-        liar.answer(opened, country, ROSTER, shown)
+        liar.answer(opened, country, ROSTER, assents)
     assert liar.press(opened) == (WITHOUT_EE,)
 
 
-# ---- sets that are never opened
+# ---- sets that must never be opened
 
 
 @pytest.mark.parametrize(
@@ -164,22 +164,22 @@ def test_assents_are_not_asked_for_the_roster_and_do_no_harm_there() -> None:
     ],
     ids=lambda value: "-".join(value) or "none" if isinstance(value, tuple) else "",
 )
-def test_a_set_that_is_too_small_or_holds_strangers_is_neither_signed_nor_answered(
+def test_a_set_that_is_too_small_or_has_strangers_is_neither_signed_nor_answered(
     chosen: tuple[str, ...], why: str
 ) -> None:
     liar = five()
     opened = liar.contributed()
     signers = sorted(set(chosen) & set(ROSTER))
-    shown = [assent(opened, one, chosen) for one in signers]
+    assents = [assent(opened, country, chosen) for country in signers]
     with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming=why[1:]):
         liar.agree(opened, "AT", chosen)
     with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming=why[1:]):
-        liar.answer(opened, "AT", chosen, shown)
+        liar.answer(opened, "AT", chosen, assents)
     assert liar.opens(opened) == ()
 
 
 def test_the_roster_is_never_signed() -> None:
-    """A signature on it would be none on a smaller set, and would keep this country from one."""
+    """A signature on the roster counts for no smaller set, and would block a later one."""
     liar = five()
     opened = liar.contributed()
     with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming="dropped out"):
@@ -199,7 +199,7 @@ def test_the_roster_is_never_signed() -> None:
     ],
     ids=str,
 )
-def test_the_floor_is_h_and_c_or_what_the_agreement_says_or_t(
+def test_the_smallest_set_is_the_largest_of_h_plus_c_the_agreement_and_t(
     terms: dict[str, int], smallest: int
 ) -> None:
     liar = LyingCoordinator(ProtocolWorld.ready(5, **terms))
@@ -223,10 +223,10 @@ def test_a_country_that_did_not_contribute_is_in_no_set() -> None:
         liar.agree(opened, "DK", WITHOUT_EE)
     for country in ("AT", "BE", "CZ"):
         liar.agree(opened, country, WITHOUT_EE)
-    shown = signed_by(*WITHOUT_EE)(liar, opened)
+    assents = signed_by(*WITHOUT_EE)(liar, opened)
     for country in ("AT", "BE", "CZ"):
         with refused(liar.world.countries[country], ReasonCode.ROSTER):
-            liar.answer(opened, country, WITHOUT_EE, shown)
+            liar.answer(opened, country, WITHOUT_EE, assents)
     assert liar.press(opened) == ()
 
 
@@ -274,7 +274,7 @@ def test_every_member_has_a_head_in_the_request() -> None:
 
 
 def test_every_member_has_a_share_beside_the_request() -> None:
-    """None, one too few, one too many, and such as are cut; of the roster's, not only of U's."""
+    """Send no share, one too few, one too many, cut ones, and those of the roster instead of U."""
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_EE)
@@ -295,8 +295,8 @@ def test_every_member_has_a_share_beside_the_request() -> None:
     assert liar.opens(opened) == ()
 
 
-def test_a_substituted_share_opens_for_nobody_and_gives_nothing_else() -> None:
-    """DK's share for BE, its share of the round before, and chance, in place of BE's for AT."""
+def test_a_substituted_share_opens_for_nobody_and_reveals_nothing() -> None:
+    """Send AT, instead of BE's share for AT: DK's for BE, one of the round before, random bytes."""
     liar = five()
     past = liar.contributed(1)
     opened = liar.contributed(2)
@@ -307,19 +307,19 @@ def test_a_substituted_share_opens_for_nobody_and_gives_nothing_else() -> None:
 
     swapped = [sealed(opened, "DK", "BE"), sealed(past, "BE", "AT"), os.urandom(SEALED_BYTES)]
     run = liar.world.countries["AT"]
-    kept = state_of(run).open_round
-    assert kept is not None
+    open_round = state_of(run).open_round
+    assert open_round is not None
     honest = liar.answer_request(opened, "AT", WITHOUT_EE)
     reply = run.answer(retold(honest, parts=swapped))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
-    assert answer.shares == kept.own_share + 3 * NOTHING
+    assert answer.shares == open_round.own_share + 3 * NOTHING
     assert list(answer.unopenable) == ["BE", "CZ", "DK"]
     liar.loot.hear(reply, WITHOUT_EE)
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
 
 
-def test_a_share_opens_under_the_seed_that_its_owner_signed_with_it_and_no_other() -> None:
-    """EE signs a second head, for another seed, and shows it to AT alone with the same share."""
+def test_a_share_opens_only_with_the_seed_commitment_that_its_owner_signed() -> None:
+    """EE signs a second head, for another seed, and the liar shows it to AT with the same share."""
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_DK)
@@ -338,7 +338,7 @@ def test_a_share_opens_under_the_seed_that_its_owner_signed_with_it_and_no_other
     assert liar.press(opened) == (("AT", "BE", "CZ"),)
 
 
-# ---- requests of another place
+# ---- requests of another phase or round
 
 
 def test_a_request_of_the_other_phase_or_round_is_refused() -> None:

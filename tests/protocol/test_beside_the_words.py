@@ -1,7 +1,7 @@
-"""A coordinator that changes what travels beside the words which all countries are asked alike.
+"""A coordinator changes the unsigned parts that travel beside the signed words of a request.
 
-Every test drives real countries. The words are signed and the same for all, so that what others
-made for one country, and the versions that heads name by digest, are where a liar can differ.
+Every test uses real countries. The words are signed and the same for all countries. The liar can
+vary only what others made for one country, and the versions that heads name by digest.
 """
 
 import os
@@ -33,8 +33,8 @@ from tests.support.protocol_world import (
 # ---- parts
 
 
-def test_anothers_parts_open_for_nobody() -> None:
-    """The words are the same for all, so that BE's request with its parts is one for AT too."""
+def test_parts_for_another_country_do_not_open() -> None:
+    """The words are the same for all: BE's request with AT's parts is a request for AT."""
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_EE)
@@ -52,19 +52,19 @@ NEWER = DocumentVersions(3, 4).to_proto()
 
 
 @pytest.mark.parametrize(
-    "shown",
+    "shown_versions",
     [
-        lambda held: [],
-        lambda held: [NEWER],
-        lambda held: [*held, NEWER],
-        lambda held: 2 * held,
-        lambda held: [DocumentVersions(3, 3).to_proto()],
-        lambda held: [DocumentVersions(2, 3, dict(held[0].countries)).to_proto()],
+        lambda versions: [],
+        lambda versions: [NEWER],
+        lambda versions: [*versions, NEWER],
+        lambda versions: 2 * versions,
+        lambda versions: [DocumentVersions(3, 3).to_proto()],
+        lambda versions: [DocumentVersions(2, 3, dict(versions[0].countries)).to_proto()],
     ],
     ids=["none", "others", "one-more", "twice", "without-countries", "older"],
 )
 def test_versions_that_no_head_names_or_none_for_a_head_are_refused(
-    shown: Callable[[list[Versions]], list[Versions]],
+    shown_versions: Callable[[list[Versions]], list[Versions]],
 ) -> None:
     liar = five()
     opened = liar.contributed()
@@ -72,9 +72,9 @@ def test_versions_that_no_head_names_or_none_for_a_head_are_refused(
     run, honest = liar.world.countries["AT"], liar.answer_request(opened, "AT", WITHOUT_EE)
 
     def show(body: RequestBody) -> None:
-        held = list(body.answer.versions)
-        assert len(held) == 1
-        put = shown(held)
+        versions = list(body.answer.versions)
+        assert len(versions) == 1
+        put = shown_versions(versions)
         del body.answer.versions[:]
         body.answer.versions.extend(put)
 
@@ -95,7 +95,7 @@ def with_versions(digest: bytes) -> Callable[[Signed], Signed]:
 
 @pytest.mark.parametrize("digest", [b"", bytes(32), versions_digest(NEWER)], ids=len)
 def test_a_head_whose_versions_are_not_shown_is_refused(digest: bytes) -> None:
-    """EE's head names others than any that come with the request."""
+    """EE's head names other versions than those in the request."""
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_DK)
@@ -105,7 +105,7 @@ def test_a_head_whose_versions_are_not_shown_is_refused(digest: bytes) -> None:
     assert liar.opens(opened) == ()
 
 
-def test_a_head_that_holds_newer_documents_stops_the_answer_and_names_its_speaker() -> None:
+def test_a_head_with_newer_documents_stops_the_answer_and_names_its_sender() -> None:
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_DK)
@@ -125,8 +125,8 @@ def test_a_head_that_holds_newer_documents_stops_the_answer_and_names_its_speake
 # ---- one request for all
 
 
-def test_a_request_serves_whichever_country_its_parts_are_of() -> None:
-    """Words from one copy and parts from another are the request that the country was to get."""
+def test_a_request_is_valid_for_the_country_whose_parts_it_has() -> None:
+    """Words of one copy and parts of another give the same request as the coordinator made."""
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country, other in zip(world.terms.roster, world.terms.roster[::-1], strict=True):
@@ -151,7 +151,7 @@ Mixed = Callable[[Sequence[bytes]], Sequence[bytes]]
     ],
     ids=["twice", "swapped", "zeros", "one bit", "all zeros"],
 )
-def test_a_country_says_whose_parts_do_not_open_and_gives_the_others(
+def test_a_country_reports_whose_parts_do_not_open_and_gives_the_others(
     mix: Mixed, lost: list[str]
 ) -> None:
     liar = five()
@@ -163,17 +163,17 @@ def test_a_country_says_whose_parts_do_not_open_and_gives_the_others(
     again = type(run).from_bytes(stored, run._view)
     mixed = retold(honest, parts=mix(parts_of(honest, SEALED_BYTES)))
     reply = again.answer(mixed)
-    told = Answer.FromString(Reply.FromString(reply).answer.body)
-    assert list(told.unopenable) == lost
+    answer = Answer.FromString(Reply.FromString(reply).answer.body)
+    assert list(answer.unopenable) == lost
     for place, owner in enumerate(WITHOUT_EE):
         share = true.shares[32 * place : 32 * place + 32]
-        assert told.shares[32 * place : 32 * place + 32] == (NOTHING if owner in lost else share)
-    assert told.masks == true.masks
+        assert answer.shares[32 * place : 32 * place + 32] == (NOTHING if owner in lost else share)
+    assert answer.masks == true.masks
     liar.loot.hear(reply, WITHOUT_EE)
     assert liar.opens(opened) == ()
 
 
-def test_parts_of_another_run_prove_nothing() -> None:
+def test_parts_of_another_run_are_refused() -> None:
     past = ProtocolWorld.ready(5, colluding=1, honest=2, run_id=bytes(16))
     liar = five()
     old = past.coordinator.begin_round(1, "train", MODEL)
@@ -186,7 +186,7 @@ def test_parts_of_another_run_prove_nothing() -> None:
     assert state_of(liar.world.countries["AT"]).open_round is None
 
 
-def test_random_parts_prove_nothing() -> None:
+def test_random_parts_are_refused() -> None:
     liar = five()
     opened = liar.begin()
     macs = [os.urandom(MAC_BYTES) for _ in range(4)]

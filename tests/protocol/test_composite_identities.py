@@ -1,8 +1,8 @@
-"""Under an agreement that asks for ML-DSA-65 beside Ed25519, whoever has one half of a key forges
-nothing: every signed message of a run, both ways, is refused unless both halves verify.
+"""With ML-DSA-65 beside Ed25519, an attacker with one half of a key can forge nothing.
 
-In memory through both sides' real state machines, a country dropping out in the second round, so
-that every phase occurs; then by real nodes over real documents.
+Every signed message of a run, in both directions, is refused unless both halves verify. First in
+memory, through the real state machines of both sides, with a country that drops out in the second
+round, so that every phase occurs; then by real nodes over real documents.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ from tests.support.protocol_world import (
 )
 
 KEYS = {name: both_key(n) for n, name in enumerate(("coordinator", "AT", "BE", "CZ", "DK"), 1)}
-"""Seeds are `number` twice, 32 bytes each."""
+"""Return a key whose two seeds of 32 bytes are made from `number`."""
 STRANGER = MLDSA65PrivateKey.from_seed_bytes(b"s" * 32)
 ANOTHER = SigningKey.from_bytes(b"a" * 32)
 
@@ -58,24 +58,24 @@ def places(message: Signed) -> tuple[bytes, bytes]:
 
 
 def with_ed25519_alone(message: Signed) -> bytes:
-    """What a quantum computer would make: the right Ed25519 half, and a stranger's other one."""
+    """Return a forgery of a quantum computer: the right Ed25519 half, a stranger's other half."""
     _, signed = places(message)
     return halves(KEYS[message.sender])[0].sign(signed) + STRANGER.sign(signed)
 
 
 def with_mldsa_alone(message: Signed) -> bytes:
-    """What whoever breaks ML-DSA would make."""
+    """Return what an attacker who breaks ML-DSA could make."""
     _, signed = places(message)
     return ANOTHER.sign(signed) + halves(KEYS[message.sender])[1].sign(signed)
 
 
 def of_the_other_suite(message: Signed) -> bytes:
-    """What verifies where the agreement asks for Ed25519 only: by the right key, 64 bytes."""
+    """Return a signature for agreements with Ed25519 only: by the right key, 64 bytes."""
     return halves(KEYS[message.sender])[0].sign(places(message)[0])
 
 
 def apart(message: Signed) -> bytes:
-    """Both right keys, each over the message by itself: not bound to each other."""
+    """Return signatures of both right keys over the message alone, not bound to each other."""
     ed25519, mldsa = halves(KEYS[message.sender])
     place = places(message)[0]
     return ed25519.sign(place) + mldsa.sign(place)
@@ -133,8 +133,8 @@ def quoted(body: RequestBody) -> list[Signed]:
     ]
 
 
-def said(reply: Reply) -> Signed:
-    """Return what is signed in a reply."""
+def signed_in(reply: Reply) -> Signed:
+    """Return the signed part of a reply."""
     name = reply.WhichOneof("content")
     if name == "encapsulation":
         return reply.encapsulation.signed
@@ -157,14 +157,14 @@ def forged_requests(request: bytes, forge: Forge) -> Iterator[bytes]:
 
 
 class Forging:
-    """Takes a world through a run; at each message its forgery is tried before the true one."""
+    """Runs a world; at each message it tries the forgery before the true message."""
 
     def __init__(self, world: ProtocolWorld, forge: Forge) -> None:
         self.world, self.forge = world, forge
         self.tried = 0
 
-    def tell(self, country: str, step: str, request: bytes, *given: object) -> bytes:
-        """Hand a country each forged request, and then the true one; return its reply."""
+    def request_from(self, country: str, step: str, request: bytes, *given: object) -> bytes:
+        """Give a country each forged request, and then the true one; return its reply."""
         run = self.world.countries[country]
         for forged in forged_requests(request, self.forge):
             self.tried += 1
@@ -174,9 +174,9 @@ class Forging:
         return reply
 
     def take(self, take: Callable[[str, bytes], object], country: str, reply: bytes) -> None:
-        """Hand the coordinator the forged reply, and then the true one."""
+        """Give the coordinator the forged reply, and then the true one."""
         forged = Reply.FromString(reply)
-        said(forged).signature = self.forge(said(forged))
+        signed_in(forged).signature = self.forge(signed_in(forged))
         self.tried += 1
         with pytest.raises(Refusal) as refusal:
             take(country, serialise(forged))
@@ -192,30 +192,30 @@ class Forging:
         }
         for step, (ask, take) in steps.items():
             for country in self.world.terms.roster:
-                self.take(take, country, self.tell(country, step, ask(country)))
+                self.take(take, country, self.request_from(country, step, ask(country)))
 
     def round(self, number: int, countries: tuple[str, ...]) -> CoordinatorRound:
         opened = self.world.coordinator.begin_round(number, "train", MODEL)
         zeros = np.zeros(TRAIN.dimension, np.int64)
         for country in countries:
             request = opened.contribute_request(country)
-            reply = self.tell(country, "contribute", request, zeros, zeros)
+            reply = self.request_from(country, "contribute", request, zeros, zeros)
             self.take(opened.take_contribution, country, reply)
         chosen = opened.close()
         if opened.smaller:
             for country in chosen:
-                reply = self.tell(country, "agree", opened.agree_request(country))
+                reply = self.request_from(country, "agree", opened.agree_request(country))
                 self.take(opened.take_assent, country, reply)
         for country in chosen:
-            reply = self.tell(country, "answer", opened.answer_request(country))
+            reply = self.request_from(country, "answer", opened.answer_request(country))
             if opened.smaller:
                 self.take(opened.take_answer, country, reply)
-            else:  # it holds shares only, which prove themselves
+            else:  # an answer holds shares only, which are checked against commitments
                 opened.take_answer(country, reply)
         return opened
 
 
-def test_no_message_of_a_run_is_believed_on_one_half(forge: Forge) -> None:
+def test_no_message_of_a_run_is_accepted_with_one_valid_half(forge: Forge) -> None:
     world = world_of(4)
     forging = Forging(world, forge)
     forging.set_up()
@@ -226,12 +226,12 @@ def test_no_message_of_a_run_is_believed_on_one_half(forge: Forge) -> None:
     # 4 countries, 3 steps; 4 and 3 of them in 2 and 3 phases; what requests show; replies, but
     # for the answers of all
     requests, replies = 3 * 4 + 2 * 4 + 3 * 3, 3 * 4 + 4 + 3 * 3
-    shown = 2 * 4 * 4 + 4 * 4 + 3 * (3 + 3)
-    assert forging.tried == requests + replies + shown
+    expected = 2 * 4 * 4 + 4 * 4 + 3 * (3 + 3)
+    assert forging.tried == requests + replies + expected
 
 
-def test_a_message_of_two_halves_is_refused_where_the_agreement_asks_for_one() -> None:
-    """The same place, signed under the other suite: a message does not choose how it is read."""
+def test_a_message_with_two_halves_is_refused_if_the_agreement_asks_for_one() -> None:
+    """The message is signed under the other suite: a message does not choose how it is read."""
     other = world_of(4)
     terms = other.terms
     peers = {country: KEYS[country].public.ed25519 for country in terms.roster}
@@ -252,10 +252,10 @@ def test_a_message_of_two_halves_is_refused_where_the_agreement_asks_for_one() -
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    made = NodeFederation(tmp_path / "federation", changes=BOTH)
-    made.sync()
-    yield made
-    made.close()
+    federation = NodeFederation(tmp_path / "federation", changes=BOTH)
+    federation.sync()
+    yield federation
+    federation.close()
 
 
 @pytest.fixture
@@ -277,8 +277,10 @@ def test_nodes_take_a_run_to_its_sum(federation: NodeFederation, study: Study) -
     assert opened.countries == COUNTRIES
 
 
-def test_nodes_believe_no_half_of_the_coordinator(federation: NodeFederation, study: Study) -> None:
-    """Neither for words that are new to them, nor for those that they have answered."""
+def test_nodes_refuse_requests_with_one_valid_half(
+    federation: NodeFederation, study: Study
+) -> None:
+    """They refuse new requests and those that they have answered."""
     run, node = federation.run(study), federation.nodes["DK"]
     request = run.request("bundle", "DK")
     for known in (False, True):
@@ -290,10 +292,10 @@ def test_nodes_believe_no_half_of_the_coordinator(federation: NodeFederation, st
         assert known or code_of(node.handle(request)) is None
 
 
-def test_a_request_that_is_signed_anew_gets_the_same_bytes(
+def test_a_request_that_is_signed_again_gets_the_same_reply(
     federation: NodeFederation, study: Study
 ) -> None:
-    """ML-DSA draws fresh randomness: a coordinator that starts again signs the same words again."""
+    """ML-DSA signatures are random: a restarted coordinator signs the same words differently."""
     run = federation.run(study, run_id=b"r" * 16)
     again = federation.run(study, run_id=b"r" * 16)
     first, second = run.request("bundle", "DK"), again.request("bundle", "DK")
@@ -302,24 +304,22 @@ def test_a_request_that_is_signed_anew_gets_the_same_bytes(
     assert node.handle(first) == node.handle(second) == node.handle(first)
 
 
-def test_a_country_that_signs_with_ed25519_only_is_refused_in_plain_words(
+def test_a_country_that_signs_with_ed25519_only_gives_a_clear_error(
     federation: NodeFederation, study: Study
 ) -> None:
-    """By the others, and by its own node: a run needs every country of its roster."""
+    """Other nodes and its own node refuse: a run needs every country of its roster."""
     only_ed25519(federation, "NO")
     run = federation.run(study)
-    for asked in ("DK", "NO"):
-        reply = federation.nodes[asked].handle(run.request("bundle", asked))
+    for country in ("DK", "NO"):
+        reply = federation.nodes[country].handle(run.request("bundle", country))
         assert code_of(reply) is ReasonCode.ROSTER
-        seen = last_refusal(federation.nodes[asked])
-        assert seen["what"] == "The node of NO signs with Ed25519 only"
-        assert "ML-DSA-65" in seen["why"]
-        assert "pratique-node rotate-keys" in seen["fix"]
+        refusal = last_refusal(federation.nodes[country])
+        assert refusal["what"] == "The node of NO signs with Ed25519 only"
+        assert "ML-DSA-65" in refusal["why"]
+        assert "pratique-node rotate-keys" in refusal["fix"]
 
 
-def test_a_node_that_holds_an_old_key_signs_nothing(
-    federation: NodeFederation, study: Study
-) -> None:
+def test_a_node_with_an_old_key_signs_nothing(federation: NodeFederation, study: Study) -> None:
     """The documents name a key of two halves; the store has its Ed25519 half alone."""
     assert federation.nodes["DK"]
     store = federation.store("DK")
@@ -340,8 +340,10 @@ def test_the_view_names_who_cannot_sign(federation: NodeFederation) -> None:
         view.require_suite(COUNTRIES)
 
 
-def test_keys_of_two_halves_serve_an_agreement_that_asks_for_one(tmp_path: Path) -> None:
-    """New keys are made so; where the agreement does not ask, their Ed25519 half signs."""
+def test_keys_of_two_halves_can_be_used_under_an_agreement_that_asks_for_one(
+    tmp_path: Path,
+) -> None:
+    """New keys have two halves; if the agreement does not ask for both, the Ed25519 half signs."""
     federation = NodeFederation(tmp_path / "federation")
     federation.sync()
     study = federation.approved()
@@ -354,6 +356,6 @@ def test_keys_of_two_halves_serve_an_agreement_that_asks_for_one(tmp_path: Path)
     federation.sync()
     run = federation.ready(study)
     reply = federation.nodes["DK"].handle(run.request("bundle", "DK"))
-    assert len(said(Reply.FromString(reply)).signature) == 64
+    assert len(signed_in(Reply.FromString(reply)).signature) == 64
     assert isinstance(run.sum(1, "histogram"), OpenedSum)
     federation.close()

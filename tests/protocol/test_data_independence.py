@@ -1,9 +1,9 @@
-"""Nothing computed from records decides whether, when or how a country answers.
+"""No value computed from records decides whether, when or how a country answers.
 
-One country's node goes through whole studies, refusals and a drop-out included, on cohorts that
-differ in one patient: ordinary, missing, far outside the bounds, or such that a model of the
-coordinator's making overflows for this patient alone. Everything that a coordinator, or whoever
-watches the line or the operator's own metrics, can see must be the same, message by message.
+One country's node runs whole studies, with refusals and a drop-out, on cohorts that differ in one
+patient: ordinary, missing, far outside the bounds, or such that a model made by the coordinator
+overflows for this patient only. Everything that the coordinator, an observer of the network or the
+operator's metrics can see must be the same, message by message.
 """
 
 import inspect
@@ -35,20 +35,20 @@ HEADER = "id,age,sex,disease\n"
 HUGE = 1.7e308
 KINDS = ("train/glm", "train/mlp", "stats/histogram")
 NOISE = 2**30
-"""So much, on paper, that no study costs anything to speak of; what is drawn is silence."""
+"""A budget so large that every study fits; the drawn noise is zero."""
 
 
-def alike(patients: int) -> str:
-    """Return patients whom the encoding makes zeros of: men of 60, all well."""
+def identical_patients(patients: int) -> str:
+    """Return patients whose encoding is zero everywhere: men of 60 without the disease."""
     return HEADER + "".join(f"p{n},60,M,0\n" for n in range(patients))
 
 
-USUAL = alike(80)
+USUAL = identical_patients(80)
 OVERFLOWING = "p999,120,F,1\n"
-"""The only patient with anything but zero where the models below have weights of 1.7e308."""
+"""The only patient with a nonzero value at the models' weights of 1.7e308."""
 NEIGHBOURS = {
-    "one patient more": alike(81),
-    "one patient fewer": alike(79),
+    "one patient more": identical_patients(81),
+    "one patient fewer": identical_patients(79),
     "an overflowing patient": USUAL + OVERFLOWING,
     "a patient with nothing recorded": USUAL + "p999,,,\n",
     "a patient far above the bounds": USUAL + "p999,1e308,F,1\n",
@@ -80,8 +80,8 @@ TASKS: dict[str, dict[str, Any]] = {
 def overflowing_model(study: Study) -> bytes:
     """Return a finite model: huge weights for what only `OVERFLOWING` has, small ones elsewhere.
 
-    The first layer sees inputs in the order age, sex (female, male), disease, less the target, and
-    for `train/glm` the bias before them.
+    The first layer's inputs are, in order, age, sex (female, male) and disease, without the target;
+    `train/glm` has the bias before them.
     """
     task = study.task
     assert isinstance(task, Training)
@@ -95,26 +95,26 @@ def overflowing_model(study: Study) -> bytes:
 
 
 def whole_traffic(folder: Path, data: str, names: tuple[str, ...] = tuple(TASKS)) -> list[Any]:
-    """Return all that can be seen while the host's node goes through these studies."""
+    """Return all that can be seen while the host's node runs these studies."""
     roomy = [{"register": "patients", "period_days": 365, "epsilon": 30.0, "delta": 1e-4}]
-    budget = [one | {"order": 8} for one in roomy]
+    budget = [entry | {"order": 8} for entry in roomy]
     federation = NodeFederation(folder, changes={"task_kinds": KINDS, "budget": budget})
     federation.put_records(HOST, data)
-    seen: list[Any] = []
-    shapes = Shapes(seen)
+    events: list[Any] = []
+    shapes = Shapes(events)
     logger = logging.getLogger("pratique")
     logger.addHandler(shapes)
     try:
-        found = watched(federation, HOST, seen)
+        host = watched(federation, HOST, events)
         for number, name in enumerate(names):
             _trained(federation, _study(federation, name), number)
         _counted(federation, len(names))
-        seen += at_rest(found)
+        events += at_rest(host)
     finally:
         logger.removeHandler(shapes)
         federation.nodes.pop(HOST)
         federation.close()
-    return seen
+    return events
 
 
 def _fields(name: str) -> dict[str, Any]:
@@ -127,8 +127,8 @@ def _fields(name: str) -> dict[str, Any]:
 
 
 def _study(federation: NodeFederation, name: str) -> Study:
-    asked = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
-    return _permitted(federation, priced(asked, noise_std=NOISE))
+    proposed = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
+    return _permitted(federation, priced(proposed, noise_std=NOISE))
 
 
 def _permitted(federation: NodeFederation, study: Study) -> Study:
@@ -142,7 +142,7 @@ def _permitted(federation: NodeFederation, study: Study) -> Study:
 
 
 def _trained(federation: NodeFederation, study: Study, number: int) -> None:
-    """Go through a study: rounds, a drop-out, replays, refusals, an evaluation, one round more."""
+    """Run a study: rounds, a drop-out, replays, refusals, an evaluation, one more round."""
     run, host = federation.run(study, bytes([number]) * 16), federation.nodes[HOST]
     host.handle(b"no message at all")
     run.set_up()
@@ -157,12 +157,12 @@ def _trained(federation: NodeFederation, study: Study, number: int) -> None:
     assert isinstance(run.sum(5, "evaluate", overflowing_model(study)), OpenedSum)
     for phase, model in (("train", plain), ("evaluate", plain[:-8]), ("cohort-floor", b"")):
         run.coordinator._round_number = 5
-        asked = run.coordinator.begin_round(6, phase, model).contribute_request(HOST)
-        assert code_of(host.handle(asked)) is not None
+        request = run.coordinator.begin_round(6, phase, model).contribute_request(HOST)
+        assert code_of(host.handle(request)) is not None
 
 
 def _dropped(federation: NodeFederation, run: Any, model: bytes) -> None:
-    """Let one country fall silent: the others agree on who is left, and answer."""
+    """Let one country drop out: the others agree on the remaining set, and answer."""
     opened = run.coordinator.begin_round(3, "train", model)
     among = [country for country in run.terms.roster if country != ABSENT]
     for step in ("contribution", "assent", "answer"):
@@ -191,13 +191,13 @@ QUICK = ("linear",)
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What is seen of one study on a cohort of eighty who are alike."""
+    """Return what is seen of one study on a cohort of eighty identical patients."""
     return whole_traffic(tmp_path_factory.mktemp("usual") / "federation", USUAL, QUICK)
 
 
 @pytest.fixture(scope="module")
 def usual_of_all(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """The same of every kind of study."""
+    """Return the same for every kind of study."""
     return whole_traffic(tmp_path_factory.mktemp("usual") / "federation", USUAL)
 
 
@@ -213,24 +213,24 @@ def test_neighbouring_cohorts_look_the_same(
     assert whole_traffic(tmp_path / "federation", data) == usual_of_all
 
 
-def test_everything_was_looked_at(usual: list[Any]) -> None:
-    """The lists above are not equal for being empty."""
-    sent = [(one[1], one[3]) for one in usual if one[0] == "sent"]
+def test_the_observations_are_not_empty(usual: list[Any]) -> None:
+    """Otherwise the lists above could be equal because they are empty."""
+    sent = [(event[1], event[3]) for event in usual if event[0] == "sent"]
     phases = {phase for phase, content in sent if content.endswith("None")}
     wanted = ("BUNDLE", "ENCAPSULATE", "CONFIRM", "CONTRIBUTE", "AGREE", "ANSWER")
-    assert phases == {f"PHASE_{one}" for one in wanted}
+    assert phases == {f"PHASE_{phase}" for phase in wanted}
     codes = {content.split()[-1] for _, content in sent}
-    assert codes >= {"None", "malformed", "stale"}, "refusals were asked for too"
-    assert [one for one in usual if one[0] == "slot"] == [("slot", SLOT_SECONDS)] * sum(
+    assert codes >= {"None", "malformed", "stale"}, "refusals were tested too"
+    assert [event for event in usual if event[0] == "slot"] == [("slot", SLOT_SECONDS)] * sum(
         phase in ("PHASE_BUNDLE", "PHASE_CONTRIBUTE") for phase, _ in sent
     )
-    assert sum(one[0] == "log" for one in usual) == 4, "one for each refusal"
+    assert sum(event[0] == "log" for event in usual) == 4, "one for each refusal"
     assert len(usual[-2][1]) > 10
     assert any("pratique" in line for line in usual[-1][1])
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_the_models_overflow_for_this_patient_and_for_no_other(tmp_path: Path, name: str) -> None:
+def test_the_models_overflow_for_this_patient_only(tmp_path: Path, name: str) -> None:
     federation = NodeFederation(tmp_path / "federation", changes={"task_kinds": KINDS})
     federation.put_records(HOST, USUAL + OVERFLOWING)
     node = federation.restart(HOST)
@@ -243,8 +243,8 @@ def test_the_models_overflow_for_this_patient_and_for_no_other(tmp_path: Path, n
     federation.close()
 
 
-def raising(inner: Callable[..., Any]) -> Callable[..., Any]:
-    """What a careless check would do: refuse what is not finite."""
+def raising_mutant(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a mutant that a careless check would be: refuse values that are not finite."""
 
     def mutant(vectors: Any, *rest: Any, **named: Any) -> Any:
         if not np.isfinite(vectors).all():
@@ -254,8 +254,8 @@ def raising(inner: Callable[..., Any]) -> Callable[..., Any]:
     return mutant
 
 
-def telling(inner: Callable[..., Any]) -> Callable[..., Any]:
-    """What a helpful programmer would do: say so in the log."""
+def logging_mutant(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a mutant that a helpful programmer could write: report it in the log."""
 
     def mutant(vectors: Any, *rest: Any, **named: Any) -> Any:
         if not np.isfinite(vectors).all():
@@ -265,14 +265,14 @@ def telling(inner: Callable[..., Any]) -> Callable[..., Any]:
     return mutant
 
 
-@pytest.mark.parametrize("careless", [raising, telling])
-def test_what_a_careless_node_would_tell_is_seen(
+@pytest.mark.parametrize("careless", [raising_mutant, logging_mutant])
+def test_what_a_careless_node_reveals_is_detected(
     tmp_path: Path,
     usual: list[Any],
     monkeypatch: pytest.MonkeyPatch,
     careless: Callable[[Callable[..., Any]], Callable[..., Any]],
 ) -> None:
-    """Everybody overflows, so that the sample holds one who does."""
+    """Every patient overflows, so that the sample holds one."""
     everybody = NEIGHBOURS["everybody overflows"]
     monkeypatch.setattr(trainers, "round_contributions", careless(rounding.round_contributions))
     with pytest.raises((AssertionError, Refusal)):
@@ -282,25 +282,27 @@ def test_what_a_careless_node_would_tell_is_seen(
 def test_a_decline_for_few_patients_reads_like_one_for_records_that_cannot_be_read(
     tmp_path: Path,
 ) -> None:
-    """What is refused on account of records reads `declined`, as late and as long as any other."""
-    seen = []
-    for number, data in enumerate([alike(3), HEADER + "p1,60,M\n", HEADER + "p1,sixty,M,0\n"]):
+    """Refusals that depend on records read `declined`, with the same delay and length."""
+    events = []
+    for number, data in enumerate(
+        [identical_patients(3), HEADER + "p1,60,M\n", HEADER + "p1,sixty,M,0\n"]
+    ):
         federation = NodeFederation(tmp_path / str(number))
         federation.put_records(HOST, data)
         lines: list[Any] = []
-        found = watched(federation, HOST, lines)
-        federation.nodes[HOST] = found.node
-        reply = found.handle(federation.run(federation.approved()).request("bundle", HOST))
+        host = watched(federation, HOST, lines)
+        federation.nodes[HOST] = host.node
+        reply = host.handle(federation.run(federation.approved()).request("bundle", HOST))
         assert code_of(reply) is ReasonCode.DECLINED
-        seen.append(lines)
+        events.append(lines)
         federation.close()
-    assert seen[0] == seen[1] == seen[2]
+    assert events[0] == events[1] == events[2]
 
 
-def test_what_waits_for_no_slot_reads_no_record(
+def test_replies_without_a_slot_read_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Set-up after the bundle, agreeing and answering: with the records out of reach they go on."""
+    """Set-up after the bundle, agreeing and answering work while the records are unreadable."""
     federation = NodeFederation(tmp_path / "federation")
     study = federation.approved()
     run, node = federation.run(study), federation.nodes[HOST]
@@ -335,11 +337,11 @@ def test_what_waits_for_no_slot_reads_no_record(
 
 
 def out_of_reach(*_: object) -> None:
-    raise AssertionError("the records were looked at")
+    raise AssertionError("the records were read")
 
 
-def test_a_slot_is_found_by_a_clock_and_by_what_the_frame_says() -> None:
-    """Nothing of a reply, a cohort or an admission is within its reach."""
+def test_a_slot_depends_on_the_clock_and_the_frame_only() -> None:
+    """The code has no access to the reply, the cohort or the admission."""
     assert list(inspect.signature(ReplySlots.wait).parameters) == ["self", "arrived", "place"]
     assert list(inspect.signature(RequestHandler._wait_for_slot).parameters) == [
         "self",

@@ -1,6 +1,6 @@
-"""A country dies at any point, is behind, or is seized afterwards.
+"""A country's node dies at any point, is behind with its documents, or is seized afterwards.
 
-Every test drives the real state machines of both sides; the attacker has the coordinator's key.
+Every test uses the real state machines of both sides; the attacker has the coordinator's key.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from tests.support.protocol_world import (
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize("step", ["bundle", "encapsulate", "confirm"])
-def test_a_country_missing_in_set_up_lets_nothing_begin(step: str, size: int) -> None:
+def test_no_round_begins_if_a_country_is_missing_in_set_up(step: str, size: int) -> None:
     for dead in terms_of(size).roster:
         world = ProtocolWorld.of(size)
         for earlier in ("bundle", "encapsulate", "confirm"):
@@ -76,7 +76,7 @@ def test_a_country_missing_from_the_answers_matters_only_below_t(size: int) -> N
 
 
 @pytest.mark.parametrize("country", ["AT", "BE", "CZ"])
-def test_a_country_restarted_after_every_message_goes_on(country: str) -> None:
+def test_a_country_restarted_after_every_message_continues(country: str) -> None:
     world = ProtocolWorld.of(3)
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
@@ -84,13 +84,13 @@ def test_a_country_restarted_after_every_message_goes_on(country: str) -> None:
     for number in (1, 2):
         opened = world.contributed(number)
         world.restart(country)
-        for one in world.terms.roster:
-            world.answer(opened, one)
+        for name in world.terms.roster:
+            world.answer(opened, name)
         world.restart(country)
         assert isinstance(opened.open(), OpenedSum)
 
 
-def test_a_country_that_lost_its_keys_sits_the_run_out() -> None:
+def test_a_country_that_lost_its_keys_takes_no_further_part_in_the_run() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
     world.countries["CZ"] = CountryRun.start(view_of("CZ", world.terms))
@@ -99,15 +99,15 @@ def test_a_country_that_lost_its_keys_sits_the_run_out() -> None:
 
 
 def secrets_in(state: CountryState) -> set[bytes]:
-    """Return every secret a thief of the state finds."""
+    """Return every secret that a thief of the state finds."""
     opened = state.open_round
-    held = {*state.links.values(), *state.kem_secrets.values(), state.key}
+    secrets = {*state.links.values(), *state.kem_secrets.values(), state.key}
     if opened is not None:
-        held |= {opened.own_share, *opened.seals.values(), *opened.masks.values()}
-    return held - {b""}
+        secrets |= {opened.own_share, *opened.seals.values(), *opened.masks.values()}
+    return secrets - {b""}
 
 
-def test_set_up_secrets_are_gone_once_set_up_is_done() -> None:
+def test_set_up_secrets_are_erased_once_set_up_is_complete() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
     world.set_up("encapsulate")
@@ -120,7 +120,7 @@ def test_set_up_secrets_are_gone_once_set_up_is_done() -> None:
     assert not before & secrets_in(stored)
 
 
-def test_an_answered_round_leaves_no_key_that_opens_it() -> None:
+def test_no_key_that_opens_a_round_is_left_after_the_answer() -> None:
     world = ProtocolWorld.ready(3)
     earlier = state_of(world.countries["AT"])
     opened = world.contributed()
@@ -138,7 +138,7 @@ def test_an_answered_round_leaves_no_key_that_opens_it() -> None:
         assert past != ratchet.sealing_key(link, opened.terms.context, peer, "AT")
 
 
-def test_a_contributed_round_keeps_mask_keys_until_its_answer_and_never_seed_or_chain() -> None:
+def test_mask_keys_are_kept_until_the_answer_but_never_the_seed_or_chain() -> None:
     world = ProtocolWorld.ready(3)
     earlier = state_of(world.countries["AT"]).links
     opened = world.contributed()
@@ -153,7 +153,7 @@ def test_a_contributed_round_keeps_mask_keys_until_its_answer_and_never_seed_or_
     assert not secrets_in(state_of(world.countries["AT"])) & set(keys.values())
 
 
-def test_the_next_round_forgets_a_void_one() -> None:
+def test_the_next_round_erases_the_keys_of_a_void_round() -> None:
     world = ProtocolWorld.ready(3)
     world.contributed(1)
     void = secrets_in(state_of(world.countries["AT"]))
@@ -162,10 +162,12 @@ def test_the_next_round_forgets_a_void_one() -> None:
 
 
 def behind(world: ProtocolWorld, country: str, **newer: int) -> CountryRun:
-    """Return a country that has not yet seen the documents `newer` than its own."""
+    """Return a country whose documents are older than `newer`."""
     view = view_of(country, world.terms)
-    held = versions_of(world.terms.roster, **dict.fromkeys(newer, 2))
-    return CountryRun.from_bytes(world.countries[country].to_bytes(), replace(view, versions=held))
+    versions = versions_of(world.terms.roster, **dict.fromkeys(newer, 2))
+    return CountryRun.from_bytes(
+        world.countries[country].to_bytes(), replace(view, versions=versions)
+    )
 
 
 def test_a_country_that_is_behind_the_coordinator_stops_in_every_phase() -> None:
@@ -187,17 +189,17 @@ def test_a_country_that_is_behind_the_coordinator_stops_in_every_phase() -> None
         old.answer(opened.answer_request("AT"))
 
 
-def silent_about(world: ProtocolWorld, request: bytes) -> bytes:
+def hiding(world: ProtocolWorld, request: bytes) -> bytes:
     """Return the request of a coordinator that hides newer documents."""
     old = versions_of(world.terms.roster, AT=2, BE=2, CZ=2)
     return retold(request, lambda body: body.versions.CopyFrom(old.to_proto()))
 
 
-def test_a_hidden_document_shows_in_another_countrys_bundle_and_contribution() -> None:
+def test_another_country_s_messages_reveal_a_hidden_document() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
     old = behind(world, "AT", CZ=3)
-    request = silent_about(world, world.coordinator.encapsulate_request("AT"))
+    request = hiding(world, world.coordinator.encapsulate_request("AT"))
     with refused(old, ReasonCode.DOCUMENTS_BEHIND, naming="country-CZ"):
         old.encapsulate(request)
     world.set_up("encapsulate")
@@ -205,4 +207,4 @@ def test_a_hidden_document_shows_in_another_countrys_bundle_and_contribution() -
     opened = world.contributed()
     old = behind(world, "AT", CZ=3)
     with refused(old, ReasonCode.DOCUMENTS_BEHIND, naming="country-CZ"):
-        old.answer(silent_about(world, opened.answer_request("AT")))
+        old.answer(hiding(world, opened.answer_request("AT")))

@@ -1,8 +1,8 @@
-"""What a study declares is what is accounted for and what is done: no other steps or samples.
+"""A study is charged for the steps and samples that it declares, and nodes allow no others.
 
 The case is FLamby's Fed-Heart-Disease benchmark with differential privacy (Ogier du Terrail et al.
-2022): 15 rounds of 100 updates with shuffled batches of 4, in a centre of 30 patients, were given
-to Opacus as 15 epochs, for a nominal ε = 1 at δ = 1e-4.
+2022): 15 rounds of 100 updates with shuffled batches of 4, in a centre of 30 patients, were
+accounted by Opacus as 15 epochs, for a nominal ε = 1 at δ = 1e-4.
 """
 
 import math
@@ -40,33 +40,33 @@ ROUNDS, UPDATES = 15, 100
 NOMINAL, DELTA = 1.0, 1e-4
 BATCHES = math.ceil(PATIENTS / BATCH)
 RATE = 1 / BATCHES
-"""As Opacus takes it from a loader: one by the number of its batches, not 4 / 30."""
+"""The rate that Opacus computes from a loader: one by the number of batches, not 4 / 30."""
 QUIET = 2**30
-"""Noise that makes counts cost nothing to speak of."""
+"""Noise with which counts cost almost nothing."""
 
 
 @cache
 def flamby_noise(accountant: str) -> float:
-    """Return the noise multiplier that Opacus finds for what it was given."""
-    found = get_noise_multiplier(
+    """Return the noise multiplier that Opacus computes from these inputs."""
+    multiplier = get_noise_multiplier(
         target_epsilon=NOMINAL,
         target_delta=DELTA,
         sample_rate=RATE,
         epochs=EPOCHS,
         accountant=accountant,
     )
-    return float(found)
+    return float(multiplier)
 
 
-def told(accountant: str, steps: int) -> float:
-    """Return what Opacus states for so many steps with that noise."""
+def opacus_epsilon(accountant: str, steps: int) -> float:
+    """Return the ε that Opacus states for so many steps with that noise."""
     book = create_accountant(accountant)
     book.history = [(flamby_noise(accountant), RATE, steps)]
     return float(book.get_epsilon(DELTA))
 
 
 def steps_of(count: int, accountant: str, rate: float = RATE, shares: int = 1) -> Mechanism:
-    """Return so many releases of gradients with the noise that Opacus found."""
+    """Return so many gradient releases with the noise that Opacus computed."""
     bare = Mechanism(
         phase="train",
         rounds=count,
@@ -83,17 +83,17 @@ def steps_of(count: int, accountant: str, rate: float = RATE, shares: int = 1) -
 
 
 @pytest.mark.parametrize("accountant", ["prv", "rdp"])
-def test_what_was_told_to_opacus_looks_like_the_nominal_epsilon(accountant: str) -> None:
+def test_the_inputs_given_to_opacus_cost_the_nominal_epsilon(accountant: str) -> None:
     declared = EPOCHS * BATCHES
     assert declared == 120
-    assert told(accountant, declared) == pytest.approx(NOMINAL, abs=0.01)
+    assert opacus_epsilon(accountant, declared) == pytest.approx(NOMINAL, abs=0.01)
     ours = steps_of(declared, accountant)
     assert noise_multiplier(ours, 2) == pytest.approx(flamby_noise(accountant), rel=1e-4)
-    assert epsilon([ours], 2, DELTA) == pytest.approx(told("prv", declared), abs=0.12)
+    assert epsilon([ours], 2, DELTA) == pytest.approx(opacus_epsilon("prv", declared), abs=0.12)
 
 
 @pytest.mark.parametrize(("accountant", "least"), [("prv", 4.15), ("rdp", 3.73)])
-def test_what_was_done_is_reported_as_what_it_costs(accountant: str, least: float) -> None:
+def test_the_steps_that_were_taken_cost_their_real_epsilon(accountant: str, least: float) -> None:
     """4.16 with the noise of today's Opacus, 3.73 with that of its older accountant (σ = 5)."""
     done = steps_of(ROUNDS * UPDATES, accountant)
     stated = epsilon([done], 2, DELTA)
@@ -102,7 +102,7 @@ def test_what_was_done_is_reported_as_what_it_costs(accountant: str, least: floa
 
 
 @pytest.mark.parametrize("rate", [BATCH / PATIENTS, 1.0])
-def test_batches_of_four_or_no_amplification_cost_more_still(rate: float) -> None:
+def test_batches_of_four_or_no_amplification_cost_even_more(rate: float) -> None:
     assert epsilon([steps_of(ROUNDS * UPDATES, "rdp", rate)], 2, DELTA) > 3.73
 
 
@@ -130,8 +130,8 @@ def declared(federation: NodeFederation, **changes: Any) -> Study:
         "privacy": {"epsilon": NOMINAL, "delta": DELTA},
         "population": {"register": "patients"},
     }
-    asked = Study.model_validate(study_fields(federation.papers.agreed, **fields))
-    return asked.with_mechanisms(tuple(_noised(m) for m in asked.schedule()))
+    proposed = Study.model_validate(study_fields(federation.papers.agreed, **fields))
+    return proposed.with_mechanisms(tuple(_noised(m) for m in proposed.schedule()))
 
 
 def _noised(template: Mechanism) -> Mechanism:
@@ -146,9 +146,9 @@ def _noised(template: Mechanism) -> Mechanism:
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    made = NodeFederation(tmp_path / "federation")
-    yield made
-    made.close()
+    federation = NodeFederation(tmp_path / "federation")
+    yield federation
+    federation.close()
 
 
 IN_ROUNDS = {"rounds": ROUNDS * UPDATES}
@@ -156,7 +156,7 @@ IN_LOCAL_STEPS = {"rounds": ROUNDS, "local": {"steps": UPDATES}, "average_last":
 
 
 @pytest.mark.parametrize("schedule", [IN_ROUNDS, IN_LOCAL_STEPS], ids=["rounds", "local steps"])
-def test_a_study_of_as_many_updates_is_refused_at_the_nominal_epsilon(
+def test_a_study_that_declares_all_updates_is_refused_at_the_nominal_epsilon(
     federation: NodeFederation, schedule: dict[str, Any]
 ) -> None:
     study = declared(federation, **schedule)
@@ -169,7 +169,7 @@ def test_a_study_of_as_many_updates_is_refused_at_the_nominal_epsilon(
     [{"rounds": EPOCHS * BATCHES}, {"local": {"steps": BATCHES}, "average_last": 0.0}],
     ids=["rounds", "local steps"],
 )
-def test_a_study_of_fifteen_epochs_is_what_it_says(
+def test_a_study_of_fifteen_epochs_costs_what_it_declares(
     federation: NodeFederation, schedule: dict[str, Any]
 ) -> None:
     study = declared(federation, **schedule)
@@ -189,20 +189,20 @@ def begun(federation: NodeFederation, **changes: Any) -> tuple[Study, Run, bytes
 def refused(
     federation: NodeFederation, run: Run, number: int, model: bytes
 ) -> set[tuple[str, str]]:
-    """Return code and plain words of every node's refusal to contribute to a round."""
-    asked = run.coordinator.begin_round(number, "train", model)
-    found = set()
+    """Return code and reason of every node's refusal to contribute to a round."""
+    opened = run.coordinator.begin_round(number, "train", model)
+    refusals = set()
     for country, node in federation.nodes.items():
-        reply = node.handle(asked.contribute_request(country))
-        found.add((str(code_of(reply)), str(last_refusal(node)["what"])))
-    return found
+        reply = node.handle(opened.contribute_request(country))
+        refusals.add((str(code_of(reply)), str(last_refusal(node)["what"])))
+    return refusals
 
 
 USED_UP = {(ReasonCode.BUDGET.value, "All rounds of this kind that the study has are used")}
 
 
 def test_a_study_of_fifteen_epochs_runs_out_of_rounds(federation: NodeFederation) -> None:
-    """15 rounds of 8 local steps each, 120 updates, and then every node refuses from then on."""
+    """After 15 rounds of 8 local steps, 120 updates, every node refuses all further rounds."""
     local = {"local": {"steps": BATCHES}, "average_last": 0.0, "evaluation": {"bins": 4}}
     _, run, model = begun(federation, **local)
     for number in range(1, ROUNDS + 1):
@@ -217,8 +217,8 @@ def test_a_study_of_fifteen_epochs_runs_out_of_rounds(federation: NodeFederation
         assert [m.rounds for m in spent if m.phase == "local-step"] == [EPOCHS * BATCHES]
 
 
-def test_a_void_round_makes_no_room_for_another(federation: NodeFederation) -> None:
-    """It was contributed to and not opened, and counts."""
+def test_a_void_round_allows_no_additional_round(federation: NodeFederation) -> None:
+    """Countries contributed to it, so it counts although it was not opened."""
     _, run, model = begun(federation, rounds=2, evaluation={"bins": 4})
     run.contributed(1, "train", model)
     assert isinstance(run.sum(2, "train", model), OpenedSum)
@@ -237,7 +237,7 @@ SHUFFLING = [
 
 @pytest.mark.parametrize("claim", SHUFFLING, ids=str)
 def test_shuffled_batches_cannot_be_declared(claim: dict[str, Any]) -> None:
-    """Amplification is accounted for secret Poisson samples; no document has a word for others."""
+    """Amplification is accounted for secret Poisson samples; no document field describes others."""
     TrainGlm.model_validate(training())
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         TrainGlm.model_validate(training(**claim))
@@ -247,7 +247,7 @@ def test_shuffled_batches_cannot_be_declared(claim: dict[str, Any]) -> None:
 
 
 def test_a_rate_that_the_task_does_not_sample_at_is_not_priced(federation: NodeFederation) -> None:
-    """A schedule that claims a smaller sample than the task takes is not the task's own."""
+    """A schedule must not claim a smaller sample than the task takes."""
     study = declared(federation, rounds=120)
     assert study.priced
     claimed = [m.model_copy(update={"sampling_rate": 0.01}) for m in study.mechanisms]

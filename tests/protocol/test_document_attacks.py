@@ -1,6 +1,6 @@
-"""What a malicious coordinator, country or clock can do to the documents, and what happens then.
+"""Attacks by a malicious coordinator, country or clock on the documents, and their results.
 
-Trust: a country trusts its own node and officer. The coordinator holds the snapshot, timestamp and
+Trust: a country trusts its own node and officer. The coordinator has the snapshot, timestamp and
 coordinator keys and may show each country anything; a country's key may sign anything.
 """
 
@@ -80,16 +80,16 @@ def untrusted(view: Callable[[], TrustedView]) -> str:
     return str(caught.value)
 
 
-# ---- the coordinator forges
+# ---- forgeries by the coordinator
 
 
 @pytest.mark.parametrize("number", [2, 3, 999])
 def test_a_country_s_documents_signed_by_another_key_are_absent(
     liar: LyingCoordinator, papers: Papers, number: int
 ) -> None:
-    asked = study(papers.agreed)
-    forged = permit(papers.agreed, asked, "NO").canonical()
-    path = permit_path("NO", asked.digest)
+    proposed = study(papers.agreed)
+    forged = permit(papers.agreed, proposed, "NO").canonical()
+    path = permit_path("NO", proposed.digest)
     metadata, files = country_metadata(raw_key(number), {path: forged}, version=2)
     liar.put("country-NO", metadata, files)
     view = liar.view()
@@ -98,23 +98,23 @@ def test_a_country_s_documents_signed_by_another_key_are_absent(
     assert set(view.countries) == {"DK", "EE", "PT"}
 
 
-def test_one_country_cannot_speak_for_another(liar: LyingCoordinator, papers: Papers) -> None:
-    asked = study(papers.agreed)
-    forged = permit(papers.agreed, asked, "NO").canonical()
-    path = permit_path("NO", asked.digest)
+def test_a_country_cannot_sign_for_another(liar: LyingCoordinator, papers: Papers) -> None:
+    proposed = study(papers.agreed)
+    forged = permit(papers.agreed, proposed, "NO").canonical()
+    path = permit_path("NO", proposed.digest)
     metadata, files = country_metadata(papers.officers["DK"], {path: forged}, version=3)
     liar.put("country-DK", metadata, files)
     view = liar.view()
     assert "not a path of this country" in view.absent["DK"]
-    assert present(view.country("NO")).permit(asked.digest) is None
+    assert present(view.country("NO")).permit(proposed.digest) is None
 
 
-def test_a_permit_of_another_country_under_the_own_path_is_refused(
+def test_a_permit_of_another_country_under_this_country_s_path_is_refused(
     liar: LyingCoordinator, papers: Papers
 ) -> None:
-    asked = study(papers.agreed)
-    path = permit_path("DK", asked.digest)
-    stolen = permit(papers.agreed, asked, "NO").canonical()
+    proposed = study(papers.agreed)
+    path = permit_path("DK", proposed.digest)
+    stolen = permit(papers.agreed, proposed, "NO").canonical()
     metadata, files = country_metadata(papers.officers["DK"], {path: stolen}, version=3)
     liar.put("country-DK", metadata, files)
     assert "that belongs to another path" in liar.view().absent["DK"]
@@ -145,7 +145,7 @@ def test_a_permit_for_another_digest_permits_nothing(papers: Papers) -> None:
     assert [finding.clause for finding in decided.findings] == ["permit/other-study"]
 
 
-def test_a_swapped_file_is_not_what_was_signed(liar: LyingCoordinator) -> None:
+def test_a_swapped_file_is_refused_as_not_signed(liar: LyingCoordinator) -> None:
     name = next(n for n in liar.files if n.startswith("targets/country-DK/permits/"))
     liar.files[name] = liar.files[name].replace(b"A. Officer", b"B. Officer")
     assert liar.view().country("DK") is None
@@ -156,7 +156,9 @@ def test_a_swapped_file_is_not_what_was_signed(liar: LyingCoordinator) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["agreement.json", ".targets.json", "timestamp.json"])
-def test_a_bit_of_a_top_document_changed_is_refused(liar: LyingCoordinator, suffix: str) -> None:
+def test_a_changed_bit_in_top_level_metadata_is_refused(
+    liar: LyingCoordinator, suffix: str
+) -> None:
     name = next(n for n in liar.files if n.endswith(suffix))
     whole = liar.files[name]
     for place in range(0, len(whole), max(1, len(whole) // 40)):
@@ -169,27 +171,27 @@ def test_a_bit_of_a_top_document_changed_is_refused(liar: LyingCoordinator, suff
 def test_studies_under_another_key_than_the_agreement_names(
     liar: LyingCoordinator, papers: Papers
 ) -> None:
-    asked = study(papers.agreed, id="forged")
-    targets = {"studies/forged.json": asked.canonical()}
+    proposed = study(papers.agreed, id="forged")
+    targets = {"studies/forged.json": proposed.canonical()}
     metadata, files = country_metadata(raw_key(3), targets, version=5)
     liar.put(COORDINATOR_ROLE, metadata, files)
     assert "signed by 0/1" in untrusted(liar.view)
 
 
-def test_the_coordinator_s_role_cannot_hold_a_country_s_path(
+def test_the_coordinator_s_role_cannot_list_a_country_s_path(
     liar: LyingCoordinator, papers: Papers
 ) -> None:
-    asked = study(papers.agreed)
-    path = permit_path("NO", asked.digest)
-    forged = permit(papers.agreed, asked, "NO").canonical()
+    proposed = study(papers.agreed)
+    path = permit_path("NO", proposed.digest)
+    forged = permit(papers.agreed, proposed, "NO").canonical()
     metadata, files = country_metadata(papers.documents, {path: forged}, version=5)
     liar.put(COORDINATOR_ROLE, metadata, files)
     view = liar.view()
-    assert present(view.country("NO")).permit(asked.digest) is None
+    assert present(view.country("NO")).permit(proposed.digest) is None
     assert any(path in sentence and "ignored" in sentence for sentence in view.ignored)
 
 
-# ---- the targets role, with a threshold of the countries behind it
+# ---- the targets role, signed by a threshold of the countries
 
 
 def overriding(papers: Papers, change: Callable[[Targets], None], version: int = 2) -> bytes:
@@ -302,7 +304,7 @@ def test_one_officer_s_signature_under_three_ids_counts_once(
     assert "signed by 1/3" in untrusted(liar.view)
 
 
-# ---- the coordinator hides
+# ---- documents that the coordinator hides
 
 
 def test_an_older_state_is_refused(papers: Papers) -> None:
@@ -313,8 +315,8 @@ def test_an_older_state_is_refused(papers: Papers) -> None:
     assert "older state" in untrusted(lambda: old.view(high_water))
 
 
-def test_without_a_floor_the_older_state_would_pass(papers: Papers) -> None:
-    """The floor is what detects it: each check begins again from the pinned root."""
+def test_without_a_high_water_mark_the_older_state_would_pass(papers: Papers) -> None:
+    """Only the high-water mark detects it: each check begins again from the pinned root."""
     old = LyingCoordinator(papers)
     papers.give("NO")
     assert old.view().versions.countries["NO"] == 1
@@ -341,28 +343,28 @@ def test_a_country_left_out_is_absent_and_named(papers: Papers, liar: LyingCoord
     assert "country-NO" in view.versions.newer_in(papers.view().versions)
 
 
-def test_a_withheld_withdrawal_stops_the_own_node_at_once(papers: Papers) -> None:
-    asked = study(papers.agreed)
-    papers.folders["DK"].withdraw(withdrawal(asked))
+def test_a_withheld_withdrawal_stops_the_officer_s_own_node_at_once(papers: Papers) -> None:
+    proposed = study(papers.agreed)
+    papers.folders["DK"].withdraw(withdrawal(proposed))
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     withholding = LyingCoordinator(papers)
-    shown = withholding.view()
-    assert present(shown.country("DK")).withdrawal(asked.digest) is None
-    told = shown.with_own(own_country(bundle, "DK", papers.officers["DK"].public, NOW))
-    given = present(told.country("DK"))
+    view = withholding.view()
+    assert present(view.country("DK")).withdrawal(proposed.digest) is None
+    with_own = view.with_own(own_country(bundle, "DK", papers.officers["DK"].public, NOW))
+    given = present(with_own.country("DK"))
     decided = assess(
-        asked,
-        told.agreement,
+        proposed,
+        with_own.agreement,
         country="DK",
-        now=told.now,
-        permit=given.permit(asked.digest),
-        withdrawal=given.withdrawal(asked.digest),
+        now=with_own.now,
+        permit=given.permit(proposed.digest),
+        withdrawal=given.withdrawal(proposed.digest),
         installed_tasks=["stats/histogram"],
     )
     assert [finding.clause for finding in decided.findings] == ["permit/withdrawn"]
 
 
-def test_others_see_from_the_versions_that_something_is_withheld(papers: Papers) -> None:
+def test_others_see_from_the_versions_that_a_document_is_withheld(papers: Papers) -> None:
     withholding = LyingCoordinator(papers)
     papers.folders["DK"].withdraw(withdrawal(study(papers.agreed)))
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
@@ -372,7 +374,7 @@ def test_others_see_from_the_versions_that_something_is_withheld(papers: Papers)
     assert seen_by_no.newer_in(said_by_dk) == ("country-DK",)
 
 
-def test_others_see_a_withheld_withdrawal_at_the_latest_when_the_old_expires(
+def test_others_see_a_withheld_withdrawal_when_the_old_documents_expire(
     papers: Papers,
 ) -> None:
     withholding = LyingCoordinator(papers)
@@ -384,15 +386,15 @@ def test_others_see_a_withheld_withdrawal_at_the_latest_when_the_old_expires(
     assert "expired" in view.absent["DK"]
 
 
-def test_an_older_bundle_cannot_be_brought_to_the_own_node(papers: Papers) -> None:
+def test_an_older_bundle_is_refused_by_the_country_s_own_node(papers: Papers) -> None:
     old = papers.folders["DK"].bundle()
     assert old is not None
     papers.folders["DK"].withdraw(withdrawal(study(papers.agreed)))
     newer = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     key = papers.officers["DK"].public
-    seen = own_country(newer, "DK", key, NOW).version
+    version = own_country(newer, "DK", key, NOW).version
     with pytest.raises(DocumentFault):
-        own_country(old, "DK", key, NOW, at_least=seen)
+        own_country(old, "DK", key, NOW, at_least=version)
 
 
 # ---- time
@@ -405,7 +407,7 @@ def test_an_expired_timestamp_fails_closed(papers: Papers) -> None:
     assert "expired" in untrusted(papers.view)
 
 
-def test_turning_the_clock_back_does_not_revive_what_has_expired(papers: Papers) -> None:
+def test_turning_the_clock_back_does_not_make_expired_documents_valid(papers: Papers) -> None:
     frozen = LyingCoordinator(papers)
     papers.now = NOW + 2 * DAY
     papers.refresh()
@@ -437,7 +439,7 @@ def test_an_expired_permit_stays_expired_when_the_clock_is_turned_back(papers: P
     assert [finding.clause for finding in decided.findings] == ["permit/expired"]
 
 
-def test_a_signature_from_the_future_does_not_push_the_clock(papers: Papers) -> None:
+def test_a_signing_time_in_the_future_does_not_advance_the_clock(papers: Papers) -> None:
     liar = LyingCoordinator(papers)
     liar.date(NOW + timedelta(minutes=9))
     assert liar.view().high_water.latest == NOW + timedelta(minutes=9)
@@ -445,16 +447,18 @@ def test_a_signature_from_the_future_does_not_push_the_clock(papers: Papers) -> 
     assert "signed in the future" in untrusted(liar.view)
 
 
-def test_many_small_steps_do_not_push_the_clock(papers: Papers) -> None:
+def test_many_small_steps_into_the_future_do_not_advance_the_clock(papers: Papers) -> None:
     liar = LyingCoordinator(papers)
     liar.date(NOW + timedelta(minutes=9))
     high_water = liar.view().high_water
-    assert liar.view(high_water).high_water == high_water, "what was seen once stays readable"
+    assert liar.view(high_water).high_water == high_water, (
+        "documents that were seen once stay readable"
+    )
     liar.date(NOW + timedelta(minutes=18))
     assert "signed in the future" in untrusted(lambda: liar.view(high_water))
 
 
-def test_many_small_steps_of_a_country_do_not_push_the_clock(
+def test_many_small_steps_of_a_country_do_not_advance_the_clock(
     papers: Papers, liar: LyingCoordinator
 ) -> None:
     high_water = liar.view().high_water
@@ -468,7 +472,9 @@ def test_many_small_steps_of_a_country_do_not_push_the_clock(
     assert high_water.latest == NOW + timedelta(minutes=9)
 
 
-def test_a_country_cannot_push_the_clock_either(papers: Papers, liar: LyingCoordinator) -> None:
+def test_a_country_s_signing_time_in_the_future_does_not_advance_the_clock(
+    papers: Papers, liar: LyingCoordinator
+) -> None:
     metadata, _ = country_metadata(papers.officers["NO"], {}, version=2, born=NOW + DAY)
     liar.put("country-NO", metadata)
     view = liar.view()
@@ -476,7 +482,7 @@ def test_a_country_cannot_push_the_clock_either(papers: Papers, liar: LyingCoord
     assert view.high_water.latest == NOW
 
 
-def test_a_timestamp_or_a_country_that_would_live_too_long_is_refused(
+def test_too_long_a_validity_of_timestamp_or_country_metadata_is_refused(
     papers: Papers, liar: LyingCoordinator
 ) -> None:
     metadata, _ = country_metadata(papers.officers["NO"], {}, version=2, life=8 * DAY)
@@ -499,7 +505,7 @@ def test_metadata_that_hide_when_they_were_signed_are_refused(
     assert "do not say when" in untrusted(liar.view)
 
 
-def test_after_sunset_nothing_stands(papers: Papers) -> None:
+def test_no_document_is_valid_after_sunset(papers: Papers) -> None:
     papers.now = papers.agreed.sunset - timedelta(days=200)
     amend(papers, papers.agreed)
     papers.now = papers.agreed.sunset - timedelta(hours=2)
@@ -528,7 +534,7 @@ def amend(papers: Papers, agreed: Agreement, *also: SigningKey) -> None:
     papers.publish()
 
 
-def test_a_country_s_changed_key_signed_by_the_old_one_is_taken(papers: Papers) -> None:
+def test_a_country_s_new_key_signed_by_the_old_one_is_accepted(papers: Papers) -> None:
     high_water = papers.view().high_water
     amend(papers, rekeyed(raw_key(200)), raw_key(100), raw_key(200))
     papers.officers["DK"] = raw_key(200)
@@ -538,7 +544,7 @@ def test_a_country_s_changed_key_signed_by_the_old_one_is_taken(papers: Papers) 
     assert view.high_water.keys["DK"] == raw_key(200).public.to_text()
 
 
-def test_a_country_s_changed_key_that_the_old_one_did_not_sign_is_not(papers: Papers) -> None:
+def test_a_country_s_new_key_not_signed_by_the_old_one_is_refused(papers: Papers) -> None:
     high_water = papers.view().high_water
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
     papers.officers["DK"] = raw_key(200)
@@ -550,7 +556,7 @@ def test_a_country_s_changed_key_that_the_old_one_did_not_sign_is_not(papers: Pa
     assert view.country("NO") is not None
 
 
-def test_nor_at_the_second_look(papers: Papers) -> None:
+def test_a_refused_new_key_is_refused_again_at_the_next_check(papers: Papers) -> None:
     high_water = papers.view().high_water
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
     papers.officers["DK"] = raw_key(200)
@@ -559,7 +565,7 @@ def test_nor_at_the_second_look(papers: Papers) -> None:
     assert again.country("DK") is None
 
 
-def test_until_the_local_operator_approves_it(papers: Papers) -> None:
+def test_a_refused_new_key_is_accepted_once_the_local_operator_approves_it(papers: Papers) -> None:
     high_water = papers.view().high_water
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
     papers.officers["DK"] = raw_key(200)
@@ -570,8 +576,10 @@ def test_until_the_local_operator_approves_it(papers: Papers) -> None:
     assert papers.view(approved).country("DK") is not None
 
 
-def test_a_quorum_cannot_give_a_node_another_key_of_its_own_country(papers: Papers) -> None:
-    """EE, NO and PT replace DK's key; DK's node has it pinned from `init` and from nowhere else."""
+def test_a_quorum_cannot_change_the_key_that_a_node_pinned_for_its_own_country(
+    papers: Papers,
+) -> None:
+    """EE, NO and PT replace DK's key; DK's node uses only the key pinned at `init`."""
     pinned = TrustHighWater(keys={"DK": papers.officers["DK"].public.to_text()})
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
@@ -582,8 +590,8 @@ def test_a_quorum_cannot_give_a_node_another_key_of_its_own_country(papers: Pape
         view.with_own(own)
 
 
-def test_a_replaced_key_speaks_no_more_not_even_to_its_own_node(papers: Papers) -> None:
-    """DK's key was stolen and replaced, signed by the old one; the thief comes with a bundle."""
+def test_a_replaced_key_is_not_accepted_even_by_its_own_node(papers: Papers) -> None:
+    """DK's stolen key was replaced, signed by the old one; the thief brings a bundle."""
     high_water = papers.view().high_water
     stolen = papers.folders["DK"].sign(NOW, raw_key(100))
     amend(papers, rekeyed(raw_key(200)), raw_key(100), raw_key(200))
@@ -653,7 +661,7 @@ def test_a_root_that_renames_a_key_s_owner_is_refused(
     assert "not those of the agreement" in untrusted(liar.view)
 
 
-def test_another_federation_s_root_leads_nowhere(papers: Papers) -> None:
+def test_another_federation_s_root_is_refused(papers: Papers) -> None:
     other = Draft(version=1, drafted=NOW, agreement=agreement(title="Other")).root()
     for n in range(4):
         other.sign(signer(raw_key(500 + n)), append=True)
@@ -680,10 +688,10 @@ def test_the_coordinator_alone_cannot_change_the_agreement(papers: Papers) -> No
     assert papers.view().agreement == papers.agreed
 
 
-# ---- floods and rubbish
+# ---- oversized and malformed files
 
 
-def test_files_without_end_are_cut_off(liar: LyingCoordinator) -> None:
+def test_endless_files_are_cut_off(liar: LyingCoordinator) -> None:
     fetched = liar.view().files
     for name in list(liar.files):
         whole = liar.files[name]
@@ -698,12 +706,12 @@ def test_files_without_end_are_cut_off(liar: LyingCoordinator) -> None:
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"null", b"{}", b"[]", b"\xff" * 50, b'{"a":' * 20_000])
-def test_rubbish_in_any_place_is_a_fault_or_an_absence(
+def test_malformed_data_in_any_file_is_a_fault_or_makes_a_country_absent(
     liar: LyingCoordinator, papers: Papers, rubbish: bytes
 ) -> None:
     whole = papers.view()
     for name in sorted(whole.files):
-        kept = liar.files[name]
+        original = liar.files[name]
         liar.files[name] = rubbish
         try:
             view = liar.view()
@@ -711,10 +719,10 @@ def test_rubbish_in_any_place_is_a_fault_or_an_absence(
             pass
         else:
             assert view.absent, name
-        liar.files[name] = kept
+        liar.files[name] = original
 
 
-def test_a_fetch_that_breaks_is_a_fault(papers: Papers) -> None:
+def test_a_failed_fetch_is_a_fault(papers: Papers) -> None:
     def broken(name: str) -> bytes | None:
         if name.endswith("timestamp.json"):
             raise ConnectionError("the link is down")
@@ -723,32 +731,35 @@ def test_a_fetch_that_breaks_is_a_fault(papers: Papers) -> None:
     assert "cannot be trusted" in untrusted(lambda: TrustedView.load(broken, papers.pinned, NOW))
 
 
-def test_an_unreadable_study_hides_no_other(papers: Papers, liar: LyingCoordinator) -> None:
-    asked = study(papers.agreed)
-    targets = {"studies/broken.json": b'{"kind":"study"}', "studies/good.json": asked.canonical()}
+def test_an_unreadable_study_does_not_hide_others(papers: Papers, liar: LyingCoordinator) -> None:
+    proposed = study(papers.agreed)
+    targets = {
+        "studies/broken.json": b'{"kind":"study"}',
+        "studies/good.json": proposed.canonical(),
+    }
     metadata, files = country_metadata(papers.documents, targets, version=9)
     liar.put(COORDINATOR_ROLE, metadata, files)
     view = liar.view()
-    assert list(view.studies) == [asked.digest]
-    broken = next(digest for digest in view.study_files if digest != asked.digest)
+    assert list(view.studies) == [proposed.digest]
+    broken = next(digest for digest in view.study_files if digest != proposed.digest)
     with pytest.raises(DocumentFault, match="not a signed study"):
         view.study(broken)
 
 
-def test_a_withdrawal_outweighs_a_permit_wherever_both_stand(papers: Papers) -> None:
-    asked = study(papers.agreed)
-    papers.folders["DK"].withdraw(withdrawal(asked))
+def test_a_withdrawal_outweighs_a_permit_for_the_same_study(papers: Papers) -> None:
+    proposed = study(papers.agreed)
+    papers.folders["DK"].withdraw(withdrawal(proposed))
     papers.give("DK")
     documents = present(papers.view().country("DK"))
-    assert documents.permit(asked.digest) is not None
-    assert withdrawal_path("DK", asked.digest) in _listed(papers, "country-DK")
+    assert documents.permit(proposed.digest) is not None
+    assert withdrawal_path("DK", proposed.digest) in _listed(papers, "country-DK")
     decided = assess(
-        asked,
+        proposed,
         papers.agreed,
         country="DK",
         now=NOW,
-        permit=documents.permit(asked.digest),
-        withdrawal=documents.withdrawal(asked.digest),
+        permit=documents.permit(proposed.digest),
+        withdrawal=documents.withdrawal(proposed.digest),
         installed_tasks=["stats/histogram"],
     )
     assert not decided.allowed
@@ -771,7 +782,7 @@ def test_the_pinned_root_decides_and_not_the_first_file_of_the_exchange(
     assert signed_field(NOW) == {SIGNED_AT_FIELD: "2026-09-01T12:00:00Z"}
 
 
-def test_a_stolen_online_key_that_signed_a_huge_version_is_cured_by_replacing_it(
+def test_replacing_a_stolen_online_key_undoes_the_huge_version_it_signed(
     papers: Papers,
 ) -> None:
     thief = LyingCoordinator(papers)
@@ -795,7 +806,7 @@ def test_a_stolen_online_key_that_signed_a_huge_version_is_cured_by_replacing_it
     )
 
 
-def test_a_country_s_new_key_begins_its_own_count(papers: Papers) -> None:
+def test_a_country_s_new_key_starts_its_versions_again(papers: Papers) -> None:
     metadata, _ = country_metadata(papers.officers["DK"], {}, version=10**9)
     thief = LyingCoordinator(papers)
     thief.put("country-DK", metadata)
@@ -819,7 +830,7 @@ def test_a_country_s_new_key_begins_its_own_count(papers: Papers) -> None:
         {"unheard-of": "ab" * 32},
     ],
 )
-def test_a_hash_that_is_a_path_leads_to_no_file(
+def test_a_hash_that_contains_a_path_reads_no_file(
     papers: Papers, liar: LyingCoordinator, hashes: dict[str, str]
 ) -> None:
     path = node_path("NO")
@@ -832,15 +843,15 @@ def test_a_hash_that_is_a_path_leads_to_no_file(
     metadata = Metadata(targets)
     metadata.sign(signer(papers.officers["NO"]))
     liar.put("country-NO", metadata.to_bytes())
-    asked: list[str] = []
+    requested: list[str] = []
 
     def fetch(name: str) -> bytes | None:
-        asked.append(name)
+        requested.append(name)
         return liar.show(name)
 
     view = TrustedView.load(fetch, papers.pinned, NOW)
     assert "NO" in view.absent
-    assert not [name for name in asked if ".." in name or "draft" in name]
+    assert not [name for name in requested if ".." in name or "draft" in name]
     bundle = CountryBundle(
         country="NO", metadata=metadata.to_bytes().decode(), targets={path: "0123456789"}
     )

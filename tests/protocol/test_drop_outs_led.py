@@ -1,7 +1,8 @@
-"""Countries that drop out of a round that the coordinator's own conductor leads.
+"""Countries that drop out of a round that the coordinator's own procedure runs.
 
-The same cases as in `test_drop_outs.py`, over a carrier on which who is gone is silent: the sum is
-exact or the round void, each country is asked a bounded number of times, and the next round opens.
+The same cases as in `test_drop_outs.py`, over a carrier on which missing countries do not reply:
+the sum is exact or the round void, each country gets a bounded number of requests, and the next
+round opens.
 """
 
 from itertools import combinations
@@ -28,13 +29,15 @@ def subsets(size: int) -> list[tuple[str, ...]]:
 
 
 def require_stage(stage: str, size: int, colluding: int, honest: int) -> None:
-    """Lose every set of countries from a stage on, in a world of its own."""
+    """Remove every set of countries from a stage on, each in a separate world."""
     for gone in subsets(size):
         led = Led(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
         led.lose(gone, *STAGES[STAGES.index(stage) :])
         threshold = (size + colluding) // 2 + 1
         needed = max(honest + colluding, threshold) if stage == "contribute" else threshold
-        left = tuple(one for one in led.roster if stage != "contribute" or one not in gone)
+        left = tuple(
+            country for country in led.roster if stage != "contribute" or country not in gone
+        )
         report = led.round(1)
         if size - len(gone) >= needed:
             led.require(report, left)
@@ -47,7 +50,7 @@ def require_stage(stage: str, size: int, colluding: int, honest: int) -> None:
 
 @pytest.mark.parametrize("stage", ["contribute", "answer"])
 @pytest.mark.parametrize(("size", "colluding", "honest"), SETTINGS, ids=str)
-def test_any_set_of_countries_silent_from_a_stage_on(
+def test_any_set_of_countries_may_fall_silent_at_any_stage(
     size: int, colluding: int, honest: int, stage: str
 ) -> None:
     require_stage(stage, size, colluding, honest)
@@ -56,7 +59,7 @@ def test_any_set_of_countries_silent_from_a_stage_on(
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["contribute", "answer"])
 @pytest.mark.parametrize(("size", "colluding", "honest"), LARGE, ids=str)
-def test_any_set_of_six_silent_from_a_stage_on(
+def test_any_set_of_six_may_fall_silent_at_any_stage(
     size: int, colluding: int, honest: int, stage: str
 ) -> None:
     require_stage(stage, size, colluding, honest)
@@ -66,7 +69,7 @@ def test_any_set_of_six_silent_from_a_stage_on(
 @pytest.mark.parametrize(
     ("size", "colluding", "honest"), [(4, 1, 2), (5, 0, 2), (5, 1, 2)], ids=str
 )
-def test_one_gone_at_first_and_any_set_of_the_others_later_is_void(
+def test_a_round_is_void_if_one_country_misses_it_and_others_fall_silent_later(
     size: int, colluding: int, honest: int, stage: str
 ) -> None:
     first = terms_of(size).roster[0]
@@ -85,7 +88,7 @@ def test_one_gone_at_first_and_any_set_of_the_others_later_is_void(
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize("step", SET_UP)
-def test_any_set_of_countries_silent_in_set_up_is_named_and_nothing_begins(
+def test_countries_that_are_silent_in_set_up_are_named_and_no_round_begins(
     step: str, size: int
 ) -> None:
     for gone in subsets(size):
@@ -98,17 +101,17 @@ def test_any_set_of_countries_silent_in_set_up_is_named_and_nothing_begins(
 
 
 @pytest.mark.parametrize("size", [3, 5])
-def test_an_answer_that_its_country_did_not_sign_is_named_whether_the_sum_opens_or_not(
+def test_an_answer_with_a_forged_signature_is_named_whether_or_not_the_sum_opens(
     size: int,
 ) -> None:
-    """With three countries and c = 1 every answer is needed, with five four are enough."""
+    """With three countries and c = 1 every answer is needed; of five, four are enough."""
     led = Led(ProtocolWorld.ready(size, colluding=1, honest=2))
 
     def forged(frame: bytes) -> bytes:
-        said = Reply.FromString(led.carrier.honest("AT", frame)).answer
-        answer = Answer.FromString(said.body)
+        body = Reply.FromString(led.carrier.honest("AT", frame)).answer
+        answer = Answer.FromString(body.body)
         answer.shares = bytes(len(answer.shares))
-        return serialise(Reply(answer=spoken(said, serialise(answer), SigningKey.generate())))
+        return serialise(Reply(answer=spoken(body, serialise(answer), SigningKey.generate())))
 
     led.carrier.misbehave("AT", "answer", forged)
     report = led.round(1)

@@ -1,6 +1,6 @@
-"""Rosters, models, studies, rounds and runs that are not the ones a country knows.
+"""Rosters, models, studies, rounds and runs that differ from those a country knows.
 
-Every test drives the real state machines of both sides; the attacker has the coordinator's key.
+Every test uses the real state machines of both sides; the attacker has the coordinator's key.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ def test_another_roster_than_the_documents_give_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 0])
-def test_a_roster_below_the_floor_makes_no_run(size: int) -> None:
+def test_a_roster_below_the_minimum_is_refused(size: int) -> None:
     with pytest.raises(Refusal) as refusal:
         terms_of(3, roster=("AT", "BE", "CZ")[:size])
     assert refusal.value.code is ReasonCode.ROSTER
@@ -58,7 +58,7 @@ def test_the_roster_cannot_shrink_between_phases() -> None:
         world.countries["AT"].encapsulate(request)
 
 
-def test_a_country_cannot_stand_twice_in_the_roster() -> None:
+def test_a_country_cannot_be_in_the_roster_twice() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
 
@@ -87,18 +87,18 @@ def test_countries_shown_different_models_open_nothing() -> None:
         content = AnswerRequest(round=1, countries=world.terms.roster, heads=heads)
         body.answer.CopyFrom(content)
 
-    asked = retold(opened.contribute_request("AT"), mixed, model=b"", phase=PHASE_ANSWER)
+    request = retold(opened.contribute_request("AT"), mixed, model=b"", phase=PHASE_ANSWER)
     with refused(world.countries["AT"], ReasonCode.STALE, naming="CZ"):
-        world.countries["AT"].answer(asked)
+        world.countries["AT"].answer(request)
 
 
-@pytest.mark.parametrize("shown", [MODEL, b"another model"])
-def test_masks_cancel_between_countries_only_when_all_saw_one_model(shown: bytes) -> None:
-    """Even with every seed known, words made under two contexts give noise, not a sum."""
+@pytest.mark.parametrize("second_model", [MODEL, b"another model"])
+def test_masks_cancel_between_countries_only_when_all_saw_one_model(second_model: bytes) -> None:
+    """Even with every seed known, words made in two contexts add up to noise, not to a sum."""
     world = ProtocolWorld.ready(3)
     seed = b"\x01" * shares.ELEMENT_BYTES
     rounds = {c: world.twin().begin_round(1, "train", MODEL) for c in ("AT", "BE")}
-    rounds["CZ"] = world.twin().begin_round(1, "train", shown)
+    rounds["CZ"] = world.twin().begin_round(1, "train", second_model)
     words = np.zeros(rounds["AT"].terms.words, np.uint64)
     masker = Masker(words.size)
     for country, opened in rounds.items():
@@ -106,7 +106,7 @@ def test_masks_cancel_between_countries_only_when_all_saw_one_model(shown: bytes
         reply = world.contribute(opened, country)
         words += np.frombuffer(Reply.FromString(reply).words, np.uint64)
         masker.subtract(seed_key(opened.terms, country, seed), words)
-    assert words.any() == (shown != MODEL)
+    assert words.any() == (second_model != MODEL)
 
 
 def test_a_study_changed_between_phases_is_refused() -> None:
@@ -210,7 +210,7 @@ def test_bundles_of_another_run_are_refused() -> None:
         world.countries["AT"].encapsulate(request)
 
 
-def test_a_round_number_out_of_reach_is_refused_at_once() -> None:
+def test_a_round_number_out_of_range_is_refused_at_once() -> None:
     world = ProtocolWorld.ready(3)
     far = world.coordinator.begin_round(country_round.LARGEST_SKIP + 1, "train", MODEL)
     with refused(world.countries["AT"], ReasonCode.STALE):

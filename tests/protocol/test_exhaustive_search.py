@@ -1,9 +1,10 @@
-"""No way of signing and answering that a liar can bring honest countries into opens too little.
+"""Search exhaustively: no sequence of signatures and answers opens a sum over too few countries.
 
-Every choice for up to five countries, every c and h, every number of honest countries that
-contribute (and with it every split over different models), the colluders signing what they like.
-What a country does is asked of a real one (`tests.support.exhaustive_search`); what a course opens
-is compared with what a liar holds who has played it, and with the values that went in.
+The search covers every choice for up to five countries: every c and h, every number of honest
+countries that contribute (and so every split over different models), and colluders who sign
+anything. It asks a real country for each of its replies (`tests.support.exhaustive_search`). The
+sets that open are compared with what a liar has after the same sequence, and with the values that
+were contributed.
 """
 
 import random
@@ -30,27 +31,27 @@ SAMPLES = 12
 
 @cache
 def table_of(size: int, colluding: int, honest: int, present: int) -> Table:
-    """Return what countries do as the programs are: asked once, for every test."""
+    """Return the replies of the real countries, computed once for all tests."""
     return Table(Setting(size, colluding, honest, present))
 
 
 @cache
-def sought(size: int, colluding: int, honest: int, present: int) -> Found:
+def search_of(size: int, colluding: int, honest: int, present: int) -> Found:
     return searched(table_of(size, colluding, honest, present))
 
 
-def found(size: int, colluding: int, honest: int) -> dict[int, Found]:
-    """Return what a search finds, by how many of the honest countries contribute."""
+def results_by_present(size: int, colluding: int, honest: int) -> dict[int, Found]:
+    """Return the result of a search, by the number of honest countries that contribute."""
     there = range(1, size - colluding + 1)
-    return {present: sought(size, colluding, honest, present) for present in there}
+    return {present: search_of(size, colluding, honest, present) for present in there}
 
 
 def require_safe(size: int, colluding: int, honest: int) -> None:
-    """Of honest countries no fewer than h, with the colluders h + c, and one set only."""
-    by_present = found(size, colluding, honest)
+    """Require h honest and h + c countries at least in each set, and one set at most."""
+    by_present = results_by_present(size, colluding, honest)
     opened = [present for present, result in by_present.items() if result.sets]
     for result in by_present.values():
-        assert all(len(one) >= honest for one in result.sets)
+        assert all(len(countries) >= honest for countries in result.sets)
         assert result.together <= 1
     assert 2 * min(opened) > size - colluding
     everyone = by_present[size - colluding].sets
@@ -58,14 +59,16 @@ def require_safe(size: int, colluding: int, honest: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "colluding", "honest"), SIZES)
-def test_nothing_small_opens_and_no_two_sets(size: int, colluding: int, honest: int) -> None:
-    """Two models make two rounds: each needs more than half of the honest to open anything."""
+def test_no_set_that_is_too_small_and_no_two_sets_open(
+    size: int, colluding: int, honest: int
+) -> None:
+    """Two models make two rounds; each needs more than half of the honest countries."""
     require_safe(size, colluding, honest)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "colluding", "honest"), LARGE)
-def test_nothing_small_opens_among_six(size: int, colluding: int, honest: int) -> None:
+def test_no_set_that_is_too_small_opens_among_six(size: int, colluding: int, honest: int) -> None:
     require_safe(size, colluding, honest)
 
 
@@ -73,10 +76,10 @@ def test_nothing_small_opens_among_six(size: int, colluding: int, honest: int) -
     ("size", "colluding", "sizes"),
     [(3, 0, {2, 3}), (4, 1, {2, 3}), (4, 0, {3, 4}), (5, 2, {2, 3}), (5, 0, {3, 4, 5})],
 )
-def test_smaller_sets_do_open_when_they_are_agreed_on(
+def test_smaller_sets_open_when_they_are_agreed_on(
     size: int, colluding: int, sizes: set[int]
 ) -> None:
-    result = sought(size, colluding, 2, size - colluding)
+    result = search_of(size, colluding, 2, size - colluding)
     assert set(map(len, result.sets)) == sizes
 
 
@@ -103,9 +106,9 @@ def below(terms: RunTerms) -> int:
 def test_one_below_the_threshold_opens_too_little_or_too_much(
     size: int, colluding: int, victims: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a set smaller than the roster may open at all, one share less is a hole.
+    """If a set smaller than the roster may open at all, a threshold lower by one is unsafe.
 
-    Even n + c open two different sets, odd ones a country alone as well.
+    An even n + c lets two different sets open; an odd one even a country alone.
     """
     monkeypatch.setattr(RunTerms, "threshold", property(below))
     setting = Setting(size, colluding, 2, size - colluding)
@@ -116,7 +119,7 @@ def test_one_below_the_threshold_opens_too_little_or_too_much(
 
 
 @pytest.mark.parametrize(("size", "colluding"), [(4, 0), (4, 1), (5, 1), (5, 2)])
-def test_the_search_agrees_with_what_a_liar_holds(size: int, colluding: int) -> None:
+def test_the_search_agrees_with_what_a_liar_can_open(size: int, colluding: int) -> None:
     choose = random.Random(size + colluding)  # noqa: S311
     for present in range(2, size - colluding + 1):
         setting = Setting(size, colluding, 2, present)
@@ -126,7 +129,7 @@ def test_the_search_agrees_with_what_a_liar_holds(size: int, colluding: int) -> 
 
 
 @pytest.mark.parametrize(("size", "colluding"), [(4, 0), (4, 1), (5, 2)])
-def test_every_country_does_the_same(size: int, colluding: int) -> None:
+def test_every_country_replies_in_the_same_way(size: int, colluding: int) -> None:
     setting = Setting(size, colluding, 2, size - colluding)
     first = table_of(size, colluding, 2, size - colluding)
     for place, country in enumerate(first.there[1:], 1):
@@ -140,10 +143,12 @@ def test_every_country_does_the_same(size: int, colluding: int) -> None:
 
 @pytest.mark.parametrize("size", [4, 5])
 def test_more_signatures_never_open_less(size: int) -> None:
-    """The search shows a country every signature there is; with fewer it would answer less."""
+    """The search shows a country every existing signature; with fewer it would answer less."""
     table = table_of(size, 0, 2, size)
     for path in table.paths:
         answer, before = path[-1], path[:-1]
-        taken = {s for s in table.sets if table.does("AT", before, answer, s)}
+        larger_sets = {s for s in table.sets if table.does("AT", before, answer, s)}
         inside = {s for s in table.sets if set(s) <= set(answer[1])}
-        assert all(more in taken for s in taken for more in inside if set(s) <= set(more))
+        assert all(
+            more in larger_sets for s in larger_sets for more in inside if set(s) <= set(more)
+        )

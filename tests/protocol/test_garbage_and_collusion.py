@@ -1,6 +1,6 @@
-"""Countries that send garbage or collude spoil a sum at most; nobody's privacy.
+"""Countries that send garbage or collude can spoil a sum, but not the privacy of others.
 
-Every test drives the real state machines of both sides; the attacker has the coordinator's key.
+Every test uses the real state machines of both sides; the attacker has the coordinator's key.
 """
 
 import os
@@ -40,18 +40,18 @@ from tests.support.protocol_world import (
 
 def garbled(reply: bytes, words: bytes, country: str) -> bytes:
     """Return a contribution with other words, which the country signs."""
-    said = Reply.FromString(reply)
-    head = ContributionHead.FromString(said.contribution.head.body)
-    signed = said.contribution.head
-    made = blake3(words).digest()
-    head.words_digest = bind(signed.context, PHASE_CONTRIBUTE, country, COORDINATOR, made)
-    said.words = words
+    reply_message = Reply.FromString(reply)
+    head = ContributionHead.FromString(reply_message.contribution.head.body)
+    signed = reply_message.contribution.head
+    digest = blake3(words).digest()
+    head.words_digest = bind(signed.context, PHASE_CONTRIBUTE, country, COORDINATOR, digest)
+    reply_message.words = words
     signed.CopyFrom(spoken(signed, serialise(head), IDENTITIES[country]))
-    return serialise(said)
+    return serialise(reply_message)
 
 
 @pytest.mark.parametrize("size", [0, 8, 15, 32, 800], ids=lambda size: f"{size}-bytes")
-def test_a_vector_of_another_length_is_refused_and_may_be_sent_right(size: int) -> None:
+def test_a_vector_of_another_length_is_refused_and_a_correct_one_may_follow(size: int) -> None:
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
@@ -66,11 +66,14 @@ def test_words_that_were_not_signed_are_refused() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
-    said = Reply.FromString(reply)
-    for other in (bytes(len(said.words)), said.words[:-1] + bytes([said.words[-1] ^ 1])):
-        said.words = other
+    reply_message = Reply.FromString(reply)
+    for other in (
+        bytes(len(reply_message.words)),
+        reply_message.words[:-1] + bytes([reply_message.words[-1] ^ 1]),
+    ):
+        reply_message.words = other
         with pytest.raises(ProtocolFault, match="words of AT are not those it signed"):
-            opened.take_contribution("AT", serialise(said))
+            opened.take_contribution("AT", serialise(reply_message))
     assert opened.contributed == ()
 
 
@@ -124,7 +127,7 @@ def test_a_vector_that_is_not_the_rounds_never_leaves(values: np.ndarray) -> Non
     assert world.countries["AT"].to_bytes() == before
 
 
-def test_an_inconsistent_seed_is_laid_to_its_owner() -> None:
+def test_an_inconsistent_seed_is_attributed_to_its_owner() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = Reply.FromString(
@@ -157,14 +160,16 @@ def test_an_inconsistent_seed_is_laid_to_its_owner() -> None:
 
 @pytest.mark.parametrize("size", [3, 4, 5, 6])
 def test_colluders_and_one_half_of_the_honest_do_not_open_a_seed(size: int) -> None:
-    """t is more than c and half of the honest: shares below it give an unrelated seed."""
+    """t is more than c plus half of the honest: fewer shares give an unrelated seed."""
     world = ProtocolWorld.ready(size, colluding=size - 2, honest=2)
     opened = world.contributed()
     threshold = world.terms.threshold
     for country in world.terms.roster:
         world.answer(opened, country)
-    given = {one: held["AT"] for one, held in opened._answers._shares.items()}
-    points = {world.terms.roster.index(one) + 1: share for one, share in given.items()}
+    given = {
+        country: owner_shares["AT"] for country, owner_shares in opened._answers._shares.items()
+    }
+    points = {world.terms.roster.index(country) + 1: share for country, share in given.items()}
     assert threshold > world.terms.colluding + 1
     few = dict(list(points.items())[: threshold - 1])
     enough = dict(list(points.items())[:threshold])
@@ -200,7 +205,7 @@ def test_an_undisturbed_run_opens_exact_sums(size: int) -> None:
 
 
 def test_one_contribution_alone_looks_like_noise() -> None:
-    """The words of equal vectors, under equal circumstances but for chance, share no value."""
+    """The words of equal vectors in equal contexts have no value in common."""
     sent = []
     for _ in range(2):
         world = ProtocolWorld.ready(3)

@@ -1,7 +1,7 @@
-"""A country's key changes: who believes the new one, from when on, and who cannot make them.
+"""A country's key changes: when others accept the new key, and who cannot cause a change.
 
-Four real nodes over one document store. The former key signs the new one; documents stand under
-both until the agreement names the new one; nobody is without documents at any moment.
+Four real nodes use one document store. The former key signs the new one. Documents are signed with
+both until the agreement names the new one, so that no country is ever without documents.
 """
 
 from datetime import timedelta
@@ -29,7 +29,7 @@ def study(federation: NodeFederation) -> Study:
 
 
 def announce(federation: NodeFederation, former: SigningKey, new: SigningKey) -> bytes:
-    """Let DK's officer hand out the statement, and documents under both keys."""
+    """Let DK's officer publish the statement, and documents under both keys."""
     folder, papers = federation.papers.folders["DK"], federation.papers
     folder.set_history(extended(folder.history(), "DK", former, new, papers.now))
     federation.hand_over("DK")
@@ -57,7 +57,7 @@ def put_in_force(federation: NodeFederation, *signers: str, new: SigningKey | No
 
 
 def rotate(federation: NodeFederation, former: SigningKey, new: SigningKey) -> None:
-    """Take DK from one key to the next."""
+    """Change DK's key from one to the next."""
     announce(federation, former, new)
     put_in_force(federation, "EE", "NO", "PT")
     federation.papers.folders["DK"].adopt_next()
@@ -72,7 +72,7 @@ def key_of(node: Node) -> str:
     return node.parts.documents.officer.key
 
 
-# ---- the way it goes
+# ---- allowed changes
 
 
 def test_every_node_follows_without_a_gap(federation: NodeFederation, study: Study) -> None:
@@ -87,7 +87,7 @@ def test_every_node_follows_without_a_gap(federation: NodeFederation, study: Stu
     assert kinds(federation.nodes["DK"]).count(EventKind.OFFICER_KEY_CHANGED) == 1
 
 
-def test_the_agreement_keeps_its_name_and_the_permits_count_on(
+def test_the_agreement_keeps_its_digest_and_permits_stay_valid(
     federation: NodeFederation, study: Study
 ) -> None:
     before = federation.papers.view().agreement.digest
@@ -95,7 +95,9 @@ def test_the_agreement_keeps_its_name_and_the_permits_count_on(
     assert federation.papers.view().agreement.digest == before == study.agreement
 
 
-def test_a_run_under_way_goes_on_over_the_change(federation: NodeFederation, study: Study) -> None:
+def test_a_run_under_way_continues_during_the_change(
+    federation: NodeFederation, study: Study
+) -> None:
     run = federation.ready(study)
     announce(federation, OLD, NEW)
     federation.sync()
@@ -108,7 +110,9 @@ def test_a_run_under_way_goes_on_over_the_change(federation: NodeFederation, stu
     assert opened_sum(opened.open()).countries == COUNTRIES
 
 
-def test_until_then_the_former_key_signs_on(federation: NodeFederation, study: Study) -> None:
+def test_the_former_key_signs_until_the_change_is_in_force(
+    federation: NodeFederation, study: Study
+) -> None:
     announce(federation, OLD, NEW)
     federation.sync()
     node = federation.nodes["DK"]
@@ -118,10 +122,10 @@ def test_until_then_the_former_key_signs_on(federation: NodeFederation, study: S
     assert node.parts.documents.own(federation.clock()).withdrawal(study.digest) is not None
 
 
-def test_an_officer_may_come_with_the_new_documents_after_the_change(
+def test_an_officer_may_submit_the_new_documents_after_the_change(
     federation: NodeFederation, study: Study
 ) -> None:
-    """The statement reached everyone, the documents under the new key nobody yet."""
+    """The statement reached everyone; the documents under the new key reached nobody yet."""
     papers = federation.papers
     folder = papers.folders["DK"]
     folder.set_history(extended(None, "DK", OLD, NEW, papers.now))
@@ -143,11 +147,11 @@ def test_a_node_that_was_away_follows_two_changes_at_once(
     federation: NodeFederation, study: Study
 ) -> None:
     away, own = federation.nodes["EE"], federation.nodes["DK"]
-    known, held = (
+    known, pinned = (
         away.parts.documents.view(federation.clock()).high_water,
         own.parts.documents.officer,
     )
-    assert known.keys["DK"] == held.key == OLD.public.to_text()
+    assert known.keys["DK"] == pinned.key == OLD.public.to_text()
     papers = federation.papers
     folder = papers.folders["DK"]
     for former, new in ((OLD, NEW), (NEW, THIRD)):
@@ -166,7 +170,7 @@ def test_a_node_that_was_away_follows_two_changes_at_once(
         assert node.parts.documents.view(federation.clock()).country("DK") is not None
 
 
-def test_what_was_seen_survives_a_restart_between_any_two_steps(
+def test_the_high_water_mark_survives_a_restart_between_any_two_steps(
     federation: NodeFederation, study: Study
 ) -> None:
     announce(federation, OLD, NEW)
@@ -192,7 +196,7 @@ def test_the_statement_alone_is_enough_for_the_others(
     assert view.high_water.keys["DK"] == NEW.public.to_text()
 
 
-# ---- and the ways it does not
+# ---- refused changes --------
 
 
 def amended(federation: NodeFederation, key: SigningKey) -> Agreement:
@@ -202,7 +206,7 @@ def amended(federation: NodeFederation, key: SigningKey) -> Agreement:
 def test_a_new_key_without_the_former_one_s_signature_stops_that_country(
     federation: NodeFederation, study: Study
 ) -> None:
-    """A quorum puts a key of its own in DK's place: nodes elsewhere wait for their operators."""
+    """A quorum replaces DK's key: nodes elsewhere wait for the approval of their operators."""
     papers = federation.papers
     papers.store.draft(amended(federation, THIEF), papers.now)
     papers.sign("EE", "NO", "PT")
@@ -217,7 +221,9 @@ def test_a_new_key_without_the_former_one_s_signature_stops_that_country(
         federation.nodes["DK"].parts.documents.current(federation.clock())
 
 
-def test_until_the_operator_approves_it(federation: NodeFederation, study: Study) -> None:
+def test_a_key_without_a_statement_is_accepted_once_the_operator_approves_it(
+    federation: NodeFederation, study: Study
+) -> None:
     papers = federation.papers
     papers.store.draft(amended(federation, NEW), papers.now)
     papers.sign("EE", "NO", "PT")
@@ -244,10 +250,10 @@ def test_until_the_operator_approves_it(federation: NodeFederation, study: Study
     assert kinds(node)[-1] == EventKind.KEY_APPROVED
 
 
-def test_a_thief_with_the_former_key_cannot_lead_back(
+def test_a_thief_with_the_former_key_cannot_undo_the_change(
     federation: NodeFederation, study: Study
 ) -> None:
-    """The old key was stolen, which is why it was changed; the thief replays and signs again."""
+    """The old key was replaced because it was stolen; the thief replays and signs again."""
     stolen = federation.papers.give("DK")
     node = federation.nodes["DK"]
     rotate(federation, OLD, NEW)
@@ -262,7 +268,7 @@ def test_a_thief_with_the_former_key_cannot_lead_back(
     assert key_of(node) == NEW.public.to_text()
 
 
-def test_a_replayed_statement_does_not_bring_an_older_key_back(
+def test_a_replayed_statement_does_not_restore_an_older_key(
     federation: NodeFederation, study: Study
 ) -> None:
     first = announce(federation, OLD, NEW)
@@ -279,9 +285,7 @@ def test_a_replayed_statement_does_not_bring_an_older_key_back(
     assert key_of(node) == THIRD.public.to_text()
 
 
-def test_the_exchange_cannot_bring_an_older_key_back_either(
-    federation: NodeFederation, study: Study
-) -> None:
+def test_the_exchange_cannot_restore_an_older_key(federation: NodeFederation, study: Study) -> None:
     before = federation.papers.snapshot_of_store()
     rotate(federation, OLD, NEW)
     federation.sync()
@@ -292,9 +296,7 @@ def test_the_exchange_cannot_bring_an_older_key_back_either(
         node.sync()
 
 
-def test_a_second_successor_is_a_thief_s_or_a_mistake(
-    federation: NodeFederation, study: Study
-) -> None:
+def test_a_second_successor_of_a_key_is_refused(federation: NodeFederation, study: Study) -> None:
     announce(federation, OLD, NEW)
     folder = federation.papers.folders["DK"]
     folder.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
@@ -307,7 +309,7 @@ def test_a_second_successor_is_a_thief_s_or_a_mistake(
 def test_the_coordinator_s_own_key_for_a_country_is_not_announced(
     federation: NodeFederation, study: Study
 ) -> None:
-    """A statement that the key in force did not sign lays nothing out and holds nothing."""
+    """A statement that the key in force did not sign has no effect."""
     papers = federation.papers
     folder = papers.folders["DK"]
     folder.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
@@ -318,7 +320,7 @@ def test_the_coordinator_s_own_key_for_a_country_is_not_announced(
 
 
 def test_targets_cannot_hold_a_country_s_history(federation: NodeFederation) -> None:
-    """The history counts in the country's own role only, and only where it ends at its key."""
+    """The history counts in the country's own role only, and only if it ends at its key."""
     papers = federation.papers
     folder = papers.folders["DK"]
     folder.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
@@ -327,10 +329,10 @@ def test_targets_cannot_hold_a_country_s_history(federation: NodeFederation) -> 
         federation.nodes["DK"].deliver(bundle)
 
 
-def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
+def test_pending_documents_older_than_a_withdrawal_are_not_published(
     federation: NodeFederation, study: Study
 ) -> None:
-    """The refusal reached the exchange under the former key, and not under the next one."""
+    """The exchange got the refusal under the former key, and not under the next one."""
     announce(federation, OLD, NEW)
     federation.withdraw("DK", study)
     put_in_force(federation, "DK", "EE", "NO", "PT")
@@ -342,8 +344,8 @@ def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
     federation.papers.officers["DK"] = NEW
     federation.hand_over("DK")
     federation.sync()
-    held = federation.nodes["DK"].parts.documents.current(federation.clock())
-    assert held.own.withdrawal(study.digest) is not None
+    state = federation.nodes["DK"].parts.documents.current(federation.clock())
+    assert state.own.withdrawal(study.digest) is not None
 
 
 # ---- a year
@@ -351,7 +353,7 @@ def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
 
 @pytest.mark.slow
 def test_a_year_of_weekly_renewals_with_two_rotations(federation: NodeFederation) -> None:
-    """And the countries' signatures are renewed once: a year is as long as they last."""
+    """The countries' signatures are renewed once as well, because they are valid for one year."""
     papers, keys = federation.papers, {9: (OLD, NEW), 30: (NEW, THIRD)}
     long = papers.agreed
     for week in range(1, 54):

@@ -1,7 +1,7 @@
-"""Local mode through the whole private sum: what a country sends came out of noised steps only.
+"""Local mode through the whole private sum: a country sends results of noised steps only.
 
-Rounding moves a weight by a standard deviation of 0.0006 in these studies: what tests allow, 0.01,
-is more than ten of them.
+Rounding changes a weight by a standard deviation of 0.0006 in these studies. The tests allow 0.01,
+more than ten times as much.
 """
 
 import random
@@ -50,16 +50,16 @@ from tests.support.training_studies import RATE, led
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    made = unequal(tmp_path / "federation")
-    yield made
-    made.close()
+    federation = unequal(tmp_path / "federation")
+    yield federation
+    federation.close()
 
 
-# What it computes
+# What local mode computes
 
 
 def encoded(country: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what a country holds, encoded by hand."""
+    """Return a country's records, encoded by hand."""
     n, place = np.arange(SIZES[country]), list(SIZES).index(country)
     age, male, ill = (
         40 + 10 * place + n % 40,
@@ -80,7 +80,7 @@ def averaged(
     own = dict(net.double().named_parameters())
     for _ in range(ROUNDS):
         ended = []
-        for country in (one for one in SIZES if one != without):
+        for country in (country for country in SIZES if country != without):
             for part, value in split(model, tensors).items():
                 own[names[part]].data = torch.from_numpy(value.copy())
             ended.append(_descended(net, *encoded(country), [own[name] for name in names.values()]))
@@ -97,12 +97,12 @@ def _descended(
         loss = nn.functional.binary_cross_entropy_with_logits(net(rows), target, reduction="sum")
         torch.autograd.backward(loss)
         optimiser.step()
-    found: FloatArray = torch.cat([part.detach().ravel() for part in parts]).numpy()
-    return found
+    weights: FloatArray = torch.cat([part.detach().ravel() for part in parts]).numpy()
+    return weights
 
 
 class Line(nn.Module):
-    """A linear score whose bias stands first."""
+    """A linear score whose first weight is the bias."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Line(nn.Module):
         return self.weights[0] + (rows @ self.weights[1:])[:, None]
 
 
-def test_a_linear_model_is_the_average_of_what_countries_come_to(
+def test_a_linear_model_is_the_average_of_the_countries_models(
     federation: NodeFederation,
 ) -> None:
     study = approved(federation, GLM)
@@ -121,22 +121,24 @@ def test_a_linear_model_is_the_average_of_what_countries_come_to(
     )
 
 
-def test_without_one_country_it_is_the_average_of_the_others(federation: NodeFederation) -> None:
+def test_without_one_country_the_model_is_the_average_of_the_others(
+    federation: NodeFederation,
+) -> None:
     study = approved(federation, GLM)
-    found = led(federation, study, without="NO").model
+    model = led(federation, study, without="NO").model
     names = {"weights": "weights"}
-    assert found == pytest.approx(averaged(study, Line(), names, without="NO"), abs=0.01)
-    assert found != pytest.approx(averaged(study, Line(), names), abs=0.01)
+    assert model == pytest.approx(averaged(study, Line(), names, without="NO"), abs=0.01)
+    assert model != pytest.approx(averaged(study, Line(), names), abs=0.01)
 
 
-def test_a_perceptron_is_the_average_of_what_countries_come_to(federation: NodeFederation) -> None:
+def test_a_perceptron_is_the_average_of_the_countries_models(federation: NodeFederation) -> None:
     study = approved(federation, MLP)
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
     names = {f"layer{k}.{what}": f"{2 * k}.{what}" for k in range(3) for what in ("weight", "bias")}
     assert led(federation, study).model == pytest.approx(averaged(study, net, names), abs=0.01)
 
 
-def test_a_registered_module_takes_local_steps_too(federation: NodeFederation) -> None:
+def test_a_registered_module_can_take_local_steps_too(federation: NodeFederation) -> None:
     few = {"local": {"steps": 2}, "sampling_rate": 0.1}
     study = approved(federation, MODULE | QUICK | few)
     model = led(federation, study).model
@@ -152,7 +154,7 @@ def test_evaluation_follows_under_all_countries_noise(federation: NodeFederation
     assert 50 < patients < 150
 
 
-# What it is charged
+# What local mode is charged
 
 
 def test_a_run_is_charged_for_every_local_step_and_for_no_sum(federation: NodeFederation) -> None:
@@ -165,7 +167,7 @@ def test_a_run_is_charged_for_every_local_step_and_for_no_sum(federation: NodeFe
         assert entries["local-step"].mechanism.scope is Scope.LOCAL
 
 
-def test_everything_is_charged_before_a_patient_is_looked_at(
+def test_everything_is_charged_before_a_record_is_read(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
@@ -196,7 +198,7 @@ def test_no_more_rounds_of_steps_than_were_charged(federation: NodeFederation) -
     assert code_of(node.handle(second.contribute_request("DK"))) is ReasonCode.BUDGET
 
 
-# What leaves
+# What leaves the country
 
 
 def test_every_step_and_the_sum_have_their_own_noise(federation: NodeFederation) -> None:
@@ -212,18 +214,18 @@ def test_every_step_and_the_sum_have_their_own_noise(federation: NodeFederation)
 def test_a_sum_depends_on_records_through_noised_steps_only(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the same step sums, four countries of other patients open the very same update."""
+    """With the same step sums, other patients in four countries give the same opened update."""
     study = approved(federation, GLM | QUICK)
     run = federation.ready(study)
-    told = np.array([5_000, -3_000, 200, 1], np.int64)
-    monkeypatch.setattr(Assignment, "lattice_sum", lambda *_, **__: told.copy())
-    found = opened_first(study, run)
+    step_sum = np.array([5_000, -3_000, 200, 1], np.int64)
+    monkeypatch.setattr(Assignment, "lattice_sum", lambda *_, **__: step_sum.copy())
+    result = opened_first(study, run)
     step, update = study.mechanisms[1], study.mechanisms[2]
-    one = np.rint(STEPS * told / step.scale * update.scale).astype(np.int64)
-    assert found.values.tolist() == (COUNTRIES * one).tolist()
+    update_of_one = np.rint(STEPS * step_sum / step.scale * update.scale).astype(np.int64)
+    assert result.values.tolist() == (COUNTRIES * update_of_one).tolist()
 
 
-def test_the_noise_of_the_steps_is_in_what_leaves(
+def test_the_noise_of_the_steps_is_in_the_contribution(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = approved(federation, GLM | QUICK)
@@ -235,12 +237,12 @@ def test_the_noise_of_the_steps_is_in_what_leaves(
     monkeypatch.setattr(
         Assignment, "lattice_sum", lambda self, mechanism, *_, **__: np.zeros(4, np.int64)
     )
-    found = opened_first(study, run)
+    result = opened_first(study, run)
     own = STEPS * 40 * update.scale + loud
-    assert found.values.tolist() == [COUNTRIES * own] * 4
+    assert result.values.tolist() == [COUNTRIES * own] * 4
 
 
-def test_a_local_step_may_not_be_asked_for(federation: NodeFederation) -> None:
+def test_the_coordinator_may_not_request_a_single_local_step(federation: NodeFederation) -> None:
     study = approved(federation, GLM)
     run, node = federation.ready(study), federation.nodes["DK"]
     opened = run.coordinator.begin_round(1, "local-step", payload_of(study))
@@ -250,7 +252,7 @@ def test_a_local_step_may_not_be_asked_for(federation: NodeFederation) -> None:
 
 
 def test_no_records_are_summed_for_a_derived_release(federation: NodeFederation) -> None:
-    """Not even by a node whose door had lost its way: the records' side refuses it too."""
+    """Even if the door made this mistake, the code that reads records refuses it."""
     study = approved(federation, GLM)
     assignment = federation.nodes["DK"].parts.tasks.prepared(study).assignment
     with pytest.raises(Exception, match="their own noise") as caught:
@@ -259,18 +261,18 @@ def test_no_records_are_summed_for_a_derived_release(federation: NodeFederation)
 
 
 @pytest.mark.parametrize("weight", [1e308, -1e308, 0.0])
-def test_a_model_made_to_overflow_gets_an_update_like_any_other(
+def test_a_model_made_to_overflow_gets_an_ordinary_update(
     federation: NodeFederation, weight: float
 ) -> None:
     study = approved(federation, GLM | QUICK | {"l2": 10.0})
     run = federation.ready(study)
-    found = run.sum(1, "train", vector_to_bytes(np.full(4, weight)))
-    assert isinstance(found, OpenedSum)
-    assert np.abs(found.values).max() <= COUNTRIES * study.mechanisms[2].reach
+    result = run.sum(1, "train", vector_to_bytes(np.full(4, weight)))
+    assert isinstance(result, OpenedSum)
+    assert np.abs(result.values).max() <= COUNTRIES * study.mechanisms[2].reach
 
 
 @pytest.mark.parametrize("model", [b"", bytes(24), vector_to_bytes(np.full(4, np.nan))])
-def test_a_model_that_is_no_number_is_refused(federation: NodeFederation, model: bytes) -> None:
+def test_a_model_that_is_not_finite_is_refused(federation: NodeFederation, model: bytes) -> None:
     study = approved(federation, GLM)
     run, node = federation.ready(study), federation.nodes["DK"]
     opened = run.coordinator.begin_round(1, "train", model)
@@ -280,7 +282,7 @@ def test_a_model_that_is_no_number_is_refused(federation: NodeFederation, model:
 # Samples and noise come from the operating system, step by step
 
 
-def test_each_step_has_a_sample_of_its_own(
+def test_each_step_draws_a_separate_sample(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = approved(federation, GLM | QUICK | {"sampling_rate": 0.5})
@@ -303,7 +305,7 @@ def test_each_step_has_a_sample_of_its_own(
 
 def seeded() -> None:
     random.seed(5)
-    np.random.seed(5)  # noqa: NPY002 (the generator that no one may use)
+    np.random.seed(5)  # noqa: NPY002 (the generator that must not be used)
     torch.manual_seed(5)
 
 
@@ -311,49 +313,49 @@ def seeded() -> None:
 def test_seeding_the_usual_generators_changes_nothing(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch, rate: float
 ) -> None:
-    """Asked twice, seeded alike, a node makes other samples, roundings, noise and updates."""
+    """With equal seeds, a node still draws other samples, roundings, noise and updates."""
     study = approved(federation, MLP | QUICK | {"sampling_rate": rate})
     opened = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
-    seen: list[list[Any]] = []
+    calls: list[list[Any]] = []
 
-    def heard(owner: Any, name: str) -> None:
+    def record_calls(owner: Any, name: str) -> None:
         inner = getattr(owner, name)
 
         def listened(*args: Any, **kwargs: Any) -> Any:
-            found = inner(*args, **kwargs)
-            seen[-1].append(found.tolist())
-            return found
+            result = inner(*args, **kwargs)
+            calls[-1].append(result.tolist())
+            return result
 
         monkeypatch.setattr(owner, name, listened)
 
     def masked(self: CountryRun, frame: bytes, values: Any, noise: Any) -> bytes:
-        seen[-1].append((values + noise).tolist())
+        calls[-1].append((values + noise).tolist())
         raise Crash
 
-    heard(assignment, "poisson_sample")
-    heard(Assignment, "lattice_sum")
-    heard(DiscreteGaussian, "draw")
+    record_calls(assignment, "poisson_sample")
+    record_calls(Assignment, "lattice_sum")
+    record_calls(DiscreteGaussian, "draw")
     monkeypatch.setattr(CountryRun, "contribute", masked)
     for _ in range(2):
-        seen.append([])
+        calls.append([])
         node = federation.restart("DK", noise=DiscreteGaussian())
         seeded()
         with pytest.raises(Crash):
             node.handle(opened.contribute_request("DK"))
-    each_step = 2 if rate == 1.0 else 3  # its sample, its sum and its noise
-    assert len(seen[0]) == len(seen[1]) == each_step * STEPS + 2
-    assert all(one != other for one, other in zip(*seen, strict=True))
+    each_step = 2 if rate == 1.0 else 3  # a step's sample, sum and noise
+    assert len(calls[0]) == len(calls[1]) == each_step * STEPS + 2
+    assert all(one != other for one, other in zip(*calls, strict=True))
 
 
 # Crashes
 
 
 class Crash(BaseException):
-    """The process dies here: nothing may catch it."""
+    """The process dies here; nothing may catch this."""
 
 
 class Fatal(Recorder):
-    """Dies at one of its draws."""
+    """A source that dies at one of its draws."""
 
     def __init__(self, at: int) -> None:
         super().__init__()
@@ -366,7 +368,7 @@ class Fatal(Recorder):
 
 
 @pytest.mark.parametrize("at", range(STEPS + 1))
-def test_dead_between_two_steps_it_begins_again_with_fresh_noise_and_one_charge(
+def test_a_node_killed_between_two_steps_starts_again_with_fresh_noise_and_one_charge(
     federation: NodeFederation, at: int
 ) -> None:
     study = approved(federation, GLM | QUICK)

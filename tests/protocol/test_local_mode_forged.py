@@ -1,4 +1,4 @@
-"""Nothing but the sums of updates of a task in local mode passes for derived, at any desk."""
+"""Only sums of updates of a task in local mode are accepted as derived, by every check."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +18,9 @@ from tests.support.training_studies import drafted, proposed
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    made = unequal(tmp_path / "federation")
-    yield made
-    made.close()
+    federation = unequal(tmp_path / "federation")
+    yield federation
+    federation.close()
 
 
 def plain(federation: NodeFederation) -> Study:
@@ -38,19 +38,17 @@ def changed(study: Study, phase: str, **changes: Any) -> Study:
 
 
 FORGED = {
-    "a plain training release that is said to be derived": lambda f: changed(
+    "a plain training release declared as derived": lambda f: changed(
         plain(f), "train", scope=Scope.DERIVED
     ),
     "the same with the least noise": lambda f: changed(
         plain(f), "train", scope=Scope.DERIVED, noise_std=SMALLEST_NOISE_STD
     ),
-    "a floor that is said to be derived": lambda f: changed(plain(f), FLOOR, scope=Scope.DERIVED),
-    "local steps that are said to be derived": lambda f: changed(
+    "a floor declared as derived": lambda f: changed(plain(f), FLOOR, scope=Scope.DERIVED),
+    "local steps declared as derived": lambda f: changed(
         local(f), "local-step", scope=Scope.DERIVED
     ),
-    "local steps that are said to be shared": lambda f: changed(
-        local(f), "local-step", scope=Scope.SHARED
-    ),
+    "local steps declared as shared": lambda f: changed(local(f), "local-step", scope=Scope.SHARED),
     "fewer local steps than are taken": lambda f: changed(local(f), "local-step", rounds=ROUNDS),
     "local steps of a smaller sample": lambda f: changed(
         local(f), "local-step", sampling_rate=0.01
@@ -73,7 +71,7 @@ FORGED = {
 def test_a_forged_schedule_is_refused_everywhere(federation: NodeFederation, forge: Any) -> None:
     study = forge(federation)
     assert not study.priced
-    assessment = assess(  # what `study check` and the officer's `show` ask
+    assessment = assess(  # the checks of `study check` and of the officer's `show`
         study,
         federation.papers.agreed,
         country="DK",

@@ -1,5 +1,8 @@
-"""A node that was off for weeks comes back: it stops nothing that it need not, releases nothing
-before it is up to date, and walks every root that it has missed."""
+"""A node that was off for weeks comes back.
+
+It delays others no more than needed, releases nothing before it has the current documents, and
+verifies every root that it missed.
+"""
 
 from datetime import timedelta
 
@@ -27,14 +30,14 @@ def study(federation: NodeFederation) -> Study:
 
 
 def amend(federation: NodeFederation) -> None:
-    """Sign root and targets again: one more root to walk."""
+    """Sign root and targets again, which adds one root to verify."""
     federation.papers.store.renewal(federation.papers.now)
     federation.papers.sign(*PRESENT)
     federation.papers.publish()
 
 
 def leave_alone(federation: NodeFederation, away: str, span: timedelta) -> bytes:
-    """Let time pass for everyone but one node; return what its officer would hand it."""
+    """Let time pass for all but one node; return what its officer would give it."""
     papers, until = federation.papers, federation.papers.now + span
     bundle = b""
     while papers.now < until:
@@ -63,18 +66,18 @@ def test_a_node_comes_back_and_takes_part(
     node = federation.restart("EE")
     write_atomic(federation.home("EE").officer / "country-EE.json", bundle)
     node.tend()
-    held = node.parts.documents.current(federation.clock())
-    assert (held.versions.root, held.versions.targets) == (4, 4)
-    assert set(held.view.countries) == set(COUNTRIES)
+    state = node.parts.documents.current(federation.clock())
+    assert (state.versions.root, state.versions.targets) == (4, 4)
+    assert set(state.view.countries) == set(COUNTRIES)
     run = federation.ready(study)
     opened = opened_sum(run.sum(1, "histogram"))
     assert opened.countries == COUNTRIES
 
 
-def test_before_it_is_up_to_date_it_releases_nothing(
+def test_it_releases_nothing_before_it_has_the_current_documents(
     federation: NodeFederation, study: Study
 ) -> None:
-    """Neither on a link that is down, nor on the old files that a coordinator still shows it."""
+    """This holds while its link is down, and while a coordinator still shows it old files."""
     old = federation.papers.snapshot_of_store()
     bundle = leave_alone(federation, "EE", WEEK + DAY)
     for fetch in (lambda _: None, old.get):
@@ -87,9 +90,7 @@ def test_before_it_is_up_to_date_it_releases_nothing(
         assert "documents" in node.status(LinkStatus(connected=True)).waiting_for
 
 
-def test_without_its_officer_s_bundle_it_waits_for_that(
-    federation: NodeFederation, study: Study
-) -> None:
+def test_it_waits_for_its_officer_s_bundle(federation: NodeFederation, study: Study) -> None:
     leave_alone(federation, "EE", WEEK + DAY)
     node = federation.restart("EE")
     node.sync()
@@ -99,7 +100,7 @@ def test_without_its_officer_s_bundle_it_waits_for_that(
         node.parts.documents.own(federation.clock())
 
 
-def test_the_others_go_on_meanwhile(federation: NodeFederation, study: Study) -> None:
+def test_the_other_countries_continue_meanwhile(federation: NodeFederation, study: Study) -> None:
     leave_alone(federation, "EE", WEEK + DAY)
     for country in PRESENT:
         view = federation.nodes[country].parts.documents.current(federation.clock()).view
@@ -118,10 +119,10 @@ def test_it_keeps_ledger_log_and_runs(federation: NodeFederation, study: Study) 
     assert node.parts.ledger.entries() == entries
 
 
-def test_an_old_root_that_has_ended_is_walked_over(
+def test_an_expired_old_root_is_replaced_by_its_successors(
     federation: NodeFederation, study: Study
 ) -> None:
-    """The countries signed again in time; the node slept over the end of the root it knew."""
+    """The countries signed again in time; the root that the node knew expired in its absence."""
     papers = federation.papers
     papers.now += TOP_LIFE - 10 * DAY
     papers.refresh()
@@ -135,9 +136,7 @@ def test_an_old_root_that_has_ended_is_walked_over(
     assert node.parts.documents.current(papers.now).versions.root == 2
 
 
-def test_where_nobody_signed_again_everything_stops(
-    federation: NodeFederation, study: Study
-) -> None:
+def test_everything_stops_if_nobody_signed_again(federation: NodeFederation, study: Study) -> None:
     papers = federation.papers
     signed_until = papers.view().signed_until
     papers.now = signed_until - timedelta(hours=1)
@@ -148,9 +147,7 @@ def test_where_nobody_signed_again_everything_stops(
         federation.nodes["EE"].sync()
 
 
-def test_an_older_state_than_it_knew_is_no_way_back(
-    federation: NodeFederation, study: Study
-) -> None:
+def test_an_older_state_than_it_knew_is_refused(federation: NodeFederation, study: Study) -> None:
     amend(federation)
     before = federation.papers.snapshot_of_store()
     federation.sync()

@@ -1,7 +1,8 @@
-"""Attacks on the set-up, the terms and the parts of a round, and what the liar could open of it.
+"""Attacks on the set-up, the terms and the parts of a round, and what the liar could open.
 
-Each is played to its end with real countries. Those on the set that is opened are in
-`test_smaller_sets.py` and `test_assents.py`; `test_threats.py` says what shows what.
+Each attack runs to its end with real countries. Attacks on the set that is opened are in
+`test_smaller_sets.py` and `test_assents.py`; `test_threats.py` lists which test covers which
+threat.
 """
 
 import os
@@ -42,30 +43,34 @@ from tests.support.protocol_world import (
 
 
 def puppets(victim: str, *, believed: bool) -> ProtocolWorld:
-    """Return a world in which the liar plays all but the victim, with identity keys of its own.
+    """Return a world in which the liar plays all countries but the victim, with its own keys.
 
-    `believed` says that the victim takes these keys for the others', which no document says.
+    `believed` makes the victim take these keys for the others', which no document says.
     """
     terms = terms_of(3)
     keys = {
-        one: IDENTITIES[one] if one == victim else SigningKey.generate() for one in terms.roster
+        country: IDENTITIES[country] if country == victim else SigningKey.generate()
+        for country in terms.roster
     }
-    peers = {one: key.public for one, key in keys.items()}
+    peers = {country: key.public for country, key in keys.items()}
     views = {
-        one: replace(view_of(one, terms), identity=key, peers=peers)
-        for one, key in keys.items()
-        if one != victim or believed
+        country: replace(view_of(country, terms), identity=key, peers=peers)
+        for country, key in keys.items()
+        if country != victim or believed
     }
-    runs = {one: CountryRun.start(views.get(one, view_of(one, terms))) for one in terms.roster}
+    runs = {
+        country: CountryRun.start(views.get(country, view_of(country, terms)))
+        for country in terms.roster
+    }
     versions = versions_of(terms.roster)
     coordinator = CoordinatorRun(terms, peers=peers, sign=COORDINATOR_KEY.sign, versions=versions)
     return ProtocolWorld(terms, coordinator, runs)
 
 
 @pytest.mark.parametrize("victim", ["AT", "BE", "CZ"])
-def test_keys_swapped_for_the_liars_own_bring_it_nothing(victim: str) -> None:
-    """One that believed the keys would be opened alone; the documents give others."""
-    others = [one for one in ("AT", "BE", "CZ") if one != victim]
+def test_keys_swapped_for_the_liars_own_open_nothing(victim: str) -> None:
+    """A country that accepted the keys would be opened alone; the documents give other keys."""
+    others = [country for country in ("AT", "BE", "CZ") if country != victim]
     world = puppets(victim, believed=True)
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
@@ -82,8 +87,8 @@ def test_keys_swapped_for_the_liars_own_bring_it_nothing(victim: str) -> None:
         world.set_up("confirm")
 
 
-def test_a_ciphertext_in_anothers_name_brings_nothing() -> None:
-    """The liar knows what it encapsulated to CZ as AT; CZ refuses it, and nobody goes on."""
+def test_a_ciphertext_in_anothers_name_opens_nothing() -> None:
+    """The liar knows the secret that it encapsulated to CZ as AT; CZ refuses, and all stop."""
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
     world.set_up("encapsulate")
@@ -118,7 +123,7 @@ def test_a_ciphertext_in_anothers_name_brings_nothing() -> None:
 
 
 def test_two_rosters_open_nothing() -> None:
-    """AT and BE get requests of a run of three, which the documents do not give them."""
+    """AT and BE get requests of a run of three, which the documents do not describe."""
     world = ProtocolWorld.of(4, colluding=0, honest=2)
     smaller = coordinator_of(terms_of(3, colluding=0, honest=2))
     for country in ("AT", "BE"):
@@ -131,7 +136,7 @@ def test_two_rosters_open_nothing() -> None:
 
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_two_models_open_one_set_at_most(first: int) -> None:
-    """So many honest countries see one model, the others another; the colluder works with both."""
+    """Some honest countries see one model, the others another; the colluder works with both."""
     liar = five()
     rounds = [liar.begin(1, model) for model in (b"one", b"other")]
     for country in liar.honest:
@@ -147,7 +152,7 @@ def test_two_models_open_one_set_at_most(first: int) -> None:
     assert pressed == [(part,) if len(part) >= 3 else () for part in parts]
 
 
-def test_a_replayed_round_brings_no_second_vector() -> None:
+def test_a_replayed_round_gives_no_second_vector() -> None:
     liar = five()
     opened = liar.contributed()
     before = dict(liar.loot.said(opened.terms.context))
@@ -163,8 +168,8 @@ def test_a_replayed_round_brings_no_second_vector() -> None:
         liar.contribute(liar.begin(1), "AT")
 
 
-def test_a_replayed_run_brings_nothing() -> None:
-    """Every request of a run that is over, to countries that are in another one."""
+def test_a_replayed_run_opens_nothing() -> None:
+    """Replay every request of a finished run to countries that are in another run."""
     past, liar = LyingCoordinator(ProtocolWorld.ready(5, honest=2, run_id=bytes(16))), five()
     old = past.contributed()
     opened = liar.contributed()
@@ -182,7 +187,7 @@ def test_a_replayed_run_brings_nothing() -> None:
 
 
 def test_a_shrunk_roster_opens_nothing() -> None:
-    """Taken out of the answer request with all that belongs to it, and of the assents."""
+    """A country is removed from the answer request, its parts, and the signatures on the set."""
     liar = five()
     opened = liar.contributed()
     for size in (1, 2, 3, 4):
@@ -203,7 +208,7 @@ def test_a_shrunk_roster_opens_nothing() -> None:
     ids=lambda value: next(iter(value)),
 )
 def test_a_study_changed_between_phases_opens_nothing(changes: dict[str, object]) -> None:
-    """A round is begun under one study or agreement; another is to carry on with it."""
+    """A round begins under one study or agreement; the liar continues it under another."""
     terms = {"colluding": 1, "honest": 2}
     liar = five()
     other = LyingCoordinator(ProtocolWorld.ready(5, **{**terms, **changes}), ("EE",))
@@ -221,7 +226,7 @@ def test_a_study_changed_between_phases_opens_nothing(changes: dict[str, object]
 
 
 def test_two_rounds_share_no_mask_and_no_value() -> None:
-    """The roster's sum, then one without DK: each opens for itself, and no difference is exact."""
+    """The roster's sum opens, then one without DK, and no difference of the two is exact."""
     liar = five()
     first = liar.contributed(1)
     liar.answer_all(first, ROSTER)
@@ -235,7 +240,7 @@ def test_two_rounds_share_no_mask_and_no_value() -> None:
     assert not set(np.frombuffer(words[0], np.uint64)) & set(np.frombuffer(words[1], np.uint64))
 
 
-# ---- parts that are not what they should be
+# ---- malformed parts ----------------------
 
 
 @pytest.mark.parametrize(
@@ -250,7 +255,7 @@ def test_two_rounds_share_no_mask_and_no_value() -> None:
     ids=["not-a-number", "infinite", "huge-and-negative", "truncated", "empty"],
 )
 def test_any_model_opens_the_sum_of_all_and_no_part_of_it(model: bytes) -> None:
-    """The task says whether it can be trained on; whatever it is, it is shown to all or to none."""
+    """The task checks whether the model is usable; the liar shows it to all or to none."""
     liar = five()
     opened = liar.contributed(1, model)
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
@@ -276,8 +281,8 @@ POINTS = ["contributed", "agreed", "answered"]
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_country_killed_at_any_point_gives_the_liar_nothing(point: str) -> None:
-    """AT is killed and comes back from what it stored; or it never does, and is pressed no more."""
+def test_a_country_killed_at_any_point_opens_nothing_to_the_liar(point: str) -> None:
+    """AT is killed and continues from its stored state; or it never comes back."""
     for returns in (True, False):
         liar = five()
         opened = liar.contributed()
@@ -303,17 +308,22 @@ def test_a_country_killed_at_any_point_gives_the_liar_nothing(point: str) -> Non
 
 
 def garbled(reply: bytes) -> Reply:
-    """Return a contribution of which nothing is as it should be but the signature."""
+    """Return a contribution in which only the signature is right."""
     other = Reply.FromString(reply)
-    said = other.contribution
-    other.words, said.commitments = os.urandom(len(other.words)), os.urandom(len(said.commitments))
-    said.shares = os.urandom(len(said.shares))
-    said.head.CopyFrom(spoken(said.head, said.head.body, IDENTITIES[said.head.sender]))
+    contribution = other.contribution
+    other.words, contribution.commitments = (
+        os.urandom(len(other.words)),
+        os.urandom(len(contribution.commitments)),
+    )
+    contribution.shares = os.urandom(len(contribution.shares))
+    contribution.head.CopyFrom(
+        spoken(contribution.head, contribution.head.body, IDENTITIES[contribution.head.sender])
+    )
     return other
 
 
 @pytest.mark.parametrize("colluding", [1, 2])
-def test_garbage_of_colluders_opens_nothing_more(colluding: int) -> None:
+def test_garbage_of_colluders_opens_nothing_in_addition(colluding: int) -> None:
     liar = five(colluding)
     opened = liar.begin()
     for country in liar.honest:

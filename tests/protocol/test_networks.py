@@ -1,7 +1,7 @@
-"""Networks through the whole private sum: four real nodes, the coordinator's own lead, no noise.
+"""Networks through the whole private sum: four real nodes, the real procedure, no noise.
 
-Only rounding is left to chance. It moves a weight of the perceptron by a standard deviation of
-0.0004 in five rounds, one of the module by 0.0008: what tests allow is more than eight of them.
+Only rounding is random. It changes a weight of the perceptron by a standard deviation of 0.0004 in
+five rounds, and one of the module by 0.0008. The tests allow more than eight times as much.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,15 +38,15 @@ MLP, MODULE = (
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    made = NodeFederation(
+    federation = NodeFederation(
         tmp_path / "federation", changes={"task_kinds": ["train/mlp", "train/module"]}
     )
-    yield made
-    made.close()
+    yield federation
+    federation.close()
 
 
 def approved(federation: NodeFederation, task: dict[str, Any], name: str = "network") -> Study:
-    """Return a study that every country permits; its noise is large on paper, and silent here."""
+    """Return a study that every country permits; its declared noise is not drawn here."""
     return proposed(federation, priced(drafted(federation, task, id=name), noise_std=100_000))
 
 
@@ -56,7 +56,7 @@ def trained(federation: NodeFederation, task: dict[str, Any]) -> tuple[Study, Ou
 
 
 def pooled(study: Study) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what four countries of eighty patients hold together, encoded by hand."""
+    """Return the records of four countries with eighty patients each, encoded by hand."""
     n = np.tile(np.arange(80), 4)
     age, male, ill = 40 + n % 40, (n % 2 == 0).astype(float), (n % 4 == 0).astype(float)
     rows = np.column_stack([(age - 60) / 60, 1 - male, male])
@@ -64,7 +64,7 @@ def pooled(study: Study) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def plain_descent(study: Study, net: nn.Module, names: Mapping[str, str]) -> FloatArray:
-    """Return the model after the same steps of torch's own gradient descent on pooled records.
+    """Return the model after the same steps of torch's gradient descent on pooled records.
 
     `names` maps the model's parts to torch's parameters.
     """
@@ -84,7 +84,7 @@ def plain_descent(study: Study, net: nn.Module, names: Mapping[str, str]) -> Flo
     return torch.cat([own[name].detach().ravel() for name in names.values()]).numpy()
 
 
-def test_a_perceptron_is_the_one_that_pooled_records_would_have_given(
+def test_a_perceptron_equals_one_trained_on_pooled_records(
     federation: NodeFederation,
 ) -> None:
     study, outcome = trained(federation, MLP)
@@ -94,7 +94,7 @@ def test_a_perceptron_is_the_one_that_pooled_records_would_have_given(
     assert outcome.model == pytest.approx(plain_descent(study, net, names), abs=0.005)
 
 
-def test_a_registered_module_is_the_one_that_pooled_records_would_have_given(
+def test_a_registered_module_equals_one_trained_on_pooled_records(
     federation: NodeFederation,
 ) -> None:
     study, outcome = trained(federation, MODULE)
@@ -105,8 +105,8 @@ def test_a_registered_module_is_the_one_that_pooled_records_would_have_given(
 
 def test_evaluation_of_networks_opens_a_report(federation: NodeFederation) -> None:
     for number, task in enumerate((MLP, MODULE)):
-        kept = task | {"evaluation": {"held_out": 0.3}, "rounds": 1}
-        study = approved(federation, kept, f"study-{number}")
+        evaluated_task = task | {"evaluation": {"held_out": 0.3}, "rounds": 1}
+        study = approved(federation, evaluated_task, f"study-{number}")
         outcome = led(federation, study)
         patients = outcome.findings["everybody"]["patients"]["value"]
         assert 50 < patients < 150
@@ -122,7 +122,9 @@ def test_a_node_without_the_module_refuses_before_anything_is_charged(
     assert not node.parts.ledger.entries()
 
 
-def test_a_million_weights_pass_the_whole_private_sum(federation: NodeFederation) -> None:
+def test_a_model_of_a_million_weights_goes_through_the_whole_private_sum(
+    federation: NodeFederation,
+) -> None:
     study = approved(federation, MLP | {"hidden": [1024, 1024], "rounds": 1}, "large")
     tensors = study.task.tensors(study.features)  # type: ignore[union-attr]
     assert sum(tensor.size for tensor in tensors) > 1_000_000

@@ -1,4 +1,4 @@
-"""Nothing else speaks: what leaves a node reveals nothing of its records, and has one way out."""
+"""Everything that leaves a node goes through one way out, and reveals nothing of its records."""
 
 import ast
 import inspect
@@ -23,7 +23,7 @@ ROOM = Path(__file__).parents[2] / "client"
 REACHES_OUT = {"grpc", "socket", "http", "urllib", "requests", "httpx", "smtplib", "ftplib"}
 PREDICTABLE = {"random", "numpy.random"}
 TORCH = {"tasks/torch_module.py", "tasks/module_registry.py", "tasks/series_conv.py"}
-"""Build and differentiate networks; none of them draws a number."""
+"""These files build and differentiate networks; none of them draws a random number."""
 TORCH_DRAWS = re.compile(
     r"\b(rand\w*|normal_?|bernoulli_?|multinomial|uniform_|poisson|Generator)\("
 )
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Watch:
-    """Counts the slots that were waited for."""
+    """Counts the reply slots that the node waited for."""
 
     def __init__(self) -> None:
         self.slots = 0
@@ -69,29 +69,29 @@ def traffic(federation: NodeFederation, data: str = "") -> list[tuple[str, int]]
     federation.put_records("DK", data or records())
     node = federation.restart("DK", slots=ReplySlots(sleep=watch.sleep, monotonic=lambda: 0.0))
     run = federation.run(study, b"w" * 16)
-    seen: list[bytes] = []
+    replies: list[bytes] = []
     inner = node._request_handler.handle
 
     def handle(frame: bytes) -> bytes:
-        seen.append(inner(frame))
-        return seen[-1]
+        replies.append(inner(frame))
+        return replies[-1]
 
     node._request_handler.handle = handle  # type: ignore[method-assign]
     run.set_up()
     run.sum(1, "histogram")
-    return [*((str(code_of(reply)), len(reply)) for reply in seen), ("slots", watch.slots)]
+    return [*((str(code_of(reply)), len(reply)) for reply in replies), ("slots", watch.slots)]
 
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, int]]]:
-    """What an ordinary cohort's traffic looks like."""
+    """Return the traffic of an ordinary cohort."""
     federation = NodeFederation(tmp_path_factory.mktemp("usual") / "federation")
     yield traffic(federation)
     federation.close()
 
 
 @pytest.mark.parametrize("data", NEIGHBOURS.values(), ids=NEIGHBOURS.keys())
-def test_neighbouring_cohorts_make_the_same_traffic(
+def test_neighbouring_cohorts_cause_the_same_traffic(
     folder: Path, usual: list[tuple[str, int]], data: str
 ) -> None:
     federation = NodeFederation(folder)
@@ -99,14 +99,14 @@ def test_neighbouring_cohorts_make_the_same_traffic(
     federation.close()
 
 
-def test_a_contribution_looks_like_noise_whatever_was_added(folder: Path) -> None:
-    """Two runs over the same records share no word: what crosses is masked."""
+def test_a_contribution_looks_like_noise_for_any_values(folder: Path) -> None:
+    """Two runs over the same records have no word in common: contributions are masked."""
     federation = NodeFederation(folder)
     study = federation.approved()
     words = []
     for number in (1, 2):
         federation.papers.now += timedelta(minutes=1)
-        federation.permit("DK", study)  # a permit is for one run
+        federation.permit("DK", study)  # a permit covers one run
         run = federation.ready(study, bytes([number]) * 16)
         opened = run.coordinator.begin_round(1, "histogram", b"")
         reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
@@ -121,13 +121,13 @@ def _words(data: bytes) -> list[bytes]:
 
 
 def imports(file: Path) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def files() -> list[Path]:
@@ -142,13 +142,13 @@ def importers(names: set[str]) -> set[str]:
     }
 
 
-def test_only_three_files_hold_a_channel() -> None:
-    """The Flower client, the daemon that dials for it, and the commands; nothing that computes."""
+def test_only_three_files_use_a_channel() -> None:
+    """These are the Flower client, the daemon that connects for it, and the commands."""
     assert importers({"protocols.wire.channel"}) == {"flower_client.py", "daemon.py", "cli.py"}
     assert importers(REACHES_OUT) == {"flower_client.py"}
 
 
-def test_only_the_flower_client_and_its_app_know_flower() -> None:
+def test_only_the_flower_client_and_its_app_import_flower() -> None:
     assert importers({"flwr"}) == {"flower_client.py", "app.py"}
 
 
@@ -220,5 +220,5 @@ def test_no_predictable_generator_and_no_code_from_data() -> None:
     assert not {call for call in calls if call[1] in {"eval", "exec", "compile", "__import__"}}
 
 
-def test_every_file_of_the_room_is_looked_at() -> None:
+def test_every_file_of_the_package_is_checked() -> None:
     assert len(files()) > 30

@@ -1,7 +1,7 @@
-"""A node's identity key changes: from when on the new one signs, and who cannot bring it about.
+"""A node's identity key changes: when the new key signs, and who cannot cause a change.
 
-Four real nodes over one document store. The former key signs the new one, the officer signs both;
-runs that began with the former key end with it.
+Four real nodes use one document store. The former key signs the new one, and the officer signs
+both. Runs that began with the former key end with it.
 """
 
 from collections.abc import Callable
@@ -36,14 +36,14 @@ OLD = raw_key(1_000)
 
 @pytest.fixture
 def federation(tmp_path: Path) -> NodeFederation:
-    made = NodeFederation(tmp_path / "federation")
-    made.once("with its keys beside it", lambda: _with_keys(made))
-    return made
+    federation = NodeFederation(tmp_path / "federation")
+    federation.once("with its keys beside it", lambda: _with_keys(federation))
+    return federation
 
 
-def _with_keys(made: NodeFederation) -> Words:
-    made.sync()
-    made.home("DK").node_keys.write_bytes(node_keys("DK").canonical())
+def _with_keys(federation: NodeFederation) -> Words:
+    federation.sync()
+    federation.home("DK").node_keys.write_bytes(node_keys("DK").canonical())
     return ()
 
 
@@ -52,15 +52,15 @@ def study(federation: NodeFederation) -> Study:
     return federation.approved()
 
 
-def made_anew(federation: NodeFederation) -> NodeKeys:
-    """Let DK's operator make new keys, while the node runs."""
+def new_keys(federation: NodeFederation) -> NodeKeys:
+    """Let DK's operator create new keys while the node runs."""
     assert federation.nodes["DK"]
     return rotate_keys(federation.home("DK"), federation.store("DK"), federation.clock())
 
 
 def rotated(federation: NodeFederation) -> NodeKeys:
-    """Take DK's node from its key to the next."""
-    keys = made_anew(federation)
+    """Change the key of DK's node to the next one."""
+    keys = new_keys(federation)
     federation.papers.folders["DK"].set_node(keys)
     federation.hand_over("DK")
     federation.sync()
@@ -68,12 +68,12 @@ def rotated(federation: NodeFederation) -> NodeKeys:
 
 
 def begun(federation: NodeFederation, study: Study) -> Run:
-    """Return a run whose coordinator goes by the published keys."""
+    """Return a run whose coordinator uses the published keys."""
     view = federation.papers.view()
     keys = {country: view.node_keys(country) for country in study.countries}
     suite = view.agreement.signatures
-    said = {country: node.identity_key for country, node in keys.items() if node}
-    peers = {country: suite.public(read_identity(key)) for country, key in said.items()}
+    identity_keys = {country: node.identity_key for country, node in keys.items() if node}
+    peers = {country: suite.public(read_identity(key)) for country, key in identity_keys.items()}
     return federation.run(study, peers=peers)
 
 
@@ -81,7 +81,7 @@ def in_use(federation: NodeFederation) -> str:
     return federation.nodes["DK"].parts.identities.present.public.to_text()
 
 
-def formers(federation: NodeFederation) -> list[str]:
+def former_keys(federation: NodeFederation) -> list[str]:
     return [name for name in federation.store("DK").names() if name.startswith(FORMER)]
 
 
@@ -89,7 +89,7 @@ def changes(node: Node) -> int:
     return sum(EventKind.NODE_KEY_CHANGED in line for line in node.log_entries()["entries"])
 
 
-# ---- the way it goes
+# ---- allowed changes
 
 
 def test_the_new_key_signs_once_it_is_published(federation: NodeFederation, study: Study) -> None:
@@ -104,7 +104,7 @@ def test_the_new_key_signs_once_it_is_published(federation: NodeFederation, stud
 def test_until_the_officer_has_signed_nothing_changes(
     federation: NodeFederation, study: Study
 ) -> None:
-    made_anew(federation)
+    new_keys(federation)
     federation.sync()
     federation.restart("DK")
     federation.sync()
@@ -112,12 +112,12 @@ def test_until_the_officer_has_signed_nothing_changes(
     assert opened_sum(federation.ready(study).sum(1, "histogram")).countries == COUNTRIES
 
 
-def test_the_own_officer_s_word_alone_changes_nothing(
+def test_the_officer_s_documents_alone_change_nothing(
     federation: NodeFederation, study: Study
 ) -> None:
-    """The other countries go by what is published; until then no run begins, and the old go on."""
+    """Other countries use the published keys; until then no run begins, and old runs continue."""
     under_way = federation.ready(study)
-    papers, keys = federation.papers, made_anew(federation)
+    papers, keys = federation.papers, new_keys(federation)
     papers.folders["DK"].set_node(keys)
     bundle = papers.folders["DK"].sign(papers.now, papers.officers["DK"])
     federation.nodes["DK"].deliver(bundle)
@@ -131,8 +131,10 @@ def test_the_own_officer_s_word_alone_changes_nothing(
     assert opened_sum(under_way.sum(1, "histogram")).countries == COUNTRIES
 
 
-def test_what_is_published_alone_changes_nothing(federation: NodeFederation, study: Study) -> None:
-    papers, keys = federation.papers, made_anew(federation)
+def test_the_published_documents_alone_change_nothing(
+    federation: NodeFederation, study: Study
+) -> None:
+    papers, keys = federation.papers, new_keys(federation)
     papers.folders["DK"].set_node(keys)
     papers.give("DK")
     federation.sync()
@@ -141,11 +143,11 @@ def test_what_is_published_alone_changes_nothing(federation: NodeFederation, stu
     assert code_of(reply) is ReasonCode.DOCUMENTS_BEHIND
 
 
-def test_given_again_it_hands_out_the_same(federation: NodeFederation) -> None:
-    assert made_anew(federation) == made_anew(federation)
+def test_repeating_the_command_gives_the_same_statement(federation: NodeFederation) -> None:
+    assert new_keys(federation) == new_keys(federation)
     first = in_use(federation)
     keys = rotated(federation)
-    again = made_anew(federation)
+    again = new_keys(federation)
     assert keys.succession is not None
     assert again.succession is not None
     assert (keys.succession.former, again.succession.former) == (first, keys.identity_key)
@@ -168,7 +170,9 @@ def test_a_run_under_way_ends_with_the_key_that_it_began_with(
 
 
 @pytest.mark.parametrize("step", ["encapsulation", "confirmation"])
-def test_a_run_in_its_set_up_too(federation: NodeFederation, study: Study, step: str) -> None:
+def test_a_run_in_set_up_ends_with_the_key_that_it_began_with(
+    federation: NodeFederation, study: Study, step: str
+) -> None:
     run = federation.run(study)
     run.set_up(until=step)
     rotated(federation)
@@ -186,12 +190,12 @@ def test_the_former_key_is_destroyed_with_the_last_run_that_began_with_it(
     run = federation.ready(study)
     rotated(federation)
     federation.nodes["DK"].tend()
-    assert len(formers(federation)) == 1
+    assert len(former_keys(federation)) == 1
     assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
     federation.withdraw("DK", study)
     federation.nodes["DK"].tend()
     federation.nodes["DK"].tend()
-    assert formers(federation) == []
+    assert former_keys(federation) == []
 
 
 def test_two_changes_during_one_run(federation: NodeFederation, study: Study) -> None:
@@ -199,7 +203,7 @@ def test_two_changes_during_one_run(federation: NodeFederation, study: Study) ->
     rotated(federation)
     rotated(federation)
     federation.nodes["DK"].tend()
-    assert len(formers(federation)) == 1
+    assert len(former_keys(federation)) == 1
     assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
 
 
@@ -218,7 +222,7 @@ def test_a_run_whose_former_key_is_gone_is_refused(
 def test_a_new_run_is_never_signed_with_the_former_key(
     federation: NodeFederation, study: Study
 ) -> None:
-    """Even where the officer's documents name it again, from a copy of the former file."""
+    """This holds even if the officer's documents name the former key again, from an old file."""
     federation.ready(study)
     rotated(federation)
     federation.papers.folders["DK"].set_node(node_keys("DK"))
@@ -228,15 +232,15 @@ def test_a_new_run_is_never_signed_with_the_former_key(
     assert code_of(reply) is ReasonCode.ROSTER
 
 
-# ---- who cannot
+# ---- refused changes
 
 
-def test_keys_that_the_node_has_not_made_are_never_taken(
+def test_keys_that_the_node_did_not_create_are_refused(
     federation: NodeFederation, study: Study
 ) -> None:
-    """An officer who was talked into signing a stranger's keys stops the node, and no more."""
+    """An officer who was tricked into signing a stranger's keys stops the node, and no more."""
     theirs = node_keys("DK").model_copy(update={"identity_key": raw_key(666).public.to_text()})
-    made_anew(federation)
+    new_keys(federation)
     federation.papers.folders["DK"].set_node(theirs)
     federation.hand_over("DK")
     federation.sync()
@@ -245,8 +249,10 @@ def test_keys_that_the_node_has_not_made_are_never_taken(
     assert code_of(reply) is ReasonCode.ROSTER
 
 
-def test_a_stolen_former_key_speaks_in_no_new_run(federation: NodeFederation, study: Study) -> None:
-    """The thief has a node of the former key and everything else of DK's; the others refuse it."""
+def test_a_stolen_former_key_is_refused_in_new_runs(
+    federation: NodeFederation, study: Study
+) -> None:
+    """The thief runs a node with DK's former key and everything else of DK; others refuse it."""
     rotated(federation)
     thief = federation.folder / "thief"
     store = cheap_store(thief)
@@ -262,9 +268,9 @@ def test_a_stolen_former_key_speaks_in_no_new_run(federation: NodeFederation, st
     assert code_of(reply) is ReasonCode.NOT_AUTHENTIC
 
 
-def test_a_statement_is_of_one_set_of_keys(federation: NodeFederation) -> None:
-    said = made_anew(federation)
-    moved = said.model_copy(update={"log_key": raw_key(5).public.to_text()})
+def test_a_statement_is_valid_for_one_set_of_keys(federation: NodeFederation) -> None:
+    words_printed = new_keys(federation)
+    moved = words_printed.model_copy(update={"log_key": raw_key(5).public.to_text()})
     with pytest.raises(DocumentFault, match="succession is not signed"):
         NodeKeys.from_canonical(moved.canonical())
 
@@ -273,7 +279,7 @@ def test_a_statement_is_of_one_set_of_keys(federation: NodeFederation) -> None:
 
 
 class Dying(KeyStore):
-    """A key store whose process dies at a change of this number, before or after it."""
+    """A key store whose process dies before or after its change of this number."""
 
     left = 0
     after = False
@@ -295,11 +301,11 @@ class Dying(KeyStore):
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("change", [1, 2, 3])
-def test_a_death_while_the_key_changes_leaves_one_key_in_use(
+def test_a_crash_while_the_key_changes_leaves_one_key_in_use(
     federation: NodeFederation, study: Study, change: int, *, after: bool
 ) -> None:
     run = federation.ready(study)
-    keys = made_anew(federation)
+    keys = new_keys(federation)
     store = Dying.open(federation.home("DK").keys, PASSPHRASE)
     store.left, store.after = change, after
     federation.restart("DK", identities=IdentityKeys(store))
@@ -317,7 +323,7 @@ def test_a_death_while_the_key_changes_leaves_one_key_in_use(
     assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
 
 
-def test_a_death_before_the_file_is_written_is_made_good(federation: NodeFederation) -> None:
+def test_a_crash_before_the_file_is_written_is_repaired(federation: NodeFederation) -> None:
     assert federation.nodes["DK"]
     waiting = IdentityKeys(federation.store("DK")).prepare_successor()
-    assert made_anew(federation).identity_key == waiting.public.to_text()
+    assert new_keys(federation).identity_key == waiting.public.to_text()

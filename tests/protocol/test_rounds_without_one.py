@@ -1,4 +1,4 @@
-"""Real nodes, one of which drops out of a round: the others go on, and it comes back.
+"""Real nodes, one of which drops out of a round: the others continue, and it comes back.
 
 Four countries, c = 1 and h = 2: t is three, so that one may be missing.
 """
@@ -20,7 +20,7 @@ TRAINING = {"id": "who-is-ill"} | training_fields(ROUNDS)
 
 
 class Training:
-    """A training run, and what each country drew and was charged."""
+    """A training run, with what each country drew and was charged."""
 
     def __init__(self, federation: NodeFederation) -> None:
         self.federation = federation
@@ -36,7 +36,7 @@ class Training:
         self.federation.restart(country, noise=self.noise[country])
 
     def drawn(self) -> dict[str, int]:
-        """Return how many sums each country has drawn noise for, since it counted its cohort."""
+        """Return for how many sums each country has drawn noise since its cohort count."""
         return {country: noise.draws for country, noise in self.noise.items()}
 
     def charged(self, country: str) -> list[str]:
@@ -45,7 +45,7 @@ class Training:
         return [entry.phase for entry in entries]
 
     def answered(self, opened: CoordinatorRound) -> OpenedSum | VoidRound:
-        """Let all of the set answer, and open it."""
+        """Let all countries of the set answer, and open the sum."""
         for country in opened.close():
             request = opened.answer_request(country)
             opened.take_answer(country, self.federation.nodes[country].handle(request))
@@ -57,12 +57,12 @@ def scene(federation: NodeFederation) -> Training:
     return Training(federation)
 
 
-def countries_of(found: OpenedSum | VoidRound) -> tuple[str, ...]:
-    assert isinstance(found, OpenedSum), found
-    return found.countries
+def countries_of(result: OpenedSum | VoidRound) -> tuple[str, ...]:
+    assert isinstance(result, OpenedSum), result
+    return result.countries
 
 
-def test_a_node_dead_in_round_two_and_back_in_round_three(scene: Training) -> None:
+def test_a_node_missing_in_round_two_takes_part_again_in_round_three(scene: Training) -> None:
     assert countries_of(scene.run.sum(1, "train", scene.model)) == COUNTRIES
     scene.federation.nodes["PT"].parts.engine.dispose()
     assert countries_of(scene.run.sum(2, "train", scene.model, without={"PT"})) == REST
@@ -75,7 +75,7 @@ def test_a_node_dead_in_round_two_and_back_in_round_three(scene: Training) -> No
 
 
 @pytest.mark.parametrize("moment", ["contributed", "agreed", "answered"])
-def test_a_node_killed_in_a_round_that_goes_without_another_and_started_again(
+def test_a_node_killed_in_a_round_without_another_country_can_go_on(
     scene: Training, moment: str
 ) -> None:
     opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
@@ -94,7 +94,7 @@ def test_a_node_killed_in_a_round_that_goes_without_another_and_started_again(
     assert scene.charged("EE") == ["train"]
 
 
-def test_every_message_of_such_a_round_is_repeated_byte_for_byte_after_a_death(
+def test_every_message_of_such_a_round_is_repeated_byte_for_byte_after_a_crash(
     scene: Training,
 ) -> None:
     opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
@@ -108,7 +108,7 @@ def test_every_message_of_such_a_round_is_repeated_byte_for_byte_after_a_death(
     assert [code_of(reply) for reply in before] == [None] * 3
 
 
-def test_a_contribution_after_the_round_was_closed_is_in_no_sum_and_the_next_round_is_whole(
+def test_a_contribution_after_closing_is_in_no_sum_and_the_next_round_has_all_countries(
     scene: Training,
 ) -> None:
     opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
@@ -122,15 +122,15 @@ def test_a_contribution_after_the_round_was_closed_is_in_no_sum_and_the_next_rou
     assert countries_of(scene.run.sum(2, "train", scene.model)) == COUNTRIES
 
 
-def test_whoever_signed_one_set_and_died_signs_no_other(scene: Training) -> None:
-    """The coordinator that forgot U asks, in the same round, for all: not one of U answers."""
+def test_a_country_that_signed_one_set_signs_no_other_after_a_crash(scene: Training) -> None:
+    """A coordinator that lost U asks for the roster in the same round: no country of U answers."""
     opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
-    asked = opened.contribute_request("PT")
+    request = opened.contribute_request("PT")
     scene.run.agreed(opened)
     for country in REST:
         scene.restart(country)
     opened._chosen = None
-    opened.take_contribution("PT", scene.federation.nodes["PT"].handle(asked))
+    opened.take_contribution("PT", scene.federation.nodes["PT"].handle(request))
     opened._assents.clear()
     for country in REST:
         reply = scene.federation.nodes[country].handle(opened.answer_request(country))
@@ -138,7 +138,7 @@ def test_whoever_signed_one_set_and_died_signs_no_other(scene: Training) -> None
     assert isinstance(opened.open(), VoidRound)
 
 
-def test_where_three_must_be_there_a_second_one_missing_is_a_void_round(scene: Training) -> None:
+def test_a_round_is_void_if_a_second_country_is_missing(scene: Training) -> None:
     opened = scene.run.contributed(1, "train", scene.model, without={"PT", "EE"})
     opened.close()
     assert not opened.openable

@@ -1,9 +1,9 @@
-"""A thief of nodes' states beside the liar: what opens depends on when they were taken.
+"""A thief of nodes' states works with the liar: what opens depends on when they were taken.
 
-A state holds the pair chains of the rounds to come; while a round is open also its mask keys, its
-sealing keys and its own share; of a round that is answered, or behind an open one, nothing. A node
-seized in mid-round therefore counts as a colluder in it and in what follows of the run: it opens
-its own part, and no other country's, and that only once t shares are there.
+A state holds the pair chains of future rounds. While a round is open it also holds its mask keys,
+sealing keys and own share; it holds nothing of rounds that are answered or older than the open one.
+A node seized during a round therefore counts as a colluder in it and in the rest of the run: it
+opens its own part, no other country's, and only once t shares are there.
 """
 
 import pytest
@@ -33,7 +33,7 @@ def test_all_nodes_seized_after_answering_open_no_more_than_was_open() -> None:
 
 
 def test_all_members_seized_after_answering_for_a_smaller_set_open_no_more() -> None:
-    """DK, outside it, contributed late and holds its keys: seized as well, it opens nothing."""
+    """DK is outside the set and contributed late; its state, seized as well, opens nothing."""
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_DK)
@@ -54,7 +54,7 @@ def test_all_nodes_seized_after_the_next_round_began_open_no_void_round(*, signe
 
 
 def test_all_nodes_seized_after_the_next_round_began_open_no_half_answered_round() -> None:
-    """Two of the four needed had answered; what the others kept is gone."""
+    """Two of the four needed countries had answered; the others have erased their keys."""
     liar = five(colluding=0)
     void = liar.contributed(1)
     for country in ("AT", "BE"):
@@ -64,8 +64,8 @@ def test_all_nodes_seized_after_the_next_round_began_open_no_half_answered_round
     assert liar.opens(void) == ()
 
 
-def in_mid_round(liar: LyingCoordinator, kind: str) -> tuple[CoordinatorRound, tuple[str, ...]]:
-    """Return an open round to which all contributed, signed for where the set is a smaller one."""
+def during_a_round(liar: LyingCoordinator, kind: str) -> tuple[CoordinatorRound, tuple[str, ...]]:
+    """Return an open round with all contributions, and with signatures if the set is smaller."""
     opened = liar.contributed()
     if kind == "smaller":
         liar.agree_all(opened, WITHOUT_DK)
@@ -74,12 +74,12 @@ def in_mid_round(liar: LyingCoordinator, kind: str) -> tuple[CoordinatorRound, t
 
 @pytest.mark.parametrize("kind", ["roster", "smaller"])
 @pytest.mark.parametrize("colluding", [1, 2])
-def test_a_node_seized_in_mid_round_opens_nothing_with_fewer_than_t_shares(
+def test_a_node_seized_during_a_round_opens_nothing_with_fewer_than_t_shares(
     colluding: int, kind: str
 ) -> None:
-    """t = 4: c colluders, the thief's one, and answers up to t − 1 shares in all."""
+    """t = 4: c colluders, the thief's node, and answers up to t − 1 shares in all."""
     liar = five(colluding)
-    opened, chosen = in_mid_round(liar, kind)
+    opened, chosen = during_a_round(liar, kind)
     liar.seize("AT")
     assert liar.opens(opened) == ()
     for country in ("BE", "CZ")[: liar.world.terms.threshold - colluding - 2]:
@@ -88,10 +88,10 @@ def test_a_node_seized_in_mid_round_opens_nothing_with_fewer_than_t_shares(
 
 
 @pytest.mark.parametrize("kind", ["roster", "smaller"])
-def test_with_t_shares_a_node_seized_in_mid_round_opens_its_own_part_and_no_others(
+def test_with_t_shares_a_node_seized_during_a_round_opens_only_its_own_part(
     kind: str,
 ) -> None:
-    """Its masks are known: it has become a colluder, and the others have not."""
+    """Its masks are known, so it counts as a colluder; the other countries do not."""
     liar = five()
     opened = liar.contributed()
     liar.seize("AT")
@@ -104,8 +104,8 @@ def test_with_t_shares_a_node_seized_in_mid_round_opens_its_own_part_and_no_othe
     assert liar.opens(opened) == (("AT",), rest)
 
 
-def test_a_node_seized_once_it_signed_a_set_opens_no_part_of_it() -> None:
-    """What it still holds are the keys of its masks with DK, which the set does without."""
+def test_a_node_seized_after_signing_a_set_opens_no_part_of_it() -> None:
+    """It still has the keys of its masks with DK only, and DK is outside the set."""
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_DK)
@@ -119,18 +119,20 @@ def test_a_node_seized_once_it_signed_a_set_opens_no_part_of_it() -> None:
     assert liar.opens(opened) == (("AT", "BE", "CZ"),)
 
 
-@pytest.mark.parametrize("taken", [0, 1, 2, 3])
-def test_so_many_nodes_seized_in_mid_round_open_it_without_an_answer_as_t_says(taken: int) -> None:
-    """Three honest states and a colluder's are four shares: t, and every secret is there."""
+@pytest.mark.parametrize("seized_count", [0, 1, 2, 3])
+def test_t_shares_of_seized_nodes_open_a_round_without_an_answer(
+    seized_count: int,
+) -> None:
+    """Three honest states and a colluder's give four shares: t, and every secret is there."""
     liar = five()
     opened = liar.contributed()
-    for country in liar.honest[:taken]:
+    for country in liar.honest[:seized_count]:
         liar.seize(country)
     opens = liar.opens(opened)
-    assert bool(opens) == (taken + 1 >= liar.world.terms.threshold)
+    assert bool(opens) == (seized_count + 1 >= liar.world.terms.threshold)
 
 
-def test_a_node_seized_before_a_round_is_a_colluder_from_then_on_and_not_before() -> None:
+def test_a_seized_node_is_a_colluder_from_then_on_and_not_before() -> None:
     liar = five(colluding=2)
     first = liar.contributed(1)
     liar.answer_all(first, ROSTER)

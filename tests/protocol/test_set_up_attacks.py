@@ -1,6 +1,6 @@
-"""A coordinator that swaps keys, encapsulates in another's name, or is not the coordinator.
+"""A coordinator swaps keys, encapsulates in another's name, or is not the coordinator.
 
-Every test drives the real state machines of both sides; the attacker has the coordinator's key.
+Every test uses the real state machines of both sides; the attacker has the coordinator's key.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ from tests.support.protocol_world import (
 
 
 def swapped_bundle(body: RequestBody, country: str, key: SigningKey) -> HybridKey:
-    """Put other keys into a country's bundle and sign them with `key`; return the private ones."""
+    """Put other keys into a country's bundle and sign them with `key`; return the private keys."""
     own = HybridKey.generate()
     message = next(m for m in body.encapsulate.bundles if m.sender == country)
     bundle = Bundle.FromString(message.body)
@@ -107,12 +107,12 @@ def test_a_colluding_country_that_shows_two_bundles_confirms_with_nobody_it_dece
 
     parts = [Reply.FromString(reply).encapsulation.ciphertexts[:MLKEM_CIPHERTEXT_BYTES]]
     begun = world.coordinator.bundle_request("BE")
-    asked = retold(begun, deliver, parts=parts, phase=PHASE_CONFIRM)
+    retold_request = retold(begun, deliver, parts=parts, phase=PHASE_CONFIRM)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
-        world.countries["BE"].confirm(asked)
+        world.countries["BE"].confirm(retold_request)
 
 
-def test_a_second_bundle_is_neither_made_nor_taken() -> None:
+def test_a_second_bundle_is_neither_made_nor_accepted() -> None:
     world = ProtocolWorld.of(3)
     request = world.coordinator.bundle_request("AT")
     world.exchange("bundle", "AT")
@@ -124,7 +124,7 @@ def test_a_second_bundle_is_neither_made_nor_taken() -> None:
 
 
 def encapsulated_for(world: ProtocolWorld, sender: str, receiver: str) -> tuple[bytes, bytes]:
-    """Return a signed body by `sender`, with a fresh ciphertext for `receiver`, and that."""
+    """Return a body signed by `sender`, and the fresh ciphertext for `receiver` in it."""
     honest = world.coordinator._encapsulations[sender]
     message = Encapsulations.FromString(honest.body)
     bundle = Bundle.FromString(world.coordinator._bundles[receiver].body)
@@ -149,7 +149,7 @@ def with_ciphertext(
     ciphertext: bytes,
     change: Callable[[RequestBody], object] = lambda body: None,
 ) -> bytes:
-    """Return CZ's confirm request with another ciphertext of AT, the first of the lower ones."""
+    """Return CZ's confirm request with another ciphertext of AT, the first lower country."""
     honest = world.coordinator.confirm_request("CZ")
     parts = [ciphertext, *parts_of(honest, MLKEM_CIPHERTEXT_BYTES)[1:]]
     return retold(honest, change, parts=parts)
@@ -178,7 +178,7 @@ def test_a_ciphertext_other_than_the_signed_one_is_refused() -> None:
 
 
 def test_a_colluding_country_that_signs_two_lists_confirms_with_nobody() -> None:
-    """Both lists verify, so only the transcript differs: no MAC of the deceived pair fits."""
+    """Both lists verify, so only the transcripts differ: no MAC of the deceived pair fits."""
     world = encapsulated_world()
     body, ciphertext = encapsulated_for(world, "AT", "CZ")
 
@@ -241,7 +241,7 @@ def test_a_request_by_another_key_is_refused(phase: str) -> None:
 
 
 def test_a_request_for_another_country_is_refused() -> None:
-    """The words are for all; BE sees from the parts for AT that it is not the one meant."""
+    """The words are for all; BE sees from the parts for AT that the request is not for it."""
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
@@ -251,7 +251,7 @@ def test_a_request_for_another_country_is_refused() -> None:
 @pytest.mark.parametrize("receiver", ["AT", "BE", "coordinator", ""])
 @pytest.mark.parametrize("phase", ["bundle", "encapsulate", "confirm", "contribute", "answer"])
 def test_a_request_that_is_not_for_the_whole_roster_is_refused(phase: str, receiver: str) -> None:
-    """Else a country could be asked in words that the others never see."""
+    """Otherwise a country could be asked in words that the others never see."""
     world = ProtocolWorld.of(3)
     for step in ("bundle", "encapsulate", "confirm"):
         if phase == step:
@@ -270,7 +270,7 @@ def test_a_request_that_is_not_for_the_whole_roster_is_refused(phase: str, recei
 
 
 @pytest.mark.parametrize("phase", ["bundle", "encapsulate"])
-def test_parts_where_none_belong_are_refused(phase: str) -> None:
+def test_parts_are_refused_in_requests_that_have_none(phase: str) -> None:
     world = ProtocolWorld.of(3)
     if phase == "encapsulate":
         world.set_up("bundle")
@@ -296,16 +296,16 @@ def test_every_lower_country_has_a_ciphertext_beside_the_request() -> None:
     world.countries["CZ"].confirm(honest)
 
 
-def test_one_country_cannot_speak_as_another() -> None:
+def test_one_country_cannot_sign_as_another() -> None:
     world = ProtocolWorld.of(3)
     reply = world.countries["AT"].bundle(world.coordinator.bundle_request("AT"))
     with pytest.raises(Refusal) as refusal:
         world.coordinator.take_bundle("BE", reply)
     assert refusal.value.code is ReasonCode.STALE
-    said = Reply.FromString(reply)
-    said.bundle.sender = "BE"
+    reply_message = Reply.FromString(reply)
+    reply_message.bundle.sender = "BE"
     with pytest.raises(Refusal) as refusal:
-        world.coordinator.take_bundle("BE", serialise(said))
+        world.coordinator.take_bundle("BE", serialise(reply_message))
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
 
 
@@ -326,7 +326,7 @@ def test_a_key_of_small_order_stops_the_set_up() -> None:
     ciphertext, _ = encapsulate(setup.public_keys(bundle, "BE"))
     body = serialise(setup.encapsulations(world.terms, "BE", digests, {"CZ": ciphertext}))
     lie = spoken(signed, body, IDENTITIES["BE"], phase=PHASE_ENCAPSULATE)
-    said = Reply(encapsulation=EncapsulationReply(signed=lie, ciphertexts=ciphertext))
-    world.coordinator.take_encapsulation("BE", serialise(said))
+    reply_message = Reply(encapsulation=EncapsulationReply(signed=lie, ciphertexts=ciphertext))
+    world.coordinator.take_encapsulation("BE", serialise(reply_message))
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
         world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))

@@ -1,7 +1,7 @@
-"""A liar and the sums of fewer countries than the roster: who signs what, and what that opens.
+"""A lying coordinator and sums over fewer countries than the roster: who signs, what opens.
 
-Every test drives real countries. It says what the liar could open of the round, by all that it
-holds (`tests.support.adversary_state`), and presses every country for more before it ends.
+Every test uses real countries. It checks what the liar could open of the round with everything it
+has (`tests.support.adversary_state`), and makes the liar ask every country for more at the end.
 """
 
 import os
@@ -36,17 +36,17 @@ from tests.support.protocol_world import (
 
 
 def four() -> LyingCoordinator:
-    """Return a liar among AT, BE, CZ and DK, nobody colluding: t = 3, h = 2."""
+    """Return a liar with the countries AT, BE, CZ and DK, nobody colluding: t = 3, h = 2."""
     return LyingCoordinator(ProtocolWorld.ready(4, colluding=0, honest=2))
 
 
-# ---- what is meant to open
+# ---- sets that may open
 
 
 @pytest.mark.parametrize("late", ["AT", "CZ"])
-def test_the_set_that_is_left_opens_and_nothing_else(late: str) -> None:
+def test_the_set_of_remaining_countries_opens_and_nothing_else(late: str) -> None:
     liar = five()
-    left = tuple(one for one in ROSTER if one != late)
+    left = tuple(country for country in ROSTER if country != late)
     opened = liar.contributed(without=(late,))
     liar.agree_all(opened, left)
     assert liar.opens(opened) == ()
@@ -66,14 +66,14 @@ def test_an_answer_holds_no_mask_key_of_a_pair_inside_the_set() -> None:
     liar = five()
     opened = liar.contributed(without=("CZ",))
     left = ("AT", "BE", "DK", "EE")
-    inside = {one: masks_of(liar.world, one) for one in ("AT", "BE", "DK")}
+    inside = {country: masks_of(liar.world, country) for country in ("AT", "BE", "DK")}
     liar.agree_all(opened, left)
     for country in ("AT", "BE", "DK"):
         signed = Reply.FromString(liar.answer(opened, country, left)).answer
         answer = Answer.FromString(signed.body)
-        kept = [key for one, key in inside[country].items() if one != "CZ"]
+        sent_keys = [key for name, key in inside[country].items() if name != "CZ"]
         assert answer.masks == inside[country]["CZ"]
-        assert not [key for key in kept if key in answer.SerializeToString()]
+        assert not [key for key in sent_keys if key in answer.SerializeToString()]
         assert (len(answer.shares), list(answer.unopenable)) == (32 * len(left), [])
     assert liar.opens(opened) == (("AT", "BE", "DK"),)
 
@@ -82,7 +82,7 @@ def test_an_answer_holds_no_mask_key_of_a_pair_inside_the_set() -> None:
 
 
 def test_different_sets_for_different_countries_open_nothing() -> None:
-    """To AT the liar says that DK dropped out, to DK that AT did; each set lacks a signature."""
+    """The liar claims to AT that DK dropped out, to DK that AT did; each set lacks a signature."""
     liar = four()
     opened = liar.contributed()
     one, other = ("AT", "BE", "CZ"), ("BE", "CZ", "DK")
@@ -99,7 +99,7 @@ def test_different_sets_for_different_countries_open_nothing() -> None:
 
 
 def test_two_sets_signed_by_colluders_open_nothing_beside_each_other() -> None:
-    """EE and DK sign both; the one honest country that both need signs one."""
+    """EE and DK sign both; the one honest country that both sets need signs one."""
     liar = five(colluding=2)
     opened = liar.contributed()
     one, other = ("AT", "BE", "DK", "EE"), ("BE", "CZ", "DK", "EE")
@@ -114,7 +114,7 @@ def test_two_sets_signed_by_colluders_open_nothing_beside_each_other() -> None:
     assert liar.press(opened) == (("AT", "BE"),)
 
 
-def test_the_roster_for_some_and_a_smaller_set_for_others_opens_one_of_them() -> None:
+def test_showing_the_roster_to_some_and_a_smaller_set_to_others_opens_one_of_them() -> None:
     liar = five()
     opened = liar.contributed()
     for country in ("AT", "BE"):
@@ -129,7 +129,7 @@ def test_the_roster_for_some_and_a_smaller_set_for_others_opens_one_of_them() ->
     assert liar.press(opened) == ()
 
 
-def test_who_answered_for_the_roster_signs_no_smaller_set_after_it() -> None:
+def test_a_country_that_answered_for_the_roster_signs_no_smaller_set() -> None:
     liar = five()
     opened = liar.contributed()
     liar.answer(opened, "AT", ROSTER)
@@ -141,11 +141,11 @@ def test_who_answered_for_the_roster_signs_no_smaller_set_after_it() -> None:
     assert liar.press(opened) == (WITHOUT_EE,)
 
 
-# ---- a drop-out that was none
+# ---- falsely claimed drop-outs
 
 
-def test_a_contribution_that_comes_late_is_not_opened() -> None:
-    """CZ is said to have dropped out and the others' sum is opened; then its words come."""
+def test_a_late_contribution_is_not_opened() -> None:
+    """The liar claims that CZ dropped out, and opens the others' sum; then CZ's words arrive."""
     liar = five()
     opened = liar.contributed(without=("CZ",))
     left = ("AT", "BE", "DK", "EE")
@@ -159,7 +159,7 @@ def test_a_contribution_that_comes_late_is_not_opened() -> None:
 
 
 def test_a_contribution_that_was_held_back_is_not_opened() -> None:
-    """The late answer for the roster brings shares, and t − c of the others gave none."""
+    """The late answer for the roster has shares, but t − c of the others gave none."""
     liar = four()
     opened = liar.contributed()
     left = ("AT", "BE", "CZ")
@@ -170,7 +170,7 @@ def test_a_contribution_that_was_held_back_is_not_opened() -> None:
     assert liar.press(opened) == (left,)
 
 
-# ---- asked twice
+# ---- repeated requests
 
 
 def test_a_country_signs_one_set_a_round() -> None:
@@ -199,7 +199,7 @@ def test_a_country_answers_for_one_set_once() -> None:
     assert liar.press(opened) == (("AT", "BE", "CZ"),)
 
 
-def test_who_signed_a_smaller_set_does_not_answer_for_the_roster() -> None:
+def test_a_country_that_signed_a_smaller_set_does_not_answer_for_the_roster() -> None:
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_DK)
@@ -234,7 +234,7 @@ def test_a_restart_forgets_neither_a_signature_nor_an_answer() -> None:
 
 
 def closed(world: ProtocolWorld, without: str) -> CoordinatorRound:
-    """Return a round of an honest coordinator that one country stayed away from, agreed on."""
+    """Return an agreed round of an honest coordinator, from which one country is missing."""
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in world.terms.roster:
         if country != without:
@@ -279,10 +279,10 @@ def test_a_wrong_mask_key_of_a_member_voids_the_round_and_the_next_one_opens() -
     ],
     ids=["longer", "shorter", "none", "twice", "inside"],
 )
-def test_mask_keys_that_are_not_those_outside_the_set_are_not_taken(
+def test_mask_keys_of_other_countries_than_those_outside_the_set_are_refused(
     change: Callable[[bytes], bytes],
 ) -> None:
-    """There is a place for each country outside the set, and for no other."""
+    """There is one position for each country outside the set, and none for others."""
     world = ProtocolWorld.ready(5, colluding=1, honest=2)
     opened = closed(world, "EE")
     reply = world.countries["AT"].answer(opened.answer_request("AT"))
@@ -302,8 +302,8 @@ def test_mask_keys_that_are_not_those_outside_the_set_are_not_taken(
     assert (result.values == 4).all()
 
 
-def test_a_member_without_a_wanted_seed_voids_the_round_and_learns_nothing() -> None:
-    """EE commits to a seed that its shares do not give: void, and no other sum opens for it."""
+def test_a_member_whose_seed_does_not_come_out_voids_the_round_and_learns_nothing() -> None:
+    """EE commits to a seed that its shares do not give: round void, and nothing else opens."""
     liar = five()
     opened = liar.begin()
     for country in ("AT", "BE", "CZ"):

@@ -1,4 +1,4 @@
-"""A country that claims documents which nobody else can have stops itself, and no round."""
+"""A country that claims unpublished documents is left out itself, and stops no round."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,28 +26,28 @@ from tests.support.protocol_world import (
 
 LIAR = "EE"
 CLAIMS = {
-    "root": lambda held: setattr(held, "root", held.root + 1),
-    "targets": lambda held: setattr(held, "targets", held.targets + 1),
-    "another's": lambda held: held.countries.update({"DK": held.countries["DK"] + 1}),
-    "its own": lambda held: held.countries.update({LIAR: held.countries[LIAR] + 1}),
-    "a stranger's": lambda held: held.countries.update({"ZZ": 1}),
+    "root": lambda versions: setattr(versions, "root", versions.root + 1),
+    "targets": lambda versions: setattr(versions, "targets", versions.targets + 1),
+    "another's": lambda versions: versions.countries.update({"DK": versions.countries["DK"] + 1}),
+    "its own": lambda versions: versions.countries.update({LIAR: versions.countries[LIAR] + 1}),
+    "a stranger's": lambda versions: versions.countries.update({"ZZ": 1}),
 }
 Claim = Callable[[DocumentVersions], object]
 
 
 def claiming(reply: bytes, country: str, claim: Claim) -> bytes:
-    """Return a country's contribution, signed by it, with other document versions."""
-    said = Reply.FromString(reply)
-    head = ContributionHead.FromString(said.contribution.head.body)
-    claim(said.contribution.versions)
-    head.versions_digest = versions_digest(said.contribution.versions)
-    signed = spoken(said.contribution.head, serialise(head), IDENTITIES[country])
-    said.contribution.head.CopyFrom(signed)
-    return serialise(said)
+    """Return a country's contribution with other document versions, signed by that country."""
+    reply_message = Reply.FromString(reply)
+    head = ContributionHead.FromString(reply_message.contribution.head.body)
+    claim(reply_message.contribution.versions)
+    head.versions_digest = versions_digest(reply_message.contribution.versions)
+    signed = spoken(reply_message.contribution.head, serialise(head), IDENTITIES[country])
+    reply_message.contribution.head.CopyFrom(signed)
+    return serialise(reply_message)
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS.keys())
-def test_whoever_claims_a_document_that_is_not_published_is_left_out_and_named(
+def test_a_country_that_claims_an_unpublished_document_is_left_out_and_named(
     claim: Claim,
 ) -> None:
     led = Led(ProtocolWorld.ready(5, colluding=1, honest=2))
@@ -59,34 +59,36 @@ def test_whoever_claims_a_document_that_is_not_published_is_left_out_and_named(
         report = led.driver.sum(number, "train", MODEL)
         led.require(report, ("AT", "BE", "CZ", "DK"))
         assert report.causes == {LIAR: f"{LIAR} holds documents that are not published"}
-    assert tuple(waited) == CATCHING_UP, "in the second round it is asked once"
+    assert tuple(waited) == CATCHING_UP, "in the second round it gets one request"
 
 
-def test_a_document_that_is_published_meanwhile_is_waited_for() -> None:
-    """An officer hands a document to its own node first, and then to all."""
+def test_the_coordinator_waits_for_a_document_that_is_published_later() -> None:
+    """An officer gives a document to its own node first, and then to the exchange."""
     world = ProtocolWorld.ready(4)
-    held = [versions_of(world.terms.roster)]
-    world.coordinator._view = replace(world.coordinator._view, published=lambda: held[-1])
+    published = [versions_of(world.terms.roster)]
+    world.coordinator._view = replace(world.coordinator._view, published=lambda: published[-1])
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = world.countries["DK"].contribute(opened.contribute_request("DK"), ZEROS, ZEROS)
     ahead = claiming(reply, "DK", lambda versions: versions.countries.update({"DK": 4}))
     with pytest.raises(Unpublished, match=r"DK holds documents .* country-DK"):
         opened.take_contribution("DK", ahead)
     assert not opened.contributed
-    held.append(versions_of(world.terms.roster, DK=4))
+    published.append(versions_of(world.terms.roster, DK=4))
     opened.take_contribution("DK", ahead)
     assert opened.contributed == ("DK",)
 
 
-def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
+def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
     led = Led(ProtocolWorld.of(4))
 
     def lie(frame: bytes) -> bytes:
-        said = Reply.FromString(led.carrier.honest("BE", frame))
-        bundle = Bundle.FromString(said.bundle.body)
+        reply_message = Reply.FromString(led.carrier.honest("BE", frame))
+        bundle = Bundle.FromString(reply_message.bundle.body)
         bundle.versions.countries["DK"] += 1
-        said.bundle.CopyFrom(spoken(said.bundle, serialise(bundle), IDENTITIES["BE"]))
-        return serialise(said)
+        reply_message.bundle.CopyFrom(
+            spoken(reply_message.bundle, serialise(bundle), IDENTITIES["BE"])
+        )
+        return serialise(reply_message)
 
     led.carrier.misbehave("BE", "bundle", *[lie] * (1 + len(CATCHING_UP)))
     with pytest.raises(SetUpFailed) as failed:
@@ -94,18 +96,18 @@ def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
     assert failed.value.causes == {"BE": "BE holds documents that are not published"}
 
 
-# ---- documents that end by themselves
+# ---- documents that expire ----------
 
 
 def publish_for_a_minute(federation: NodeFederation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let PT publish documents that end soon; every node fetches them."""
+    """Let PT publish documents that expire soon; every node fetches them."""
     with monkeypatch.context() as patch:
         patch.setattr(signing, "COUNTRY_LIFE", timedelta(minutes=1))
         federation.hand_over("PT")
     federation.sync()
 
 
-def test_what_ended_on_the_way_was_published_and_its_holders_are_not_left_out(
+def test_countries_with_documents_that_expired_meanwhile_are_not_left_out(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = federation.ready(federation.approved())
@@ -119,7 +121,7 @@ def test_what_ended_on_the_way_was_published_and_its_holders_are_not_left_out(
     assert opened.contributed == honest
 
 
-def test_a_set_up_is_taken_up_again_when_a_document_has_ended_meanwhile(
+def test_a_set_up_is_resumed_after_a_document_has_expired(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, run_id = federation.approved("PT", countries=["DK", "EE", "NO"]), b"7" * 16

@@ -1,8 +1,8 @@
-"""A 95 % interval of an evaluation covers the truth about as often as it says.
+"""The 95 % intervals of an evaluation cover the truth about as often as they state.
 
-Each test draws 200 studies. Where an interval covers with chance p, the number of misses is
-binomial; the bounds below are passed wrongly with chance under 1e-4 when 0.95 holds, and a
-mutant that leaves the noise out of the interval misses far more often.
+Each test draws 200 studies. If an interval covers with probability p, the number of misses is
+binomial. The bounds below fail wrongly with probability under 1e-4 if 0.95 holds; a mutant that
+leaves the noise out of the interval misses far more often.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ TASK: TrainGlm = glm(evaluation=Evaluation(bins=BINS))
 
 
 def truth(separation: float) -> np.ndarray:
-    """Return the true chances of score bin and label."""
+    """Return the true probabilities of score bin and label."""
     place = (np.arange(BINS) + 0.5) / BINS
     shape = np.exp(-((place - 0.5) ** 2) / 0.08)
     ill = 1 / (1 + np.exp(-separation * (place - 0.5)))
@@ -36,13 +36,13 @@ def truth(separation: float) -> np.ndarray:
 def studies(chances: np.ndarray, patients: int, std: int) -> list[dict[str, Estimate | None]]:
     draw = np.random.default_rng(17)
     mechanism = release(TASK, "evaluate", noise_std=std)
-    found = []
+    evaluations = []
     for _ in range(STUDIES):
         counts = draw.multinomial(patients, chances.reshape(-1)) * mechanism.scale
         opened = np.rint(counts + draw.normal(0, 2 * std, counts.size)).astype(np.int64)
         report = evaluate(TASK, FEATURES, mechanism, opened, countries=4, generator=draw)
-        found.append(dict(report.everybody.figures))
-    return found
+        evaluations.append(dict(report.everybody.figures))
+    return evaluations
 
 
 @pytest.mark.parametrize("separation", [2.0, 8.0])
@@ -53,17 +53,17 @@ def test_intervals_cover(separation: float, patients: int, std: int, name: str) 
     figure = getattr(figures, name)
     right = float(figure(chances * 1e9))
     hits = 0
-    for one in studies(chances, patients, std):
-        estimate = one[name]
+    for study_result in studies(chances, patients, std):
+        estimate = study_result[name]
         assert estimate is not None
         hits += estimate.low <= right <= estimate.high
     assert hits >= FEWEST
 
 
-def test_intervals_are_not_wide_for_no_reason() -> None:
+def test_intervals_are_not_wider_than_needed() -> None:
     widths = []
-    for one in studies(truth(8.0), 3_000, 10):
-        estimate = one["accuracy"]
+    for study_result in studies(truth(8.0), 3_000, 10):
+        estimate = study_result["accuracy"]
         assert estimate is not None
         widths.append(estimate.high - estimate.low)
     plain = 2 * 1.96 * np.sqrt(0.75 * 0.25 / 3_000)

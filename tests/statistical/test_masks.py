@@ -1,7 +1,7 @@
-"""What leaves a country looks uniform, whatever is in it, also to those who know some of its masks.
+"""A contribution looks uniform for any values, also to those who know some of its masks.
 
 Real countries and a real coordinator; the words are read from the messages. Every χ² and every
-count below fails wrongly with a chance of 1e-9 or less.
+count below fails wrongly with probability 1e-9 or less.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.statistical
 
 FALSE_ALARM = 1e-9
 DEVIATIONS = 6.2
-"""Beyond it a normal value is with chance 6e-10."""
+"""A normal value exceeds this with probability 6e-10."""
 ROUNDS = 120
 DIMENSION = 1_500
 VICTIM, FRIEND, COLLUDER = "AT", "BE", "CZ"
@@ -43,19 +43,21 @@ INPUTS: dict[str, NDArray[np.int64]] = {
 }
 
 
-def say(words: Words) -> list[str]:
+def distinguishers(words: Words) -> list[str]:
     """Return statistics that distinguish words (rounds, words) from independent uniform ones."""
     moved = words[1:] - words[:-1]
     beside = words[:, 1:] - words[:, :-1]
     views = {"words": words, "from round to round": moved, "from word to word": beside}
-    return [f"{name}: {fault}" for name, one in views.items() for fault in faults(one.reshape(-1))]
+    return [
+        f"{name}: {fault}" for name, words in views.items() for fault in faults(words.reshape(-1))
+    ]
 
 
 def faults(words: Words) -> Iterator[str]:
     size = words.size
     octets = words.view(np.uint8).reshape(size, 8)
-    seen = np.stack([np.bincount(octets[:, place], minlength=256) for place in range(8)])
-    statistic = ((seen - size / 256) ** 2 / (size / 256)).sum()
+    counts = np.stack([np.bincount(octets[:, place], minlength=256) for place in range(8)])
+    statistic = ((counts - size / 256) ** 2 / (size / 256)).sum()
     if statistic > chi2.isf(FALSE_ALARM, 8 * 255):
         yield "its bytes are not even"
     ones = np.unpackbits(octets, axis=1).sum(axis=0, dtype=np.int64)
@@ -63,19 +65,19 @@ def faults(words: Words) -> Iterator[str]:
         yield "a bit is not a fair coin"
 
 
-def test_the_test_sees_what_is_not_uniform() -> None:
+def test_the_test_detects_words_that_are_not_uniform() -> None:
     draw = np.random.default_rng(3)
     even = draw.integers(0, 2**64, (40, 500), np.uint64)
-    assert say(even) == []
-    assert say(even & ~np.uint64(1 << 40))
-    assert say(np.tile(even[0], (40, 1))), "the same words in every round"
-    assert say(np.tile(even[:, :1], (1, 500))), "the same word again and again"
+    assert distinguishers(even) == []
+    assert distinguishers(even & ~np.uint64(1 << 40))
+    assert distinguishers(np.tile(even[0], (40, 1))), "the same words in every round"
+    assert distinguishers(np.tile(even[:, :1], (1, 500))), "the same word again and again"
     leaning = (draw.random((40, 500)) < 0.1).astype(np.uint64)
-    assert say(np.bitwise_or(even, leaning)), "one bit leans a little"
+    assert distinguishers(np.bitwise_or(even, leaning)), "one bit leans a little"
 
 
 class Overheard:
-    """A run of three countries, and what coordinator and colluder know after every round."""
+    """A run of three countries, with what coordinator and colluder know after every round."""
 
     def __init__(self, values: NDArray[np.int64]) -> None:
         wide = TRAIN.model_copy(update={"dimension": DIMENSION, "rounds": ROUNDS})
@@ -85,8 +87,8 @@ class Overheard:
         self.seeds: list[Words] = []
         self.pairs: dict[str, list[Words]] = {FRIEND: [], COLLUDER: []}
 
-    def listen(self) -> None:
-        """Run every round, the same values in each."""
+    def run_all_rounds(self) -> None:
+        """Run every round with the same values in each."""
         for number in range(1, ROUNDS + 1):
             self._round(self.world.coordinator.begin_round(number, "train", MODEL))
 
@@ -95,13 +97,13 @@ class Overheard:
         for country in world.terms.roster:
             reply = world.contribute(opened, country, self.values)
             if country == VICTIM:
-                said = Reply.FromString(reply).words
-                self.sent.append(np.frombuffer(said, WORDS_DTYPE))
+                words = Reply.FromString(reply).words
+                self.sent.append(np.frombuffer(words, WORDS_DTYPE))
         masker = Masker(opened.terms.words)
         for peer, streams in self.pairs.items():
-            kept = state_of(world.countries[peer]).open_round
-            assert kept is not None
-            streams.append(masker.stream(kept.masks[VICTIM]).copy())
+            open_round = state_of(world.countries[peer]).open_round
+            assert open_round is not None
+            streams.append(masker.stream(open_round.masks[VICTIM]).copy())
         opened.close()
         for country in world.terms.roster:
             world.answer(opened, country)
@@ -110,7 +112,7 @@ class Overheard:
         self.seeds.append(masker.stream(key).copy())
 
     def without(self, *known: list[Words]) -> Words:
-        """Return what the victim sent, less the masks that are known; all are added by it."""
+        """Return what the victim sent, minus the known masks, all of which the victim adds."""
         left = np.stack(self.sent)
         for streams in known:
             left = left - np.stack(streams)
@@ -119,42 +121,44 @@ class Overheard:
 
 @pytest.fixture(scope="module", params=list(INPUTS.values()), ids=list(INPUTS))
 def overheard(request: pytest.FixtureRequest) -> Overheard:
-    made = Overheard(request.param)
-    made.listen()
-    return made
+    run = Overheard(request.param)
+    run.run_all_rounds()
+    return run
 
 
-def test_what_leaves_is_uniform(overheard: Overheard) -> None:
-    assert say(overheard.without()) == []
+def test_contributions_are_uniform(overheard: Overheard) -> None:
+    assert distinguishers(overheard.without()) == []
 
 
-def test_so_it_is_to_the_collusion_that_opened_the_sum(overheard: Overheard) -> None:
-    """It knows every seed and the colluder's pair masks: what is between two honest ones hides."""
-    assert say(overheard.without(overheard.seeds, overheard.pairs[COLLUDER])) == []
+def test_contributions_are_uniform_to_a_collusion_that_opened_the_sum(overheard: Overheard) -> None:
+    """It knows every seed and the colluder's pair masks; the mask of two honest countries hides."""
+    assert distinguishers(overheard.without(overheard.seeds, overheard.pairs[COLLUDER])) == []
 
 
-def test_so_it_is_to_those_who_were_given_the_masks_of_a_country_that_dropped_out(
+def test_contributions_are_uniform_to_those_with_the_pair_masks_of_a_missing_country(
     overheard: Overheard,
 ) -> None:
-    """It knows the victim's masks with everybody: the victim's own hides."""
-    assert say(overheard.without(*overheard.pairs.values())) == []
+    """It knows all of the victim's pair masks; the victim's own mask hides."""
+    assert distinguishers(overheard.without(*overheard.pairs.values())) == []
 
 
-def test_nothing_else_hides_it(overheard: Overheard) -> None:
-    """Less all its masks the contribution is plain: the three tests above had what they name."""
+def test_a_contribution_without_all_its_masks_is_plain(overheard: Overheard) -> None:
+    """So the three tests above name all masks that hide it."""
     bare = overheard.without(overheard.seeds, *overheard.pairs.values())
     assert (bare == bare[0]).all()
-    assert say(bare)
+    assert distinguishers(bare)
 
 
-def heard(monkeypatch: pytest.MonkeyPatch, place: str, mutant: Callable[..., object]) -> Overheard:
+def overheard_with_mutant(
+    monkeypatch: pytest.MonkeyPatch, place: str, mutant: Callable[..., object]
+) -> Overheard:
     monkeypatch.setattr(place, mutant)
-    made = Overheard(INPUTS["one after the other"])
-    made.listen()
-    return made
+    run = Overheard(INPUTS["one after the other"])
+    run.run_all_rounds()
+    return run
 
 
-def test_a_pair_mask_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pair_mask_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = masked_words
 
     def mutant(
@@ -163,24 +167,26 @@ def test_a_pair_mask_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -
         left = {peer: key for peer, key in masks.items() if {peer, owner} != {VICTIM, FRIEND}}
         return honest(terms, owner, seed, left, *rest)  # type: ignore[arg-type]
 
-    made = heard(monkeypatch, "protocols.private_sum.country_round.masked_words", mutant)
-    assert say(made.without()) == [], "the coordinator alone would not notice"
-    assert say(made.without(made.seeds, made.pairs[COLLUDER]))
+    run = overheard_with_mutant(
+        monkeypatch, "protocols.private_sum.country_round.masked_words", mutant
+    )
+    assert distinguishers(run.without()) == [], "the coordinator alone would not detect it"
+    assert distinguishers(run.without(run.seeds, run.pairs[COLLUDER]))
 
 
-def test_an_own_mask_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_own_mask_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     def mutant(*_: object) -> bytes:
         return bytes(32)
 
-    made = heard(monkeypatch, "protocols.private_sum.contribution.seed_key", mutant)
-    assert say(made.without(*made.pairs.values()))
+    run = overheard_with_mutant(monkeypatch, "protocols.private_sum.contribution.seed_key", mutant)
+    assert distinguishers(run.without(*run.pairs.values()))
 
 
-def test_a_mask_that_is_used_in_two_rounds_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mask_used_in_two_rounds_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = ratchet.mask_key
 
     def mutant(link: bytes, context: bytes, one: str, other: str) -> bytes:
         return honest(bytes(32), bytes(32), one, other)
 
-    made = heard(monkeypatch, "protocols.private_sum.ratchet.mask_key", mutant)
-    assert say(made.without(made.seeds, made.pairs[COLLUDER]))
+    run = overheard_with_mutant(monkeypatch, "protocols.private_sum.ratchet.mask_key", mutant)
+    assert distinguishers(run.without(run.seeds, run.pairs[COLLUDER]))

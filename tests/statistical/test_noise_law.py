@@ -1,6 +1,6 @@
-"""The noise against its exact law, and rounding and sampling against their expectations.
+"""Noise against its exact law; rounding and sampling against their expectations.
 
-Each test states how often it fails although all is well.
+Each test states the probability of a false alarm.
 """
 
 import math
@@ -16,13 +16,13 @@ from protocols.numerics.rounding import poisson_sample, round_each
 
 FALSE_ALARM = 1e-9
 DEVIATIONS = 6.5
-"""Beyond it a normal value is with chance 8e-11."""
+"""A normal value exceeds this with probability 8e-11."""
 
 pytestmark = pytest.mark.statistical
 
 
 def masses(std: int, reach: int) -> np.ndarray:
-    """Return the chances of -reach..reach under the discrete Gaussian, by its definition."""
+    """Return the probabilities of -reach..reach under the discrete Gaussian, by its definition."""
     weights = [math.exp(-(v**2) / (2 * std**2)) for v in range(-20 * std, 20 * std + 1)]
     middle = 20 * std
     return np.array(weights[middle - reach : middle + reach + 1]) / math.fsum(weights)
@@ -30,32 +30,34 @@ def masses(std: int, reach: int) -> np.ndarray:
 
 @pytest.mark.parametrize("std", [1, 3, 4, 10, 50])
 def test_draws_follow_the_exact_law(std: int) -> None:
-    """Pearson's χ² over single values, tails together.
+    """Pearson's χ² over single values, with the tails together.
 
-    At 1, narrower than any release, a rounded continuous Gaussian is distinguished with certainty.
+    At a width of 1, narrower than any release, a rounded continuous Gaussian is detected with
+    certainty.
     """
     size, reach = 4_000_000, 3 * std
     drawn = DiscreteGaussian().draw(std, size)
     expected = masses(std, reach) * size
     inside = drawn[np.abs(drawn) <= reach] + reach
-    seen = np.bincount(inside, minlength=2 * reach + 1)
+    counts = np.bincount(inside, minlength=2 * reach + 1)
     tails = (size - inside.size, size - expected.sum())
-    statistic = ((seen - expected) ** 2 / expected).sum() + (tails[0] - tails[1]) ** 2 / tails[1]
+    statistic = ((counts - expected) ** 2 / expected).sum() + (tails[0] - tails[1]) ** 2 / tails[1]
     assert statistic < chi2.isf(FALSE_ALARM, 2 * reach + 1)
 
 
 @pytest.mark.parametrize("std", [3, 20])
-def test_draws_are_spread_as_another_exact_sampler_s_are(std: int) -> None:
-    """Against OpenDP's, which shares no line with ours: χ² of two samples over single values."""
+def test_draws_have_the_distribution_of_another_exact_sampler(std: int) -> None:
+    """OpenDP's sampler shares no line with ours; χ² of two samples over single values."""
     dp.enable_features("contrib")
     domain = dp.vector_domain(dp.atom_domain(T="i64"))
     theirs = dp.m.make_gaussian(domain, dp.l2_distance(T="f64"), scale=float(std))
     size, reach = 200_000, 3 * std
     pair = DiscreteGaussian().draw(std, size), np.array(theirs([0] * size))
-    seen = [
-        np.bincount(np.clip(one, -reach, reach) + reach, minlength=2 * reach + 1) for one in pair
+    counts = [
+        np.bincount(np.clip(draws, -reach, reach) + reach, minlength=2 * reach + 1)
+        for draws in pair
     ]
-    statistic = ((seen[0] - seen[1]) ** 2 / np.maximum(seen[0] + seen[1], 1)).sum()
+    statistic = ((counts[0] - counts[1]) ** 2 / np.maximum(counts[0] + counts[1], 1)).sum()
     assert statistic < chi2.isf(FALSE_ALARM, 2 * reach)
 
 
@@ -90,8 +92,8 @@ def test_draws_do_not_depend_on_the_one_before() -> None:
     assert abs(correlation) < DEVIATIONS / math.sqrt(drawn.size)
 
 
-def test_rounding_is_without_bias_where_nothing_is_drawn_again() -> None:
-    """A short vector never meets the bound; each coordinate's mean is its scaled value."""
+def test_rounding_has_no_bias_if_nothing_is_drawn_again() -> None:
+    """A short vector never exceeds the bound; the mean of each coordinate is its scaled value."""
     mechanism = Mechanism(
         phase="train",
         rounds=1,
@@ -111,9 +113,9 @@ def test_rounding_is_without_bias_where_nothing_is_drawn_again() -> None:
 
 
 def test_conditioning_biases_by_less_than_the_paper_allows() -> None:
-    """Kairouz, Liu, Steinke 2021, Section 4.1: bias of the vector at most β√d/(1 − β) steps.
+    """Kairouz, Liu, Steinke 2021, Section 4.1: the vector's bias is at most β√d/(1 − β) steps.
 
-    The vector is of full length, the worst case for rejection.
+    The vector has full length, the worst case for rejection.
     """
     dimension, size = 16, 100_000
     mechanism = Mechanism(
@@ -135,7 +137,7 @@ def test_conditioning_biases_by_less_than_the_paper_allows() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.3, 0.999])
-def test_samples_are_as_large_as_the_rate_says_and_vary_as_they_should(rate: float) -> None:
+def test_samples_have_the_mean_size_and_variance_of_the_rate(rate: float) -> None:
     people, repeats = 10_000, 400
     sizes = np.array([int(poisson_sample(people, rate).sum()) for _ in range(repeats)])
     spread = math.sqrt(people * rate * (1 - rate))

@@ -1,17 +1,17 @@
-"""A privacy audit in one run of the whole path: rounding, noise, masks, opening.
+"""A privacy audit in one run of the complete path: rounding, noise, masks, opening.
 
-Steinke, Nasr, Jagielski 2023, "Privacy auditing with one (1) training run" (arXiv:2305.08846):
-each of m canaries is a patient or is not, by a fair coin; who sees the opened sum guesses the coins
-of the canaries that it is most sure of; the number of right guesses bounds ε from below, with a
-confidence of 95 % (Corollary 5.4 and the code of Appendix D).
+Steinke, Nasr, Jagielski 2023, "Privacy auditing with one (1) training run" (arXiv:2305.08846): a
+fair coin decides for each of m canaries whether it is a patient. The auditor sees the opened sum
+and guesses the coins of the canaries that it is most sure of. The number of right guesses bounds ε
+from below, with a confidence of 95 % (Corollary 5.4 and the code of Appendix D).
 
-The auditor is the coordinator with the colluding country, whose share of noise it takes out. The
-canaries' directions are at right angles to each other: a row of a Hadamard matrix for each.
+The auditor is the coordinator with the colluding country, whose share of noise it subtracts. The
+canaries' directions are orthogonal: each is a row of a Hadamard matrix.
 
-*The numbers.* m = d = 8,192 canaries, a noise of twice the sensitivity (ε = 1.7 at δ = 1e-4), and
-the r = 640 surest guesses. Then a mechanism with half the noise is caught 99.6 % of the time
-(`test_the_power_is_enough` draws the law 2,000 times); fewer canaries have less power, and for a
-larger δ or a smaller ε what the paper's bound adds for δ outweighs the guesses.
+*The numbers.* m = d = 8,192 canaries, noise of twice the sensitivity (ε = 1.7 at δ = 1e-4), and the
+r = 640 surest guesses. With them a mechanism with half the noise is detected 99.6 % of the time
+(`test_the_power_is_enough` draws the law 2,000 times). Fewer canaries have less power; for a larger
+δ or a smaller ε, the term that the paper's bound adds for δ outweighs the guesses.
 """
 
 import math
@@ -38,7 +38,7 @@ DELTA = 1e-4
 FALSE_ALARM = 0.05
 SCALE = 4_096
 STD = round(math.sqrt(2) * SCALE)
-"""A country's share: the two honest ones together are twice the sensitivity."""
+"""A country's share: the two honest shares together are twice the sensitivity."""
 MECHANISM = Mechanism(
     phase="train",
     rounds=4,
@@ -56,7 +56,7 @@ Numbers = NDArray[np.float64]
 
 
 def p_value(canaries: int, guesses: int, right: int, eps: float, delta: float) -> float:
-    """Return the largest chance of so many right guesses if (eps, delta) held (Corollary 5.4)."""
+    """Return the largest chance of so many right guesses under (eps, delta) (Corollary 5.4)."""
     chance = 1 / (1 + math.exp(-eps))
     fewer = np.arange(1, right + 1)
     within = np.cumsum(binom.pmf(right - fewer, guesses, chance))
@@ -67,7 +67,7 @@ def p_value(canaries: int, guesses: int, right: int, eps: float, delta: float) -
 def lower_bound(
     canaries: int, guesses: int, right: int, delta: float, false_alarm: float = FALSE_ALARM
 ) -> float:
-    """Return the largest ε that so many right guesses refute: 0 where they refute none."""
+    """Return the largest ε that so many right guesses refute, or 0."""
     low, high = 0.0, 1.0
     while p_value(canaries, guesses, right, high, delta) < false_alarm:
         high *= 2
@@ -100,7 +100,7 @@ def contribution(coins: Bits) -> NDArray[np.int64]:
 
 
 def scores_of(opened: NDArray[np.int64]) -> Numbers:
-    """Return each canary's part in what was opened: about 1 where it is in, 0 if it is not."""
+    """Return each canary's part in the opened sum: about 1 if it is in, about 0 if not."""
     blocks = (directions()[start : start + BLOCK] for start in range(0, CANARIES, BLOCK))
     parts = [block.astype(np.float64) @ opened for block in blocks]
     return np.asarray(np.concatenate(parts) / (math.sqrt(CANARIES) * SCALE))
@@ -142,46 +142,48 @@ def claimed() -> float:
     return epsilon([ONCE], HONEST, DELTA)
 
 
-def test_the_bound_is_the_paper_s() -> None:
-    """The example of Appendix D: of 1,000 canaries 100 guesses, 75 of them right."""
+def test_the_bound_is_that_of_the_paper() -> None:
+    """The example of Appendix D: 100 guesses on 1,000 canaries, 75 of them right."""
     assert lower_bound(1_000, 100, 75, 1e-4) == pytest.approx(0.673, abs=1e-3)
     assert lower_bound(1_000, 100, 50, 1e-4) == 0
     assert p_value(1_000, 100, 75, 0.0, 0.0) == pytest.approx(binom.sf(74, 100, 0.5))
 
 
 def test_the_power_is_enough() -> None:
-    """By the law alone, 2,000 audits each: half the noise is nearly always caught, and all of it
-    never is.
+    """By the law alone, 2,000 audits each detect half the noise nearly always, full noise never.
 
-    A power of 0.95 would be passed off for more than 0.98 here with a chance of 1e-12.
+    A power of 0.95 would appear as more than 0.98 here with a probability of 1e-12.
     """
     draw, share = np.random.default_rng(5), math.sqrt(HONEST) * STD / SCALE
-    found = {1.0: 0, 0.5: 0}
-    for part in found:
+    caught_counts = {1.0: 0, 0.5: 0}
+    for part in caught_counts:
         for _ in range(2_000):
             coins = draw.random(CANARIES) < 0.5
             scores = coins + draw.normal(0, share * part, CANARIES)
             right = right_guesses(scores, coins)
-            found[part] += p_value(CANARIES, GUESSES, right, claimed(), DELTA) < FALSE_ALARM
-    assert found[0.5] > 0.98 * 2_000
-    assert found[1.0] == 0
+            caught_counts[part] += p_value(CANARIES, GUESSES, right, claimed(), DELTA) < FALSE_ALARM
+    assert caught_counts[0.5] > 0.98 * 2_000
+    assert caught_counts[1.0] == 0
 
 
-def test_the_claim_is_the_accountant_s_for_the_rounded_bound() -> None:
-    """About what a Gaussian of twice the sensitivity costs (Balle, Wang 2018): 1.698."""
+def test_the_claim_is_what_the_accountant_states_for_the_rounded_bound() -> None:
+    """About the cost of a Gaussian of twice the sensitivity (Balle, Wang 2018): 1.698."""
     assert 1.698 < claimed() < 1.71
     assert MECHANISM.sensitivity > MECHANISM.clip_norm * SCALE
 
 
-def test_the_whole_path_keeps_what_it_claims() -> None:
-    """Three releases. One would be above with a chance of 5 % at most by the paper's theorem, of
-    far less by the law (no audit in 2,000)."""
+def test_the_complete_path_has_the_privacy_that_it_claims() -> None:
+    """Audit three releases.
+
+    By the paper's theorem one would be above with a probability of at most 5 %; by the law this is
+    far rarer (no audit in 2,000).
+    """
     audited = Audited()
     assert max(audited.bound(number) for number in (1, 2, 3)) < claimed()
 
 
-def test_half_the_noise_is_caught() -> None:
-    """Two of three releases, each caught 99.6 % of the time: missed with a chance below 1e-4."""
+def test_half_the_noise_is_detected() -> None:
+    """Each release is detected 99.6 % of the time; two of three are missed at under 1e-4."""
     audited = Audited(noise_part=0.5)
     caught = sum(audited.bound(number) > claimed() for number in (1, 2, 3))
     assert caught >= 2

@@ -1,4 +1,4 @@
-"""The tree of errors as it is drawn in keys/errors.py, beside the one that the rooms define."""
+"""The error tree as drawn in keys/errors.py is the one that the packages define."""
 
 import importlib
 import pkgutil
@@ -14,17 +14,17 @@ ROOMS = ("keys", "protocols", "governance", "client", "server")
 DRAWN = re.compile(r"(?m)^(?P<indent>[ │]*)[├└]── (?P<name>\w+) +(?P<says>\S.*)$")
 INDENT = 4
 CONTROL_FLOW = {"SkipCheck", "NeedsAttention"}
-"""They end a check of `pratique-node doctor`, and no person sees them as an error."""
+"""They end a check of `pratique-node doctor`; no person sees them as an error."""
 
 
-def drawn() -> dict[str, str]:
-    """Return the drawing: each error's name with that of the error above it."""
-    above, found = [PratiqueError.__name__], {}
+def drawn_tree() -> dict[str, str]:
+    """Return the drawing: each error's name with the name of the error above it."""
+    above, parents = [PratiqueError.__name__], {}
     for line in DRAWN.finditer(keys.errors.__doc__ or ""):
         depth = len(line["indent"]) // INDENT
-        found[line["name"]] = above[depth - 1]
+        parents[line["name"]] = above[depth - 1]
         above[depth:] = [line["name"]]
-    return found
+    return parents
 
 
 def import_every_module() -> None:
@@ -36,16 +36,16 @@ def import_every_module() -> None:
 
 
 def below(kind: type[BaseException]) -> Iterator[type[BaseException]]:
-    for one in kind.__subclasses__():
-        yield one
-        yield from below(one)
+    for error in kind.__subclasses__():
+        yield error
+        yield from below(error)
 
 
 @pytest.fixture(scope="module")
 def defined() -> list[type[BaseException]]:
-    """Every exception that the rooms define and other modules may see."""
+    """Return every exception that the packages define and other modules may use."""
     import_every_module()
-    ours = {one for one in below(BaseException) if one.__module__.split(".")[0] in ROOMS}
+    ours = {error for error in below(BaseException) if error.__module__.split(".")[0] in ROOMS}
     return [
         error
         for error in ours
@@ -55,16 +55,16 @@ def defined() -> list[type[BaseException]]:
     ]
 
 
-def test_every_error_is_drawn_below_the_one_that_it_is_a_kind_of(
+def test_every_error_is_drawn_below_its_base_class(
     defined: list[type[BaseException]],
 ) -> None:
-    assert drawn() == {one.__name__: one.__bases__[0].__name__ for one in defined}
+    assert drawn_tree() == {error.__name__: error.__bases__[0].__name__ for error in defined}
 
 
 def test_no_two_errors_share_a_name(defined: list[type[BaseException]]) -> None:
-    names = [one.__name__ for one in defined]
+    names = [error.__name__ for error in defined]
     assert len(names) == len(set(names))
 
 
-def test_every_error_is_the_project_s_own_kind(defined: list[type[BaseException]]) -> None:
-    assert all(issubclass(one, PratiqueError) for one in defined)
+def test_every_error_is_a_pratique_error(defined: list[type[BaseException]]) -> None:
+    assert all(issubclass(error, PratiqueError) for error in defined)

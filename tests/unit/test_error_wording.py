@@ -1,6 +1,6 @@
-"""How errors are worded where they are made: `what` begins with a capital, `why` and `fix` small.
+"""The wording of errors: `what` begins with a capital, `why` and `fix` with a small letter.
 
-None of them ends with a full stop: `PratiqueError` puts them together, in a sentence or in three.
+None of them ends with a full stop: `PratiqueError` combines them into one sentence or three.
 """
 
 import ast
@@ -22,16 +22,16 @@ ERRORS = (
     "Unpublished",
     "PratiqueError",
 )
-"""How the names of our errors end."""
+"""The endings of the project's error names."""
 PARTS = ("what", "why", "fix")
 Helpers = dict[str, dict[int | str, str]]
-"""Functions that make an error of what they are given: each argument's part, by place and name."""
+"""Functions that raise an error from their arguments: the part of each argument."""
 NAMES = frozenset({"Flower", "Python", "Cedar"})
-"""Names that begin with a capital wherever they stand; an acronym is known by its letters."""
+"""Names that always begin with a capital; an acronym is recognised by its letters."""
 
 
 class Text(NamedTuple):
-    """One part of an error as it stands in the code: its literal beginning and end."""
+    """One part of an error in the code: its literal beginning and end."""
 
     place: str
     part: str
@@ -40,7 +40,7 @@ class Text(NamedTuple):
 
 
 def literal(node: ast.expr) -> Iterator[tuple[str, str]]:
-    """Yield how a text begins and ends, as far as that is literal, for each text it may be."""
+    """Yield the literal beginning and end of a text, for each text that it may be."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value, node.value
     elif isinstance(node, ast.JoinedStr) and node.values:
@@ -55,36 +55,40 @@ def is_error(call: ast.Call) -> bool:
     return ast.unparse(call.func).endswith(ERRORS)
 
 
-def given(call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the parts that the making of an error is given; a refusal has its code first."""
-    yield from ((one.arg, one.value) for one in call.keywords if one.arg in PARTS)
+def given_parts(call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the parts that an error gets; a refusal has its code first."""
+    yield from (
+        (argument.arg, argument.value) for argument in call.keywords if argument.arg in PARTS
+    )
     after = 1 if ast.unparse(call.func).endswith("Refusal") else 0
-    yield from (("what", one) for one in call.args[after : after + 1])
+    yield from (("what", argument) for argument in call.args[after : after + 1])
 
 
 def helpers_of(tree: ast.Module) -> Helpers:
-    """Return the functions of a module that make an error of their own arguments."""
-    found: Helpers = {}
+    """Return the functions of a module that make an error from their own arguments."""
+    helpers: Helpers = {}
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef):
             continue
         arguments = [*function.args.args, *function.args.kwonlyargs]
-        names = [one.arg for one in arguments if one.arg != "self"]
-        made = [one for one in ast.walk(function) if isinstance(one, ast.Call) and is_error(one)]
-        for part, value in (pair for call in made for pair in given(call)):
+        names = [argument.arg for argument in arguments if argument.arg != "self"]
+        calls = [
+            node for node in ast.walk(function) if isinstance(node, ast.Call) and is_error(node)
+        ]
+        for part, value in (pair for call in calls for pair in given_parts(call)):
             if isinstance(value, ast.Name) and value.id in names:
-                known = found.setdefault(function.name, {})
+                known = helpers.setdefault(function.name, {})
                 known |= {value.id: part, names.index(value.id): part}
-    return found
+    return helpers
 
 
 def parts(call: ast.Call, helpers: Helpers) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the parts of an error that a call is given, if it makes one."""
+    """Yield the parts of the error that a call makes, if it makes one."""
     if is_error(call):
-        yield from given(call)
+        yield from given_parts(call)
         return
     known = helpers.get(ast.unparse(call.func).removeprefix("self."), {})
-    named = {one.arg: one.value for one in call.keywords if one.arg}
+    named = {argument.arg: argument.value for argument in call.keywords if argument.arg}
     for place, value in (*enumerate(call.args), *named.items()):
         if place in known:
             yield known[place], value
@@ -104,7 +108,9 @@ def module_of(file: Path) -> str:
 def imported(tree: ast.Module, helpers: dict[str, Helpers]) -> Helpers:
     """Return the helpers of other modules that a module imports."""
     froms = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
-    names = ((helpers.get(node.module or "", {}), one.name) for node in froms for one in node.names)
+    names = (
+        (helpers.get(node.module or "", {}), alias.name) for node in froms for alias in node.names
+    )
     return {name: known[name] for known, name in names if name in known}
 
 
@@ -122,26 +128,26 @@ def texts() -> list[Text]:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text begins with a name, which is written so anywhere: GetRun, state.db, δ."""
+    """Return whether a text begins with a name that keeps its spelling: GetRun, state.db, δ."""
     first = text.split(maxsplit=1)[0].rstrip(".,:;").removesuffix("'s")
     signs = any(sign in first for sign in "./_-") or not first.isascii()
     return signs or first in NAMES or first[1:] != first[1:].lower()
 
 
-def test_enough_of_them_are_found(texts: list[Text]) -> None:
+def test_enough_errors_are_found(texts: list[Text]) -> None:
     assert min(sum(t.part == part for t in texts) for part in ("what", "why", "fix")) > 100
 
 
-def test_what_happened_begins_with_a_capital(texts: list[Text]) -> None:
+def test_the_what_part_begins_with_a_capital(texts: list[Text]) -> None:
     begun = [t for t in texts if t.part == "what" and t.begins[:1].islower()]
     assert [t for t in begun if not is_name(t.begins)] == []
 
 
 @pytest.mark.parametrize("part", ["why", "fix"])
-def test_why_and_what_to_do_begin_small(texts: list[Text], part: str) -> None:
+def test_the_why_and_fix_parts_begin_with_a_small_letter(texts: list[Text], part: str) -> None:
     begun = [t for t in texts if t.part == part and t.begins[:1].isupper()]
     assert [t for t in begun if not is_name(t.begins)] == []
 
 
-def test_none_ends_with_a_full_stop(texts: list[Text]) -> None:
+def test_no_part_ends_with_a_full_stop(texts: list[Text]) -> None:
     assert [t for t in texts if t.ends.endswith(".")] == []

@@ -1,4 +1,4 @@
-"""The language check finds listed phrases in what people read, and nowhere else."""
+"""The language check finds listed phrases in the project's texts, and nowhere else."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def test_docstrings_comments_and_messages_are_read(source: str) -> None:
     assert lines_of("module.py", source) == [1]
 
 
-def test_a_phrase_is_found_across_lines_and_named_by_its_first() -> None:
+def test_a_phrase_is_found_across_lines_and_reported_at_its_first_line() -> None:
     assert lines_of("module.py", f'"""One.\n\nRead {SPLIT} log.\n"""\n') == [3]
     assert lines_of("module.py", f"x = 1\n# read {SPLIT_COMMENT} log\n") == [2]
     assert lines_of("page.md", f"A page.\n\nRead {SPLIT} log.\n") == [3]
@@ -85,7 +85,7 @@ def test_an_allowed_name_is_left_out() -> None:
     assert len(lines_of("page.md", text, [f"{PHRASE} stays"])) == 1
 
 
-def test_prose_keeps_its_place() -> None:
+def test_prose_keeps_its_position() -> None:
     source = 'def f():\n    """Do."""\n    return 1  # why\n'
     lines = python_prose(source).split("\n")
     assert [len(line) for line in lines] == [len(line) for line in source.split("\n")]
@@ -98,7 +98,7 @@ def test_a_hit_names_file_line_phrase_and_better_wording() -> None:
     assert str(hit) == f"docs/page.md:2: {PHRASE} -> use: {FIRST.use}"
 
 
-def test_the_program_counts_by_room() -> None:
+def test_the_program_counts_by_package() -> None:
     command = [sys.executable, "-m", "tests.support.language", "--count", "tests/unit/test_lang"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")

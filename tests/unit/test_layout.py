@@ -1,7 +1,7 @@
 """Each module of the five packages has a unit test at the same path, or a reason why not.
 
 `client/border/door.py` has `tests/unit/client/border/test_door.py`. A new module gets a test there;
-one that is tested elsewhere gets a line below, with the file that tests it.
+a module that is tested elsewhere gets a line below, with the file that tests it.
 """
 
 import ast
@@ -86,7 +86,7 @@ def test_every_module_has_a_unit_test_at_its_path() -> None:
     assert sorted(without - set(ONLY_DECLARATIONS) - set(TESTED_ELSEWHERE)) == []
 
 
-def test_no_exception_outlives_its_module_or_its_reason() -> None:
+def test_each_exception_has_an_existing_module_without_its_own_test() -> None:
     excepted = [*ONLY_DECLARATIONS, *TESTED_ELSEWHERE]
     assert set(excepted) <= modules()
     assert [module for module in excepted if has_test(module)] == []
@@ -98,8 +98,8 @@ def test_the_tests_named_instead_exist() -> None:
         assert (ROOT / tested_by).is_file(), tested_by
 
 
-def test_modules_without_a_test_decide_little() -> None:
-    """A module that only declares holds no loop and no condition over more than one line."""
+def test_modules_without_a_test_contain_no_logic() -> None:
+    """A module that only declares has no loop, and no condition over more than one line."""
     for module in ONLY_DECLARATIONS:
         tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
         loops = [node for node in ast.walk(tree) if isinstance(node, ast.For | ast.While | ast.If)]

@@ -1,4 +1,4 @@
-"""The study of `docs/local-mode.md` is a study, and what the page quotes is what is said."""
+"""The study in `docs/local-mode.md` is valid, and the page's quotations are the program's text."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def study() -> Study:
     )
 
 
-def test_the_study_is_priced_within_its_promise_for_as_many_steps_as_the_page_says() -> None:
+def test_the_study_costs_at_most_its_epsilon_for_the_page_s_number_of_steps() -> None:
     fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
     priced = complete(study(), Agreement.model_validate(fields))
     assert priced.priced
@@ -45,7 +45,7 @@ def test_the_study_is_priced_within_its_promise_for_as_many_steps_as_the_page_sa
     assert update.lane_bits(4) <= 32
 
 
-def test_the_one_line_and_the_quoted_sentence_are_the_program_s() -> None:
+def test_the_quoted_line_and_sentence_are_the_program_s() -> None:
     mode = LocalMode.model_validate(yaml.safe_load(BLOCKS[0])["local"])
     assert mode == study().local_mode
     quoted = " ".join(line[2:] for line in PAGE.splitlines() if line.startswith("> "))
@@ -53,5 +53,5 @@ def test_the_one_line_and_the_quoted_sentence_are_the_program_s() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/networks.md", "docs/first-federation.md"])
-def test_it_is_found_from(page: str) -> None:
+def test_other_pages_link_to_it(page: str) -> None:
     assert "local-mode.md)" in (ROOT / page).read_text()

@@ -1,4 +1,4 @@
-"""The studies of `docs/networks.md` are studies: they are read, priced, and train as shown."""
+"""The studies in `docs/networks.md` can be read and priced, and they train as shown."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def study() -> Study:
     )
 
 
-def test_the_study_is_priced_within_its_promise() -> None:
+def test_the_study_costs_at_most_its_epsilon() -> None:
     fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
     priced = complete(study(), Agreement.model_validate(fields))
     spent = epsilon(priced.mechanisms, HONEST, priced.privacy.delta)
@@ -41,7 +41,7 @@ def test_the_study_is_priced_within_its_promise() -> None:
     assert priced.mechanisms[1].rounding is Rounding.FACTORED
 
 
-def test_the_module_s_task_is_one_that_a_node_builds() -> None:
+def test_a_node_can_build_the_module_of_the_task() -> None:
     fields: dict[str, Any] = yaml.safe_load(BLOCKS[1])
     task = TypeAdapter(Task).validate_python(fields)
     assert isinstance(task, TrainModule)
@@ -51,15 +51,15 @@ def test_the_module_s_task_is_one_that_a_node_builds() -> None:
     assert trainer_for(task, features, registered()).patients_at_once > 1000
 
 
-def test_the_setting_is_one_of_a_node() -> None:
+def test_the_setting_exists_in_the_node_settings() -> None:
     listed = yaml.safe_load(BLOCKS[2])["modules"]
-    kept = NodeSettings.model_fields["modules"]
-    assert TypeAdapter(present(kept.annotation)).validate_python(tuple(listed)) == (
+    field = NodeSettings.model_fields["modules"]
+    assert TypeAdapter(present(field.annotation)).validate_python(tuple(listed)) == (
         "hospital-stay",
     )
 
 
 @pytest.mark.parametrize("page", ["networks.md", "first-federation.md"])
-def test_the_pages_name_each_other(page: str) -> None:
+def test_the_pages_link_to_each_other(page: str) -> None:
     other = {"networks.md": "first-federation.md", "first-federation.md": "networks.md"}[page]
     assert f"]({other})" in (DOCS / page).read_text()

@@ -1,4 +1,4 @@
-"""The lock files: every package at one version with hashes, complete without torch's CUDA build."""
+"""The lock files: each package in one version with hashes, complete without torch's CUDA build."""
 
 import re
 import tomllib
@@ -30,7 +30,7 @@ HASH = re.compile(r"sha256:[0-9a-f]{64}")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 INSTALLED = ("build", "run", "dev", "torch")
-"""The files that every installation reads."""
+"""The lock files that every installation uses."""
 NEEDED = [*PROJECT["dependencies"], *chain.from_iterable(EXTRAS.values())]
 
 every_lock = pytest.mark.parametrize("name", HEADS)
@@ -45,7 +45,7 @@ def versions(pins: list[Pin]) -> dict[str, str]:
 
 
 def public(version: str) -> str:
-    """Leave out a local label, such as the `+cpu` of a build without a graphics processor."""
+    """Remove a local label, such as the `+cpu` of a build without CUDA."""
     return version.partition("+")[0]
 
 
@@ -70,26 +70,28 @@ def requirements_of(name: str) -> list[str]:
 
 
 def wanted(lines: list[str], where: dict[str, str], extras: set[str]) -> Iterator[Requirement]:
-    """Yield what these lines ask for on a machine such as `where`."""
+    """Yield the requirements of these lines on a machine such as `where`."""
     for line in lines:
-        asked = Requirement(line)
-        marker = asked.marker
+        requirement = Requirement(line)
+        marker = requirement.marker
         if marker is None or any(marker.evaluate({**where, "extra": e}) for e in {"", *extras}):
-            yield asked
+            yield requirement
 
 
 def everything_needed(where: dict[str, str]) -> Iterator[Requirement]:
-    """Yield what the project, its extras and its build need, down to the last dependency."""
-    waiting, seen = list(wanted([*NEEDED, *BUILD_TOOLS], where, set())), set[str]()
+    """Yield the requirements of project, extras and build, with all their dependencies."""
+    waiting, wanted_names = list(wanted([*NEEDED, *BUILD_TOOLS], where, set())), set[str]()
     while waiting:
-        asked = waiting.pop()
-        yield asked
-        if (key := f"{canonicalize_name(asked.name)} {sorted(asked.extras)}") not in seen:
-            seen.add(key)
-            waiting += wanted(requirements_of(asked.name), where, asked.extras)
+        requirement = waiting.pop()
+        yield requirement
+        if (
+            key := f"{canonicalize_name(requirement.name)} {sorted(requirement.extras)}"
+        ) not in wanted_names:
+            wanted_names.add(key)
+            waiting += wanted(requirements_of(requirement.name), where, requirement.extras)
 
 
-def test_there_is_no_other_lock() -> None:
+def test_there_is_no_other_lock_file() -> None:
     assert {path.stem for path in LOCKS.iterdir()} == set(HEADS)
 
 
@@ -99,15 +101,15 @@ def test_every_requirement_is_pinned_and_has_hashes(name: str) -> None:
         assert pin.name
         assert pin.version
         assert pin.hashes, f"{pin.name} has no hash"
-        assert all(HASH.fullmatch(one) for one in pin.hashes), pin.name
+        assert all(HASH.fullmatch(digest) for digest in pin.hashes), pin.name
 
 
-def test_each_package_has_one_version_and_one_place() -> None:
+def test_each_package_has_one_version_in_one_file() -> None:
     names = [pin.name for name in HEADS if name != "torch-cpu" for pin in load(name)]
     assert len(names) == len(set(names))
 
 
-def test_torch_is_alone_in_its_files_and_of_one_version() -> None:
+def test_the_torch_files_have_torch_only_and_one_version() -> None:
     (indexed,), (small,) = load("torch"), load("torch-cpu")
     assert indexed.name == small.name == "torch"
     assert small.version == f"{indexed.version}+cpu"
@@ -119,15 +121,15 @@ def test_cuda_libraries_are_in_a_file_that_only_a_build_with_cuda_reads() -> Non
     assert not [pin.name for pin in installed_pins() if pin.name.startswith(CUDA)]
 
 
-def test_nothing_unused_and_huge_is_pulled_in() -> None:
+def test_no_large_unused_package_is_installed() -> None:
     assert not {"jax", "tensorflow", "torchvision"} & set(versions(installed_pins()))
 
 
-def test_what_builds_and_installs_comes_first() -> None:
+def test_build_tools_come_first() -> None:
     assert set(BUILD_TOOLS) <= set(versions(load("build")))
 
 
-def test_what_only_developers_need_is_not_installed_for_a_node() -> None:
+def test_developer_tools_are_not_installed_for_a_node() -> None:
     extras = {canonicalize_name(Requirement(line).name) for line in chain(*EXTRAS.values())}
     run = set(versions(load("run")))
     assert {"pytest", "mypy", "mkdocs", "pre-commit", "coverage"}.isdisjoint(run)
@@ -136,21 +138,24 @@ def test_what_only_developers_need_is_not_installed_for_a_node() -> None:
 
 @pytest.mark.parametrize(("python", "machine"), list(product(PYTHONS, MACHINES)))
 def test_the_locks_hold_every_dependency_of_every_dependency(python: str, machine: str) -> None:
-    """Without this, `--no-deps` would leave something out."""
+    """Otherwise `--no-deps` would leave something out."""
     where = environment(python, machine)
     applies = [pin for pin in installed_pins() if list(wanted([pin.requirement], where, set()))]
     pinned = versions(applies)
     needed = list(everything_needed(where))
-    assert len({canonicalize_name(asked.name) for asked in needed}) > len(NEEDED)
-    for asked in needed:
-        version = pinned.get(canonicalize_name(asked.name))
-        assert version is not None, f"{asked.name} is in no lock"
-        assert asked.specifier.contains(version, prereleases=True), f"{asked} and {version}"
+    assert len({canonicalize_name(requirement.name) for requirement in needed}) > len(NEEDED)
+    for requirement in needed:
+        version = pinned.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{requirement.name} is in no lock"
+        assert requirement.specifier.contains(version, prereleases=True), (
+            f"{requirement} and {version}"
+        )
 
 
-def test_what_runs_here_is_what_is_pinned() -> None:
+def test_the_installed_packages_are_the_pinned_ones() -> None:
     here: dict[str, str] = {
-        canonicalize_name(one.metadata["Name"]): one.version for one in distributions()
+        canonicalize_name(distribution.metadata["Name"]): distribution.version
+        for distribution in distributions()
     }
     differing = {
         name: (version, here.get(name))
@@ -177,7 +182,7 @@ def test_a_lock_is_read_as_it_is_written() -> None:
     assert read("\n".join(pin.text() for pin in PINS)) == PINS
 
 
-def test_each_pin_goes_into_the_file_of_those_who_need_it() -> None:
+def test_each_pin_is_in_the_file_of_the_installations_that_need_it() -> None:
     parts = split(PINS, {"pip==26.3"}, {"pip==26.3", "httpx==0.28.1"})
     assert {name: [pin.name for pin in part] for name, part in parts.items()} == {
         "build": ["pip"],
@@ -190,7 +195,7 @@ def test_each_pin_goes_into_the_file_of_those_who_need_it() -> None:
 
 
 @pytest.mark.parametrize("line", ["httpx", "httpx>=0.28", "httpx==0.28.1, <1"])
-def test_what_is_not_pinned_is_no_pin(line: str) -> None:
+def test_unpinned_lines_are_refused(line: str) -> None:
     (pin,) = read(line)
     with pytest.raises(ValueError, match="not a pin"):
         _ = pin.name
@@ -202,7 +207,7 @@ def build_of_torch(folder: Path, version: str, python: str) -> Path:
     return path
 
 
-def test_builds_of_torch_without_cuda_are_those_here_and_those_known(tmp_path: Path) -> None:
+def test_torch_builds_without_cuda_are_the_local_and_the_known_ones(tmp_path: Path) -> None:
     build_of_torch(tmp_path, "2.13.0+cpu", "cp311")
     pin = without_cuda(PINS[1], [tmp_path, tmp_path / "missing"], [])
     build_of_torch(tmp_path, "2.13.0+cpu", "cp312")
@@ -215,7 +220,7 @@ def test_builds_of_torch_without_cuda_are_those_here_and_those_known(tmp_path: P
     assert without_cuda(PINS[1], [], [both]) == without_cuda(PINS[1], [tmp_path], [pin]) == both
 
 
-def test_of_another_version_no_build_without_cuda_is_known(tmp_path: Path) -> None:
+def test_another_version_has_no_known_build_without_cuda(tmp_path: Path) -> None:
     old = Pin("torch==2.12.0+cpu", ("sha256:aa",))
     with pytest.raises(SystemExit, match="make lock WHEELS"):
         without_cuda(PINS[1], [tmp_path], [old])

@@ -1,4 +1,4 @@
-"""Shards hold each long test once, skips fail if they must, files that are away leave tests out."""
+"""Each long test is in one shard, skips can be failures, and missing data files leave tests out."""
 
 import re
 from collections import Counter
@@ -38,7 +38,7 @@ def test_shards_partition_the_tests(pytester: pytest.Pytester) -> None:
     assert all(shards)
 
 
-def test_landings_go_round_the_shards(pytester: pytest.Pytester) -> None:
+def test_merges_run_the_shards_in_turn(pytester: pytest.Pytester) -> None:
     for number in range(4 * SHARDS):
         pytester.makepyfile(**{f"test_{number}": "def test_a(): pass\n"})
     for landing in (0, SHARDS - 1):
@@ -46,7 +46,7 @@ def test_landings_go_round_the_shards(pytester: pytest.Pytester) -> None:
         assert later == collected(pytester, "--shard", str(landing))
 
 
-def test_a_file_is_in_one_shard_whatever_is_asked_for(pytester: pytest.Pytester) -> None:
+def test_a_file_is_always_in_the_same_shard(pytester: pytest.Pytester) -> None:
     for number in range(4 * SHARDS):
         pytester.makepyfile(**{f"test_{number}": "def test_a(): pass\n"})
     number = shard_of("test_0.py")
@@ -54,16 +54,16 @@ def test_a_file_is_in_one_shard_whatever_is_asked_for(pytester: pytest.Pytester)
     assert collected(pytester, "--shard", str(number + 1), "test_0.py") == []
 
 
-def test_every_long_test_is_in_a_shard_that_is_run() -> None:
+def test_every_long_test_is_in_an_existing_shard() -> None:
     assert len(LONG_FILES) > 20
     assert {shard_of(file) for file in LONG_FILES} == set(range(SHARDS))
 
 
-def test_every_file_that_was_measured_is_there_and_long() -> None:
+def test_every_measured_file_exists_and_has_long_tests() -> None:
     assert set(SECONDS) <= set(LONG_FILES)
 
 
-def test_shards_are_of_one_length() -> None:
+def test_shards_have_similar_lengths() -> None:
     assert sum(loads()) == sum(SECONDS.values())
     assert max(loads()) <= LONGEST
     assert min(loads()) >= 0.8 * max(loads())
@@ -80,7 +80,7 @@ def test_marked():
     pass
 
 def test_called():
-    pytest.skip("no fuel")
+    pytest.skip("no database")
 
 @pytest.mark.xfail(reason="known", strict=True)
 def test_expected():
@@ -88,14 +88,14 @@ def test_expected():
 """
 
 
-def test_a_skip_is_a_skip(pytester: pytest.Pytester) -> None:
+def test_a_skipped_test_is_normally_no_failure(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SKIPS)
     result = pytester.runpytest_inprocess(*PLUGIN)
     result.assert_outcomes(passed=1, skipped=2, xfailed=1)
     assert result.ret == pytest.ExitCode.OK
 
 
-def test_where_no_test_may_be_skipped_a_skip_fails(pytester: pytest.Pytester) -> None:
+def test_a_skip_fails_if_no_test_may_be_skipped(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SKIPS)
     result = pytester.runpytest_inprocess(*PLUGIN, "--no-skips")
     outcomes = result.parseoutcomes()
@@ -103,10 +103,10 @@ def test_where_no_test_may_be_skipped_a_skip_fails(pytester: pytest.Pytester) ->
     assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == 2
     assert "skipped" not in outcomes
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*skipped, and no test may be: *no engine*", "*no fuel*"])
+    result.stdout.fnmatch_lines(["*skipped, and no test may be: *no engine*", "*no database*"])
 
 
-def test_a_whole_file_that_is_skipped_fails_too(pytester: pytest.Pytester) -> None:
+def test_a_skipped_file_fails_too(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("import pytest\npytest.skip('no wheels', allow_module_level=True)\n")
     assert pytester.runpytest_inprocess(*PLUGIN).ret == pytest.ExitCode.NO_TESTS_COLLECTED
     result = pytester.runpytest_inprocess(*PLUGIN, "--no-skips")

@@ -1,4 +1,4 @@
-"""The derivations of docs/private-sum.md in other words than the project's own.
+"""The derivations of docs/private-sum.md, implemented independently of the project's code.
 
 Of the project only the generated messages are used.
 """
@@ -31,13 +31,13 @@ Words = np.ndarray
 M = TypeVar("M", bound=Message)
 
 
-class No(Exception):
-    """A refusal, with its code."""
+class RefusedRequest(Exception):
+    """A refused request, with its reason code."""
 
 
 def demand(holds: object, code: str) -> None:
     if not holds:
-        raise No(code)
+        raise RefusedRequest(code)
 
 
 # ---- messages ----------------------------------------------------------------------------
@@ -48,22 +48,22 @@ def parsed(kind: Callable[[], M], content: bytes) -> M:
     try:
         message.ParseFromString(content)
     except DecodeError as fault:
-        raise No("malformed") from fault
+        raise RefusedRequest("malformed") from fault
     return message
 
 
-def written(message: Message) -> bytes:
+def serialised(message: Message) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
 def joined(parts: Mapping[str, bytes]) -> bytes:
-    return b"".join(parts[one] for one in sorted(parts))
+    return b"".join(parts[part] for part in sorted(parts))
 
 
-def taken_apart(given: bytes, countries: Sequence[str], size: int) -> dict[str, bytes]:
-    """The parts by country: there must be one of each of these, which are sorted."""
-    demand(len(given) == size * len(countries), "roster")
-    return {one: given[size * at : size * (at + 1)] for at, one in enumerate(countries)}
+def split_by_country(data: bytes, countries: Sequence[str], size: int) -> dict[str, bytes]:
+    """Return the parts by country: one of `size` bytes for each of these sorted countries."""
+    demand(len(data) == size * len(countries), "roster")
+    return {country: data[size * at : size * (at + 1)] for at, country in enumerate(countries)}
 
 
 # ---- notation ----------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def number(value: int, size: int = 8) -> bytes:
 
 
 def frame(*fields: bytes) -> bytes:
-    return b"".join(number(len(one)) + one for one in fields)
+    return b"".join(number(len(field)) + field for field in fields)
 
 
 def digest(label: str, *fields: bytes) -> bytes:
@@ -96,7 +96,7 @@ def model_digest(model: bytes) -> str:
 
 
 def composite_signer(ed25519: bytes, mldsa: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
-    """The public key, and what signs, of two seeds of 32 bytes."""
+    """Return the public key and the signing function for two seeds of 32 bytes."""
     first = Ed25519PrivateKey.from_private_bytes(ed25519)
     second = MLDSA65PrivateKey.from_seed_bytes(mldsa)
     key = first.public_key().public_bytes_raw() + second.public_key().public_bytes_raw()
@@ -109,7 +109,7 @@ def composite_signer(ed25519: bytes, mldsa: bytes) -> tuple[bytes, Callable[[byt
 
 
 def verified(key: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether a signature holds: Ed25519 for a key of 32 bytes, else the composite one."""
+    """Return whether a signature is valid: Ed25519 for a key of 32 bytes, otherwise composite."""
     try:
         if len(key) == 32:
             Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
@@ -130,7 +130,7 @@ def word_count(dimension: int, lane_bits: int) -> int:
 
 
 def packed(values: Sequence[int], lane_bits: int) -> Words:
-    """The words of d coordinates: the four zeros are appended here."""
+    """Return the words of d coordinates; the four check zeros are appended here."""
     count = word_count(len(values), lane_bits)
     words = [0] * count
     for at, value in enumerate(values):
@@ -139,9 +139,9 @@ def packed(values: Sequence[int], lane_bits: int) -> Words:
 
 
 def unpacked(words: Words, lane_bits: int, size: int) -> list[int]:
-    """The first coordinates of summed words, as many as `size` says."""
+    """Return the first `size` coordinates of summed words."""
     lanes: list[list[int]] = [[] for _ in range(64 // lane_bits)]
-    for word in (int(one) for one in words.astype(np.int64)):
+    for word in (int(word) for word in words.astype(np.int64)):
         left = word
         for lane in lanes[:-1]:
             low = (left + 2 ** (lane_bits - 1)) % 2**lane_bits - 2 ** (lane_bits - 1)
@@ -161,7 +161,7 @@ def share_of(polynomial: Sequence[int], at: int) -> bytes:
 
 
 def interpolated(shares: Mapping[int, bytes]) -> bytes:
-    """The seed from t shares, by the holder's place in the roster counted from 1."""
+    """Return the seed from t shares, by the holder's position in the roster counted from 1."""
     total = 0
     for i, share in shares.items():
         weight = 1
@@ -171,12 +171,12 @@ def interpolated(shares: Mapping[int, bytes]) -> bytes:
     return number(total % PRIME, 32)
 
 
-# ---- what a country holds true -----------------------------------------------------------
+# ---- what a country knows ----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Mechanism:
-    """A mechanism of the study: `fields` is its JSON object there, with all ten fields."""
+    """A mechanism of the study: `fields` is its JSON object in the study, with all ten fields."""
 
     fields: Mapping[str, Any]
 
@@ -191,8 +191,8 @@ class Mechanism:
         r, d = self.number("clip_norm") * self.integer("scale"), self.integer("dimension")
         conditional = min((r + math.sqrt(d)) ** 2, r**2 + d / 4 + (r + math.sqrt(d) / 2))
         factored = (r * 1.01) ** 2
-        made = {"integer": r**2, "factored": factored, "conditional": conditional}
-        return math.floor(made[str(self.fields["rounding"])])
+        bounds = {"integer": r**2, "factored": factored, "conditional": conditional}
+        return math.floor(bounds[str(self.fields["rounding"])])
 
     def lane_bits(self, n: int) -> int:
         parts = n if self.fields["scope"] == "derived" else 1
@@ -203,7 +203,7 @@ class Mechanism:
         return min(bits for bits in (21, 32, 64) if bits >= needed)
 
     def sizes(self, n: int) -> tuple[int, ...]:
-        """The numbers of the round's context, from d to words."""
+        """Return the numbers of the round's context, from d to words."""
         d, k = self.integer("dimension"), self.lane_bits(n)
         scale, noise = self.integer("scale"), self.integer("noise_std")
         return d, k, scale, self.squared_sensitivity, noise, word_count(d, k)
@@ -211,7 +211,7 @@ class Mechanism:
 
 @dataclass(frozen=True)
 class Terms:
-    """Agreement and study as the country itself holds them, with everybody's keys."""
+    """Agreement and study as the country itself knows them, with the keys of all parties."""
 
     agreement: str
     study: str
@@ -235,26 +235,26 @@ class Terms:
         n = len(roster)
         counts = (n, self.threshold(n), self.colluding, self.honest, self.floor)
         documents = self.agreement.encode(), self.study.encode(), run_id, names(roster)
-        plan = rfc8785.dumps([dict(one.fields) for one in self.mechanisms])
-        rest = *(number(one) for one in counts), self.task_kind.encode(), plan
+        plan = rfc8785.dumps([dict(mechanism.fields) for mechanism in self.mechanisms])
+        rest = *(number(field) for field in counts), self.task_kind.encode(), plan
         return digest("pratique/run/v2", *documents, *rest)
 
     def mechanism(self, kind: str) -> Mechanism:
-        found = [one for one in self.mechanisms if one.fields["phase"] == kind]
-        demand(found and found[0].fields["scope"] != "local", "task-unknown")
-        return found[0]
+        matching = [mechanism for mechanism in self.mechanisms if mechanism.fields["phase"] == kind]
+        demand(matching and matching[0].fields["scope"] != "local", "task-unknown")
+        return matching[0]
 
 
 def names(countries: Sequence[str]) -> bytes:
-    return frame(*(one.encode() for one in countries))
+    return frame(*(country.encode() for country in countries))
 
 
 def bundle_list(digests: Mapping[str, bytes]) -> bytes:
-    return frame(*(frame(name.encode(), one) for name, one in sorted(digests.items())))
+    return frame(*(frame(name.encode(), country) for name, country in sorted(digests.items())))
 
 
 def check_versions(theirs: pb.DocumentVersions, own: pb.DocumentVersions) -> None:
-    """None claimed is newer than our own."""
+    """Require that no claimed version is newer than this country's."""
     demand(len(theirs.countries) <= 256, "malformed")
     demand(theirs.root <= own.root and theirs.targets <= own.targets, "documents-behind")
     demand(
@@ -263,7 +263,7 @@ def check_versions(theirs: pb.DocumentVersions, own: pb.DocumentVersions) -> Non
 
 
 def versions_digest(versions: pb.DocumentVersions) -> bytes:
-    return digest("pratique/versions/v1", written(versions))
+    return digest("pratique/versions/v1", serialised(versions))
 
 
 # ---- set-up ------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def versions_digest(versions: pb.DocumentVersions) -> bytes:
 
 @dataclass
 class Run:
-    """What a country keeps of a run. `links` are those of `link_round`."""
+    """The state of a country in a run. `links` are those of `link_round`."""
 
     context: bytes
     roster: tuple[str, ...]
@@ -295,19 +295,19 @@ def encapsulated(_country: str, key: bytes) -> tuple[bytes, bytes]:
     try:
         return MLKEM768PublicKey.from_public_bytes(key).encapsulate()
     except ValueError as fault:
-        raise No("not-authentic") from fault
+        raise RefusedRequest("not-authentic") from fault
 
 
 def exchanged(own: X25519PrivateKey, key: bytes) -> bytes:
     try:
         return own.exchange(X25519PublicKey.from_public_bytes(key))
     except ValueError as fault:
-        raise No("not-authentic") from fault
+        raise RefusedRequest("not-authentic") from fault
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two countries, and what they derive from a secret of theirs."""
+    """Two countries, and what they derive from their common secret."""
 
     lower: str
     higher: str
@@ -342,7 +342,7 @@ def transcript_of(run: bytes, digests: Mapping[str, bytes], bodies: Sequence[byt
 
 @dataclass
 class Round:
-    """What a country keeps of the round it last contributed to."""
+    """The state of a country for the round to which it contributed last."""
 
     number: int
     context: bytes
@@ -358,10 +358,10 @@ class Round:
 def round_context(terms: Terms, run: Run, at: int, mechanism: Mechanism, model: bytes) -> bytes:
     kind = str(mechanism.fields["phase"])
     head = run.context, run.transcript, bundle_list(run.digests)
-    sizes = (number(one, 16) for one in (at, *mechanism.sizes(len(run.roster))))
+    sizes = (number(value, 16) for value in (at, *mechanism.sizes(len(run.roster))))
     tail = terms.task_kind, kind, model_digest(model)
     plan = rfc8785.dumps(dict(mechanism.fields))
-    return digest("pratique/round/v2", *head, *sizes, *(one.encode() for one in tail), plan)
+    return digest("pratique/round/v2", *head, *sizes, *(value.encode() for value in tail), plan)
 
 
 def round_keys(own: str, at: int, context: bytes, links: Mapping[str, bytes]) -> Round:

@@ -1,12 +1,12 @@
-"""Writes `private_sum.json`: known answers for every derivation of docs/private-sum.md.
+"""Write `private_sum.json`: known answers for every derivation of docs/private-sum.md.
 
     python -m tests.vectors.generate_private_sum
 
-A whole run of four countries is driven through the real state machines of both sides and written
-down, secrets included: a round of the roster, one in which a country drops out, and one to which it
-comes back after a round that nobody was asked for. Every random number follows from its name,
-except ML-KEM ciphertexts and an ML-DSA signature, for which a library draws by itself: they are
-taken from the file that is there. Nothing in it protects anybody.
+A complete run of four countries goes through the real state machines of both sides and is recorded,
+with its secrets: a round over the roster, one in which a country drops out, and one with this
+country again, after a round in which nobody got a request. Every random number is derived from its
+name, except ML-KEM ciphertexts and an ML-DSA signature, which a library draws itself: these are
+read from the existing file. No value in the file protects anything.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ ROUNDS = (
 
 
 class Stream:
-    """Bytes that follow from a name: SHAKE-256 of it, read on and on."""
+    """Bytes that are derived from a name: SHAKE-256 of it, read further and further."""
 
     def __init__(self, name: str) -> None:
         self._name, self._read = name.encode(), 0
@@ -73,138 +73,162 @@ class Stream:
 
 
 class Recorder:
-    """A world whose random numbers follow from names, and what was said and drawn in it."""
+    """A world whose random numbers are derived from names, with a record of messages and draws."""
 
     def __init__(self, before: Mapping[str, Any]) -> None:
-        """`before` is what an earlier file holds of each pair."""
+        """`before` is the content of an earlier file for each pair."""
         self.terms = terms_of(4, honest=2)
         self._before = before
-        self.entropy = {one: Stream(f"entropy {one}") for one in self.terms.roster}
-        self.hybrid = {one: HybridKey.from_bytes(Stream(one)(96)) for one in self.terms.roster}
+        self.entropy = {country: Stream(f"entropy {country}") for country in self.terms.roster}
+        self.hybrid = {
+            country: HybridKey.from_bytes(Stream(country)(96)) for country in self.terms.roster
+        }
         self.encapsulated: dict[tuple[str, str], tuple[bytes, ...]] = {}
         runs = {
-            one: CountryRun.start(view_of(one, self.terms), entropy=self.entropy[one])
-            for one in self.terms.roster
+            country: CountryRun.start(view_of(country, self.terms), entropy=self.entropy[country])
+            for country in self.terms.roster
         }
         self.world = ProtocolWorld(self.terms, coordinator_of(self.terms), runs)
 
     @contextmanager
     def drawing_for(self, country: str) -> Iterator[None]:
-        """Let what is drawn without an argument follow from names too, and be kept."""
-        owner = {key.public.mlkem: one for one, key in self.hybrid.items()}
+        """Derive also the random numbers that the library draws from names, and record them."""
+        owner = {key.public.mlkem: country for country, key in self.hybrid.items()}
         real = encapsulate
 
-        def kept(peer: HybridPublic) -> tuple[bytes, ...]:
+        def recorded_encapsulation(peer: HybridPublic) -> tuple[bytes, ...]:
             receiver = owner[peer.mlkem]
-            found = self._before.get(f"{country}-{receiver}")
+            recorded = self._before.get(f"{country}-{receiver}")
             names = ("ciphertext", "mlkem_secret")
-            made = tuple(bytes.fromhex(found[name]) for name in names) if found else real(peer)
-            self.encapsulated[country, receiver] = made
-            return made
+            encapsulated = (
+                tuple(bytes.fromhex(recorded[name]) for name in names) if recorded else real(peer)
+            )
+            self.encapsulated[country, receiver] = encapsulated
+            return encapsulated
 
         nonces = Stream(f"nonces {country} {len(self.entropy[country].given)}")
         with (
             mock.patch.object(HybridKey, "generate", return_value=self.hybrid[country]),
-            mock.patch.object(country_setup, "encapsulate", kept),
+            mock.patch.object(country_setup, "encapsulate", recorded_encapsulation),
             mock.patch.object(os, "urandom", nonces),
         ):
             yield
 
-    def say(self, country: str, step: str, request: bytes, *arguments: Any) -> dict[str, str]:
-        """Let a country answer a request; return both as they travel."""
+    def record_reply(
+        self, country: str, step: str, request: bytes, *arguments: Any
+    ) -> dict[str, str]:
+        """Let a country answer a request; return both as serialised messages."""
         with self.drawing_for(country):
             reply = getattr(self.world.countries[country], step)(request, *arguments)
         return {"request": request.hex(), "reply": reply.hex()}
 
 
 def set_up(recorder: Recorder) -> dict[str, Any]:
-    """Take a world through its set-up; return every message."""
-    world, said = recorder.world, {}
-    for step, taken in (
+    """Run the set-up of a world; return every message."""
+    world, exchanges = recorder.world, {}
+    for step, reply_fields in (
         ("bundle", "bundle"),
         ("encapsulate", "encapsulation"),
         ("confirm", "confirmation"),
     ):
-        asked = {one: getattr(world.coordinator, f"{step}_request")(one) for one in world.countries}
-        said[step] = {one: recorder.say(one, step, asked[one]) for one in asked}
-        for one, exchange in said[step].items():
-            getattr(world.coordinator, f"take_{taken}")(one, bytes.fromhex(exchange["reply"]))
-    return said
+        requests = {
+            country: getattr(world.coordinator, f"{step}_request")(country)
+            for country in world.countries
+        }
+        exchanges[step] = {
+            country: recorder.record_reply(country, step, requests[country]) for country in requests
+        }
+        for country, exchange in exchanges[step].items():
+            getattr(world.coordinator, f"take_{reply_fields}")(
+                country, bytes.fromhex(exchange["reply"])
+            )
+    return exchanges
 
 
 def pairs_of(recorder: Recorder) -> dict[str, Any]:
     """Return what each pair of countries derives in set-up."""
     terms, coordinator = recorder.terms, recorder.world.coordinator
     bundles = coordinator._bundle_digests()
-    bodies = {one: coordinator._encapsulations[one].body for one in terms.roster}
+    bodies = {country: coordinator._encapsulations[country].body for country in terms.roster}
     whole = transcript(terms, bundles, list(bodies.values()))
-    found: dict[str, Any] = {}
+    pair_values: dict[str, Any] = {}
     for (lower, higher), (ciphertext, secret) in sorted(recorder.encapsulated.items()):
         exchanged = recorder.hybrid[lower].exchange(recorder.hybrid[higher].public)
         named = bind(terms.context, 2, lower, higher, ciphertext)  # type: ignore[arg-type]
-        made = pair_secret(terms, (lower, higher), bundles, (exchanged, secret), named)
-        found[f"{lower}-{higher}"] = {
+        derived = pair_secret(terms, (lower, higher), bundles, (exchanged, secret), named)
+        pair_values[f"{lower}-{higher}"] = {
             "ciphertext": ciphertext.hex(),
             "ciphertext_digest": named.hex(),
             "x25519_secret": exchanged.hex(),
             "mlkem_secret": secret.hex(),
-            "pair_secret": made.hex(),
-            "mac_of_lower": confirmation(made, whole, lower, higher).hex(),
-            "mac_of_higher": confirmation(made, whole, higher, lower).hex(),
-            "link_of_round_1": first_link(made, whole, lower, higher).hex(),
+            "pair_secret": derived.hex(),
+            "mac_of_lower": confirmation(derived, whole, lower, higher).hex(),
+            "mac_of_higher": confirmation(derived, whole, higher, lower).hex(),
+            "link_of_round_1": first_link(derived, whole, lower, higher).hex(),
         }
     return {
-        "bundle_digests": {one: value.hex() for one, value in bundles.items()},
+        "bundle_digests": {country: value.hex() for country, value in bundles.items()},
         "transcript": whole.hex(),
-        "pairs": found,
+        "pairs": pair_values,
     }
 
 
 def round_of(recorder: Recorder, pairs: dict[str, Any], number: int, kind: str, those: Any) -> Any:
-    """Take a world through one round; return every message and what is derived for it."""
+    """Run one round of a world; return every message and the values derived for it."""
     world, model = recorder.world, f"model of round {number}".encode()
     opened = world.coordinator.begin_round(number, kind, model)
-    given = {one: values_of(opened, number, place) for place, one in enumerate(those)}
-    drawn = {one: len(recorder.entropy[one].given) for one in those}
-    asked = {one: opened.contribute_request(one) for one in those}
-    said = {one: recorder.say(one, "contribute", asked[one], *given[one]) for one in those}
-    seeds = {one: recorder.entropy[one].given[drawn[one] :] for one in those}
-    for one, exchange in said.items():
+    given = {country: values_of(opened, number, place) for place, country in enumerate(those)}
+    drawn = {country: len(recorder.entropy[country].given) for country in those}
+    requests = {country: opened.contribute_request(country) for country in those}
+    exchanges = {
+        country: recorder.record_reply(country, "contribute", requests[country], *given[country])
+        for country in those
+    }
+    seeds = {country: recorder.entropy[country].given[drawn[country] :] for country in those}
+    for one, exchange in exchanges.items():
         opened.take_contribution(one, bytes.fromhex(exchange["reply"]))
-    found = {"contribute": said, **finished(recorder, opened)}
-    countries = {one: owned(opened, one, seeds[one], given[one], said[one]) for one in those}
-    return {**described(opened, model), **keys_of(recorder, pairs, opened), **found} | {
+    steps_recorded = {"contribute": exchanges, **finished(recorder, opened)}
+    countries = {
+        country: owned(opened, country, seeds[country], given[country], exchanges[country])
+        for country in those
+    }
+    return {**described(opened, model), **keys_of(recorder, pairs, opened), **steps_recorded} | {
         "countries": countries
     }
 
 
 def values_of(opened: CoordinatorRound, number: int, place: int) -> tuple[Any, Any]:
-    """Return a country's sum and noise: small, large and negative integers."""
+    """Return a country's values and noise: small, large and negative integers."""
     size = opened.terms.mechanism.dimension
     values = (np.arange(size, dtype=np.int64) - 2) * 7 ** (place + 1) + number
     return values, np.arange(size, dtype=np.int64)[::-1] * (place - 1)
 
 
 def finished(recorder: Recorder, opened: CoordinatorRound) -> dict[str, Any]:
-    """Close a round, have it agreed on where it must be, answered and opened."""
+    """Close a round, let countries agree on the set if needed, answer it, and open it."""
     chosen, agreed = opened.close(), {}
     if opened.smaller:
-        agreed = {one: recorder.say(one, "agree", opened.agree_request(one)) for one in chosen}
-        for one, exchange in agreed.items():
-            opened.take_assent(one, bytes.fromhex(exchange["reply"]))
-    asked = {one: opened.answer_request(one) for one in chosen}
-    answered = {one: recorder.say(one, "answer", asked[one]) for one in chosen}
-    for one, exchange in answered.items():
-        opened.take_answer(one, bytes.fromhex(exchange["reply"]))
+        agreed = {
+            country: recorder.record_reply(country, "agree", opened.agree_request(country))
+            for country in chosen
+        }
+        for country, exchange in agreed.items():
+            opened.take_assent(country, bytes.fromhex(exchange["reply"]))
+    requests = {country: opened.answer_request(country) for country in chosen}
+    answered = {
+        country: recorder.record_reply(country, "answer", requests[country]) for country in chosen
+    }
+    for country, exchange in answered.items():
+        opened.take_answer(country, bytes.fromhex(exchange["reply"]))
     result = opened.open()
     if not isinstance(result, OpenedSum):
         raise SystemExit(f"the round did not open: {result}")
-    made = {"opened": result.values.tolist(), "variance": result.variance, "set": list(chosen)}
-    return {"agree": agreed, "answer": answered, **made}
+    outcome = {"opened": result.values.tolist(), "variance": result.variance, "set": list(chosen)}
+    return {"agree": agreed, "answer": answered, **outcome}
 
 
 def described(opened: CoordinatorRound, model: bytes) -> dict[str, Any]:
-    """Return what a round is about."""
+    """Return the description of a round."""
     terms = opened.terms
     return {
         "round": terms.round_number,
@@ -220,28 +244,28 @@ def described(opened: CoordinatorRound, model: bytes) -> dict[str, Any]:
 def keys_of(recorder: Recorder, pairs: dict[str, Any], opened: CoordinatorRound) -> dict[str, Any]:
     """Return the keys of a round between each pair."""
     context, whole = opened.terms.context, bytes.fromhex(pairs["transcript"])
-    found: dict[str, Any] = {}
+    pair_values: dict[str, Any] = {}
     for name, pair in pairs["pairs"].items():
         lower, higher = ordered(*name.split("-"))
         first = bytes.fromhex(pair["link_of_round_1"])
         link = advance(first, whole, lower, higher, opened.terms.round_number - 1)
-        found[name] = {
+        pair_values[name] = {
             "link": link.hex(),
             "mask_key": mask_key(link, context, lower, higher).hex(),
             "seals_to_higher": sealing_key(link, context, lower, higher).hex(),
             "seals_to_lower": sealing_key(link, context, higher, lower).hex(),
         }
-    return {"keys": found}
+    return {"keys": pair_values}
 
 
 def owned(
-    opened: CoordinatorRound, country: str, drawn: list[bytes], given: Any, said: dict[str, str]
+    opened: CoordinatorRound, country: str, drawn: list[bytes], given: Any, exchange: dict[str, str]
 ) -> dict[str, Any]:
     """Return what a country drew and derived for its contribution."""
     terms, (values, noise) = opened.terms, given
     seed, *coefficients = drawn
     split = shares.split(seed, terms.run.threshold, len(terms.run.roster), iter_of(coefficients))
-    reply = Reply.FromString(bytes.fromhex(said["reply"]))
+    reply = Reply.FromString(bytes.fromhex(exchange["reply"]))
     contribution = reply.contribution
     head = ContributionHead.FromString(contribution.head.body)
     plain = pack(values + noise, terms.lane_bits, values.size + 4)
@@ -265,13 +289,13 @@ def owned(
 
 
 def iter_of(drawn: list[bytes]) -> Callable[[int], bytes]:
-    """Return an entropy source that gives these again."""
+    """Return an entropy source that repeats these values."""
     left = iter(drawn)
     return lambda size: next(left)
 
 
 def primitives(before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return known answers for what everything else is made of."""
+    """Return known answers for the primitives."""
     key, place = bytes(range(32)), b"place"
     with mock.patch.object(os, "urandom", Stream("nonce")):
         sealed = seal(key, b"share", place)
@@ -331,15 +355,15 @@ def primitives(before: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def written(before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that the file holds; `before` is what it held, or nothing."""
+def file_content(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of the file; `before` is its earlier content, or nothing."""
     recorder = Recorder(before.get("set_up", {}).get("pairs", {}))
-    terms, said = recorder.terms, set_up(recorder)
+    terms, set_up_record = recorder.terms, set_up(recorder)
     versions = versions_of(terms.roster).to_proto()
     pairs = pairs_of(recorder)
-    rounds = [round_of(recorder, pairs, *one) for one in ROUNDS]
+    rounds = [round_of(recorder, pairs, *entry) for entry in ROUNDS]
     if any(state_of(run).open_round for run in recorder.world.countries.values()):
-        raise SystemExit("a round was left open")
+        raise SystemExit("a round is still open")
     return {
         "primitives": primitives(before.get("primitives", {})),
         "run": {
@@ -351,25 +375,29 @@ def written(before: Mapping[str, Any]) -> dict[str, Any]:
             "honest": terms.honest,
             "smallest_countries": terms.smallest_countries,
             "task_kind": terms.task_kind,
-            "mechanisms": [one.model_dump(mode="json") for one in terms.mechanisms],
-            "lane_bits": [one.lane_bits(len(terms.roster)) for one in terms.mechanisms],
-            "squared_sensitivities": [one.squared_sensitivity for one in terms.mechanisms],
+            "mechanisms": [mechanism.model_dump(mode="json") for mechanism in terms.mechanisms],
+            "lane_bits": [mechanism.lane_bits(len(terms.roster)) for mechanism in terms.mechanisms],
+            "squared_sensitivities": [
+                mechanism.squared_sensitivity for mechanism in terms.mechanisms
+            ],
             "threshold": terms.threshold,
             "floor": terms.minimum_countries,
             "context": terms.context.hex(),
             "versions": serialise(versions).hex(),
             "versions_digest": versions_digest(versions).hex(),
             "coordinator": COORDINATOR_KEY.to_bytes().hex(),
-            "identities": {one: IDENTITIES[one].to_bytes().hex() for one in terms.roster},
+            "identities": {
+                country: IDENTITIES[country].to_bytes().hex() for country in terms.roster
+            },
             "x25519_and_mlkem_seeds": {
-                one: key.to_bytes().hex() for one, key in recorder.hybrid.items()
+                country: key.to_bytes().hex() for country, key in recorder.hybrid.items()
             },
         },
-        "set_up": {**pairs, "said": said},
+        "set_up": {**pairs, "said": set_up_record},
         "rounds": rounds,
     }
 
 
 if __name__ == "__main__":
     held = json.loads(FILE.read_text()) if FILE.exists() else {}
-    FILE.write_text(json.dumps(written(held), indent=1) + "\n")
+    FILE.write_text(json.dumps(file_content(held), indent=1) + "\n")

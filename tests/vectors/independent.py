@@ -1,7 +1,7 @@
-"""A country of the private sum in its own words, written from docs/private-sum.md.
+"""A country of the private sum, implemented from docs/private-sum.md alone.
 
-Of the project it uses the generated messages and nothing else: where it agrees with the vectors
-and with the countries that run, the page is enough to write a node.
+Of the project it uses the generated messages and nothing else. Its agreement with the vectors and
+with the real countries shows that the page is enough to write a node.
 """
 
 import hmac
@@ -25,8 +25,8 @@ from tests.vectors.derivations import (
     ENCAPSULATE,
     PRIME,
     Mechanism,
-    No,
     Pair,
+    RefusedRequest,
     Round,
     Run,
     Terms,
@@ -45,13 +45,13 @@ from tests.vectors.derivations import (
     parsed,
     round_context,
     round_keys,
+    serialised,
     share_of,
-    taken_apart,
+    split_by_country,
     transcript_of,
     verified,
     versions_digest,
     words_digest,
-    written,
 )
 
 COORDINATOR, EVERYBODY = "coordinator", "roster"
@@ -62,14 +62,14 @@ MOST_SKIPPED = 10_000
 CIPHERTEXT, MAC, SEALED, NOTHING = 1088, 32, 60, bytes(32)
 
 Encapsulate = Callable[[str, bytes], tuple[bytes, bytes]]
-"""Country and ML-KEM key to secret and ciphertext."""
+"""Maps country and ML-KEM key to secret and ciphertext."""
 Record = Callable[[int, str, bytes], Sequence[int]]
-"""Round number, phase kind and model to d integers, the noise added."""
+"""Maps round number, phase kind and model to d integers, with the noise added."""
 
 
 @dataclass
 class Country:
-    """A country: what it holds true, what it draws, and one run of it."""
+    """A country: what it knows, what it draws, and the state of one run."""
 
     name: str
     terms: Terms
@@ -84,21 +84,21 @@ class Country:
     # ---- messages ------------------------------------------------------------------------
 
     def take(self, request: bytes) -> bytes:
-        """The reply to a request: a refusal changes nothing."""
+        """Return the reply to a request; a refused request changes nothing."""
         try:
-            return self._once(request)
-        except No as no:
-            return written(pb.Reply(refused=pb.Refused(code=str(no))))
+            return self._reply_to(request)
+        except RefusedRequest as refusal:
+            return serialised(pb.Reply(refused=pb.Refused(code=str(refusal))))
 
-    def _once(self, content: bytes) -> bytes:
+    def _reply_to(self, content: bytes) -> bytes:
         demand(len(content) <= LARGEST_REQUEST, "malformed")
         request = parsed(pb.Request, content)
         signed = request.signed
         self._verify(signed, COORDINATOR, EVERYBODY)
-        said = bind(signed.context, signed.phase, COORDINATOR, EVERYBODY, signed.body)
-        key = digest("the same", said, request.parts, request.model)
+        marked = bind(signed.context, signed.phase, COORDINATOR, EVERYBODY, signed.body)
+        key = digest("the same", marked, request.parts, request.model)
         if key not in self.replies:
-            self.replies[key] = written(self._step(signed, request.model, request.parts))
+            self.replies[key] = serialised(self._step(signed, request.model, request.parts))
         return self.replies[key]
 
     def _step(self, signed: pb.Signed, model: bytes, parts: bytes) -> pb.Reply:
@@ -126,67 +126,74 @@ class Country:
         demand(verified(self.terms.keys[sender], signed.signature, bind(*place)), "not-authentic")
 
     def _read(self, signed: pb.Signed, context: bytes, phase: int, sender: str) -> bytes:
-        """The body of what another country sent to everybody."""
+        """Return the body of a message of another country to all countries."""
         demand((signed.context, signed.phase) == (context, phase), "stale")
         self._verify(signed, sender, EVERYBODY)
         return signed.body
 
-    def _say(self, context: bytes, phase: int, receiver: str, body: bytes) -> pb.Signed:
+    def _sign(self, context: bytes, phase: int, receiver: str, body: bytes) -> pb.Signed:
         signature = self.sign(bind(context, phase, self.name, receiver, body))
         place = {"phase": phase, "context": context, "sender": self.name, "receiver": receiver}
         return pb.Signed(**place, body=body, signature=signature)  # type: ignore[arg-type]
 
-    def _at(self, context: bytes, stage: int) -> Run:
+    def _run_at(self, context: bytes, stage: int) -> Run:
         run = self.run
         if run is None or (run.context, run.stage) != (context, stage):
-            raise No("stale")
+            raise RefusedRequest("stale")
         return run
 
     # ---- set-up --------------------------------------------------------------------------
 
-    def _bundle(self, context: bytes, run_id: bytes, asked: pb.BundleRequest) -> pb.Reply:
+    def _bundle(self, context: bytes, run_id: bytes, content: pb.BundleRequest) -> pb.Reply:
         demand(len(run_id) == 16, "malformed")
         demand(self.run is None, "stale")
-        self._check_roster(list(asked.roster))
-        roster = tuple(asked.roster)
+        self._check_roster(list(content.roster))
+        roster = tuple(content.roster)
         demand(context == self.terms.run_context(run_id, roster), "stale")
         x25519 = X25519PrivateKey.from_private_bytes(self.draw(32))
         mlkem = MLKEM768PrivateKey.from_seed_bytes(self.draw(64))
         body = pb.Bundle(versions=self.terms.versions)
         body.x25519 = x25519.public_key().public_bytes_raw()
         body.mlkem = mlkem.public_key().public_bytes_raw()
-        said = self._say(context, BUNDLE, EVERYBODY, written(body))
-        self.run = Run(context, roster, x25519, mlkem, BUNDLE, sent={BUNDLE: said})
-        return pb.Reply(bundle=said)
+        signed_list = self._sign(context, BUNDLE, EVERYBODY, serialised(body))
+        self.run = Run(context, roster, x25519, mlkem, BUNDLE, sent={BUNDLE: signed_list})
+        return pb.Reply(bundle=signed_list)
 
     def _check_roster(self, roster: Sequence[str]) -> None:
         demand(sorted(set(roster)) == roster and set(roster) <= set(self.terms.countries), "roster")
         enough = max(self.terms.floor, self.terms.threshold(len(roster)))
         demand(enough <= len(roster) <= LARGEST_ROSTER and self.name in roster, "roster")
 
-    def _encapsulate(self, context: bytes, asked: pb.EncapsulateRequest) -> pb.Reply:
-        run = self._at(context, BUNDLE)
-        bundles = self._bundles(run, asked.bundles)
-        digests = {one: bind(context, BUNDLE, one, "", signed.body) for one, signed in bundles}
-        higher = [one for one in run.roster if one > self.name]
-        run.bundles = {one: parsed(pb.Bundle, signed.body) for one, signed in bundles}
-        made = {one: self.encapsulate(one, run.bundles[one].mlkem) for one in higher}
-        run.digests, run.secrets = digests, {one: secret for one, (secret, _) in made.items()}
-        sealed = {one: ciphertext for one, (_, ciphertext) in made.items()}
-        body = written(self._encapsulations(run, sealed))
-        said = self._say(context, ENCAPSULATE, EVERYBODY, body)
-        run.sent[ENCAPSULATE], run.stage = said, ENCAPSULATE
-        reply = pb.EncapsulationReply(signed=said, ciphertexts=joined(sealed))
+    def _encapsulate(self, context: bytes, content: pb.EncapsulateRequest) -> pb.Reply:
+        run = self._run_at(context, BUNDLE)
+        bundles = self._bundles(run, content.bundles)
+        digests = {
+            country: bind(context, BUNDLE, country, "", signed.body) for country, signed in bundles
+        }
+        higher = [country for country in run.roster if country > self.name]
+        run.bundles = {country: parsed(pb.Bundle, signed.body) for country, signed in bundles}
+        encapsulated = {
+            country: self.encapsulate(country, run.bundles[country].mlkem) for country in higher
+        }
+        run.digests, run.secrets = (
+            digests,
+            {receiver: secret for receiver, (secret, _) in encapsulated.items()},
+        )
+        sealed = {receiver: ciphertext for receiver, (_, ciphertext) in encapsulated.items()}
+        body = serialised(self._encapsulations(run, sealed))
+        signed_list = self._sign(context, ENCAPSULATE, EVERYBODY, body)
+        run.sent[ENCAPSULATE], run.stage = signed_list, ENCAPSULATE
+        reply = pb.EncapsulationReply(signed=signed_list, ciphertexts=joined(sealed))
         return pb.Reply(encapsulation=reply)
 
     def _bundles(self, run: Run, given: Sequence[pb.Signed]) -> list[tuple[str, pb.Signed]]:
-        demand([one.sender for one in given] == list(run.roster), "roster")
-        for one in given:
-            bundle = parsed(pb.Bundle, self._read(one, run.context, BUNDLE, one.sender))
+        demand([signed.sender for signed in given] == list(run.roster), "roster")
+        for signed in given:
+            bundle = parsed(pb.Bundle, self._read(signed, run.context, BUNDLE, signed.sender))
             demand((len(bundle.x25519), len(bundle.mlkem)) == (32, 1184), "not-authentic")
             check_versions(bundle.versions, self.terms.versions)
-            demand(one.sender != self.name or one == run.sent[BUNDLE], "not-authentic")
-        return [(one.sender, one) for one in given]
+            demand(signed.sender != self.name or signed == run.sent[BUNDLE], "not-authentic")
+        return [(signed.sender, signed) for signed in given]
 
     def _encapsulations(self, run: Run, sealed: Mapping[str, bytes]) -> pb.Encapsulations:
         body = pb.Encapsulations(sender_bundle=run.digests[self.name])
@@ -197,45 +204,50 @@ class Country:
             )
         return body
 
-    def _confirm(self, context: bytes, asked: pb.ConfirmRequest, parts: bytes) -> pb.Reply:
-        run = self._at(context, ENCAPSULATE)
-        demand([one.sender for one in asked.encapsulations] == list(run.roster), "roster")
+    def _confirm(self, context: bytes, content: pb.ConfirmRequest, parts: bytes) -> pb.Reply:
+        run = self._run_at(context, ENCAPSULATE)
+        demand(
+            [signed_list.sender for signed_list in content.encapsulations] == list(run.roster),
+            "roster",
+        )
         marks: dict[tuple[str, str], bytes] = {}
-        for one in asked.encapsulations:
+        for one in content.encapsulations:
             marks |= self._list(run, one)
-        lower = [one for one in run.roster if one < self.name]
-        ciphertexts = taken_apart(parts, lower, CIPHERTEXT)
+        lower = [country for country in run.roster if country < self.name]
+        ciphertexts = split_by_country(parts, lower, CIPHERTEXT)
         for other, ciphertext in ciphertexts.items():
             mark = bind(context, ENCAPSULATE, other, self.name, ciphertext)
             demand(mark == marks[other, self.name], "not-authentic")
         run.ciphertexts = marks
-        bodies = [one.body for one in asked.encapsulations]
+        bodies = [signed_list.body for signed_list in content.encapsulations]
         run.transcript = transcript_of(context, run.digests, bodies)
-        macs = self._meet(run, self._secrets(run, ciphertexts))
-        return pb.Reply(confirmation=self._say(context, CONFIRM, COORDINATOR, written(macs)))
+        macs = self._keep_links(run, self._secrets(run, ciphertexts))
+        return pb.Reply(confirmation=self._sign(context, CONFIRM, COORDINATOR, serialised(macs)))
 
     def _list(self, run: Run, signed: pb.Signed) -> dict[tuple[str, str], bytes]:
-        """Ciphertext digests by sender and receiver, of a list for exactly our bundles."""
+        """Return ciphertext digests by sender and receiver, of a list for exactly our bundles."""
         sender = signed.sender
         body = parsed(pb.Encapsulations, self._read(signed, run.context, ENCAPSULATE, sender))
-        higher = [(one, run.digests[one]) for one in run.roster if one > sender]
-        listed = [(one.receiver, one.receiver_bundle) for one in body.encapsulations]
+        higher = [(country, run.digests[country]) for country in run.roster if country > sender]
+        listed = [(signed.receiver, signed.receiver_bundle) for signed in body.encapsulations]
         demand(body.sender_bundle == run.digests[sender] and listed == higher, "not-authentic")
         demand(sender != self.name or signed == run.sent[ENCAPSULATE], "not-authentic")
-        return {(sender, one.receiver): one.ciphertext_digest for one in body.encapsulations}
+        return {
+            (sender, signed.receiver): signed.ciphertext_digest for signed in body.encapsulations
+        }
 
     def _secrets(self, run: Run, ciphertexts: Mapping[str, bytes]) -> dict[str, bytes]:
         assert run.x25519 is not None
         assert run.mlkem is not None
         secrets = {}
-        for other in [one for one in run.roster if one != self.name]:
+        for other in [country for country in run.roster if country != self.name]:
             x25519 = exchanged(run.x25519, run.bundles[other].x25519)
             mlkem = run.secrets.get(other) or run.mlkem.decapsulate(ciphertexts[other])
             secrets[other] = Pair.of(self.name, other).secret(run, x25519, mlkem)
         return secrets
 
-    def _meet(self, run: Run, secrets: Mapping[str, bytes]) -> pb.Confirmations:
-        """Keep the MACs to expect and the links; erase every key of the set-up."""
+    def _keep_links(self, run: Run, secrets: Mapping[str, bytes]) -> pb.Confirmations:
+        """Store the expected MACs and the links; erase every key of the set-up."""
         for other, secret in secrets.items():
             run.expected[other] = confirmation(secret, run.transcript, other, self.name)
             run.links[other] = Pair.of(self.name, other).link(secret, run.transcript, CONFIRM)
@@ -246,23 +258,23 @@ class Country:
     # ---- a round -------------------------------------------------------------------------
 
     def _contribute(
-        self, context: bytes, asked: pb.ContributeRequest, model: bytes, parts: bytes
+        self, context: bytes, content: pb.ContributeRequest, model: bytes, parts: bytes
     ) -> pb.Reply:
-        run = self._at(self.run.context if self.run else b"", CONFIRM)
-        mechanism = self.terms.mechanism(asked.phase_kind)
-        demand(run.last < asked.round <= min(LARGEST_ROUND, run.last + MOST_SKIPPED), "stale")
+        run = self._run_at(self.run.context if self.run else b"", CONFIRM)
+        mechanism = self.terms.mechanism(content.phase_kind)
+        demand(run.last < content.round <= min(LARGEST_ROUND, run.last + MOST_SKIPPED), "stale")
         limit = mechanism.integer("rounds")
-        demand(run.contributed.count(asked.phase_kind) < limit, "budget")
-        demand(context == round_context(self.terms, run, asked.round, mechanism, model), "stale")
-        others = [one for one in run.roster if one != self.name]
-        for other, mac in taken_apart(parts, others, MAC).items():
+        demand(run.contributed.count(content.phase_kind) < limit, "budget")
+        demand(context == round_context(self.terms, run, content.round, mechanism, model), "stale")
+        others = [country for country in run.roster if country != self.name]
+        for other, mac in split_by_country(parts, others, MAC).items():
             demand(hmac.compare_digest(mac, run.expected[other]), "not-authentic")
-        values = self.record(asked.round, asked.phase_kind, model)
-        self._advance(run, asked.round)
-        run.contributed.append(asked.phase_kind)
-        run.last = asked.round
-        self.round = round_keys(self.name, asked.round, context, run.links)
-        self._advance(run, asked.round + 1)
+        values = self.record(content.round, content.phase_kind, model)
+        self._advance(run, content.round)
+        run.contributed.append(content.phase_kind)
+        run.last = content.round
+        self.round = round_keys(self.name, content.round, context, run.links)
+        self._advance(run, content.round + 1)
         return self._contribution(self.round, mechanism, values)
 
     def _advance(self, run: Run, to: int) -> None:
@@ -275,23 +287,23 @@ class Country:
         assert self.run is not None
         roster = self.run.roster
         polynomial = [self._below_prime() for _ in range(self.terms.threshold(len(roster)))]
-        shares = {one: share_of(polynomial, at) for at, one in enumerate(roster, 1)}
+        shares = {country: share_of(polynomial, at) for at, country in enumerate(roster, 1)}
         now.own_share = shares[self.name]
         place = partial(bind, now.context, CONTRIBUTE, self.name)
         seed = polynomial[0].to_bytes(32, "big")
         sealed = self._sealed(now, shares, place(EVERYBODY, seed))
         words = packed(values, mechanism.lane_bits(len(roster)))
         own_key = own_mask_key(seed, now.context, self.name)
-        said = masked(words, self.name, own_key, now.masks).astype("<u8").tobytes()
-        commitments = b"".join(place(one, shares[one]) for one in roster)
+        masked_bytes = masked(words, self.name, own_key, now.masks).astype("<u8").tobytes()
+        commitments = b"".join(place(country, shares[country]) for country in roster)
         head = pb.ContributionHead(round=now.number, seed_commitment=place(EVERYBODY, seed))
         head.versions_digest = versions_digest(self.terms.versions)
-        head.words_digest = words_digest(now.context, self.name, said)
+        head.words_digest = words_digest(now.context, self.name, masked_bytes)
         head.commitments_digest = commitments_digest(now.context, self.name, commitments)
-        now.head = self._say(now.context, CONTRIBUTE, EVERYBODY, written(head))
-        made = pb.Contribution(head=now.head, versions=self.terms.versions)
-        made.shares, made.commitments = joined(sealed), commitments
-        return pb.Reply(contribution=made, words=said)
+        now.head = self._sign(now.context, CONTRIBUTE, EVERYBODY, serialised(head))
+        contribution = pb.Contribution(head=now.head, versions=self.terms.versions)
+        contribution.shares, contribution.commitments = joined(sealed), commitments
+        return pb.Reply(contribution=contribution, words=masked_bytes)
 
     def _below_prime(self) -> int:
         while (drawn := int.from_bytes(self.draw(32), "big")) >= PRIME:
@@ -307,12 +319,12 @@ class Country:
         now.sealers = {}
         return sealed
 
-    # ---- which set, and the answer -------------------------------------------------------
+    # ---- the set and the answer ----------------------------------------------------------
 
     def _open_round(self, context: bytes, at: int) -> Round:
         now = self.round
         if now is None or now.answered:
-            raise No("stale")
+            raise RefusedRequest("stale")
         demand((now.context, now.number) == (context, at), "stale")
         return now
 
@@ -325,31 +337,37 @@ class Country:
         demand(len(countries) >= enough, "roster")
         return tuple(countries)
 
-    def _agree(self, context: bytes, asked: pb.AgreeRequest) -> pb.Reply:
-        now = self._open_round(context, asked.round)
-        chosen = self._check_set(asked.countries)
+    def _agree(self, context: bytes, content: pb.AgreeRequest) -> pb.Reply:
+        now = self._open_round(context, content.round)
+        chosen = self._check_set(content.countries)
         demand(not now.signed, "stale")
         assert self.run is not None
         demand(len(chosen) < len(self.run.roster), "roster")
         now.signed = chosen
-        now.masks = {one: key for one, key in now.masks.items() if one not in chosen}
+        now.masks = {country: key for country, key in now.masks.items() if country not in chosen}
         body = pb.Assent(round=now.number, countries=chosen)
-        return pb.Reply(assent=self._say(context, AGREE, EVERYBODY, written(body)))
+        return pb.Reply(assent=self._sign(context, AGREE, EVERYBODY, serialised(body)))
 
-    def _answer(self, context: bytes, asked: pb.AnswerRequest, parts: bytes) -> pb.Reply:
-        now = self._open_round(context, asked.round)
-        chosen = self._check_set(asked.countries)
+    def _answer(self, context: bytes, content: pb.AnswerRequest, parts: bytes) -> pb.Reply:
+        now = self._open_round(context, content.round)
+        chosen = self._check_set(content.countries)
         demand(now.signed in {(), chosen}, "roster")
-        self._check_assents(now, chosen, asked.assents)
-        marks = self._seed_commitments(now, chosen, asked)
-        sealed = taken_apart(parts, [one for one in chosen if one != self.name], SEALED)
+        self._check_assents(now, chosen, content.assents)
+        marks = self._seed_commitments(now, chosen, content)
+        sealed = split_by_country(
+            parts, [country for country in chosen if country != self.name], SEALED
+        )
         opened = {self.name: now.own_share}
-        opened |= {o: share for o, one in sealed.items() if (share := self._opened(o, one, marks))}
+        opened |= {
+            o: share for o, country in sealed.items() if (share := self._opened(o, country, marks))
+        }
         body = pb.Answer(round=now.number, shares=joined(dict.fromkeys(chosen, NOTHING) | opened))
-        body.unopenable.extend(one for one in chosen if one not in opened)
-        body.masks = joined({one: key for one, key in now.masks.items() if one not in chosen})
+        body.unopenable.extend(country for country in chosen if country not in opened)
+        body.masks = joined(
+            {country: key for country, key in now.masks.items() if country not in chosen}
+        )
         now.masks, now.openers, now.own_share, now.answered = {}, {}, b"", True
-        return pb.Reply(answer=self._say(context, ANSWER, COORDINATOR, written(body)))
+        return pb.Reply(answer=self._sign(context, ANSWER, COORDINATOR, serialised(body)))
 
     def _check_assents(
         self, now: Round, chosen: tuple[str, ...], given: Sequence[pb.Signed]
@@ -358,33 +376,36 @@ class Country:
         roster = self.run.roster
         if chosen == roster:
             return
-        senders = [one.sender for one in given]
+        senders = [signed.sender for signed in given]
         demand(len(given) >= self.terms.threshold(len(roster)), "roster")
         demand(senders == sorted(set(senders)) and set(senders) <= set(chosen), "roster")
-        for one in given:
-            body = parsed(pb.Assent, self._read(one, now.context, AGREE, one.sender))
+        for signed in given:
+            body = parsed(pb.Assent, self._read(signed, now.context, AGREE, signed.sender))
             demand((body.round, tuple(body.countries)) == (now.number, chosen), "roster")
 
     def _seed_commitments(
-        self, now: Round, chosen: Sequence[str], asked: pb.AnswerRequest
+        self, now: Round, chosen: Sequence[str], content: pb.AnswerRequest
     ) -> dict[str, bytes]:
-        demand([one.sender for one in asked.heads] == list(chosen), "roster")
-        marks, held = {}, set()
-        for one in asked.heads:
-            demand(len(one.body) <= LARGEST_HEAD, "malformed")
-            demand(one.sender != self.name or one == now.head, "not-authentic")
-            body = self._read(one, now.context, CONTRIBUTE, one.sender)
+        demand([signed.sender for signed in content.heads] == list(chosen), "roster")
+        marks, named_digests = {}, set()
+        for signed in content.heads:
+            demand(len(signed.body) <= LARGEST_HEAD, "malformed")
+            demand(signed.sender != self.name or signed == now.head, "not-authentic")
+            body = self._read(signed, now.context, CONTRIBUTE, signed.sender)
             head = parsed(pb.ContributionHead, body)
             demand(head.round == now.number, "malformed")
-            marks[one.sender] = head.seed_commitment
-            held.add(head.versions_digest)
-        demand([versions_digest(one) for one in asked.versions] == sorted(held), "malformed")
-        for versions in asked.versions:
+            marks[signed.sender] = head.seed_commitment
+            named_digests.add(head.versions_digest)
+        demand(
+            [versions_digest(versions) for versions in content.versions] == sorted(named_digests),
+            "malformed",
+        )
+        for versions in content.versions:
             check_versions(versions, self.terms.versions)
         return marks
 
     def _opened(self, owner: str, sealed: bytes, marks: Mapping[str, bytes]) -> bytes:
-        """The share that the owner sealed for us; nothing if it does not open."""
+        """Return the share that the owner sealed for this country; empty if it does not open."""
         now = self.round
         assert now is not None
         place = bind(now.context, CONTRIBUTE, owner, self.name, marks[owner])

@@ -1,4 +1,4 @@
-"""What `private_sum.json` holds, in the words of the code written from the page."""
+"""The content of `private_sum.json`, as values of the independent implementation."""
 
 import json
 from collections.abc import Sequence
@@ -17,16 +17,23 @@ from tests.vectors.derivations import (
     Run,
     Terms,
     bind,
-    taken_apart,
+    split_by_country,
     transcript_of,
 )
 from tests.vectors.opening import Opening
 
-HELD = json.loads((Path(__file__).parent / "private_sum.json").read_text())
-RUN, SET_UP, ROUNDS, FIRST = HELD["run"], HELD["set_up"], HELD["rounds"], HELD["primitives"]
+RECORDED = json.loads((Path(__file__).parent / "private_sum.json").read_text())
+RUN, SET_UP, ROUNDS, FIRST = (
+    RECORDED["run"],
+    RECORDED["set_up"],
+    RECORDED["rounds"],
+    RECORDED["primitives"],
+)
 ROSTER = tuple(RUN["roster"])
-PAIRS = [Pair(*one) for one in combinations(ROSTER, 2)]
-each_round = pytest.mark.parametrize("held", ROUNDS, ids=lambda held: f"round {held['round']}")
+PAIRS = [Pair(*countries) for countries in combinations(ROSTER, 2)]
+each_round = pytest.mark.parametrize(
+    "recorded", ROUNDS, ids=lambda recorded: f"round {recorded['round']}"
+)
 each_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.lower + pair.higher)
 each_country = pytest.mark.parametrize("name", ROSTER)
 
@@ -51,55 +58,60 @@ TERMS = Terms(
     honest=RUN["honest"],
     smallest=RUN["smallest_countries"],
     task_kind=RUN["task_kind"],
-    mechanisms=tuple(Mechanism(one) for one in RUN["mechanisms"]),
-    keys={one: public(seed) for one, seed in RUN["identities"].items()}
+    mechanisms=tuple(Mechanism(mechanism) for mechanism in RUN["mechanisms"]),
+    keys={country: public(seed) for country, seed in RUN["identities"].items()}
     | {"coordinator": public(RUN["coordinator"])},
     versions=pb.DocumentVersions.FromString(raw(RUN["versions"])),
 )
 
 
-def request(said: dict[str, str]) -> pb.Request:
-    return pb.Request.FromString(raw(said["request"]))
+def request(exchange: dict[str, str]) -> pb.Request:
+    return pb.Request.FromString(raw(exchange["request"]))
 
 
-def reply(said: dict[str, str]) -> pb.Reply:
-    return pb.Reply.FromString(raw(said["reply"]))
+def reply(exchange: dict[str, str]) -> pb.Reply:
+    return pb.Reply.FromString(raw(exchange["reply"]))
 
 
 def known_run() -> Run:
-    """What every country knows of the run once all have confirmed."""
-    said = SET_UP["said"]
-    bundles = {one: reply(said["bundle"][one]).bundle for one in ROSTER}
-    lists = {one: reply(said["encapsulate"][one]).encapsulation.signed for one in ROSTER}
+    """Return what every country knows of the run once all have confirmed."""
+    exchanges = SET_UP["said"]
+    bundles = {country: reply(exchanges["bundle"][country]).bundle for country in ROSTER}
+    lists = {
+        country: reply(exchanges["encapsulate"][country]).encapsulation.signed for country in ROSTER
+    }
     context = TERMS.run_context(raw(RUN["run_id"]), ROSTER)
-    digests = {one: bind(context, BUNDLE, one, "", bundles[one].body) for one in ROSTER}
+    digests = {
+        country: bind(context, BUNDLE, country, "", bundles[country].body) for country in ROSTER
+    }
     run = Run(context, ROSTER, None, None, digests=digests)
-    run.transcript = transcript_of(context, digests, [lists[one].body for one in ROSTER])
+    run.transcript = transcript_of(context, digests, [lists[country].body for country in ROSTER])
     return run
 
 
-def pair_held(pair: Pair, held: dict[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = held[f"{pair.lower}-{pair.higher}"]
-    return found
+def recorded_pair(pair: Pair, recorded: dict[str, Any]) -> dict[str, str]:
+    values: dict[str, str] = recorded[f"{pair.lower}-{pair.higher}"]
+    return values
 
 
-def mechanism_of(held: dict[str, Any]) -> Mechanism:
-    return TERMS.mechanism(held["phase_kind"])
+def mechanism_of(recorded: dict[str, Any]) -> Mechanism:
+    return TERMS.mechanism(recorded["phase_kind"])
 
 
-def contributions(held: dict[str, Any]) -> dict[str, pb.Reply]:
-    return {one: reply(held["contribute"][one]) for one in held["set"]}
+def contributions(recorded: dict[str, Any]) -> dict[str, pb.Reply]:
+    return {country: reply(recorded["contribute"][country]) for country in recorded["set"]}
 
 
-def sealed_by(name: str, held: dict[str, Any]) -> dict[str, bytes]:
-    """What a country sealed, by holder."""
-    others = [one for one in ROSTER if one != name]
-    return taken_apart(contributions(held)[name].contribution.shares, others, 60)
+def sealed_by(name: str, recorded: dict[str, Any]) -> dict[str, bytes]:
+    """Return the shares that a country sealed, by holder."""
+    others = [country for country in ROSTER if country != name]
+    return split_by_country(contributions(recorded)[name].contribution.shares, others, 60)
 
 
-def opening_of(held: dict[str, Any], answering: Sequence[str]) -> Opening:
+def opening_of(recorded: dict[str, Any], answering: Sequence[str]) -> Opening:
     answers = {
-        one: pb.Answer.FromString(reply(held["answer"][one]).answer.body) for one in answering
+        country: pb.Answer.FromString(reply(recorded["answer"][country]).answer.body)
+        for country in answering
     }
-    given = raw(held["context"]), ROSTER, RUN["threshold"], mechanism_of(held)
-    return Opening(*given, contributions(held), answers)
+    given = raw(recorded["context"]), ROSTER, RUN["threshold"], mechanism_of(recorded)
+    return Opening(*given, contributions(recorded), answers)

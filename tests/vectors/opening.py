@@ -1,4 +1,4 @@
-"""What the coordinator does to open a sum, in other words than the project's own."""
+"""The coordinator's steps to open a sum, implemented independently of the project's code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tests.vectors.derivations import (
     key_stream,
     own_mask_key,
     parsed,
-    taken_apart,
+    split_by_country,
     unpacked,
     versions_digest,
     words_digest,
@@ -26,7 +26,7 @@ from tests.vectors.derivations import (
 
 @dataclass(frozen=True)
 class Opening:
-    """A round as the coordinator has it: what came from the countries, by country."""
+    """A round as the coordinator knows it: the messages of the countries, by country."""
 
     context: bytes
     roster: tuple[str, ...]
@@ -36,33 +36,35 @@ class Opening:
     answers: Mapping[str, pb.Answer]
 
     def opened(self) -> list[int]:
-        """The sums; AssertionError where anything is not what was committed to."""
+        """Return the sums; raise AssertionError if anything differs from its commitment."""
         k, d = self.mechanism.lane_bits(len(self.roster)), self.mechanism.integer("dimension")
-        words: Words = np.stack([self.words(one) for one in self.contributions]).sum(
+        words: Words = np.stack([self.words(country) for country in self.contributions]).sum(
             axis=0, dtype=np.uint64
         )
         for owner in self.contributions:
             words = words - key_stream(self.own_mask(owner), len(words))
-        lattice = unpacked(self.without_the_absent(words), k, d + CHECKS)
+        lattice = unpacked(self.without_masks_of_absent(words), k, d + CHECKS)
         assert lattice[d:] == [0] * CHECKS
         return lattice[:d]
 
     def words(self, owner: str) -> Words:
         reply, head = self.contributions[owner], self.head(owner)
-        said = reply.contribution
+        contribution = reply.contribution
         assert head.words_digest == words_digest(self.context, owner, reply.words)
-        made = commitments_digest(self.context, owner, said.commitments)
-        assert head.commitments_digest == made
-        assert head.versions_digest == versions_digest(said.versions)
-        assert len(said.shares) == 60 * (len(self.roster) - 1)
+        digest = commitments_digest(self.context, owner, contribution.commitments)
+        assert head.commitments_digest == digest
+        assert head.versions_digest == versions_digest(contribution.versions)
+        assert len(contribution.shares) == 60 * (len(self.roster) - 1)
         return np.frombuffer(reply.words, dtype="<u8")
 
     def own_mask(self, owner: str) -> bytes:
-        """The key of the owner's mask, of the last t shares that it committed to."""
-        said = self.contributions[owner].contribution
-        commitments, shares = taken_apart(said.commitments, self.roster, 32), {}
+        """Return the key of the owner's mask, from the last t shares to which it committed."""
+        contribution = self.contributions[owner].contribution
+        commitments, shares = split_by_country(contribution.commitments, self.roster, 32), {}
         for holder in sorted(self.answers):
-            given = taken_apart(self.answers[holder].shares, sorted(self.contributions), 32)[owner]
+            given = split_by_country(self.answers[holder].shares, sorted(self.contributions), 32)[
+                owner
+            ]
             if self.bound(owner, holder, given) == commitments[holder]:
                 shares[self.roster.index(holder) + 1] = given
         assert len(shares) >= self.threshold
@@ -70,10 +72,10 @@ class Opening:
         assert self.bound(owner, "roster", seed) == self.head(owner).seed_commitment
         return own_mask_key(seed, self.context, owner)
 
-    def without_the_absent(self, words: Words) -> Words:
-        outside = [one for one in self.roster if one not in self.contributions]
+    def without_masks_of_absent(self, words: Words) -> Words:
+        outside = [country for country in self.roster if country not in self.contributions]
         for holder, answer in self.answers.items():
-            for absent, key in taken_apart(answer.masks, outside, 32).items():
+            for absent, key in split_by_country(answer.masks, outside, 32).items():
                 stream = key_stream(key, len(words))
                 words = words - stream if absent > holder else words + stream
         return words

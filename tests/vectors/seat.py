@@ -1,4 +1,4 @@
-"""The independent country in the place of one of ours, lies for it, and changes to its words.
+"""Run the independent country in place of a real one, with lies and changes to its messages.
 
 A lie is signed with the coordinator's own key.
 """
@@ -28,13 +28,13 @@ from tests.vectors.derivations import Mechanism, Terms
 from tests.vectors.independent import Country
 
 Lattice = NDArray[np.int64]
-KEYS = {one: key.public.raw for one, key in IDENTITIES.items()}
+KEYS = {country: key.public.raw for country, key in IDENTITIES.items()}
 KEYS["coordinator"] = COORDINATOR_KEY.public.raw
 
 
 @dataclass
 class Seat:
-    """Takes requests as a `CountryRun` does; a refusal comes back as a reply."""
+    """Accepts requests as a `CountryRun` does; a refusal is returned as a reply."""
 
     country: Country
     given: Sequence[int] = ()
@@ -52,7 +52,7 @@ class Seat:
         return self.given
 
 
-def in_its_words(mechanism: OurMechanism) -> Mechanism:
+def page_mechanism(mechanism: OurMechanism) -> Mechanism:
     return Mechanism(mechanism.model_dump(mode="json"))
 
 
@@ -65,24 +65,24 @@ def terms_for(terms: RunTerms, keys: Mapping[str, bytes]) -> Terms:
         honest=terms.honest,
         smallest=terms.smallest_countries,
         task_kind=terms.task_kind,
-        mechanisms=tuple(map(in_its_words, terms.mechanisms)),
+        mechanisms=tuple(map(page_mechanism, terms.mechanisms)),
         keys=keys,
         versions=versions_of(terms.roster).to_proto(),
     )
 
 
 def seat_of(name: str, terms: RunTerms, **own: object) -> Seat:
-    """A country that signs with Ed25519; `own` changes keys or what it signs with."""
+    """Return a country that signs with Ed25519; `own` changes its keys or its signing function."""
     signer = Ed25519PrivateKey.from_private_bytes(name.encode() * 16)
     seat = Seat(None)  # type: ignore[arg-type]
-    told = terms_for(terms, own.pop("keys", KEYS))  # type: ignore[arg-type]
+    own_terms = terms_for(terms, own.pop("keys", KEYS))  # type: ignore[arg-type]
     given = {"sign": signer.sign, "record": seat.record, **own}
-    seat.country = Country(name, told, **given)  # type: ignore[arg-type]
+    seat.country = Country(name, own_terms, **given)  # type: ignore[arg-type]
     return seat
 
 
 def world_with(name: str, size: int = 4, **changes: object) -> tuple[ProtocolWorld, Country]:
-    """A world that has been set up with one country of the other make, and that country."""
+    """Return a world after set-up that includes one independent country, and that country."""
     world = ProtocolWorld.of(size, **{"honest": 2, **changes})
     seat = seat_of(name, world.terms)
     world.countries[name] = seat  # type: ignore[assignment]
@@ -92,7 +92,7 @@ def world_with(name: str, size: int = 4, **changes: object) -> tuple[ProtocolWor
 
 
 def refusal(reply: bytes) -> str:
-    """The code of a refusal, empty for any other reply."""
+    """Return the code of a refusal, or an empty string for any other reply."""
     return pb.Reply.FromString(reply).refused.code
 
 
@@ -112,15 +112,15 @@ def nothing(_body: pb.RequestBody) -> None:
     pass
 
 
-def told(
-    asked: Country, honest: bytes, code: str, change: Change = nothing, **claims: object
+def require_refusal(
+    country: Country, honest: bytes, code: str, change: Change = nothing, **claims: object
 ) -> None:
-    """The lie gets this code."""
-    assert refusal(asked.take(retold(honest, change, **claims))) == code  # type: ignore[arg-type]
+    """Require that the country refuses the lie with this code."""
+    assert refusal(country.take(retold(honest, change, **claims))) == code  # type: ignore[arg-type]
 
 
 def other_parts(parts: Sequence[bytes]) -> dict[str, list[bytes]]:
-    """Parts that are not one for each country, by what is wrong with them."""
+    """Return wrong lists of parts, by what is wrong with them."""
     given = list(parts)
     return {
         "one missing": given[1:],
@@ -133,7 +133,7 @@ def other_parts(parts: Sequence[bytes]) -> dict[str, list[bytes]]:
 
 
 def in_set_up(steps: int, name: str = ME) -> tuple[ProtocolWorld, Country]:
-    """A world after so many whole steps of set-up."""
+    """Return a world after so many steps of set-up."""
     world = ProtocolWorld.of(4, honest=2)
     world.countries[name] = seat = seat_of(name, world.terms)  # type: ignore[assignment]
     for step in ("bundle", "encapsulate", "confirm")[:steps]:
@@ -142,21 +142,21 @@ def in_set_up(steps: int, name: str = ME) -> tuple[ProtocolWorld, Country]:
 
 
 def begun(*silent: str) -> tuple[ProtocolWorld, Country, CoordinatorRound]:
-    """A round to which all but the silent contributed zeros."""
+    """Return a round to which all but the silent countries contributed zeros."""
     world, country = world_with(ME)
     opened = world.coordinator.begin_round(1, "train", MODEL)
-    for one in world.terms.roster:
-        if one not in silent:
-            world.contribute(opened, one)
+    for name in world.terms.roster:
+        if name not in silent:
+            world.contribute(opened, name)
     opened.close()
     return world, country, opened
 
 
 def agreed() -> tuple[ProtocolWorld, Country, CoordinatorRound]:
-    """A round without DK that the three left have agreed on."""
+    """Return a round without DK on which the other three have agreed."""
     world, country, opened = begun("DK")
-    for one in ("AT", ME, OTHER):
-        world.agree(opened, one)
+    for name in ("AT", ME, OTHER):
+        world.agree(opened, name)
     return world, country, opened
 
 
@@ -166,7 +166,7 @@ def zeros(world: ProtocolWorld, number: int = 1) -> bytes:
     return opened.contribute_request(ME)
 
 
-# ---- what is not as a country signed it --------------------------------------------------
+# ---- replies that differ from what the country signed ------------------------------------
 
 Alter = Callable[[pb.Reply], object]
 
@@ -175,31 +175,38 @@ def first_byte(given: bytes) -> bytes:
     return bytes([given[0] ^ 1]) + given[1:]
 
 
-def another_word(said: pb.Reply) -> None:
-    said.words = first_byte(said.words)
+def another_word(reply_message: pb.Reply) -> None:
+    reply_message.words = first_byte(reply_message.words)
 
 
-def a_word_less(said: pb.Reply) -> None:
-    said.words = said.words[:-8]
+def one_word_less(reply_message: pb.Reply) -> None:
+    reply_message.words = reply_message.words[:-8]
 
 
-def another_commitment(said: pb.Reply) -> None:
-    said.contribution.commitments = first_byte(said.contribution.commitments)
+def another_commitment(reply_message: pb.Reply) -> None:
+    reply_message.contribution.commitments = first_byte(reply_message.contribution.commitments)
 
 
-def other_versions(said: pb.Reply) -> None:
-    said.contribution.versions.root += 1
+def other_versions(reply_message: pb.Reply) -> None:
+    reply_message.contribution.versions.root += 1
 
 
-def a_share_less(said: pb.Reply) -> None:
-    said.contribution.shares = said.contribution.shares[:-60]
+def one_share_less(reply_message: pb.Reply) -> None:
+    reply_message.contribution.shares = reply_message.contribution.shares[:-60]
 
 
-def a_share_more(said: pb.Reply) -> None:
-    said.contribution.shares += bytes(60)
+def one_share_more(reply_message: pb.Reply) -> None:
+    reply_message.contribution.shares += bytes(60)
 
 
 each_change = pytest.mark.parametrize(
     "alter",
-    [another_word, a_word_less, another_commitment, other_versions, a_share_less, a_share_more],
+    [
+        another_word,
+        one_word_less,
+        another_commitment,
+        other_versions,
+        one_share_less,
+        one_share_more,
+    ],
 )

@@ -1,4 +1,4 @@
-"""How the known answers travel, and what the coordinator's side of the page makes of them."""
+"""The messages that hold the known answers, and the coordinator's steps as the page states them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,8 +19,8 @@ from tests.vectors.known import (
     each_round,
     mechanism_of,
     opening_of,
-    pair_held,
     raw,
+    recorded_pair,
     reply,
     request,
     sealed_by,
@@ -31,43 +31,43 @@ from tests.vectors.seat import Alter, each_change
 
 
 def steps() -> Iterator[dict[str, dict[str, str]]]:
-    """Requests and replies by country, of every step."""
+    """Yield requests and replies by country, of every step."""
     yield from SET_UP["said"].values()
-    for held in ROUNDS:
-        yield from (held[step] for step in ("contribute", "agree", "answer") if held[step])
+    for recorded in ROUNDS:
+        yield from (recorded[step] for step in ("contribute", "agree", "answer") if recorded[step])
 
 
 def messages() -> Iterator[pb.Signed]:
-    """Every signed message of the run, those inside others included."""
-    for said in (one for step in steps() for one in step.values()):
-        asked, replied = request(said).signed, reply(said)
-        body = pb.RequestBody.FromString(asked.body)
-        yield from (asked, *body.encapsulate.bundles, *body.confirm.encapsulations)
+    """Yield every signed message of the run, including those inside other messages."""
+    for exchange in (recorded for step in steps() for recorded in step.values()):
+        signed_request, replied = request(exchange).signed, reply(exchange)
+        body = pb.RequestBody.FromString(signed_request.body)
+        yield from (signed_request, *body.encapsulate.bundles, *body.confirm.encapsulations)
         yield from (*body.answer.heads, *body.answer.assents)
-        yield said_in(replied)
+        yield signed_part(replied)
 
 
-def said_in(given: pb.Reply) -> pb.Signed:
-    """The signed part of a reply."""
+def signed_part(given: pb.Reply) -> pb.Signed:
+    """Return the signed part of a reply."""
     beside = {"encapsulation": given.encapsulation.signed, "contribution": given.contribution.head}
     content = str(given.WhichOneof("content"))
     return beside[content] if content in beside else getattr(given, content)
 
 
-def test_every_signature_verifies_and_none_of_another_place() -> None:
+def test_every_signature_verifies_at_its_place_only() -> None:
     count = 0
-    for one in messages():
-        place = one.context, one.phase, one.sender, one.receiver, one.body
-        assert verified(TERMS.keys[one.sender], one.signature, bind(*place))
-        moved = one.context, one.phase + 1, *place[2:]
-        assert not verified(TERMS.keys[one.sender], one.signature, bind(*moved))
+    for message in messages():
+        place = message.context, message.phase, message.sender, message.receiver, message.body
+        assert verified(TERMS.keys[message.sender], message.signature, bind(*place))
+        moved = message.context, message.phase + 1, *place[2:]
+        assert not verified(TERMS.keys[message.sender], message.signature, bind(*moved))
         count += 1
     assert count > 100
 
 
 def test_every_country_is_asked_the_same_words() -> None:
-    for said in steps():
-        first, *others = [request(one).signed for one in said.values()]
+    for exchange in steps():
+        first, *others = [request(recorded).signed for recorded in exchange.values()]
         assert (first.sender, first.receiver) == ("coordinator", "roster")
         assert all(other == first for other in others)
 
@@ -76,7 +76,7 @@ def test_every_country_is_asked_the_same_words() -> None:
 
 
 def pair_of(a: str, b: str) -> dict[str, str]:
-    return pair_held(Pair.of(a, b), SET_UP["pairs"])
+    return recorded_pair(Pair.of(a, b), SET_UP["pairs"])
 
 
 def mac(sender: str, receiver: str) -> bytes:
@@ -84,50 +84,57 @@ def mac(sender: str, receiver: str) -> bytes:
 
 
 def without(name: str, countries: tuple[str, ...] = ROSTER) -> list[str]:
-    return [one for one in countries if one != name]
+    return [country for country in countries if country != name]
 
 
 @each_country
-def test_ciphertexts_and_macs_stand_in_the_order_of_the_countries(name: str) -> None:
-    said, others = SET_UP["said"], without(name)
-    sent = b"".join(raw(pair_of(name, one)["ciphertext"]) for one in others if one > name)
-    assert reply(said["encapsulate"][name]).encapsulation.ciphertexts == sent
-    got = b"".join(raw(pair_of(one, name)["ciphertext"]) for one in others if one < name)
-    assert request(said["confirm"][name]).parts == got
-    body = pb.Confirmations(macs=b"".join(mac(name, one) for one in others))
-    assert reply(said["confirm"][name]).confirmation.body == body.SerializeToString()
-    for held in (one for one in ROUNDS if name in one["set"]):
-        asked = request(held["contribute"][name])
-        assert asked.parts == b"".join(mac(one, name) for one in others)
-        assert asked.model == raw(held["model"])
+def test_ciphertexts_and_macs_are_in_the_order_of_the_countries(name: str) -> None:
+    exchanges, others = SET_UP["said"], without(name)
+    sent = b"".join(
+        raw(pair_of(name, country)["ciphertext"]) for country in others if country > name
+    )
+    assert reply(exchanges["encapsulate"][name]).encapsulation.ciphertexts == sent
+    got = b"".join(
+        raw(pair_of(country, name)["ciphertext"]) for country in others if country < name
+    )
+    assert request(exchanges["confirm"][name]).parts == got
+    body = pb.Confirmations(macs=b"".join(mac(name, country) for country in others))
+    assert reply(exchanges["confirm"][name]).confirmation.body == body.SerializeToString()
+    for recorded in (entry for entry in ROUNDS if name in entry["set"]):
+        request_message = request(recorded["contribute"][name])
+        assert request_message.parts == b"".join(mac(country, name) for country in others)
+        assert request_message.model == raw(recorded["model"])
     for step in ("bundle", "encapsulate"):
-        assert not request(said[step][name]).parts
+        assert not request(exchanges[step][name]).parts
 
 
 @each_round
-def test_shares_and_masks_stand_in_the_order_of_the_countries(held: dict[str, Any]) -> None:
-    chosen = tuple(held["set"])
+def test_shares_and_masks_are_in_the_order_of_the_countries(recorded: dict[str, Any]) -> None:
+    chosen = tuple(recorded["set"])
     for name in chosen:
-        sealed = [sealed_by(owner, held)[name] for owner in without(name, chosen)]
-        asked = request(held["answer"][name])
-        assert asked.parts == b"".join(sealed)
-        answer = pb.RequestBody.FromString(asked.signed.body).answer
+        sealed = [sealed_by(owner, recorded)[name] for owner in without(name, chosen)]
+        request_message = request(recorded["answer"][name])
+        assert request_message.parts == b"".join(sealed)
+        answer = pb.RequestBody.FromString(request_message.signed.body).answer
         assert list(answer.versions) == [TERMS.versions]
         at = ROSTER.index(name)
-        shares = [raw(held["countries"][owner]["shares"][at]) for owner in chosen]
-        outside = [Pair.of(name, one) for one in ROSTER if one not in chosen]
-        masks = [raw(pair_held(pair, held["keys"])["mask_key"]) for pair in outside]
-        said = pb.Answer(round=held["round"], shares=b"".join(shares), masks=b"".join(masks))
-        assert reply(held["answer"][name]).answer.body == said.SerializeToString()
+        shares = [raw(recorded["countries"][owner]["shares"][at]) for owner in chosen]
+        outside = [Pair.of(name, country) for country in ROSTER if country not in chosen]
+        masks = [raw(recorded_pair(pair, recorded["keys"])["mask_key"]) for pair in outside]
+        body = pb.Answer(round=recorded["round"], shares=b"".join(shares), masks=b"".join(masks))
+        assert reply(recorded["answer"][name]).answer.body == body.SerializeToString()
 
 
 # ---- the sum -----------------------------------------------------------------------------
 
 
 @each_round
-def test_the_sum_opens(held: dict[str, Any]) -> None:
-    assert opening_of(held, held["set"]).opened() == held["opened"]
-    assert held["variance"] == len(held["set"]) * mechanism_of(held).integer("noise_std") ** 2
+def test_the_sum_opens(recorded: dict[str, Any]) -> None:
+    assert opening_of(recorded, recorded["set"]).opened() == recorded["opened"]
+    assert (
+        recorded["variance"]
+        == len(recorded["set"]) * mechanism_of(recorded).integer("noise_std") ** 2
+    )
 
 
 def test_three_answers_of_four_open_the_sum_of_the_roster() -> None:
@@ -137,18 +144,18 @@ def test_three_answers_of_four_open_the_sum_of_the_roster() -> None:
 
 @each_round
 @each_change
-def test_nothing_opens_with_what_is_not_as_it_was_signed(
-    held: dict[str, Any], alter: Alter
+def test_no_sum_opens_with_a_reply_that_differs_from_what_was_signed(
+    recorded: dict[str, Any], alter: Alter
 ) -> None:
-    changed = contributions(held)
+    changed = contributions(recorded)
     alter(changed["CZ"])
-    opening = replace(opening_of(held, held["set"]), contributions=changed)
+    opening = replace(opening_of(recorded, recorded["set"]), contributions=changed)
     with pytest.raises(AssertionError):
         opening.opened()
 
 
 @pytest.mark.parametrize("named", [["CZ"], []], ids=["named", "not named"])
-def test_a_share_of_zeros_is_left_out(named: list[str]) -> None:
+def test_a_share_of_zeros_is_ignored(named: list[str]) -> None:
     opening = opening_of(ROUNDS[0], ROSTER)
     answers = dict(opening.answers)
     shares, at = answers["AT"].shares, 32 * ROSTER.index("CZ")

@@ -1,7 +1,7 @@
-"""The country written from the page refuses what the page says, in set-up and when it contributes.
+"""The independent country refuses what the page says, in set-up and when it contributes.
 
-Each lie is signed with the coordinator's own key. After it the country takes the honest request:
-what was refused has changed nothing.
+Each lie is signed with the coordinator's own key. Afterwards the country answers the honest
+request: the refusal has changed nothing.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.support.protocol_world import (
     retold,
     spoken,
 )
-from tests.vectors.derivations import ENCAPSULATE, No, bind, taken_apart
+from tests.vectors.derivations import ENCAPSULATE, RefusedRequest, bind, split_by_country
 from tests.vectors.seat import (
     CIPHERTEXT,
     MAC,
@@ -32,13 +32,13 @@ from tests.vectors.seat import (
     nothing,
     other_parts,
     refusal,
-    told,
+    require_refusal,
     world_with,
     zeros,
 )
 
 LATE = "CZ"
-"""A country with two lower ones."""
+"""The country under test has two lower countries."""
 
 # ---- set-up ------------------------------------------------------------------------------
 
@@ -48,22 +48,24 @@ LATE = "CZ"
     [["AT", "BE"], ["AT", "CZ", "DK"], ["BE", "AT", "CZ"], ["AT", "BE", "BE"], ["AT", "BE", "XX"]],
     ids=["too few", "without it", "not sorted", "twice", "a stranger"],
 )
-def test_a_roster_that_is_none(roster: list[str]) -> None:
+def test_an_invalid_roster_is_refused(roster: list[str]) -> None:
     world, country = in_set_up(0)
 
     def change(body: pb.RequestBody) -> None:
         body.bundle.roster[:] = roster
 
     context = country.terms.run_context(world.terms.run_id, roster)
-    told(country, world.coordinator.bundle_request(ME), "roster", change, context=context)
+    require_refusal(
+        country, world.coordinator.bundle_request(ME), "roster", change, context=context
+    )
     world.set_up("bundle")
 
 
 def swap_bundle(key: SigningKey) -> Change:
-    """Put another bundle in the place of OTHER's, signed with this key."""
+    """Replace OTHER's bundle by another one, signed with this key."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(one for one in body.encapsulate.bundles if one.sender == OTHER)
+        place = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
         bundle = pb.Bundle.FromString(place.body)
         bundle.x25519 = bytes([bundle.x25519[0] ^ 1]) + bundle.x25519[1:]
         place.CopyFrom(spoken(place, bundle.SerializeToString(deterministic=True), key))
@@ -71,24 +73,24 @@ def swap_bundle(key: SigningKey) -> Change:
     return change
 
 
-def test_a_swapped_bundle_that_its_country_did_not_sign() -> None:
+def test_a_swapped_bundle_that_its_country_did_not_sign_is_refused() -> None:
     world, country = in_set_up(1)
     honest = world.coordinator.encapsulate_request(ME)
-    told(country, honest, "not-authentic", swap_bundle(STRANGER))
+    require_refusal(country, honest, "not-authentic", swap_bundle(STRANGER))
     world.set_up("encapsulate")
 
 
-def test_a_swapped_bundle_that_its_country_signed() -> None:
-    """Others encapsulated to the first one: their signed lists show it."""
+def test_a_swapped_bundle_that_its_country_signed_is_refused() -> None:
+    """Others encapsulated to the first bundle, which their signed lists show."""
     world, country = in_set_up(1)
     swapped = retold(world.coordinator.encapsulate_request(ME), swap_bundle(IDENTITIES[OTHER]))
     assert not refusal(country.take(swapped))
-    for one in ("AT", OTHER, "DK"):
-        world.exchange("encapsulate", one)
+    for name in ("AT", OTHER, "DK"):
+        world.exchange("encapsulate", name)
     reply = pb.Reply.FromString(country.take(swapped))
     world.coordinator._encapsulations[ME] = reply.encapsulation.signed
     given = reply.encapsulation.ciphertexts
-    world.coordinator._ciphertexts[ME] = taken_apart(given, [OTHER, "DK"], CIPHERTEXT)
+    world.coordinator._ciphertexts[ME] = split_by_country(given, [OTHER, "DK"], CIPHERTEXT)
     assert refusal(country.take(world.coordinator.confirm_request(ME))) == "not-authentic"
 
 
@@ -96,7 +98,7 @@ def bundle_of_other(**fields: bytes) -> Change:
     """Give OTHER's bundle these fields, signed by OTHER."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(one for one in body.encapsulate.bundles if one.sender == OTHER)
+        place = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
         bundle = pb.Bundle.FromString(place.body)
         bundle.MergeFrom(pb.Bundle(**fields))  # type: ignore[arg-type]
         place.CopyFrom(spoken(place, bundle.SerializeToString(), IDENTITIES[OTHER]))
@@ -104,89 +106,91 @@ def bundle_of_other(**fields: bytes) -> Change:
     return change
 
 
-def test_bundles_with_keys_that_are_none_and_a_list_without_one() -> None:
+def test_bundles_with_malformed_keys_and_a_list_without_one_bundle_are_refused() -> None:
     world, country = in_set_up(1)
     honest = world.coordinator.encapsulate_request(ME)
-    told(country, honest, "not-authentic", bundle_of_other(x25519=bytes(31)))
-    told(country, honest, "not-authentic", bundle_of_other(mlkem=bytes(1183)))
-    told(country, honest, "not-authentic", bundle_of_other(mlkem=b"\xff" * 1184))
-    told(country, honest, "roster", lambda body: body.encapsulate.bundles.pop())
+    require_refusal(country, honest, "not-authentic", bundle_of_other(x25519=bytes(31)))
+    require_refusal(country, honest, "not-authentic", bundle_of_other(mlkem=bytes(1183)))
+    require_refusal(country, honest, "not-authentic", bundle_of_other(mlkem=b"\xff" * 1184))
+    require_refusal(country, honest, "roster", lambda body: body.encapsulate.bundles.pop())
     world.set_up("encapsulate")
 
 
-def test_its_own_bundle_is_not_the_one_it_sent() -> None:
+def test_another_bundle_in_its_own_name_is_refused() -> None:
     world, country = in_set_up(1)
 
     def change(body: pb.RequestBody) -> None:
-        own = next(one for one in body.encapsulate.bundles if one.sender == ME)
+        own = next(signed for signed in body.encapsulate.bundles if signed.sender == ME)
         own.CopyFrom(spoken(own, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
 
-    told(country, world.coordinator.encapsulate_request(ME), "not-authentic", change)
+    require_refusal(country, world.coordinator.encapsulate_request(ME), "not-authentic", change)
     world.set_up("encapsulate")
 
 
-def test_a_ciphertext_that_was_not_signed() -> None:
+def test_a_ciphertext_that_was_not_signed_is_refused() -> None:
     world, country = in_set_up(2, LATE)
     honest = world.coordinator.confirm_request(LATE)
     first, second = parts_of(honest, CIPHERTEXT)
     for parts in ([bytes(CIPHERTEXT), second], [first, bytes(CIPHERTEXT)], [second, first]):
-        told(country, honest, "not-authentic", parts=parts)
+        require_refusal(country, honest, "not-authentic", parts=parts)
     world.set_up("confirm")
 
 
 @pytest.mark.parametrize("wrong", WRONG_PARTS)
-def test_ciphertexts_that_are_not_one_of_each_lower_country(wrong: str) -> None:
+def test_other_ciphertexts_than_one_of_each_lower_country_are_refused(wrong: str) -> None:
     world, country = in_set_up(2, LATE)
     honest = world.coordinator.confirm_request(LATE)
-    told(country, honest, "roster", parts=other_parts(parts_of(honest, CIPHERTEXT))[wrong])
+    require_refusal(
+        country, honest, "roster", parts=other_parts(parts_of(honest, CIPHERTEXT))[wrong]
+    )
     world.set_up("confirm")
 
 
 def list_of(sender: str, alter: Callable[[pb.Encapsulations], object]) -> Change:
-    """Change what a country signed that it encapsulated, and sign it as that country."""
+    """Change a country's signed list of ciphertexts, and sign it as that country."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(one for one in body.confirm.encapsulations if one.sender == sender)
-        said = pb.Encapsulations.FromString(place.body)
-        alter(said)
-        place.CopyFrom(spoken(place, said.SerializeToString(), IDENTITIES[sender]))
+        place = next(signed for signed in body.confirm.encapsulations if signed.sender == sender)
+        encapsulations = pb.Encapsulations.FromString(place.body)
+        alter(encapsulations)
+        place.CopyFrom(spoken(place, encapsulations.SerializeToString(), IDENTITIES[sender]))
 
     return change
 
 
-def test_lists_of_ciphertexts_for_other_bundles_or_countries_or_not_as_it_sent_its_own() -> None:
+def test_lists_for_other_bundles_or_countries_and_a_changed_own_list_are_refused() -> None:
     world, country = in_set_up(2)
     honest = world.coordinator.confirm_request(ME)
 
-    def other_sender(said: pb.Encapsulations) -> None:
-        said.sender_bundle = bytes(32)
+    def other_sender(body: pb.Encapsulations) -> None:
+        body.sender_bundle = bytes(32)
 
-    def other_receiver(said: pb.Encapsulations) -> None:
-        said.encapsulations[0].receiver_bundle = bytes(32)
+    def other_receiver(body: pb.Encapsulations) -> None:
+        body.encapsulations[0].receiver_bundle = bytes(32)
 
-    def other_mark(said: pb.Encapsulations) -> None:
-        said.encapsulations[0].ciphertext_digest = bytes(32)
+    def other_mark(body: pb.Encapsulations) -> None:
+        body.encapsulations[0].ciphertext_digest = bytes(32)
 
-    for alter in (other_sender, other_receiver, lambda said: said.encapsulations.pop()):
-        told(country, honest, "not-authentic", list_of(OTHER, alter))
-    told(country, honest, "not-authentic", list_of(ME, other_mark))
-    told(country, honest, "roster", lambda body: body.confirm.encapsulations.pop())
+    for alter in (other_sender, other_receiver, lambda body: body.encapsulations.pop()):
+        require_refusal(country, honest, "not-authentic", list_of(OTHER, alter))
+    require_refusal(country, honest, "not-authentic", list_of(ME, other_mark))
+    require_refusal(country, honest, "roster", lambda body: body.confirm.encapsulations.pop())
     world.set_up("confirm")
 
 
-def test_a_ciphertext_of_another_length_that_was_signed() -> None:
+def test_a_signed_ciphertext_of_another_length_is_refused() -> None:
     world, country = in_set_up(2)
     honest = world.coordinator.confirm_request(ME)
     (whole,) = parts_of(honest, CIPHERTEXT)
     mark = bind(world.terms.context, ENCAPSULATE, "AT", ME, whole[:-1])
 
-    def alter(said: pb.Encapsulations) -> None:
-        said.encapsulations[0].ciphertext_digest = mark
+    def alter(body: pb.Encapsulations) -> None:
+        body.encapsulations[0].ciphertext_digest = mark
 
-    told(country, honest, "roster", list_of("AT", alter), parts=[whole[:-1]])
+    require_refusal(country, honest, "roster", list_of("AT", alter), parts=[whole[:-1]])
 
 
-def test_a_run_of_other_terms_and_a_second_roster() -> None:
+def test_a_run_of_other_terms_and_a_second_roster_are_refused() -> None:
     world, country = in_set_up(0)
     honest = world.coordinator.bundle_request(ME)
 
@@ -198,52 +202,54 @@ def test_a_run_of_other_terms_and_a_second_roster() -> None:
 
     given = country.terms
     context = given.run_context(bytes(15), world.terms.roster)
-    told(country, honest, "malformed", short, context=context)
-    told(country, honest, "stale", nothing, context=bytes(32))
+    require_refusal(country, honest, "malformed", short, context=context)
+    require_refusal(country, honest, "stale", nothing, context=bytes(32))
     world.set_up("bundle")
     context = given.run_context(world.terms.run_id, ["AT", "BE", "CZ"])
-    told(country, honest, "stale", fewer, context=context)
+    require_refusal(country, honest, "stale", fewer, context=context)
     world.set_up("encapsulate")
 
 
-def test_a_key_that_shares_no_secret() -> None:
+def test_a_key_of_small_order_is_refused() -> None:
     world, country = in_set_up(2)
     assert country.run is not None
     country.run.bundles[OTHER].x25519 = bytes(32)
     assert refusal(country.take(world.coordinator.confirm_request(ME))) == "not-authentic"
 
 
-def test_a_step_out_of_order() -> None:
+def test_a_step_out_of_order_is_refused() -> None:
     world, country = in_set_up(1)
 
     def change(body: pb.RequestBody) -> None:
         body.confirm.SetInParent()
 
-    told(country, world.coordinator.bundle_request(ME), "stale", change, phase=pb.PHASE_CONFIRM)
+    require_refusal(
+        country, world.coordinator.bundle_request(ME), "stale", change, phase=pb.PHASE_CONFIRM
+    )
     world.set_up("encapsulate")
 
 
 # ---- every request -----------------------------------------------------------------------
 
 
-def test_a_request_of_somebody_else_or_for_somebody_else() -> None:
+def test_a_request_by_another_sender_or_for_another_receiver_is_refused() -> None:
     world, country = world_with(ME)
     honest = zeros(world)
-    told(country, honest, "not-authentic", nothing, key=STRANGER)
+    require_refusal(country, honest, "not-authentic", nothing, key=STRANGER)
     for receiver in (OTHER, ME, "coordinator", ""):
-        told(country, honest, "stale", nothing, receiver=receiver)
-    told(country, honest, "stale", nothing, sender=OTHER)
-    told(country, honest, "stale", nothing, context=bytes(32))
-    told(country, honest, "malformed", nothing, phase=pb.PHASE_ANSWER)
-    told(country, honest, "malformed", nothing, phase=pb.PHASE_ANSWER, model=b"")
-    told(country, honest, "malformed", nothing, model=bytes(48 * 2**20))
+        require_refusal(country, honest, "stale", nothing, receiver=receiver)
+    require_refusal(country, honest, "stale", nothing, sender=OTHER)
+    require_refusal(country, honest, "stale", nothing, context=bytes(32))
+    require_refusal(country, honest, "malformed", nothing, phase=pb.PHASE_ANSWER)
+    require_refusal(country, honest, "malformed", nothing, phase=pb.PHASE_ANSWER, model=b"")
+    require_refusal(country, honest, "malformed", nothing, model=bytes(48 * 2**20))
     assert refusal(country.take(b"\xff")) == "malformed"
     unknown = pb.Signed(phase=300, sender="coordinator", receiver="roster")  # type: ignore[arg-type]
     assert refusal(country.take(pb.Request(signed=unknown).SerializeToString())) == "malformed"
     assert not refusal(country.take(honest))
 
 
-def test_a_request_under_other_documents_or_with_what_does_not_belong() -> None:
+def test_a_request_under_other_documents_or_with_wrong_content_is_refused() -> None:
     world, country = world_with(ME)
     honest = zeros(world)
 
@@ -256,29 +262,31 @@ def test_a_request_under_other_documents_or_with_what_does_not_belong() -> None:
     def many(body: pb.RequestBody) -> None:
         body.versions.countries.update({str(at): 0 for at in range(257)})
 
-    told(country, honest, "stale", agreement)
-    told(country, honest, "unknown-study", study)
+    require_refusal(country, honest, "stale", agreement)
+    require_refusal(country, honest, "unknown-study", study)
 
     def long(body: pb.RequestBody) -> None:
         body.study = "s" * 8 * 2**20
 
-    told(country, honest, "malformed", many)
-    told(country, honest, "malformed", long)
-    told(country, honest, "malformed", lambda body: body.ClearField("contribute"))
-    told(country, world.coordinator.confirm_request(ME), "malformed", nothing, model=b"a model")
+    require_refusal(country, honest, "malformed", many)
+    require_refusal(country, honest, "malformed", long)
+    require_refusal(country, honest, "malformed", lambda body: body.ClearField("contribute"))
+    require_refusal(
+        country, world.coordinator.confirm_request(ME), "malformed", nothing, model=b"a model"
+    )
     assert not refusal(country.take(honest))
 
 
-def test_parts_where_none_belong() -> None:
+def test_parts_in_requests_that_have_none_are_refused() -> None:
     for at, step in enumerate(("bundle", "encapsulate")):
         world, country = in_set_up(at)
         honest = getattr(world.coordinator, f"{step}_request")(ME)
-        told(country, honest, "malformed", parts=[bytes(MAC)])
+        require_refusal(country, honest, "malformed", parts=[bytes(MAC)])
         world.set_up(step)
 
 
 @pytest.mark.parametrize("newer", ["root", "targets", "a country", "a stranger"])
-def test_newer_documents_than_its_own(newer: str) -> None:
+def test_newer_documents_than_its_own_are_refused(newer: str) -> None:
     world, country = world_with(ME)
     honest = zeros(world)
 
@@ -288,7 +296,7 @@ def test_newer_documents_than_its_own(newer: str) -> None:
         else:
             setattr(body.versions, newer, 4)
 
-    told(country, honest, "documents-behind", change)
+    require_refusal(country, honest, "documents-behind", change)
     assert not refusal(country.take(honest))
 
 
@@ -296,39 +304,41 @@ def test_newer_documents_than_its_own(newer: str) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_a_wrong_mac_and_nothing_is_contributed(at: int) -> None:
+def test_a_wrong_mac_is_refused_and_nothing_is_contributed(at: int) -> None:
     world, country = world_with(ME)
     honest = zeros(world)
 
     macs = parts_of(honest, MAC)
-    told(country, honest, "not-authentic", parts=[*macs[:at], bytes(MAC), *macs[at + 1 :]])
-    told(country, honest, "not-authentic", parts=[*macs[1:], macs[0]])
+    require_refusal(
+        country, honest, "not-authentic", parts=[*macs[:at], bytes(MAC), *macs[at + 1 :]]
+    )
+    require_refusal(country, honest, "not-authentic", parts=[*macs[1:], macs[0]])
     assert country.round is None
     assert not refusal(country.take(honest))
 
 
 @pytest.mark.parametrize("wrong", WRONG_PARTS)
-def test_macs_that_are_not_one_of_each_other_country(wrong: str) -> None:
+def test_other_macs_than_one_of_each_other_country_are_refused(wrong: str) -> None:
     world, country = world_with(ME)
     honest = zeros(world)
-    told(country, honest, "roster", parts=other_parts(parts_of(honest, MAC))[wrong])
+    require_refusal(country, honest, "roster", parts=other_parts(parts_of(honest, MAC))[wrong])
     assert country.round is None
     assert not refusal(country.take(honest))
 
 
-def test_a_repeated_place_with_other_words() -> None:
+def test_a_repeated_place_with_other_words_is_refused() -> None:
     world, country = world_with(ME)
     honest = zeros(world)
     first = country.take(honest)
     twin = world.twin().begin_round(1, "train", b"another model")
     assert refusal(country.take(twin.contribute_request(ME))) == "stale"
-    told(country, honest, "stale", nothing, model=b"another model")
-    told(country, honest, "stale", parts=[bytes(3 * MAC)])
-    told(country, honest, "stale", parts=[])
+    require_refusal(country, honest, "stale", nothing, model=b"another model")
+    require_refusal(country, honest, "stale", parts=[bytes(3 * MAC)])
+    require_refusal(country, honest, "stale", parts=[])
     assert country.take(honest) == first
 
 
-def test_a_round_too_far_ahead_one_in_the_past_and_more_than_the_schedule_has() -> None:
+def test_rounds_too_far_ahead_in_the_past_or_beyond_the_schedule_are_refused() -> None:
     world, country = world_with(ME)
     assert refusal(country.take(zeros(world, 10_001))) == "stale"
     world.coordinator = world.twin()
@@ -339,27 +349,27 @@ def test_a_round_too_far_ahead_one_in_the_past_and_more_than_the_schedule_has() 
     assert refusal(country.take(zeros(world, 2))) == "stale"
 
 
-def test_a_kind_of_round_that_the_study_does_not_have() -> None:
+def test_a_kind_of_round_that_the_study_does_not_have_is_refused() -> None:
     world, country = world_with(ME)
 
     def change(body: pb.RequestBody) -> None:
         body.contribute.phase_kind = "test"
 
-    told(country, zeros(world), "task-unknown", change)
+    require_refusal(country, zeros(world), "task-unknown", change)
 
 
-def test_a_kind_of_round_that_never_leaves_a_country() -> None:
+def test_a_kind_of_round_that_never_leaves_a_country_is_refused() -> None:
     local = TRAIN.model_copy(update={"scope": Scope.LOCAL})
     world, country = world_with(ME, mechanisms=(local, COUNT))
     assert refusal(country.take(zeros(world))) == "task-unknown"
 
 
-def test_what_its_records_decide_leaves_no_trace() -> None:
+def test_a_refusal_because_of_records_changes_no_state() -> None:
     world, country = world_with(ME)
     honest, mine = zeros(world), country.record
 
     def decline(*_place: object) -> list[int]:
-        raise No("declined")
+        raise RefusedRequest("declined")
 
     country.record = decline
     assert refusal(country.take(honest)) == "declined"

@@ -1,4 +1,4 @@
-"""One country written from the page among countries of ours: sums are exact, and lies refused."""
+"""One independent country among real ones: sums are exact, and lies are refused."""
 
 from collections.abc import Callable, Iterable
 from itertools import product
@@ -23,12 +23,12 @@ from tests.support.protocol_world import (
     terms_of,
     versions_of,
 )
-from tests.vectors.derivations import composite_signer, written
+from tests.vectors.derivations import composite_signer, serialised
 from tests.vectors.seat import (
     Alter,
     Lattice,
     each_change,
-    in_its_words,
+    page_mechanism,
     seat_of,
     world_with,
 )
@@ -37,12 +37,12 @@ each_of_four = pytest.mark.parametrize("name", NAMES[:4])
 
 
 def records_of(countries: Iterable[str], dimension: int = TRAIN.dimension) -> dict[str, Lattice]:
-    """Values of both signs, others for each country and each coordinate."""
-    made = {}
-    for one in countries:
-        start = 1000 * (NAMES.index(one) - 2) - 7
-        made[one] = np.arange(start, start + 3 * dimension, 3, dtype=np.int64)
-    return made
+    """Return values of both signs that differ for each country and coordinate."""
+    countries_by_name = {}
+    for country in countries:
+        start = 1000 * (NAMES.index(country) - 2) - 7
+        countries_by_name[country] = np.arange(start, start + 3 * dimension, 3, dtype=np.int64)
+    return countries_by_name
 
 
 def require_sum(world: ProtocolWorld, number: int, kind: str, values: dict[str, Lattice]) -> None:
@@ -54,11 +54,11 @@ def require_sum(world: ProtocolWorld, number: int, kind: str, values: dict[str, 
 
 
 def without(*gone: str, size: int = 4) -> list[str]:
-    return [one for one in NAMES[:size] if one not in gone]
+    return [country for country in NAMES[:size] if country not in gone]
 
 
 @each_of_four
-def test_it_takes_part_as_others_drop_out_and_as_it_does_itself(name: str) -> None:
+def test_sums_are_exact_when_other_countries_or_it_drop_out(name: str) -> None:
     world, _ = world_with(name)
     require_sum(world, 1, "train", records_of(without()))
     for number, gone in enumerate(without(name)[:2], start=2):
@@ -68,22 +68,22 @@ def test_it_takes_part_as_others_drop_out_and_as_it_does_itself(name: str) -> No
 
 
 @each_of_four
-def test_with_three_answers_of_four_its_own_is_as_good_as_any(name: str) -> None:
+def test_its_answer_may_be_among_any_three_of_four(name: str) -> None:
     for silent in without():
         world, _ = world_with(name)
         opened, values = world.coordinator.begin_round(1, "train", MODEL), records_of(without())
-        for one in values:
-            world.contribute(opened, one, values[one])
+        for country in values:
+            world.contribute(opened, country, values[country])
         opened.close()
-        for one in without(silent):
-            world.answer(opened, one)
-        found = opened.open()
-        assert isinstance(found, OpenedSum)
-        assert found.values.tolist() == sum(values.values()).tolist()  # type: ignore[union-attr]
+        for country in without(silent):
+            world.answer(opened, country)
+        result = opened.open()
+        assert isinstance(result, OpenedSum)
+        assert result.values.tolist() == sum(values.values()).tolist()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["AT", "CZ", "FI"])
-def test_two_of_six_may_drop_out_around_it(name: str) -> None:
+def test_two_of_six_other_countries_may_drop_out(name: str) -> None:
     world, _ = world_with(name, 6)
     first, second, *_ = without(name, size=6)
     require_sum(world, 1, "train", records_of(without(first, second, size=6)))
@@ -104,15 +104,15 @@ def require_refused(opened: CoordinatorRound, changed: bytes, honest: pb.Reply) 
     with pytest.raises((ProtocolFault, Refusal)):
         opened.take_contribution("BE", changed)
     assert opened.contributed == ()
-    opened.take_contribution("BE", written(honest))
+    opened.take_contribution("BE", serialised(honest))
 
 
 @each_change
-def test_our_coordinator_takes_nothing_that_is_not_as_it_signed_it(alter: Alter) -> None:
+def test_the_coordinator_refuses_replies_that_differ_from_what_it_signed(alter: Alter) -> None:
     opened, honest = its_contribution()
-    changed = pb.Reply.FromString(written(honest))
+    changed = pb.Reply.FromString(serialised(honest))
     alter(changed)
-    require_refused(opened, written(changed), honest)
+    require_refused(opened, serialised(changed), honest)
 
 
 def words_first(words: bytes, rest: bytes) -> bytes:
@@ -128,34 +128,37 @@ def no_words(_words: bytes, rest: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("place", [words_first, words_twice, no_words])
-def test_our_coordinator_wants_the_words_once_and_last(
+def test_the_coordinator_requires_the_words_once_and_last(
     place: Callable[[bytes, bytes], bytes],
 ) -> None:
     opened, honest = its_contribution()
     words, rest = pb.Reply(words=honest.words), pb.Reply(contribution=honest.contribution)
-    assert written(rest) + written(words) == written(honest)
-    require_refused(opened, place(written(words), written(rest)), honest)
+    assert serialised(rest) + serialised(words) == serialised(honest)
+    require_refused(opened, place(serialised(words), serialised(rest)), honest)
 
 
-COMPOSITE = {one: CompositeSigningKey.from_bytes(one.encode() * 32) for one in NAMES[:4]}
+COMPOSITE = {
+    country: CompositeSigningKey.from_bytes(country.encode() * 32) for country in NAMES[:4]
+}
 DESK = CompositeSigningKey.from_bytes(b"co" * 32)
 
 
 def composite_world(name: str) -> ProtocolWorld:
     terms, versions = terms_of(4, honest=2), versions_of(NAMES[:4])
-    peers = {one: key.public for one, key in COMPOSITE.items()}
+    peers = {country: key.public for country, key in COMPOSITE.items()}
     views = [
-        CountryView(one, terms, key, peers, DESK.public, versions) for one, key in COMPOSITE.items()
+        CountryView(country, terms, key, peers, DESK.public, versions)
+        for country, key in COMPOSITE.items()
     ]
     runs = {view.country: CountryRun.start(view) for view in views}
-    keys = {one: key.raw for one, key in peers.items()} | {"coordinator": DESK.public.raw}
+    keys = {country: key.raw for country, key in peers.items()} | {"coordinator": DESK.public.raw}
     _, sign = composite_signer(name.encode() * 16, name.encode() * 16)
     runs[name] = seat_of(name, terms, keys=keys, sign=sign)  # type: ignore[assignment]
     coordinator = CoordinatorRun(terms, peers=peers, sign=DESK.sign, versions=versions)
     return ProtocolWorld(terms, coordinator, runs)
 
 
-def test_it_takes_part_where_ed25519_and_mldsa_sign() -> None:
+def test_it_takes_part_under_composite_signatures() -> None:
     world = composite_world("BE")
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
@@ -176,12 +179,12 @@ MECHANISMS = [
 ]
 
 
-def test_the_page_gives_sensitivity_and_lane_of_every_mechanism() -> None:
+def test_the_page_s_sensitivity_and_lane_are_right_for_every_mechanism() -> None:
     lanes = set()
     for mechanism in MECHANISMS:
-        made = in_its_words(mechanism)
-        assert made.squared_sensitivity == mechanism.squared_sensitivity
+        converted = page_mechanism(mechanism)
+        assert converted.squared_sensitivity == mechanism.squared_sensitivity
         for n in (3, 4, 10, 256):
-            assert made.lane_bits(n) == mechanism.lane_bits(n)
-            lanes.add(made.lane_bits(n))
+            assert converted.lane_bits(n) == mechanism.lane_bits(n)
+            lanes.add(converted.lane_bits(n))
     assert lanes == {21, 32, 64}

@@ -1,7 +1,7 @@
-"""Which set's sum the country written from the page opens, and what it refuses to open.
+"""The independent country opens sums over the sets that the page allows, and refuses others.
 
-Each lie is signed with the coordinator's own key. After it the country takes the honest request:
-what was refused has changed nothing.
+Each lie is signed with the coordinator's own key. Afterwards the country answers the honest
+request: the refusal has changed nothing.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from tests.vectors.seat import (
     begun,
     other_parts,
     refusal,
-    told,
+    require_refusal,
 )
 
 # ---- agree -------------------------------------------------------------------------------
@@ -48,25 +48,25 @@ from tests.vectors.seat import (
     ],
     ids=["too small", "without it", "not sorted", "twice", "a stranger", "the roster"],
 )
-def test_a_set_that_it_does_not_sign(named: list[str], code: str) -> None:
+def test_an_invalid_set_is_not_signed(named: list[str], code: str) -> None:
     world, country, opened = begun("DK")
 
     def change(body: pb.RequestBody) -> None:
         body.agree.countries[:] = named
 
-    told(country, opened.agree_request(ME), code, change)
-    told(country, opened.agree_request(ME), "malformed", parts=[bytes(SEALED)])
+    require_refusal(country, opened.agree_request(ME), code, change)
+    require_refusal(country, opened.agree_request(ME), "malformed", parts=[bytes(SEALED)])
     world.agree(opened, ME)
 
 
-def test_a_second_set() -> None:
+def test_a_second_set_is_not_signed() -> None:
     world, country, opened = begun("DK")
     first = world.agree(opened, ME)
 
     def change(body: pb.RequestBody) -> None:
         body.agree.countries[:] = ["AT", "BE", "DK"]
 
-    told(country, opened.agree_request(ME), "stale", change)
+    require_refusal(country, opened.agree_request(ME), "stale", change)
     assert country.take(opened.agree_request(ME)) == first
 
 
@@ -75,12 +75,12 @@ def agree_instead(body: pb.RequestBody) -> None:
     body.agree.round, body.agree.countries[:] = 1, ["AT", "BE", "CZ"]
 
 
-def test_a_set_after_its_answer() -> None:
+def test_no_set_is_signed_after_its_answer() -> None:
     world, country, opened = begun()
     world.answer(opened, ME)
 
     honest = opened.answer_request(ME)
-    told(country, honest, "stale", agree_instead, phase=pb.PHASE_AGREE, parts=[])
+    require_refusal(country, honest, "stale", agree_instead, phase=pb.PHASE_AGREE, parts=[])
 
 
 # ---- answer ------------------------------------------------------------------------------
@@ -88,8 +88,8 @@ def test_a_set_after_its_answer() -> None:
 
 def signed_by(name: str, body: pb.Assent, message: pb.Signed, **claims: object) -> pb.Signed:
     key = IDENTITIES[name]
-    said = body.SerializeToString(deterministic=True)
-    return spoken(message, said, key, sender=name, **claims)
+    serialised = body.SerializeToString(deterministic=True)
+    return spoken(message, serialised, key, sender=name, **claims)
 
 
 def assents(change: Callable[[list[pb.Signed]], list[pb.Signed]]) -> Change:
@@ -102,13 +102,13 @@ def assents(change: Callable[[list[pb.Signed]], list[pb.Signed]]) -> Change:
 
 
 def another_set(given: list[pb.Signed]) -> list[pb.Signed]:
-    told_so = pb.Assent(round=1, countries=["AT", "CZ", "DK"])
-    return [*given[:2], signed_by(OTHER, told_so, given[2])]
+    other_body = pb.Assent(round=1, countries=["AT", "CZ", "DK"])
+    return [*given[:2], signed_by(OTHER, other_body, given[2])]
 
 
 def another_round(given: list[pb.Signed]) -> list[pb.Signed]:
-    told_so = pb.Assent(round=2, countries=["AT", "BE", "CZ"])
-    return [*given[:2], signed_by(OTHER, told_so, given[2])]
+    other_body = pb.Assent(round=2, countries=["AT", "BE", "CZ"])
+    return [*given[:2], signed_by(OTHER, other_body, given[2])]
 
 
 def an_outsider(given: list[pb.Signed]) -> list[pb.Signed]:
@@ -116,8 +116,8 @@ def an_outsider(given: list[pb.Signed]) -> list[pb.Signed]:
 
 
 def another_context(given: list[pb.Signed]) -> list[pb.Signed]:
-    told_so = pb.Assent.FromString(given[2].body)
-    return [*given[:2], signed_by(OTHER, told_so, given[2], context=bytes(32))]
+    other_body = pb.Assent.FromString(given[2].body)
+    return [*given[:2], signed_by(OTHER, other_body, given[2], context=bytes(32))]
 
 
 def forged(given: list[pb.Signed]) -> list[pb.Signed]:
@@ -141,17 +141,17 @@ def forged(given: list[pb.Signed]) -> list[pb.Signed]:
         *("another context", "forged"),
     ],
 )
-def test_assents_that_are_none(
+def test_invalid_signatures_on_a_set_are_refused(
     change: Callable[[list[pb.Signed]], list[pb.Signed]], code: str
 ) -> None:
     world, country, opened = agreed()
-    told(country, opened.answer_request(ME), code, assents(change))
-    for one in ("AT", ME, OTHER):
-        world.answer(opened, one)
+    require_refusal(country, opened.answer_request(ME), code, assents(change))
+    for name in ("AT", ME, OTHER):
+        world.answer(opened, name)
     assert isinstance(opened.open(), OpenedSum)
 
 
-def test_an_answer_for_the_roster_after_it_signed_a_smaller_set() -> None:
+def test_it_does_not_answer_for_the_roster_after_signing_a_smaller_set() -> None:
     _, country, opened = begun()
     honest = opened.answer_request(ME)
     signing = retold(honest, agree_instead, phase=pb.PHASE_AGREE, parts=[])
@@ -159,27 +159,27 @@ def test_an_answer_for_the_roster_after_it_signed_a_smaller_set() -> None:
     assert refusal(country.take(honest)) == "roster"
 
 
-def test_a_second_answer() -> None:
+def test_a_second_answer_is_refused() -> None:
     world, country, opened = begun()
     honest, first = opened.answer_request(ME), world.answer(opened, ME)
-    told(country, honest, "stale", parts=[bytes(3 * SEALED)])
+    require_refusal(country, honest, "stale", parts=[bytes(3 * SEALED)])
     assert country.take(honest) == first
 
 
 def long_head(body: pb.RequestBody) -> None:
-    """Put 64 KiB that no field holds behind the head of OTHER."""
-    place = next(one for one in body.answer.heads if one.sender == OTHER)
+    """Append 64 KiB that belong to no field to the head of OTHER."""
+    place = next(signed for signed in body.answer.heads if signed.sender == OTHER)
     unknown = b"\xfa\x3f\x80\x80\x04" + bytes(2**16)
     place.CopyFrom(spoken(place, place.body + unknown, IDENTITIES[OTHER]))
 
 
-def test_an_answer_that_is_asked_for_in_the_name_of_another_round() -> None:
+def test_an_answer_request_that_names_another_round_is_refused() -> None:
     world, country, opened = begun()
 
     def change(body: pb.RequestBody) -> None:
         body.answer.round = 2
 
-    told(country, opened.answer_request(ME), "stale", change)
+    require_refusal(country, opened.answer_request(ME), "stale", change)
     world.answer(opened, ME)
 
 
@@ -187,7 +187,7 @@ def head_of(sender: str, key: SigningKey, **fields: bytes | int) -> Change:
     """Give the head of a country these fields, signed with this key."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(one for one in body.answer.heads if one.sender == sender)
+        place = next(signed for signed in body.answer.heads if signed.sender == sender)
         head = pb.ContributionHead.FromString(place.body)
         head.MergeFrom(pb.ContributionHead(**fields))  # type: ignore[arg-type]
         place.CopyFrom(spoken(place, head.SerializeToString(deterministic=True), key))
@@ -195,34 +195,34 @@ def head_of(sender: str, key: SigningKey, **fields: bytes | int) -> Change:
     return change
 
 
-def test_heads_that_are_none() -> None:
+def test_invalid_heads_are_refused() -> None:
     world, country, opened = begun()
     honest = opened.answer_request(ME)
-    told(country, honest, "not-authentic", head_of(OTHER, STRANGER))
+    require_refusal(country, honest, "not-authentic", head_of(OTHER, STRANGER))
     mark = {"seed_commitment": bytes(32)}
-    told(country, honest, "not-authentic", head_of(ME, IDENTITIES[ME], **mark))
-    told(country, honest, "malformed", long_head)
-    told(country, honest, "roster", lambda body: body.answer.heads.pop())
+    require_refusal(country, honest, "not-authentic", head_of(ME, IDENTITIES[ME], **mark))
+    require_refusal(country, honest, "malformed", long_head)
+    require_refusal(country, honest, "roster", lambda body: body.answer.heads.pop())
     world.answer(opened, ME)
 
 
 @pytest.mark.parametrize("wrong", WRONG_PARTS)
-def test_sealed_shares_that_are_not_one_of_each_other_country(wrong: str) -> None:
+def test_other_sealed_shares_than_one_of_each_other_country_are_refused(wrong: str) -> None:
     world, country, opened = begun()
     honest = opened.answer_request(ME)
-    told(country, honest, "roster", parts=other_parts(parts_of(honest, SEALED))[wrong])
+    require_refusal(country, honest, "roster", parts=other_parts(parts_of(honest, SEALED))[wrong])
     world.answer(opened, ME)
 
 
 # ---- document versions -------------------------------------------------------------------
 
 
-def of_other(versions: pb.DocumentVersions, *shown: pb.DocumentVersions) -> Change:
+def of_other(versions: pb.DocumentVersions, *shown_versions: pb.DocumentVersions) -> Change:
     """Let OTHER's head name these versions, and show these too, in the order of their digests."""
 
     def change(body: pb.RequestBody) -> None:
         head_of(OTHER, IDENTITIES[OTHER], versions_digest=versions_digest(versions))(body)
-        body.answer.versions.extend(shown)
+        body.answer.versions.extend(shown_versions)
         body.answer.versions.sort(key=versions_digest)
 
     return change
@@ -263,22 +263,24 @@ MANY = pb.DocumentVersions(countries={f"{at:03}": 0 for at in range(257)})
         *("newer", "newer of a country", "of too many countries"),
     ],
 )
-def test_versions_that_are_not_those_of_the_heads_or_newer(change: Change, code: str) -> None:
+def test_versions_that_no_head_names_or_that_are_newer_are_refused(
+    change: Change, code: str
+) -> None:
     world, country, opened = begun()
-    told(country, opened.answer_request(ME), code, change)
+    require_refusal(country, opened.answer_request(ME), code, change)
     world.answer(opened, ME)
 
 
-def test_older_versions_in_a_head_are_none_of_its_business() -> None:
+def test_older_versions_in_a_head_are_accepted() -> None:
     _, country, opened = begun()
     honest = opened.answer_request(ME)
     assert not refusal(country.take(retold(honest, of_other(OLDER, OLDER))))
 
 
-# ---- what is answered --------------------------------------------------------------------
+# ---- the content of answers --------------------------------------------------------------
 
 
-def test_a_share_that_does_not_open_is_named_and_the_sum_opens_without_it() -> None:
+def test_a_share_that_does_not_open_is_reported_and_the_sum_opens_without_it() -> None:
     world, country, opened = begun()
     honest = opened.answer_request(ME)
     _, *others = parts_of(honest, SEALED)
@@ -288,18 +290,18 @@ def test_a_share_that_does_not_open_is_named_and_the_sum_opens_without_it() -> N
     assert answer.shares[:32] == bytes(32)
     assert len(answer.shares) == 4 * 32
     opened.take_answer(ME, reply)
-    for one in ("AT", OTHER, "DK"):
-        world.answer(opened, one)
-    found = opened.open()
-    assert isinstance(found, OpenedSum)
-    assert found.unopenable == ((ME, "AT"),)
-    assert not np.any(found.values)
+    for name in ("AT", OTHER, "DK"):
+        world.answer(opened, name)
+    result = opened.open()
+    assert isinstance(result, OpenedSum)
+    assert result.unopenable == ((ME, "AT"),)
+    assert not np.any(result.values)
 
 
-# ---- what is gone ------------------------------------------------------------------------
+# ---- erased secrets ----------------------------------------------------------------------
 
 
-def test_secrets_are_gone_when_the_page_says() -> None:
+def test_secrets_are_erased_when_the_page_says() -> None:
     world, country, opened = begun("DK")
     run, now = country.run, country.round
     assert run is not None
@@ -309,7 +311,7 @@ def test_secrets_are_gone_when_the_page_says() -> None:
     assert sorted(now.masks) == ["AT", "CZ", "DK"]
     world.agree(opened, ME)
     assert sorted(now.masks) == ["DK"]
-    for one in ("AT", OTHER):
-        world.agree(opened, one)
+    for name in ("AT", OTHER):
+        world.agree(opened, name)
     world.answer(opened, ME)
     assert (now.masks, now.openers, now.own_share) == ({}, {}, b"")

@@ -24,7 +24,7 @@ def hashes(texts: list[str] | None) -> list[bytes]:
 
 
 @pytest.mark.parametrize("path", vectors(PROOFS, "inclusion/**/*.json"))
-def test_inclusion(path: Path) -> None:
+def test_inclusion_proofs_have_their_results(path: Path) -> None:
     case = json.loads(path.read_text())
     leaf, root = hashes([case["leafHash"] or "", case["root"] or ""])
     arguments = case["leafIdx"], case["treeSize"], leaf, hashes(case["proof"]), root
@@ -36,7 +36,7 @@ def test_inclusion(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", vectors(PROOFS, "consistency/**/*.json"))
-def test_consistency(path: Path) -> None:
+def test_consistency_proofs_have_their_results(path: Path) -> None:
     case = json.loads(path.read_text())
     root1, root2 = hashes([case["root1"] or "", case["root2"] or ""])
     arguments = case["size1"], root1, case["size2"], root2, hashes(case["proof"])
@@ -48,7 +48,7 @@ def test_consistency(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", vectors("c2sp-notes", "rfc6962-hashes.json"))
-def test_hashes(path: Path) -> None:
+def test_hashes_have_known_values(path: Path) -> None:
     case = json.loads(path.read_text())
     assert EMPTY_ROOT.hex() == case["empty_root"]
     assert leaf_hash(b"").hex() == case["leaf_of_empty"]

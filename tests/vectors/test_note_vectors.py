@@ -16,8 +16,8 @@ FILE = vectors("c2sp-notes", "signed-note.json")
 
 
 def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    cases: dict[str, Any] = json.loads(path.read_text())
+    return cases
 
 
 @pytest.mark.parametrize("path", FILE)
@@ -34,14 +34,14 @@ def test_bad_keys_are_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILE)
-def test_notes_open(path: Path) -> None:
+def test_notes_verify(path: Path) -> None:
     for case in read(path)["signed_notes"]:
         data = (case["text"] + "\n" + case["sig"]).encode()
         assert open_note(data, NoteKey.from_text(case["vkey"])) == case["text"]
 
 
 @pytest.mark.parametrize("path", FILE)
-def test_signing_makes_the_same_bytes(path: Path) -> None:
+def test_signing_gives_the_same_bytes(path: Path) -> None:
     vector = read(path)
     secret = base64.b64decode(vector["signer_key_test_only"].split("+", 4)[4])
     key = SigningKey.from_bytes(secret[1:])
@@ -49,19 +49,19 @@ def test_signing_makes_the_same_bytes(path: Path) -> None:
     assert cases
     for case in cases:
         assert NoteKey("PeterNeumann", key.public).to_text() == case["vkey"]
-        made = sign_note(case["text"], "PeterNeumann", key)
-        assert made.decode() == case["text"] + "\n" + case["sig"]
+        note = sign_note(case["text"], "PeterNeumann", key)
+        assert note.decode() == case["text"] + "\n" + case["sig"]
 
 
 @pytest.mark.parametrize("path", FILE)
-def test_open_cases(path: Path) -> None:
+def test_the_cases_of_open_have_their_results(path: Path) -> None:
     for case in read(path)["open_cases"]:
         known = [NoteKey.from_text(text) for text in case["known_vkeys"]]
-        opened = [opens(case["message"].encode(), key) for key in known]
+        opened = [verifies(case["message"].encode(), key) for key in known]
         assert (bool(opened) and all(opened)) is case["accept"], case["desc"]
 
 
-def opens(data: bytes, key: NoteKey) -> bool:
+def verifies(data: bytes, key: NoteKey) -> bool:
     try:
         open_note(data, key)
     except LogFault:

@@ -1,4 +1,4 @@
-"""What `make bench-dpsgd` measures, and how it describes the figures."""
+"""`make bench-dpsgd`: what it measures and how it reports the figures."""
 
 import time
 
@@ -32,7 +32,9 @@ SMALL = [(14, 1), (5, 7, 3, 1)]
 def looped(batch: Batch) -> dpsgd.Vector:
     """Return the clipped sum by a loop over patients, in float64."""
     torched, loss = Torch(batch, torch.float64), torch.nn.BCEWithLogitsLoss(reduction="sum")
-    total = torch.zeros(sum(one.numel() for one in torched.net.parameters()), dtype=torch.float64)
+    total = torch.zeros(
+        sum(parameter.numel() for parameter in torched.net.parameters()), dtype=torch.float64
+    )
     for row, target in zip(torched.rows, torched.target, strict=True):
         torched.net.zero_grad()
         loss(torched.net(row[None]), target[None]).backward()
@@ -46,13 +48,13 @@ def looped(batch: Batch) -> dpsgd.Vector:
 def test_every_side_computes_the_clipped_sum_of_a_plain_loop(widths: tuple[int, ...]) -> None:
     batch = batch_of(widths)
     expected = looped(batch)
-    for name, made in SIDES.items():
-        found = made(batch)()
+    for name, side in SIDES.items():
+        clipped_sum = side(batch)()
         if name.startswith("sgd"):
-            assert found is None
+            assert clipped_sum is None
         else:
             near = 0.03 if name == "ours_with_contribution_us" else 1e-5
-            apart = np.linalg.norm(found - expected) / np.linalg.norm(expected)  # type: ignore[operator]
+            apart = np.linalg.norm(clipped_sum - expected) / np.linalg.norm(expected)  # type: ignore[operator]
             assert apart < near, name
 
 
@@ -64,7 +66,7 @@ def test_some_patients_are_clipped_and_some_are_not(widths: tuple[int, ...]) -> 
     assert len(norms) == 256
 
 
-def test_ours_are_the_node_s_and_leave_the_batch_as_it_is() -> None:
+def test_our_side_uses_the_node_s_code_and_leaves_the_batch_unchanged() -> None:
     batch = batch_of((5, 7, 3, 1))
     before = batch.rows.copy(), batch.model.copy()
     first = ours_separate(batch)()
@@ -75,14 +77,14 @@ def test_ours_are_the_node_s_and_leave_the_batch_as_it_is() -> None:
     assert np.array_equal(ours_separate(batch)(), first)  # type: ignore[arg-type]
 
 
-def test_a_side_that_computes_something_else_is_found_out() -> None:
+def test_a_side_that_computes_another_sum_is_reported() -> None:
     sums = {"ours_us": np.ones(4), "opacus_hooks_us": np.array([1.0, 1.0, 1.0, 1.1])}
     with pytest.raises(RuntimeError, match="opacus_hooks_us computes another sum"):
         require_agreement(sums)
     require_agreement(sums | {"opacus_hooks_us": np.full(4, 1.001), "sgd_us": None})
 
 
-def test_sides_take_turns_and_are_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sides_alternate_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpsgd, "FEWEST_TURNS", 3)
     monkeypatch.setattr(dpsgd, "SECONDS", 0.0)
     done: list[str] = []
@@ -111,7 +113,7 @@ TOOK = {
 }
 
 
-def test_a_row_holds_every_side_and_what_it_is_in_steps() -> None:
+def test_a_row_has_every_side_in_microseconds_and_in_steps() -> None:
     row = row_of("39-64-32-1", TOOK)
     assert set(TOOK) == set(SIDES) < set(row)
     assert row["clipped_sum_in_steps"] == 1.5
@@ -128,7 +130,7 @@ def test_a_row_holds_every_side_and_what_it_is_in_steps() -> None:
         ("ours_with_contribution_us", "contribution_in_steps is 4.27"),
     ],
 )
-def test_a_missed_bound_is_said(name: str, of: str) -> None:
+def test_a_missed_bound_is_reported(name: str, of: str) -> None:
     missed = shortfalls([row_of("logistic", TOOK | {name: TOOK[name] * 16 / 15})])
     assert len(missed) == 1
     assert missed[0].startswith(f"logistic: {of}")
@@ -138,7 +140,7 @@ def test_a_figure_that_is_no_number_misses_its_bound() -> None:
     assert shortfalls([row_of("logistic", TOOK | {"ours_us": float("nan")})])
 
 
-def test_the_models_are_those_that_are_asked_for() -> None:
+def test_the_models_are_the_requested_ones() -> None:
     assert list(MODELS) == ["logistic", "39-64-32-1", "64-256-256-1", "128-1024-1024-1"]
     sizes = [batch_of(widths).mechanism.dimension for widths in MODELS.values()]
     assert sizes == [15, 4673, 82_689, 1_182_721]

@@ -28,16 +28,17 @@ def test_the_model_is_small_enough_for_few_patients() -> None:
 
 
 @NEEDS_DATA
-def test_the_four_hospitals_are_read_whole() -> None:
-    found = heart.hospitals(heart.DEFAULT_FOLDER)
-    assert {country: one.patients for country, one in found.items()} == {
+def test_all_records_of_the_four_hospitals_are_read() -> None:
+    hospitals = heart.hospitals(heart.DEFAULT_FOLDER)
+    assert {country: hospital.patients for country, hospital in hospitals.items()} == {
         "US": 303,
         "HU": 294,
         "CH": 123,
         "XV": 200,
     }
-    assert sum(one.patients for one in found.values()) == heart.PATIENTS
-    ill = sum(int(one.columns["heart_disease"].sum()) for one in found.values())
+    assert sum(hospital.patients for hospital in hospitals.values()) == heart.PATIENTS
+    ill = sum(int(hospital.columns["heart_disease"].sum()) for hospital in hospitals.values())
     assert ill == 509
-    assert np.isnan(found["CH"].columns["cholesterol"]).all()  # written 0 there: not measured
-    assert not any(column.below or column.above for column in found["HU"].report.columns)
+    # A 0 in this column means not measured.
+    assert np.isnan(hospitals["CH"].columns["cholesterol"]).all()
+    assert not any(column.below or column.above for column in hospitals["HU"].report.columns)

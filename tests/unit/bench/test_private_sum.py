@@ -1,4 +1,4 @@
-"""What `make bench-private-sum` measures, and how it describes the figures."""
+"""`make bench-private-sum`: what it measures and how it reports the figures."""
 
 import time
 
@@ -13,7 +13,7 @@ from bench.stopwatch import Stopwatch
 
 
 class Clock:
-    """Both clocks of a stopwatch, as a test moves them."""
+    """Both clocks of a stopwatch, which a test moves."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.used = self.passed = 0.0
@@ -24,7 +24,7 @@ class Clock:
         self.passed += seconds + waiting
 
 
-def test_a_stopwatch_charges_a_block_within_another_to_one_of_them(
+def test_a_stopwatch_counts_a_nested_block_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watch, clock = Stopwatch(), Clock(monkeypatch)
@@ -75,18 +75,20 @@ def test_both_sides_sum_the_same_vectors_and_every_part_is_charged() -> None:
         assert of_client(seconds) > 0
 
 
-def test_a_sum_that_is_not_that_of_the_vectors_is_no_figure(
+def test_a_wrong_sum_gives_no_figure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ours = OurSum.ready(np.ones((3, 5), np.int64))
     begin = ours.world.coordinator.begin_round
-    monkeypatch.setattr(ours.world.coordinator, "begin_round", lambda *one: _Wrong(begin(*one)))
+    monkeypatch.setattr(
+        ours.world.coordinator, "begin_round", lambda *arguments: _Wrong(begin(*arguments))
+    )
     with pytest.raises(RuntimeError, match="another sum"):
         ours.round(Stopwatch())
 
 
 class _Wrong:
-    """A round that opens one more than what was summed."""
+    """A round whose opened sum is too large by one."""
 
     def __init__(self, opened: object) -> None:
         self._opened = opened
@@ -95,9 +97,9 @@ class _Wrong:
         return getattr(self._opened, name)
 
     def open(self) -> object:
-        found = self._opened.open()  # type: ignore[attr-defined]
-        found.values[0] += 1
-        return found
+        result = self._opened.open()  # type: ignore[attr-defined]
+        result.values[0] += 1
+        return result
 
 
 def test_three_coordinates_share_a_word_at_every_size_that_is_measured() -> None:
@@ -105,33 +107,33 @@ def test_three_coordinates_share_a_word_at_every_size_that_is_measured() -> None
         assert mechanism(d).lane_bits(n) == 21
 
 
-def test_a_third_may_collude() -> None:
+def test_one_third_of_the_countries_may_collude() -> None:
     assert [colluding(n) for n in (3, 4, 10, 30, 100)] == [1, 1, 3, 10, 33]
 
 
-def test_a_row_has_the_figures_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_has_the_figures_of_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_sum, "ROUNDS", 2)
-    found = row(4, 100, beside_flower=True)
-    assert found["t"] == 3
-    assert found["rounds"] == found["flwr_rounds"] == 2
+    row_of_figures = row(4, 100, beside_flower=True)
+    assert row_of_figures["t"] == 3
+    assert row_of_figures["rounds"] == row_of_figures["flwr_rounds"] == 2
     figures = ("client_ms", "server_ms", "client_wall_ms", "server_wall_ms", "upload_bytes")
     for name in (*figures, *(f"flwr_{name}" for name in figures), "noise_ms"):
-        assert found[name] > 0
+        assert row_of_figures[name] > 0
 
 
-def test_where_flwr_is_slow_it_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flwr_runs_once_if_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_sum, "ROUNDS", 3)
     monkeypatch.setattr(private_sum, "FLOWER_SECONDS", 0.0)
     assert row(3, 10, beside_flower=True)["flwr_rounds"] == 1
 
 
-def test_a_point_of_a_curve_leaves_flwr_out() -> None:
-    found = row(3, 10, beside_flower=False)
-    assert not [name for name in found if name.startswith("flwr")]
+def test_a_point_of_a_curve_does_not_run_flwr() -> None:
+    figures = row(3, 10, beside_flower=False)
+    assert not [name for name in figures if name.startswith("flwr")]
 
 
 def figures(n: int, d: int, **times: float) -> dict[str, float]:
-    """Return a row that is so many times cheaper than flwr's."""
+    """Return a row in which our cost is so many times lower than flwr's."""
     return {
         "n": n,
         "d": d,
@@ -151,7 +153,7 @@ def rows(**changes: float) -> list[dict[str, float]]:
     return [figures(n, d, **{**ENOUGH, **changes}) for n, d in BOUNDS]
 
 
-def test_ratios_are_flwr_s_cost_to_ours_and_our_upload_to_flwr_s() -> None:
+def test_ratios_are_flwr_s_cost_over_ours_and_our_upload_over_flwr_s() -> None:
     assert ratios(figures(4, 10, client=7, server=8, upload=0.3)) == {
         "client": 7.0,
         "server": 8.0,
@@ -170,7 +172,7 @@ def test_each_bound_that_is_missed_is_named() -> None:
     assert len(shortfalls(rows(server=9.0))) == 2
 
 
-def test_a_fit_finds_what_the_points_were_made_of() -> None:
+def test_a_fit_finds_the_coefficients_of_the_points() -> None:
     sizes = [(n, d) for n in (4, 10, 100) for d in (10**3, 10**5, 10**6)]
     points = [
         {"n": n, "d": d, "client_ms": 2 * n * d / 1e6 + 0.5 * n + 1, "server_ms": n * n / 100}

@@ -1,4 +1,4 @@
-"""What `make bench-rounds` measures, and how it describes the figures."""
+"""`make bench-rounds`: what it measures and how it reports the figures."""
 
 import os
 import subprocess
@@ -48,17 +48,17 @@ STOCK = {"send_and_receive": 6.0, "looked_for_sooner": 5.0}
 
 
 def test_a_round_is_measured_from_one_contribution_to_the_next() -> None:
-    found = as_json(ours(), STOCK)
-    assert found["ours_round_s"] == pytest.approx(0.4)
-    assert found["ours_rounds"] == 24
-    assert found["ours_two_messages_s"] == 0.3
-    assert sum(found["ours_parts_s"].values()) == pytest.approx(0.4)
+    row = as_json(ours(), STOCK)
+    assert row["ours_round_s"] == pytest.approx(0.4)
+    assert row["ours_rounds"] == 24
+    assert row["ours_two_messages_s"] == 0.3
+    assert sum(row["ours_parts_s"].values()) == pytest.approx(0.4)
 
 
-def test_stock_is_given_the_quicker_of_its_ways() -> None:
-    found = as_json(ours(), STOCK)
-    assert found["stock_message_s"] == 5.0
-    assert found["ratio_to_four_stock_messages"] == pytest.approx(4 * 5.0 / 0.4)
+def test_stock_flower_is_measured_in_its_quicker_mode() -> None:
+    row = as_json(ours(), STOCK)
+    assert row["stock_message_s"] == 5.0
+    assert row["ratio_to_four_stock_messages"] == pytest.approx(4 * 5.0 / 0.4)
 
 
 def test_each_bound_that_is_missed_is_named() -> None:
@@ -71,7 +71,7 @@ def test_each_bound_that_is_missed_is_named() -> None:
     assert "less than" in near
 
 
-def test_cpu_time_is_that_of_our_children_and_theirs() -> None:
+def test_cpu_time_includes_child_processes_and_their_children() -> None:
     busy = "while True: pass"
     nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])"
     child = subprocess.Popen([sys.executable, "-c", nested], start_new_session=True)

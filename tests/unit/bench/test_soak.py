@@ -1,4 +1,4 @@
-"""The soak's figures: what is measured, and what is called growth."""
+"""The soak test's figures: what is measured, and what counts as growth."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from bench.soak import BOUNDS, MOST_AHEAD, as_json, report, shortfalls
 FLAT = {"start": 10.0, "end": 10.5, "most": 11.0, "per_100": 0.1}
 
 
-def found(**changes: Any) -> dict[str, Any]:
+def soak_result(**changes: Any) -> dict[str, Any]:
     figures = dict.fromkeys(BOUNDS, FLAT) | changes.pop("process", {})
     stores = {"n-DK state.db": FLAT, "tmp": FLAT, "c write-ahead log": FLAT}
     plain = {"void_rounds": 0, "processes": {"node DK": figures}, "stores_mib": stores}
@@ -25,35 +25,35 @@ def rising(per_100: float, growth: float) -> dict[str, float]:
     return {"start": 10.0, "end": 10.0 + growth, "most": 10.0 + growth, "per_100": per_100}
 
 
-def test_what_is_flat_is_no_shortfall() -> None:
-    assert shortfalls(found()) == []
+def test_a_flat_series_is_no_shortfall() -> None:
+    assert shortfalls(soak_result()) == []
 
 
 @pytest.mark.parametrize("what", BOUNDS)
 def test_a_process_that_grows_is_named(what: str) -> None:
-    (missed,) = shortfalls(found(process={what: rising(9.0, 40.0)}))
+    (missed,) = shortfalls(soak_result(process={what: rising(9.0, 40.0)}))
     assert missed.startswith(f"node DK, {what} grows by 9.0")
 
 
 @pytest.mark.parametrize("figures", [rising(9.0, 1.0), rising(0.5, 40.0)])
 def test_a_short_jump_or_a_slow_drift_is_no_trend(figures: dict[str, float]) -> None:
-    assert shortfalls(found(process={"memory_mib": figures})) == []
+    assert shortfalls(soak_result(process={"memory_mib": figures})) == []
 
 
-def test_stores_have_bounds_of_their_own() -> None:
+def test_stores_have_separate_bounds() -> None:
     stores = {
         "n-DK state.db": rising(1.5, 6.0),
         "tmp": rising(1.5, 6.0),
         "c write-ahead log": {**FLAT, "most": MOST_AHEAD + 1},
     }
-    missed = shortfalls(found(stores_mib=stores))
-    assert [one.split(" ")[0] for one in missed] == ["tmp", "c"]
+    missed = shortfalls(soak_result(stores_mib=stores))
+    assert [sentence.split(" ")[0] for sentence in missed] == ["tmp", "c"]
     stores["n-DK state.db"] = rising(3.0, 6.0)
-    assert len(shortfalls(found(stores_mib=stores))) == 3
+    assert len(shortfalls(soak_result(stores_mib=stores))) == 3
 
 
 def test_a_void_round_is_a_shortfall() -> None:
-    assert shortfalls(found(void_rounds=2)) == ["2 rounds were void"]
+    assert shortfalls(soak_result(void_rounds=2)) == ["2 rounds were void"]
 
 
 def test_a_trend_is_the_slope_of_a_line() -> None:
@@ -63,15 +63,15 @@ def test_a_trend_is_the_slope_of_a_line() -> None:
     assert trend([10], [4.0]).per_100 == 0
 
 
-def test_this_process_takes_memory_files_and_threads() -> None:
+def test_memory_files_and_threads_of_this_process_are_measured() -> None:
     before = usage(os.getpid())
-    held = [os.open(__file__, os.O_RDONLY) for _ in range(7)]
+    handles = [os.open(__file__, os.O_RDONLY) for _ in range(7)]
     ballast = b"x" * 64 * MIB
     after = usage(os.getpid())
-    assert after.files - before.files == len(held)
+    assert after.files - before.files == len(handles)
     assert after.memory - before.memory > len(ballast) / 2
     assert after.threads >= 1
-    for descriptor in held:
+    for descriptor in handles:
         os.close(descriptor)
 
 
@@ -96,7 +96,7 @@ def test_daemons_are_named_and_commands_are_not(tmp_path: Path) -> None:
     assert not [name for name in names if "EE" in name]
 
 
-def test_stores_are_told_apart_by_whose_they_are(tmp_path: Path) -> None:
+def test_stores_are_distinguished_by_their_owner(tmp_path: Path) -> None:
     files = {
         "homes/n-DK/state.db": 10,
         "homes/n-DK/state.db-wal": 20,

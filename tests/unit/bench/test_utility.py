@@ -19,9 +19,9 @@ SCORES = Scores(mean_of_centres=0.81234, pooled=0.8, auc=0.9, majority=0.7)
 
 
 def table(**changes: float) -> list[dict[str, Any]]:
-    """Return rows in which shared noise loses less than each country's own."""
-    kept = {4: 0.83, 3: 0.82, 2: 0.81, 1: 0.80}
-    rows = [as_json(row, Scores(kept[row.honest], kept[row.honest], 0.9, 0.7)) for row in ROWS]
+    """Return rows in which shared noise loses less than local noise in each country."""
+    means = {4: 0.83, 3: 0.82, 2: 0.81, 1: 0.80}
+    rows = [as_json(row, Scores(means[row.honest], means[row.honest], 0.9, 0.7)) for row in ROWS]
     return [row | changes if row["noise"] == "shared" else row for row in rows]
 
 
@@ -72,18 +72,18 @@ def test_auc_gives_half_credit_in_ties() -> None:
     assert auc(np.zeros(4), truth) == 0.5
 
 
-def test_without_the_data_it_says_so_and_ends_well(
+def test_without_the_data_it_says_so_and_exits_with_success(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["utility", "--data", str(tmp_path / "absent")])
     assert utility.main() == 0
-    said = capsys.readouterr().out
-    assert said.startswith("Skipped: the heart-disease files are not in")
-    assert "--data FOLDER" in said
+    output = capsys.readouterr().out
+    assert output.startswith("Skipped: the heart-disease files are not in")
+    assert "--data FOLDER" in output
 
 
 class OneProcess:
-    """Runs the pool's work here."""
+    """A pool that runs its work in this process."""
 
     def starmap(self, function: Callable[..., Any], tasks: Sequence[Sequence[Any]]) -> list[Any]:
         return [function(*task) for task in tasks]
@@ -93,7 +93,7 @@ class OneProcess:
 @pytest.mark.parametrize(
     "row", [Row("shared", 4, 1.0), Row("shared", 2, 0.1), Row("per-country", 1, 1.0)]
 )
-def test_no_row_spends_more_than_it_says(row: Row) -> None:
+def test_no_row_spends_more_than_it_states(row: Row) -> None:
     bench = Bench.load(heart.DEFAULT_FOLDER, heart.task(heart.TRAINING))
     mechanism = bench.mechanism(row)
     spent = epsilon((mechanism,), row.honest, DELTA)
@@ -111,7 +111,7 @@ def test_shared_noise_is_the_square_root_of_h_smaller() -> None:
 
 
 @NEEDS_DATA
-def test_a_resplit_keeps_a_third_of_every_hospital_apart() -> None:
+def test_a_resplit_reserves_a_third_of_every_hospital() -> None:
     bench = Bench.load(heart.DEFAULT_FOLDER, heart.task(heart.TRAINING))
     masks = list(bench._test_masks(0))
     assert [int(mask.sum()) for mask in masks] == [101, 98, 41, 66]
@@ -134,9 +134,9 @@ def test_a_small_run_learns_and_writes_the_file(
     assert [row["noise"] for row in rows] == [row.noise for row in ROWS]
     assert rows[0]["mean_of_centres"] > 0.75
     assert rows[0]["auc"] > 0.8
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("majority class of each centre", "FLamby", "0.747", "740 patients"):
-        assert part in said
+        assert part in output
 
 
 class _Here:

@@ -1,4 +1,4 @@
-"""A party enrols: its request is admitted by its fingerprint, once the coordinator has it."""
+"""A party enrols: the coordinator admits its request by fingerprint once the request is there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,15 +19,15 @@ OTHER = "2222-3333-4444-5555-6666-7777"
 
 
 class Coordinator:
-    """Lists a request only after some looks at it, and admits only what it has listed."""
+    """A coordinator that lists a request only after some queries, and admits only listed ones."""
 
     def __init__(self, late: int) -> None:
         self.late, self.looks, self.acts = late, 0, list[str]()
 
-    def run(self, word: str, *words: Any) -> str:
-        if word == "admit" and self.looks <= self.late:
+    def run(self, command: str, *words: Any) -> str:
+        if command == "admit" and self.looks <= self.late:
             raise CommandFailed("No request with this fingerprint waits for approval")
-        self.acts.append(" ".join([word, str(words[0])]))
+        self.acts.append(" ".join([command, str(words[0])]))
         return ""
 
     def ask(self, *words: str) -> list[dict[str, str]]:
@@ -39,7 +39,7 @@ class Coordinator:
 
 
 class Node:
-    """Prints its fingerprint, as `enrol` does."""
+    """A node that prints its fingerprint, as `enrol` does."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -72,8 +72,8 @@ def federation(coordinator: Coordinator, folder: Path) -> Federation:
 @pytest.mark.parametrize("late", [0, 1, 5])
 def test_a_party_is_admitted_once_its_request_is_there(tmp_path: Path, late: int) -> None:
     coordinator, node = Coordinator(late), Node()
-    made = federation(coordinator, tmp_path)
-    assert made.enrol(cast("Party", node), "PT", "node") == FINGERPRINT
+    parties = federation(coordinator, tmp_path)
+    assert parties.enrol(cast("Party", node), "PT", "node") == FINGERPRINT
     assert coordinator.acts == ["invite PT", f"admit {FINGERPRINT}"]
     assert coordinator.looks == late + 1
     assert node.read[-1] == "Enrolled.", "the command is followed to its end"

@@ -1,4 +1,4 @@
-"""The node is killed once, after the named round; a run that ends before it is a failure."""
+"""The node is killed once, after the named round; if the run ends earlier, that is a failure."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from demo.party import CommandFailed
 
 
 class StandIn:
-    """A node that notes what is done to it, and is connected at the third question."""
+    """A node that records calls, and is connected at the third query."""
 
     def __init__(self) -> None:
         self.actions: list[str] = []
@@ -22,16 +22,16 @@ class StandIn:
     def kill(self) -> None:
         self.actions.append("kill")
 
-    def start(self, word: str, *, ready: Callable[[], bool], seconds: float) -> None:
+    def start(self, command: str, *, ready: Callable[[], bool], seconds: float) -> None:
         assert seconds > 0
         while not ready():
             pass
-        self.actions.append(word)
+        self.actions.append(command)
 
-    def ask(self, word: str) -> dict[str, Any]:
+    def ask(self, command: str) -> dict[str, Any]:
         self.questions += 1
         if self.questions == 1:
-            raise CommandFailed(f"{word}: the daemon does not answer")
+            raise CommandFailed(f"{command}: the daemon does not answer")
         return {"connected": self.questions > 2}
 
 

@@ -38,9 +38,9 @@ elif words[0] == "unlock":
 def processes(tmp_path: Path) -> Iterator[Processes]:
     for name in ("logs", "tmp"):
         (tmp_path / name).mkdir()
-    made = Processes(tmp_path / "logs")
-    yield made
-    made.end_all()
+    processes = Processes(tmp_path / "logs")
+    yield processes
+    processes.end_all()
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ def party(tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch)
     program.write_text(PROGRAM.format(python=sys.executable))
     program.chmod(0o700)
     monkeypatch.setattr(room, "PROGRAMS", tmp_path)
-    made = Party("officer XA", "program", tmp_path / "homes" / "xa", processes)
-    made.create_passphrase()
-    return made
+    party = Party("officer XA", "program", tmp_path / "homes" / "xa", processes)
+    party.create_passphrase()
+    return party
 
 
-def gone(pid: int) -> bool:
+def process_ended(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -62,16 +62,16 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_a_command_s_words_and_answer(party: Party) -> None:
+def test_a_command_gets_its_arguments_and_returns_its_output(party: Party) -> None:
     assert party.run("say", "hello") == "said hello\n"
 
 
-def test_each_party_has_a_folder_of_its_own_and_leaves_nothing_elsewhere(
+def test_each_party_has_a_separate_folder_and_writes_nothing_elsewhere(
     party: Party, tmp_path: Path
 ) -> None:
-    found = party.ask("json")
+    answer = party.ask("json")
     home, scratch = str(party.home), str(tmp_path / "tmp")
-    assert found == {"home": home, "HOME": home, "TMPDIR": scratch}
+    assert answer == {"home": home, "HOME": home, "TMPDIR": scratch}
 
 
 def test_the_passphrase_is_in_a_file_that_only_its_owner_reads(party: Party) -> None:
@@ -80,7 +80,7 @@ def test_the_passphrase_is_in_a_file_that_only_its_owner_reads(party: Party) -> 
     assert len(party.passphrase.read_text()) >= 20
 
 
-def test_a_failing_command_tells_what_it_printed(party: Party) -> None:
+def test_a_failing_command_shows_what_it_printed(party: Party) -> None:
     with pytest.raises(CommandFailed, match="program fail\nended with status 1:\nit broke"):
         party.run("fail")
 
@@ -90,7 +90,7 @@ def test_a_refusal_gives_its_reason(party: Party) -> None:
 
 
 @pytest.mark.parametrize("words", [("say", "yes"), ("misuse",)])
-def test_what_had_to_be_refused_and_was_not_is_a_failure(
+def test_a_command_that_should_be_refused_and_is_not_is_a_failure(
     party: Party, words: tuple[str, ...]
 ) -> None:
     with pytest.raises(CommandFailed, match="should have been refused"):
@@ -104,12 +104,14 @@ def test_lines_come_one_by_one_and_a_failure_is_reported(party: Party) -> None:
         assert list(lines) == []
 
 
-def test_a_daemon_is_awaited_and_ends_with_the_demo(party: Party, processes: Processes) -> None:
+def test_the_demo_waits_for_a_daemon_and_stops_it_at_the_end(
+    party: Party, processes: Processes
+) -> None:
     party.start("up", ready=lambda: party.log_says("ready"), seconds=20)
     (pid,) = [process.pid for process in processes._running]
-    assert not gone(pid)
+    assert not process_ended(pid)
     processes.end_all()
-    assert gone(pid)
+    assert process_ended(pid)
 
 
 def test_a_daemon_that_does_not_end_is_killed(
@@ -133,7 +135,7 @@ def test_a_daemon_is_killed_as_by_a_power_cut_and_started_again(
     (second,) = processes._running
     assert second.pid != first.pid
     processes.end_all()
-    assert gone(second.pid)
+    assert process_ended(second.pid)
 
 
 def test_a_daemon_that_dies_before_it_is_ready_is_reported_with_its_log(party: Party) -> None:

@@ -1,4 +1,4 @@
-"""The invented people: the same on every machine, different in every country."""
+"""The synthetic patients: the same on every machine, different in every country."""
 
 import hashlib
 from pathlib import Path
@@ -26,7 +26,7 @@ from demo.population import (
     write_records,
 )
 
-every_country = pytest.mark.parametrize("country", COUNTRIES, ids=lambda one: one.code)
+every_country = pytest.mark.parametrize("country", COUNTRIES, ids=lambda country: country.code)
 
 
 def everybody(country: Country) -> People:
@@ -53,14 +53,14 @@ def test_a_country_is_the_same_every_time(country: Country, tmp_path: Path) -> N
 
 
 @every_country
-def test_newcomers_are_other_people(country: Country) -> None:
+def test_added_patients_do_not_change_the_others(country: Country) -> None:
     count = 500
     here, there = people(country, TRAINING, count), people(country, NEWCOMERS, count)
     same = np.mean([here[name] == there[name] for name in ("bmi", "age", "ldl")], axis=1)
     assert (same < 0.2).all()
 
 
-def test_countries_do_not_share_their_people() -> None:
+def test_countries_have_different_patients() -> None:
     bodies = [people(country, TRAINING, 100)["bmi"] for country in COUNTRIES]
     for i, one in enumerate(bodies):
         assert not any(np.array_equal(one, other) for other in bodies[i + 1 :])
@@ -75,7 +75,7 @@ def test_every_column_is_there_for_every_patient(country: Country) -> None:
 
 
 @every_country
-def test_what_is_missing_is_what_the_country_says(country: Country) -> None:
+def test_missing_values_are_as_frequent_as_the_country_declares(country: Country) -> None:
     body = everybody(country)
     for name in FEATURES:
         share = np.isnan(body[name]).mean()
@@ -83,7 +83,7 @@ def test_what_is_missing_is_what_the_country_says(country: Country) -> None:
 
 
 @every_country
-def test_the_young_are_measured_less_often(country: Country) -> None:
+def test_young_patients_are_measured_less_often(country: Country) -> None:
     body = everybody(country)
     young = body["age"] < np.median(body["age"])
     absent = np.isnan(body["hba1c"])
@@ -106,7 +106,7 @@ def test_yes_and_no_are_one_and_zero() -> None:
         assert set(np.unique(body[name])) == {0.0, 1.0}
 
 
-def test_the_risk_factors_carry_the_risk() -> None:
+def test_the_risk_depends_on_the_risk_factors() -> None:
     body = everybody(COUNTRIES[3])
     attacked = body["heart_attack"] == 1
     assert body["admitted"][attacked].mean() > 1.5 * body["admitted"][~attacked].mean()
@@ -115,7 +115,7 @@ def test_the_risk_factors_carry_the_risk() -> None:
 
 
 @every_country
-def test_values_lie_nearly_all_within_their_public_bounds(country: Country) -> None:
+def test_nearly_all_values_are_within_their_public_bounds(country: Country) -> None:
     body = everybody(country)
     for name, (low, high) in BOUNDS.items():
         column = body[name][~np.isnan(body[name])]
@@ -125,15 +125,17 @@ def test_values_lie_nearly_all_within_their_public_bounds(country: Country) -> N
 @every_country
 def test_a_node_reads_back_what_was_written(country: Country, tmp_path: Path) -> None:
     body, records = read_back(tmp_path, country)
-    kept = np.array([patient(country, row) in set(records.ids) for row in range(country.patients)])
-    assert records.patients == kept.sum()
+    included = np.array(
+        [patient(country, row) in set(records.ids) for row in range(country.patients)]
+    )
+    assert records.patients == included.sum()
     for name in FEATURES:
         theirs = records.columns["sex" if name == "male" else name]
-        np.testing.assert_allclose(theirs, body[name][kept], atol=1e-9)
+        np.testing.assert_allclose(theirs, body[name][included], atol=1e-9)
 
 
 @every_country
-def test_those_who_opted_out_are_in_the_file_and_not_in_the_records(
+def test_patients_who_opted_out_are_in_the_file_and_not_in_the_records(
     country: Country, tmp_path: Path
 ) -> None:
     _, records = read_back(tmp_path, country)
@@ -144,7 +146,7 @@ def test_those_who_opted_out_are_in_the_file_and_not_in_the_records(
     assert not opted_out & set(records.ids)
 
 
-def test_each_country_writes_in_its_own_way(tmp_path: Path) -> None:
+def test_each_country_has_a_different_file_format(tmp_path: Path) -> None:
     heads = set()
     for country in COUNTRIES:
         write_records(tmp_path / "r.csv", country, people(country, TRAINING, 20), first=0)

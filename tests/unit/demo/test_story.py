@@ -1,4 +1,4 @@
-"""What the visitor reads stays on a narrow terminal and keeps its columns."""
+"""The demo's output fits a narrow terminal and keeps its columns."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_acts_are_numbered(capsys: pytest.CaptureFixture[str]) -> None:
     assert heads[1].startswith("2. Another ─")
 
 
-def test_a_long_answer_is_cut_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_answer_is_marked_as_cut(capsys: pytest.CaptureFixture[str]) -> None:
     Story().quote("\n".join(map(str, range(10))), most=4)
     assert lines(capsys)[-1].strip() == "│ … 6 more lines"
 
@@ -49,6 +49,6 @@ def test_columns_of_a_table_are_aligned(capsys: pytest.CaptureFixture[str]) -> N
     assert body[1].endswith("  0.8")
 
 
-def test_nothing_is_coloured_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_coloured_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     Story().section("Plain")
     assert "\x1b" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The two worlds: files on disk, documents that read, and what pooling gives."""
+"""The two worlds: files on disk, valid documents, and the quality of a pooled model."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -63,11 +63,11 @@ def studies(folder: Path) -> list[Study]:
     return [read_document(Study, text, name, complete=complete) for text, name in texts]
 
 
-def test_the_registers_documents_are_sound_studies(registers: World) -> None:
+def test_the_registers_documents_are_valid_studies(registers: World) -> None:
     folder = write_documents(registers, NOW)
-    found = {study.id: study for study in studies(folder)}
-    assert set(found) == {"heart-admissions", "blood-pressure", "insurance-premiums"}
-    training = found["heart-admissions"]
+    by_id = {study.id: study for study in studies(folder)}
+    assert set(by_id) == {"heart-admissions", "blood-pressure", "insurance-premiums"}
+    training = by_id["heart-admissions"]
     assert training.features == registers.features
     assert training.task == registers.task
     assert set(training.countries) == set(registers.countries)
@@ -84,12 +84,12 @@ def test_documents_are_dated_from_today(registers: World, tmp_path: Path) -> Non
 def test_pooling_learns_from_the_registers(registers: World) -> None:
     people = newcomers(registers)
     truth = people["admitted"]
-    found = quality(predict(registers, pooled_model(registers), people), truth)
-    assert found.auc > 0.80
-    assert found.accuracy > 1 - truth.mean()
+    measured = quality(predict(registers, pooled_model(registers), people), truth)
+    assert measured.auc > 0.80
+    assert measured.accuracy > 1 - truth.mean()
 
 
-def test_predict_reads_what_the_demo_writes(registers: World, tmp_path: Path) -> None:
+def test_predict_reads_the_demo_s_files(registers: World, tmp_path: Path) -> None:
     people = newcomers(registers)
     weights = pooled_model(registers)
     inputs = registers.task.input_features(registers.features)
@@ -128,10 +128,10 @@ def test_hospitals_are_four_countries_with_valid_codes(
 def test_no_patient_of_a_hospital_is_on_both_sides(hospital_files: Path, tmp_path: Path) -> None:
     world = four_hospitals(tmp_path, hospital_files)
     for site, hospital in zip(world.sites, HOSPITALS, strict=True):
-        kept = site.records.read_text().splitlines()
+        rows = site.records.read_text().splitlines()
         aside = site.newcomers.read_text().splitlines()
         whole = (hospital_files / hospital.file).read_text().splitlines()
-        assert sorted(kept + aside) == sorted(whole)
+        assert sorted(rows + aside) == sorted(whole)
         assert len(aside) == round(0.3 * len(whole))
 
 
@@ -147,12 +147,12 @@ def test_a_missing_hospital_is_named(tmp_path: Path) -> None:
         four_hospitals(tmp_path, tmp_path / "nowhere")
 
 
-def test_hospital_documents_are_sound_studies(hospital_files: Path, tmp_path: Path) -> None:
+def test_hospital_documents_are_valid_studies(hospital_files: Path, tmp_path: Path) -> None:
     world = four_hospitals(tmp_path, hospital_files)
-    found = {study.id: study for study in studies(write_documents(world, NOW))}
-    assert set(found) == {"heart-disease", "chest-pain", "insurance-premiums"}
-    assert found["heart-disease"].privacy.epsilon == 1
-    assert found["heart-disease"].privacy.delta == 1e-4
+    by_id = {study.id: study for study in studies(write_documents(world, NOW))}
+    assert set(by_id) == {"heart-disease", "chest-pain", "insurance-premiums"}
+    assert by_id["heart-disease"].privacy.epsilon == 1
+    assert by_id["heart-disease"].privacy.delta == 1e-4
 
 
 def test_an_unmeasured_cholesterol_is_missing_and_not_zero(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `docs/architecture.md` names exists; every folder of a room is named."""
+"""Names in `docs/architecture.md` exist, and the page names every folder of each package."""
 
 import importlib
 import re
@@ -40,14 +40,14 @@ def rows() -> Iterator[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_dotted_name_exists(name: str) -> None:
-    found, attributes = importable(name)
-    value: object = found
+    module, attributes = importable(name)
+    value: object = module
     for attribute in attributes:
         value = getattr(value, attribute)
     assert callable(value) or isinstance(value, ModuleType)
 
 
-def test_each_life_names_its_functions() -> None:
+def test_each_life_cycle_names_its_functions() -> None:
     lives = [part for part in PAGE.split("\n## ") if part.startswith("The life of ")]
     assert [life.partition("\n")[0].rpartition(" ")[2] for life in lives] == [
         "contribution",

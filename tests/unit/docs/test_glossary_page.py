@@ -1,4 +1,4 @@
-"""The glossary is in order, short, and every place that it names exists."""
+"""The glossary is in order and short, and every place that it names exists."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ MUST_HAVE = {
 }  # fmt: skip
 
 
-def test_it_holds_the_terms_that_everyone_meets_first() -> None:
+def test_it_has_the_terms_that_readers_meet_first() -> None:
     assert {term for term, _, _ in ROWS} >= MUST_HAVE
 
 

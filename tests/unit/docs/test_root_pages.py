@@ -1,4 +1,4 @@
-"""What the pages at the root say is so: links, targets, and what runs before a commit."""
+"""The pages in the root folder are correct: links, targets, and what runs before a commit."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ each_page = pytest.mark.parametrize("page", PAGES)
 
 
 @each_page
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_point_to_existing_files(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         assert "://" not in link, "the pages stand on their own"
@@ -33,12 +33,12 @@ def test_lines_are_not_too_wide(page: str) -> None:
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
-def test_no_page_invents_an_address() -> None:
+def test_no_page_has_an_invented_address() -> None:
     for page in PAGES:
         assert "@" not in (ROOT / page).read_text(encoding="utf-8"), page
 
 
-def test_pre_commit_runs_what_make_check_runs() -> None:
+def test_pre_commit_runs_the_same_checks_as_make_check() -> None:
     (checks,) = re.findall(r"^check: (.*?) ##", MAKEFILE, re.MULTILINE)
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     hooks = [hook for repository in config["repos"] for hook in repository["hooks"]]

@@ -1,4 +1,4 @@
-"""The site checker finds whatever a browser would load from another host, and nothing else."""
+"""The site checker finds everything that a browser would load from another host."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def addresses(file: str, text: str) -> list[str]:
         '<img src=" https://cdn.example/x.png">',
     ],
 )
-def test_what_a_page_loads_from_elsewhere_is_found(markup: str) -> None:
+def test_everything_that_a_page_loads_from_elsewhere_is_found(markup: str) -> None:
     assert external_sources("page.html", markup)
 
 
@@ -58,7 +58,7 @@ def test_what_a_page_loads_from_elsewhere_is_found(markup: str) -> None:
         '<p style="background: url(a.png)">',
     ],
 )
-def test_links_and_what_the_site_holds_are_not(markup: str) -> None:
+def test_links_and_the_site_s_own_files_are_allowed(markup: str) -> None:
     assert not external_sources("page.html", markup)
 
 
@@ -81,9 +81,9 @@ def test_files_of_other_kinds_load_nothing() -> None:
     assert not external_sources("notes.txt", f'<script src="{ELSEWHERE}"></script>')
 
 
-def test_a_find_names_file_line_and_address() -> None:
-    (found,) = external_sources("a/b.html", f'<p>\n<img src="{ELSEWHERE}">')
-    assert str(found) == f"a/b.html:2: img src loads {ELSEWHERE}"
+def test_a_finding_names_file_line_and_address() -> None:
+    (address,) = external_sources("a/b.html", f'<p>\n<img src="{ELSEWHERE}">')
+    assert str(address) == f"a/b.html:2: img src loads {ELSEWHERE}"
 
 
 def test_the_program_lists_what_it_finds(
@@ -94,7 +94,7 @@ def test_the_program_lists_what_it_finds(
     assert main([str(tmp_path)]) == 0
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "page.html").write_text(f'<img src="{ELSEWHERE}">')
-    assert [found.file for found in check_site(tmp_path)] == ["deep/page.html"]
+    assert [source.file for source in check_site(tmp_path)] == ["deep/page.html"]
     capsys.readouterr()
     assert main([str(tmp_path)]) == 1
     assert "deep/page.html:1: img src loads" in capsys.readouterr().err

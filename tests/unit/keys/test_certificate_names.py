@@ -11,7 +11,7 @@ from tests.support.certificates import (
     uri,
 )
 
-# names that would say more than one thing
+# names that could be read in more than one way
 
 COUNTRIES = [
     "",
@@ -35,7 +35,7 @@ COUNTRIES = [
 
 
 @pytest.mark.parametrize("country", COUNTRIES)
-def test_a_country_cannot_carry_another_name(authority: TransportAuthority, country: str) -> None:
+def test_a_country_cannot_contain_another_name(authority: TransportAuthority, country: str) -> None:
     with pytest.raises(KeyFault, match="country code"):
         issued(authority, country=country)
 
@@ -44,13 +44,13 @@ def test_a_country_cannot_carry_another_name(authority: TransportAuthority, coun
     "federation",
     ["", "Danube", "a/AT/node", "a b", "a\n", "-a", "a-", "a.b", "é", "a" * 64, "a#", "a\x00"],
 )
-def test_a_federation_cannot_carry_another_name(federation: str) -> None:
+def test_a_federation_cannot_contain_another_name(federation: str) -> None:
     with pytest.raises(KeyFault, match="name of a federation"):
         TransportAuthority.create(federation, NOW)
 
 
 @pytest.mark.parametrize("federation", ["a", "danube-2", "a" * 63])
-def test_the_longest_and_shortest_federation_serve(federation: str) -> None:
+def test_the_longest_and_shortest_federation_names_are_accepted(federation: str) -> None:
     authority = TransportAuthority.create(federation, NOW)
     assert seen_by(authority, issued(authority)).federation == federation
 
@@ -115,7 +115,7 @@ def test_a_certificate_that_names_nobody_or_two_is_refused(
         seen_by(authority, forged(authority, names))
 
 
-def test_the_forging_helper_itself_makes_certificates_that_would_pass(
+def test_the_forging_helper_can_make_valid_certificates(
     authority: TransportAuthority,
 ) -> None:
     pem = forged(authority, [uri("pratique://danube/AT/node")])

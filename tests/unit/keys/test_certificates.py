@@ -52,7 +52,7 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")  # as DER, RFC 5758, section 3.2
 
 
-# who a certificate names
+# names in a certificate
 
 
 @pytest.mark.parametrize("role", Role)
@@ -90,7 +90,9 @@ def usages(pem: bytes) -> list[x509.ObjectIdentifier]:
     return list(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
 
 
-def test_a_server_cannot_be_a_client_nor_a_client_a_server(authority: TransportAuthority) -> None:
+def test_a_server_certificate_is_no_client_certificate_and_vice_versa(
+    authority: TransportAuthority,
+) -> None:
     server = issued(authority, role=Role.COORDINATOR, hosts=("localhost",))
     assert usages(server) == [ExtendedKeyUsageOID.SERVER_AUTH]
     for role in Role:
@@ -127,10 +129,10 @@ def test_an_independent_verifier_accepts_the_chain_for_its_purpose_only(
         policy.build_server_verifier(x509.DNSName("localhost")).verify(node, [])
 
 
-# when it holds
+# validity
 
 
-def test_it_holds_from_a_little_before_until_just_before_its_end(
+def test_it_is_valid_from_a_little_before_until_just_before_its_end(
     authority: TransportAuthority,
 ) -> None:
     pem = issued(authority)
@@ -167,7 +169,9 @@ def test_a_lifetime_ends_after_now_and_before_the_authority(
     issued(authority, lifetime=AUTHORITY_LIFETIME)
 
 
-def test_a_revoked_one_is_refused_and_its_successor_is_not(authority: TransportAuthority) -> None:
+def test_a_revoked_certificate_is_refused_and_its_successor_is_not(
+    authority: TransportAuthority,
+) -> None:
     lost, successor = issued(authority), issued(authority)
     revoked = frozenset({seen_by(authority, lost).serial})
     with pytest.raises(KeyFault, match="revoked"):
@@ -175,7 +179,7 @@ def test_a_revoked_one_is_refused_and_its_successor_is_not(authority: TransportA
     seen_by(authority, successor, revoked=revoked)
 
 
-# who issued it
+# the issuer
 
 
 @pytest.mark.parametrize("federation", ["rhine", "danube"])
@@ -216,10 +220,10 @@ def test_every_changed_byte_that_the_authority_signed_is_noticed(
 
 
 @pytest.mark.parametrize("respelled", ["n - s", "the same"])
-def test_a_respelled_signature_still_names_the_same_serial_number(
+def test_a_certificate_with_another_signature_encoding_has_the_same_serial_number(
     authority: TransportAuthority, respelled: str
 ) -> None:
-    """ECDSA is malleable: a certificate has several fingerprints, so revocation goes by serial."""
+    """ECDSA signatures have several encodings and so fingerprints: revocation uses the serial."""
     certificate = x509.load_pem_x509_certificate(issued(authority))
     r, s = decode_dss_signature(certificate.signature)
     if respelled == "n - s":
@@ -237,7 +241,9 @@ def test_a_respelled_signature_still_names_the_same_serial_number(
 
 
 @pytest.mark.parametrize("pem", [b"", b"garbage", as_pem(b""), as_pem(b"\x30\x00"), KEY])
-def test_what_is_no_certificate_is_a_plain_error(authority: TransportAuthority, pem: bytes) -> None:
+def test_malformed_certificates_give_a_clear_error(
+    authority: TransportAuthority, pem: bytes
+) -> None:
     with pytest.raises(KeyFault, match="not a P-256 certificate"):
         seen_by(authority, pem)
     with pytest.raises(KeyFault, match="not a P-256 certificate"):
@@ -278,14 +284,14 @@ def test_only_p256_keys_are_certified(authority: TransportAuthority, kind: int) 
 
 
 @pytest.mark.parametrize("pem", [b"", b"garbage", KEY, b"x" * (PEM_LIMIT_BYTES + 1)])
-def test_a_private_key_or_garbage_is_not_certified(
+def test_a_private_key_or_random_bytes_are_not_certified(
     authority: TransportAuthority, pem: bytes
 ) -> None:
     with pytest.raises(KeyFault, match="P-256 public key"):
         authority.issue(pem, country="AT", role=Role.NODE, now=NOW, lifetime=MONTH)
 
 
-def test_an_encrypted_key_is_a_plain_error() -> None:
+def test_an_encrypted_key_gives_a_clear_error() -> None:
     key = load_pem_private_key(KEY, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     encrypted = key.private_bytes(
@@ -303,7 +309,7 @@ def test_a_transport_key_is_fresh_and_p256() -> None:
     assert public_pem(KEY) == public_of(KEY)
 
 
-def test_a_node_auth_key_is_p384_in_the_forms_that_flower_takes() -> None:
+def test_a_node_auth_key_is_p384_in_the_formats_of_flower() -> None:
     private, line = new_node_auth_key()
     key = load_pem_private_key(private, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
@@ -316,7 +322,7 @@ def test_a_node_auth_key_is_p384_in_the_forms_that_flower_takes() -> None:
 # the authority itself
 
 
-def test_an_authority_is_kept_and_read_back(authority: TransportAuthority) -> None:
+def test_an_authority_is_stored_and_read_back(authority: TransportAuthority) -> None:
     certificate, key = authority.to_pem()
     again = TransportAuthority.from_pem(certificate, key)
     assert (again.federation, again.digest) == ("danube", authority.digest)
@@ -340,14 +346,14 @@ def a_node_s_pair(authority: TransportAuthority) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("pair", [strangers_key, a_node_s_pair])
-def test_what_is_no_authority_s_pair_is_refused(
+def test_a_wrong_pair_of_files_is_refused_as_an_authority(
     authority: TransportAuthority, pair: Callable[[TransportAuthority], tuple[bytes, bytes]]
 ) -> None:
     with pytest.raises(KeyFault, match="not a transport authority"):
         TransportAuthority.from_pem(*pair(authority))
 
 
-def test_swapped_or_empty_files_are_a_plain_error(authority: TransportAuthority) -> None:
+def test_swapped_or_empty_files_give_a_clear_error(authority: TransportAuthority) -> None:
     certificate, key = authority.to_pem()
     for pair in [(key, certificate), (b"", key), (certificate, b"")]:
         with pytest.raises(KeyFault, match="not a P-256"):

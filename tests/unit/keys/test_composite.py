@@ -1,4 +1,4 @@
-"""Composite identities: both halves verify, or nothing does."""
+"""Composite identities: a signature is valid only if both halves verify."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ from keys.identity import KEY_BYTES, SigningKey
 ED25519_SEED = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
 """RFC 8032, section 7.1, test 2."""
 MLDSA_SEED = bytes(range(32))
-"""RFC 9881, appendix C.1, whose public key for ML-DSA-65 begins, ends and hashes like this."""
+"""RFC 9881, appendix C.1; the public key for ML-DSA-65 begins, ends and hashes like this."""
 MLDSA_BEGINS = "48683d91978e31eb3dddb8b0473482d2b88a5f625949fd8f58a561e696bd4c27"
 MLDSA_ENDS = "ad18bd13fca55059dd9b185f79f9c47196a4e81b2104bc460a051e02f2e8444f"
 MLDSA_DIGEST = "d666806e11cee19a7c989f7445f90dd419cf4d2d51db8c0fdb4c0f0a542238c9"
@@ -39,7 +39,7 @@ NEVER = "not valid"
 
 
 def mixed(one: CompositeSigningKey, other: CompositeSigningKey) -> CompositeSigningKey:
-    """Return the key with one's Ed25519 half and another's ML-DSA half."""
+    """Return a key with the Ed25519 half of one and the ML-DSA half of another."""
     return CompositeSigningKey.from_bytes(one.to_bytes()[:32] + other.to_bytes()[32:])
 
 
@@ -57,8 +57,8 @@ def test_both_halves_sign_one_hash_that_holds_both_keys() -> None:
     MLDSA65PrivateKey.from_seed_bytes(MLDSA_SEED).public_key().verify(LATTICE, signed)
 
 
-def test_the_signed_hash_is_known() -> None:
-    """Whoever writes another node checks theirs against this."""
+def test_the_signed_hash_has_a_known_value() -> None:
+    """Authors of another implementation can check theirs against this value."""
     digest = labelled_hash(COMPOSITE_LABEL, KEY.public.raw, MESSAGE).hex()
     assert digest == "a9d12cd3f226703852c60fbde0d3e5b29786ad568b086900e366ee6cd8a8ee03"
     assert hashlib.sha256(CLASSIC).hexdigest() == (
@@ -72,14 +72,14 @@ def test_a_signature_is_64_and_3309_bytes() -> None:
 
 
 def test_its_stored_form_is_the_same_key() -> None:
-    made = CompositeSigningKey.generate()
-    again = CompositeSigningKey.from_bytes(made.to_bytes())
-    made.public.verify(again.sign(MESSAGE), MESSAGE)
-    assert again.public == made.public
-    assert len({again.public, made.public, KEY.public}) == 2
+    key = CompositeSigningKey.generate()
+    again = CompositeSigningKey.from_bytes(key.to_bytes())
+    key.public.verify(again.sign(MESSAGE), MESSAGE)
+    assert again.public == key.public
+    assert len({again.public, key.public, KEY.public}) == 2
 
 
-def test_a_signature_holds_for_its_message_and_key_only() -> None:
+def test_a_signature_is_valid_for_its_message_and_key_only() -> None:
     for key, message in [(KEY, b""), (KEY, MESSAGE + b"\0"), (OTHER, MESSAGE)]:
         with pytest.raises(KeyFault, match=NEVER):
             key.public.verify(SIGNATURE, message)
@@ -112,7 +112,7 @@ def test_a_signature_that_lacks_a_half_is_refused(signature: bytes) -> None:
         KEY.public.verify(signature, MESSAGE)
 
 
-def test_halves_of_two_signers_do_not_add_up() -> None:
+def test_halves_of_two_signers_do_not_verify_together() -> None:
     theirs = OTHER.sign(MESSAGE)
     for signature in (CLASSIC + theirs[64:], theirs[:64] + LATTICE):
         for key in (KEY, OTHER, mixed(KEY, OTHER), mixed(OTHER, KEY)):
@@ -120,13 +120,13 @@ def test_halves_of_two_signers_do_not_add_up() -> None:
                 key.public.verify(signature, MESSAGE)
 
 
-def test_a_signature_does_not_move_to_a_key_that_shares_a_half() -> None:
+def test_a_signature_is_not_valid_for_a_key_that_shares_a_half() -> None:
     for key in (mixed(KEY, OTHER), mixed(OTHER, KEY)):
         with pytest.raises(KeyFault, match=NEVER):
             key.public.verify(SIGNATURE, MESSAGE)
 
 
-def test_a_half_cut_off_is_no_signature_of_the_half_alone() -> None:
+def test_a_half_of_a_composite_signature_does_not_verify_alone() -> None:
     alone = MLDSA65PrivateKey.from_seed_bytes(MLDSA_SEED)
     with pytest.raises(KeyFault, match=NEVER):
         KEY.public.ed25519.verify(CLASSIC, MESSAGE)
@@ -185,8 +185,8 @@ def test_an_ed25519_half_of_small_order_is_refused() -> None:
 
 def test_a_fingerprint_is_over_both_halves() -> None:
     keys = (KEY, OTHER, mixed(KEY, OTHER), mixed(OTHER, KEY))
-    shown = {key.public.fingerprint for key in keys}
-    assert len(shown | {KEY.public.ed25519.fingerprint}) == 5
+    fingerprint = {key.public.fingerprint for key in keys}
+    assert len(fingerprint | {KEY.public.ed25519.fingerprint}) == 5
     assert KEY.public.fingerprint == "SHA256:fgi6-cq2x-yevk-ht6y-ytwc-uttf"
 
 
@@ -198,10 +198,10 @@ def test_a_failed_signature_names_the_key_and_not_the_message() -> None:
 
 
 def test_a_signing_key_does_not_show_or_pickle_itself() -> None:
-    for shown in (repr(KEY), str(KEY), repr(vars(KEY))):
+    for texts in (repr(KEY), str(KEY), repr(vars(KEY))):
         for seed in (ED25519_SEED, MLDSA_SEED):
-            assert seed.hex() not in shown
-            assert repr(seed) not in shown
+            assert seed.hex() not in texts
+            assert repr(seed) not in texts
     with pytest.raises(TypeError):
         pickle.dumps(KEY)
 
@@ -215,7 +215,7 @@ def test_either_form_is_read_back() -> None:
         identity_from_bytes(bytes(33))
 
 
-def test_a_shared_half_can_be_told() -> None:
+def test_a_shared_half_can_be_detected() -> None:
     alone = SigningKey.from_bytes(ED25519_SEED).public.to_text()
     assert halves(KEY.public.to_text()) & halves(alone)
     assert halves(KEY.public.to_text()) & halves(mixed(OTHER, KEY).public.to_text())
@@ -230,7 +230,7 @@ def test_under_ed25519_a_composite_key_gives_its_half() -> None:
         assert Suite.ED25519.private(key).sign(MESSAGE) == alone.sign(MESSAGE)
 
 
-def test_under_both_only_a_composite_key_will_do() -> None:
+def test_under_both_only_a_composite_key_is_accepted() -> None:
     assert Suite.COMPOSITE.public(KEY.public) == KEY.public
     assert Suite.COMPOSITE.private(KEY) is KEY
     alone = SigningKey.from_bytes(ED25519_SEED)

@@ -35,7 +35,7 @@ def test_different_fields_hash_differently(
     assert labelled_hash("label", *one) != labelled_hash("label", *other)
 
 
-def test_a_label_cannot_be_traded_for_a_field() -> None:
+def test_a_label_cannot_be_exchanged_for_a_field() -> None:
     assert labelled_hash("label", b"field") != labelled_hash("labelfield")
     assert labelled_hash("a", b"x") != labelled_hash("b", b"x")
 

@@ -14,20 +14,20 @@ def test_key_faults_are_caught_as_the_project_s_errors() -> None:
     assert issubclass(KeyFault, PratiqueError)
 
 
-def test_the_name_of_a_file_or_field_stays_as_it_is_where_a_sentence_begins() -> None:
+def test_the_name_of_a_file_or_field_is_unchanged_at_the_start_of_a_sentence() -> None:
     assert str(PratiqueError("study.yaml is gone", why="features.0.typ: no such field")) == (
         "study.yaml is gone. features.0.typ: no such field."
     )
     assert str(PratiqueError("it broke", why="nobody: he knows")) == "It broke. Nobody: he knows."
 
 
-def test_several_problems_stand_line_by_line() -> None:
+def test_several_problems_are_listed_line_by_line() -> None:
     assert str(PratiqueError("it broke", why="line 1: a\nline 2: b", fix="fix it")) == (
         "It broke.\nLine 1: a\nline 2: b.\nTo do: fix it."
     )
 
 
-def test_a_small_greek_letter_stays_small_where_a_sentence_begins() -> None:
+def test_a_small_greek_letter_stays_small_at_the_start_of_a_sentence() -> None:
     assert str(PratiqueError("δ is too large", why="it is above one")) == (
         "δ is too large. It is above one."
     )
@@ -40,7 +40,7 @@ def test_what_and_why_make_one_sentence() -> None:
     assert PratiqueError("It broke", fix="fix it").sentence == "It broke"
 
 
-def test_each_part_is_a_sentence_of_its_own() -> None:
+def test_each_part_is_a_separate_sentence() -> None:
     fault = PratiqueError("heart-by-sex is gone", why="nobody keeps it.", fix="ask DK")
     assert fault.sentences == ["heart-by-sex is gone.", "Nobody keeps it.", "To do: ask DK."]
     assert PratiqueError("It broke").sentences == ["It broke."]

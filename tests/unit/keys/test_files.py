@@ -1,4 +1,4 @@
-"""A private file is its owner's, whole, and never written through what somebody laid there."""
+"""A private file is for its owner only, complete, and never written through a link."""
 
 import os
 import stat
@@ -27,7 +27,7 @@ def test_a_file_is_replaced_whole_for_its_owner_only(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_file_and_name_are_on_disk_when_it_returns(
+def test_file_and_name_are_on_disk_when_the_write_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
@@ -41,7 +41,7 @@ def test_file_and_name_are_on_disk_when_it_returns(
 
 
 @pytest.mark.parametrize("step", ["write_private", "sync"])
-def test_a_failing_disk_leaves_the_old_file_and_no_draft(
+def test_a_failing_disk_leaves_the_old_file_and_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def full(*_: object) -> None:
@@ -55,15 +55,17 @@ def test_a_failing_disk_leaves_the_old_file_and_no_draft(
     assert [each.name for each in tmp_path.iterdir()] == ["x"]
 
 
-def test_a_draft_s_name_cannot_be_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a shared folder somebody could lay a link in its way, which would take the secret."""
+def test_a_temporary_file_s_name_cannot_be_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a shared folder somebody could place a link there, which would receive the secret."""
     drafts: list[str] = []
 
-    def noted(draft: Path, data: bytes) -> None:
+    def record_write(draft: Path, data: bytes) -> None:
         drafts.append(draft.name)
         write_private(draft, data)
 
-    monkeypatch.setattr(files, "write_private", noted)
+    monkeypatch.setattr(files, "write_private", record_write)
     replace_private(tmp_path / "x", b"one")
     replace_private(tmp_path / "x", b"two")
     assert len(set(drafts)) == 2
@@ -71,9 +73,7 @@ def test_a_draft_s_name_cannot_be_guessed(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("target", ["there", "nowhere"])
-def test_a_new_file_is_never_written_over_something_that_lies_there(
-    tmp_path: Path, target: str
-) -> None:
+def test_a_new_file_never_overwrites_an_existing_one(tmp_path: Path, target: str) -> None:
     (tmp_path / "there").write_bytes(b"")
     trap = tmp_path / "key.pem"
     trap.symlink_to(tmp_path / target)

@@ -37,9 +37,9 @@ def test_x25519_is_that_of_rfc_7748() -> None:
 
 def test_each_encapsulation_and_each_key_is_fresh() -> None:
     peer = HybridKey.generate().public
-    made = [encapsulate(peer) for _ in range(10)]
-    assert len({ciphertext for ciphertext, _ in made}) == 10
-    assert len({secret for _, secret in made}) == 10
+    encapsulated = [encapsulate(peer) for _ in range(10)]
+    assert len({ciphertext for ciphertext, _ in encapsulated}) == 10
+    assert len({secret for _, secret in encapsulated}) == 10
     assert len({HybridKey.generate().to_bytes() for _ in range(10)}) == 10
 
 
@@ -52,7 +52,7 @@ def test_stored_keys_are_the_same_keys() -> None:
     assert len(key.to_bytes()) == 96
 
 
-def test_the_halves_are_the_library_s_own() -> None:
+def test_the_halves_are_those_of_the_library() -> None:
     key = HybridKey.generate()
     x25519, seed = key.to_bytes()[:32], key.to_bytes()[32:]
     assert key.public == HybridPublic(

@@ -56,7 +56,7 @@ def test_a_new_key_signs_and_its_stored_form_is_the_same_key() -> None:
     assert len({SigningKey.generate().to_bytes() for _ in range(20)}) == 20
 
 
-def test_a_signature_holds_for_its_message_and_key_only() -> None:
+def test_a_signature_is_valid_for_its_message_and_key_only() -> None:
     VerifyKey(PUBLIC).verify(SIGNATURE, MESSAGE)
     for key, message in [
         (VerifyKey(PUBLIC), b""),
@@ -81,21 +81,21 @@ def test_a_signature_of_another_length_is_refused(signature: bytes) -> None:
         VerifyKey(PUBLIC).verify(signature, MESSAGE)
 
 
-def test_a_signature_cannot_be_respelled() -> None:
-    """RFC 8032, 5.1.7: S is below the group order, or one signature would have two forms."""
+def test_a_signature_has_one_encoding() -> None:
+    """RFC 8032, 5.1.7: S is below the group order; otherwise one signature would have two forms."""
     s = int.from_bytes(SIGNATURE[32:], "little") + GROUP_ORDER
     with pytest.raises(KeyFault):
         VerifyKey(PUBLIC).verify(SIGNATURE[:32] + s.to_bytes(32, "little"), MESSAGE)
 
 
 def test_the_identity_point_would_verify_a_forgery_for_every_message() -> None:
-    """Why such keys are refused: the library alone takes this signature."""
+    """The reason to refuse such keys: the library alone accepts this signature."""
     identity = bytes.fromhex(SMALL_ORDER[1])
     Ed25519PublicKey.from_public_bytes(identity).verify(identity + bytes(32), b"anything at all")
 
 
 @pytest.mark.parametrize("spelling", SMALL_ORDER + NOT_CANONICAL)
-def test_keys_of_small_order_or_of_two_spellings_are_refused(spelling: str) -> None:
+def test_keys_of_small_order_or_noncanonical_encoding_are_refused(spelling: str) -> None:
     for raw in (bytes.fromhex(spelling), with_sign_bit(bytes.fromhex(spelling))):
         with pytest.raises(KeyFault, match="not an Ed25519 key"):
             VerifyKey(raw)
@@ -103,7 +103,7 @@ def test_keys_of_small_order_or_of_two_spellings_are_refused(spelling: str) -> N
             VerifyKey.from_text(text_of(raw))
 
 
-def test_a_key_that_is_no_point_verifies_nothing() -> None:
+def test_a_key_that_is_not_a_curve_point_verifies_nothing() -> None:
     with pytest.raises(KeyFault):
         VerifyKey(bytes([2]) + bytes(31)).verify(SIGNATURE, MESSAGE)
 
@@ -146,10 +146,10 @@ def test_a_seed_or_key_of_another_length_is_refused(length: int) -> None:
         VerifyKey(b"\x05" * length)
 
 
-def test_a_fingerprint_is_short_speakable_and_stable() -> None:
-    shown = VerifyKey(PUBLIC).fingerprint
-    assert shown == "SHA256:zcsm-53cr-3wzo-nsqo-2u4j-lrj3"
-    assert shown != SigningKey.generate().public.fingerprint
+def test_a_fingerprint_is_short_easy_to_read_aloud_and_stable() -> None:
+    fingerprint = VerifyKey(PUBLIC).fingerprint
+    assert fingerprint == "SHA256:zcsm-53cr-3wzo-nsqo-2u4j-lrj3"
+    assert fingerprint != SigningKey.generate().public.fingerprint
 
 
 def test_a_failed_signature_names_the_key_and_not_the_message() -> None:
@@ -161,8 +161,8 @@ def test_a_failed_signature_names_the_key_and_not_the_message() -> None:
 
 def test_a_signing_key_does_not_show_or_pickle_itself() -> None:
     key = SigningKey.from_bytes(SEED)
-    for shown in (repr(key), str(key), repr(vars(key))):
-        assert SEED.hex() not in shown
-        assert repr(SEED) not in shown
+    for texts in (repr(key), str(key), repr(vars(key))):
+        assert SEED.hex() not in texts
+        assert repr(SEED) not in texts
     with pytest.raises(TypeError):
         pickle.dumps(key)

@@ -46,7 +46,7 @@ def pipe_with(content: bytes) -> Iterator[int]:
         (LONGEST + b"\r\n", LONGEST),
     ],
 )
-def test_one_trailing_newline_is_not_part_of_it(
+def test_one_trailing_newline_is_not_part_of_the_passphrase(
     tmp_path: Path, content: bytes, passphrase: bytes
 ) -> None:
     assert from_file(private_file(tmp_path, content)) == passphrase
@@ -55,7 +55,7 @@ def test_one_trailing_newline_is_not_part_of_it(
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\r\n"])
-def test_an_empty_one_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_empty_passphrase_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(KeyFault, match="empty"):
         from_file(private_file(tmp_path, content))
     with pipe_with(content) as fd, pytest.raises(KeyFault, match="empty"):
@@ -65,7 +65,7 @@ def test_an_empty_one_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [LONGEST + b"x", LONGEST + b"\n\n\n", LONGEST * 1000])
-def test_one_that_is_too_long_is_refused_rather_than_cut(tmp_path: Path, content: bytes) -> None:
+def test_a_too_long_passphrase_is_refused_and_not_cut(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(KeyFault, match="longer than 1024"):
         from_file(private_file(tmp_path, content))
 
@@ -79,7 +79,7 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> No
     assert caught.value.fix == f"chmod 0600 {file}"
 
 
-def test_a_link_is_judged_by_the_file_behind_it(tmp_path: Path) -> None:
+def test_a_link_is_judged_by_its_target_file(tmp_path: Path) -> None:
     file = private_file(tmp_path, b"words")
     link = tmp_path / "link"
     link.symlink_to(file)
@@ -89,13 +89,13 @@ def test_a_link_is_judged_by_the_file_behind_it(tmp_path: Path) -> None:
         from_file(link)
 
 
-def test_a_missing_file_or_a_directory_is_a_plain_error(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_directory_gives_a_clear_error(tmp_path: Path) -> None:
     for place in (tmp_path / "missing", tmp_path):
         with pytest.raises(KeyFault, match="The passphrase for the key store"):
             from_file(place)
 
 
-def test_a_closed_descriptor_is_a_plain_error() -> None:
+def test_a_closed_descriptor_gives_a_clear_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     os.close(writer)
@@ -103,19 +103,19 @@ def test_a_closed_descriptor_is_a_plain_error() -> None:
         read_passphrase(file=None, fd=reader, prompt=None, purpose="the key store")
 
 
-def test_the_person_is_asked_for_the_purpose() -> None:
-    asked: list[str] = []
+def test_the_prompt_names_the_purpose() -> None:
+    requested: list[str] = []
 
     def prompt(question: str) -> str:
-        asked.append(question)
+        requested.append(question)
         return "words à part"
 
     given = read_passphrase(file=None, fd=None, prompt=prompt, purpose="the key store")
     assert given == "words à part".encode()
-    assert asked == ["Passphrase for the key store: "]
+    assert requested == ["Passphrase for the key store: "]
 
 
-def test_the_person_is_not_asked_when_a_file_or_descriptor_is_named(tmp_path: Path) -> None:
+def test_there_is_no_prompt_if_a_file_or_descriptor_is_named(tmp_path: Path) -> None:
     def prompt(question: str) -> str:
         raise AssertionError(question)
 
@@ -125,7 +125,7 @@ def test_the_person_is_not_asked_when_a_file_or_descriptor_is_named(tmp_path: Pa
         assert read_passphrase(file=None, fd=fd, prompt=prompt, purpose="x") == b"words"
 
 
-def test_a_person_who_leaves_is_a_plain_error() -> None:
+def test_an_interrupted_prompt_gives_a_clear_error() -> None:
     def prompt(question: str) -> str:
         raise EOFError
 
@@ -133,7 +133,7 @@ def test_a_person_who_leaves_is_a_plain_error() -> None:
         read_passphrase(file=None, fd=None, prompt=prompt, purpose="the key store")
 
 
-def test_bytes_that_are_no_text_come_through_the_prompt_as_they_were_typed() -> None:
+def test_the_prompt_returns_bytes_that_are_not_text_as_they_were_typed() -> None:
     typed = b"caf\xe9".decode(errors="surrogateescape")
     assert read_passphrase(file=None, fd=None, prompt=lambda _: typed, purpose="x") == b"caf\xe9"
 
@@ -153,7 +153,7 @@ def test_no_error_repeats_the_passphrase(tmp_path: Path) -> None:
 
 @pytest.fixture
 def credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file as systemd hands one over where an access list names the service's user."""
+    """A file as systemd provides it, with an access list that names the service's user."""
     folder = tmp_path / "credentials"
     folder.mkdir()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
@@ -163,18 +163,18 @@ def credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_a_credential_of_systemd_s_is_taken_as_it_lies(credential: Path) -> None:
+def test_a_systemd_credential_is_accepted_with_its_permissions(credential: Path) -> None:
     assert read_passphrase(file=credential, fd=None, prompt=None, purpose="x") == b"correct horse"
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o460, 0o404, 0o450, 0o402])
-def test_a_credential_open_to_more_is_refused(credential: Path, mode: int) -> None:
+def test_a_credential_open_to_others_is_refused(credential: Path, mode: int) -> None:
     credential.chmod(mode)
     with pytest.raises(KeyFault, match="open to other users"):
         read_passphrase(file=credential, fd=None, prompt=None, purpose="x")
 
 
-def test_a_file_beside_the_credentials_is_judged_like_any_other(credential: Path) -> None:
+def test_a_file_outside_the_credentials_folder_has_the_usual_checks(credential: Path) -> None:
     other = credential.parent.parent / "passphrase"
     other.write_bytes(b"correct horse")
     other.chmod(0o440)

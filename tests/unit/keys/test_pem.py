@@ -1,4 +1,4 @@
-"""PEM of P-256 keys and certificates is read; everything else is one plain fault."""
+"""PEM of P-256 keys and certificates is read; everything else gives one clear error."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -43,7 +43,9 @@ def test_a_public_key_has_one_spelling() -> None:
 def test_certificates_are_read_in_their_order() -> None:
     two = CERTIFICATE + CERTIFICATE
     assert pem_of_certificate(parsed_certificate(CERTIFICATE)) == CERTIFICATE
-    assert [pem_of_certificate(one) for one in parsed_certificates(two)] == [CERTIFICATE] * 2
+    assert [pem_of_certificate(certificate) for certificate in parsed_certificates(two)] == [
+        CERTIFICATE
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -61,20 +63,20 @@ def test_certificates_are_read_in_their_order() -> None:
         private_pem(KEY) + b" " * PEM_LIMIT_BYTES,
     ],
 )
-def test_no_other_private_key_is_read(pem: bytes) -> None:
+def test_other_private_keys_are_refused(pem: bytes) -> None:
     with pytest.raises(KeyFault, match="not a P-256 private key"):
         parsed_private_key(pem)
 
 
 @pytest.mark.parametrize("key", [OTHER_CURVE.public_key(), OTHER_KIND.public_key()])
-def test_no_other_public_key_is_read(
+def test_other_public_keys_are_refused(
     key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey,
 ) -> None:
     with pytest.raises(KeyFault, match="not a P-256 public key"):
         parsed_public_key(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
-def test_a_file_holds_few_certificates() -> None:
+def test_a_file_has_a_limited_number_of_certificates() -> None:
     assert len(parsed_certificates(CERTIFICATE * MOST_CERTIFICATES)) == MOST_CERTIFICATES
     with pytest.raises(KeyFault):
         parsed_certificates(CERTIFICATE * (MOST_CERTIFICATES + 1))

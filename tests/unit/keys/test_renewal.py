@@ -1,4 +1,4 @@
-"""When a certificate is renewed, and who may ask for it."""
+"""When a certificate is renewed, and who may request it."""
 
 from datetime import timedelta
 
@@ -32,7 +32,7 @@ SERIAL = 2**150 + 7
 SECOND = timedelta(seconds=1)
 
 
-def test_a_certificate_says_its_serial_its_end_and_its_key() -> None:
+def test_a_certificate_states_its_serial_its_end_and_its_key() -> None:
     assert serial_of(CERTIFICATE) != serial_of(issued(AUTHORITY))
     assert ends_of(CERTIFICATE) == (NOW + MONTH).replace(microsecond=0)
     assert certified_key(CERTIFICATE) == public_pem(KEY)
@@ -47,20 +47,20 @@ def test_it_is_renewed_at_two_thirds_of_its_life_and_by_three_quarters(share: fl
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
-def test_who_puts_it_off_longer_renews_later(one: float, other: float) -> None:
+def test_a_party_with_a_larger_delay_renews_later(one: float, other: float) -> None:
     first, second = sorted((one, other))
     for tenth in range(60, 80):
         if renewal_due(CERTIFICATE, NOW + MONTH * tenth / 80, second):
             assert renewal_due(CERTIFICATE, NOW + MONTH * tenth / 80, first)
 
 
-def test_the_holder_of_the_new_key_is_heard() -> None:
+def test_a_request_of_the_holder_of_the_new_key_is_accepted() -> None:
     key = new_transport_key()
     assert proven_key(public_pem(key), renewal_proof(key, SERIAL), SERIAL) == public_pem(key)
 
 
 def test_one_key_has_one_spelling() -> None:
-    """Else a repeated request could pass for another key."""
+    """Otherwise a repeated request could appear to be for another key."""
     key = new_transport_key()
     spelt = b"\n# my key\n" + public_pem(key).replace(b"\n", b"\r\n") + b"\n"
     assert proven_key(spelt, renewal_proof(key, SERIAL), SERIAL) == public_pem(key)
@@ -107,6 +107,6 @@ def test_a_key_of_another_kind_is_refused(key: bytes) -> None:
 
 
 @given(st.binary(max_size=200), st.binary(max_size=100))
-def test_a_stranger_s_bytes_are_refused_in_plain_words(key: bytes, proof: bytes) -> None:
+def test_malformed_requests_give_a_clear_error(key: bytes, proof: bytes) -> None:
     with pytest.raises(KeyFault):
         proven_key(key, proof, SERIAL)

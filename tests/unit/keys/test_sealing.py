@@ -6,11 +6,11 @@ from keys.sealing import NONCE_BYTES, TAG_BYTES, open_sealed, seal
 KEY = bytes(range(32))
 
 
-def test_what_was_sealed_opens() -> None:
+def test_sealed_data_can_be_opened() -> None:
     assert open_sealed(KEY, seal(KEY, b"secret", b"place"), b"place") == b"secret"
 
 
-def test_nothing_at_all_can_be_sealed() -> None:
+def test_empty_data_can_be_sealed() -> None:
     sealed = seal(KEY, b"", b"")
     assert len(sealed) == NONCE_BYTES + TAG_BYTES
     assert open_sealed(KEY, sealed, b"") == b""
@@ -46,7 +46,7 @@ def test_every_shorter_and_a_longer_form_is_refused() -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [b"", b"plac", b"place ", b"Place"])
-def test_it_does_not_open_in_another_place(elsewhere: bytes) -> None:
+def test_it_does_not_open_at_another_place(elsewhere: bytes) -> None:
     with pytest.raises(KeyFault, match="another place"):
         open_sealed(KEY, seal(KEY, b"secret", b"place"), elsewhere)
 
@@ -57,7 +57,7 @@ def test_it_does_not_open_under_another_key() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 16, 24, 31, 33, 64])
-def test_only_256_bit_keys_are_taken(length: int) -> None:
+def test_only_256_bit_keys_are_accepted(length: int) -> None:
     with pytest.raises(KeyFault, match="wrong length"):
         seal(bytes(length), b"", b"")
     with pytest.raises(KeyFault, match="wrong length"):

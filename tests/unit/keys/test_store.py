@@ -22,10 +22,10 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# what it keeps
+# stored secrets
 
 
-def test_what_was_put_is_got_after_reopening(place: Path, store: KeyStore) -> None:
+def test_a_stored_secret_is_read_after_reopening(place: Path, store: KeyStore) -> None:
     store.put("identity", b"\x00secret\xff")
     store.put("log", b"")
     again = reopen(place)
@@ -34,7 +34,7 @@ def test_what_was_put_is_got_after_reopening(place: Path, store: KeyStore) -> No
     assert again.names() == ["identity", "log"]
 
 
-def test_a_second_put_replaces_the_first(place: Path, store: KeyStore) -> None:
+def test_a_second_write_replaces_the_first(place: Path, store: KeyStore) -> None:
     store.put("run", b"first")
     store.put("run", b"second")
     assert reopen(place).get("run") == b"second"
@@ -50,7 +50,7 @@ def test_a_deleted_secret_is_gone(place: Path, store: KeyStore) -> None:
     assert reopen(place).names() == ["other"]
 
 
-def test_what_is_not_there_cannot_be_got_or_deleted(store: KeyStore) -> None:
+def test_a_missing_secret_cannot_be_read_or_deleted(store: KeyStore) -> None:
     with pytest.raises(KeyFault, match="no secret named missing"):
         store.get("missing")
     with pytest.raises(KeyFault, match="missing cannot be deleted"):
@@ -67,9 +67,9 @@ def test_the_largest_secret_fits_and_one_byte_more_is_refused(store: KeyStore) -
 
 def test_nothing_on_disk_shows_a_secret_or_the_passphrase(place: Path, store: KeyStore) -> None:
     store.put("identity", b"a very secret secret")
-    held = b"".join(file.read_bytes() for file in place.iterdir())
-    assert b"very secret" not in held
-    assert PASSPHRASE not in held
+    contents = b"".join(file.read_bytes() for file in place.iterdir())
+    assert b"very secret" not in contents
+    assert PASSPHRASE not in contents
 
 
 def test_two_stores_with_one_passphrase_have_different_keys(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_default_cost_is_the_strong_one(place: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "0", "run-0f3a", "a" * 100, "result-" + "0f" * 32])
-def test_names_that_serve(store: KeyStore, name: str) -> None:
+def test_valid_names_are_accepted(store: KeyStore, name: str) -> None:
     store.put(name, b"secret")
     assert store.get(name) == b"secret"
     assert store.names() == [name]
@@ -117,7 +117,7 @@ def test_names_that_serve(store: KeyStore, name: str) -> None:
         "store.header",
     ],
 )
-def test_names_that_could_reach_elsewhere_are_refused(
+def test_names_that_could_leave_the_folder_are_refused(
     place: Path, store: KeyStore, name: str
 ) -> None:
     before = photograph(place)
@@ -150,10 +150,10 @@ def test_an_error_repeats_neither_passphrase(place: Path, store: KeyStore) -> No
     assert PASSPHRASE.decode() not in str(caught.value)
 
 
-# making one
+# creation
 
 
-def test_it_is_made_for_its_owner_alone_whatever_the_umask(place: Path) -> None:
+def test_it_is_created_for_its_owner_only_whatever_the_umask(place: Path) -> None:
     former = os.umask(0)
     try:
         KeyStore.create(place, PASSPHRASE, cost=CHEAP).put("identity", b"secret")
@@ -163,7 +163,7 @@ def test_it_is_made_for_its_owner_alone_whatever_the_umask(place: Path) -> None:
     assert {mode_of(file) for file in place.iterdir()} == {0o600}
 
 
-def test_a_store_is_never_made_over_another(place: Path, store: KeyStore) -> None:
+def test_a_store_is_never_created_over_another(place: Path, store: KeyStore) -> None:
     store.put("identity", b"secret")
     before = photograph(place)
     with pytest.raises(KeyFault, match="not empty"):
@@ -171,14 +171,16 @@ def test_a_store_is_never_made_over_another(place: Path, store: KeyStore) -> Non
     assert photograph(place) == before
 
 
-def test_a_store_is_not_made_where_a_lost_header_left_secrets(place: Path, store: KeyStore) -> None:
+def test_a_store_is_not_created_in_a_folder_with_secrets_but_no_header(
+    place: Path, store: KeyStore
+) -> None:
     store.put("identity", b"secret")
     (place / HEADER_NAME).unlink()
     with pytest.raises(KeyFault, match="not empty"):
         KeyStore.create(place, PASSPHRASE, cost=CHEAP)
 
 
-def test_a_store_is_not_made_in_a_directory_open_to_others(place: Path) -> None:
+def test_a_store_is_not_created_in_a_directory_open_to_others(place: Path) -> None:
     place.mkdir(mode=0o755)
     place.chmod(0o755)
     with pytest.raises(KeyFault) as caught:
@@ -187,7 +189,7 @@ def test_a_store_is_not_made_in_a_directory_open_to_others(place: Path) -> None:
     assert list(place.iterdir()) == []
 
 
-def test_a_store_is_not_made_in_place_of_a_file(place: Path) -> None:
+def test_a_store_is_not_created_in_place_of_a_file(place: Path) -> None:
     place.write_bytes(b"something")
     with pytest.raises(KeyFault, match="cannot hold a key store"):
         KeyStore.create(place, PASSPHRASE, cost=CHEAP)
@@ -195,12 +197,14 @@ def test_a_store_is_not_made_in_place_of_a_file(place: Path) -> None:
 
 
 @pytest.mark.parametrize("cost", [-2, 0, 1, 3, 2**15 + 1, 2**21])
-def test_a_cost_that_scrypt_or_the_format_cannot_take_is_refused(place: Path, cost: int) -> None:
+def test_a_cost_outside_the_range_of_scrypt_or_the_format_is_refused(
+    place: Path, cost: int
+) -> None:
     with pytest.raises(KeyFault, match="scrypt cost"):
         KeyStore.create(place, PASSPHRASE, cost=cost)
 
 
-# loose permissions
+# permissions
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o705, 0o770, 0o701, 0o755])
@@ -236,6 +240,6 @@ def test_a_secret_that_is_a_link_is_refused(tmp_path: Path, place: Path, store: 
 
 
 def test_a_store_does_not_show_its_key(store: KeyStore) -> None:
-    for shown in (repr(store), str(store)):
-        assert repr(store._key) not in shown
-        assert store._key.hex() not in shown
+    for texts in (repr(store), str(store)):
+        assert repr(store._key) not in texts
+        assert store._key.hex() not in texts

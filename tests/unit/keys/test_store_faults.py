@@ -76,11 +76,11 @@ def test_a_header_of_a_newer_format_says_so(place: Path, store: KeyStore) -> Non
 
 
 @pytest.mark.parametrize("power", [0, 21, 40, 255])
-def test_a_header_cannot_ask_for_all_the_memory(
+def test_a_header_cannot_request_all_the_memory(
     place: Path, store: KeyStore, power: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(passphrase: bytes, start: bytes) -> bytes:
-        raise AssertionError("derived at a cost that was not checked")
+        raise AssertionError("derived with an unchecked cost")
 
     file = place / HEADER_NAME
     whole = file.read_bytes()
@@ -91,7 +91,7 @@ def test_a_header_cannot_ask_for_all_the_memory(
         reopen(place)
 
 
-def test_a_file_grown_huge_is_not_read_whole(place: Path, store: KeyStore) -> None:
+def test_an_oversized_file_is_not_read_completely(place: Path, store: KeyStore) -> None:
     store.put("identity", b"secret")
     with (place / "identity.sealed").open("r+b") as opened:
         opened.truncate(2**40)
@@ -100,7 +100,7 @@ def test_a_file_grown_huge_is_not_read_whole(place: Path, store: KeyStore) -> No
 
 
 @pytest.mark.parametrize("missing", ["directory", "header"])
-def test_what_is_missing_is_a_plain_error(place: Path, missing: str) -> None:
+def test_missing_files_give_a_clear_error(place: Path, missing: str) -> None:
     if missing == "header":
         place.mkdir(mode=0o700)
     with pytest.raises(KeyFault, match="no key store to open"):
@@ -128,7 +128,7 @@ kept.put("run", b"second")
 
 
 @pytest.mark.parametrize("step", KILLED_AT)
-def test_killed_at_any_step_of_a_put_the_old_or_the_new_secret_stands_whole(
+def test_a_kill_at_any_step_of_a_write_leaves_the_old_or_the_new_secret_complete(
     place: Path, store: KeyStore, step: str
 ) -> None:
     store.put("run", b"first")
@@ -142,7 +142,7 @@ def test_killed_at_any_step_of_a_put_the_old_or_the_new_secret_stands_whole(
 
 
 @pytest.mark.parametrize("step", ["write", "file sync", "rename"])
-def test_a_deleted_secret_leaves_no_cut_short_write_behind(
+def test_deleting_a_secret_removes_its_interrupted_writes(
     place: Path, store: KeyStore, step: str
 ) -> None:
     store.put("run", b"first")
@@ -157,7 +157,7 @@ def test_a_deleted_secret_leaves_no_cut_short_write_behind(
     assert store.names() == ["run-2"]
 
 
-def test_a_store_whose_making_was_cut_short_can_be_made_again(place: Path) -> None:
+def test_a_store_whose_creation_was_interrupted_can_be_created_again(place: Path) -> None:
     place.mkdir(mode=0o700)
     (place / ".store.0123456789abcdef.tmp").write_bytes(b"half a header")
     cheap_store(place).put("identity", b"secret")
@@ -165,7 +165,7 @@ def test_a_store_whose_making_was_cut_short_can_be_made_again(place: Path) -> No
 
 
 @pytest.mark.parametrize("step", ["write_private", "sync_directory"])
-def test_a_failing_disk_is_a_plain_error_and_leaves_no_draft(
+def test_a_failing_disk_gives_a_clear_error_and_leaves_no_temporary_file(
     place: Path, store: KeyStore, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -178,7 +178,7 @@ def test_a_failing_disk_is_a_plain_error_and_leaves_no_draft(
     assert leftovers(place) == []
 
 
-def test_the_file_reaches_the_disk_before_its_name_and_the_name_before_put_returns(
+def test_the_file_is_on_disk_before_its_name_and_the_name_before_put_returns(
     store: KeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []

@@ -1,4 +1,4 @@
-"""One authority after another: by the older one's signature, and in no other way."""
+"""One authority follows another by the older one's signature, and in no other way."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -40,14 +40,14 @@ def test_the_next_authority_is_due_two_years_before_the_end() -> None:
     assert not LINE.next_is_due(DUE)
 
 
-def test_it_is_known_for_half_a_year_before_it_issues() -> None:
+def test_the_next_authority_is_published_half_a_year_before_it_issues() -> None:
     assert LINE.in_force(DUE) is OLD
     assert LINE.in_force(SWITCH - timedelta(seconds=1)) is OLD
     assert LINE.in_force(SWITCH) is NEW
     assert LINE.trusted(DUE) == LINE.trusted(SWITCH) == BOTH
 
 
-def test_the_old_one_is_believed_until_what_it_issued_has_ended() -> None:
+def test_the_old_authority_is_trusted_until_its_certificates_have_expired() -> None:
     assert LINE.trusted(SWITCH + OVERLAP - DAY) == BOTH
     assert LINE.retired(SWITCH + OVERLAP - DAY) == 0
     assert LINE.retired(SWITCH + OVERLAP) == 1
@@ -56,31 +56,33 @@ def test_the_old_one_is_believed_until_what_it_issued_has_ended() -> None:
     assert LINE.vouchers(SWITCH + OVERLAP) == b""
 
 
-def test_what_was_asked_of_the_figures() -> None:
-    """A party's certificate lives 90 days and is renewed by day 68."""
+def test_the_time_constants_fit_the_certificate_lifetimes() -> None:
+    """A party's certificate is valid for 90 days and is renewed by day 68."""
     assert NOTICE >= 2 * 90 * DAY
     assert OVERLAP > 90 * DAY
     assert BEFORE_THE_END > NOTICE + OVERLAP + 365 * DAY
 
 
-def test_begun_late_it_takes_over_half_way_to_the_end() -> None:
+def test_a_late_successor_takes_over_half_way_to_the_end() -> None:
     late = FIRST.extended(OLD.ends - 40 * DAY)
     assert late.in_force(OLD.ends - 21 * DAY) is OLD
     assert late.in_force(OLD.ends - 19 * DAY) is late.generations[1].authority
 
 
-def test_a_party_follows_by_the_older_one_s_voucher() -> None:
+def test_a_party_trusts_a_successor_that_the_older_authority_signed() -> None:
     assert followed(HELD, BOTH, VOUCHER, DUE) == BOTH
     assert followed(BOTH, NEW.certificate_pem, b"", SWITCH + OVERLAP) == NEW.certificate_pem
     assert followed(HELD, HELD, b"", DUE) == HELD
 
 
-def test_two_steps_at_once_lead_as_far() -> None:
+def test_two_steps_at_once_have_the_same_result() -> None:
     longer = LINE.extended(DUE + DAY)
-    everything = b"".join(one.authority.certificate_pem for one in longer.generations)
+    everything = b"".join(
+        certificate.authority.certificate_pem for certificate in longer.generations
+    )
     vouchers = longer.vouchers(DUE + DAY)
     assert followed(HELD, everything, vouchers, DUE + DAY) == everything
-    with pytest.raises(KeyFault):  # the step between is missing
+    with pytest.raises(KeyFault):  # the middle step is missing
         followed(HELD, longer.generations[2].authority.certificate_pem, vouchers, DUE + DAY)
 
 
@@ -98,13 +100,13 @@ def vouched_by_a_stranger() -> bytes:
 
 
 def certified_as_a_party() -> bytes:
-    """A party with the stranger's key has a certificate of the old authority for it."""
+    """Return the stranger's authority, whose key the old authority certified as a party's key."""
     key = pem_of_public(STRANGER._key.public_key())
     return OLD.issue(key, country="AT", role=Role.NODE, now=DUE, lifetime=30 * DAY)
 
 
 def in_the_authority_s_name_without_its_rights() -> bytes:
-    """Signed by the old authority, in the right name, and no certificate of an authority."""
+    """Return a certificate in the authority's name that the old one signed without its rights."""
     name = STRANGER._certificate.subject
     builder = (
         x509.CertificateBuilder(issuer_name=OLD._certificate.subject, subject_name=name)
@@ -128,14 +130,14 @@ SWAPS: list[Callable[[], bytes]] = [
 
 
 @pytest.mark.parametrize("voucher", SWAPS)
-def test_no_other_authority_is_slipped_in(voucher: Callable[[], bytes]) -> None:
+def test_no_other_authority_is_accepted(voucher: Callable[[], bytes]) -> None:
     for offered in (STRANGER.certificate_pem, HELD + STRANGER.certificate_pem):
         with pytest.raises(KeyFault, match="cannot be believed"):
             followed(HELD, offered, voucher(), DUE)
 
 
-def test_what_an_authority_says_of_itself_cannot_be_changed() -> None:
-    """A certificate with the newer authority's key and name, and more years than it gave itself."""
+def test_an_authority_s_certificate_cannot_be_changed() -> None:
+    """The forgery has the newer authority's key and name, and a longer validity."""
     name = NEW._certificate.subject
     longer = (
         x509.CertificateBuilder(issuer_name=name, subject_name=name)
@@ -168,35 +170,35 @@ def test_an_authority_of_another_federation_cannot_follow() -> None:
 
 
 @pytest.mark.parametrize("now", [OLD.ends, OLD.ends + DAY])
-def test_an_authority_that_has_ended_vouches_for_nothing(now: datetime) -> None:
+def test_an_expired_authority_cannot_sign_a_successor(now: datetime) -> None:
     with pytest.raises(KeyFault, match="cannot be believed"):
         followed(HELD, BOTH, VOUCHER, now)
 
 
-def test_a_newer_one_that_does_not_hold_yet_or_any_more_is_not_followed() -> None:
+def test_a_successor_outside_its_validity_is_not_trusted() -> None:
     for now in (NEW.begins - DAY, NEW.ends + DAY):
         with pytest.raises(KeyFault):
             followed(HELD, BOTH, VOUCHER, now)
 
 
-def test_nobody_is_left_without_an_authority() -> None:
+def test_every_party_always_has_a_valid_authority() -> None:
     for offered in (b"", b"junk", HELD * (MOST_CERTIFICATES + 1)):
         with pytest.raises(KeyFault):
             followed(HELD, offered, VOUCHER, DUE)
 
 
 @given(st.binary(max_size=300))
-def test_a_stranger_s_bytes_vouch_for_nothing(junk: bytes) -> None:
+def test_malformed_vouchers_are_refused(junk: bytes) -> None:
     with pytest.raises(KeyFault):
         followed(HELD, BOTH, junk, DUE)
 
 
-def test_certificates_of_both_are_believed_in_the_overlap() -> None:
+def test_certificates_of_both_authorities_are_accepted_in_the_overlap() -> None:
     for authority in (OLD, NEW):
-        made = issued(authority, now=SWITCH)
-        assert peer_of(made, authority_pem=BOTH, now=SWITCH, revoked=()).country == "AT"
-        assert authority.issued(made)
-        assert certificate_fingerprint(issuer_among(BOTH, made)) == authority.digest
+        certificates = issued(authority, now=SWITCH)
+        assert peer_of(certificates, authority_pem=BOTH, now=SWITCH, revoked=()).country == "AT"
+        assert authority.issued(certificates)
+        assert certificate_fingerprint(issuer_among(BOTH, certificates)) == authority.digest
     with pytest.raises(KeyFault, match="None of the"):
         issuer_among(HELD, issued(NEW, now=SWITCH))
     with pytest.raises(KeyFault, match="refused"):

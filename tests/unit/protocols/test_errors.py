@@ -2,7 +2,7 @@ from keys.errors import PratiqueError
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 
 
-def test_a_refusal_has_a_code_for_the_coordinator_and_a_reason_for_its_own_people() -> None:
+def test_a_refusal_has_a_code_for_the_coordinator_and_a_reason_for_the_country() -> None:
     refusal = Refusal(
         ReasonCode.BUDGET, "No budget is left", why="Spent", fix="wait", clause="budget/1"
     )
@@ -13,7 +13,7 @@ def test_a_refusal_has_a_code_for_the_coordinator_and_a_reason_for_its_own_peopl
     assert isinstance(refusal, PratiqueError)
 
 
-def test_codes_say_nothing_in_particular() -> None:
-    """A code is a word or two with hyphens: no room for a number or a name."""
+def test_codes_have_no_room_for_details() -> None:
+    """A code is one or two words with hyphens, without a number or a name."""
     assert all(code.value.replace("-", "").isalpha() for code in ReasonCode)
     assert all(code.value.islower() for code in ReasonCode)

@@ -52,7 +52,7 @@ def test_checkpoints_round_trip(origin: str, size: int, root: bytes) -> None:
         f"{ORIGIN}\r\n42\r\n{ROOT}\r\n",
     ],
 )
-def test_other_texts_are_no_checkpoints(text: str) -> None:
+def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(LogFault, match="not a checkpoint"):
         parse_checkpoint(text)
 

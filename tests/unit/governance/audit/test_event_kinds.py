@@ -1,4 +1,4 @@
-"""Every kind of event that is enumerated is written somewhere in the product."""
+"""Every enumerated kind of event is written somewhere in the product."""
 
 import ast
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ ROOMS = ("keys", "protocols", "governance", "client", "server")
 
 
 def named(source: str) -> Iterator[str]:
-    """Yield the members of EventKind that a module names other than to compare with them."""
+    """Yield the members of EventKind that a module uses, except in comparisons."""
     tree = ast.parse(source)
     compared = {
         id(node)

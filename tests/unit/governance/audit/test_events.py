@@ -68,19 +68,19 @@ def test_an_entry_is_one_canonical_line_with_its_place() -> None:
     }
 
 
-def test_what_is_unknown_is_left_out_not_null() -> None:
+def test_unknown_fields_are_left_out_and_not_null() -> None:
     sparse = Event(kind=EventKind.NODE_STARTED, at=NOW, actor="XA")
-    found = parse_entry(entry_bytes(sparse, origin=ORIGIN, index=0))
-    assert set(found) == {"v", "origin", "index", "kind", "at", "actor", "outcome", "policies"}
+    parsed = parse_entry(entry_bytes(sparse, origin=ORIGIN, index=0))
+    assert set(parsed) == {"v", "origin", "index", "kind", "at", "actor", "outcome", "policies"}
 
 
 def test_an_entry_reads_back_as_its_event() -> None:
-    found = parse_entry(entry_bytes(FULL, origin=ORIGIN, index=7))
-    said = {name: value for name, value in found.items() if name not in {"v", "origin", "index"}}
-    assert Event.model_validate(said) == FULL
+    parsed = parse_entry(entry_bytes(FULL, origin=ORIGIN, index=7))
+    fields = {name: value for name, value in parsed.items() if name not in {"v", "origin", "index"}}
+    assert Event.model_validate(fields) == FULL
 
 
-def test_times_are_told_in_utc() -> None:
+def test_times_are_written_in_utc() -> None:
     elsewhere = NOW.astimezone(timezone(timedelta(hours=9)))
     assert event(at=elsewhere).at.tzinfo is UTC
     assert entry_bytes(event(at=elsewhere), origin=ORIGIN, index=0) == entry_bytes(
@@ -104,13 +104,13 @@ def test_times_are_told_in_utc() -> None:
         {"policies": ("p",) * 65},
     ],
 )
-def test_what_an_entry_may_not_say_is_refused(changed: dict[str, Any]) -> None:
+def test_invalid_field_values_are_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         event(**changed)
 
 
-def test_no_field_is_free_for_numbers() -> None:
-    """An entry holds no count: round and the versions of documents are its only numbers."""
+def test_no_field_can_hold_a_count() -> None:
+    """Round and document versions are the only numbers of an entry."""
     schema = json.dumps(Event.model_json_schema())
     assert schema.count('"integer"') == 4
     assert '"number"' not in schema
@@ -147,12 +147,12 @@ def test_an_event_too_large_is_refused() -> None:
         b'{"a":"' + b"x" * LARGEST_ENTRY + b'","index":0,"origin":"o","v":1}',
     ],
 )
-def test_other_bytes_are_no_entries(data: bytes) -> None:
+def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(LogFault):
         parse_entry(data)
 
 
-def test_an_entry_of_a_later_kind_is_still_an_entry() -> None:
+def test_an_entry_of_an_unknown_kind_is_accepted() -> None:
     later = {"v": 1, "origin": ORIGIN, "index": 0, "kind": "from-the-future"}
     assert parse_entry(canonical_json(later)) == later
 
@@ -160,7 +160,7 @@ def test_an_entry_of_a_later_kind_is_still_an_entry() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_canonical_or_a_log_fault(data: bytes) -> None:
     try:
-        found = parse_canonical(data, 200)
+        parsed = parse_canonical(data, 200)
     except LogFault:
         return
-    assert canonical_json(found) == data
+    assert canonical_json(parsed) == data

@@ -1,4 +1,4 @@
-"""What a daemon hands out of its log verifies by the key that goes with it."""
+"""A daemon's log export verifies by the key that comes with it."""
 
 from pathlib import Path
 
@@ -8,17 +8,19 @@ from governance.audit.verify import verify_export
 from tests.support.ledger_and_log import audit_log, event, node_state
 
 
-def test_a_whole_export_verifies(tmp_path: Path) -> None:
+def test_a_complete_export_verifies(tmp_path: Path) -> None:
     log = audit_log(node_state(tmp_path))
     for _ in range(5):
         log.append(event())
-    shown = exported(log)
-    lines = [line.encode() for line in shown["entries"]]
-    whole = verify_export(lines, shown["checkpoint"].encode(), NoteKey.from_text(shown["verifier"]))
+    export = exported(log)
+    lines = [line.encode() for line in export["entries"]]
+    whole = verify_export(
+        lines, export["checkpoint"].encode(), NoteKey.from_text(export["verifier"])
+    )
     assert whole.size == 5
 
 
-def test_a_part_is_cut_out_and_the_checkpoint_covers_all(tmp_path: Path) -> None:
+def test_a_partial_export_has_a_checkpoint_of_the_complete_log(tmp_path: Path) -> None:
     log = audit_log(node_state(tmp_path))
     for _ in range(4):
         log.append(event())

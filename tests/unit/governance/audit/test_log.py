@@ -77,14 +77,14 @@ def test_the_empty_log_has_a_checkpoint_too(log: AuditLog) -> None:
     assert verify_export([], log.checkpoint(), log.verifier).size == 0
 
 
-def test_a_checkpoint_asked_for_twice_is_the_same_bytes(log: AuditLog) -> None:
+def test_two_checkpoints_of_the_same_log_have_the_same_bytes(log: AuditLog) -> None:
     fill(log, 3)
     assert log.checkpoint() == log.checkpoint()
     fill(log, 1)
     assert head(log).size == 4
 
 
-def test_a_log_goes_on_after_reopening(tmp_path: Path, log: AuditLog) -> None:
+def test_a_log_continues_after_reopening(tmp_path: Path, log: AuditLog) -> None:
     fill(log, 5)
     earlier = log.checkpoint()
     again = audit_log(node_state(tmp_path))
@@ -101,7 +101,7 @@ def test_an_export_is_read_in_pages(log: AuditLog, engine: Engine) -> None:
     assert len(list(log.entries(PAGE - 1, PAGE + 2))) == 3
 
 
-def test_a_reader_of_the_export_stops_no_writer(log: AuditLog) -> None:
+def test_reading_an_export_blocks_no_writer(log: AuditLog) -> None:
     fill(log, 3)
     note = log.checkpoint()
     lines = log.export(3)
@@ -131,13 +131,17 @@ def test_no_proof_of_an_entry_that_is_not_there(log: AuditLog, index: int, size:
 
 
 @pytest.mark.parametrize(("size1", "size2"), [(1, 4), (0, 3), (3, 2), (-1, 3)])
-def test_no_proof_that_continues_nothing(log: AuditLog, size1: int, size2: int) -> None:
+def test_no_consistency_proof_from_an_impossible_size(
+    log: AuditLog, size1: int, size2: int
+) -> None:
     fill(log, 3)
     with pytest.raises(LogFault):
         log.consistency_proof(size1, size2)
 
 
-def test_an_append_lasts_only_with_the_callers_transaction(engine: Engine, log: AuditLog) -> None:
+def test_an_append_is_kept_only_if_the_caller_s_transaction_commits(
+    engine: Engine, log: AuditLog
+) -> None:
     fill(log, 3)
     with engine.connect() as outer:
         assert log.append(event(3), outer) == 3
@@ -148,7 +152,9 @@ def test_an_append_lasts_only_with_the_callers_transaction(engine: Engine, log: 
     assert verify_export(log.export(), log.checkpoint(), log.verifier).size == 7
 
 
-def test_charge_and_entry_last_together_or_not_at_all(engine: Engine, log: AuditLog) -> None:
+def test_charge_and_entry_are_committed_together_or_not_at_all(
+    engine: Engine, log: AuditLog
+) -> None:
     ledger = Ledger(engine)
 
     def door(*, commit: bool) -> None:
@@ -171,19 +177,20 @@ def test_charge_and_entry_last_together_or_not_at_all(engine: Engine, log: Audit
 
 
 def test_a_hundred_threads_append_a_hundred_entries(log: AuditLog) -> None:
-    found: list[int] = []
+    positions: list[int] = []
     threads = [
-        threading.Thread(target=lambda n=n: found.append(log.append(event(n)))) for n in range(100)
+        threading.Thread(target=lambda n=n: positions.append(log.append(event(n))))
+        for n in range(100)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(found) == list(range(100))
+    assert sorted(positions) == list(range(100))
     assert verify_export(log.export(), log.checkpoint(), log.verifier).size == 100
 
 
-def test_an_append_costs_a_logarithm_of_the_log(log: AuditLog, engine: Engine) -> None:
+def test_an_append_takes_logarithmic_time(log: AuditLog, engine: Engine) -> None:
     statements: list[str] = []
 
     def count(_c: object, _cursor: object, sql: str, *_: object) -> None:
@@ -198,23 +205,28 @@ def test_an_append_costs_a_logarithm_of_the_log(log: AuditLog, engine: Engine) -
 
 
 class Stop(Exception):
-    """Stands for the end of the process."""
+    """Stands for the death of the process."""
 
 
 def test_a_stop_before_any_statement_leaves_no_part_of_an_entry(tmp_path: Path) -> None:
     for step in range(1, 100):
         engine = node_state(tmp_path / str(step))
         fill(audit_log(engine), 7)
-        seen: list[str] = []
+        statements: list[str] = []
 
         def count(
-            _c: object, _cursor: object, sql: str, *_: object, s: list[str] = seen, n: int = step
+            _c: object,
+            _cursor: object,
+            sql: str,
+            *_: object,
+            s: list[str] = statements,
+            n: int = step,
         ) -> None:
             s.append(sql)
             if len(s) == n:
                 raise Stop
 
-        def commit(_connection: object, s: list[str] = seen, n: int = step) -> None:
+        def commit(_connection: object, s: list[str] = statements, n: int = step) -> None:
             count(None, None, "COMMIT", s=s, n=n)
 
         listen.listen(engine, "before_cursor_execute", count)
@@ -229,8 +241,8 @@ def test_a_stop_before_any_statement_leaves_no_part_of_an_entry(tmp_path: Path) 
             assert verify_export(again.export(), again.checkpoint(), again.verifier).size == 9
         else:
             break
-    assert seen[0] == "BEGIN IMMEDIATE"
-    assert seen[-1] == "COMMIT"
+    assert statements[0] == "BEGIN IMMEDIATE"
+    assert statements[-1] == "COMMIT"
     assert step > 8
 
 
@@ -243,25 +255,25 @@ def test_a_database_restored_from_a_backup_is_found_by_an_earlier_checkpoint(
     engine.dispose()
     shutil.copytree(tmp_path / "live", tmp_path / "old")
     fill(log, 3)
-    seen = log.checkpoint()
+    checkpoint = log.checkpoint()
 
     restored = audit_log(node_state(tmp_path / "old"))
     with pytest.raises(LogFault, match="has 5 entries, but 8") as caught:
-        restored.require_head(open_checkpoint(seen, restored.verifier))
+        restored.require_head(open_checkpoint(checkpoint, restored.verifier))
     assert "rolled back" in caught.value.why
 
     fill(restored, 1)
     restored.append(event(99))
     fill(restored, 4)
     with pytest.raises(LogFault, match="first 8 entries"):
-        restored.require_head(open_checkpoint(seen, restored.verifier))
+        restored.require_head(open_checkpoint(checkpoint, restored.verifier))
     forked = restored.checkpoint()
     with pytest.raises(LogFault, match="first 8 entries"):
-        verify_export(restored.export(), forked, restored.verifier, seen=[seen])
+        verify_export(restored.export(), forked, restored.verifier, seen=[checkpoint])
 
 
 def raw(folder: Path, *statements: str) -> None:
-    """Change the database as a program could that minds no trigger."""
+    """Change the database as a program could that ignores the triggers."""
     connection = sqlite3.connect(folder / "state.db")
     triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
     for (name,) in triggers.fetchall():

@@ -1,4 +1,4 @@
-"""Many like decisions: the first ones whole, then a number, however long it goes on."""
+"""Many similar decisions: the first are logged one by one, the others as a count."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,21 +21,25 @@ PAUSED = (EventKind.REQUEST_REFUSED, ReasonCode.PAUSED)
 SECOND = timedelta(seconds=1)
 
 
-def test_the_first_are_whole_and_then_counting_begins_once() -> None:
+def test_the_first_are_logged_one_by_one_and_then_counting_begins() -> None:
     throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
-    said = [throttle.note(STALE, NOW) for _ in range(ONE_BY_ONE + 3)]
-    assert said[:ONE_BY_ONE] == [LogAction.WHOLE] * ONE_BY_ONE
-    assert said[ONE_BY_ONE:] == [LogAction.COUNTING_BEGINS, LogAction.NOTHING, LogAction.NOTHING]
+    decisions = [throttle.note(STALE, NOW) for _ in range(ONE_BY_ONE + 3)]
+    assert decisions[:ONE_BY_ONE] == [LogAction.WHOLE] * ONE_BY_ONE
+    assert decisions[ONE_BY_ONE:] == [
+        LogAction.COUNTING_BEGINS,
+        LogAction.NOTHING,
+        LogAction.NOTHING,
+    ]
 
 
-def test_another_kind_has_a_window_of_its_own() -> None:
+def test_another_kind_has_a_separate_window() -> None:
     throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     for _ in range(ONE_BY_ONE + 3):
         throttle.note(STALE, NOW)
     assert throttle.note(PAUSED, NOW) is LogAction.WHOLE
 
 
-def test_a_window_that_is_over_tells_its_number_once() -> None:
+def test_a_window_that_has_ended_reports_its_count_once() -> None:
     throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     for _ in range(ONE_BY_ONE + 3):
         throttle.note(STALE, NOW)
@@ -46,7 +50,7 @@ def test_a_window_that_is_over_tells_its_number_once() -> None:
     assert throttle.settled(NOW + SHORTEST) == []
 
 
-def test_a_window_in_which_nothing_was_counted_says_nothing() -> None:
+def test_a_window_without_counted_decisions_reports_nothing() -> None:
     throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     throttle.note(STALE, NOW)
     assert throttle.settled(NOW + SHORTEST) == []
@@ -68,7 +72,7 @@ def test_a_clock_set_back_ends_a_window() -> None:
     assert [counted.number for counted in throttle.settled(NOW - SHORTEST)] == [1]
 
 
-def test_windows_grow_to_an_hour_while_it_goes_on_and_shrink_when_it_stops() -> None:
+def test_windows_grow_to_an_hour_while_decisions_continue_and_shrink_afterwards() -> None:
     throttle, now, lengths = LogThrottle[tuple[EventKind, ReasonCode]](), NOW, []
     for _ in range(9):
         for _ in range(ONE_BY_ONE + 1):
@@ -94,11 +98,11 @@ def test_a_day_of_a_thousand_a_minute_is_a_few_hundred_entries() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from([STALE, PAUSED])), max_size=300))
-def test_no_decision_is_lost(asked: list[tuple[int, tuple[EventKind, ReasonCode]]]) -> None:
+def test_no_decision_is_lost(requests: list[tuple[int, tuple[EventKind, ReasonCode]]]) -> None:
     throttle, now, whole, counted = LogThrottle[tuple[EventKind, ReasonCode]](), NOW, 0, 0
-    for seconds, kind in asked:
+    for seconds, kind in requests:
         now += seconds * SECOND
         counted += sum(each.number for each in throttle.settled(now))
         whole += throttle.note(kind, now) is LogAction.WHOLE
     counted += sum(each.number for each in throttle.settled(now, ending=True))
-    assert whole + counted == len(asked)
+    assert whole + counted == len(requests)

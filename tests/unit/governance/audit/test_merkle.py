@@ -42,7 +42,7 @@ def grown(size: int) -> tuple[dict[tuple[int, int], bytes], Callable[[int, int],
 NODES, READ = grown(MOST)
 
 
-def test_leaves_and_nodes_are_told_apart() -> None:
+def test_leaves_and_nodes_have_different_hashes() -> None:
     left, right = LEAVES[:2]
     assert node_hash(left, right) == hashlib.sha256(b"\x01" + left + right).digest()
     assert leaf_hash(left + right) != node_hash(left, right)
@@ -66,7 +66,7 @@ def test_a_tree_holds_fewer_nodes_than_twice_its_leaves() -> None:
     assert len(NODES) < 2 * MOST
 
 
-def test_an_append_reads_a_logarithm_of_the_tree() -> None:
+def test_an_append_reads_logarithmically_many_nodes() -> None:
     reads: list[tuple[int, int]] = []
 
     def counted(level: int, index: int) -> bytes:
@@ -78,7 +78,7 @@ def test_an_append_reads_a_logarithm_of_the_tree() -> None:
 
 
 @pytest.mark.parametrize("size", [*range(1, 20), 32, 33, 63, 64, MOST])
-def test_every_inclusion_proof_verifies_at_its_place_only(size: int) -> None:
+def test_every_inclusion_proof_verifies_at_its_index_only(size: int) -> None:
     root = root_at(size, READ)
     for index in range(size):
         proof = inclusion_proof(index, size, READ)

@@ -33,7 +33,7 @@ def test_a_note_is_text_blank_line_and_signature() -> None:
     KEY.public.verify(signature[4:], TEXT.encode())
 
 
-def test_a_note_opens_with_its_key_and_no_other() -> None:
+def test_a_note_verifies_with_its_own_key_only() -> None:
     assert open_note(NOTE, OWN) == TEXT
     for wrong in (NoteKey(NAME, OTHER.public), NoteKey("other", KEY.public)):
         with pytest.raises(LogFault, match="not signed by"):
@@ -59,7 +59,7 @@ def test_every_truncation_is_refused() -> None:
             open_note(NOTE[:length], OWN)
 
 
-def test_another_signers_line_does_not_matter_and_a_false_own_one_does() -> None:
+def test_another_signer_s_line_is_ignored_and_a_false_line_of_this_key_is_refused() -> None:
     both = NOTE + sign_note(TEXT, "other", OTHER).split(b"\n\n")[1]
     assert open_note(both, OWN) == TEXT
     assert open_note(both, NoteKey("other", OTHER.public)) == TEXT
@@ -74,13 +74,13 @@ def test_the_text_may_hold_blank_lines() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "no end of line", "tab\there\n", "bell\x07\n"])
-def test_texts_that_no_note_may_have_are_not_signed(text: str) -> None:
+def test_invalid_texts_are_not_signed(text: str) -> None:
     with pytest.raises(LogFault):
         sign_note(text, NAME, KEY)
 
 
 @pytest.mark.parametrize("name", ["", "two words", "plus+sign", "tab\there", "wide\u3000space"])
-def test_names_that_no_key_may_have_are_refused(name: str) -> None:
+def test_invalid_key_names_are_refused(name: str) -> None:
     with pytest.raises(LogFault, match="name"):
         sign_note(TEXT, name, KEY)
 
@@ -117,10 +117,10 @@ def test_any_bytes_are_a_note_or_a_log_fault(data: bytes) -> None:
 @given(st.text(max_size=120))
 def test_any_text_is_a_key_or_a_log_fault(text: str) -> None:
     try:
-        found = NoteKey.from_text(text)
+        key = NoteKey.from_text(text)
     except LogFault:
         return
-    assert found.to_text() == text
+    assert key.to_text() == text
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))

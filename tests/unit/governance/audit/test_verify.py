@@ -33,12 +33,12 @@ LINES = [line(entry) for entry in ENTRIES]
 NOTE = signed(ENTRIES)
 
 
-def test_a_whole_log_verifies() -> None:
+def test_a_complete_log_verifies() -> None:
     root = reference_root([leaf_hash(entry) for entry in ENTRIES])
     assert verify_export(LINES, NOTE, OWN) == VerifiedLog(ORIGIN, 6, root)
 
 
-def test_lines_may_keep_their_ends() -> None:
+def test_lines_may_have_line_ends() -> None:
     assert verify_export((each + b"\n" for each in LINES), NOTE, OWN).size == 6
 
 
@@ -77,7 +77,7 @@ def test_entries_out_of_order_or_twice_are_named() -> None:
         verify_export([LINES[0], *LINES], NOTE, OWN)
 
 
-def test_missing_last_entries_and_added_ones_are_told() -> None:
+def test_missing_and_added_entries_at_the_end_are_reported() -> None:
     with pytest.raises(LogFault, match="holds 4 entries, but the checkpoint signs 6"):
         verify_export(LINES[:4], NOTE, OWN)
     with pytest.raises(LogFault, match="holds 0 entries, but the checkpoint signs 6"):
@@ -113,22 +113,22 @@ def test_entries_of_another_log_are_named() -> None:
         b"x" * 1_000_000,
     ],
 )
-def test_lines_of_another_form_are_named(bad: bytes) -> None:
+def test_malformed_lines_are_named(bad: bytes) -> None:
     with pytest.raises(LogFault, match="Entry 0 "):
         verify_export([bad, *LINES[1:]], NOTE, OWN)
 
 
 def test_earlier_checkpoints_must_be_of_this_log() -> None:
-    seen = [signed(ENTRIES[:size]) for size in range(1, 7)]
-    assert verify_export(LINES, NOTE, OWN, seen=seen).size == 6
+    checkpoints = [signed(ENTRIES[:size]) for size in range(1, 7)]
+    assert verify_export(LINES, NOTE, OWN, seen=checkpoints).size == 6
 
 
-def test_a_rolled_back_log_is_told_by_an_earlier_checkpoint() -> None:
+def test_an_earlier_checkpoint_reveals_a_rolled_back_log() -> None:
     with pytest.raises(LogFault, match="rolled back: 6 entries were signed before, 4 now"):
         verify_export(LINES[:4], signed(ENTRIES[:4]), OWN, seen=[NOTE])
 
 
-def test_a_forked_log_is_told_by_an_earlier_checkpoint() -> None:
+def test_an_earlier_checkpoint_reveals_a_forked_log() -> None:
     other = [*ENTRIES[:3], entry_bytes(event(3, actor="XB"), origin=ORIGIN, index=3)]
     with pytest.raises(LogFault, match="first 4 entries"):
         verify_export(LINES, NOTE, OWN, seen=[signed(other)])
@@ -144,17 +144,17 @@ def test_a_checkpoint_by_another_key_is_refused() -> None:
 
 def reachable(module: str) -> set[str]:
     """Modules of this project that the verifier imports, directly or not."""
-    found, waiting = set(), [module]
+    modules, waiting = set(), [module]
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in modules:
             continue
-        found.add(name)
+        modules.add(name)
         path = Path(*name.split(".")).with_suffix(".py")
         source = Path(__file__).resolve().parents[4] / path
         if source.exists():
             waiting += imported(ast.parse(source.read_text()))
-    return found
+    return modules
 
 
 def imported(tree: ast.Module) -> list[str]:
@@ -165,11 +165,11 @@ def imported(tree: ast.Module) -> list[str]:
 
 
 def test_the_verifier_shares_no_code_with_the_store() -> None:
-    found = reachable(verify.__name__)
-    assert "governance.audit.merkle" in found
-    assert not found & {
+    modules = reachable(verify.__name__)
+    assert "governance.audit.merkle" in modules
+    assert not modules & {
         "governance.audit.log",
         "governance.runtime.database",
         "governance.budget.ledger",
     }
-    assert not any(name.startswith(("sqlalchemy", "sqlite3")) for name in found)
+    assert not any(name.startswith(("sqlalchemy", "sqlite3")) for name in modules)

@@ -60,8 +60,8 @@ def exact_tau(noise_std: int, shares: int) -> Decimal:
 @pytest.mark.parametrize("shares", [2, 3, 10, 50])
 def test_tau_is_proposition_14_rounded_up(noise_std: int, shares: int) -> None:
     exact = exact_tau(noise_std, shares)
-    found = Decimal(tau(noise_std, shares))
-    assert exact < found < exact * Decimal("1.00001")
+    computed = Decimal(tau(noise_std, shares))
+    assert exact < computed < exact * Decimal("1.00001")
 
 
 @pytest.mark.parametrize("noise_std", [9, 100, 2**40])
@@ -75,16 +75,16 @@ def test_one_share_is_itself_a_discrete_gaussian() -> None:
 
 
 def test_slack_counts_dimensions_and_rounds_and_is_never_zero() -> None:
-    one = release(rounds=1, dimension=1, noise_std=3)
-    assert slack(one, 3) >= tau(3, 3) + 4 * math.exp(-8 * math.pi**2) > 0
+    mechanism = release(rounds=1, dimension=1, noise_std=3)
+    assert slack(mechanism, 3) >= tau(3, 3) + 4 * math.exp(-8 * math.pi**2) > 0
     many = release(rounds=7, dimension=11, noise_std=3)
-    assert slack(many, 3) == pytest.approx(77 * slack(one, 3), rel=1e-6)
+    assert slack(many, 3) == pytest.approx(77 * slack(mechanism, 3), rel=1e-6)
     assert slack(release(scope=Scope.LOCAL, noise_std=2**40), 5) > 0
 
 
 @pytest.fixture
 def coarse_slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
-    """The true slack is too small to be seen in a float: a large one shows where it goes."""
+    """The true slack is too small to show in a float; a large slack shows where it is used."""
     monkeypatch.setattr(accounting, "PEIKERT_SLACK", 1e-3)
     yield 1e-3
     accounting._schedule_epsilon.cache_clear()
@@ -108,7 +108,7 @@ def test_slack_widens_rdp_on_both_sides_of_the_ratio(coarse_slack: float, order:
     assert exact * MICRO <= rdp_micro(mechanism, 2, order) <= exact * MICRO * (1 + 1e-6) + 1
 
 
-def test_noise_multiplier_gives_up_a_variance_of_four() -> None:
+def test_noise_multiplier_subtracts_a_variance_of_four() -> None:
     mechanism = release(noise_std=3, scale=2, dimension=1, rounding=Rounding.INTEGER)
     assert noise_multiplier(mechanism, 2) == pytest.approx(math.sqrt(18 - 4) / 2, rel=1e-8)
     local = mechanism.model_copy(update={"scope": Scope.LOCAL})
@@ -118,8 +118,8 @@ def test_noise_multiplier_gives_up_a_variance_of_four() -> None:
 def test_sensitivity_is_the_rounded_bound_not_the_clip_times_scale() -> None:
     mechanism = release(dimension=1000, scale=10)
     assert mechanism.sensitivity > mechanism.clip_norm * mechanism.scale
-    found = noise_multiplier(mechanism, 2)
-    assert found == pytest.approx(
+    computed = noise_multiplier(mechanism, 2)
+    assert computed == pytest.approx(
         math.sqrt(mechanism.variance(2) - 4) / mechanism.sensitivity, rel=1e-8
     )
 
@@ -154,7 +154,7 @@ def test_a_charge_is_never_free() -> None:
     assert rdp_micro(nothing, 2, 2) >= 1
 
 
-def test_local_noise_is_accounted_alone() -> None:
+def test_local_noise_is_accounted_as_one_share() -> None:
     shared, local = release(), release(scope=Scope.LOCAL)
     assert rdp_micro(local, 4, 8) == pytest.approx(4 * rdp_micro(shared, 4, 8), rel=1e-3)
     assert rdp_micro(local, 4, 8) == rdp_micro(local, 2, 8)
@@ -164,7 +164,7 @@ def test_local_noise_is_accounted_alone() -> None:
 
 
 def in_local_mode(**changes: Any) -> tuple[Mechanism, ...]:
-    """Return floor, local steps, sums of updates: 6 rounds of 4 steps of samples."""
+    """Return the releases of 6 rounds of 4 sampled steps: floor, local steps, sums of updates."""
     task = glm(rounds=6, sampling_rate=0.1, local={"steps": 4}, evaluation=None, **changes)
     return task.schedule(FEATURES)
 
@@ -177,7 +177,7 @@ def test_a_study_in_local_mode_costs_its_steps_at_one_share_and_nothing_else(hon
     event = PoissonSampledDpEvent(0.1, GaussianDpEvent(multiplier))
     theirs = RdpAccountant([8])
     theirs.compose(SelfComposedDpEvent(event, 6 * 4))
-    micro = sum(rdp_micro(one, honest, 8) for one in (step, update))
+    micro = sum(rdp_micro(mechanism, honest, 8) for mechanism in (step, update))
     assert micro == pytest.approx(theirs._rdp[0] * MICRO, rel=1e-5, abs=1)
     convolved = pld.from_gaussian_mechanism(
         multiplier, sampling_prob=0.1, value_discretization_interval=1e-4
@@ -191,7 +191,7 @@ def test_more_honest_countries_make_local_steps_no_cheaper() -> None:
     assert epsilon(schedule, 1, DELTA) == epsilon(schedule, 50, DELTA)
 
 
-def test_calibration_leaves_what_is_derived_alone_and_gives_the_steps_its_part() -> None:
+def test_calibration_gives_the_part_of_derived_releases_to_the_local_steps() -> None:
     schedule = in_local_mode()
     floor, step, update = calibrate(schedule, [0.05, 0.95, 0.0], 2, 1.0, DELTA)
     assert update == schedule[2]
@@ -203,14 +203,14 @@ def test_calibration_leaves_what_is_derived_alone_and_gives_the_steps_its_part()
 
 
 @pytest.mark.parametrize("shares", [(0.1, 0.8, 0.1), (0.2, 0.0, 0.8), (0.0, 1.0, 0.0)])
-def test_a_share_of_the_budget_is_for_what_costs_and_for_nothing_else(
+def test_only_releases_that_cost_have_a_share_of_the_budget(
     shares: tuple[float, ...],
 ) -> None:
     with pytest.raises(LedgerFault, match="or 0 if it is derived"):
         calibrate(in_local_mode(), shares, 2, 1.0, DELTA)
 
 
-def test_what_is_derived_alone_is_no_schedule() -> None:
+def test_a_schedule_of_derived_releases_only_is_refused() -> None:
     (update,) = in_local_mode()[2:]
     with pytest.raises(LedgerFault, match="A schedule without releases"):
         epsilon([update], 2, DELTA)
@@ -259,25 +259,25 @@ def test_epsilon_of_poisson_samples_lies_between_optimistic_pld_and_rdp(rate: fl
     above = min(
         epsilon_of_rdp(rdp_micro(mechanism, 2, order), DELTA, order) for order in range(2, 200)
     )
-    found = epsilon([mechanism], 2, DELTA)
-    assert below <= found < above
-    assert found < below * 1.01
+    stated = epsilon([mechanism], 2, DELTA)
+    assert below <= stated < above
+    assert stated < below * 1.01
 
 
 def test_a_useless_epsilon_is_bounded_without_convolving() -> None:
-    found = epsilon([release(rounds=100_000, noise_std=300)], 2, DELTA)
-    assert 100 < found < math.inf
+    stated = epsilon([release(rounds=100_000, noise_std=300)], 2, DELTA)
+    assert 100 < stated < math.inf
 
 
 def opened_law(noise_std: int, honest: int) -> np.ndarray:
-    """The exact law of the sum of `honest` discrete Gaussians, on −reach … reach."""
+    """Return the exact law of the sum of `honest` discrete Gaussians, on −reach … reach."""
     reach = 40 * noise_std
     points = np.arange(-reach, reach + 1)
-    law = one = np.exp(-(points**2) / (2 * noise_std**2))
+    law = share = np.exp(-(points**2) / (2 * noise_std**2))
     for _ in range(honest - 1):
-        law = np.convolve(law, one)
-    found: np.ndarray = law / law.sum()
-    return found
+        law = np.convolve(law, share)
+    normalised: np.ndarray = law / law.sum()
+    return normalised
 
 
 def hockey_stick(law: np.ndarray, shift: int, loss: float) -> float:
@@ -298,7 +298,7 @@ def test_stated_epsilon_dominates_the_exact_law_of_the_opened_sum(
 
 
 def test_the_continuous_law_at_the_full_variance_would_not_dominate() -> None:
-    """Why variance − 4: a continuous PLD at σ² states less than the discrete law loses."""
+    """The reason for variance − 4: a continuous PLD at σ² states less than the real loss."""
     law, mu = opened_law(3, 2), 4 / math.sqrt(18)
     losses = np.linspace(0.5, 3, 500)
     assert any(hockey_stick(law, 4, loss) > gaussian_delta(loss, mu) * 1.01 for loss in losses)
@@ -326,34 +326,34 @@ def test_calibrated_noise_meets_the_target_tightly_and_never_passes_it(
         release(rounds=150, sampling_rate=rate, scale=20_000),
         release(phase="evaluate", rounds=1, scale=2000, rounding=Rounding.INTEGER),
     ]
-    found = calibrate(schedule, [0.8, 0.2], honest, target, delta)
-    assert target * 0.995 <= epsilon(found, honest, delta) <= target
-    unchanged = [each.model_copy(update={"noise_std": 4000}) for each in found]
+    calibrated = calibrate(schedule, [0.8, 0.2], honest, target, delta)
+    assert target * 0.995 <= epsilon(calibrated, honest, delta) <= target
+    unchanged = [each.model_copy(update={"noise_std": 4000}) for each in calibrated]
     assert unchanged == schedule
 
 
-def test_shares_split_the_squares_of_the_central_limit() -> None:
+def test_shares_split_the_squared_central_limit_parameter() -> None:
     schedule = [release(rounds=100), release(phase="evaluate", rounds=1)]
-    found = calibrate(schedule, [3, 1], 2, 1.0, DELTA)
-    squares = [gaussian_mu([each], 2) ** 2 for each in found]
+    calibrated = calibrate(schedule, [3, 1], 2, 1.0, DELTA)
+    squares = [gaussian_mu([each], 2) ** 2 for each in calibrated]
     assert squares[0] / squares[1] == pytest.approx(3, rel=0.01)
 
 
 def test_calibration_stops_at_the_least_noise_that_is_exact() -> None:
     tiny = release(rounds=1, scale=1, dimension=1, rounding=Rounding.INTEGER)
-    (found,) = calibrate([tiny], [1], 3, 5.0, DELTA)
-    assert found.noise_std == 3
-    assert epsilon([found], 3, DELTA) <= 5.0
+    (calibrated,) = calibrate([tiny], [1], 3, 5.0, DELTA)
+    assert calibrated.noise_std == 3
+    assert epsilon([calibrated], 3, DELTA) <= 5.0
 
 
 def test_calibration_on_a_coarse_lattice_stays_below_the_target() -> None:
     coarse = release(rounds=4, scale=2, dimension=2)
-    (found,) = calibrate([coarse], [1], 2, 1.5, DELTA)
-    finer = found.model_copy(update={"noise_std": found.noise_std - 1})
-    assert epsilon([found], 2, DELTA) <= 1.5 < epsilon([finer], 2, DELTA)
+    (calibrated,) = calibrate([coarse], [1], 2, 1.5, DELTA)
+    finer = calibrated.model_copy(update={"noise_std": calibrated.noise_std - 1})
+    assert epsilon([calibrated], 2, DELTA) <= 1.5 < epsilon([finer], 2, DELTA)
 
 
-def test_noise_beyond_every_lane_is_refused() -> None:
+def test_noise_too_wide_for_any_lane_is_refused() -> None:
     vast = release(rounds=100_000, scale=2**24, clip_norm=1e6)
     with pytest.raises(LedgerFault, match="No noise"):
         calibrate([vast], [1], 2, 1e-6, 1e-12)
@@ -369,8 +369,10 @@ def test_a_full_cap_implies_the_agreements_epsilon_and_no_more(order: int, targe
 def test_cap_is_the_conversion_of_canonne_kamath_steinke() -> None:
     order, delta = 16, 1e-6
     cap = cap_micro(3.0, delta, order) / MICRO
-    shown = cap + math.log((order - 1) / order) - (math.log(delta) + math.log(order)) / (order - 1)
-    assert shown == pytest.approx(3.0, abs=2e-6)
+    converted = (
+        cap + math.log((order - 1) / order) - (math.log(delta) + math.log(order)) / (order - 1)
+    )
+    assert converted == pytest.approx(3.0, abs=2e-6)
 
 
 def test_order_too_low_for_the_budget_is_refused() -> None:

@@ -82,7 +82,7 @@ def test_the_stored_mechanism_is_canonical_json(engine: Engine, ledger: Ledger) 
     assert " " not in stored
 
 
-def test_a_schedule_is_charged_whole(ledger: Ledger) -> None:
+def test_a_schedule_is_charged_completely(ledger: Ledger) -> None:
     schedule = [release(), release(phase="evaluate", rounds=1)]
     entries = charge(ledger, mechanisms=schedule)
     assert [entry.phase for entry in entries] == ["train", "evaluate"]
@@ -105,13 +105,13 @@ def test_the_cap_itself_may_be_reached_and_not_passed(ledger: Ledger) -> None:
     assert spent(ledger) == 2 * ONE
 
 
-def test_one_micro_unit_over_is_over(ledger: Ledger) -> None:
+def test_one_micro_unit_over_the_cap_is_refused(ledger: Ledger) -> None:
     with pytest.raises(Refusal):
         charge(ledger, cap=ONE - 1)
     assert charge(ledger, cap=ONE)
 
 
-def test_a_refusal_says_what_is_asked_and_what_is_left(ledger: Ledger) -> None:
+def test_a_refusal_states_the_requested_and_the_remaining_budget(ledger: Ledger) -> None:
     with pytest.raises(Refusal) as caught:
         charge(ledger, cap=ONE - 1)
     assert f"{ONE / 1e6:.6f}" in caught.value.why
@@ -119,13 +119,13 @@ def test_a_refusal_says_what_is_asked_and_what_is_left(ledger: Ledger) -> None:
     assert "adults" in caught.value.what
 
 
-def test_a_repetition_charges_nothing_and_returns_what_stands(ledger: Ledger) -> None:
+def test_a_repetition_charges_nothing_and_returns_the_existing_entry(ledger: Ledger) -> None:
     first = charge(ledger)
     assert charge(ledger, now=NOW + timedelta(hours=1)) == first
     assert spent(ledger) == ONE
 
 
-def test_a_repetition_is_answered_even_when_the_budget_is_gone(ledger: Ledger) -> None:
+def test_a_repetition_is_answered_even_when_the_budget_is_spent(ledger: Ledger) -> None:
     first = charge(ledger, cap=ONE)
     assert charge(ledger, cap=ONE) == first
     assert charge(ledger, cap=0) == first
@@ -141,7 +141,7 @@ def test_a_repetition_in_a_later_period_is_not_charged_again(ledger: Ledger) -> 
     assert ledger.view(terms(ROOMY)).lifetime_micro == ONE
 
 
-def test_a_grown_schedule_pays_for_what_is_new(ledger: Ledger) -> None:
+def test_a_longer_schedule_is_charged_for_the_new_releases(ledger: Ledger) -> None:
     charge(ledger)
     extra = release(phase="evaluate", rounds=1)
     charge(ledger, mechanisms=[release(), extra])
@@ -182,7 +182,7 @@ def test_a_schedule_that_names_a_phase_twice_is_refused(ledger: Ledger) -> None:
     assert ledger.entries() == []
 
 
-def test_registers_have_budgets_of_their_own(ledger: Ledger) -> None:
+def test_each_register_has_a_separate_budget(ledger: Ledger) -> None:
     charge(ledger, 1, cap=ONE)
     ledger.reserve(
         terms(ONE, register="children"),
@@ -221,7 +221,7 @@ def test_a_new_period_opens_a_new_budget_and_the_lifetime_adds_up(ledger: Ledger
 
 
 def test_an_amended_agreement_opens_no_new_budget(ledger: Ledger) -> None:
-    """A later effective date numbers periods again; what was charged in these days still counts."""
+    """A later effective date numbers the periods again; charges within these days still count."""
     charge(ledger, 1, cap=ONE)
     amended = period_of(NOW - timedelta(days=1), PERIOD_DAYS, NOW)
     assert amended.index == 0
@@ -246,10 +246,10 @@ def test_an_amended_agreement_opens_no_new_budget(ledger: Ledger) -> None:
         (timedelta(days=1), timedelta(days=PERIOD_DAYS + 1), False),
     ],
 )
-def test_an_agreement_that_takes_effect_after_a_charge_does_not_forget_it(
+def test_an_agreement_that_takes_effect_after_a_charge_still_counts_it(
     ledger: Ledger, moved: timedelta, waited: timedelta, counts: bool
 ) -> None:
-    """Its first period looks back for one period's length, as if it had begun with the charge."""
+    """Its first period also counts charges made up to one period's length before its start."""
     charge(ledger, 1, cap=ONE)
     now = NOW + waited
     amended = terms(ONE, period=period_of(NOW + moved, PERIOD_DAYS, now))
@@ -266,7 +266,7 @@ def test_an_agreement_that_takes_effect_after_a_charge_does_not_forget_it(
     assert len(ledger.entries()) == (1 if counts else 2)
 
 
-def test_only_the_first_period_of_an_agreement_looks_back() -> None:
+def test_only_the_first_period_of_an_agreement_counts_earlier_charges() -> None:
     for days, back in [(0, PERIOD_DAYS), (100, PERIOD_DAYS), (365, 0), (400, 35), (730, 0)]:
         now = EFFECTIVE + timedelta(days=days)
         period = period_of(EFFECTIVE, PERIOD_DAYS, now)
@@ -289,13 +289,13 @@ def test_entries_charged_at_another_order_count_at_this_one(ledger: Ledger) -> N
         )
 
 
-def test_what_is_left_is_never_negative(ledger: Ledger) -> None:
+def test_the_remaining_budget_is_never_negative(ledger: Ledger) -> None:
     charge(ledger)
     assert ledger.view(terms(ROOMY)).left_micro == ROOMY - ONE
     assert ledger.view(terms(1)).left_micro == 0
 
 
-def test_an_empty_ledger_has_everything_left(ledger: Ledger) -> None:
+def test_an_empty_ledger_has_the_complete_budget_left(ledger: Ledger) -> None:
     view = ledger.view(terms(5))
     assert (view.spent_micro, view.lifetime_micro, view.left_micro) == (0, 0, 5)
 
@@ -331,7 +331,9 @@ def test_no_period_before_the_agreement_takes_effect() -> None:
         period_of(EFFECTIVE, 0, NOW)
 
 
-def test_a_charge_lasts_only_with_the_callers_transaction(engine: Engine, ledger: Ledger) -> None:
+def test_a_charge_is_kept_only_if_the_caller_s_transaction_commits(
+    engine: Engine, ledger: Ledger
+) -> None:
     with engine.connect() as outer:
         (entry,) = charge(ledger, connection=outer)
         assert ledger.view(terms(ROOMY), outer).spent_micro == entry.rdp_micro
@@ -363,15 +365,15 @@ def test_a_hundred_threads_never_pass_the_cap(ledger: Ledger) -> None:
 
 
 def test_a_hundred_threads_with_one_run_charge_once(ledger: Ledger) -> None:
-    found: list[object] = []
-    in_threads(100, lambda _: found.append(charge(ledger)))
-    assert len(found) == 100
-    assert len(set(found)) == 1
+    receipts: list[object] = []
+    in_threads(100, lambda _: receipts.append(charge(ledger)))
+    assert len(receipts) == 100
+    assert len(set(receipts)) == 1
     assert spent(ledger) == ONE
 
 
 def in_processes(count: int, work: Callable[[int], int]) -> list[int]:
-    """Fork `count` processes at once; `work` gives each one's exit status."""
+    """Fork `count` processes at once; `work` returns the exit status of each."""
     children = []
     for number in range(count):
         child = os.fork()
@@ -409,16 +411,16 @@ def test_a_hundred_writers_in_twenty_processes_never_pass_the_cap(tmp_path: Path
 
 
 class Stop(Exception):
-    """Stands for the end of the process."""
+    """Stands for the death of the process."""
 
 
 def stop_at(engine: Engine, step: int) -> list[str]:
-    """Fail before the statement or commit number `step`; return what was seen."""
-    seen: list[str] = []
+    """Fail before the statement or commit number `step`; return the statements until then."""
+    statements: list[str] = []
 
     def count(what: str) -> None:
-        seen.append(what)
-        if len(seen) == step:
+        statements.append(what)
+        if len(statements) == step:
             raise Stop
 
     def statement(_c: object, _cursor: object, sql: str, *_: object) -> None:
@@ -429,14 +431,14 @@ def stop_at(engine: Engine, step: int) -> list[str]:
 
     event.listen(engine, "before_cursor_execute", statement)
     event.listen(engine, "commit", commit)
-    return seen
+    return statements
 
 
 def test_a_stop_before_any_statement_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
     schedule = [release(), release(phase="evaluate")]
     for step in range(1, 100):
         engine = node_state(tmp_path / str(step))
-        seen = stop_at(engine, step)
+        statements = stop_at(engine, step)
         try:
             charge(Ledger(engine), mechanisms=schedule)
         except Stop:
@@ -447,12 +449,12 @@ def test_a_stop_before_any_statement_leaves_nothing_and_can_be_repeated(tmp_path
             assert spent(fresh) == 2 * ONE
         else:
             break
-    assert seen[0] == "BEGIN IMMEDIATE"
-    assert seen[-1] == "COMMIT"
+    assert statements[0] == "BEGIN IMMEDIATE"
+    assert statements[-1] == "COMMIT"
     assert step > 8
 
 
-def test_what_is_assumed_is_charged_over_the_cap_and_leaves_nothing(
+def test_assumed_charges_may_exceed_the_cap_and_leave_no_budget(
     engine: Engine, ledger: Ledger
 ) -> None:
     few = terms(1)
@@ -467,8 +469,8 @@ def test_what_is_assumed_is_charged_over_the_cap_and_leaves_nothing(
         charge(ledger, cap=1)
 
 
-def test_only_a_restoration_assumes() -> None:
-    """Whatever else charges asks for room first."""
+def test_only_a_restoration_makes_assumed_charges() -> None:
+    """Every other charge checks first that the budget suffices."""
     root = Path(__file__).parents[4]
     rooms = ("keys", "protocols", "governance", "client", "server")
     files = [file for room in rooms for file in (root / room).rglob("*.py")]

@@ -1,4 +1,4 @@
-"""One decision from three texts: what allows, what refuses, and what must never loosen."""
+"""One decision from three policy texts: what they allow, refuse, and may never loosen."""
 
 import copy
 from collections.abc import Iterator
@@ -103,7 +103,7 @@ def test_every_attribute_mistyped_in_turn_is_refused(path: tuple[str, ...]) -> N
 
 
 @pytest.mark.parametrize("path", ALL_PATHS, ids=".".join)
-def test_an_attribute_too_many_is_refused(path: tuple[str, ...]) -> None:
+def test_an_additional_attribute_is_refused(path: tuple[str, ...]) -> None:
     assert not answer(edited(path, extend)).allowed
 
 
@@ -142,7 +142,7 @@ def test_a_national_permit_is_refused_not_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("forbid (", "Cedar cannot read it"),
         ("forbid (principal, action, resource);", "its own id"),
@@ -161,9 +161,9 @@ def test_a_national_permit_is_refused_not_ignored() -> None:
         ("//" + "x" * MOST_CHARACTERS, "longer than"),
     ],
 )
-def test_other_national_texts_that_cannot_be_used(text: str, said: str) -> None:
+def test_invalid_national_policies_are_refused(text: str, expected: str) -> None:
     why = refused_text(text)
-    assert said in why or (said == "hidden" and "invisible" in why)
+    assert expected in why or (expected == "hidden" and "invisible" in why)
 
 
 def test_an_empty_national_policy_forbids_nothing() -> None:
@@ -172,7 +172,7 @@ def test_an_empty_national_policy_forbids_nothing() -> None:
 
 
 def test_a_forbid_that_overflows_is_a_refusal_not_a_skip() -> None:
-    """Cedar reports the error and still answers Allow: seen with cedarpy 4.12, schema or not."""
+    """Cedar reports the error and still answers Allow (cedarpy 4.12, with or without a schema)."""
     text = """@id("dk/overflow") forbid (principal, action, resource)
               when { context.now * 9223372036854775807 > 0 };"""
     check_national(text)
@@ -213,7 +213,7 @@ def test_an_unreadable_base_refuses() -> None:
     assert not answer(base="").allowed
 
 
-def test_every_rule_broken_is_named_in_the_order_of_the_text() -> None:
+def test_every_broken_rule_is_named_in_the_order_of_the_text() -> None:
     context = copy.deepcopy(CONTEXT)
     context["now"] = 2**40
     context["withdrawn"] = True

@@ -24,7 +24,7 @@ def parties(**changes: Any) -> list[dict[str, Any]]:
     return [first | changes, *others]
 
 
-def test_the_example_is_sound() -> None:
+def test_the_example_is_valid() -> None:
     agreed = agreement()
     assert agreed.countries == COUNTRIES
     assert agreed.party("DK") is not None
@@ -71,7 +71,7 @@ def test_two_groups_that_reach_the_threshold_share_an_honest_country(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"order": 1}, "greater than or equal to 2"),
         ({"epsilon": 0.0}, "greater than 0"),
@@ -84,8 +84,8 @@ def test_two_groups_that_reach_the_threshold_share_an_honest_country(
         ({"register": "All Patients"}, "pattern"),
     ],
 )
-def test_budgets_that_make_no_sense_are_refused(change: dict[str, Any], said: str) -> None:
-    assert said in refused(budget=budget(**change))
+def test_invalid_budgets_are_refused(change: dict[str, Any], expected: str) -> None:
+    assert expected in refused(budget=budget(**change))
 
 
 def test_a_register_has_one_budget() -> None:
@@ -94,7 +94,7 @@ def test_a_register_has_one_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"effective": "2028-01-01"}, "effective must be before sunset"),
         ({"effective": "2029-01-01"}, "effective must be before sunset"),
@@ -103,8 +103,8 @@ def test_a_register_has_one_budget() -> None:
         ({"sunset": "2028-01-01T00:00:00"}, "time zone"),
     ],
 )
-def test_dates_are_in_order(change: dict[str, Any], said: str) -> None:
-    assert said in refused(**change)
+def test_dates_are_in_order(change: dict[str, Any], expected: str) -> None:
+    assert expected in refused(**change)
 
 
 def test_a_country_and_a_key_belong_to_one_party() -> None:
@@ -138,18 +138,18 @@ def test_article_54_cannot_be_allowed() -> None:
 
 
 @pytest.mark.parametrize("rule", [{"ehds": "53-1-e"}, {"purpose_of_use": "HRESCH"}])
-def test_what_is_allowed_is_not_forbidden_too(rule: dict[str, str]) -> None:
-    said = refused(purposes=purposes([RESEARCH], rule))
-    assert "53-1-e HRESCH is allowed, but Article 9 forbids it" in said
+def test_a_purpose_cannot_be_allowed_and_forbidden(rule: dict[str, str]) -> None:
+    reason = refused(purposes=purposes([RESEARCH], rule))
+    assert "53-1-e HRESCH is allowed, but Article 9 forbids it" in reason
 
 
-def test_a_part_of_what_is_allowed_can_be_forbidden() -> None:
+def test_a_part_of_an_allowed_purpose_can_be_forbidden() -> None:
     agreed = agreement(purposes=purposes([RESEARCH], {"purpose_of_use": "POARCH"}))
     assert agreed.forbidding("53-1-e", "POARCH") is not None
     assert agreed.forbidding("53-1-e", "DSRCH") is None
 
 
-def test_forbidding_a_code_forbids_what_is_below_it() -> None:
+def test_forbidding_a_code_forbids_the_codes_below_it() -> None:
     rules = ({"purpose_of_use": "CLINTRCH"}, {"ehds": "53-1-e"})
     allowed = [{"ehds": "53-1-a", "purpose_of_use": ["PUBHLTH"]}]
     agreed = agreement(purposes=purposes(allowed, *rules))
@@ -169,7 +169,7 @@ def test_the_policy_must_be_readable_cedar() -> None:
     )
 
 
-def test_an_emergency_needs_no_more_than_all() -> None:
+def test_an_emergency_cannot_need_more_countries_than_there_are() -> None:
     clause = {
         "id": "outbreak",
         "indicator": "A public health emergency is declared.",
@@ -190,15 +190,15 @@ def test_a_key_of_the_wrong_kind_is_refused() -> None:
     assert raw_key(1).public.to_text().startswith("ed25519:")
 
 
-# ---- what the name covers
+# ---- what the digest covers
 
 
 def rekeyed(**keys: str) -> Agreement:
     return agreement(coordinator=agreement_fields()["coordinator"] | keys)
 
 
-def test_keys_are_no_part_of_the_name() -> None:
-    """Studies and permits name the terms; a change of key leaves them standing."""
+def test_keys_are_not_part_of_the_terms_digest() -> None:
+    """Studies and permits refer to the terms, so they stay valid when a key changes."""
     first, key = agreement(), raw_key(900).public.to_text()
     for name in ("identity_key", "document_key", "online_key", "log_key"):
         other = rekeyed(**{name: key})
@@ -211,7 +211,7 @@ def test_keys_are_no_part_of_the_name() -> None:
     "changes",
     [{"title": "Another"}, {"colluding": 0}, {"smallest_cohort": 51}, {"sunset": "2028-01-02"}],
 )
-def test_every_term_is(changes: dict[str, Any]) -> None:
+def test_every_term_is_part_of_the_digest(changes: dict[str, Any]) -> None:
     assert agreement(**changes).digest != agreement().digest
 
 
@@ -227,7 +227,7 @@ def test_an_agreement_without_a_log_key_keeps_its_bytes() -> None:
     assert Agreement.from_canonical(text).coordinator.log_key == raw_key(900).public.to_text()
 
 
-def test_a_log_key_is_a_key_of_its_own() -> None:
+def test_a_log_key_is_a_separate_key() -> None:
     with pytest.raises(ValidationError, match="no key may be used twice"):
         rekeyed(log_key=raw_key(1).public.to_text())
 

@@ -39,7 +39,7 @@ def problem(**fields: object) -> str:
 
 
 @pytest.mark.parametrize("code", ["DK", "NO", "XK", "AA", "QM", "ZZ"])
-def test_country_codes_of_the_standard_and_of_its_users(code: str) -> None:
+def test_standard_and_user_assigned_country_codes_are_accepted(code: str) -> None:
     assert Sample(country=code).country == code
 
 
@@ -48,7 +48,7 @@ def test_other_country_codes_are_refused(code: str) -> None:
     assert "ISO 3166-1" in problem(country=code)
 
 
-def test_the_usual_mistake_about_the_united_kingdom_is_named() -> None:
+def test_uk_is_refused_with_the_code_gb() -> None:
     assert "did you mean GB?" in problem(country="UK")
 
 
@@ -58,7 +58,7 @@ def test_countries_are_sorted_and_distinct() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a\nb", " a", "a ", "\u202etxt.exe", "x" * 201])
-def test_a_line_shows_what_it_holds(text: str) -> None:
+def test_a_line_must_not_hide_anything(text: str) -> None:
     assert problem(line=text)
 
 
@@ -67,7 +67,7 @@ def test_a_slug_is_safe_in_a_path(text: str) -> None:
     assert problem(slug=text)
 
 
-def test_a_key_is_one_spelling_of_a_real_key() -> None:
+def test_a_key_has_one_spelling_and_must_be_valid() -> None:
     good = raw_key(7).public.to_text()
     assert Sample(key=good).key == good
     assert "Ed25519" in problem(key=good[:-1])
@@ -89,7 +89,7 @@ def test_times_become_utc(written: str, meant: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "expected"),
     [
         ("2026-12-31T10:00:00", "time zone"),
         ("2026-12-31T10:00:00.5Z", "whole second"),
@@ -97,24 +97,24 @@ def test_times_become_utc(written: str, meant: datetime) -> None:
         ("soon", "expected a date such as"),
     ],
 )
-def test_other_times_are_refused(written: str, said: str) -> None:
-    assert said in problem(moment=written)
+def test_other_times_are_refused(written: str, expected: str) -> None:
+    assert expected in problem(moment=written)
 
 
-def test_an_unknown_code_names_the_nearest() -> None:
+def test_an_unknown_code_suggests_the_nearest() -> None:
     assert "did you mean 53-1-e" in problem(ehds="53-1e")
 
 
 @pytest.mark.parametrize(
     "document", [agreement(), study(agreement()), withdrawal(study(agreement()))]
 )
-def test_canonical_bytes_and_back(document: Document) -> None:
+def test_canonical_bytes_are_read_back(document: Document) -> None:
     kind = type(document)
     assert kind.from_canonical(document.canonical()) == document
     assert document.digest == kind.from_canonical(document.canonical()).digest
 
 
-def test_defaults_are_part_of_what_is_signed() -> None:
+def test_default_values_are_part_of_the_signed_bytes() -> None:
     fields = json.loads(agreement().canonical())
     assert fields["policy"].startswith("// The base policy")
     assert fields["schema"] == 1
@@ -155,14 +155,14 @@ def test_anything_but_the_signed_form_is_refused(data: bytes) -> None:
 def test_a_document_cannot_be_changed() -> None:
     document = withdrawal(study(agreement()))
     with pytest.raises(ValidationError):
-        document.reason = "another"  # type: ignore[misc]  # what is tried
+        document.reason = "another"  # type: ignore[misc]  # this assignment must fail
 
 
 def test_document_faults_are_pratique_errors() -> None:
     assert issubclass(DocumentFault, PratiqueError)
 
 
-def test_a_digest_is_worked_out_once_and_a_copy_has_its_own() -> None:
+def test_a_digest_is_computed_once_and_a_copy_computes_its_own() -> None:
     original = study(agreement())
     assert original.digest is original.digest
     for changed in (

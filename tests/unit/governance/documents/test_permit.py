@@ -1,4 +1,4 @@
-"""Permits count themselves; node keys are two keys, and follow others only by their signature."""
+"""Permits are numbered; node keys are two keys, and succeed others only with their signature."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ AGREED = agreement()
 ASKED = study(AGREED)
 
 
-def test_a_first_permit_reads_as_before_the_field_and_is_number_one() -> None:
+def test_a_first_permit_has_no_number_field_and_is_number_one() -> None:
     first = permit(AGREED, ASKED)
     assert first.number == 1
     assert b"earlier" not in first.canonical()
 
 
-def test_a_later_permit_says_how_many_came_before() -> None:
+def test_a_later_permit_states_how_many_came_before() -> None:
     third = permit(AGREED, ASKED, earlier=2)
     assert third.number == 3
     assert Permit.from_canonical(third.canonical()) == third
@@ -39,12 +39,12 @@ def test_identity_and_log_key_must_differ() -> None:
 def following(**changes: Any) -> dict[str, Any]:
     """Return the fields of DK's next node keys, with the former key's signature."""
     new = node_keys("DK").model_copy(update={"identity_key": raw_key(7).public.to_text()})
-    said = succeeding(raw_key(1_000), raw_key(7), new.stated(), NOW)
+    keys = succeeding(raw_key(1_000), raw_key(7), new.stated(), NOW)
     fields = new.model_dump(mode="json", by_alias=True)
-    return fields | {"succession": said.model_dump(mode="json")} | changes
+    return fields | {"succession": keys.model_dump(mode="json")} | changes
 
 
-def test_new_keys_carry_the_signature_of_the_former_one() -> None:
+def test_new_keys_have_the_signature_of_the_former_one() -> None:
     keys = NodeKeys.model_validate(following())
     assert keys.succession
     assert keys.succession.former == node_keys("DK").identity_key

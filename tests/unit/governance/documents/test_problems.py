@@ -1,4 +1,4 @@
-"""Each problem of a document is one sentence: where, what is expected, what was found."""
+"""Each problem of a document is one sentence: the place, what is expected, and what was found."""
 
 from collections.abc import Callable
 from typing import Any
@@ -53,31 +53,31 @@ def problems(change: Change, lines: dict[tuple[str | int, ...], int] | None = No
     ],
 )
 def test_a_problem_says_where_and_what_is_expected(change: Change, sentence: str) -> None:
-    found = problems(change)
-    assert any(sentence in one for one in found), found
+    sentences = problems(change)
+    assert any(sentence in one for one in sentences), sentences
 
 
-def test_the_line_is_that_of_the_nearest_field_that_is_known() -> None:
+def test_the_line_number_is_that_of_the_nearest_known_field() -> None:
     def change(fields: dict[str, Any]) -> None:
         fields["privacy"].pop("delta")
 
-    (found,) = problems(change, {("privacy",): 12})
-    assert found.startswith("line 12, privacy.delta: ")
+    (sentence,) = problems(change, {("privacy",): 12})
+    assert sentence.startswith("line 12, privacy.delta: ")
 
 
 def test_a_wrong_value_is_shown_cut_and_in_plain_characters() -> None:
-    (found,) = problems(lambda f: f["privacy"].update(epsilon="\u202e" + "x" * 500))
-    shown = found.partition("found ")[2]
-    assert "\u202e" not in found
-    assert len(shown) <= SHOWN + 1
+    (sentence,) = problems(lambda f: f["privacy"].update(epsilon="\u202e" + "x" * 500))
+    value_text = sentence.partition("found ")[2]
+    assert "\u202e" not in sentence
+    assert len(value_text) <= SHOWN + 1
 
 
 def test_many_problems_are_counted() -> None:
-    found = problems(lambda f: f.update({f"extra{n}": n for n in range(MOST_PROBLEMS + 5)}))
-    assert len(found) == MOST_PROBLEMS + 1
-    assert found[-1] == "and 5 more"
+    sentences = problems(lambda f: f.update({f"extra{n}": n for n in range(MOST_PROBLEMS + 5)}))
+    assert len(sentences) == MOST_PROBLEMS + 1
+    assert sentences[-1] == "and 5 more"
 
 
-def test_a_list_that_is_short_by_its_own_faults_is_not_told_twice() -> None:
-    found = problems(lambda f: f.update(countries=["DK", "Estonia"]))
-    assert not any("at least" in one for one in found)
+def test_a_list_with_invalid_items_is_not_also_reported_as_short() -> None:
+    sentences = problems(lambda f: f.update(countries=["DK", "Estonia"]))
+    assert not any("at least" in sentence for sentence in sentences)

@@ -80,7 +80,7 @@ def test_an_unknown_code_is_refused_with_the_nearest(word: str, meant: str) -> N
         require(PURPOSE_OF_USE, "an HL7 PurposeOfUse code", word)
 
 
-def test_a_known_code_is_returned_and_a_far_one_gets_no_guess() -> None:
+def test_a_known_code_is_returned_and_a_distant_one_gets_no_suggestion() -> None:
     assert require(PURPOSE_OF_USE, "a code", "HRESCH") == "HRESCH"
     assert nearest("qqqqqq", PURPOSE_OF_USE) == ""
 

@@ -1,4 +1,4 @@
-"""YAML from people: what is read, and in which words it is refused."""
+"""YAML written by people: what is read, and with which message it is refused."""
 
 import json
 from pathlib import Path
@@ -81,11 +81,11 @@ def test_norway_is_a_country_and_not_false() -> None:
 
 
 def test_a_whole_study_is_read_with_numbers_as_people_write_them() -> None:
-    found = read(STUDY, Study)
-    assert found.countries == ("DK", "NO", "SE")
-    assert found.privacy.delta == 1e-5
-    assert found.task.learning_rate == 0.5
-    assert found.created.isoformat() == "2026-08-20T00:00:00+00:00"
+    parsed = read(STUDY, Study)
+    assert parsed.countries == ("DK", "NO", "SE")
+    assert parsed.privacy.delta == 1e-5
+    assert parsed.task.learning_rate == 0.5
+    assert parsed.created.isoformat() == "2026-08-20T00:00:00+00:00"
 
 
 def test_json_is_read_as_well() -> None:
@@ -114,7 +114,7 @@ def test_a_misspelt_field_gets_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         (
             "  target:",
@@ -133,24 +133,24 @@ def test_a_misspelt_field_gets_the_nearest_name() -> None:
         ),
     ],
 )
-def test_a_misspelt_inner_field_too(old: str, new: str, said: str) -> None:
-    assert said in why(STUDY.replace(old, new), Study)
+def test_a_misspelt_inner_field_gets_the_nearest_name(old: str, new: str, expected: str) -> None:
+    assert expected in why(STUDY.replace(old, new), Study)
 
 
 def test_a_list_with_problems_in_it_is_not_also_called_too_short() -> None:
-    said = why(STUDY.replace("[ehr]", "[her]"), Study)
-    assert "data_categories[0]" in said
-    assert "expected at least" not in said
+    reason = why(STUDY.replace("[ehr]", "[her]"), Study)
+    assert "data_categories[0]" in reason
+    assert "expected at least" not in reason
 
 
-def test_a_field_like_no_other_gets_the_list() -> None:
+def test_a_field_similar_to_no_other_gets_the_list() -> None:
     assert "known fields are country, issued, kind, reason, schema, study" in why(
         WITHDRAWAL + "zzzz: 1\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         ("epsilon: 1", "epsilon: -1", "privacy.epsilon: expected a number above 0, found -1"),
         ("epsilon: 1", "epsilon: one", "privacy.epsilon: expected a number, found 'one'"),
@@ -185,9 +185,9 @@ def test_a_field_like_no_other_gets_the_list() -> None:
         ("sha256:", "sha512:", "agreement: expected a digest: sha256: and 64 hexadecimal digits"),
     ],
 )
-def test_each_problem_is_told_in_plain_words_with_its_field(old: str, new: str, said: str) -> None:
+def test_each_problem_has_a_clear_message_with_its_field(old: str, new: str, expected: str) -> None:
     assert old in STUDY
-    assert said in why(STUDY.replace(old, new), Study)
+    assert expected in why(STUDY.replace(old, new), Study)
 
 
 def test_the_line_is_that_of_the_field() -> None:
@@ -196,30 +196,30 @@ def test_the_line_is_that_of_the_field() -> None:
     assert why(text, Study).startswith(f"line {line}, privacy.epsilon")
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     text = STUDY.replace("rounds: 20", "rounds: 0").replace("[ehr]", "[]").replace("NO,", "N,")
     assert len(why(text, Study).splitlines()) == 3
 
 
 def test_a_long_wrong_value_is_cut() -> None:
-    said = why(WITHDRAWAL.replace("NO", "[" + ", ".join(["x"] * 200) + "]"))
-    assert "country: expected text, found a list" in said
+    reason = why(WITHDRAWAL.replace("NO", "[" + ", ".join(["x"] * 200) + "]"))
+    assert "country: expected text, found a list" in reason
     assert len(why(STUDY.replace("rounds: 20", f"rounds: {'z' * 500}"), Study)) < 200
 
 
 def test_hidden_characters_do_not_reach_the_terminal() -> None:
-    said = why(WITHDRAWAL.replace("NO", '"\\e[2J"'))
-    assert "\x1b" not in said
+    reason = why(WITHDRAWAL.replace("NO", '"\\e[2J"'))
+    assert "\x1b" not in reason
 
 
 def test_a_feature_with_the_word_no_as_a_level() -> None:
     text = STUDY.replace("type: boolean", "type: categorical\n    levels: [yes, no]")
-    found = read(text.replace("logistic", "multinomial"), Study)
-    assert found.features[1].levels == ("yes", "no")
+    parsed = read(text.replace("logistic", "multinomial"), Study)
+    assert parsed.features[1].levels == ("yes", "no")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", "expected fields"),
         ("just words", "expected fields"),
@@ -242,8 +242,8 @@ def test_a_feature_with_the_word_no_as_a_level() -> None:
         ("kind: permit\n", "it is a permit, not a withdrawal"),
     ],
 )
-def test_yaml_that_is_not_taken(text: str, said: str) -> None:
-    assert said in why(text)
+def test_unsupported_yaml_is_refused(text: str, expected: str) -> None:
+    assert expected in why(text)
 
 
 def test_merge_keys_do_not_merge() -> None:
@@ -255,7 +255,7 @@ def test_nesting_up_to_the_limit_is_read_and_refused_as_a_document() -> None:
     assert "no such field" in why(deep)
 
 
-def test_a_bomb_of_aliases_is_refused_before_it_grows() -> None:
+def test_nested_aliases_are_refused_before_they_expand() -> None:
     levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 9)]
     assert "anchors" in why("\n".join(["l0: &l0 [lol]", *levels]))
 
@@ -266,7 +266,7 @@ def test_size_and_encoding_are_checked_first() -> None:
     assert "not allowed" in why(b"reason: \x00\n")
 
 
-def test_numbers_beyond_reason_are_no_numbers() -> None:
+def test_unreasonably_large_numbers_are_refused() -> None:
     assert "found '9" in why(STUDY.replace("rounds: 20", "rounds: " + "9" * 5_000), Study)
     assert "expected" in why(STUDY.replace("epsilon: 1", "epsilon: 1e999"), Study)
 
@@ -280,7 +280,7 @@ def test_a_file_is_read_by_name(tmp_path: Path) -> None:
         read_file(Withdrawal, path)
 
 
-def test_a_file_that_is_not_there_or_too_large(tmp_path: Path) -> None:
+def test_a_missing_or_too_large_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DocumentFault) as caught:
         read_file(Withdrawal, tmp_path / "absent.yaml")
     assert "No such file" in caught.value.why

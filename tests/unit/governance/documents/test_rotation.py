@@ -1,4 +1,4 @@
-"""A country's keys over the years: what a statement says, and what none can be made to say."""
+"""A country's key rotations: what a statement proves, and what cannot be forged."""
 
 import base64
 from collections.abc import Callable
@@ -20,42 +20,42 @@ def text(number: int) -> str:
 
 
 def history(*numbers: int, country: str = "DK") -> KeyHistory:
-    made = None
+    key_history = None
     for former, new in pairwise(numbers):
-        made = extended(made, country, raw_key(former), raw_key(new), NOW)
-    assert made is not None
-    return made
+        key_history = extended(key_history, country, raw_key(former), raw_key(new), NOW)
+    assert key_history is not None
+    return key_history
 
 
-def test_it_leads_from_each_key_to_every_later_one() -> None:
-    made = history(100, 200, 300)
-    assert made.keys == (text(100), text(200), text(300))
-    assert made.newest == text(300)
-    assert made.leads(text(100), text(200))
-    assert made.leads(text(100), text(300))
-    assert made.leads(text(200), text(300))
+def test_the_history_leads_from_each_key_to_every_later_one() -> None:
+    key_history = history(100, 200, 300)
+    assert key_history.keys == (text(100), text(200), text(300))
+    assert key_history.newest == text(300)
+    assert key_history.leads(text(100), text(200))
+    assert key_history.leads(text(100), text(300))
+    assert key_history.leads(text(200), text(300))
 
 
 @pytest.mark.parametrize("pair", [(200, 100), (300, 100), (100, 100), (666, 300), (100, 666)])
-def test_it_leads_nowhere_else(pair: tuple[int, int]) -> None:
+def test_the_history_leads_to_no_other_key(pair: tuple[int, int]) -> None:
     known, new = map(text, pair)
     assert not history(100, 200, 300).leads(known, new)
 
 
-def test_it_travels_as_one_file() -> None:
-    made = history(100, 200, 300)
-    assert KeyHistory.from_canonical(made.canonical()) == made
+def test_the_history_is_one_file() -> None:
+    key_history = history(100, 200, 300)
+    assert KeyHistory.from_canonical(key_history.canonical()) == key_history
 
 
-def test_a_key_that_the_history_does_not_end_with_begins_another() -> None:
-    made = extended(history(100, 200), "DK", THIRD, THIEF, NOW)
-    assert made.keys == (text(300), text(666))
+def test_a_key_other_than_the_last_one_begins_a_new_history() -> None:
+    key_history = extended(history(100, 200), "DK", THIRD, THIEF, NOW)
+    assert key_history.keys == (text(300), text(666))
 
 
-def test_the_newest_are_kept() -> None:
-    made = history(*range(1, MOST_ROTATIONS + 4))
-    assert len(made.rotations) == MOST_ROTATIONS
-    assert made.newest == text(MOST_ROTATIONS + 3)
+def test_only_the_newest_rotations_are_kept() -> None:
+    key_history = history(*range(1, MOST_ROTATIONS + 4))
+    assert len(key_history.rotations) == MOST_ROTATIONS
+    assert key_history.newest == text(MOST_ROTATIONS + 3)
 
 
 def forged(**changes: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def forged(**changes: Any) -> dict[str, Any]:
 
 
 def by(number: int) -> str:
-    """Return a signature of another key over a statement of its own."""
+    """Return another key's signature over its own statement."""
     other = extended(None, "DK", raw_key(number), raw_key(number + 1), NOW)
     return other.rotations[0].by_former
 
@@ -82,13 +82,13 @@ def by(number: int) -> str:
         {"by_former": base64.b64encode(bytes(64)).decode()},
     ],
 )
-def test_a_changed_statement_is_none(changes: dict[str, Any]) -> None:
+def test_a_changed_statement_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         KeyHistory.model_validate(forged(**changes))
 
 
-def test_a_thief_cannot_claim_a_key_without_holding_it() -> None:
-    """The new key signs too: nobody names another's key as the next one."""
+def test_a_thief_cannot_name_a_key_of_somebody_else_as_the_next() -> None:
+    """The new key signs too, so nobody can name another's key as the next one."""
     values = history(100, 200).model_dump(mode="json")
     values["rotations"][0]["by_new"] = values["rotations"][0]["by_former"]
     with pytest.raises(ValidationError, match="not signed by"):
@@ -96,7 +96,7 @@ def test_a_thief_cannot_claim_a_key_without_holding_it() -> None:
 
 
 def joined(*parts: KeyHistory, **changes: Any) -> dict[str, Any]:
-    rotations = [one.model_dump(mode="json") for part in parts for one in part.rotations]
+    rotations = [rotation.model_dump(mode="json") for part in parts for rotation in part.rotations]
     return {"country": "DK", "rotations": rotations} | changes
 
 
@@ -109,13 +109,13 @@ def joined(*parts: KeyHistory, **changes: Any) -> dict[str, Any]:
         (lambda: joined(rotations=[]), "at least 1"),
     ],
 )
-def test_a_history_is_unbroken_and_never_turns_back(
+def test_a_history_has_no_gaps_and_never_returns_to_an_older_key(
     values: Callable[[], dict[str, Any]], why: str
 ) -> None:
     with pytest.raises(ValidationError, match=why):
         KeyHistory.model_validate(values())
 
 
-def test_bytes_that_are_no_history_are_refused() -> None:
+def test_malformed_histories_are_refused() -> None:
     with pytest.raises(DocumentFault):
         KeyHistory.from_canonical(b"{}")

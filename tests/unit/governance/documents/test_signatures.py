@@ -1,4 +1,4 @@
-"""With what messages are signed, as the documents say it: old ones unchanged, new ones exact."""
+"""The signature suite that documents declare: old documents unchanged, new ones exact."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -23,22 +23,22 @@ from tests.support.documents import (
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
 CANONICAL = "0bb7326a2fec3cc2ca996807882f5c56e03984e726233fae83ce437745ee2718"
-"""SHA-256 of an agreement's canonical bytes, from before there was a choice of signatures."""
+"""SHA-256 of an agreement's canonical bytes from before the suite could be chosen."""
 DIGEST = "sha256:f6ce7afa7a6bd6b192f331acbbe98ce69a673ab82252db62a2230907fbc62bac"
 NODE_DIGEST = "sha256:c8f7b38b70101ee88d92c180fbe669985649c23c1a85b3fe0395119a883a9df3"
 
 
 def succession(former: Identity, new: Identity) -> NodeKeys:
     """Return DK's node keys, from one identity to the next."""
-    said = node_keys("DK").model_copy(update={"identity_key": new.public.to_text()})
-    statement = succeeding(former, new, said.stated(), NOW)
-    return said.model_copy(update={"succession": statement})
+    keys = node_keys("DK").model_copy(update={"identity_key": new.public.to_text()})
+    statement = succeeding(former, new, keys.stated(), NOW)
+    return keys.model_copy(update={"succession": statement})
 
 
 # ---- the agreement
 
 
-def test_documents_of_before_keep_their_bytes_and_digests() -> None:
+def test_documents_without_a_suite_keep_their_bytes_and_digests() -> None:
     agreed = agreement()
     assert hashlib.sha256(agreed.canonical()).hexdigest() == CANONICAL
     assert agreed.digest == DIGEST
@@ -46,11 +46,11 @@ def test_documents_of_before_keep_their_bytes_and_digests() -> None:
     assert node_keys("DK").digest == NODE_DIGEST
 
 
-def test_saying_the_default_changes_nothing() -> None:
+def test_stating_the_default_suite_changes_nothing() -> None:
     assert agreement(signatures="ed25519").canonical() == agreement().canonical()
 
 
-def test_asking_for_both_is_another_agreement_and_reads_back() -> None:
+def test_an_agreement_with_both_signatures_is_another_one_and_is_read_back() -> None:
     agreed = agreement(**BOTH)
     assert agreed.digest != DIGEST
     again = Agreement.from_canonical(agreed.canonical())
@@ -66,18 +66,18 @@ def test_a_spelled_out_default_is_not_the_canonical_form() -> None:
 
 
 @pytest.mark.parametrize("suite", ["mldsa65", "ed25519+mldsa44", "none", "", None, 1])
-def test_no_other_suite_is_known(suite: object) -> None:
+def test_other_suites_are_refused(suite: object) -> None:
     with pytest.raises(ValidationError):
         agreement(signatures=suite)
 
 
-def test_the_coordinator_must_be_able_to_sign_as_is_asked() -> None:
+def test_the_coordinator_s_key_must_fit_the_suite() -> None:
     coordinator = agreement_fields()["coordinator"]
     with pytest.raises(ValidationError, match="pratique-coordinator rotate"):
         agreement(**BOTH, coordinator=coordinator)
 
 
-def test_keys_of_both_forms_serve_an_agreement_that_does_not_ask() -> None:
+def test_both_forms_of_keys_fit_an_agreement_without_a_suite() -> None:
     coordinator = agreement_fields(**BOTH)["coordinator"]
     agreed = agreement(coordinator=coordinator)
     assert agreed.digest == DIGEST
@@ -86,7 +86,7 @@ def test_keys_of_both_forms_serve_an_agreement_that_does_not_ask() -> None:
 
 @pytest.mark.parametrize("shared", [raw_key(2), both_key(2), raw_key(100), both_key(100)])
 def test_a_half_that_is_another_s_key_is_refused(shared: Identity) -> None:
-    """2 is the coordinator's key for documents, 100 an officer's."""
+    """Key 2 is the coordinator's key for documents, key 100 an officer's."""
     coordinator = agreement_fields()["coordinator"] | {"identity_key": shared.public.to_text()}
     with pytest.raises(ValidationError, match="no key may be used twice"):
         agreement(coordinator=coordinator)
@@ -99,25 +99,25 @@ def test_documents_and_logs_are_signed_with_ed25519_alone(name: str) -> None:
         agreement(coordinator=coordinator)
 
 
-# ---- in plain words
+# ---- in readable text
 
 
-def test_the_officer_reads_with_what_messages_are_signed() -> None:
-    def said(agreed: Agreement) -> dict[str, str]:
+def test_the_officer_reads_which_signatures_messages_have() -> None:
+    def facts_of(agreed: Agreement) -> dict[str, str]:
         return {k: v for part in agreement_in_words(agreed, "DK") for k, v in part.facts.items()}
 
-    assert said(agreement())["messages signed with"] == "Ed25519"
-    both = said(agreement(**BOTH))
+    assert facts_of(agreement())["messages signed with"] == "Ed25519"
+    both = facts_of(agreement(**BOTH))
     assert "ML-DSA-65, both of which must hold" in both["messages signed with"]
     assert "(Ed25519 and ML-DSA-65)" in both["key for messages"]
-    assert "(Ed25519 only)" in said(agreement())["key for messages"]
+    assert "(Ed25519 only)" in facts_of(agreement())["key for messages"]
 
 
 @pytest.mark.parametrize(
     ("before", "after"), [(Suite.ED25519, Suite.COMPOSITE), (Suite.COMPOSITE, Suite.ED25519)]
 )
 def test_an_amendment_of_the_signatures_is_shown_either_way(before: Suite, after: Suite) -> None:
-    """Going back leaves the field out: the officer must still see that protection ends."""
+    """Removing the suite leaves the field out; the officer must still see that protection ends."""
     coordinator = agreement_fields(**BOTH)["coordinator"]
     old, new = (
         agreement(coordinator=coordinator, signatures=suite.value) for suite in (before, after)
@@ -125,7 +125,7 @@ def test_an_amendment_of_the_signatures_is_shown_either_way(before: Suite, after
     assert changes(old, new) == {"signatures": f"now {before.value}; then {after.value}"}
 
 
-# ---- node keys and who follows whom
+# ---- node keys and their succession
 
 
 def test_node_keys_of_two_halves_read_back() -> None:
@@ -142,13 +142,15 @@ def test_no_half_of_the_identity_is_the_log_s_key() -> None:
 
 @pytest.mark.parametrize("former", [raw_key(1), both_key(1)])
 @pytest.mark.parametrize("new", [raw_key(2), both_key(2)])
-def test_a_statement_leads_from_either_form_to_either(former: Identity, new: Identity) -> None:
+def test_a_statement_may_name_either_form_of_key_as_the_next(
+    former: Identity, new: Identity
+) -> None:
     keys = succession(former, new)
     assert NodeKeys.from_canonical(keys.canonical()) == keys
 
 
 def test_a_statement_needs_both_halves_of_each_key() -> None:
-    """Whoever has an Ed25519 half alone, or beside another ML-DSA key, gives a node no new keys."""
+    """A holder of the Ed25519 half, alone or beside another ML-DSA key, cannot name new keys."""
     true = succession(both_key(1), both_key(2)).succession
     stranger = CompositeSigningKey.from_bytes(both_key(1).to_bytes()[:32] + b"s" * 32)
     half = succession(both_key(1).ed25519, both_key(2).ed25519).succession
@@ -161,7 +163,7 @@ def test_a_statement_needs_both_halves_of_each_key() -> None:
         {"by_former": mixed.by_former},
         {"by_new": half.by_new},
     ):
-        said = succession(both_key(1), both_key(2))
-        bad = said.model_copy(update={"succession": true.model_copy(update=forged)})
+        keys = succession(both_key(1), both_key(2))
+        bad = keys.model_copy(update={"succession": true.model_copy(update=forged)})
         with pytest.raises(DocumentFault, match="succession is not signed"):
             NodeKeys.from_canonical(bad.canonical())

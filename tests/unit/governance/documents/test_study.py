@@ -43,7 +43,7 @@ def glm(**changes: Any) -> dict[str, Any]:
     return task | changes
 
 
-def test_features_used_are_the_task_s_and_the_population_s() -> None:
+def test_used_features_are_those_of_task_and_population() -> None:
     assert study(AGREED).features_used == ("age", "disease", "sex")
     narrow = study(AGREED, population={"register": "patients"})
     assert narrow.features_used == ("disease", "sex")
@@ -60,27 +60,27 @@ def test_a_draft_has_no_price_and_a_priced_study_another_digest() -> None:
 @pytest.mark.parametrize(
     "change", [{"rounds": 2}, {"dimension": 3}, {"clip_norm": 9.0}, {"phase": "train"}]
 )
-def test_a_schedule_that_is_not_the_task_s_is_no_price(change: dict[str, Any]) -> None:
+def test_a_schedule_that_is_not_the_task_s_is_refused(change: dict[str, Any]) -> None:
     first, *others = study(AGREED).mechanisms
-    asked = study(AGREED).with_mechanisms((first.model_copy(update=change), *others))
-    assert not asked.priced
+    proposed = study(AGREED).with_mechanisms((first.model_copy(update=change), *others))
+    assert not proposed.priced
 
 
-def test_leaving_out_a_release_is_no_price() -> None:
-    asked = study(AGREED)
-    assert not asked.with_mechanisms(asked.mechanisms[:-1]).priced
-    assert not asked.with_mechanisms(asked.mechanisms * 2).priced
+def test_a_schedule_without_a_release_is_refused() -> None:
+    proposed = study(AGREED)
+    assert not proposed.with_mechanisms(proposed.mechanisms[:-1]).priced
+    assert not proposed.with_mechanisms(proposed.mechanisms * 2).priced
 
 
 def training(**changes: Any) -> Study:
     return study(AGREED, task=glm() | changes, release=RELEASE_MODEL)
 
 
-def test_a_schedule_in_local_mode_is_priced_with_its_sums_of_updates_as_they_are() -> None:
-    asked = training(local={"steps": 5})
-    assert [m.scope for m in asked.mechanisms] == ["local", "local", "derived", "shared"]
-    assert asked.priced
-    assert asked.local_mode == LocalMode(steps=5)
+def test_a_schedule_in_local_mode_has_its_sums_of_updates_unchanged() -> None:
+    proposed = training(local={"steps": 5})
+    assert [m.scope for m in proposed.mechanisms] == ["local", "local", "derived", "shared"]
+    assert proposed.priced
+    assert proposed.local_mode == LocalMode(steps=5)
     assert training().local_mode is study(AGREED).local_mode is None
 
 
@@ -97,24 +97,24 @@ def test_a_schedule_in_local_mode_is_priced_with_its_sums_of_updates_as_they_are
         (3, {"scope": Scope.DERIVED}),
     ],
 )
-def test_nothing_else_passes_for_derived(place: int, change: dict[str, Any]) -> None:
+def test_no_other_release_is_accepted_as_derived(place: int, change: dict[str, Any]) -> None:
     changed = list(training(local={"steps": 5}).mechanisms)
     changed[place] = changed[place].model_copy(update=change)
     assert not training(local={"steps": 5}).with_mechanisms(tuple(changed)).priced
 
 
-def test_a_plain_training_that_says_it_is_derived_has_no_price() -> None:
-    asked = training()
+def test_a_plain_training_declared_as_derived_is_refused() -> None:
+    proposed = training()
     for noise_std in (3, 3_000):
         forged = {"scope": Scope.DERIVED, "noise_std": noise_std}
-        floor, train, evaluate = asked.mechanisms
+        floor, train, evaluate = proposed.mechanisms
         schedule = (floor, train.model_copy(update=forged), evaluate)
-        assert not asked.with_mechanisms(schedule).priced
+        assert not proposed.with_mechanisms(schedule).priced
 
 
-def test_a_run_is_charged_for_what_costs_but_the_count_that_its_permit_paid() -> None:
-    def charged(asked: Study) -> list[str]:
-        return [mechanism.phase for mechanism in asked.charged_by_run]
+def test_a_run_is_charged_for_all_releases_that_cost_except_an_already_charged_count() -> None:
+    def charged(proposed: Study) -> list[str]:
+        return [mechanism.phase for mechanism in proposed.charged_by_run]
 
     assert charged(study(AGREED)) == ["histogram"]
     assert charged(training()) == ["train", "evaluate"]
@@ -126,16 +126,16 @@ def test_more_local_steps_than_a_release_may_repeat_are_named() -> None:
     assert "more than 100000 steps" in refused(task=task, release=RELEASE_MODEL)
 
 
-def test_a_study_without_local_mode_has_the_bytes_it_had() -> None:
-    """One that was signed before is the same document, and one spelling stays one spelling."""
-    asked = training()
-    assert b"local_mode" not in asked.canonical()
-    assert b'"local":' not in asked.canonical()
-    spelt = json.loads(asked.canonical())
+def test_a_study_without_local_mode_keeps_its_bytes() -> None:
+    """A study signed before is the same document, and each study has one spelling."""
+    proposed = training()
+    assert b"local_mode" not in proposed.canonical()
+    assert b'"local":' not in proposed.canonical()
+    spelt = json.loads(proposed.canonical())
     spelt["task"]["local"] = None
     with pytest.raises(DocumentFault, match="not a signed study"):
         Study.from_canonical(canonical_json(spelt))
-    assert Study.from_canonical(asked.canonical()).digest == asked.digest
+    assert Study.from_canonical(proposed.canonical()).digest == proposed.digest
 
 
 def test_an_undeclared_feature_is_named() -> None:
@@ -152,7 +152,7 @@ def test_a_numeric_feature_needs_bounds() -> None:
     assert "public bounds" in refused(features=unbounded)
 
 
-def test_the_release_is_what_the_task_makes() -> None:
+def test_the_release_must_fit_the_task() -> None:
     assert "stats/histogram releases a table" in refused(release=RELEASE_MODEL)
     assert "train/glm releases a model" in refused(task=glm())
     trained = study(AGREED, task=glm(), release=RELEASE_MODEL)
@@ -160,7 +160,7 @@ def test_the_release_is_what_the_task_makes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"expires": "2026-08-20"}, "expires: must be later than the day"),
         ({"countries": ["DK"]}, "at least 2"),
@@ -173,8 +173,8 @@ def test_the_release_is_what_the_task_makes() -> None:
         ({"data_categories": ["gossip"]}, "Art. 51"),
     ],
 )
-def test_other_nonsense_is_refused(change: dict[str, Any], said: str) -> None:
-    assert said in refused(**change)
+def test_other_invalid_values_are_refused(change: dict[str, Any], expected: str) -> None:
+    assert expected in refused(**change)
 
 
 def test_features_are_distinct() -> None:
@@ -188,7 +188,7 @@ def test_an_unknown_purpose_is_refused(code: str) -> None:
     assert "HL7 PurposeOfUse" in refused(purpose=purpose)
 
 
-def test_a_prohibited_purpose_can_be_written_so_that_it_can_be_refused_with_its_article() -> None:
+def test_a_prohibited_purpose_can_be_stated_and_is_refused_with_its_article() -> None:
     purpose = study_fields(AGREED)["purpose"] | {"ehds": "54-c"}
     assert study(AGREED, purpose=purpose).purpose.ehds == "54-c"
 
@@ -200,7 +200,7 @@ def test_a_permit_is_for_one_digest() -> None:
         permit(AGREED, study(AGREED), study="sha256:short")
 
 
-def test_a_permit_s_limits_are_sane() -> None:
+def test_a_permit_s_limits_are_checked() -> None:
     with pytest.raises(ValidationError):
         PermitConditions(epsilon_at_most=-1.0, expires=NOW)
     with pytest.raises(ValidationError):

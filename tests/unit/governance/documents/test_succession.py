@@ -1,4 +1,4 @@
-"""A node's new keys count as following others only if the former and the new key signed that."""
+"""A node's new keys succeed others only if the former and the new key signed that."""
 
 from datetime import timedelta
 
@@ -29,7 +29,7 @@ def test_both_kinds_of_keys_sign(former: Identity, new: Identity) -> None:
     assert statement.is_signed(new.public.to_text(), KEYS)
 
 
-def test_it_holds_for_no_other_keys_key_or_moment() -> None:
+def test_it_is_valid_for_these_keys_and_this_time_only() -> None:
     statement = said(raw_key(1), raw_key(2))
     new = raw_key(2).public.to_text()
     assert not statement.is_signed(new, KEYS | {"log_key": "z"})
@@ -38,12 +38,12 @@ def test_it_holds_for_no_other_keys_key_or_moment() -> None:
     assert not later.is_signed(new, KEYS)
 
 
-def test_neither_signature_stands_for_the_other() -> None:
+def test_neither_signature_replaces_the_other() -> None:
     statement, new = said(raw_key(1), raw_key(2)), raw_key(2).public.to_text()
     for field, other in (("by_former", statement.by_new), ("by_new", statement.by_former)):
         assert not statement.model_copy(update={field: other}).is_signed(new, KEYS)
 
 
-def test_a_key_does_not_follow_itself() -> None:
+def test_a_key_does_not_succeed_itself() -> None:
     statement = said(raw_key(1), raw_key(1))
     assert not statement.is_signed(raw_key(1).public.to_text(), KEYS)

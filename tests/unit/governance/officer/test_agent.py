@@ -1,4 +1,4 @@
-"""The agent beside the officer: what it keeps doing, and what it never does."""
+"""The officer's agent: what it does repeatedly, and what it never does."""
 
 import os
 import signal
@@ -84,26 +84,28 @@ class TestADay:
             agent_of(settled).look()
         assert versions(settled) == before
 
-    def test_says_when_the_next_is(self, settled: Keyboard) -> None:
+    def test_states_when_the_next_renewal_is(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
-        said = agent.status.sentence()
-        assert said == "documents until 2026-09-08 12:00 UTC; next renewal at 2026-09-02 10:00 UTC"
+        sentence = agent.status.sentence()
+        assert (
+            sentence == "documents until 2026-09-08 12:00 UTC; next renewal at 2026-09-02 10:00 UTC"
+        )
 
     @given(st.floats(0, 1))
-    def test_is_never_the_same_everywhere(self, share: float) -> None:
+    def test_happens_at_a_random_time_within_limits(self, share: float) -> None:
         own = type("Own", (), {"signed_at": NOW})()
         due = module.next_due(own, lambda low, high: low + (high - low) * share)
         assert NOW + EARLIEST <= due <= NOW + LATEST < NOW + COUNTRY_LIFE - LEAST_LIFE
 
-    def test_a_new_key_that_waits_signs_too(self, settled: Keyboard) -> None:
+    def test_a_pending_new_key_signs_too(self, settled: Keyboard) -> None:
         settled.done("rotate", "--yes")
         pass_time(settled, 2 * DAY)
         agent_of(settled).look()
         first, second = versions(settled)[-2:]
         assert second == first + 1
 
-    def test_a_new_key_in_force_is_taken_up(self, settled: Keyboard) -> None:
+    def test_a_new_key_in_force_is_used(self, settled: Keyboard) -> None:
         settled.done("rotate", "--yes")
         papers, agent = settled.papers, agent_of(settled)
         agent.look()
@@ -112,17 +114,17 @@ class TestADay:
         papers.publish()
         pass_time(settled, 2 * DAY)
         agent.look()
-        kept = Identity.open(settled.home, settled.home.settings(), PASSPHRASE.encode())
-        assert kept.next_key is None
-        assert settled.papers.view().countries["DK"].key == kept.key.public.to_text()
+        identity = Identity.open(settled.home, settled.home.settings(), PASSPHRASE.encode())
+        assert identity.next_key is None
+        assert settled.papers.view().countries["DK"].key == identity.key.public.to_text()
 
 
 class TestNever:
     def test_it_decides_nothing(self, settled: Keyboard) -> None:
-        """A draft, a study and a stranger's node keys wait: a month later they still do."""
+        """A draft, a study and a stranger's node keys wait; a month later they still wait."""
         papers = settled.papers
-        asked = study(papers.agreed)
-        papers.propose(asked)
+        proposed = study(papers.agreed)
+        papers.propose(proposed)
         papers.store.draft(papers.agreed.model_copy(update={"title": "Another"}), papers.now)
         agent, before = agent_of(settled), settled.own()
         assert before is not None
@@ -160,7 +162,7 @@ class TestALostLink:
         assert agent.status.failures == 12
 
     def test_signs_no_version_for_each_attempt(self, settled: Keyboard) -> None:
-        """What is signed already is handed over again, until it is a day old."""
+        """Documents that are already signed are submitted again until they are a day old."""
         agent = agent_of(settled)
         pass_time(settled, 2 * DAY)
         settled.exchange.submit_down = True
@@ -175,7 +177,7 @@ class TestALostLink:
         assert versions(settled)[-1] == 2
         assert (agent.status.failures, agent.status.fault) == (0, "")
 
-    def test_of_three_days_is_mended_by_itself(self, settled: Keyboard) -> None:
+    def test_of_three_days_needs_no_help(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         settled.exchange.down = True
         for _ in range(24 * 3):
@@ -184,9 +186,9 @@ class TestALostLink:
         settled.exchange.down = False
         pass_time(settled, timedelta(hours=1))
         agent.look()
-        said = settled.papers.view().country("DK")
-        assert said is not None
-        assert said.expires - settled.now > 6 * DAY
+        documents = settled.papers.view().country("DK")
+        assert documents is not None
+        assert documents.expires - settled.now > 6 * DAY
 
     def test_is_not_well_when_little_is_left(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
@@ -202,7 +204,7 @@ class TestALostLink:
 
 
 class TestRunning:
-    def test_ends_when_told(self, settled: Keyboard) -> None:
+    def test_ends_on_request(self, settled: Keyboard) -> None:
         stop, agent = threading.Event(), agent_of(settled)
         thread = threading.Thread(target=agent.run, args=(stop,))
         thread.start()
@@ -210,28 +212,28 @@ class TestRunning:
         thread.join(20)
         assert not thread.is_alive()
 
-    def test_a_wrong_passphrase_is_told_at_once(self, settled: Keyboard) -> None:
+    def test_a_wrong_passphrase_is_reported_at_once(self, settled: Keyboard) -> None:
         with pytest.raises(KeyFault):
             run_agent(settled.home.path, b"wrong", observe=None, log_file=None)
 
     @pytest.mark.parametrize("address", ["0.0.0.0:9103", "exchange:1", "127.0.0.1:0", "[::]:9103"])
-    def test_shows_itself_on_this_machine_only(self, settled: Keyboard, address: str) -> None:
+    def test_shows_metrics_on_this_machine_only(self, settled: Keyboard, address: str) -> None:
         with pytest.raises(OfficerFault, match="only a loopback address is allowed"):
             run_agent(settled.home.path, PASSPHRASE.encode(), observe=address, log_file=None)
 
-    def test_shows_until_when_documents_hold(self, settled: Keyboard) -> None:
+    def test_shows_until_when_documents_are_valid(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
-        found = shown(agent)
+        report = shown(agent)
         name = "pratique_country_documents_expire_timestamp_seconds"
         own = settled.own()
         assert own is not None
-        assert found.metrics.get_sample_value(name) == own.expires.timestamp()
-        assert found.metrics.get_sample_value("pratique_agent_failures") == 0
-        assert "documents until" in found.ready()["documents"].says
+        assert report.metrics.get_sample_value(name) == own.expires.timestamp()
+        assert report.metrics.get_sample_value("pratique_agent_failures") == 0
+        assert "documents until" in report.ready()["documents"].says
 
     @pytest.mark.slow
-    def test_as_a_process_tells_systemd_and_ends_on_a_signal(
+    def test_as_a_process_notifies_systemd_and_ends_on_a_signal(
         self, settled: Keyboard, tmp_path: Path
     ) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -254,7 +256,7 @@ class TestRunning:
 
 
 class Night(threading.Event):
-    """An event that nobody waits for: each wait is noted, and after three it is set."""
+    """An event that records each wait, and is set after three."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -267,14 +269,14 @@ class Night(threading.Event):
         return self.is_set()
 
 
-def test_it_turns_at_least_every_ten_minutes_so_that_a_watchdog_can_tell() -> None:
+def test_it_loops_at_least_every_ten_minutes_for_the_watchdog() -> None:
     turns, stop = [0], Night()
 
     def turned() -> None:
         turns[0] += 1
 
-    made = Agent(pytest.fail, lambda: NOW, middle, turned=turned)
-    made.status = AgentStatus(due=NOW + timedelta(days=1))
-    made.run(stop)
+    agent = Agent(pytest.fail, lambda: NOW, middle, turned=turned)
+    agent.status = AgentStatus(due=NOW + timedelta(days=1))
+    agent.run(stop)
     assert turns == [3]
     assert stop.waits == [LONGEST_WAIT.total_seconds()] * 3

@@ -1,4 +1,4 @@
-"""What the agent's endpoint shows, and where it may listen."""
+"""The agent's endpoint: what it shows, and where it may listen."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,10 +29,10 @@ def metrics(status: AgentStatus) -> str:
     return generate_latest(report.metrics).decode()
 
 
-def test_metrics_say_until_when_the_documents_hold() -> None:
+def test_metrics_show_until_when_the_documents_are_valid() -> None:
     ends = utc_now() + timedelta(days=6)
     text = metrics(status_of(expires=ends))
-    line = next(one for one in text.splitlines() if one.startswith("pratique_country_documents"))
+    line = next(line for line in text.splitlines() if line.startswith("pratique_country_documents"))
     assert float(line.split()[-1]) == pytest.approx(ends.timestamp())
 
 
@@ -45,7 +45,9 @@ def test_failures_are_counted() -> None:
 
 
 @pytest.mark.parametrize(("left", "good"), [(timedelta(days=6), True), (timedelta(hours=1), False)])
-def test_it_is_ready_while_the_documents_hold_for_long_enough(left: timedelta, good: bool) -> None:
+def test_it_is_ready_while_the_documents_are_valid_for_long_enough(
+    left: timedelta, good: bool
+) -> None:
     status = status_of(expires=utc_now() + left, failures=2)
     finding = shown(cast("Agent", StillAgent(status))).ready()["documents"]
     assert (finding.good, finding.says) == (good, status.sentence())
@@ -57,6 +59,6 @@ def test_it_shows_nothing_to_other_machines(tmp_path: Path, address: str) -> Non
         run_agent(tmp_path, b"", observe=address, log_file=tmp_path / "log")
 
 
-def test_a_folder_that_cannot_be_opened_keeps_it_from_starting(tmp_path: Path) -> None:
+def test_it_does_not_start_with_a_folder_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises((OfficerFault, KeyFault)):
         run_agent(tmp_path / "none", b"wrong", observe=None, log_file=tmp_path / "log")

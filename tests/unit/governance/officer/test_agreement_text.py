@@ -16,62 +16,62 @@ EMERGENCY = {
 }
 
 
-def told(agreed: Agreement = AGREED, country: str = "DK") -> str:
+def text_of(agreed: Agreement = AGREED, country: str = "DK") -> str:
     parts = agreement_in_words(agreed, country)
     lines = (f"{name}: {value}" for part in parts for name, value in part.facts.items())
     return "\n".join(lines)
 
 
-def test_every_party_is_told_with_its_fingerprint() -> None:
-    said = told()
+def test_every_party_is_shown_with_its_fingerprint() -> None:
+    output = text_of()
     for party in AGREED.parties:
         fingerprint = VerifyKey.from_text(party.officer_key).fingerprint
-        assert f"{party.country}: {party.authority}, key {fingerprint}" in said
+        assert f"{party.country}: {party.authority}, key {fingerprint}" in output
 
 
-def test_only_the_own_key_is_called_yours() -> None:
-    [own] = [line for line in told(country="NO").splitlines() if "(yours)" in line]
+def test_only_the_reader_s_own_key_is_called_yours() -> None:
+    [own] = [line for line in text_of(country="NO").splitlines() if "(yours)" in line]
     assert own.startswith("NO: ")
-    assert "(yours)" not in told(country="SE")
+    assert "(yours)" not in text_of(country="SE")
 
 
-def test_every_key_of_the_coordinator_is_told() -> None:
+def test_every_key_of_the_coordinator_is_shown() -> None:
     coordinator = AGREED.coordinator
     for text in (coordinator.identity_key, coordinator.document_key, coordinator.online_key):
-        assert VerifyKey.from_text(text).fingerprint in told()
+        assert VerifyKey.from_text(text).fingerprint in text_of()
 
 
-def test_purposes_are_told_with_code_and_sentence() -> None:
-    said = told()
-    assert "allowed 53-1-e: scientific research in health or care" in said
-    assert "training a machine-learning model (MLTRAINING)" in said
-    assert "forbidden HMARKT: No data of this federation serves marketing. (Article 4(2))" in said
-    assert "everything else: forbidden" in said
+def test_purposes_are_shown_with_code_and_sentence() -> None:
+    output = text_of()
+    assert "allowed 53-1-e: scientific research in health or care" in output
+    assert "training a machine-learning model (MLTRAINING)" in output
+    assert "forbidden HMARKT: No data of this federation serves marketing. (Article 4(2))" in output
+    assert "everything else: forbidden" in output
 
 
-def test_budget_and_protection_are_told_in_numbers() -> None:
-    said = told(agreement(colluding=0))
-    assert "ε = 3 at δ = 0.0001 in every 365 days" in said
-    assert "against: the coordinator (c = 0)" in said
-    assert "fewer than 3 countries, or fewer than 50 patients in a country" in said
-    assert "against: the coordinator together with any 1 of the countries (c = 1)" in told()
+def test_budget_and_protection_are_shown_in_numbers() -> None:
+    output = text_of(agreement(colluding=0))
+    assert "ε = 3 at δ = 0.0001 in every 365 days" in output
+    assert "against: the coordinator (c = 0)" in output
+    assert "fewer than 3 countries, or fewer than 50 patients in a country" in output
+    assert "against: the coordinator together with any 1 of the countries (c = 1)" in text_of()
 
 
-def test_emergency_clauses_are_told_whole() -> None:
-    said = told(agreement(emergency=[EMERGENCY]))
-    assert "outbreak: relaxes retention if 3 countries concur" in said
-    assert "Cases double within a week." in said
-    assert "at most 30 days" in said
-    assert "emergency clauses: none" in told()
+def test_emergency_clauses_are_shown_completely() -> None:
+    output = text_of(agreement(emergency=[EMERGENCY]))
+    assert "outbreak: relaxes retention if 3 countries concur" in output
+    assert "Cases double within a week." in output
+    assert "at most 30 days" in output
+    assert "emergency clauses: none" in text_of()
 
 
-def test_a_policy_of_its_own_is_pointed_out() -> None:
+def test_a_policy_other_than_the_standard_one_is_pointed_out() -> None:
     own = agreement(policy=AGREED.policy + '\n@id("more")\nforbid (principal, action, resource);')
-    assert "ask a specialist to read it" in told(own)
-    assert "rules: the standard policy" in told()
+    assert "ask a specialist to read it" in text_of(own)
+    assert "rules: the standard policy" in text_of()
 
 
-def test_an_amendment_is_told_field_by_field() -> None:
+def test_an_amendment_is_shown_field_by_field() -> None:
     changed = agreement(smallest_cohort=100, title="A wider agreement")
     assert changes(AGREED, changed) == {
         "title": f"now {AGREED.title}; then A wider agreement",
@@ -81,7 +81,7 @@ def test_an_amendment_is_told_field_by_field() -> None:
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(0, 119))
-def test_what_is_read_out_tells_digests_apart(raw: bytes, bit: int) -> None:
+def test_spoken_digests_differ_for_different_digests(raw: bytes, bit: int) -> None:
     other = bytearray(raw)
     other[bit // 8] ^= 1 << (bit % 8)
     one, another = spoken_digest(f"sha256:{raw.hex()}"), spoken_digest(f"sha256:{other.hex()}")

@@ -1,4 +1,4 @@
-"""An officer's certificate is renewed whenever the officer's program talks to the exchange."""
+"""An officer's certificate is renewed when a command connects to the exchange."""
 
 from datetime import timedelta
 
@@ -31,7 +31,7 @@ def test_nothing_is_renewed_before_it_is_time(agreed: Keyboard) -> None:
     assert agreed.exchange.renewals == []
 
 
-def test_it_is_renewed_with_a_new_key_before_the_work_is_done(agreed: Keyboard) -> None:
+def test_it_is_renewed_with_a_new_key_before_the_command_runs(agreed: Keyboard) -> None:
     before = key_of(agreed)
     forward(agreed, 61)
     agreed.done("inbox")
@@ -44,28 +44,28 @@ def test_it_is_renewed_with_a_new_key_before_the_work_is_done(agreed: Keyboard) 
     assert len(agreed.exchange.renewals) == 1
 
 
-def test_what_does_not_talk_to_the_exchange_renews_nothing(agreed: Keyboard) -> None:
+def test_a_command_that_does_not_connect_renews_nothing(agreed: Keyboard) -> None:
     forward(agreed, 61)
     assert agreed.run("log", "list", "--node", agreed.node, unlock=False).exit_code == 1
     assert agreed.exchange.renewals == []
 
 
-def test_a_renewal_that_fails_is_told_and_the_work_goes_on(agreed: Keyboard) -> None:
+def test_a_failed_renewal_is_reported_and_the_command_runs(agreed: Keyboard) -> None:
     agreed.exchange.renewal_refusal = LinkFault("The exchange refused the call", why="two holders")
     before = agreed.home.certificate_file.read_bytes()
     forward(agreed, 61)
-    said = agreed.done("inbox")
-    assert "was not renewed, and ends on 2026-11-30" in said
-    assert "Two holders" in said
+    output = agreed.done("inbox")
+    assert "was not renewed, and ends on 2026-11-30" in output
+    assert "Two holders" in output
     assert agreed.home.certificate_file.read_bytes() == before
     waiting = agreed.exchange.renewals, agreed.exchange.presented
     assert waiting == ([], [])
 
 
-def test_who_goes_on_after_the_agent_has_renewed_shows_the_new_certificate(
+def test_a_program_uses_the_certificate_that_the_agent_renewed_meanwhile(
     agreed: Keyboard,
 ) -> None:
-    """Two programs of one officer: the slower one must not look like a thief."""
+    """With two programs of one officer, the slower one must not look like a thief."""
     slow, quick = (
         OfficerSession.open(
             agreed.home, PASSPHRASE.encode(), Terminal(), lambda: agreed.now, dialling
@@ -81,7 +81,7 @@ def test_who_goes_on_after_the_agent_has_renewed_shows_the_new_certificate(
     assert len(agreed.exchange.renewals) == 1
 
 
-def test_somebody_else_s_certificate_is_not_taken(agreed: Keyboard) -> None:
+def test_another_party_s_certificate_is_refused(agreed: Keyboard) -> None:
     agreed.exchange.issued_to = ("EE", Role.OFFICER)
     before = agreed.home.certificate_file.read_bytes()
     forward(agreed, 61)
@@ -89,14 +89,14 @@ def test_somebody_else_s_certificate_is_not_taken(agreed: Keyboard) -> None:
     assert agreed.home.certificate_file.read_bytes() == before
 
 
-def test_an_ended_certificate_says_what_to_do_and_a_new_invitation_does_it(
+def test_an_expired_certificate_says_what_to_do_and_a_new_invitation_helps(
     agreed: Keyboard,
 ) -> None:
     keys = {path.name: path.read_bytes() for path in agreed.home.keys.iterdir()}
     forward(agreed, 120)
-    said = agreed.refused("inbox")
-    assert "Your certificate expired on 2026-11-30" in said
-    assert "new invitation" in said
+    output = agreed.refused("inbox")
+    assert "Your certificate expired on 2026-11-30" in output
+    assert "new invitation" in output
     letter = invitation(expires=agreed.now + DAY)
     agreed.done("enrol", agreed.file("invitation.json", letter.model_dump_json()))
     agreed.done("inbox")

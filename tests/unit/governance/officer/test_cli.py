@@ -44,8 +44,8 @@ def python(code: str) -> str:
     return done.stdout
 
 
-def test_help_needs_nothing_heavy() -> None:
-    """Half a second is the limit; what takes the time is imports."""
+def test_help_imports_nothing_slow() -> None:
+    """The limit is half a second; imports would take the time."""
     code = (
         "import sys\n"
         "from typer.testing import CliRunner\n"
@@ -58,19 +58,19 @@ def test_help_needs_nothing_heavy() -> None:
 
 
 def test_reading_the_inbox_needs_no_accountant_and_no_records() -> None:
-    """Importing those takes seconds; only what weighs a study pays for them."""
+    """Importing those takes seconds, which only commands that weigh a study may need."""
     modules = "governance.officer.commands_sign, governance.officer.commands_read"
     code = f"import sys, {modules}\nprint(*sys.modules)"
     loaded = {name.partition(".")[0] for name in python(code).split()}
     assert loaded.isdisjoint({"duckdb", "opendp", "flwr", "torch"})
 
 
-def test_every_command_is_there() -> None:
-    said = CliRunner().invoke(app, ["--help"]).output
+def test_every_command_exists() -> None:
+    output = CliRunner().invoke(app, ["--help"]).output
     for command in (
         "keygen", "enrol", "inbox", "sign", "show", "approve", "refuse", "withdraw", "renew", "log",
     ):  # fmt: skip
-        assert command in said
+        assert command in output
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
@@ -85,7 +85,9 @@ class TestEveryCommand:
         enrolled.passphrase_file.chmod(0o644)
         assert "open to other users" in enrolled.refused(*words)
 
-    def test_refuses_to_go_on_without_one(self, enrolled: Keyboard, words: tuple[str, ...]) -> None:
+    def test_refuses_to_run_without_a_passphrase(
+        self, enrolled: Keyboard, words: tuple[str, ...]
+    ) -> None:
         assert "Nobody is there to type it" in enrolled.refused(*words, unlock=False)
 
     def test_needs_a_folder(self, tmp_path: Path, words: tuple[str, ...]) -> None:
@@ -103,10 +105,12 @@ class TestEveryCommand:
 
 
 @pytest.mark.parametrize("words", COMMANDS[:5], ids=lambda words: words[0])
-def test_one_who_is_not_enrolled_is_told_how(officer: Keyboard, words: tuple[str, ...]) -> None:
-    said = officer.refused(*words)
-    assert "not enrolled" in said
-    assert "pratique-officer enrol" in said
+def test_an_officer_who_is_not_enrolled_reads_how_to_enrol(
+    officer: Keyboard, words: tuple[str, ...]
+) -> None:
+    output = officer.refused(*words)
+    assert "not enrolled" in output
+    assert "pratique-officer enrol" in output
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_one_who_is_not_enrolled_is_told_how(officer: Keyboard, words: tuple[str
     ],
     ids=" ".join,
 )
-def test_a_mistyped_command_ends_with_two(officer: Keyboard, words: tuple[str, ...]) -> None:
+def test_a_mistyped_command_exits_with_status_2(officer: Keyboard, words: tuple[str, ...]) -> None:
     assert officer.run(*words, unlock=False).exit_code == 2
 
 
@@ -143,12 +147,12 @@ class TestKeygen:
     def home(self, tmp_path: Path) -> OfficerHome:
         return OfficerHome(tmp_path / "home")
 
-    def test_says_the_key_and_its_fingerprint(self, tmp_path: Path, words: list[str]) -> None:
-        said = CliRunner().invoke(app, words).stdout
+    def test_prints_the_key_and_its_fingerprint(self, tmp_path: Path, words: list[str]) -> None:
+        output = CliRunner().invoke(app, words).stdout
         text = self.home(tmp_path).key_file.read_text().strip()
-        assert text in said
-        assert VerifyKey.from_text(text).fingerprint in said
-        assert "pratique-officer enrol" in said
+        assert text in output
+        assert VerifyKey.from_text(text).fingerprint in output
+        assert "pratique-officer enrol" in output
 
     def test_makes_a_folder_for_its_owner(self, tmp_path: Path, words: list[str]) -> None:
         CliRunner().invoke(app, words)
@@ -156,12 +160,12 @@ class TestKeygen:
         assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
         assert Identity.open(home, home.settings(), PASSPHRASE.encode())
 
-    def test_answers_a_machine(self, tmp_path: Path, words: list[str]) -> None:
+    def test_prints_json_on_request(self, tmp_path: Path, words: list[str]) -> None:
         answer = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
         assert answer["key"] == self.home(tmp_path).settings().document_key
         assert answer["country"] == "DK"
 
-    def test_happens_once_in_a_folder(self, tmp_path: Path, words: list[str]) -> None:
+    def test_runs_once_in_a_folder(self, tmp_path: Path, words: list[str]) -> None:
         CliRunner().invoke(app, words)
         before = self.home(tmp_path).settings()
         result = CliRunner().invoke(app, words)

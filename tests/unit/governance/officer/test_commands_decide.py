@@ -16,8 +16,8 @@ forbid (principal, action, resource) when { context.study.features.contains("sex
 
 
 @pytest.fixture
-def asked(agreed: Keyboard) -> Study:
-    """A study that waits for DK."""
+def proposed(agreed: Keyboard) -> Study:
+    """A study that waits for DK's decision."""
     return propose(agreed)
 
 
@@ -28,78 +28,86 @@ def propose(officer: Keyboard, **changes: Any) -> Study:
 
 
 class TestApproval:
-    def test_is_a_permit_that_everyone_can_verify(self, agreed: Keyboard, asked: Study) -> None:
-        said = agreed.done("approve", asked.id, "--sentence", "For our patients.", answer="y\n")
-        permit = present(agreed.published().permit(asked.digest))
-        assert permit == agreed.own().permit(asked.digest)
+    def test_is_a_permit_that_everyone_can_verify(self, agreed: Keyboard, proposed: Study) -> None:
+        output = agreed.done(
+            "approve", proposed.id, "--sentence", "For our patients.", answer="y\n"
+        )
+        permit = present(agreed.published().permit(proposed.digest))
+        assert permit == agreed.own().permit(proposed.digest)
         assert permit.agreement == agreed.papers.agreed.digest
         assert permit.approved_by == "Health data authority of DK"
         assert permit.sentence == "For our patients."
         assert permit.issued == NOW
-        assert permit.conditions.expires == asked.expires
+        assert permit.conditions.expires == proposed.expires
         assert permit.conditions.features is None
         assert permit.conditions.epsilon_at_most is None
-        assert asked.digest in said
-        assert "ε = 0.5 at δ = 1e-05" in said
+        assert proposed.digest in output
+        assert "ε = 0.5 at δ = 1e-05" in output
 
-    def test_shows_the_whole_text_that_is_signed(self, agreed: Keyboard, asked: Study) -> None:
-        """What `show` said may have been another text: an exchange need not show one twice."""
-        said = agreed.done("approve", asked.id, answer="y\n")
-        shown = " ".join(said[: said.index("Permit of DK")].split())
-        assert asked.digest in shown
-        assert asked.purpose.sentence in shown
-        assert asked.recipients[0] in shown
+    def test_shows_the_complete_text_that_is_signed(
+        self, agreed: Keyboard, proposed: Study
+    ) -> None:
+        """The text that `show` printed may have been another: an exchange may change it."""
+        output = agreed.done("approve", proposed.id, answer="y\n")
+        permit_text = " ".join(output[: output.index("Permit of DK")].split())
+        assert proposed.digest in permit_text
+        assert proposed.purpose.sentence in permit_text
+        assert proposed.recipients[0] in permit_text
 
-    def test_holds_the_conditions_given(self, agreed: Keyboard, asked: Study) -> None:
+    def test_has_the_given_conditions(self, agreed: Keyboard, proposed: Study) -> None:
         words = ("--features", "age, sex,disease", "--epsilon-at-most", "0.7")
-        agreed.done("approve", asked.id, *words, "--expires", "2026-10-31", "--yes")
-        conditions = present(agreed.own().permit(asked.digest)).conditions
+        agreed.done("approve", proposed.id, *words, "--expires", "2026-10-31", "--yes")
+        conditions = present(agreed.own().permit(proposed.digest)).conditions
         assert conditions.features == ("age", "sex", "disease")
         assert conditions.epsilon_at_most == 0.7
         assert present(conditions.expires).isoformat() == "2026-10-31T23:59:59+00:00"
 
-    def test_with_conditions_that_the_study_does_not_keep_says_so(
-        self, agreed: Keyboard, asked: Study
+    def test_warns_of_conditions_that_the_study_does_not_meet(
+        self, agreed: Keyboard, proposed: Study
     ) -> None:
-        result = agreed.run("approve", asked.id, "--features", "age,disease", "--yes")
+        result = agreed.run("approve", proposed.id, "--features", "age,disease", "--yes")
         assert result.exit_code == 0
         assert "does not cover the features sex" in result.stderr
         assert "Your node will refuse it as it is proposed now" in result.stderr
         assert "may propose a study that keeps them" in result.stdout
         result = agreed.run(
-            "approve", asked.id, "--epsilon-at-most", "0.1", "--yes", "--reconsider"
+            "approve", proposed.id, "--epsilon-at-most", "0.1", "--yes", "--reconsider"
         )
         assert "allows at most 0.1" in result.stderr
 
-    def test_without_such_conditions_warns_of_nothing(self, agreed: Keyboard, asked: Study) -> None:
-        assert "will refuse" not in agreed.run("approve", asked.id, "--yes").stderr
+    def test_without_such_conditions_warns_of_nothing(
+        self, agreed: Keyboard, proposed: Study
+    ) -> None:
+        assert "will refuse" not in agreed.run("approve", proposed.id, "--yes").stderr
 
     @pytest.mark.parametrize("shorten", [71, 64, 20])
-    def test_goes_by_digest_as_well(self, agreed: Keyboard, asked: Study, shorten: int) -> None:
-        agreed.done("approve", asked.digest[:shorten], "--yes")
-        assert agreed.own().permit(asked.digest)
+    def test_accepts_a_digest_as_well(
+        self, agreed: Keyboard, proposed: Study, shorten: int
+    ) -> None:
+        agreed.done("approve", proposed.digest[:shorten], "--yes")
+        assert agreed.own().permit(proposed.digest)
 
-    def test_answers_a_machine(self, agreed: Keyboard, asked: Study) -> None:
-        answer = json.loads(agreed.run("approve", asked.id, "--yes", "--json").stdout)
+    def test_prints_json_on_request(self, agreed: Keyboard, proposed: Study) -> None:
+        answer = json.loads(agreed.run("approve", proposed.id, "--yes", "--json").stdout)
         assert answer["decision"] == "approved"
-        assert answer["study"] == asked.digest
+        assert answer["study"] == proposed.digest
         assert answer["version"] == answer["exchange_has"] == 1
 
-    def test_says_that_every_country_must_permit(self, agreed: Keyboard, asked: Study) -> None:
-        """The node is named only if it does not have the permit already."""
-        said = " ".join(agreed.done("approve", asked.id, "--yes").split())
-        assert "once your node has the permit and every country of the study" in said
+    def test_says_that_every_country_must_permit(self, agreed: Keyboard, proposed: Study) -> None:
+        """The node is named only if it does not have the permit yet."""
+        output = " ".join(agreed.done("approve", proposed.id, "--yes").split())
+        assert "once your node has the permit and every country of the study" in output
         node = agreed.make_node()
-        again = agreed.done("approve", asked.id, "--yes", "--reconsider", "--node", node)
+        again = agreed.done("approve", proposed.id, "--yes", "--reconsider", "--node", node)
         assert "Next: once every country of the study has permitted it" in " ".join(again.split())
 
-    def test_needs_a_yes(self, agreed: Keyboard, asked: Study) -> None:
-        assert "answered no" in agreed.refused("approve", asked.id, answer="n\n")
-        assert "Nobody answered" in agreed.refused("approve", asked.id)
+    def test_needs_confirmation(self, agreed: Keyboard, proposed: Study) -> None:
+        assert "answered no" in agreed.refused("approve", proposed.id, answer="n\n")
+        assert "Nobody answered" in agreed.refused("approve", proposed.id)
 
-    def test_never_lasts_longer_than_the_study(self, agreed: Keyboard, asked: Study) -> None:
-        agreed.done("approve", asked.id, "--expires", "2029-01-01", "--yes")
-        assert present(agreed.own().permit(asked.digest)).conditions.expires == asked.expires
+    def test_never_outlasts_the_study(self, agreed: Keyboard, proposed: Study) -> None:
+        agreed.done("approve", proposed.id, "--expires", "2029-01-01", "--yes")
+        assert present(agreed.own().permit(proposed.digest)).conditions.expires == proposed.expires
 
 
 class TestApprovalRefused:
@@ -119,39 +127,39 @@ class TestApprovalRefused:
         ],
     )
     def test_for_conditions_that_do_not_fit(
-        self, agreed: Keyboard, asked: Study, words: tuple[str, str], why: str
+        self, agreed: Keyboard, proposed: Study, words: tuple[str, str], why: str
     ) -> None:
-        assert why in agreed.refused("approve", asked.id, *words, "--yes")
+        assert why in agreed.refused("approve", proposed.id, *words, "--yes")
 
-    def test_for_an_unknown_study(self, agreed: Keyboard, asked: Study) -> None:
-        said = agreed.refused("approve", "heart-by-age", "--yes")
-        assert f"no study 'heart-by-age'; did you mean {asked.id}?" in said
-        assert f"The published studies are: {asked.id}" in said
+    def test_for_an_unknown_study(self, agreed: Keyboard, proposed: Study) -> None:
+        output = agreed.refused("approve", "heart-by-age", "--yes")
+        assert f"no study 'heart-by-age'; did you mean {proposed.id}?" in output
+        assert f"The published studies are: {proposed.id}" in output
 
-    def test_for_an_unknown_digest(self, agreed: Keyboard, asked: Study) -> None:
+    def test_for_an_unknown_digest(self, agreed: Keyboard, proposed: Study) -> None:
         assert "There is no study" in agreed.refused("approve", "sha256:" + "0" * 64, "--yes")
-        assert "There is no study" in agreed.refused("approve", asked.digest[:12], "--yes")
+        assert "There is no study" in agreed.refused("approve", proposed.digest[:12], "--yes")
 
-    def test_for_one_that_was_decided_already(self, agreed: Keyboard, asked: Study) -> None:
-        agreed.done("approve", asked.id, "--yes")
-        said = agreed.refused("approve", asked.id, "--yes")
-        assert "You approved it on 2026-09-01" in said
-        assert "--reconsider" in said
+    def test_for_an_already_approved_study(self, agreed: Keyboard, proposed: Study) -> None:
+        agreed.done("approve", proposed.id, "--yes")
+        output = agreed.refused("approve", proposed.id, "--yes")
+        assert "You approved it on 2026-09-01" in output
+        assert "--reconsider" in output
 
-    def test_for_one_that_was_refused_before(self, agreed: Keyboard, asked: Study) -> None:
-        agreed.done("refuse", asked.id, "--reason", "Too early.", "--yes")
+    def test_for_an_already_refused_study(self, agreed: Keyboard, proposed: Study) -> None:
+        agreed.done("refuse", proposed.id, "--reason", "Too early.", "--yes")
         assert "You refused it on 2026-09-01: Too early." in agreed.refused(
-            "approve", asked.id, "--yes"
+            "approve", proposed.id, "--yes"
         )
-        agreed.done("approve", asked.id, "--yes", "--reconsider")
-        assert agreed.own().permit(asked.digest)
-        assert agreed.own().withdrawal(asked.digest) is None
+        agreed.done("approve", proposed.id, "--yes", "--reconsider")
+        assert agreed.own().permit(proposed.digest)
+        assert agreed.own().withdrawal(proposed.digest) is None
 
-    def test_once_more_counts_the_permits_before(self, agreed: Keyboard, asked: Study) -> None:
-        agreed.done("approve", asked.id, "--yes")
-        agreed.done("withdraw", asked.id, "--reason", "Too early.", "--yes")
-        agreed.done("approve", asked.id, "--yes", "--reconsider")
-        again = agreed.own().permit(asked.digest)
+    def test_a_second_permit_counts_those_before(self, agreed: Keyboard, proposed: Study) -> None:
+        agreed.done("approve", proposed.id, "--yes")
+        agreed.done("withdraw", proposed.id, "--reason", "Too early.", "--yes")
+        agreed.done("approve", proposed.id, "--yes", "--reconsider")
+        again = agreed.own().permit(proposed.digest)
         assert again is not None
         assert again.number == 2
 
@@ -166,10 +174,10 @@ class TestApprovalRefused:
     def test_for_a_purpose_that_the_agreement_forbids(self, agreed: Keyboard) -> None:
         purpose = {"ehds": "53-1-e", "purpose_of_use": "HMARKT", "sentence": "To sell."}
         forbidden = propose(agreed, purpose=purpose)
-        said = agreed.refused("approve", forbidden.id, "--yes")
-        assert "No data of this federation serves marketing." in said
-        assert "(agreement/purpose-forbidden)" in said
-        assert "Article 4(2)" in said
+        output = agreed.refused("approve", forbidden.id, "--yes")
+        assert "No data of this federation serves marketing." in output
+        assert "(agreement/purpose-forbidden)" in output
+        assert "Article 4(2)" in output
 
     def test_for_a_cost_above_the_whole_budget(self, agreed: Keyboard) -> None:
         proposed = study(agreed.papers.agreed, privacy={"epsilon": 50.0, "delta": 1e-5})
@@ -179,64 +187,64 @@ class TestApprovalRefused:
         agreed.papers.propose(loud)
         assert "(agreement/budget)" in agreed.refused("approve", loud.id, "--yes")
 
-    def test_for_what_the_own_country_forbids(self, agreed: Keyboard, asked: Study) -> None:
+    def test_for_what_the_national_policy_forbids(self, agreed: Keyboard, proposed: Study) -> None:
         agreed.done("sign", agreed.file("dk.cedar", SEX_IS_OURS), "--yes")
-        assert "(national/dk/no-sex)" in agreed.refused("approve", asked.id, "--yes")
+        assert "(national/dk/no-sex)" in agreed.refused("approve", proposed.id, "--yes")
 
-    def test_while_the_exchange_is_down(self, agreed: Keyboard, asked: Study) -> None:
+    def test_while_the_exchange_is_down(self, agreed: Keyboard, proposed: Study) -> None:
         agreed.exchange.down = True
-        assert "does not answer" in agreed.refused("approve", asked.id, "--yes")
+        assert "does not answer" in agreed.refused("approve", proposed.id, "--yes")
 
     def test_before_the_agreement_is_in_force(self, enrolled: Keyboard) -> None:
         assert "not published yet" in enrolled.refused("approve", "any", "--yes")
 
 
 class TestRefusal:
-    def test_is_a_no_with_its_reason(self, agreed: Keyboard, asked: Study) -> None:
-        said = agreed.done("refuse", asked.id, "--reason", "Not our question.", answer="y\n")
+    def test_is_a_withdrawal_with_its_reason(self, agreed: Keyboard, proposed: Study) -> None:
+        output = agreed.done("refuse", proposed.id, "--reason", "Not our question.", answer="y\n")
         published = agreed.published()
-        assert present(published.withdrawal(asked.digest)).reason == "Not our question."
-        assert "The other parties will read the reason" in said
+        assert present(published.withdrawal(proposed.digest)).reason == "Not our question."
+        assert "The other parties will read the reason" in output
 
-    def test_takes_the_study_off_the_inbox(self, agreed: Keyboard, asked: Study) -> None:
-        assert asked.title in agreed.done("inbox")
-        agreed.done("refuse", asked.id, "--reason", "No.", "--yes")
-        assert asked.title not in agreed.done("inbox")
+    def test_removes_the_study_from_the_inbox(self, agreed: Keyboard, proposed: Study) -> None:
+        assert proposed.title in agreed.done("inbox")
+        agreed.done("refuse", proposed.id, "--reason", "No.", "--yes")
+        assert proposed.title not in agreed.done("inbox")
 
     @pytest.mark.parametrize("reason", ["", "two\nlines", "\u200bhidden", "x" * 2_001])
-    def test_needs_a_plain_reason(self, agreed: Keyboard, asked: Study, reason: str) -> None:
-        said = agreed.refused("refuse", asked.id, "--reason", reason, "--yes")
-        assert "--reason cannot be used" in said
+    def test_needs_a_plain_reason(self, agreed: Keyboard, proposed: Study, reason: str) -> None:
+        output = agreed.refused("refuse", proposed.id, "--reason", reason, "--yes")
+        assert "--reason cannot be used" in output
 
-    def test_is_no_way_to_take_a_permit_back(self, agreed: Keyboard, asked: Study) -> None:
-        agreed.done("approve", asked.id, "--yes")
-        said = agreed.refused("refuse", asked.id, "--reason", "No.", "--yes")
-        assert "withdraw" in said
+    def test_cannot_withdraw_a_permit(self, agreed: Keyboard, proposed: Study) -> None:
+        agreed.done("approve", proposed.id, "--yes")
+        output = agreed.refused("refuse", proposed.id, "--reason", "No.", "--yes")
+        assert "withdraw" in output
 
-    def test_is_said_once(self, agreed: Keyboard, asked: Study) -> None:
-        agreed.done("refuse", asked.id, "--reason", "No.", "--yes")
-        assert "decided" in agreed.refused("refuse", asked.id, "--reason", "No.", "--yes")
+    def test_can_be_given_once(self, agreed: Keyboard, proposed: Study) -> None:
+        agreed.done("refuse", proposed.id, "--reason", "No.", "--yes")
+        assert "decided" in agreed.refused("refuse", proposed.id, "--reason", "No.", "--yes")
 
     def test_of_an_expired_study_is_refused(self, agreed: Keyboard) -> None:
         expired = propose(agreed, expires="2026-08-31")
         assert "expired" in agreed.refused("refuse", expired.id, "--reason", "No.", "--yes")
 
     def test_of_an_unknown_study_is_refused(self, agreed: Keyboard) -> None:
-        said = agreed.refused("refuse", "nothing", "--reason", "No.", "--yes")
-        assert "The published studies are: none yet" in said
+        output = agreed.refused("refuse", "nothing", "--reason", "No.", "--yes")
+        assert "The published studies are: none yet" in output
 
 
 class TestWithdrawal:
     @pytest.fixture
-    def permitted(self, agreed: Keyboard, asked: Study) -> Study:
-        agreed.done("approve", asked.id, "--yes")
-        return asked
+    def permitted(self, agreed: Keyboard, proposed: Study) -> Study:
+        agreed.done("approve", proposed.id, "--yes")
+        return proposed
 
     def test_outweighs_the_permit(self, agreed: Keyboard, permitted: Study) -> None:
-        said = agreed.done("withdraw", permitted.id, "--reason", "New advice.", "--yes")
+        output = agreed.done("withdraw", permitted.id, "--reason", "New advice.", "--yes")
         published = agreed.published()
         assert present(published.withdrawal(permitted.digest)).reason == "New advice."
-        assert "cannot be called back, and stays charged" in said
+        assert "cannot be called back, and stays charged" in output
 
     def test_reaches_the_node_without_an_exchange(self, agreed: Keyboard, permitted: Study) -> None:
         node = agreed.make_node()
@@ -260,43 +268,45 @@ class TestWithdrawal:
     def test_reaches_the_node_before_the_exchange_is_asked_anything(
         self, agreed: Keyboard, permitted: Study, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """An exchange that lets every call hang delays nothing that stops the officer's node."""
+        """An exchange on which every call hangs does not delay documents that stop the node."""
         node = agreed.make_node()
-        held: list[bool] = []
+        stopped_before: list[bool] = []
 
         def fetch(_path: str) -> bytes | None:
-            held.append((node / "officer" / "country-DK.json").exists())
+            stopped_before.append((node / "officer" / "country-DK.json").exists())
             raise unreachable()
 
         monkeypatch.setattr(agreed.exchange, "fetch", fetch)
         agreed.run("withdraw", permitted.id, "--reason", "Now.", "--yes", "--node", node)
-        assert held
-        assert all(held)
+        assert stopped_before
+        assert all(stopped_before)
 
-    def test_goes_by_digest_without_an_exchange(self, agreed: Keyboard, permitted: Study) -> None:
+    def test_accepts_a_digest_without_an_exchange(self, agreed: Keyboard, permitted: Study) -> None:
         agreed.exchange.down = True
         agreed.run("withdraw", permitted.digest, "--reason", "Now.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)
 
-    def test_goes_to_the_text_that_was_permitted(self, agreed: Keyboard, permitted: Study) -> None:
-        """Another text under the same id must not hide what was permitted."""
+    def test_applies_to_the_text_that_was_permitted(
+        self, agreed: Keyboard, permitted: Study
+    ) -> None:
+        """Another text under the same id must not hide the permitted one."""
         other = study(agreed.papers.agreed, question="How many patients have heart disease now?")
         keep_study(agreed.home.studies, other)
         agreed.done("withdraw", permitted.id, "--reason", "Stop.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)
 
-    def test_needs_a_permit(self, agreed: Keyboard, asked: Study) -> None:
-        said = agreed.refused("withdraw", asked.id, "--reason", "No.", "--yes")
-        assert "You have not approved it" in said
+    def test_needs_a_permit(self, agreed: Keyboard, proposed: Study) -> None:
+        output = agreed.refused("withdraw", proposed.id, "--reason", "No.", "--yes")
+        assert "You have not approved it" in output
 
-    def test_is_said_once(self, agreed: Keyboard, permitted: Study) -> None:
+    def test_can_be_given_once(self, agreed: Keyboard, permitted: Study) -> None:
         agreed.done("withdraw", permitted.id, "--reason", "No.", "--yes")
-        said = agreed.refused("withdraw", permitted.id, "--reason", "Again.", "--yes")
-        assert "You refused it on 2026-09-01" in said
+        output = agreed.refused("withdraw", permitted.id, "--reason", "Again.", "--yes")
+        assert "You refused it on 2026-09-01" in output
 
-    def test_needs_a_yes(self, agreed: Keyboard, permitted: Study) -> None:
-        said = agreed.refused("withdraw", permitted.id, "--reason", "No.", answer="n\n")
-        assert "answered no" in said
+    def test_needs_confirmation(self, agreed: Keyboard, permitted: Study) -> None:
+        output = agreed.refused("withdraw", permitted.id, "--reason", "No.", answer="n\n")
+        assert "answered no" in output
 
     def test_of_an_unknown_study_is_refused(self, agreed: Keyboard, permitted: Study) -> None:
         assert "no study" in agreed.refused("withdraw", "other", "--reason", "No.", "--yes")
@@ -311,11 +321,11 @@ class TestWithdrawal:
 
 
 def test_a_folder_restored_from_an_old_copy_undoes_no_withdrawal(
-    agreed: Keyboard, asked: Study
+    agreed: Keyboard, proposed: Study
 ) -> None:
-    agreed.done("approve", asked.id, "--yes")
+    agreed.done("approve", proposed.id, "--yes")
     copy = {path: path.read_bytes() for path in agreed.home.documents.rglob("*.json")}
-    agreed.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
+    agreed.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
     agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
     for path, content in copy.items():
         path.write_bytes(content)
@@ -323,5 +333,5 @@ def test_a_folder_restored_from_an_old_copy_undoes_no_withdrawal(
     assert "THIS FOLDER DID NOT SIGN: version 3 of your country's, with the keys" in result.stderr
     renewed = agreed.published()
     assert renewed.version == 4
-    assert present(renewed.withdrawal(asked.digest)).reason == "Stop."
+    assert present(renewed.withdrawal(proposed.digest)).reason == "Stop."
     assert renewed.node is None

@@ -23,103 +23,109 @@ def forward(officer: Keyboard, days: int) -> None:
 
 class TestShow:
     @pytest.fixture
-    def asked(self, agreed: Keyboard) -> Study:
+    def proposed(self, agreed: Keyboard) -> Study:
         return propose(agreed)
 
-    def test_says_who_asks_what_and_why(self, agreed: Keyboard, asked: Study) -> None:
-        said = agreed.done("show", asked.id)
+    def test_says_who_asks_what_and_why(self, agreed: Keyboard, proposed: Study) -> None:
+        output = agreed.done("show", proposed.id)
         for fact in (
-            asked.title,
-            asked.digest,
+            proposed.title,
+            proposed.digest,
             "Regional institute",
-            asked.question,
-            asked.purpose.sentence,
+            proposed.question,
+            proposed.purpose.sentence,
             "53-1-e",
             "scientific research in health or care",
             "DSRCH",
             "GDPR Art. 6(1)(e)",
         ):
-            assert fact in said
+            assert fact in output
 
-    def test_says_which_features_and_patients(self, agreed: Keyboard, asked: Study) -> None:
-        said = agreed.done("show", asked.id)
-        assert "age at least 40" in said
-        assert "age (0 to 120)" in said
-        assert "sex (female / male)" in said
+    def test_says_which_features_and_patients(self, agreed: Keyboard, proposed: Study) -> None:
+        output = agreed.done("show", proposed.id)
+        assert "age at least 40" in output
+        assert "age (0 to 120)" in output
+        assert "sex (female / male)" in output
 
-    def test_says_what_it_costs(self, agreed: Keyboard, asked: Study) -> None:
-        said = agreed.done("show", asked.id)
-        assert "ε = 0.5, δ = 1e-05" in said
-        assert "ε = 3 at δ = 0.0001 for register patients from 2026-01-01 to 2027-01-01" in said
-        assert "% of this period's budget" in said
-        assert "1.65 times more likely or less likely, except with a chance of 1 in 100,000" in said
+    def test_says_what_it_costs(self, agreed: Keyboard, proposed: Study) -> None:
+        output = agreed.done("show", proposed.id)
+        assert "ε = 0.5, δ = 1e-05" in output
+        assert "ε = 3 at δ = 0.0001 for register patients from 2026-01-01 to 2027-01-01" in output
+        assert "% of this period's budget" in output
+        assert (
+            "1.65 times more likely or less likely, except with a chance of 1 in 100,000" in output
+        )
 
-    def test_says_what_is_released_to_whom(self, agreed: Keyboard, asked: Study) -> None:
-        said = agreed.done("show", asked.id)
-        assert "a table of noisy counts, to Regional institute" in said
-        assert "the public" in said
-        assert "365 days" in said
+    def test_says_what_is_released_to_whom(self, agreed: Keyboard, proposed: Study) -> None:
+        output = agreed.done("show", proposed.id)
+        assert "a table of noisy counts, to Regional institute" in output
+        assert "the public" in output
+        assert "365 days" in output
 
     def test_says_what_was_decided_and_what_comes_next(
-        self, agreed: Keyboard, asked: Study
+        self, agreed: Keyboard, proposed: Study
     ) -> None:
-        said = agreed.done("show", asked.id)
-        assert "you have not decided" in said
-        assert f"pratique-officer approve {asked.id}" in said
-        agreed.done("approve", asked.id, "--yes")
-        said = agreed.done("show", asked.id)
-        assert "you approved it on 2026-09-01" in said
-        assert f"pratique-officer withdraw {asked.id}" in said
-        agreed.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
-        said = agreed.done("show", asked.id)
-        assert "you refused it on 2026-09-01: Stop." in said
-        assert f"pratique-officer approve {asked.id} --reconsider" in said
+        output = agreed.done("show", proposed.id)
+        assert "you have not decided" in output
+        assert f"pratique-officer approve {proposed.id}" in output
+        agreed.done("approve", proposed.id, "--yes")
+        output = agreed.done("show", proposed.id)
+        assert "you approved it on 2026-09-01" in output
+        assert f"pratique-officer withdraw {proposed.id}" in output
+        agreed.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
+        output = agreed.done("show", proposed.id)
+        assert "you refused it on 2026-09-01: Stop." in output
+        assert f"pratique-officer approve {proposed.id} --reconsider" in output
 
-    def test_says_what_live_permits_may_take_already(self, agreed: Keyboard, asked: Study) -> None:
-        assert "up to 0.0 % of it, by your valid permits" in agreed.done("show", asked.id)
-        agreed.done("approve", asked.id, "--yes")
+    def test_says_what_live_permits_may_take_already(
+        self, agreed: Keyboard, proposed: Study
+    ) -> None:
+        assert "up to 0.0 % of it, by your valid permits" in agreed.done("show", proposed.id)
+        agreed.done("approve", proposed.id, "--yes")
         other = propose(agreed, id="other")
         share = float(agreed.done("show", other.id).partition("up to ")[2].split()[0])
         assert share > 0
-        agreed.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
+        agreed.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
         assert "up to 0.0 % of it, by your valid permits" in agreed.done("show", other.id)
 
     def test_says_which_clause_forbids_it(self, agreed: Keyboard) -> None:
         purpose = {"ehds": "53-1-e", "purpose_of_use": "HMARKT", "sentence": "To sell."}
         forbidden = propose(agreed, purpose=purpose)
-        said = agreed.done("show", forbidden.id)
-        assert "[agreement/purpose-forbidden]" in said
-        assert "It cannot be approved" in said
-        assert "pratique-officer refuse" in said
+        output = agreed.done("show", forbidden.id)
+        assert "[agreement/purpose-forbidden]" in output
+        assert "It cannot be approved" in output
+        assert "pratique-officer refuse" in output
 
-    def test_says_whether_own_rules_were_asked(self, agreed: Keyboard, asked: Study) -> None:
-        assert "you have signed no national policy" in agreed.done("show", asked.id)
+    def test_says_whether_the_national_policy_was_asked(
+        self, agreed: Keyboard, proposed: Study
+    ) -> None:
+        assert "you have signed no national policy" in agreed.done("show", proposed.id)
         policy = '@id("dk/x")\nforbid (principal, action, resource)\n'
         policy += 'when { context.study.features.contains("sex") };'
         agreed.done("sign", agreed.file("dk.cedar", policy), "--yes")
-        said = agreed.done("show", asked.id)
-        assert "your national policy was checked as well" in said
-        assert "national/dk/x" in said
+        output = agreed.done("show", proposed.id)
+        assert "your national policy was checked as well" in output
+        assert "national/dk/x" in output
 
     def test_says_that_an_expired_study_needs_no_decision(self, agreed: Keyboard) -> None:
         expired = propose(agreed, expires="2026-08-31")
         assert "there is nothing to decide" in agreed.done("show", expired.id)
 
-    def test_answers_a_machine(self, agreed: Keyboard, asked: Study) -> None:
-        answer = json.loads(agreed.run("show", asked.id, "--json").stdout)
-        assert answer["digest"] == asked.digest
+    def test_prints_json_on_request(self, agreed: Keyboard, proposed: Study) -> None:
+        answer = json.loads(agreed.run("show", proposed.id, "--json").stdout)
+        assert answer["digest"] == proposed.digest
         assert answer["allowed"] is True
         assert answer["findings"] == []
         assert 0 < answer["charge"]["micro"] <= answer["charge"]["cap_micro"]
         assert answer["decision"] is None
-        assert Study.model_validate(answer["study"]) == asked
+        assert Study.model_validate(answer["study"]) == proposed
 
-    def test_of_an_unknown_study_is_refused(self, agreed: Keyboard, asked: Study) -> None:
+    def test_of_an_unknown_study_is_refused(self, agreed: Keyboard, proposed: Study) -> None:
         assert "did you mean heart-by-sex" in agreed.refused("show", "heart-by-sez")
 
-    def test_changes_nothing(self, agreed: Keyboard, asked: Study) -> None:
+    def test_changes_nothing(self, agreed: Keyboard, proposed: Study) -> None:
         before = agreed.contents()
-        agreed.done("show", asked.id)
+        agreed.done("show", proposed.id)
         agreed.done("inbox")
         assert agreed.contents() == before
 
@@ -133,15 +139,15 @@ class TestInbox:
 
     def test_lists_a_draft_that_cannot_be_trusted(self, enrolled: Keyboard) -> None:
         enrolled.exchange.tampered["draft"] = b"{}"
-        said = enrolled.done("inbox")
-        assert "cannot be trusted" in said
-        assert "do not sign it" in said
+        output = enrolled.done("inbox")
+        assert "cannot be trusted" in output
+        assert "do not sign it" in output
 
     def test_lists_studies_to_decide(self, agreed: Keyboard) -> None:
-        asked = propose(agreed)
-        said = agreed.done("inbox")
-        assert f"{asked.title}: decide by 2026-12-31 00:00 UTC, in 120 days" in said
-        assert f"pratique-officer show {asked.id}" in said
+        proposed = propose(agreed)
+        output = agreed.done("inbox")
+        assert f"{proposed.title}: decide by 2026-12-31 00:00 UTC, in 120 days" in output
+        assert f"pratique-officer show {proposed.id}" in output
 
     def test_lists_documents_that_are_about_to_expire(self, agreed: Keyboard) -> None:
         file = agreed.file("node-keys.json", node_keys("DK").canonical())
@@ -154,34 +160,34 @@ class TestInbox:
         assert "documents have expired" in agreed.done("inbox")
 
     def test_lists_permits_that_are_about_to_expire(self, agreed: Keyboard) -> None:
-        asked = propose(agreed)
-        agreed.done("approve", asked.id, "--expires", "2026-09-06", "--yes")
-        assert f"Your permit for {asked.title} ends on 2026-09-06" in agreed.done("inbox")
+        proposed = propose(agreed)
+        agreed.done("approve", proposed.id, "--expires", "2026-09-06", "--yes")
+        assert f"Your permit for {proposed.title} ends on 2026-09-06" in agreed.done("inbox")
 
     def test_lists_a_certificate_that_is_about_to_expire(self, agreed: Keyboard) -> None:
         agreed.exchange.renewal_refusal = LinkFault("The exchange refused the call")
         forward(agreed, 80)
-        said = agreed.done("inbox")
-        assert "Your certificate for the exchange ends" in said
-        assert said.count("certificate was not renewed") == 1
+        output = agreed.done("inbox")
+        assert "Your certificate for the exchange ends" in output
+        assert output.count("certificate was not renewed") == 1
 
-    def test_answers_a_machine(self, agreed: Keyboard) -> None:
-        asked = propose(agreed)
+    def test_prints_json_on_request(self, agreed: Keyboard) -> None:
+        proposed = propose(agreed)
         [item] = json.loads(agreed.run("inbox", "--json").stdout)
         assert item["matter"] == "study-to-decide"
-        assert item["digest"] == asked.digest
+        assert item["digest"] == proposed.digest
 
-    def test_answers_a_machine_when_nothing_waits(self, agreed: Keyboard) -> None:
+    def test_prints_json_when_nothing_waits(self, agreed: Keyboard) -> None:
         assert json.loads(agreed.run("inbox", "--json").stdout) == []
 
-    def test_tells_what_must_not_be_believed(self, agreed: Keyboard) -> None:
-        """An exchange that shows an older state is not believed, and nothing is listed."""
+    def test_reports_an_exchange_that_must_not_be_trusted(self, agreed: Keyboard) -> None:
+        """If an exchange shows an older state, nothing is listed."""
         old = dict(agreed.papers.snapshot_of_store())
         propose(agreed)
         agreed.done("inbox")
         agreed.exchange.tampered.update(old)
         assert "cannot be trusted" in agreed.refused("inbox")
 
-    def test_is_not_read_while_the_exchange_is_down(self, agreed: Keyboard) -> None:
+    def test_fails_while_the_exchange_is_down(self, agreed: Keyboard) -> None:
         agreed.exchange.down = True
         assert "does not answer" in agreed.refused("inbox")

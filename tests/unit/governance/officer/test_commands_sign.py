@@ -25,25 +25,25 @@ PERMITTING = '@id("dk/all")\npermit (principal, action, resource);\n'
 
 
 def offer(officer: Keyboard, agreement: Agreement | None = None) -> Draft:
-    """Lay a draft out at the exchange."""
+    """Publish a draft at the exchange."""
     papers = officer.papers
     return Draft.from_canonical(papers.store.draft(agreement or papers.agreed, papers.now))
 
 
 class TestDraft:
-    def test_is_shown_whole_before_it_is_signed(self, enrolled: Keyboard) -> None:
+    def test_is_shown_completely_before_it_is_signed(self, enrolled: Keyboard) -> None:
         offer(enrolled)
-        said = enrolled.done("sign", answer="y\n")
+        output = enrolled.done("sign", answer="y\n")
         for party in enrolled.papers.agreed.parties:
-            assert VerifyKey.from_text(party.officer_key).fingerprint in said
-        assert "DK  Health data authority of DK" in said
-        assert said.count("(yours)") == 1
-        assert "ε = 3 at δ = 0.0001 in every 365 days" in said
-        assert "any 1 of the countries (c = 1)" in said
-        assert "2 honest countries (h = 2)" in said
-        assert "3 of the 4 countries" in said
-        assert "to 2028-01-01" in said
-        assert "No data of this federation serves marketing. (Article 4(2))" in said
+            assert VerifyKey.from_text(party.officer_key).fingerprint in output
+        assert "DK  Health data authority of DK" in output
+        assert output.count("(yours)") == 1
+        assert "ε = 3 at δ = 0.0001 in every 365 days" in output
+        assert "any 1 of the countries (c = 1)" in output
+        assert "2 honest countries (h = 2)" in output
+        assert "3 of the 4 countries" in output
+        assert "to 2028-01-01" in output
+        assert "No data of this federation serves marketing. (Article 4(2))" in output
 
     def test_is_signed_by_the_document_key_alone(self, enrolled: Keyboard) -> None:
         draft = offer(enrolled)
@@ -70,7 +70,7 @@ class TestDraft:
         assert "waits for other countries" in enrolled.done("sign", "--yes")
         assert len(enrolled.exchange.submitted) == 1
 
-    def test_that_replaces_a_signed_one_is_signed_anew(self, enrolled: Keyboard) -> None:
+    def test_that_replaces_a_signed_one_is_signed_again(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         enrolled.done("sign", "--yes")
         enrolled.papers.now += timedelta(minutes=1)
@@ -78,7 +78,7 @@ class TestDraft:
         enrolled.done("sign", "--yes")
         assert len(enrolled.exchange.submitted) == 2
 
-    def test_none_waits(self, enrolled: Keyboard) -> None:
+    def test_is_not_signed_if_none_waits(self, enrolled: Keyboard) -> None:
         assert "No agreement waits" in enrolled.done("sign")
         assert json.loads(enrolled.run("sign", "--json").stdout) == {
             "signed": False,
@@ -89,7 +89,7 @@ class TestDraft:
         assert agreed.papers.store.read("metadata/1.root.json") is not None
         assert "Nothing waits for you" in agreed.done("inbox")
 
-    def test_answers_a_machine(self, enrolled: Keyboard) -> None:
+    def test_prints_json_on_request(self, enrolled: Keyboard) -> None:
         draft = offer(enrolled)
         result = enrolled.run("sign", "--yes", "--json")
         assert json.loads(result.stdout)["draft"] == draft.digest
@@ -100,10 +100,10 @@ class TestDraftThatMustNotBeSigned:
     def test_names_another_key_for_this_country(self, enrolled: Keyboard) -> None:
         stranger = raw_key(7)
         offer(enrolled, agreed_with(stranger))
-        said = enrolled.refused("sign", "--yes")
-        assert "another document key for DK than yours" in said
-        assert stranger.public.fingerprint in said
-        assert enrolled.home.settings().verify_key.fingerprint in said
+        output = enrolled.refused("sign", "--yes")
+        assert "another document key for DK than yours" in output
+        assert stranger.public.fingerprint in output
+        assert enrolled.home.settings().verify_key.fingerprint in output
 
     def test_does_not_name_this_country(self, enrolled: Keyboard) -> None:
         countries = ("EE", "NO", "PT", "SE")
@@ -127,11 +127,13 @@ class TestDraftThatMustNotBeSigned:
         enrolled.exchange.tampered["draft"] = tamper(draft.canonical())
         assert "not a signed draft" in enrolled.refused("sign", "--yes")
 
-    def test_is_another_than_the_coordinator_counts(self, enrolled: Keyboard) -> None:
-        """A coordinator that shows each officer another agreement collects nothing."""
+    def test_differs_from_the_one_whose_signatures_the_coordinator_counts(
+        self, enrolled: Keyboard
+    ) -> None:
+        """A coordinator that shows each officer another agreement gets no signatures."""
         offer(enrolled)
-        shown = offer_other_budget(enrolled)
-        enrolled.exchange.tampered["draft"] = shown.canonical()
+        offered = offer_other_budget(enrolled)
+        enrolled.exchange.tampered["draft"] = offered.canonical()
         result = enrolled.run("sign", "--yes")
         assert result.exit_code == 1
         assert "another draft" in result.stderr
@@ -141,7 +143,9 @@ class TestDraftThatMustNotBeSigned:
         ("drafted", "why"),
         [(NOW + timedelta(days=1), "dated in the future"), (NOW, "is version 2")],
     )
-    def test_does_not_follow(self, enrolled: Keyboard, drafted: datetime, why: str) -> None:
+    def test_does_not_follow_the_root_in_force(
+        self, enrolled: Keyboard, drafted: datetime, why: str
+    ) -> None:
         version = 2 if "version" in why else 1
         draft = Draft(version=version, drafted=drafted, agreement=enrolled.papers.agreed)
         enrolled.exchange.tampered["draft"] = draft.canonical()
@@ -158,7 +162,7 @@ class TestDraftThatMustNotBeSigned:
         enrolled.exchange.down = True
         assert "does not answer" in enrolled.refused("sign", "--yes")
 
-    def test_is_a_first_one_where_an_agreement_is_in_force(self, agreed: Keyboard) -> None:
+    def test_is_a_first_one_although_an_agreement_is_in_force(self, agreed: Keyboard) -> None:
         draft = Draft(version=1, drafted=NOW, agreement=agreed.papers.agreed)
         agreed.exchange.tampered["draft"] = Draft(
             version=1, drafted=NOW + timedelta(minutes=1), agreement=draft.agreement
@@ -174,15 +178,15 @@ def offer_other_budget(officer: Keyboard) -> Draft:
 
 
 def test_another_text_under_the_same_root_is_pointed_out(enrolled: Keyboard) -> None:
-    """Three others may outvote this officer; they do not do it behind its back."""
+    """Three others may outvote this officer, but not unnoticed."""
     draft = offer(enrolled)
     enrolled.home.trust.mkdir()
     (enrolled.home.trust / "draft.json").write_bytes(draft.canonical())
     offer(enrolled, offer_other_budget(enrolled).agreement)
     enrolled.papers.sign("EE", "NO", "PT")
     enrolled.papers.publish()
-    said = enrolled.run("inbox").stderr
-    assert "the agreement in force is not the text that you signed" in said
+    output = enrolled.run("inbox").stderr
+    assert "the agreement in force is not the text that you signed" in output
 
 
 class TestAmendment:
@@ -192,11 +196,11 @@ class TestAmendment:
 
     def test_is_shown_with_what_it_changes(self, agreed: Keyboard) -> None:
         offer(agreed, self.amended(agreed))
-        said = agreed.done("sign", "--yes")
-        assert "smallest cohort  now 50; then 100" in said
-        assert "its version  2" in said
+        output = agreed.done("sign", "--yes")
+        assert "smallest cohort  now 50; then 100" in output
+        assert "its version  2" in output
 
-    def test_takes_force_once_the_others_sign(self, agreed: Keyboard) -> None:
+    def test_is_in_force_once_the_others_sign(self, agreed: Keyboard) -> None:
         offer(agreed, self.amended(agreed))
         assert "changed agreement" in agreed.done("inbox")
         agreed.papers.sign("EE", "NO")
@@ -205,8 +209,8 @@ class TestAmendment:
         agreed.done("inbox")
 
 
-class TestHandingInBreaksOff:
-    def test_and_is_made_good_by_signing_again(self, enrolled: Keyboard) -> None:
+class TestInterruptedSubmission:
+    def test_is_repaired_by_signing_again(self, enrolled: Keyboard) -> None:
         draft = offer(enrolled)
         enrolled.exchange.submit_down = True
         assert enrolled.run("sign", "--yes").exit_code == 1
@@ -217,7 +221,7 @@ class TestHandingInBreaksOff:
 
 
 FIRST = 1_000
-"""Behind the identity key in `node_keys("DK")`."""
+"""Comes after the identity key in `node_keys("DK")`."""
 
 
 class TestNodeKeys:
@@ -225,35 +229,35 @@ class TestNodeKeys:
         return officer.file("node-keys.json", node_keys(country, number).canonical())
 
     def test_are_compared_signed_and_published(self, agreed: Keyboard) -> None:
-        said = agreed.done("sign", self.keys_file(agreed), answer="y\n")
+        output = agreed.done("sign", self.keys_file(agreed), answer="y\n")
         keys = node_keys("DK")
-        assert VerifyKey.from_text(keys.identity_key).fingerprint in said
-        assert VerifyKey.from_text(keys.log_key).fingerprint in said
-        assert keys.log_origin in said
+        assert VerifyKey.from_text(keys.identity_key).fingerprint in output
+        assert VerifyKey.from_text(keys.log_key).fingerprint in output
+        assert keys.log_origin in output
         assert agreed.papers.view().node_keys("DK") == keys
 
-    def test_wait_where_the_agreement_is_not_in_force(self, enrolled: Keyboard) -> None:
-        said = enrolled.done("sign", self.keys_file(enrolled), "--yes")
-        assert "not published yet" in said
+    def test_wait_until_the_agreement_is_in_force(self, enrolled: Keyboard) -> None:
+        output = enrolled.done("sign", self.keys_file(enrolled), "--yes")
+        assert "not published yet" in output
         assert enrolled.exchange.submitted == []
         assert enrolled.own().node == node_keys("DK")
 
-    def test_wait_where_no_exchange_is_known(self, officer: Keyboard) -> None:
+    def test_wait_until_an_exchange_is_known(self, officer: Keyboard) -> None:
         assert "not enrolled" in officer.done("sign", self.keys_file(officer), "--yes")
         assert officer.own().node == node_keys("DK")
 
     def test_that_replace_others_are_pointed_out(self, agreed: Keyboard) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
-        said = agreed.done("sign", self.keys_file(agreed, number=5), "--yes", answer="y\n")
-        assert "replace the keys" in said
-        assert "its log and ledger start empty" in said
+        output = agreed.done("sign", self.keys_file(agreed, number=5), "--yes", answer="y\n")
+        assert "replace the keys" in output
+        assert "its log and ledger start empty" in output
         assert agreed.own().node == node_keys("DK", 5)
 
     def succeeding(self, officer: Keyboard, former: int, new: int) -> tuple[Path, NodeKeys]:
-        """A file in which DK's key with one number has signed the one with another."""
+        """Return a file in which DK's key of one number has signed the key of another."""
         keys = node_keys("DK").model_copy(update={"identity_key": raw_key(new).public.to_text()})
-        said = succeeding(raw_key(former), raw_key(new), keys.stated(), NOW)
-        signed = keys.model_copy(update={"succession": said})
+        stated = succeeding(raw_key(former), raw_key(new), keys.stated(), NOW)
+        signed = keys.model_copy(update={"succession": stated})
         return officer.file("node-keys.json", signed.canonical()), signed
 
     def test_that_the_former_key_has_signed_need_no_second_question(self, agreed: Keyboard) -> None:
@@ -263,21 +267,21 @@ class TestNodeKeys:
         assert agreed.own().node == keys
         assert agreed.papers.view().node_keys("DK") == keys
 
-    def test_that_the_former_key_has_not_signed_are_asked_about_whatever_was_agreed_beforehand(
+    def test_that_the_former_key_has_not_signed_need_confirmation_even_with_yes(
         self, agreed: Keyboard
     ) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
-        said = agreed.refused("sign", self.keys_file(agreed, number=5), "--yes")
-        assert "THE FORMER KEY HAS NOT SIGNED THESE" in said
+        output = agreed.refused("sign", self.keys_file(agreed, number=5), "--yes")
+        assert "THE FORMER KEY HAS NOT SIGNED THESE" in output
         assert agreed.own().node == node_keys("DK")
         assert agreed.papers.view().node_keys("DK") == node_keys("DK")
 
-    def test_that_another_key_has_signed_are_as_good_as_unsigned(self, agreed: Keyboard) -> None:
+    def test_that_another_key_has_signed_count_as_unsigned(self, agreed: Keyboard) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
         file, _ = self.succeeding(agreed, 6_666, 7_001)
         assert "HAS NOT SIGNED" in agreed.refused("sign", file, "--yes")
 
-    def test_an_older_statement_does_not_lead_back(self, agreed: Keyboard) -> None:
+    def test_an_older_statement_does_not_restore_the_former_keys(self, agreed: Keyboard) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
         older, _ = self.succeeding(agreed, FIRST, 7_001)
         content = older.read_bytes()
@@ -289,7 +293,7 @@ class TestNodeKeys:
         assert agreed.own().node == keys
 
     @pytest.mark.parametrize("field", ["log_key", "log_origin", "node_auth", "identity_key"])
-    def test_a_statement_is_of_these_keys_and_no_others(self, agreed: Keyboard, field: str) -> None:
+    def test_a_statement_is_valid_for_these_keys_only(self, agreed: Keyboard, field: str) -> None:
         _, keys = self.succeeding(agreed, FIRST, 7_001)
         changed = {
             "log_key": raw_key(7_003).public.to_text(),
@@ -301,11 +305,11 @@ class TestNodeKeys:
         assert "is not signed" in agreed.refused("sign", file, "--yes")
 
     def test_of_another_country_are_refused(self, agreed: Keyboard) -> None:
-        said = agreed.refused("sign", self.keys_file(agreed, "EE"), "--yes")
-        assert "keys of a node of EE" in said
+        output = agreed.refused("sign", self.keys_file(agreed, "EE"), "--yes")
+        assert "keys of a node of EE" in output
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "expected"),
         [
             ({"identity_key": "ed25519:AAAA"}, "identity_key"),
             ({"log_origin": "No Slug!"}, "log_origin"),
@@ -316,18 +320,18 @@ class TestNodeKeys:
         ],
     )
     def test_that_are_malformed_are_refused(
-        self, agreed: Keyboard, change: dict[str, str], said: str
+        self, agreed: Keyboard, change: dict[str, str], expected: str
     ) -> None:
         fields = json.loads(node_keys("DK").canonical()) | change
         file = agreed.file("node-keys.json", json.dumps(fields))
-        assert said in agreed.refused("sign", file, "--yes")
+        assert expected in agreed.refused("sign", file, "--yes")
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"a: &x 1\nb: *x\n"])
-    def test_that_are_no_document_are_refused(self, agreed: Keyboard, content: bytes) -> None:
+    def test_that_are_not_a_document_are_refused(self, agreed: Keyboard, content: bytes) -> None:
         file = agreed.file("node-keys.json", content)
         assert "cannot be used" in agreed.refused("sign", file, "--yes")
 
-    def test_that_are_not_there_are_refused(self, agreed: Keyboard) -> None:
+    def test_that_do_not_exist_are_refused(self, agreed: Keyboard) -> None:
         assert "cannot be read" in agreed.refused("sign", agreed.folder / "none.json", "--yes")
 
     def test_are_not_signed_when_they_do_not_match(self, agreed: Keyboard) -> None:
@@ -340,15 +344,15 @@ class TestNodeKeys:
 
 class TestPolicy:
     def test_is_shown_and_signed(self, agreed: Keyboard) -> None:
-        said = agreed.done("sign", agreed.file("dk.cedar", POLICY), answer="y\n")
-        assert "does not share the sex of patients" in said
+        output = agreed.done("sign", agreed.file("dk.cedar", POLICY), answer="y\n")
+        assert "does not share the sex of patients" in output
         assert agreed.published().policy == POLICY
 
-    def test_forbids_from_then_on(self, agreed: Keyboard) -> None:
+    def test_forbids_studies_from_then_on(self, agreed: Keyboard) -> None:
         agreed.papers.propose(study(agreed.papers.agreed))
         agreed.done("sign", agreed.file("dk.cedar", POLICY), "--yes")
-        said = agreed.refused("approve", "heart-by-sex", "--yes")
-        assert "Denmark does not share the sex of patients. (national/dk/no-sex)" in said
+        output = agreed.refused("approve", "heart-by-sex", "--yes")
+        assert "Denmark does not share the sex of patients. (national/dk/no-sex)" in output
 
     @pytest.mark.parametrize(
         ("text", "why"),
@@ -365,7 +369,7 @@ class TestPolicy:
     def test_that_is_malformed_is_refused(self, agreed: Keyboard, text: str, why: str) -> None:
         assert why in agreed.refused("sign", agreed.file("dk.cedar", text), "--yes")
 
-    def test_that_is_no_text_is_refused(self, agreed: Keyboard) -> None:
+    def test_that_is_not_text_is_refused(self, agreed: Keyboard) -> None:
         file = agreed.file("dk.cedar", b"\xff\xfe")
         assert "not UTF-8" in agreed.refused("sign", file, "--yes")
         assert "cannot be read" in agreed.refused("sign", agreed.folder / "no.cedar", "--yes")
@@ -376,7 +380,7 @@ class TestPolicy:
 
 
 class TestRenewal:
-    def test_gives_the_documents_another_seven_days(self, agreed: Keyboard) -> None:
+    def test_extends_the_documents_by_seven_days(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
         agreed.papers.now = agreed.now = NOW + timedelta(days=5)
         agreed.papers.refresh()
@@ -385,17 +389,17 @@ class TestRenewal:
         assert agreed.own().node == node_keys("DK")
         assert agreed.published().version == 2
 
-    def test_brings_expired_documents_back(self, agreed: Keyboard) -> None:
+    def test_makes_expired_documents_valid_again(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
         agreed.papers.now = agreed.now = NOW + timedelta(days=9)
         agreed.papers.refresh()
         agreed.done("renew")
         assert agreed.published().node == node_keys("DK")
 
-    def test_of_nothing_is_refused(self, agreed: Keyboard) -> None:
+    def test_is_refused_if_nothing_was_signed(self, agreed: Keyboard) -> None:
         assert "nothing to renew" in agreed.refused("renew")
 
-    def test_hands_in_what_waited(self, enrolled: Keyboard) -> None:
+    def test_submits_pending_documents(self, enrolled: Keyboard) -> None:
         file = enrolled.file("node-keys.json", node_keys("DK").canonical())
         enrolled.done("sign", file, "--yes")
         enrolled.agree()

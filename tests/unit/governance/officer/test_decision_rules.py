@@ -28,7 +28,7 @@ NONE = Conditions()
 NAMES = [feature.name for feature in ASKED.features]
 
 
-def own(**changes: Any) -> CountryDocuments:
+def own_documents_with(**changes: Any) -> CountryDocuments:
     fields: dict[str, Any] = {
         "country": "DK",
         "version": 1,
@@ -42,9 +42,9 @@ def own(**changes: Any) -> CountryDocuments:
     return CountryDocuments(**fields | changes)
 
 
-APPROVED = own(permits={ASKED.digest: permit(AGREED, ASKED)})
-REFUSED = own(withdrawals={ASKED.digest: withdrawal(ASKED)})
-WITHDRAWN = own(permits=APPROVED.permits, withdrawals=REFUSED.withdrawals)
+APPROVED = own_documents_with(permits={ASKED.digest: permit(AGREED, ASKED)})
+REFUSED = own_documents_with(withdrawals={ASKED.digest: withdrawal(ASKED)})
+WITHDRAWN = own_documents_with(permits=APPROVED.permits, withdrawals=REFUSED.withdrawals)
 
 
 def permitted(conditions: Conditions = NONE, now: datetime = NOW) -> Permit:
@@ -58,13 +58,13 @@ class TestPermit:
         assert (built.country, built.approved_by) == ("DK", "Health data authority")
         assert built.issued == NOW
 
-    def test_the_first_reads_as_before_there_was_a_count(self) -> None:
+    def test_the_first_has_no_count_field(self) -> None:
         built = permitted()
         assert built.number == 1
         assert b"earlier" not in built.canonical()
         assert Permit.from_canonical(built.canonical()) == built
 
-    def test_a_later_one_counts_those_before(self) -> None:
+    def test_a_later_one_states_how_many_came_before(self) -> None:
         """A restored node charges as many runs as there were permits."""
         former = permitted()
         for number in (2, 3):
@@ -84,15 +84,15 @@ class TestPermit:
         assert built.conditions.features == tuple(dict.fromkeys(names))
 
     @given(st.text(max_size=30))
-    def test_takes_no_feature_that_the_study_has_not(self, text: str) -> None:
-        named = {word.strip() for word in text.split(",")}
+    def test_refuses_a_feature_that_the_study_does_not_have(self, text: str) -> None:
+        named = {name.strip() for name in text.split(",")}
         if named <= {*NAMES}:
             return
         with pytest.raises(OfficerFault, match="has no feature"):
             permitted(Conditions(features=text))
 
     @given(st.floats(allow_nan=True, allow_infinity=True))
-    def test_takes_no_epsilon_that_is_none(self, epsilon: float) -> None:
+    def test_refuses_an_invalid_epsilon(self, epsilon: float) -> None:
         conditions = Conditions(epsilon_at_most=epsilon)
         if 0 < epsilon <= 100:
             assert permitted(conditions).conditions.epsilon_at_most == epsilon
@@ -119,12 +119,12 @@ class TestPermit:
         assert NOW < end <= ASKED.expires
 
     @given(st.dates(max_value=NOW.date() - timedelta(days=1)))
-    def test_never_begins_expired(self, day: date) -> None:
+    def test_is_never_expired_from_the_start(self, day: date) -> None:
         with pytest.raises(OfficerFault, match="is in the past"):
             permitted(Conditions(expires=day.isoformat()))
 
     @given(st.text(max_size=20))
-    def test_takes_no_end_that_is_no_date(self, text: str) -> None:
+    def test_refuses_an_end_that_is_not_a_date(self, text: str) -> None:
         try:
             datetime.fromisoformat(text)
         except ValueError:
@@ -132,7 +132,7 @@ class TestPermit:
                 permitted(Conditions(expires=text))
 
     @pytest.mark.parametrize("text", ["a\nb", "\u202erevers", " padded ", "x" * 2_001])
-    def test_takes_no_sentence_that_hides_something(self, text: str) -> None:
+    def test_refuses_a_sentence_with_hidden_characters(self, text: str) -> None:
         with pytest.raises(OfficerFault, match="--sentence cannot be used"):
             permitted(Conditions(sentence=text))
 
@@ -148,52 +148,52 @@ class TestWithdrawal:
 
 
 class TestWhatMayBeDecided:
-    def test_a_live_study_that_asks(self) -> None:
+    def test_allows_a_current_study_that_names_the_country(self) -> None:
         require_open(ASKED, "DK", NOW)
 
-    def test_not_one_that_asks_others(self) -> None:
+    def test_refuses_a_study_of_other_countries(self) -> None:
         with pytest.raises(OfficerFault, match="does not ask SE"):
             require_open(ASKED, "SE", NOW)
 
-    def test_not_one_that_ends_this_moment(self) -> None:
+    def test_refuses_a_study_that_ends_at_this_moment(self) -> None:
         require_open(ASKED, "DK", ASKED.expires - timedelta(seconds=1))
         with pytest.raises(OfficerFault, match="expired on 2026-12-31"):
             require_open(ASKED, "DK", ASKED.expires)
 
     @pytest.mark.parametrize("standing", [APPROVED, REFUSED, WITHDRAWN])
     @pytest.mark.parametrize("verb", ["approve", "refuse"])
-    def test_not_one_decided_on(self, standing: CountryDocuments, verb: str) -> None:
+    def test_refuses_an_already_decided_study(self, standing: CountryDocuments, verb: str) -> None:
         with pytest.raises(OfficerFault, match="decided on heart-by-sex already"):
             require_undecided(ASKED, standing, verb=verb)
 
-    @pytest.mark.parametrize("standing", [None, own()])
-    def test_one_not_decided_on(self, standing: CountryDocuments | None) -> None:
+    @pytest.mark.parametrize("standing", [None, own_documents_with()])
+    def test_allows_an_undecided_study(self, standing: CountryDocuments | None) -> None:
         require_undecided(ASKED, standing, verb="approve")
 
-    @pytest.mark.parametrize("standing", [None, own(), REFUSED, WITHDRAWN])
-    def test_no_permit_no_withdrawal(self, standing: CountryDocuments | None) -> None:
+    @pytest.mark.parametrize("standing", [None, own_documents_with(), REFUSED, WITHDRAWN])
+    def test_refuses_a_withdrawal_without_a_permit(self, standing: CountryDocuments | None) -> None:
         with pytest.raises(OfficerFault, match="no permit for heart-by-sex to withdraw"):
             require_permit(ASKED, standing)
 
-    def test_a_permit_may_be_taken_back(self) -> None:
+    def test_allows_the_withdrawal_of_a_permit(self) -> None:
         require_permit(ASKED, APPROVED)
 
     @pytest.mark.parametrize(
-        ("standing", "said"),
+        ("standing", "expected"),
         [
             (None, ""),
-            (own(), ""),
+            (own_documents_with(), ""),
             (APPROVED, "you approved it on 2026-09-01, until 2026-10-31 12:00 UTC"),
             (REFUSED, "you refused it on 2026-09-01: New advice of the board."),
             (WITHDRAWN, "you refused it on 2026-09-01: New advice of the board."),
         ],
     )
-    def test_the_decision_that_stands_is_told(
-        self, standing: CountryDocuments | None, said: str
+    def test_the_decision_in_force_is_shown(
+        self, standing: CountryDocuments | None, expected: str
     ) -> None:
-        assert decision_on(ASKED.digest, standing) == said
+        assert decision_on(ASKED.digest, standing) == expected
 
-    def test_every_clause_that_forbids_is_told(self) -> None:
+    def test_every_clause_that_forbids_is_shown(self) -> None:
         findings = (
             Finding(ReasonCode.POLICY, "agreement/retention", "Kept too long.", "keep it less"),
             Finding(ReasonCode.POLICY, "national/dk/no-sex", "Not the sex.", "leave it out"),
@@ -205,5 +205,5 @@ class TestWhatMayBeDecided:
         assert "Not the sex. (national/dk/no-sex)" in fault.value.why
         assert "keep it less" in fault.value.fix
 
-    def test_what_is_allowed_passes(self) -> None:
+    def test_an_allowed_study_passes(self) -> None:
         require_allowed(ASKED, Assessment("DK", True, (), (), None))

@@ -31,7 +31,7 @@ def node(agreed: Keyboard) -> Iterator[Path]:
 
 
 class NodeDaemon:
-    """The desk of a node that verifies what it is given by its officer's key."""
+    """A node's RPC server that verifies its officer's documents by the officer's key."""
 
     def __init__(self, node: Path, officer: Keyboard) -> None:
         self.versions: list[int] = []
@@ -62,7 +62,7 @@ def sign_keys(officer: Keyboard, *words: str | Path) -> Result:
 
 
 class TestNode:
-    def test_that_runs_takes_the_documents_at_once(
+    def test_that_runs_gets_the_documents_at_once(
         self, agreed: Keyboard, node: Path, daemon: NodeDaemon
     ) -> None:
         result = sign_keys(agreed, "--node", node)
@@ -83,14 +83,16 @@ class TestNode:
         key = agreed.home.settings().verify_key
         assert own_country(bundle, "DK", key, agreed.now).node == node_keys("DK")
 
-    def test_that_was_killed_left_a_socket_behind(self, agreed: Keyboard, node: Path) -> None:
+    def test_that_was_killed_and_left_its_socket_is_handled(
+        self, agreed: Keyboard, node: Path
+    ) -> None:
         (node / "run").mkdir()
         with socket.socket(socket.AF_UNIX) as abandoned:
             abandoned.bind(str(node / "run" / "node.sock"))
         assert sign_keys(agreed, "--node", node).exit_code == 0
         assert (node / "officer" / "country-DK.json").exists()
 
-    def test_that_says_no_is_reported_and_made_good(
+    def test_that_refuses_is_reported_and_gets_the_documents_later(
         self, agreed: Keyboard, node: Path, daemon: NodeDaemon
     ) -> None:
         daemon.versions.append(9)
@@ -104,25 +106,27 @@ class TestNode:
         agreed.done("renew")
         assert "have not reached" not in agreed.done("inbox")
 
-    def test_that_is_none_is_refused_before_anything_is_signed(self, agreed: Keyboard) -> None:
+    def test_that_does_not_exist_is_refused_before_anything_is_signed(
+        self, agreed: Keyboard
+    ) -> None:
         file = agreed.file("node-keys.json", node_keys("DK").canonical())
-        said = agreed.refused("sign", file, "--yes", "--node", agreed.folder / "nowhere")
-        assert "There is no node in" in said
+        output = agreed.refused("sign", file, "--yes", "--node", agreed.folder / "nowhere")
+        assert "There is no node in" in output
         assert read_own(agreed.home, agreed.home.settings(), agreed.now) is None
 
-    def test_that_is_unknown_is_asked_for(self, agreed: Keyboard) -> None:
+    def test_that_is_unknown_must_be_named(self, agreed: Keyboard) -> None:
         assert "--node" in sign_keys(agreed).stderr
 
 
 class TestFile:
-    def test_carries_the_same_bundle(self, agreed: Keyboard) -> None:
+    def test_has_the_same_bundle(self, agreed: Keyboard) -> None:
         out = agreed.folder / "carried.json"
         sign_keys(agreed, "--bundle-out", out)
         [(_, submitted)] = agreed.exchange.submitted[-1:]
         assert out.read_bytes() == submitted
         assert bundle_version(submitted) == 1
 
-    def test_that_cannot_be_written_is_told(self, agreed: Keyboard) -> None:
+    def test_that_cannot_be_written_is_reported(self, agreed: Keyboard) -> None:
         blocked = agreed.file("blocked", "a file, no folder") / "carried.json"
         result = sign_keys(agreed, "--bundle-out", blocked)
         assert result.exit_code == 1
@@ -132,7 +136,7 @@ class TestFile:
 
 class TestExchange:
     def test_that_refuses_is_quoted(self, agreed: Keyboard) -> None:
-        """Its clock is a month ahead: what is signed now has expired there."""
+        """The clock of the exchange is a month ahead: documents signed now have expired there."""
         agreed.exchange.submit_down = True
         result = sign_keys(agreed)
         assert result.exit_code == 1
@@ -142,7 +146,7 @@ class TestExchange:
         agreed.done("renew")
         assert agreed.published().version == 2
 
-    def test_answers_a_machine_which_versions_are_where(self, agreed: Keyboard) -> None:
+    def test_prints_as_json_which_versions_are_where(self, agreed: Keyboard) -> None:
         answer = json.loads(sign_keys(agreed, "--json").stdout)
         assert answer["version"] == 1
         assert (answer["node_has"], answer["exchange_has"]) == (0, 1)
@@ -150,7 +154,7 @@ class TestExchange:
 
 class TestHanded:
     @pytest.mark.parametrize("content", ["", "{", '{"node": -1}', '{"extra": 1}'])
-    def test_what_cannot_be_read_counts_as_nothing_handed_over(
+    def test_an_unreadable_record_counts_as_nothing_delivered(
         self, tmp_path: Path, content: str
     ) -> None:
         file = tmp_path / "handed.json"

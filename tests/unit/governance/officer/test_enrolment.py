@@ -16,7 +16,7 @@ from tests.support.officers import AUTHORITY, PASSPHRASE, Keyboard, invitation, 
 STRANGER = TransportAuthority.create("elsewhere", NOW - timedelta(days=1))
 
 
-def letter(officer: Keyboard, **changes: Any) -> Path:
+def invitation_file(officer: Keyboard, **changes: Any) -> Path:
     return officer.file("invitation.json", invitation(**changes).model_dump_json())
 
 
@@ -28,7 +28,7 @@ def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_an_admitted_officer_keeps_its_certificate(officer: Keyboard) -> None:
-    assert "You are admitted" in officer.done("enrol", letter(officer))
+    assert "You are admitted" in officer.done("enrol", invitation_file(officer))
     certificate = officer.home.certificate_file.read_bytes()
     peer = peer_of(
         certificate, authority_pem=AUTHORITY.certificate_pem, now=officer.now, revoked=()
@@ -39,39 +39,39 @@ def test_an_admitted_officer_keeps_its_certificate(officer: Keyboard) -> None:
     assert settings.federation == "nordic-heart"
 
 
-def test_the_request_is_what_the_fingerprint_says(officer: Keyboard) -> None:
-    said = officer.done("enrol", letter(officer))
+def test_the_fingerprint_is_that_of_the_request(officer: Keyboard) -> None:
+    output = officer.done("enrol", invitation_file(officer))
     [request] = officer.exchange.asked
     statement = Statement.from_bytes(request.statement)
-    kept = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key")
-    assert enrolment_fingerprint(request.transport_key, request.statement) in said
-    assert request.transport_key == public_pem(kept)
+    stored_key = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key")
+    assert enrolment_fingerprint(request.transport_key, request.statement) in output
+    assert request.transport_key == public_pem(stored_key)
     assert statement.document_key == officer.home.settings().document_key
     assert (statement.country, statement.role) == ("DK", "officer")
     assert request.token == bytes(range(32))
 
 
 def test_digests_to_compare_are_shown(officer: Keyboard) -> None:
-    said = officer.done("enrol", letter(officer, root_digest="sha256:" + "a" * 64))
-    assert AUTHORITY.digest in said
-    assert "sha256:" + "a" * 64 in said
+    output = officer.done("enrol", invitation_file(officer, root_digest="sha256:" + "a" * 64))
+    assert AUTHORITY.digest in output
+    assert "sha256:" + "a" * 64 in output
     assert officer.home.settings().root_digest == "sha256:" + "a" * 64
 
 
-def test_a_pending_request_can_be_asked_about_again(officer: Keyboard) -> None:
+def test_a_pending_request_can_be_queried_again(officer: Keyboard) -> None:
     officer.exchange.enrolment = EnrolReply.PENDING
-    assert "waits for the coordinator" in officer.done("enrol", letter(officer))
+    assert "waits for the coordinator" in officer.done("enrol", invitation_file(officer))
     assert officer.home.settings().exchange is None
     officer.exchange.enrolment = EnrolReply.ADMITTED
-    officer.done("enrol", letter(officer))
+    officer.done("enrol", invitation_file(officer))
     first, second = officer.exchange.asked
     assert first == second
     assert officer.home.settings().exchange is not None
 
 
-def test_waiting_asks_every_second(officer: Keyboard, no_sleep: list[float]) -> None:
+def test_waiting_queries_every_second(officer: Keyboard, no_sleep: list[float]) -> None:
     officer.exchange.enrolment = EnrolReply.PENDING
-    officer.done("enrol", letter(officer), "--wait", "3")
+    officer.done("enrol", invitation_file(officer), "--wait", "3")
     assert no_sleep == [1.0] * 3
     assert len(officer.exchange.asked) == 4
 
@@ -85,23 +85,23 @@ def test_waiting_ends_with_the_admission(
         officer.exchange.enrolment = EnrolReply.ADMITTED
 
     monkeypatch.setattr("governance.officer.enrolment.time.sleep", admitted)
-    assert "You are admitted" in officer.done("enrol", letter(officer), "--wait", "30")
+    assert "You are admitted" in officer.done("enrol", invitation_file(officer), "--wait", "30")
     assert len(officer.exchange.asked) == 2
 
 
-def test_a_request_turned_away_says_so(officer: Keyboard) -> None:
+def test_a_refused_request_says_so(officer: Keyboard) -> None:
     officer.exchange.enrolment = EnrolReply.REFUSED
-    result = officer.run("enrol", letter(officer))
+    result = officer.run("enrol", invitation_file(officer))
     assert result.exit_code == 1
     assert "refused your request" in result.stderr
     assert not officer.home.certificate_file.exists()
 
 
-def test_answers_a_machine(officer: Keyboard) -> None:
+def test_prints_json_on_request(officer: Keyboard) -> None:
     officer.exchange.enrolment = EnrolReply.PENDING
-    pending = json.loads(officer.run("enrol", letter(officer), "--json").stdout)
+    pending = json.loads(officer.run("enrol", invitation_file(officer), "--json").stdout)
     officer.exchange.enrolment = EnrolReply.ADMITTED
-    admitted = json.loads(officer.run("enrol", letter(officer), "--json").stdout)
+    admitted = json.loads(officer.run("enrol", invitation_file(officer), "--json").stdout)
     assert (pending["status"], admitted["status"]) == ("pending", "admitted")
     assert pending["fingerprint"] == admitted["fingerprint"]
 
@@ -119,13 +119,13 @@ def test_answers_a_machine(officer: Keyboard) -> None:
 def test_a_foreign_invitation_is_refused_before_anything_is_sent(
     officer: Keyboard, changes: dict[str, Any], why: str
 ) -> None:
-    assert why in officer.refused("enrol", letter(officer, **changes))
+    assert why in officer.refused("enrol", invitation_file(officer, **changes))
     assert officer.exchange.asked == []
 
 
 def test_an_invitation_of_another_federation_is_refused(enrolled: Keyboard) -> None:
-    said = enrolled.refused("enrol", letter(enrolled, federation="elsewhere"))
-    assert "you belong to nordic-heart" in said
+    output = enrolled.refused("enrol", invitation_file(enrolled, federation="elsewhere"))
+    assert "you belong to nordic-heart" in output
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"\x80\x04pickle", b"[" * 10**5])
@@ -137,26 +137,26 @@ def test_a_file_that_is_not_there_is_named(officer: Keyboard) -> None:
     assert "cannot be read" in officer.refused("enrol", officer.folder / "none.json")
 
 
-def test_an_exchange_that_is_down_is_asked_again_with_the_same_request(
+def test_the_same_request_is_sent_again_after_the_exchange_was_down(
     officer: Keyboard,
 ) -> None:
     officer.exchange.down = True
-    result = officer.run("enrol", letter(officer))
+    result = officer.run("enrol", invitation_file(officer))
     assert result.exit_code == 1
     assert "does not answer" in result.stderr
     assert not officer.home.certificate_file.exists()
-    kept = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key-next")
+    stored_key = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key-next")
     officer.exchange.down = False
-    officer.done("enrol", letter(officer))
-    assert officer.exchange.asked[0].transport_key == public_pem(kept)
+    officer.done("enrol", invitation_file(officer))
+    assert officer.exchange.asked[0].transport_key == public_pem(stored_key)
 
 
 @pytest.mark.parametrize("whose", [("EE", Role.OFFICER), ("DK", Role.NODE)])
-def test_a_certificate_of_somebody_else_is_not_kept(
+def test_another_party_s_certificate_is_not_kept(
     officer: Keyboard, whose: tuple[str, Role]
 ) -> None:
     officer.exchange.issued_to = whose
-    result = officer.run("enrol", letter(officer))
+    result = officer.run("enrol", invitation_file(officer))
     assert result.exit_code == 1
     assert "not yours" in result.stderr
     assert not officer.home.certificate_file.exists()
@@ -164,14 +164,14 @@ def test_a_certificate_of_somebody_else_is_not_kept(
 
 
 def test_a_new_invitation_keeps_the_root_digest_known_before(officer: Keyboard) -> None:
-    officer.done("enrol", letter(officer, root_digest="sha256:" + "a" * 64))
-    officer.done("enrol", letter(officer))
+    officer.done("enrol", invitation_file(officer, root_digest="sha256:" + "a" * 64))
+    officer.done("enrol", invitation_file(officer))
     assert officer.home.settings().root_digest == "sha256:" + "a" * 64
 
 
-def test_one_who_came_late_trusts_the_root_of_the_invitation(officer: Keyboard) -> None:
+def test_an_officer_who_enrols_late_trusts_the_root_of_the_invitation(officer: Keyboard) -> None:
     officer.papers.begin()
-    officer.done("enrol", letter(officer, root_digest=root_digest(officer.papers)))
+    officer.done("enrol", invitation_file(officer, root_digest=root_digest(officer.papers)))
     assert "Nothing waits for you" in officer.done("inbox")
 
 

@@ -1,4 +1,4 @@
-"""Somebody else signs with the officer's key, or the officer's folder is an old copy."""
+"""Another person signs with the officer's key, or the officer's folder is an old copy."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ def studies(officer: Keyboard) -> tuple[Study, Study]:
 
 
 def publish(officer: Keyboard, work: Work, *, above: int = 4) -> None:
-    """Sign with the officer's key in another folder, and hand that in, as a thief would."""
+    """Sign with the officer's key in another folder and submit that, as a thief would."""
     papers, own = officer.papers, officer.own()
     other = OfficerDocuments(officer.folder / "other", "DK")
     work(other)
@@ -59,7 +59,7 @@ def publish(officer: Keyboard, work: Work, *, above: int = 4) -> None:
 
 
 def theft(officer: Keyboard) -> Work:
-    """A thief's own node, a permit for the other study, and no policy."""
+    """Return a thief's documents: its own node, a permit for the other study, and no policy."""
 
     def work(other: OfficerDocuments) -> None:
         other.set_node(strange_keys())
@@ -72,7 +72,7 @@ def strange_keys() -> NodeKeys:
     return node_keys("DK").model_copy(update={"identity_key": raw_key(77).public.to_text()})
 
 
-def same(before: CountryDocuments | None, after: CountryDocuments | None) -> bool:
+def have_same_content(before: CountryDocuments | None, after: CountryDocuments | None) -> bool:
     return bool(before and after) and all(
         getattr(before, each) == getattr(after, each)
         for each in ("node", "permits", "withdrawals", "policy")
@@ -80,38 +80,38 @@ def same(before: CountryDocuments | None, after: CountryDocuments | None) -> boo
 
 
 class TestRenewing:
-    def test_signs_the_folder_above_it_and_says_so(self, settled: Keyboard) -> None:
+    def test_signs_the_folder_with_a_higher_version_and_reports_it(self, settled: Keyboard) -> None:
         settled.done("sign", settled.file("policy.cedar", POLICY), "--yes")
         before = settled.own()
         publish(settled, theft(settled))
         result = settled.run("renew", "--node", settled.make_node())
-        assert same(before, settled.own())
-        assert same(before, settled.papers.view().country("DK"))
+        assert have_same_content(before, settled.own())
+        assert have_same_content(before, settled.papers.view().country("DK"))
         assert settled.own().version == before.version + 6
         for named in (LOUD, "the keys of a node", "no national policy", studies(settled)[1].digest):
             assert named in result.stderr
         assert studies(settled)[0].digest not in result.stderr
 
-    def test_hands_the_own_node_nothing_of_it(self, settled: Keyboard) -> None:
+    def test_gives_the_country_s_node_none_of_it(self, settled: Keyboard) -> None:
         before = settled.own()
         publish(settled, theft(settled))
         settled.done("renew", "--node", settled.make_node())
         handed = (settled.node / "officer" / "country-DK.json").read_bytes()
         key = settled.home.settings().verify_key
-        assert same(before, own_country(handed, "DK", key, settled.now))
+        assert have_same_content(before, own_country(handed, "DK", key, settled.now))
 
-    def test_says_it_to_a_machine_and_once(self, settled: Keyboard) -> None:
+    def test_reports_it_once_and_as_json(self, settled: Keyboard) -> None:
         publish(settled, theft(settled))
         assert LOUD in json.loads(settled.run("renew", "--json").stdout)["not_signed_here"]
         result = settled.run("renew", "--json")
         assert "not_signed_here" not in json.loads(result.stdout)
         assert LOUD not in result.stderr
 
-    def test_is_not_moved_by_what_is_missing_there(self, settled: Keyboard) -> None:
+    def test_is_not_affected_by_documents_that_are_missing_there(self, settled: Keyboard) -> None:
         before = settled.own()
         publish(settled, lambda other: None)
         assert LOUD in settled.run("renew").stderr
-        assert same(before, settled.own())
+        assert have_same_content(before, settled.own())
 
     def test_notices_other_documents_of_the_same_version(self, settled: Keyboard) -> None:
         settled.exchange.submit_down = True
@@ -121,19 +121,19 @@ class TestRenewing:
         publish(settled, theft(settled), above=-1)
         assert settled.published().version == settled.own().version
         assert LOUD in settled.run("renew").stderr
-        assert same(before, settled.own())
+        assert have_same_content(before, settled.own())
 
-    def test_takes_the_own_past_for_nothing_else(self, settled: Keyboard) -> None:
-        """The exchange still shows a refusal that was reconsidered: it does not return."""
-        asked = studies(settled)[0]
-        settled.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
+    def test_does_not_report_earlier_documents_of_this_folder(self, settled: Keyboard) -> None:
+        """The exchange still shows a refusal that was reconsidered; it is not restored."""
+        proposed = studies(settled)[0]
+        settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
         settled.exchange.submit_down = True
-        settled.run("approve", asked.id, "--reconsider", "--yes")
+        settled.run("approve", proposed.id, "--reconsider", "--yes")
         settled.exchange.submit_down = False
         assert LOUD not in settled.run("renew").stderr
-        assert settled.own().withdrawal(asked.digest) is None
+        assert settled.own().withdrawal(proposed.digest) is None
 
-    def test_names_no_more_than_a_person_reads(self, settled: Keyboard) -> None:
+    def test_names_a_limited_number_of_documents(self, settled: Keyboard) -> None:
         agreed = settled.papers.agreed
         many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MOST_NAMED + 3)]
 
@@ -142,44 +142,44 @@ class TestRenewing:
                 other.approve(each)
 
         publish(settled, approve_all)
-        said = settled.run("renew").stderr
-        assert said.count("a permit for") == MOST_NAMED
-        assert "and 3 more" in said
+        output = settled.run("renew").stderr
+        assert output.count("a permit for") == MOST_NAMED
+        assert "and 3 more" in output
 
 
-class TestANo:
-    def test_is_taken_over(self, settled: Keyboard) -> None:
-        asked, other = studies(settled)
+class TestAForeignRefusal:
+    def test_is_copied_into_the_folder(self, settled: Keyboard) -> None:
+        proposed, other = studies(settled)
 
         def stopped(folder: OfficerDocuments) -> None:
-            folder.withdraw(withdrawal(asked))
+            folder.withdraw(withdrawal(proposed))
             folder.withdraw(withdrawal(other))
 
         publish(settled, stopped)
-        assert f"a refusal of {asked.digest}" in settled.run("renew").stderr
-        assert set(settled.own().withdrawals) == {asked.digest, other.digest}
+        assert f"a refusal of {proposed.digest}" in settled.run("renew").stderr
+        assert set(settled.own().withdrawals) == {proposed.digest, other.digest}
 
     def test_in_any_number_does_not_fill_the_folder(self, settled: Keyboard) -> None:
-        """The officer could not withdraw from anything in a folder that is full."""
-        asked, agreed = studies(settled)[0], settled.papers.agreed
-        seen = ForeignDocuments(
+        """With a full folder the officer could not withdraw from anything."""
+        proposed, agreed = studies(settled)[0], settled.papers.agreed
+        foreign = ForeignDocuments(
             version=9,
             node=None,
             permits=(),
             withdrawals=(
                 *(withdrawal(study(agreed, id=f"none-{n}")) for n in range(MOST_REFUSALS + 5)),
-                withdrawal(asked),
+                withdrawal(proposed),
             ),
             policy=None,
             next_key=None,
         )
         documents = OfficerDocuments(settled.home.documents, "DK")
-        take_over_refusals(documents, settled.own(), seen)
+        take_over_refusals(documents, settled.own(), foreign)
         documents.sign(settled.now, settled.papers.officers["DK"])
         own = settled.own()
-        assert asked.digest in own.withdrawals
+        assert proposed.digest in own.withdrawals
         assert len(own.withdrawals) == MOST_REFUSALS + 1
-        take_over_refusals(documents, own, seen)
+        take_over_refusals(documents, own, foreign)
         documents.sign(settled.now, settled.papers.officers["DK"])
         assert len(settled.own().withdrawals) == MOST_REFUSALS + 1
 
@@ -193,14 +193,14 @@ class TestRotating:
         documents = OfficerDocuments(settled.home.documents, "DK")
         for key in kept_now.keys:
             signed = present(documents.bundle(key.public))
-            assert same(before, own_country(signed, "DK", key.public, settled.now))
+            assert have_same_content(before, own_country(signed, "DK", key.public, settled.now))
 
     def test_names_another_successor(self, settled: Keyboard) -> None:
         papers = settled.papers
-        made = extended(None, "DK", papers.officers["DK"], raw_key(78), papers.now)
-        publish(settled, lambda other: other.set_history(made))
-        said = settled.run("renew").stderr
-        assert f"a new document key ({raw_key(78).public.fingerprint})" in said
+        key_history = extended(None, "DK", papers.officers["DK"], raw_key(78), papers.now)
+        publish(settled, lambda other: other.set_history(key_history))
+        output = settled.run("renew").stderr
+        assert f"a new document key ({raw_key(78).public.fingerprint})" in output
         assert settled.own().next_key is None
 
     def test_forgets_it_with_the_key(self, settled: Keyboard) -> None:
@@ -214,8 +214,8 @@ class TestRotating:
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
 
-class TestTheAgent:
-    def test_takes_nothing_over_and_is_not_well(
+class TestForeignDocumentsAndTheAgent:
+    def test_copies_nothing_and_is_not_ready(
         self, settled: Keyboard, caplog: pytest.LogCaptureFixture
     ) -> None:
         agent, before = agent_of(settled), settled.own()
@@ -223,14 +223,14 @@ class TestTheAgent:
         publish(settled, theft(settled))
         with caplog.at_level(logging.WARNING, "pratique.agent"):
             agent.look()
-        assert same(before, settled.papers.view().country("DK"))
+        assert have_same_content(before, settled.papers.view().country("DK"))
         assert [r.message for r in caplog.records] == ["documents that this folder did not sign"]
         assert LOUD in agent.status.sentence()
-        found = shown(agent).ready()["documents"]
-        assert not found.good
-        assert LOUD in found.says
+        report = shown(agent).ready()["documents"]
+        assert not report.good
+        assert LOUD in report.says
 
-    def test_goes_on_saying_so(self, settled: Keyboard) -> None:
+    def test_reports_it_until_it_is_resolved(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         pass_time(settled, DAY)
         publish(settled, theft(settled))
@@ -248,7 +248,7 @@ class TestTheAgent:
 class TestTakingOver:
     @pytest.fixture
     def old(self, settled: Keyboard) -> tuple[Keyboard, CountryDocuments]:
-        """A folder restored from an old copy, and what its officer had signed since."""
+        """A folder restored from an old copy, and the documents that were signed since."""
         files = list(settled.home.documents.rglob("*.json"))
         copy = {path: path.read_bytes() for path in files}
         settled.done("approve", studies(settled)[1].id, "--yes")
@@ -259,16 +259,16 @@ class TestTakingOver:
             path.write_bytes(content)
         return settled, lost
 
-    def test_brings_everything_back(self, old: tuple[Keyboard, CountryDocuments]) -> None:
+    def test_restores_everything(self, old: tuple[Keyboard, CountryDocuments]) -> None:
         officer, lost = old
-        said = officer.done("renew", "--take-over", answer="y\n")
-        assert same(lost, officer.own())
-        assert same(lost, officer.papers.view().country("DK"))
-        assert "a national policy" in said
-        assert QUESTION in said
+        output = officer.done("renew", "--take-over", answer="y\n")
+        assert have_same_content(lost, officer.own())
+        assert have_same_content(lost, officer.papers.view().country("DK"))
+        assert "a national policy" in output
+        assert QUESTION in output
         assert "DID NOT SIGN" not in officer.done("inbox")
 
-    def test_still_can_after_the_agent_signed_the_folder(
+    def test_still_restores_after_the_agent_signed_the_folder(
         self, old: tuple[Keyboard, CountryDocuments]
     ) -> None:
         officer, lost = old
@@ -277,26 +277,26 @@ class TestTakingOver:
         assert studies(officer)[1].digest not in officer.own().permits
         assert officer.done("inbox").startswith(f"1. {LOUD}")
         officer.done("renew", "--take-over", answer="y\n")
-        assert same(lost, officer.own())
+        assert have_same_content(lost, officer.own())
 
-    def test_takes_a_person(self, old: tuple[Keyboard, CountryDocuments]) -> None:
+    def test_needs_a_person_to_confirm(self, old: tuple[Keyboard, CountryDocuments]) -> None:
         officer, _ = old
         assert "answered no" in officer.refused("renew", "--take-over", answer="n\n")
         assert "--yes does not answer" in officer.refused("renew", "--take-over")
         assert officer.run("renew", "--take-over", "--yes").exit_code == 2
 
-    def test_of_nothing_is_refused(self, settled: Keyboard) -> None:
+    def test_is_refused_if_nothing_was_found(self, settled: Keyboard) -> None:
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
-    def test_never_brings_back_what_was_stopped_here(self, settled: Keyboard) -> None:
-        asked = studies(settled)[0]
-        settled.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
-        publish(settled, lambda o: o.approve(permit(settled.papers.agreed, asked)))
+    def test_never_restores_a_permit_that_was_withdrawn_here(self, settled: Keyboard) -> None:
+        proposed = studies(settled)[0]
+        settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
+        publish(settled, lambda o: o.approve(permit(settled.papers.agreed, proposed)))
         settled.done("renew", "--take-over", answer="y\n")
-        assert present(settled.own().withdrawal(asked.digest)).reason == "Stop."
+        assert present(settled.own().withdrawal(proposed.digest)).reason == "Stop."
 
     @pytest.mark.parametrize("content", ["", "{", '{"version": 1}'])
-    def test_of_a_damaged_file_is_of_nothing(self, tmp_path: Path, content: str) -> None:
+    def test_ignores_a_damaged_file(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "kept").write_text(content)
         assert kept(tmp_path / "kept") is None
         assert kept(tmp_path / "none") is None

@@ -1,4 +1,4 @@
-"""An exchange that hides the agreement, to have a changed one signed as if it were the first."""
+"""An exchange hides the agreement to get a changed one signed as if it were the first."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ HIDES = "The exchange hides the agreement"
 
 
 def hide(officer: Keyboard, folder: Path) -> None:
-    """Hide the first root, and show a first draft in which another country's key is swapped."""
+    """Hide the first root, and show a first draft in which another country's key was replaced."""
     papers = officer.papers
     swapped = papers.agreed.with_officer_keys({"NO": raw_key(66).public.to_text()})
     draft = Repository(folder / "other").draft(swapped, papers.now)
@@ -41,8 +41,8 @@ def test_gets_no_signature(
     assert HIDES in agreed.run("inbox").stderr
 
 
-def test_keeps_nothing_from_the_own_node(agreed: Keyboard, tmp_path: Path) -> None:
-    """What the officer signs for the node is signed and handed to it; the exchange is informed."""
+def test_delays_nothing_for_the_country_s_own_node(agreed: Keyboard, tmp_path: Path) -> None:
+    """Documents for the node are signed and delivered to it; the exchange is informed."""
     agreed.done("sign", agreed.file("keys.json", node_keys("DK").canonical()), "--yes")
     hide(agreed, tmp_path)
     result = agreed.run("renew", "--node", agreed.make_node())

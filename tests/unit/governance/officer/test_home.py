@@ -23,7 +23,7 @@ def home(tmp_path: Path) -> OfficerHome:
     return OfficerHome(tmp_path / "officer")
 
 
-def test_a_new_folder_holds_one_key_and_who_it_is(home: OfficerHome) -> None:
+def test_a_new_folder_has_one_key_and_the_officer_s_settings(home: OfficerHome) -> None:
     settings = create_home(home, "DK", "Health data authority", WORDS)
     assert home.settings() == settings
     assert home.key_file.read_text() == f"{settings.document_key}\n"
@@ -38,7 +38,7 @@ def test_only_its_owner_may_enter(home: OfficerHome) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-def test_the_key_is_nowhere_in_the_clear(home: OfficerHome) -> None:
+def test_the_key_is_nowhere_in_plain_text(home: OfficerHome) -> None:
     settings = create_home(home, "DK", "Health data authority", WORDS)
     secret = Identity.open(home, settings, WORDS).key.to_bytes()
     for file in filter(Path.is_file, home.path.rglob("*")):
@@ -86,14 +86,14 @@ def test_an_authority_in_its_own_script_is_kept(home: OfficerHome) -> None:
     assert "Υπουργείο" in home.settings_file.read_text("utf-8")
 
 
-def test_no_folder_is_told_with_what_to_do(home: OfficerHome) -> None:
+def test_a_missing_folder_is_reported_with_what_to_do(home: OfficerHome) -> None:
     with pytest.raises(OfficerFault, match="There is no officer") as fault:
         home.settings()
     assert "keygen" in fault.value.fix
 
 
 @pytest.mark.parametrize("text", ["", "[]", "country: NOPE\n", "a: [", "x: 1\n", "\x00"])
-def test_settings_that_are_damaged_are_told(home: OfficerHome, text: str) -> None:
+def test_damaged_settings_are_reported(home: OfficerHome, text: str) -> None:
     create_home(home, "DK", "Health data authority", WORDS)
     home.settings_file.write_text(text)
     with pytest.raises(OfficerFault, match="cannot be used"):
@@ -106,7 +106,7 @@ def test_a_wrong_passphrase_opens_nothing(home: OfficerHome) -> None:
         Identity.open(home, settings, b"other words")
 
 
-def test_a_key_that_was_exchanged_is_noticed(home: OfficerHome) -> None:
+def test_a_replaced_key_is_noticed(home: OfficerHome) -> None:
     settings = create_home(home, "DK", "Health data authority", WORDS)
     KeyStore.open(home.keys, WORDS).put(DOCUMENT_KEY, SigningKey.generate().to_bytes())
     with pytest.raises(OfficerFault, match="is not the one that"):

@@ -19,7 +19,7 @@ OTHERS = study(AGREED, id="others", countries=["EE", "NO", "PT"])
 EXPIRED = study(AGREED, id="expired", expires="2026-08-31")
 
 
-def own(**changes: Any) -> CountryDocuments:
+def own_documents_with(**changes: Any) -> CountryDocuments:
     fields: dict[str, Any] = {
         "country": "DK",
         "version": 3,
@@ -37,26 +37,26 @@ def waiting(**changes: Any) -> list[Item]:
     return items(Waiting(country="DK", now=NOW, **changes))
 
 
-def permitted(end: datetime, asked: Study = ASKED) -> dict[str, Permit]:
+def permitted(end: datetime, proposed: Study = ASKED) -> dict[str, Permit]:
     return {
-        asked.digest: permit(AGREED, asked, conditions=PermitConditions(expires=end)),
+        proposed.digest: permit(AGREED, proposed, conditions=PermitConditions(expires=end)),
     }
 
 
-def test_nothing_waits_where_nothing_is_asked() -> None:
+def test_nothing_is_listed_if_nothing_waits() -> None:
     assert waiting() == []
-    assert waiting(own=own(), certificate_ends=NOW + 60 * DAY) == []
+    assert waiting(own=own_documents_with(), certificate_ends=NOW + 60 * DAY) == []
 
 
 def test_the_most_urgent_comes_first() -> None:
-    found = waiting(
+    items = waiting(
         draft=Draft(version=1, drafted=NOW, agreement=AGREED),
         studies=(ASKED, SOON),
-        own=own(expires=NOW + DAY, permits=permitted(NOW + DAY, EXPIRED)),
+        own=own_documents_with(expires=NOW + DAY, permits=permitted(NOW + DAY, EXPIRED)),
         unsent=("node",),
         certificate_ends=NOW + DAY,
     )
-    assert [item.matter for item in found] == [
+    assert [item.matter for item in items] == [
         Matter.DRAFT,
         Matter.STUDY,
         Matter.STUDY,
@@ -65,19 +65,19 @@ def test_the_most_urgent_comes_first() -> None:
         Matter.PERMIT,
         Matter.CERTIFICATE,
     ]
-    assert [item.id for item in found[1:3]] == ["soon", "heart-by-sex"]
+    assert [item.id for item in items[1:3]] == ["soon", "heart-by-sex"]
 
 
-def test_a_study_says_until_when_and_how_to_read_it() -> None:
+def test_a_study_is_listed_with_its_deadline_and_the_command_to_read_it() -> None:
     [item] = waiting(studies=(SOON,))
     assert item.sentence == ("A study that ends soon: decide by 2026-09-20 00:00 UTC, in 18 days")
     assert item.command == "pratique-officer show soon"
     assert item.digest == SOON.digest
 
 
-@pytest.mark.parametrize("asked", [OTHERS, EXPIRED])
-def test_a_study_that_does_not_ask_or_has_ended_does_not_wait(asked: Study) -> None:
-    assert waiting(studies=(asked,)) == []
+@pytest.mark.parametrize("proposed", [OTHERS, EXPIRED])
+def test_a_study_that_does_not_ask_or_has_ended_does_not_wait(proposed: Study) -> None:
+    assert waiting(studies=(proposed,)) == []
 
 
 def test_a_study_that_ends_this_moment_does_not_wait() -> None:
@@ -90,13 +90,13 @@ def test_a_study_that_ends_this_moment_does_not_wait() -> None:
     [{"permits": permitted(NOW + 60 * DAY)}, {"withdrawals": {ASKED.digest: withdrawal(ASKED)}}],
 )
 def test_a_study_decided_on_does_not_wait(decided: dict[str, Any]) -> None:
-    assert waiting(studies=(ASKED,), own=own(**decided)) == []
+    assert waiting(studies=(ASKED,), own=own_documents_with(**decided)) == []
 
 
-def test_another_text_of_a_decided_study_waits() -> None:
+def test_another_text_of_a_decided_study_waits_for_a_decision() -> None:
     changed = study(AGREED, question="How many patients have heart disease now?")
-    found = waiting(studies=(changed,), own=own(permits=permitted(NOW + 60 * DAY)))
-    assert [item.digest for item in found] == [changed.digest]
+    items = waiting(studies=(changed,), own=own_documents_with(permits=permitted(NOW + 60 * DAY)))
+    assert [item.digest for item in items] == [changed.digest]
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_another_text_of_a_decided_study_waits() -> None:
     ],
 )
 def test_own_documents_are_listed_two_days_before_they_end(left: timedelta, listed: bool) -> None:
-    found = waiting(own=own(expires=NOW + left))
-    assert [item.matter for item in found] == [Matter.DOCUMENTS] * listed
-    assert all(item.command == "pratique-officer renew" for item in found)
+    items = waiting(own=own_documents_with(expires=NOW + left))
+    assert [item.matter for item in items] == [Matter.DOCUMENTS] * listed
+    assert all(item.command == "pratique-officer renew" for item in items)
 
 
-def test_own_documents_that_have_ended_are_told_so() -> None:
-    [item] = waiting(own=own(expires=NOW - DAY))
+def test_expired_own_documents_are_listed() -> None:
+    [item] = waiting(own=own_documents_with(expires=NOW - DAY))
     assert "have expired on 2026-08-31 12:00 UTC, 24 hours ago" in item.sentence
 
 
@@ -124,17 +124,19 @@ def test_own_documents_that_have_ended_are_told_so() -> None:
     [(8 * DAY, False), (7 * DAY, True), (timedelta(hours=1), True), (timedelta(0), False)],
 )
 def test_a_permit_is_listed_a_week_before_it_ends(left: timedelta, listed: bool) -> None:
-    found = waiting(studies=(ASKED,), own=own(permits=permitted(NOW + left)))
-    assert [item.matter for item in found] == [Matter.PERMIT] * listed
+    items = waiting(studies=(ASKED,), own=own_documents_with(permits=permitted(NOW + left)))
+    assert [item.matter for item in items] == [Matter.PERMIT] * listed
 
 
 def test_a_permit_that_was_withdrawn_is_not_listed() -> None:
-    mine = own(permits=permitted(NOW + DAY), withdrawals={ASKED.digest: withdrawal(ASKED)})
+    mine = own_documents_with(
+        permits=permitted(NOW + DAY), withdrawals={ASKED.digest: withdrawal(ASKED)}
+    )
     assert waiting(studies=(ASKED,), own=mine) == []
 
 
-def test_a_permit_for_a_study_no_longer_published_goes_by_digest() -> None:
-    [item] = waiting(own=own(permits=permitted(NOW + DAY)))
+def test_a_permit_for_a_study_no_longer_published_is_listed_by_digest() -> None:
+    [item] = waiting(own=own_documents_with(permits=permitted(NOW + DAY)))
     assert ASKED.digest in item.sentence
     assert item.id is None
 
@@ -146,17 +148,17 @@ def test_a_certificate_is_listed_two_weeks_before_it_ends() -> None:
     assert "invitation" in item.command
 
 
-def test_an_amendment_is_told_from_a_first_agreement() -> None:
+def test_an_amendment_and_a_first_agreement_are_listed_differently() -> None:
     [item] = waiting(draft=Draft(version=2, drafted=NOW, agreement=AGREED))
     assert item.sentence.startswith("A changed agreement waits")
 
 
-def test_who_lacks_the_newest_documents_is_named() -> None:
-    [item] = waiting(own=own(), unsent=("node", "exchange"))
+def test_parties_without_the_newest_documents_are_named() -> None:
+    [item] = waiting(own=own_documents_with(), unsent=("node", "exchange"))
     assert item.sentence == "Your newest documents have not reached the node and exchange"
 
 
-def test_a_machine_reads_times_and_names() -> None:
+def test_json_has_times_and_names() -> None:
     [item] = waiting(studies=(SOON,))
     assert item.to_json() == {
         "matter": "study-to-decide",
@@ -169,10 +171,10 @@ def test_a_machine_reads_times_and_names() -> None:
 
 
 @given(st.timedeltas(min_value=timedelta(seconds=1), max_value=timedelta(days=4_000)))
-def test_time_left_and_time_gone_are_told_alike(span: timedelta) -> None:
+def test_remaining_and_past_time_are_shown_in_the_same_form(span: timedelta) -> None:
     later, earlier = ends(NOW + span, NOW), ends(NOW - span, NOW)
-    told = later.rpartition(", in ")[2]
-    assert earlier.endswith(f", {told} ago")
+    shown_span = later.rpartition(", in ")[2]
+    assert earlier.endswith(f", {shown_span} ago")
     assert later.startswith(f"on {NOW + span:%Y-%m-%d %H:%M} UTC, ")
 
 
@@ -185,7 +187,7 @@ def test_time_left_and_time_gone_are_told_alike(span: timedelta) -> None:
         (timedelta(days=2, hours=23), "2 days"),
     ],
 )
-def test_spans_are_told_in_days_from_two_days_on(span: timedelta, words: str) -> None:
+def test_spans_are_shown_in_days_from_two_days_on(span: timedelta, words: str) -> None:
     assert ends(NOW + span, NOW).endswith(f", in {words}")
 
 
@@ -194,7 +196,7 @@ def test_the_order_of_proposals_does_not_matter(studies: list[Study]) -> None:
     assert waiting(studies=tuple(studies)) == waiting(studies=(ASKED, SOON))
 
 
-def test_a_new_key_says_what_it_waits_for() -> None:
+def test_a_new_key_is_listed_with_what_it_waits_for() -> None:
     (item,) = waiting(new_key="Your new key waits")
     assert (item.matter, item.sentence) == (Matter.KEY, "Your new key waits")
     assert item.command == "pratique-officer rotate"
@@ -202,6 +204,6 @@ def test_a_new_key_says_what_it_waits_for() -> None:
 
 @pytest.mark.parametrize(("days", "count"), [(61, 0), (60, 1), (1, 1), (-1, 1)])
 def test_the_countries_signatures_are_renewed_before_they_end(days: int, count: int) -> None:
-    found = waiting(signed_until=NOW + days * DAY)
-    assert [item.matter for item in found] == [Matter.SIGNATURES] * count
-    assert all("agreement renew" in item.command for item in found)
+    items = waiting(signed_until=NOW + days * DAY)
+    assert [item.matter for item in items] == [Matter.SIGNATURES] * count
+    assert all("agreement renew" in item.command for item in items)

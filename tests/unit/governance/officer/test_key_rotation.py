@@ -1,4 +1,4 @@
-"""An officer changes the country's key: at the keyboard, against a store of papers."""
+"""An officer changes the country's key by commands, against a store of documents."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,9 @@ def bundles(officer: Keyboard) -> list[CountryBundle]:
 
 
 class TestANewKey:
-    def test_is_vouched_for_and_handed_out_under_both(self, settled: Keyboard) -> None:
+    def test_is_signed_by_the_former_key_and_documents_are_published_under_both(
+        self, settled: Keyboard
+    ) -> None:
         former = identity(settled).key
         new = announced(settled)
         present, later = bundles(settled)[-2:]
@@ -71,17 +73,17 @@ class TestANewKey:
         assert settled.papers.store.announced() == {"DK": new.public.to_text()}
 
     def test_says_what_comes_next(self, settled: Keyboard) -> None:
-        said = settled.done("rotate", "--yes")
+        output = settled.done("rotate", "--yes")
         new = identity(settled).next_key
         assert new is not None
-        assert new.public.fingerprint in said
-        assert "Your former key signs until the new one is in force" in said
+        assert new.public.fingerprint in output
+        assert "Your former key signs until the new one is in force" in output
         assert f"Your new key {new.public.fingerprint} waits" in settled.done("inbox")
 
-    def test_answers_a_machine(self, settled: Keyboard) -> None:
-        found = json.loads(settled.run("rotate", "--yes", "--json").stdout)
-        assert found["key"] == settled.home.settings().verify_key.fingerprint
-        assert found["new key"]
+    def test_prints_json_on_request(self, settled: Keyboard) -> None:
+        answer = json.loads(settled.run("rotate", "--yes", "--json").stdout)
+        assert answer["key"] == settled.home.settings().verify_key.fingerprint
+        assert answer["new key"]
 
     def test_is_not_made_without_a_yes(self, settled: Keyboard) -> None:
         assert "Nothing was signed" in settled.refused("rotate", answer="n\n")
@@ -89,7 +91,7 @@ class TestANewKey:
     def test_is_not_made_before_there_is_an_agreement(self, enrolled: Keyboard) -> None:
         assert "no agreement yet" in enrolled.refused("rotate", "--yes")
 
-    def test_given_again_is_the_same_key(self, settled: Keyboard) -> None:
+    def test_repeated_gives_the_same_key(self, settled: Keyboard) -> None:
         new = announced(settled)
         assert announced(settled).public == new.public
         own = settled.own()
@@ -97,7 +99,7 @@ class TestANewKey:
         assert own.history is not None
         assert len(own.history.rotations) == 1
 
-    def test_that_did_not_reach_the_exchange_says_so(self, settled: Keyboard) -> None:
+    def test_reports_that_it_did_not_reach_the_exchange(self, settled: Keyboard) -> None:
         settled.exchange.submit_down = True
         assert settled.run("rotate", "--yes").exit_code == 1
         settled.exchange.submit_down = False
@@ -105,14 +107,14 @@ class TestANewKey:
         settled.done("rotate", "--yes")
         assert settled.papers.store.announced()
 
-    def test_is_renewed_with_the_former(self, settled: Keyboard) -> None:
+    def test_is_renewed_together_with_the_former_key(self, settled: Keyboard) -> None:
         new = announced(settled)
         settled.done("renew")
         present, later = bundles(settled)[-2:]
         assert is_signed_by(later.signed(), new.public)
         assert later.signed().signed.version == present.signed().signed.version + 1
 
-    def test_is_written_to_a_file_to_carry(self, settled: Keyboard) -> None:
+    def test_is_written_to_a_file_for_the_node(self, settled: Keyboard) -> None:
         out = settled.folder / "carry.json"
         settled.done("rotate", "--yes", "--bundle-out", out)
         new = identity(settled).next_key
@@ -132,27 +134,27 @@ class TestInForce:
         put_in_force(settled)
         root = settled.papers.store.read("metadata/2.root.json")
         assert root is not None
-        signed = {one["keyid"] for one in json.loads(root)["signatures"]}
+        signed = {signature["keyid"] for signature in json.loads(root)["signatures"]}
         assert {key_id(former.public), key_id(new.public)} <= signed
 
     def test_the_former_is_destroyed(self, settled: Keyboard) -> None:
         former, new = identity(settled).key, announced(settled)
         put_in_force(settled)
-        said = settled.run("inbox").stderr
-        assert f"your new key {new.public.fingerprint} is in force" in said
+        output = settled.run("inbox").stderr
+        assert f"your new key {new.public.fingerprint} is in force" in output
         now = identity(settled)
         assert (now.key.public, now.next_key) == (new.public, None)
         assert NEXT_KEY not in now.store.names()
         assert former.to_bytes() not in [now.store.get(name) for name in now.store.names()]
         assert settled.home.key_file.read_text().strip() == new.public.to_text()
 
-    def test_the_country_is_without_documents_at_no_moment(self, settled: Keyboard) -> None:
+    def test_the_country_always_has_documents(self, settled: Keyboard) -> None:
         new = announced(settled)
         put_in_force(settled)
-        said = settled.papers.view().country("DK")
-        assert said is not None
-        assert said.key == new.public.to_text()
-        assert said.node == node_keys("DK")
+        documents = settled.papers.view().country("DK")
+        assert documents is not None
+        assert documents.key == new.public.to_text()
+        assert documents.node == node_keys("DK")
 
     def test_the_new_key_signs_from_then_on(self, settled: Keyboard) -> None:
         new = announced(settled)
@@ -177,7 +179,7 @@ class TestInForce:
         assert own.history is not None
         assert own.history.newest == keys[1].public.to_text()
 
-    def test_without_its_officer_it_waits_for_the_next_command(self, settled: Keyboard) -> None:
+    def test_it_is_completed_by_the_officer_s_next_command(self, settled: Keyboard) -> None:
         new = announced(settled)
         others_sign(settled, "EE", "NO", "PT")
         settled.papers.publish()
@@ -190,17 +192,17 @@ STEPS = range(1, 6)
 
 
 @pytest.mark.parametrize("dies_at", STEPS)
-def test_a_change_that_is_cut_short_is_finished_by_the_next_command(
+def test_an_interrupted_change_is_completed_by_the_next_command(
     settled: Keyboard, dies_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Settings, key store and documents change one after another; any of them may be the last."""
+    """Settings, key store and documents change in turn; a crash may follow each of them."""
     new = announced(settled)
     put_in_force(settled)
     cut = _die_at(monkeypatch, dies_at)
     settled.run("renew")
     assert cut(), "this step is never reached"
     monkeypatch.undo()
-    _again(settled, monkeypatch)
+    _set_up_again(settled, monkeypatch)
     settled.done("renew")
     now = identity(settled)
     assert (now.key.public, now.next_key) == (new.public, None)
@@ -229,13 +231,13 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Any:
     return lambda: count >= step
 
 
-def _again(officer: Keyboard, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seat the officer again after everything was restored."""
+def _set_up_again(officer: Keyboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the officer up again after everything was restored."""
     monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: officer.exchange)
     monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: officer.now)
 
 
-class TestOthersKeys:
+class TestKeysOfOtherCountries:
     """A draft that gives another country a new key."""
 
     def draft(self, officer: Keyboard, key: VerifyKey) -> Agreement:
@@ -251,20 +253,22 @@ class TestOthersKeys:
         self.draft(settled, new.public)
         assert "Signed and submitted" in settled.done("sign", "--yes")
 
-    def test_that_its_former_key_did_not_sign_is_refused(self, settled: Keyboard) -> None:
+    def test_not_signed_by_its_former_key_is_refused(self, settled: Keyboard) -> None:
         self.draft(settled, raw_key(666).public)
-        said = settled.refused("sign", "--yes")
-        assert "gives EE a new key that its former key has not signed" in said
-        assert raw_key(666).public.fingerprint in said
+        output = settled.refused("sign", "--yes")
+        assert "gives EE a new key that its former key has not signed" in output
+        assert raw_key(666).public.fingerprint in output
 
-    def test_unless_the_officer_was_told_that_it_is_lost(self, settled: Keyboard) -> None:
+    def test_not_signed_is_accepted_if_the_officer_confirms_that_the_key_is_lost(
+        self, settled: Keyboard
+    ) -> None:
         self.draft(settled, raw_key(201).public)
         settled.refused("sign", "--yes", "--lost-key", "NO")
         assert "Signed and submitted" in settled.done("sign", "--yes", "--lost-key", "EE")
 
 
 def test_a_key_without_its_folder_is_no_officer(settled: Keyboard, tmp_path: Path) -> None:
-    """Settings of another backup than the key store: neither key is the one they name."""
+    """Settings and key store come from different backups: neither key is the named one."""
     announced(settled)
     settings = settled.home.settings()
     settled.home.save(settings.model_copy(update={"document_key": raw_key(5).public.to_text()}))

@@ -47,7 +47,7 @@ def refused_request(number: int) -> Event:
 
 
 class LogDaemon:
-    """A daemon's desk with a log that a test may lie about."""
+    """A daemon's RPC server with a log that a test can falsify."""
 
     def __init__(self, socket: Path, origin: str, key: SigningKey) -> None:
         self.origin, self.key = origin, key
@@ -77,7 +77,7 @@ class LogDaemon:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as short:  # a socket's path may not be long
+    with tempfile.TemporaryDirectory() as short:  # the path of a socket has to be short
         (Path(short) / "node.yaml").touch()
         yield Path(short)
 
@@ -100,16 +100,16 @@ def coordinator(folder: Path) -> Iterator[LogDaemon]:
 
 
 def agree_on(officer: Keyboard, log_key: SigningKey) -> None:
-    """Let the officer hold an agreement in force that names the coordinator's log key."""
+    """Give the officer an agreement in force that names the coordinator's log key."""
     coordinator = agreement_fields()["coordinator"] | {"log_key": log_key.public.to_text()}
     officer.home.trust.mkdir(exist_ok=True)
-    kept = officer.home.trust / "agreement.json"
-    kept.write_bytes(agreement(coordinator=coordinator).canonical())
+    path = officer.home.trust / "agreement.json"
+    path.write_bytes(agreement(coordinator=coordinator).canonical())
 
 
 @pytest.fixture
 def trusting(officer: Keyboard) -> Keyboard:
-    """An officer who has signed its node's keys."""
+    """An officer who has signed the node's keys."""
     file = officer.file("node-keys.json", node_keys("DK").canonical())
     officer.done("sign", file, "--yes")
     return officer
@@ -119,20 +119,22 @@ class TestList:
     def test_shows_every_entry_and_its_reason(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        said = trusting.done("log", "list", "--node", folder, unlock=False)
-        assert "No permit, number 2. (permit/missing)" in said
-        assert said.count("request-refused") == 3
-        assert "555555555555, round 2" in said
-        assert said.count(", round") == 2  # the first entry is about none
-        assert "3 of 3 entries" in said
+        output = trusting.done("log", "list", "--node", folder, unlock=False)
+        assert "No permit, number 2. (permit/missing)" in output
+        assert output.count("request-refused") == 3
+        assert "555555555555, round 2" in output
+        assert output.count(", round") == 2  # the first entry concerns no request
+        assert "3 of 3 entries" in output
 
     def test_shows_the_newest(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
-        said = trusting.done("log", "list", "--node", folder, "--last", "1", unlock=False)
-        assert "number 2." in said
-        assert "number 1." not in said
-        assert "1 of 3 entries" in said
+        output = trusting.done("log", "list", "--node", folder, "--last", "1", unlock=False)
+        assert "number 2." in output
+        assert "number 1." not in output
+        assert "1 of 3 entries" in output
 
-    def test_answers_a_machine(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
+    def test_prints_json_on_request(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
         result = trusting.run("log", "list", "--node", folder, "--json", unlock=False)
         entries = json.loads(result.stdout)
         assert [entry["index"] for entry in entries] == [0, 1, 2]
@@ -141,17 +143,17 @@ class TestList:
     def test_reads_a_coordinators_log_too(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
-        said = trusting.done("log", "list", "--coordinator", folder, unlock=False)
-        assert "2 of 2 entries" in said
+        output = trusting.done("log", "list", "--coordinator", folder, unlock=False)
+        assert "2 of 2 entries" in output
 
     def test_of_an_empty_log_says_so(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         node.entries.clear()
-        said = trusting.done("log", "list", "--node", folder, unlock=False)
-        assert "0 of 0 entries" in said
+        output = trusting.done("log", "list", "--node", folder, unlock=False)
+        assert "0 of 0 entries" in output
 
-    def test_finds_its_own_node_by_itself(
+    def test_finds_the_country_s_own_node_without_an_option(
         self, officer: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         settings = officer.home.settings()
@@ -159,24 +161,24 @@ class TestList:
         assert "3 of 3" in officer.done("log", "list", unlock=False)
 
     def test_needs_a_daemon(self, trusting: Keyboard, folder: Path) -> None:
-        said = trusting.refused("log", "list", "--node", folder, unlock=False)
-        assert "Nothing answers" in said
+        output = trusting.refused("log", "list", "--node", folder, unlock=False)
+        assert "Nothing answers" in output
 
-    def test_needs_to_know_whose(self, trusting: Keyboard) -> None:
-        said = trusting.refused("log", "list", unlock=False)
-        assert "--node FOLDER or --coordinator FOLDER" in said
+    def test_needs_to_know_whose_log(self, trusting: Keyboard) -> None:
+        output = trusting.refused("log", "list", unlock=False)
+        assert "--node FOLDER or --coordinator FOLDER" in output
 
-    def test_reads_one_at_a_time(self, trusting: Keyboard, folder: Path) -> None:
+    def test_reads_one_log_at_a_time(self, trusting: Keyboard, folder: Path) -> None:
         words = ("log", "list", "--node", folder, "--coordinator", folder)
         assert "not both" in trusting.refused(*words, unlock=False)
 
     @pytest.mark.parametrize("lines", [["not json"], ["{}"], ['{"entry": {}}'], ["[]"], ["1"]])
-    def test_of_what_is_no_log_is_refused(
+    def test_refuses_a_malformed_log(
         self, trusting: Keyboard, folder: Path, node: LogDaemon, lines: list[str]
     ) -> None:
         node.lines = lines
-        said = trusting.refused("log", "list", "--node", folder, unlock=False)
-        assert "sent no readable log" in said
+        output = trusting.refused("log", "list", "--node", folder, unlock=False)
+        assert "sent no readable log" in output
         assert trusting.refused("log", "verify", "--node", folder, unlock=False)
 
 
@@ -187,23 +189,25 @@ class TestVerify:
     def refused(self, officer: Keyboard, folder: Path, which: str = "--node") -> str:
         return officer.refused("log", "verify", which, folder, unlock=False)
 
-    def test_finds_a_whole_log_whole(
+    def test_accepts_a_complete_log(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        said = self.verify(trusting, folder)
-        assert f"The log {ORIGIN} is whole: 3 entries" in said
-        assert NODE_KEY.public.fingerprint in said
+        output = self.verify(trusting, folder)
+        assert f"The log {ORIGIN} is whole: 3 entries" in output
+        assert NODE_KEY.public.fingerprint in output
 
-    def test_finds_it_whole_again_when_it_has_grown(
+    def test_accepts_the_log_again_after_it_has_grown(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         assert "for the first time" in self.verify(trusting, folder)
         node.log(40)
-        said = self.verify(trusting, folder)
-        assert "43 entries" in said
-        assert "It continues what you verified before." in said
+        output = self.verify(trusting, folder)
+        assert "43 entries" in output
+        assert "It continues what you verified before." in output
 
-    def test_answers_a_machine(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
+    def test_prints_json_on_request(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
         words = ("log", "verify", "--node", folder, "--json")
         answer = json.loads(trusting.run(*words, unlock=False).stdout)
         root = reference_root([leaf_hash(entry) for entry in node.entries])
@@ -227,8 +231,8 @@ class TestVerify:
     ) -> None:
         self.verify(trusting, folder)
         node.entries.pop()
-        said = self.refused(trusting, folder)
-        assert "rolled back: 3 entries were signed before, 2 now" in said
+        output = self.refused(trusting, folder)
+        assert "rolled back: 3 entries were signed before, 2 now" in output
 
     def test_finds_a_log_that_was_forked(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
@@ -239,41 +243,41 @@ class TestVerify:
         node.log(2)
         assert "forked" in self.refused(trusting, folder)
 
-    def restored(self, node: LogDaemon, kept: int) -> None:
-        """Restore a copy of so many entries, as the node's operator may."""
-        del node.entries[kept:]
+    def restored(self, node: LogDaemon, size: int) -> None:
+        """Restore a copy of so many entries, as the node's operator could."""
+        del node.entries[size:]
         index = len(node.entries)
-        said = Event(
-            kind=EventKind.STATE_RESTORED, at=NOW, actor="DK", reason=f"A copy of {kept} entries"
+        restored_event = Event(
+            kind=EventKind.STATE_RESTORED, at=NOW, actor="DK", reason=f"A copy of {size} entries"
         )
-        node.entries.append(entry_bytes(said, origin=ORIGIN, index=index))
+        node.entries.append(entry_bytes(restored_event, origin=ORIGIN, index=index))
 
     def accept(self, officer: Keyboard, folder: Path) -> str:
         return officer.done("log", "verify", "--node", folder, "--accept-restored", unlock=False)
 
     @pytest.mark.parametrize("grown", [0, 1, 7])
-    def test_accepts_a_restored_log_only_when_it_is_told_to(
+    def test_accepts_a_restored_log_only_with_the_option(
         self, trusting: Keyboard, folder: Path, node: LogDaemon, grown: int
     ) -> None:
         node.log(3)
         self.verify(trusting, folder)
         self.restored(node, 2)
         node.log(grown)
-        said = self.refused(trusting, folder)
-        assert "A copy of 2 entries" in said
-        assert "--accept-restored" in said
-        assert "by voice" in said
-        said = self.accept(trusting, folder)
-        assert "You accepted that it does not continue" in said
-        assert "none gone" not in said
+        output = self.refused(trusting, folder)
+        assert "A copy of 2 entries" in output
+        assert "--accept-restored" in output
+        assert "by voice" in output
+        output = self.accept(trusting, folder)
+        assert "You accepted that it does not continue" in output
+        assert "none gone" not in output
         assert "It continues what you verified before." in self.verify(trusting, folder)
-        (kept,) = trusting.home.seen.glob("*.gone-*")
-        assert b"\n6\n" in kept.read_bytes()
+        (recorded_file,) = trusting.home.seen.glob("*.gone-*")
+        assert b"\n6\n" in recorded_file.read_bytes()
 
     def test_accepts_one_restoration_once(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        """What was accepted does not explain what goes missing later."""
+        """An accepted restoration does not explain entries that are missing later."""
         node.log(3)
         self.verify(trusting, folder)
         self.restored(node, 2)
@@ -286,7 +290,7 @@ class TestVerify:
         self.restored(node, 4)
         assert "A copy of 4 entries" in self.accept(trusting, folder)
 
-    def test_accepts_nothing_without_a_word_in_the_log(
+    def test_accepts_no_gap_without_a_restoration_entry_in_the_log(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
@@ -304,7 +308,7 @@ class TestVerify:
         words = ("log", "verify", "--node", folder, "--accept-restored")
         assert "Entry 1 does not verify" in trusting.refused(*words, unlock=False)
 
-    def test_tells_of_a_restoration_that_it_did_not_miss_an_entry_by(
+    def test_reports_a_restoration_that_lost_no_entry(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
@@ -313,13 +317,13 @@ class TestVerify:
         assert "It continues what you verified before." in result.stdout
         assert "A copy of 3 entries" in result.stderr
 
-    def test_a_coordinator_cannot_be_restored_so(
+    def test_a_coordinator_s_log_cannot_be_accepted_as_restored(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         self.verify(trusting, folder, "--coordinator")
         del coordinator.entries[1:]
-        said = Event(kind=EventKind.STATE_RESTORED, at=NOW, actor="coordinator")
-        entry = entry_bytes(said, origin=coordinator.origin, index=1)
+        restored_event = Event(kind=EventKind.STATE_RESTORED, at=NOW, actor="coordinator")
+        entry = entry_bytes(restored_event, origin=coordinator.origin, index=1)
         coordinator.entries.append(entry)
         words = ("log", "verify", "--coordinator", folder, "--accept-restored")
         assert "are not those" in trusting.refused(*words, unlock=False)
@@ -327,7 +331,7 @@ class TestVerify:
     def test_finds_a_log_signed_by_another_key(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        """The key is the one in the signed documents, whatever the daemon says."""
+        """The key in the signed documents counts, whatever the daemon states."""
         node.key = raw_key(77)
         assert self.refused(trusting, folder)
 
@@ -344,10 +348,10 @@ class TestVerify:
     ) -> None:
         assert "have not signed your node's keys" in self.refused(officer, folder)
 
-    def test_of_expired_documents_still_works(
+    def test_works_with_expired_documents(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        """A log is read years later; documents live a week."""
+        """A log is read years later; documents are valid for a week."""
         assert trusting.own().expires.year == NOW.year
         assert "is whole" in self.verify(trusting, folder)
 
@@ -358,30 +362,30 @@ class TestVerify:
         coordinator.log(5)
         assert "7 entries" in self.verify(trusting, folder, "--coordinator")
         coordinator.key = raw_key(56)
-        said = self.refused(trusting, folder, "--coordinator")
-        assert "signed by another key than before" in said
-        assert raw_key(55).public.fingerprint in said
+        output = self.refused(trusting, folder, "--coordinator")
+        assert "signed by another key than before" in output
+        assert raw_key(55).public.fingerprint in output
 
-    def test_takes_the_key_of_a_coordinator_from_the_agreement(
+    def test_uses_the_coordinator_s_key_in_the_agreement(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         agree_on(trusting, coordinator.key)
         assert "2 entries" in self.verify(trusting, folder, "--coordinator")
         coordinator.key = raw_key(56)
-        said = self.refused(trusting, folder, "--coordinator")
-        assert "another key than the agreement names" in said
-        assert raw_key(55).public.fingerprint in said
+        output = self.refused(trusting, folder, "--coordinator")
+        assert "another key than the agreement names" in output
+        assert raw_key(55).public.fingerprint in output
         agree_on(trusting, raw_key(56))
         coordinator.key = raw_key(55)
         assert "another key than" in self.refused(trusting, folder, "--coordinator")
 
-    def test_believes_no_coordinator_at_first_sight_where_the_agreement_says(
+    def test_does_not_trust_a_coordinator_s_first_key_if_the_agreement_names_one(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         agree_on(trusting, raw_key(56))
         assert "another key than" in self.refused(trusting, folder, "--coordinator")
 
-    def test_keeps_what_it_saw_of_two_logs_apart(
+    def test_keeps_checkpoints_of_two_logs_separate(
         self,
         trusting: Keyboard,
         folder: Path,

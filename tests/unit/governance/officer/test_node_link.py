@@ -29,8 +29,8 @@ HONEST = {
 }
 
 
-class StatusDesk:
-    """A node's desk that states a ledger."""
+class StatusServer:
+    """A node's RPC server that states a ledger."""
 
     def __init__(self, node: Path) -> None:
         self.status: Any = {"country": "DK", "ledger": HONEST}
@@ -52,26 +52,30 @@ def node() -> Iterator[Path]:
 
 
 @pytest.fixture
-def rpc_server(node: Path) -> Iterator[StatusDesk]:
-    opened = StatusDesk(node)
+def rpc_server(node: Path) -> Iterator[StatusServer]:
+    opened = StatusServer(node)
     yield opened
     opened.rpc_server.close()
 
 
-def asked(node: Path | None, register: str = "patients", now: datetime = NOW) -> LedgerView | None:
+def stated_ledger(
+    node: Path | None, register: str = "patients", now: datetime = NOW
+) -> LedgerView | None:
     return ledger_left(node, AGREED, register, now)
 
 
-def test_a_running_node_says_what_is_left(node: Path, rpc_server: StatusDesk) -> None:
-    view = present(asked(node))
+def test_a_running_node_states_the_remaining_budget(node: Path, rpc_server: StatusServer) -> None:
+    view = present(stated_ledger(node))
     assert view.spent_micro == TERMS.cap_micro // 4
     assert view.left_micro == TERMS.cap_micro - TERMS.cap_micro // 4
     assert view.period == TERMS.period
 
 
-def test_the_cap_is_the_agreements_whatever_a_node_says(node: Path, rpc_server: StatusDesk) -> None:
+def test_the_cap_is_the_agreement_s_whatever_a_node_states(
+    node: Path, rpc_server: StatusServer
+) -> None:
     rpc_server.status = {"ledger": HONEST | {"cap_micro": 10 * TERMS.cap_micro}}
-    assert present(asked(node)).cap_micro == TERMS.cap_micro
+    assert present(stated_ledger(node)).cap_micro == TERMS.cap_micro
 
 
 @pytest.mark.parametrize(
@@ -88,30 +92,32 @@ def test_the_cap_is_the_agreements_whatever_a_node_says(node: Path, rpc_server: 
         "soon",
     ],
 )
-def test_what_does_not_fit_is_not_known(node: Path, rpc_server: StatusDesk, status: Any) -> None:
+def test_an_inconsistent_ledger_counts_as_unknown(
+    node: Path, rpc_server: StatusServer, status: Any
+) -> None:
     rpc_server.status = status
-    assert asked(node) is None
+    assert stated_ledger(node) is None
 
 
-def test_another_register_is_not_known(node: Path, rpc_server: StatusDesk) -> None:
-    assert asked(node, "children") is None
+def test_another_register_counts_as_unknown(node: Path, rpc_server: StatusServer) -> None:
+    assert stated_ledger(node, "children") is None
 
 
-def test_before_the_agreement_nothing_is_known(node: Path, rpc_server: StatusDesk) -> None:
-    assert asked(node, now=AGREED.effective - DAY) is None
+def test_the_budget_is_unknown_before_the_agreement(node: Path, rpc_server: StatusServer) -> None:
+    assert stated_ledger(node, now=AGREED.effective - DAY) is None
 
 
-def test_without_a_daemon_nothing_is_known(node: Path) -> None:
-    assert asked(node) is None
-    assert asked(None) is None
+def test_the_budget_is_unknown_without_a_daemon(node: Path) -> None:
+    assert stated_ledger(node) is None
+    assert stated_ledger(None) is None
     (node / "run").mkdir()
     (node / "run" / "node.sock").touch()
-    assert asked(node) is None
+    assert stated_ledger(node) is None
 
 
 class TestDecision:
     @pytest.fixture
-    def beside(self, agreed: Keyboard, node: Path, rpc_server: StatusDesk) -> Keyboard:
+    def beside(self, agreed: Keyboard, node: Path, rpc_server: StatusServer) -> Keyboard:
         """An officer whose node runs on the same machine, with a study to decide."""
         settings = agreed.home.settings()
         agreed.home.save(settings.model_copy(update={"node": str(node)}))
@@ -121,18 +127,20 @@ class TestDecision:
     def test_shows_what_is_spent(self, beside: Keyboard) -> None:
         assert "25.0 % of it, says your node" in beside.done("show", "heart-by-sex")
 
-    def test_shows_that_it_is_not_known(self, beside: Keyboard, rpc_server: StatusDesk) -> None:
+    def test_shows_that_the_budget_is_unknown(
+        self, beside: Keyboard, rpc_server: StatusServer
+    ) -> None:
         rpc_server.status = None
         assert "not known: your node cannot be asked now" in beside.done("show", "heart-by-sex")
 
     def test_refuses_what_the_ledger_has_no_room_for(
-        self, beside: Keyboard, rpc_server: StatusDesk
+        self, beside: Keyboard, rpc_server: StatusServer
     ) -> None:
         rpc_server.status = {"ledger": HONEST | {"spent_micro": TERMS.cap_micro}}
         assert "(agreement/budget)" in beside.refused("approve", "heart-by-sex", "--yes")
         assert "[agreement/budget]" in beside.done("show", "heart-by-sex")
 
-    def test_approves_what_it_has_room_for(self, beside: Keyboard) -> None:
+    def test_approves_what_the_ledger_has_room_for(self, beside: Keyboard) -> None:
         assert "Your node is running and has them" in beside.done(
             "approve", "heart-by-sex", "--yes"
         )

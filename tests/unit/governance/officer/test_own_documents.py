@@ -1,4 +1,4 @@
-"""What an officer signed last is read back by the officer's own key, expired or not."""
+"""An officer's last signed documents are read back by the officer's own key, even if expired."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_nothing_is_there_before_the_first_signature(home: OfficerHome, settings
 
 
 @pytest.mark.parametrize("later", [timedelta(0), timedelta(days=300)])
-def test_what_was_signed_is_read_however_late(
+def test_signed_documents_are_read_at_any_later_time(
     home: OfficerHome, settings: Settings, later: timedelta
 ) -> None:
     documents = own_documents(home, settings)
@@ -40,9 +40,7 @@ def test_what_was_signed_is_read_however_late(
     assert own.node == node_keys("DK")
 
 
-def test_a_folder_that_another_hand_signed_is_no_source(
-    home: OfficerHome, settings: Settings
-) -> None:
+def test_a_folder_signed_by_another_key_is_refused(home: OfficerHome, settings: Settings) -> None:
     documents = own_documents(home, settings)
     documents.set_node(node_keys("DK"))
     documents.sign(NOW, raw_key(101))

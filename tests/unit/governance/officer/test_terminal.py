@@ -12,7 +12,7 @@ from governance.runtime.safe_text import HIDDEN
 from keys.errors import PratiqueError
 
 
-def test_sentences_are_plain_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sentences_have_no_markup_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal()
     terminal.heading("A heading")
     terminal.say("[bold]not markup[/bold] :smile: " + "long " * 50)
@@ -21,12 +21,12 @@ def test_sentences_are_plain_where_nobody_watches(capsys: pytest.CaptureFixture[
     assert "[bold]not markup[/bold] :smile: " + ("long " * 50).rstrip() in out
 
 
-def test_facts_stand_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_facts_are_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().facts({"one": "first", "longer name": "second"})
     assert capsys.readouterr().out == "  one          first\n  longer name  second\n"
 
 
-def test_tables_stand_under_their_headings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_have_headings(capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().table(("entry", "time"), [("0", "noon"), ("12", "")])
     assert capsys.readouterr().out == "entry  time\n0      noon\n12\n"
 
@@ -36,7 +36,7 @@ def test_a_table_without_rows_shows_its_headings(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "entry  time\n"
 
 
-def test_a_machine_gets_nothing_but_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_has_nothing_but_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal(as_json=True)
     terminal.heading("A heading")
     terminal.facts({"one": "first"})
@@ -47,7 +47,7 @@ def test_a_machine_gets_nothing_but_its_answer(capsys: pytest.CaptureFixture[str
     assert "first" in streams.err
 
 
-def test_a_person_gets_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_output_has_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().answer({"answer": 1})
     assert capsys.readouterr().out == ""
 
@@ -57,12 +57,12 @@ def test_notes_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "Note: look here\n")
 
 
-def test_a_yes_given_beforehand_asks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_yes_option_asks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().confirm("Sign?", yes=True)
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_question_that_nobody_answers_signs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unanswered_question_counts_as_no(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     with pytest.raises(OfficerFault) as fault:
         Terminal().confirm("Sign?", yes=False)
@@ -71,7 +71,7 @@ def test_a_question_that_nobody_answers_signs_nothing(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "expected"),
     [
         (PratiqueError("It failed"), "It failed.\n"),
         (
@@ -82,14 +82,14 @@ def test_a_question_that_nobody_answers_signs_nothing(monkeypatch: pytest.Monkey
         (PratiqueError("No", why="dk/none is a permit"), "No.\ndk/none is a permit.\n"),
     ],
 )
-def test_a_fault_is_three_sentences_on_standard_error(
-    fault: PratiqueError, said: str, capsys: pytest.CaptureFixture[str]
+def test_an_error_is_three_sentences_on_standard_error(
+    fault: PratiqueError, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tell(fault)
-    assert capsys.readouterr() == ("", said)
+    assert capsys.readouterr() == ("", expected)
 
 
-def test_nothing_that_others_wrote_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_of_others_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = "safe\x1b[2K\x1b[1A\r\u202edeliaf"
     terminal = Terminal()
     terminal.say(f"first\n{hostile}")
@@ -105,7 +105,7 @@ def test_nothing_that_others_wrote_moves_the_cursor(capsys: pytest.CaptureFixtur
 
 
 @given(st.lists(st.tuples(st.text("abc", max_size=5), st.text("abc", max_size=5)), min_size=1))
-def test_columns_begin_at_one_place(rows: list[tuple[str, str]]) -> None:
+def test_columns_are_aligned(rows: list[tuple[str, str]]) -> None:
     width = max(len(first) for first, _ in rows)
     for (first, second), line in zip(rows, aligned(rows), strict=True):
         assert line == f"{first:<{width}}  {second}".rstrip()

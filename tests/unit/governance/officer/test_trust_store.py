@@ -47,8 +47,8 @@ def test_the_root_of_the_draft_that_was_signed_is_trusted(papers: Papers, folder
     assert trust.view(papers.store.read, NOW).agreement == papers.agreed
 
 
-def test_another_root_than_the_signed_one_is_an_alarm(papers: Papers, folder: Path) -> None:
-    """Three others may publish without this officer; it does not follow by itself."""
+def test_another_root_than_the_signed_one_is_refused(papers: Papers, folder: Path) -> None:
+    """Three others may publish without this officer, who does not accept that automatically."""
     trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
     papers.now += timedelta(minutes=1)
@@ -66,14 +66,14 @@ def test_the_root_of_the_invitation_is_trusted(papers: Papers, folder: Path) -> 
     assert TrustStore(folder, known).view(papers.store.read, NOW).agreement == papers.agreed
 
 
-def test_another_root_than_the_invitations_is_an_alarm(papers: Papers, folder: Path) -> None:
+def test_another_root_than_the_invitation_s_is_refused(papers: Papers, folder: Path) -> None:
     papers.begin()
     known = settings(papers, "sha256:" + "0" * 64)
     with pytest.raises(OfficerFault, match="another root than the one you know"):
         TrustStore(folder, known).view(papers.store.read, NOW)
 
 
-def test_with_nothing_to_compare_no_root_is_trusted(papers: Papers, folder: Path) -> None:
+def test_no_root_is_trusted_without_a_digest_to_compare(papers: Papers, folder: Path) -> None:
     papers.begin()
     with pytest.raises(OfficerFault, match="nothing to compare") as fault:
         TrustStore(folder, settings(papers)).view(papers.store.read, NOW)
@@ -82,7 +82,7 @@ def test_with_nothing_to_compare_no_root_is_trusted(papers: Papers, folder: Path
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"[]"])
-def test_what_is_no_root_is_refused(papers: Papers, folder: Path, content: bytes) -> None:
+def test_a_malformed_root_is_refused(papers: Papers, folder: Path, content: bytes) -> None:
     trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
     with pytest.raises(OfficerFault, match="another root"):
@@ -92,7 +92,7 @@ def test_what_is_no_root_is_refused(papers: Papers, folder: Path, content: bytes
 def test_a_root_with_the_right_text_and_too_few_signatures_is_refused(
     papers: Papers, folder: Path
 ) -> None:
-    """The signed part is the draft's; who signed it is still counted."""
+    """The signed part is the draft's, but its signatures are still counted."""
     trust = TrustStore(folder, settings(papers))
     draft = draft_of(papers)
     trust.keep_draft(draft)
@@ -108,18 +108,18 @@ def test_a_root_with_the_right_text_and_too_few_signatures_is_refused(
     assert not (folder / ROOT_FILE).exists()
 
 
-def test_once_pinned_a_first_root_is_never_asked_for_again(papers: Papers, folder: Path) -> None:
+def test_a_pinned_first_root_is_never_fetched_again(papers: Papers, folder: Path) -> None:
     papers.begin()
     trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     trust.view(papers.store.read, NOW)
-    asked: list[str] = []
+    requested: list[str] = []
 
     def fetch(name: str) -> bytes | None:
-        asked.append(name)
+        requested.append(name)
         return papers.store.read(name)
 
     trust.view(fetch, NOW)
-    assert FIRST_ROOT not in asked
+    assert FIRST_ROOT not in requested
     assert (folder / ROOT_FILE).read_bytes() == papers.pinned
 
 
@@ -134,14 +134,14 @@ def test_an_older_state_than_the_one_seen_is_refused(papers: Papers, folder: Pat
     assert len(trust.view(papers.store.read, NOW).studies) == 1
 
 
-def test_documents_that_nobody_refreshed_are_refused(papers: Papers, folder: Path) -> None:
+def test_expired_documents_are_refused(papers: Papers, folder: Path) -> None:
     papers.begin()
     trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     with pytest.raises(DocumentFault, match="expired"):
         trust.view(papers.store.read, NOW + 3 * DAY)
 
 
-def test_a_clock_set_back_does_not_bring_them_back(papers: Papers, folder: Path) -> None:
+def test_a_clock_set_back_does_not_make_them_valid(papers: Papers, folder: Path) -> None:
     papers.begin()
     trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     stale = dict(papers.snapshot_of_store())
@@ -153,7 +153,7 @@ def test_a_clock_set_back_does_not_bring_them_back(papers: Papers, folder: Path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}x", b'{"root": -1}', b'{"surprise": 1}'])
-def test_a_damaged_memory_is_not_forgotten_silently(
+def test_a_damaged_high_water_file_is_reported(
     papers: Papers, folder: Path, content: bytes
 ) -> None:
     papers.begin()
@@ -164,8 +164,8 @@ def test_a_damaged_memory_is_not_forgotten_silently(
         trust.view(papers.store.read, NOW)
 
 
-def test_the_own_key_is_pinned_from_the_start(tmp_path: Path, folder: Path) -> None:
-    """A root that gives the country another key shows its documents to be absent."""
+def test_the_country_s_own_key_is_pinned_from_the_start(tmp_path: Path, folder: Path) -> None:
+    """If a root gives the country another key, its documents count as absent."""
     papers = Papers(tmp_path / "papers").begin()
     papers.folders["DK"].set_node(node_keys("DK"))
     papers.give("DK")
@@ -180,7 +180,7 @@ def test_the_own_key_is_pinned_from_the_start(tmp_path: Path, folder: Path) -> N
     assert "key of DK has changed" in view.absent["DK"]
 
 
-def test_a_draft_is_marked_once_it_was_handed_in(papers: Papers, folder: Path) -> None:
+def test_a_draft_is_marked_once_it_was_submitted(papers: Papers, folder: Path) -> None:
     trust = TrustStore(folder, settings(papers))
     first = draft_of(papers)
     other = Draft(version=1, drafted=NOW + DAY, agreement=agreement())
@@ -193,10 +193,10 @@ def test_a_draft_is_marked_once_it_was_handed_in(papers: Papers, folder: Path) -
     assert trust.draft() == first
 
 
-def test_a_kept_draft_that_was_changed_is_noticed(papers: Papers, folder: Path) -> None:
+def test_a_changed_stored_draft_is_noticed(papers: Papers, folder: Path) -> None:
     trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
-    kept = folder / "draft.json"
-    kept.write_bytes(kept.read_bytes().replace(b'"honest":2', b'"honest":3 '))
+    path = folder / "draft.json"
+    path.write_bytes(path.read_bytes().replace(b'"honest":2', b'"honest":3 '))
     with pytest.raises(DocumentFault):
         trust.draft()

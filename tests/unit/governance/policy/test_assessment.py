@@ -1,4 +1,4 @@
-"""The decision about a country: every clause alone, every amount at its edge."""
+"""The decision about a country: every clause alone, every amount at its limit."""
 
 import json
 from collections.abc import Callable
@@ -26,15 +26,19 @@ SECOND = timedelta(seconds=1)
 
 
 def assessed(
-    asked: Study = ASKED, agreed: Agreement = AGREED, *, given: Permit | None = None, **changes: Any
+    proposed: Study = ASKED,
+    agreed: Agreement = AGREED,
+    *,
+    given: Permit | None = None,
+    **changes: Any,
 ) -> Assessment:
     defaults: dict[str, Any] = {
         "country": "DK",
         "now": NOW,
-        "permit": given or permit(agreed, asked),
+        "permit": given or permit(agreed, proposed),
         "installed_tasks": ["stats/histogram"],
     }
-    return assess(asked, agreed, **(defaults | changes))
+    return assess(proposed, agreed, **(defaults | changes))
 
 
 def clauses(assessment: Assessment) -> list[str]:
@@ -58,7 +62,7 @@ def conditions(**changes: Any) -> PermitConditions:
     return PermitConditions.model_validate({"expires": NOW + 60 * DAY} | changes)
 
 
-def given(**changes: Any) -> Permit:
+def permit_with(**changes: Any) -> Permit:
     return permit(AGREED, ASKED, **changes)
 
 
@@ -79,7 +83,7 @@ BROKEN: dict[str, Callable[[], Assessment]] = {
     "agreement/not-yet-effective": lambda: assessed(now=AGREED.effective - SECOND),
     "agreement/sunset": lambda: assessed(
         now=AGREED.sunset,
-        asked=study(AGREED, expires="2029-01-01"),
+        proposed=study(AGREED, expires="2029-01-01"),
         given=permit(
             AGREED,
             study(AGREED, expires="2029-01-01"),
@@ -95,7 +99,7 @@ BROKEN: dict[str, Callable[[], Assessment]] = {
         installed_tasks=["stats/histogram"],
     ),
     "study/expired": lambda: assessed(
-        now=ASKED.expires, given=given(conditions=conditions(expires=ASKED.expires + DAY))
+        now=ASKED.expires, given=permit_with(conditions=conditions(expires=ASKED.expires + DAY))
     ),
     "agreement/not-a-party": lambda: assessed(study(AGREED, countries=["DK", "EE", "NO", "SE"])),
     "study/country-not-asked": lambda: assessed(study(AGREED, countries=["EE", "NO", "PT"])),
@@ -110,14 +114,16 @@ BROKEN: dict[str, Callable[[], Assessment]] = {
     "agreement/retention": lambda: assessed(study(SHORT), SHORT),
     "permit/withdrawn": lambda: assessed(withdrawal=withdrawal(ASKED)),
     "permit/missing": lambda: assessed(permit=None),
-    "permit/other-country": lambda: assessed(given=given(country="NO")),
-    "permit/other-study": lambda: assessed(given=given(study="sha256:" + "1" * 64)),
-    "permit/other-agreement": lambda: assessed(given=given(agreement=OTHER.digest)),
-    "permit/expired": lambda: assessed(given=given(conditions=conditions(expires=NOW))),
+    "permit/other-country": lambda: assessed(given=permit_with(country="NO")),
+    "permit/other-study": lambda: assessed(given=permit_with(study="sha256:" + "1" * 64)),
+    "permit/other-agreement": lambda: assessed(given=permit_with(agreement=OTHER.digest)),
+    "permit/expired": lambda: assessed(given=permit_with(conditions=conditions(expires=NOW))),
     "permit/feature-not-permitted": lambda: assessed(
-        given=given(conditions=conditions(features=["disease", "sex"]))
+        given=permit_with(conditions=conditions(features=["disease", "sex"]))
     ),
-    "permit/epsilon": lambda: assessed(given=given(conditions=conditions(epsilon_at_most=0.4999))),
+    "permit/epsilon": lambda: assessed(
+        given=permit_with(conditions=conditions(epsilon_at_most=0.4999))
+    ),
     "agreement/purpose-not-allowed": lambda: assessed(
         study(AGREED, purpose=purpose(ehds="53-1-b"))
     ),
@@ -170,7 +176,7 @@ def test_every_rule_of_the_base_policy_is_broken_by_a_test() -> None:
 
 
 @pytest.mark.parametrize("clause", [*BROKEN, *SEVERAL])
-def test_every_reason_is_a_whole_sentence_with_something_to_do(clause: str) -> None:
+def test_every_reason_is_a_complete_sentence_and_says_what_to_do(clause: str) -> None:
     assessment = (BROKEN | SEVERAL)[clause]()
     finding = next(f for f in assessment.findings if f.clause == clause)
     assert finding.sentence.endswith((".", "…"))
@@ -180,24 +186,24 @@ def test_every_reason_is_a_whole_sentence_with_something_to_do(clause: str) -> N
 
 
 @pytest.mark.parametrize("id_", base_policies())
-def test_every_rule_says_its_code(id_: str) -> None:
+def test_every_rule_states_its_code(id_: str) -> None:
     policy = base_policies()[id_]
     if policy["effect"] == "forbid":
         assert ReasonCode(policy["annotations"]["code"])
 
 
-def test_what_a_reason_says() -> None:
-    said = {clause: BROKEN[clause]().findings[0] for clause in BROKEN}
-    assert "2028-01-01 00:00 UTC" in said["agreement/sunset"].sentence
-    assert "asks SE, which" in said["agreement/not-a-party"].sentence
-    assert "features age." in said["permit/feature-not-permitted"].sentence
-    assert "New advice of the board." in said["permit/withdrawn"].sentence
-    assert "another country, NO." in said["permit/other-country"].sentence
-    assert "at most 0.4999." in said["permit/epsilon"].sentence
-    assert "365 days; the agreement allows 364." in said["agreement/retention"].sentence
+def test_reasons_have_the_expected_text() -> None:
+    findings = {clause: BROKEN[clause]().findings[0] for clause in BROKEN}
+    assert "2028-01-01 00:00 UTC" in findings["agreement/sunset"].sentence
+    assert "asks SE, which" in findings["agreement/not-a-party"].sentence
+    assert "features age." in findings["permit/feature-not-permitted"].sentence
+    assert "New advice of the board." in findings["permit/withdrawn"].sentence
+    assert "another country, NO." in findings["permit/other-country"].sentence
+    assert "at most 0.4999." in findings["permit/epsilon"].sentence
+    assert "365 days; the agreement allows 364." in findings["agreement/retention"].sentence
     assert (
         "2 countries; the agreement wants at least 3."
-        in said["agreement/too-few-countries"].sentence
+        in findings["agreement/too-few-countries"].sentence
     )
     forbidden = next(
         f for f in SEVERAL["agreement/purpose-forbidden"]().findings if "forbidden" in f.clause
@@ -205,7 +211,7 @@ def test_what_a_reason_says() -> None:
     assert "(Article 4(2)): No data of this federation serves marketing." in forbidden.sentence
 
 
-def test_a_refusal_carries_the_first_reason_s_code_and_clause() -> None:
+def test_a_refusal_has_the_first_reason_s_code_and_clause() -> None:
     with pytest.raises(Refusal) as caught:
         BROKEN["permit/other-study"]().require()
     assert caught.value.code is ReasonCode.NO_PERMIT
@@ -218,16 +224,16 @@ def test_a_study_can_be_proposed_before_there_is_a_permit() -> None:
 
 
 @pytest.mark.parametrize("clause", ["permit/withdrawn", "permit/expired", "permit/other-study"])
-def test_a_no_and_a_bad_permit_count_in_a_proposal_too(clause: str) -> None:
+def test_a_withdrawal_and_an_invalid_permit_count_in_a_proposal_too(clause: str) -> None:
     changes: dict[str, dict[str, Any]] = {
         "permit/withdrawn": {"withdrawal": withdrawal(ASKED)},
-        "permit/expired": {"given": given(conditions=conditions(expires=NOW))},
-        "permit/other-study": {"given": given(study="sha256:" + "1" * 64)},
+        "permit/expired": {"given": permit_with(conditions=conditions(expires=NOW))},
+        "permit/other-study": {"given": permit_with(study="sha256:" + "1" * 64)},
     }
     assert clauses(assessed(act=Act.PROPOSE, **changes[clause])) == [clause]
 
 
-def test_a_withdrawal_of_anything_else_handed_in_by_mistake_still_refuses() -> None:
+def test_a_withdrawal_for_another_study_passed_by_mistake_still_refuses() -> None:
     stray = Withdrawal(country="NO", study="sha256:" + "2" * 64, reason="No.", issued=NOW)
     assert clauses(assessed(withdrawal=stray)) == ["permit/withdrawn"]
 
@@ -241,17 +247,17 @@ def test_a_withdrawal_of_anything_else_handed_in_by_mistake_still_refuses() -> N
         (ASKED.expires, False),
     ],
 )
-def test_time_at_its_edges(now: datetime, allowed: bool) -> None:
-    long = given(conditions=conditions(expires=ASKED.expires + DAY))
+def test_dates_at_their_limits(now: datetime, allowed: bool) -> None:
+    long = permit_with(conditions=conditions(expires=ASKED.expires + DAY))
     assert assessed(now=now, given=long).allowed is allowed
 
 
 @pytest.mark.parametrize(("spare", "allowed"), [(0, True), (-1, False), (1, True)])
-def test_the_budget_at_its_edge(spare: int, allowed: bool) -> None:
+def test_the_budget_at_its_limit(spare: int, allowed: bool) -> None:
     assert assessed(ledger=ledger(cap() - cost() - spare)).allowed is allowed
 
 
-def test_what_the_run_has_reserved_is_not_asked_for_twice() -> None:
+def test_reserved_budget_is_not_counted_twice() -> None:
     full = ledger(spent=cap())
     assert not assessed(ledger=full).allowed
     assert not assessed(ledger=full, reserved_micro=cost() - 1).allowed
@@ -260,7 +266,7 @@ def test_what_the_run_has_reserved_is_not_asked_for_twice() -> None:
 
 
 @pytest.mark.parametrize("stray", [{"register": "staff"}, {"order": 9}])
-def test_the_view_of_another_register_or_order_has_nothing_to_give(stray: dict[str, Any]) -> None:
+def test_a_ledger_view_of_another_register_or_order_offers_no_budget(stray: dict[str, Any]) -> None:
     assessment = assessed(ledger=ledger(0, **stray))
     assert clauses(assessment) == ["agreement/budget"]
     assert assessment.charge is not None
@@ -273,13 +279,13 @@ def test_a_cost_above_the_whole_cap_is_refused_without_a_ledger() -> None:
 
 
 @pytest.mark.parametrize(("limit", "allowed"), [(0.5, True), (0.499999, False), (0.500001, True)])
-def test_the_permit_s_epsilon_at_its_edge(limit: float, allowed: bool) -> None:
-    limited = given(conditions=conditions(epsilon_at_most=limit))
+def test_the_permit_s_epsilon_at_its_limit(limit: float, allowed: bool) -> None:
+    limited = permit_with(conditions=conditions(epsilon_at_most=limit))
     assert assessed(given=limited).allowed is allowed
 
 
 def test_a_permit_may_name_more_features_than_are_used() -> None:
-    wide = given(conditions=conditions(features=["age", "disease", "income", "sex"]))
+    wide = permit_with(conditions=conditions(features=["age", "disease", "income", "sex"]))
     assert assessed(given=wide).allowed
 
 
@@ -295,14 +301,14 @@ def test_a_permit_may_name_more_features_than_are_used() -> None:
         ("53-1-e", "HOPERAT", False),
     ],
 )
-def test_what_is_allowed_covers_what_is_below_it_and_nothing_beside(
+def test_an_allowed_purpose_covers_the_purposes_below_it_only(
     ehds: str, use: str, allowed: bool
 ) -> None:
-    asked = study(AGREED, purpose=purpose(ehds=ehds, purpose_of_use=use))
-    assert assessed(asked).allowed is allowed
+    proposed = study(AGREED, purpose=purpose(ehds=ehds, purpose_of_use=use))
+    assert assessed(proposed).allowed is allowed
 
 
-def test_a_national_policy_has_the_last_word_and_may_quote_facts() -> None:
+def test_a_national_policy_can_always_forbid_and_may_quote_facts() -> None:
     text = """@id("dk/closed") @code("paused") @sentence("$country is closed to $task.")
               @fix("wait") forbid (principal, action, resource);"""
     (finding,) = assessed(national=text).findings
@@ -312,7 +318,7 @@ def test_a_national_policy_has_the_last_word_and_may_quote_facts() -> None:
 
 
 @pytest.mark.parametrize("sentence", ["${study.__class__}", "$unknown", "100 $", "{country}"])
-def test_a_sentence_from_outside_is_filled_with_facts_only(sentence: str) -> None:
+def test_a_national_sentence_is_filled_with_facts_only(sentence: str) -> None:
     text = f'@id("dk/x") @sentence("{sentence}") forbid (principal, action, resource);'
     assert assessed(national=text).findings[0].sentence == sentence
 
@@ -338,8 +344,8 @@ def test_there_are_no_terms_without_a_budget(register: str, now: datetime) -> No
 
 def test_more_honest_countries_cost_less() -> None:
     trusting = agreement(honest=3, smallest_countries=4)
-    asked = study(trusting)
-    lenient, strict = assessed(asked, trusting).charge, assessed().charge
+    proposed = study(trusting)
+    lenient, strict = assessed(proposed, trusting).charge, assessed().charge
     assert lenient is not None
     assert strict is not None
     assert lenient.micro < strict.micro

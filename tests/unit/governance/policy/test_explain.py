@@ -12,19 +12,19 @@ AGREED = agreement()
 ASKED = study(AGREED)
 
 
-def assessed(asked: Study, *, act: Act = Act.PROPOSE) -> Assessment:
+def assessed(proposed: Study, *, act: Act = Act.PROPOSE) -> Assessment:
     return assess(
-        asked, AGREED, country="DK", now=NOW, act=act, installed_tasks=["stats/histogram"]
+        proposed, AGREED, country="DK", now=NOW, act=act, installed_tasks=["stats/histogram"]
     )
 
 
-def explained(asked: Study = ASKED, *, act: Act = Act.PROPOSE) -> str:
-    return explain_study(asked, AGREED, assessed(asked, act=act))
+def explained(proposed: Study = ASKED, *, act: Act = Act.PROPOSE) -> str:
+    return explain_study(proposed, AGREED, assessed(proposed, act=act))
 
 
-def test_an_officer_reads_who_asks_what_for_what() -> None:
+def test_the_text_says_who_asks_which_question_for_which_purpose() -> None:
     text = explained()
-    for said in (
+    for expected_text in (
         "Regional institute",
         "How many patients have heart disease, by sex?",
         "To plan a larger study of heart disease.",
@@ -34,17 +34,17 @@ def test_an_officer_reads_who_asks_what_for_what() -> None:
         "DK, EE, NO, PT",
         ASKED.digest,
     ):
-        assert said in text
+        assert expected_text in text
 
 
-def test_an_officer_reads_which_data_and_which_patients() -> None:
+def test_the_text_names_the_data_and_the_patients() -> None:
     text = explained()
     assert "age (0 to 120), disease (yes or no), sex (female / male)" in text
     assert "age at least 40" in text
     assert "electronic health records" in text
 
 
-def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
+def test_the_text_states_the_cost_and_the_remaining_budget() -> None:
     charge = assessed(ASKED).charge
     assert charge is not None
     share = 100 * charge.micro / charge.cap_micro
@@ -56,7 +56,7 @@ def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "countries", "said"),
+    ("changes", "countries", "expected"),
     [
         ({}, COUNTRIES, "a sum is opened over at least 3 of them"),
         ({"honest": 3, "smallest_countries": 4}, COUNTRIES, "over all of them, or not at all"),
@@ -64,18 +64,22 @@ def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
         ({}, COUNTRIES[:2], "no run can begin"),
     ],
 )
-def test_an_officer_reads_over_how_many_countries_a_sum_is_opened(
-    changes: dict[str, Any], countries: tuple[str, ...], said: str
+def test_the_text_states_over_how_many_countries_a_sum_is_opened(
+    changes: dict[str, Any], countries: tuple[str, ...], expected: str
 ) -> None:
     agreed = agreement(**changes)
-    asked = study(agreed, countries=list(countries))
-    unpriced = asked.with_mechanisms(())
-    found = assess(asked, agreed, country="DK", now=NOW, act=Act.PROPOSE, installed_tasks=[])
-    assert said in explain_study(asked, agreed, found)
-    assert said in explain_study(unpriced, agreed, found), "prices are not what it depends on"
+    proposed = study(agreed, countries=list(countries))
+    unpriced = proposed.with_mechanisms(())
+    assessment = assess(
+        proposed, agreed, country="DK", now=NOW, act=Act.PROPOSE, installed_tasks=[]
+    )
+    assert expected in explain_study(proposed, agreed, assessment)
+    assert expected in explain_study(unpriced, agreed, assessment), (
+        "the text does not depend on prices"
+    )
 
 
-def test_an_officer_reads_what_local_mode_relies_on_and_what_it_costs() -> None:
+def test_the_text_states_what_local_mode_relies_on_and_costs() -> None:
     task = {
         "kind": "train/glm",
         "family": "logistic",
@@ -96,7 +100,7 @@ def test_an_officer_reads_what_local_mode_relies_on_and_what_it_costs() -> None:
     assert "Local mode" not in explained(shared)
 
 
-def test_an_officer_reads_what_is_released_to_whom_for_how_long() -> None:
+def test_the_text_states_what_is_released_to_whom_and_for_how_long() -> None:
     text = explained()
     assert "a table of noisy counts, to Regional institute" in text
     assert "the public" in text
@@ -104,7 +108,7 @@ def test_an_officer_reads_what_is_released_to_whom_for_how_long() -> None:
     assert "2026-12-31 00:00 UTC" in text
 
 
-def test_the_end_says_yes_or_why_not() -> None:
+def test_the_last_part_says_yes_or_why_not() -> None:
     assert explained().endswith("The agreement and the policy of DK allow it.")
     refused = explained(act=Act.CONTRIBUTE)
     assert "DK cannot take part:" in refused
@@ -135,7 +139,7 @@ def test_lines_fit_a_terminal() -> None:
     assert all(len(line) <= WIDTH for line in explained(long).splitlines())
 
 
-def test_a_permit_given_is_no_matter_of_the_explanation() -> None:
+def test_an_existing_permit_does_not_change_the_explanation() -> None:
     given = assess(
         ASKED,
         AGREED,
@@ -147,5 +151,5 @@ def test_a_permit_given_is_no_matter_of_the_explanation() -> None:
     assert explain_study(ASKED, AGREED, given).endswith("allow it.")
 
 
-def test_there_are_words_for_every_task_kind() -> None:
+def test_every_task_kind_has_a_description() -> None:
     assert set(TASKS) == set(TASK_KINDS)

@@ -35,16 +35,16 @@ def test_a_larger_loss_never_fits_a_smaller_limit(loss: float, limit: float) -> 
 
 
 @pytest.mark.parametrize("text", ["0.1", "0.29", "0.3", "0.7", "1.1", "2.675"])
-def test_a_decimal_as_written_fits_itself(text: str) -> None:
+def test_a_decimal_is_within_a_limit_of_the_same_value(text: str) -> None:
     assert micro_ceiling(float(text)) == micro_floor(float(text))
 
 
 @pytest.mark.parametrize("amount", [math.inf, -math.inf, math.nan, 1e300])
-def test_what_is_no_amount_is_larger_than_any(amount: float) -> None:
+def test_an_invalid_amount_is_larger_than_any_limit(amount: float) -> None:
     assert micro_ceiling(amount) == LARGEST
 
 
-def test_delta_is_counted_in_millionths_of_millionths() -> None:
+def test_delta_is_counted_in_units_of_1e_minus_12() -> None:
     assert pico_floor(1e-5) == pico_ceiling(1e-5) == 10_000_000
     assert pico_ceiling(1e-13) == 1
     assert pico_floor(1e-13) == 0

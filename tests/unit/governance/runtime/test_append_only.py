@@ -1,4 +1,4 @@
-"""Rows that were inserted stay as they are, and the log's rows come in order."""
+"""Inserted rows cannot change, and the log's rows are inserted in order."""
 
 from collections.abc import Iterator
 
@@ -45,14 +45,12 @@ def connection() -> Iterator[sa.Connection]:
         "INSERT INTO log_heads VALUES (0, x'ff')",
     ],
 )
-def test_nothing_that_stands_is_changed_removed_or_replaced(
-    connection: sa.Connection, statement: str
-) -> None:
+def test_no_row_is_changed_removed_or_replaced(connection: sa.Connection, statement: str) -> None:
     with pytest.raises(IntegrityError, match="is append-only"):
         connection.execute(sa.text(statement))
 
 
-def test_what_follows_is_taken(connection: sa.Connection) -> None:
+def test_the_next_rows_are_accepted(connection: sa.Connection) -> None:
     connection.execute(sa.text("INSERT INTO numbers VALUES (1), (2)"))
     connection.execute(sa.text("INSERT INTO log_entries VALUES (1, x'01', x'02')"))
     connection.execute(sa.text("INSERT INTO log_nodes VALUES (1, 1, x'03')"))

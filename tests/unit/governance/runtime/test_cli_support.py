@@ -1,4 +1,4 @@
-"""A command whose reader goes away, as in `| head`, ends quietly and says so in its status."""
+"""A command whose reader ends early, as in `| head`, ends quietly with the right exit status."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ ALOUD = "[typer.echo('word ' * 1000) for _ in range(1000)]"
 BUFFERED = "[print('word ' * 1000) for _ in range(1000)]"
 
 
-def unheard(talks: str) -> tuple[int, bytes]:
+def run_with_short_reader(talks: str) -> tuple[int, bytes]:
     """Run a command whose reader reads one line; return its status and standard error."""
     command = [sys.executable, "-c", TALKER.format(talks=talks)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as talker:
@@ -29,13 +29,13 @@ def unheard(talks: str) -> tuple[int, bytes]:
         assert talker.stderr is not None
         talker.stdout.readline()
         talker.stdout.close()
-        said = talker.stderr.read()
-        return talker.wait(60), said
+        errors = talker.stderr.read()
+        return talker.wait(60), errors
 
 
-def test_a_reader_that_goes_away_is_no_fault() -> None:
-    assert unheard(ALOUD) == (BROKEN_PIPE, b"")
+def test_a_reader_that_ends_early_is_no_error() -> None:
+    assert run_with_short_reader(ALOUD) == (BROKEN_PIPE, b"")
 
 
-def test_what_was_not_printed_yet_is_no_fault_at_exit() -> None:
-    assert unheard(BUFFERED) == (BROKEN_PIPE, b"")
+def test_unprinted_output_is_no_error_at_exit() -> None:
+    assert run_with_short_reader(BUFFERED) == (BROKEN_PIPE, b"")

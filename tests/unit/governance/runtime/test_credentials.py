@@ -1,4 +1,4 @@
-"""A party's key and certificate change while they are in use, and no crash leaves half of it."""
+"""A party's key and certificate change while in use, and a crash leaves a usable pair."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ from tests.support.long_lived_parties import (
 DAY = timedelta(days=1)
 BEGUN = datetime(2026, 9, 1, 12, tzinfo=UTC)
 WRITES = ["put", "write", "write", "put", "delete"]
-"""New key kept; authorities, certificate; key in its place; its copy gone."""
+"""The writes, in order: new key, authorities, certificate, key in its place, copy removed."""
 
 
 class Clock:
@@ -60,7 +60,7 @@ def party(tmp_path: Path, link: DirectLink) -> Party:
     return Party(tmp_path / "party", Role.NODE, link).enrol()
 
 
-def test_a_renewal_brings_another_key_and_another_certificate(party: Party, clock: Clock) -> None:
+def test_a_renewal_gives_a_new_key_and_a_new_certificate(party: Party, clock: Clock) -> None:
     before = party.pair.load()
     clock.now += 60 * DAY
     assert party.credentials.due()
@@ -75,7 +75,7 @@ def test_a_renewal_brings_another_key_and_another_certificate(party: Party, cloc
 
 
 @pytest.mark.parametrize("step", range(len(WRITES) + 1))
-def test_a_crash_before_any_write_leaves_a_pair_that_serves(
+def test_a_crash_before_any_write_leaves_a_usable_pair(
     party: Party, clock: Clock, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     clock.now += 60 * DAY
@@ -92,7 +92,7 @@ def test_a_crash_before_any_write_leaves_a_pair_that_serves(
         party.renew()
     party.start().link.call()
     assert party.credentials.ends() == clock.now + CERTIFICATE_LIFETIME
-    clock.now += 60 * DAY  # and what the crash left over does not count as a new key
+    clock.now += 60 * DAY  # what the crash left over does not count as a new key
     before = party.pair.load()[0]
     party.renew()
     assert party.pair.load()[0] != before
@@ -102,7 +102,7 @@ def test_a_crash_before_any_write_leaves_a_pair_that_serves(
 
 
 @pytest.mark.parametrize("step", range(4))
-def test_a_crash_before_any_write_of_an_enrolment_is_made_good_by_the_next(
+def test_a_crash_before_any_write_of_an_enrolment_is_repaired_by_the_next(
     party: Party, clock: Clock, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     clock.now += 200 * DAY
@@ -113,7 +113,7 @@ def test_a_crash_before_any_write_of_an_enrolment_is_made_good_by_the_next(
     party.link.call()
 
 
-def test_a_lost_reply_is_asked_for_again_with_the_same_key(party: Party, clock: Clock) -> None:
+def test_a_lost_reply_is_requested_again_with_the_same_key(party: Party, clock: Clock) -> None:
     clock.now += 65 * DAY
     party.link.lost = True
     for _ in range(3):
@@ -132,7 +132,7 @@ def test_a_lost_reply_is_asked_for_again_with_the_same_key(party: Party, clock: 
     assert party.link.enrolment.register.disputes() == []
 
 
-def test_a_copy_of_the_folder_is_found_out(party: Party, clock: Clock, tmp_path: Path) -> None:
+def test_a_copy_of_the_folder_is_detected(party: Party, clock: Clock, tmp_path: Path) -> None:
     import shutil  # noqa: PLC0415 (used here only)
 
     shutil.copytree(party.folder, tmp_path / "copy")
@@ -146,7 +146,7 @@ def test_a_copy_of_the_folder_is_found_out(party: Party, clock: Clock, tmp_path:
     clock.now += SETTLING
     with pytest.raises(KeyFault, match="refused"):
         copy.link.call()
-    assert [one.country for one in party.link.enrolment.register.disputes()] == ["AT"]
+    assert [dispute.country for dispute in party.link.enrolment.register.disputes()] == ["AT"]
 
 
 def test_an_ended_certificate_says_what_to_do(party: Party, clock: Clock) -> None:
@@ -160,7 +160,7 @@ def test_an_ended_certificate_says_what_to_do(party: Party, clock: Clock) -> Non
     party.enrol().link.call()
 
 
-def test_there_is_nothing_to_show_before_an_enrolment(tmp_path: Path, link: DirectLink) -> None:
+def test_there_is_no_certificate_before_an_enrolment(tmp_path: Path, link: DirectLink) -> None:
     cheap_store(tmp_path / "keys")
     with pytest.raises(KeyFault, match="no certificate") as caught:
         Party(tmp_path, Role.NODE, link).credentials.presented()
@@ -188,10 +188,10 @@ def another_key(link: DirectLink, request: RenewRequest) -> RenewReply:
 
 def another_authority(link: DirectLink, request: RenewRequest) -> RenewReply:
     stranger = TransportAuthority.create("danube", link.clock())
-    made = answered(link, request, issuer=stranger)
-    made.authority += stranger.certificate_pem
-    made.succession = stranger.vouch(stranger, link.clock())
-    return made
+    answer = answered(link, request, issuer=stranger)
+    answer.authority += stranger.certificate_pem
+    answer.succession = stranger.vouch(stranger, link.clock())
+    return answer
 
 
 def an_authority_not_among_those_offered(link: DirectLink, request: RenewRequest) -> RenewReply:
@@ -199,9 +199,9 @@ def an_authority_not_among_those_offered(link: DirectLink, request: RenewRequest
 
 
 def no_authority(link: DirectLink, request: RenewRequest) -> RenewReply:
-    made = answered(link, request)
-    made.authority = b""
-    return made
+    answer = answered(link, request)
+    answer.authority = b""
+    return answer
 
 
 def answered(
@@ -244,7 +244,7 @@ def test_an_answer_that_is_not_for_this_party_changes_nothing(
     party.link.call()
 
 
-def test_nothing_prints_the_key(party: Party) -> None:
-    shown = party.credentials.presented()
-    assert b"PRIVATE" in shown.key
-    assert "PRIVATE" not in repr(shown)
+def test_the_key_is_never_printed(party: Party) -> None:
+    presented = party.credentials.presented()
+    assert b"PRIVATE" in presented.key
+    assert "PRIVATE" not in repr(presented)

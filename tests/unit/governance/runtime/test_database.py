@@ -33,7 +33,7 @@ HEAD = ScriptDirectory(str(client.state.tables.MIGRATIONS)).get_current_head()
 
 @pytest.fixture(autouse=True)
 def _migrated_by_alembic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here each database is made and checked as the programs do it."""
+    """Make and check each database here as the programs do."""
     monkeypatch.setattr(database, "_migrate", speed.MIGRATE)
 
 
@@ -46,9 +46,9 @@ def names(engine: Engine) -> list[str]:
         return list(connection.scalars(select(client.state.tables.settings.c.name)))
 
 
-def test_settings_that_survive_a_crash_are_in_force(tmp_path: Path) -> None:
+def test_crash_safe_settings_are_in_force(tmp_path: Path) -> None:
     with node_state(tmp_path).begin() as connection:
-        found = {
+        settings = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in (
                 "journal_mode",
@@ -59,7 +59,7 @@ def test_settings_that_survive_a_crash_are_in_force(tmp_path: Path) -> None:
                 "busy_timeout",
             )
         }
-    assert found == {
+    assert settings == {
         "journal_mode": "wal",
         "synchronous": 2,
         "foreign_keys": 1,
@@ -69,7 +69,7 @@ def test_settings_that_survive_a_crash_are_in_force(tmp_path: Path) -> None:
     }
 
 
-def test_what_was_deleted_is_in_no_file_once_the_log_is_folded_in(tmp_path: Path) -> None:
+def test_deleted_data_is_in_no_file_after_the_wal_checkpoint(tmp_path: Path) -> None:
     engine = node_state(tmp_path)
     secret = b"the pair secrets of a run that has ended"
     with engine.begin() as connection:
@@ -82,7 +82,7 @@ def test_what_was_deleted_is_in_no_file_once_the_log_is_folded_in(tmp_path: Path
     assert (tmp_path / "state.db-wal").stat().st_size == 0
 
 
-def test_a_log_that_others_use_is_left_for_later(tmp_path: Path) -> None:
+def test_a_wal_in_use_is_left_for_later(tmp_path: Path) -> None:
     engine = node_state(tmp_path)
     with engine.begin() as connection:
         connection.execute(setting("kept"))
@@ -91,7 +91,7 @@ def test_a_log_that_others_use_is_left_for_later(tmp_path: Path) -> None:
     assert names(engine) == ["kept"]
 
 
-def test_every_connection_is_configured_not_the_first_alone(tmp_path: Path) -> None:
+def test_every_connection_is_configured_not_only_the_first(tmp_path: Path) -> None:
     engine = node_state(tmp_path)
     with engine.connect() as one, engine.connect() as other:
         for each in (one, other):
@@ -103,12 +103,12 @@ def test_every_connection_is_configured_not_the_first_alone(tmp_path: Path) -> N
 def test_a_database_that_refuses_the_write_ahead_log_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite reports no error where WAL could not be had: it answers with the mode it kept."""
+    """SQLite reports no error if WAL is not possible: it returns the mode that it uses."""
 
-    def kept(raw: sqlite3.Connection, name: str, wanted: object) -> object:
+    def keep_journal_mode(raw: sqlite3.Connection, name: str, wanted: object) -> object:
         return "delete" if name == "journal_mode" else wanted
 
-    monkeypatch.setattr(database, "_set_pragma", kept)
+    monkeypatch.setattr(database, "_set_pragma", keep_journal_mode)
     with pytest.raises(StorageFault, match="secured against a crash") as caught:
         node_state(tmp_path)
     assert "local disk" in caught.value.fix
@@ -158,7 +158,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
         node_state(tmp_path)
 
 
-def test_a_server_url_is_refused_plainly() -> None:
+def test_a_server_url_is_refused_with_a_clear_error() -> None:
     with pytest.raises(StorageFault, match="SQLite only"):
         open_database("postgresql://user@host/name", client.state.tables.MIGRATIONS)
 
@@ -189,7 +189,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     raw.close()
 
 
-def test_the_coordinators_database_is_not_taken_for_a_nodes(tmp_path: Path) -> None:
+def test_the_coordinator_s_database_is_refused_by_a_node(tmp_path: Path) -> None:
     open_database(tmp_path / "state.db", server.state.tables.MIGRATIONS).dispose()
     with pytest.raises(StorageFault, match="newer version"):
         node_state(tmp_path)
@@ -235,8 +235,8 @@ def test_an_upgrade_runs_only_what_is_missing(tmp_path: Path) -> None:
         assert connection.scalar(text("SELECT count(*) FROM more")) == 0
 
 
-def test_migrations_travel_with_the_packages(tmp_path: Path) -> None:
-    """As installed elsewhere: no alembic.ini, no project folder, another working directory."""
+def test_migrations_are_part_of_the_packages(tmp_path: Path) -> None:
+    """As in an installation elsewhere: no alembic.ini, project folder or this directory."""
     for room in ROOMS:
         shutil.copytree(
             PROJECT / room, tmp_path / "site" / room, ignore=shutil.ignore_patterns("__pycache__")
@@ -267,7 +267,7 @@ def test_a_transaction_holds_the_write_lock_from_its_start(tmp_path: Path) -> No
     other.close()
 
 
-def test_a_held_lock_is_reported_in_plain_words(
+def test_a_locked_database_gives_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node_state(tmp_path).dispose()
@@ -297,7 +297,7 @@ def test_a_full_disk_is_a_storage_fault_and_changes_nothing(tmp_path: Path) -> N
     assert names(engine) == ["before"]
 
 
-def test_a_programming_error_stays_what_it_is(tmp_path: Path) -> None:
+def test_a_programming_error_is_not_converted(tmp_path: Path) -> None:
     engine = node_state(tmp_path)
     with engine.begin() as connection:
         connection.execute(setting("twice"))
@@ -307,7 +307,7 @@ def test_a_programming_error_stays_what_it_is(tmp_path: Path) -> None:
         connection.execute(text("SELECT * FROM no_such_table"))
 
 
-def test_a_joined_transaction_lasts_only_with_its_callers(tmp_path: Path) -> None:
+def test_a_joined_transaction_is_kept_only_if_the_caller_s_commits(tmp_path: Path) -> None:
     engine = node_state(tmp_path)
     outer = engine.connect()
     with transaction(engine, outer) as joined:
@@ -329,7 +329,7 @@ def test_threads_may_open_one_database_at_once(tmp_path: Path) -> None:
             with engine.begin() as connection:
                 connection.execute(setting(str(number)))
             engine.dispose()
-        except BaseException as fault:  # noqa: BLE001  handed to the main thread
+        except BaseException as fault:  # noqa: BLE001  passed to the main thread
             faults.append(fault)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
@@ -345,15 +345,15 @@ moments = Table("moments", MetaData(), Column("id", Integer), Column("at", UtcTi
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=5, minutes=30))])
-def test_times_come_back_as_the_same_moment_in_utc(tmp_path: Path, zone: timezone) -> None:
+def test_times_are_read_back_as_the_same_moment_in_utc(tmp_path: Path, zone: timezone) -> None:
     engine = node_state(tmp_path)
     moment = datetime(2026, 3, 1, 4, 5, 6, 789, tzinfo=zone)
     with engine.begin() as connection:
         moments.metadata.create_all(connection)
         connection.execute(insert(moments).values(id=1, at=moment))
-        (found,) = connection.scalars(select(moments.c.at))
-    assert found == moment
-    assert found.tzinfo is UTC
+        (moments_read,) = connection.scalars(select(moments.c.at))
+    assert moments_read == moment
+    assert moments_read.tzinfo is UTC
 
 
 def test_times_are_compared_as_moments(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from governance.runtime import files
 from governance.runtime.files import one_writer, write_atomic
 
 
-def test_a_file_is_replaced_whole_and_nothing_is_left_over(tmp_path: Path) -> None:
+def test_a_file_is_replaced_completely_and_no_temporary_file_is_left(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b.json"
     write_atomic(path, b"one")
     write_atomic(path, b"two")
@@ -24,11 +24,11 @@ def test_file_and_folder_are_synced_before_it_returns(
     synced: list[str] = []
     real = os.fsync
 
-    def noted(handle: int) -> None:
+    def record_sync(handle: int) -> None:
         synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
         real(handle)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", record_sync)
     write_atomic(tmp_path / "a.json", b"x")
     assert len(synced) == 2
     assert synced[0].startswith(f"{tmp_path}/.a.json.")
@@ -70,7 +70,7 @@ def test_writers_take_turns(tmp_path: Path) -> None:
     assert most == [1] * 30
 
 
-def test_a_writer_that_waits_too_long_says_so(
+def test_a_writer_that_waits_too_long_gives_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.05)

@@ -1,4 +1,4 @@
-"""The endpoint: this machine only, one host, GET only, a few callers at a time, nothing quoted."""
+"""The health endpoint: this machine only, one host, GET only, few callers, nothing quoted."""
 
 import json
 import socket
@@ -25,7 +25,7 @@ GOOD, BAD = HealthFinding(good=True, says="moving"), HealthFinding(good=False, s
 
 @dataclass
 class Answer:
-    """A response, taken apart."""
+    """A parsed response."""
 
     status: int
     headers: dict[str, str]
@@ -34,32 +34,32 @@ class Answer:
 
 @dataclass
 class Endpoint:
-    """An endpoint that shows what a test says."""
+    """An endpoint that shows what a test sets."""
 
     checks: dict[str, HealthFinding] = field(default_factory=lambda: {"serve": GOOD})
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __post_init__(self) -> None:
         Counter("pratique_test", "One for the test.", registry=self.registry)
-        shown = HealthReport(
+        report = HealthReport(
             self.registry, lambda: self.checks, lambda: {**self.checks, "link": GOOD}
         )
-        self.server = HealthServer("127.0.0.1:0", shown)
+        self.server = HealthServer("127.0.0.1:0", report)
         self.port = self.server.port
 
     def raw(self, request: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             connection.sendall(request)
-            said = b""
+            received = b""
             while part := connection.recv(65536):
-                said += part
-            return said
+                received += part
+            return received
 
     def get(self, path: str, *hosts: str, method: str = "GET", more: str = "") -> Answer:
         named = hosts or (f"127.0.0.1:{self.port}",)
         lines = [f"{method} {path} HTTP/1.1", *(f"Host: {host}" for host in named)]
-        said = self.raw(("\r\n".join(lines) + f"\r\n{more}\r\n").encode())
-        head, _, body = said.decode().partition("\r\n\r\n")
+        response = self.raw(("\r\n".join(lines) + f"\r\n{more}\r\n").encode())
+        head, _, body = response.decode().partition("\r\n\r\n")
         first, *rest = head.split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in rest)
         return Answer(int(first.split()[1]), headers, body)
@@ -67,9 +67,9 @@ class Endpoint:
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    made = Endpoint()
-    yield made
-    made.server.close()
+    endpoint = Endpoint()
+    yield endpoint
+    endpoint.server.close()
 
 
 def test_metrics_are_prometheus_text(endpoint: Endpoint) -> None:
@@ -80,7 +80,7 @@ def test_metrics_are_prometheus_text(endpoint: Endpoint) -> None:
     assert "# TYPE pratique_test_total counter" in answer.body
 
 
-def test_metrics_are_openmetrics_where_asked(endpoint: Endpoint) -> None:
+def test_metrics_are_openmetrics_on_request(endpoint: Endpoint) -> None:
     answer = endpoint.get("/metrics", more="Accept: application/openmetrics-text\r\n")
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.body.endswith("# EOF\n")
@@ -105,7 +105,7 @@ def test_one_bad_check_is_enough(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-def test_this_machine_s_names_are_answered(endpoint: Endpoint, host: str) -> None:
+def test_requests_to_this_machine_s_names_are_answered(endpoint: Endpoint, host: str) -> None:
     assert endpoint.get("/health/live", f"{host}:{endpoint.port}").status == 200
 
 
@@ -114,7 +114,7 @@ def test_this_machine_s_names_are_answered(endpoint: Endpoint, host: str) -> Non
     ["evil.example", "evil.example:PORT", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example:PORT",
      "127.0.0.1:PORT.evil.example", "", "127.0.0.1:PORT, evil.example", "0.0.0.0:PORT"],
 )  # fmt: skip
-def test_another_host_is_refused_as_rebinding_would_ask(endpoint: Endpoint, host: str) -> None:
+def test_another_host_name_is_refused_against_dns_rebinding(endpoint: Endpoint, host: str) -> None:
     answer = endpoint.get("/metrics", host.replace("PORT", str(endpoint.port)))
     assert answer.status == 421
     assert "pratique_test" not in answer.body
@@ -145,12 +145,12 @@ def test_there_are_three_paths(endpoint: Endpoint, path: str) -> None:
      b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 500 + b"\r\n", b"GET /CANARY HTTP/1.1 x\r\n\r\n",
      b"CANARY / HTTP/1.1\r\n\r\n"],
 )  # fmt: skip
-def test_what_is_no_request_is_refused_unquoted(
+def test_a_malformed_request_is_refused_and_not_quoted(
     endpoint: Endpoint, request_bytes: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said = endpoint.raw(request_bytes)
-    assert b"CANARY" not in said
-    assert b"Traceback" not in said
+    response = endpoint.raw(request_bytes)
+    assert b"CANARY" not in response
+    assert b"Traceback" not in response
     assert endpoint.get("/health/live").status == 200
     assert capfd.readouterr() == ("", "")
 
@@ -169,16 +169,16 @@ def test_it_listens_at_the_loopback_address_only(endpoint: Endpoint) -> None:
     assert endpoint.server._server.server_address[0] == "127.0.0.1"
 
 
-def test_a_taken_port_is_told_plainly(endpoint: Endpoint) -> None:
+def test_a_port_in_use_gives_a_clear_error(endpoint: Endpoint) -> None:
     with pytest.raises(ObserveFault, match=f"127.0.0.1:{endpoint.port}") as caught:
         HealthServer(f"127.0.0.1:{endpoint.port}", HealthReport(CollectorRegistry(), dict, dict))
     assert "observe" in caught.value.fix
 
 
-def test_a_few_callers_at_a_time_and_then_the_next(
+def test_few_callers_are_served_at_a_time_and_then_the_next(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = [
+    connections = [
         socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(health.MOST_CALLERS)
     ]
     deadline = time.monotonic() + 5
@@ -188,15 +188,15 @@ def test_a_few_callers_at_a_time_and_then_the_next(
         time.sleep(0.01)
     with pytest.raises((ConnectionError, IndexError)):
         endpoint.get("/health/live")
-    for one in held:
-        one.close()
+    for connection in connections:
+        connection.close()
     while endpoint.server._server._free._value < health.MOST_CALLERS:
         assert time.monotonic() < deadline + 5
         time.sleep(0.01)
     assert endpoint.get("/health/live").status == 200
 
 
-def test_a_caller_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_caller_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "LONGEST_SECONDS", 0.2)
     endpoint = Endpoint()
     try:
@@ -214,14 +214,14 @@ def drip_until(connection: socket.socket, deadline: float) -> None:
         time.sleep(0.02)
 
 
-def test_observed_shows_it_meanwhile_and_nothing_without_an_address() -> None:
-    shown = HealthReport(CollectorRegistry(), dict, dict)
-    with observed(None, shown):
+def test_observed_serves_the_endpoint_only_with_an_address() -> None:
+    report = HealthReport(CollectorRegistry(), dict, dict)
+    with observed(None, report):
         pass
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with observed(f"127.0.0.1:{port}", shown):
+    with observed(f"127.0.0.1:{port}", report):
         socket.create_connection(("127.0.0.1", port)).close()
     with pytest.raises(ConnectionError):
         socket.create_connection(("127.0.0.1", port))
@@ -243,6 +243,6 @@ def test_loopback_addresses_are_settings(address: str) -> None:
      "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.999:1", "127.0.0.1:9464\n", ":9464",
      "[::ffff:127.0.0.1]:9464", "127.0.0.1:9464 ", "[::1%eth0]:9464", "2130706433:9464"],
 )  # fmt: skip
-def test_nothing_else_is(address: str) -> None:
+def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(ValidationError):
         Setting(observe=address)

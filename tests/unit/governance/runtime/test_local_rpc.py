@@ -1,4 +1,4 @@
-"""The local desk: only its owner speaks there, and nothing that is said breaks it."""
+"""The local RPC server: only its owner can call it, and no request breaks it."""
 
 import contextlib
 import json
@@ -43,7 +43,8 @@ def answer(method: str, params: Mapping[str, Any]) -> Any:
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own may be too long for a socket
+    # The folder of pytest may have too long a name for a socket.
+    with tempfile.TemporaryDirectory() as folder:
         yield Path(folder) / "run" / "x.sock"
 
 
@@ -54,8 +55,8 @@ def rpc_server(path: Path) -> Iterator[LocalRpcServer]:
     opened.close()
 
 
-def say(path: Path, line: bytes) -> bytes:
-    """Send raw bytes and return all that came back."""
+def send_raw(path: Path, line: bytes) -> bytes:
+    """Send raw bytes and return all bytes of the reply."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
         raw.settimeout(10)
         raw.connect(os.fspath(path))
@@ -70,20 +71,24 @@ def say(path: Path, line: bytes) -> bytes:
 @pytest.mark.usefixtures("rpc_server")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(40))
 @given(st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda n: n != "seconds"), JSON))
-def test_what_is_asked_comes_back_as_it_was_said(path: Path, params: dict[str, Any]) -> None:
+def test_a_request_returns_its_answer_unchanged(path: Path, params: dict[str, Any]) -> None:
     assert ask(path, "echo", **params) == params
 
 
 @pytest.mark.usefixtures("rpc_server")
-def test_a_no_arrives_with_what_why_and_fix(path: Path) -> None:
+def test_a_refusal_arrives_with_what_why_and_fix(path: Path) -> None:
     with pytest.raises(LocalRpcFault) as caught:
         ask(path, "no")
-    said = caught.value
-    assert (said.what, said.why, said.fix) == ("It is locked", "the key is away", "bring it")
+    refusal = caught.value
+    assert (refusal.what, refusal.why, refusal.fix) == (
+        "It is locked",
+        "the key is away",
+        "bring it",
+    )
 
 
 @pytest.mark.usefixtures("rpc_server")
-def test_an_unknown_method_is_a_no(path: Path) -> None:
+def test_an_unknown_method_is_refused(path: Path) -> None:
     with pytest.raises(LocalRpcFault, match="There is no nothing"):
         ask(path, "nothing")
 
@@ -116,22 +121,22 @@ def test_a_folder_open_to_others_is_refused(path: Path, mode: int) -> None:
     assert not path.exists()
 
 
-def test_another_user_is_not_heard(
+def test_another_user_is_refused(
     rpc_server: LocalRpcServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[str] = []
-    rpc_server._server.handler = lambda method, params: heard.append(method)
+    requests: list[str] = []
+    rpc_server._server.handler = lambda method, params: requests.append(method)
     stranger = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: stranger)
-    assert say(path, b'{"method":"echo","params":{}}\n') == b""
+    assert send_raw(path, b'{"method":"echo","params":{}}\n') == b""
     with pytest.raises(LocalRpcFault, match="did not finish its answer"):
         ask(path, "echo")
-    assert not heard
+    assert not requests
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_a_process_of_another_user_is_not_heard(rpc_server: LocalRpcServer, path: Path) -> None:
-    """Even with every permission in the file system opened for it."""
+def test_a_process_of_another_user_is_refused(rpc_server: LocalRpcServer, path: Path) -> None:
+    """Even if every file system permission is open to it."""
     for place in (path.parent.parent, path.parent, path):
         place.chmod(0o777)
     child = os.fork()
@@ -140,7 +145,7 @@ def test_a_process_of_another_user_is_not_heard(rpc_server: LocalRpcServer, path
         try:
             os.setgid(65534)
             os.setuid(65534)
-            status = 0 if say(path, b'{"method":"echo","params":{}}\n') == b"" else 2
+            status = 0 if send_raw(path, b'{"method":"echo","params":{}}\n') == b"" else 2
         finally:
             os._exit(status)
     _, ended = os.waitpid(child, 0)
@@ -165,24 +170,24 @@ UNREADABLE = {
 
 @pytest.mark.usefixtures("rpc_server")
 @pytest.mark.parametrize("line", UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_an_unreadable_request_is_answered_in_plain_words(path: Path, line: bytes) -> None:
-    said = json.loads(say(path, line))["error"]
-    assert said["what"]
-    assert set(said) == {"what", "why", "fix"}
+def test_an_unreadable_request_gets_a_clear_error(path: Path, line: bytes) -> None:
+    error = json.loads(send_raw(path, line))["error"]
+    assert error["what"]
+    assert set(error) == {"what", "why", "fix"}
     assert ask(path, "echo", still="there") == {"still": "there"}
 
 
 @pytest.mark.usefixtures("rpc_server")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(st.binary(max_size=100).filter(lambda line: b"\n" not in line))
-def test_arbitrary_lines_do_not_break_the_desk(path: Path, line: bytes) -> None:
-    answered = say(path, line + b"\n")
+def test_arbitrary_lines_do_not_break_the_server(path: Path, line: bytes) -> None:
+    answered = send_raw(path, line + b"\n")
     assert "error" in json.loads(answered)
 
 
 @pytest.mark.usefixtures("rpc_server")
 def test_an_unfinished_line_gets_no_answer(path: Path) -> None:
-    assert say(path, b'{"method":"echo","params":{}}') == b""
+    assert send_raw(path, b'{"method":"echo","params":{}}') == b""
 
 
 @pytest.mark.usefixtures("rpc_server")
@@ -190,7 +195,7 @@ def test_a_line_over_the_limit_is_not_read_to_its_end(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_rpc, "MAX_LINE", 1000)
-    assert say(path, b'{"method":"echo","params":{"x":"' + b"a" * 2_000_000) == b""
+    assert send_raw(path, b'{"method":"echo","params":{"x":"' + b"a" * 2_000_000) == b""
     with pytest.raises(LocalRpcFault, match="did not finish its answer"):
         ask(path, "echo", x="a" * 2_000_000)
     monkeypatch.undo()
@@ -198,14 +203,14 @@ def test_a_line_over_the_limit_is_not_read_to_its_end(
 
 
 def leave(path: Path, request: bytes) -> None:
-    """Ask, and go away after the first byte of the answer."""
+    """Send a request, and disconnect after the first byte of the answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
         raw.connect(os.fspath(path))
         raw.sendall(request)
         raw.recv(1)
 
 
-def test_a_caller_that_goes_away_is_no_fault(
+def test_a_caller_that_disconnects_is_no_error(
     rpc_server: LocalRpcServer, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "pratique.desk")
@@ -221,7 +226,7 @@ def test_a_caller_that_goes_away_is_no_fault(
 @pytest.mark.usefixtures("rpc_server")
 @pytest.mark.parametrize("method", ["bug", "unsayable"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_fault_of_the_daemon_itself_says_nothing_and_ends_nothing(
+def test_an_internal_error_reveals_nothing_and_ends_nothing(
     path: Path, method: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(LocalRpcFault, match="did not finish its answer") as caught:
@@ -231,7 +236,7 @@ def test_a_fault_of_the_daemon_itself_says_nothing_and_ends_nothing(
     assert ask(path, "echo", x=1) == {"x": 1}
 
 
-def test_nothing_at_the_path_is_said_plainly(path: Path) -> None:
+def test_a_missing_socket_gives_a_clear_error(path: Path) -> None:
     with pytest.raises(LocalRpcFault) as caught:
         ask(path, "status")
     assert "Nothing answers" in caught.value.what
@@ -251,7 +256,7 @@ def test_a_stale_socket_of_a_daemon_that_died_is_replaced(path: Path) -> None:
     opened.close()
 
 
-def test_a_closed_desk_leaves_nothing_behind(path: Path) -> None:
+def test_a_closed_server_leaves_nothing_behind(path: Path) -> None:
     opened = LocalRpcServer(path, answer)
     opened.close()
     assert not path.exists()
@@ -259,7 +264,7 @@ def test_a_closed_desk_leaves_nothing_behind(path: Path) -> None:
         ask(path, "echo")
 
 
-def test_a_name_too_long_for_the_system_is_said_plainly(tmp_path: Path) -> None:
+def test_a_path_too_long_for_the_system_gives_a_clear_error(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 120) / "x.sock"
     for act in (lambda: ask(long, "status"), lambda: LocalRpcServer(long, answer)):
         with pytest.raises(LocalRpcFault, match="too long") as caught:
@@ -268,7 +273,7 @@ def test_a_name_too_long_for_the_system_is_said_plainly(tmp_path: Path) -> None:
     assert not long.parent.exists()
 
 
-def test_the_longest_name_that_the_system_takes_is_taken(path: Path) -> None:
+def test_the_longest_path_that_the_system_allows_is_accepted(path: Path) -> None:
     stem = path.parent / "x"
     longest = path.parent / ("x" * (local_rpc.MAX_PATH - len(os.fsencode(stem)) + 1))
     opened = LocalRpcServer(longest, answer)
@@ -278,7 +283,7 @@ def test_the_longest_name_that_the_system_takes_is_taken(path: Path) -> None:
 
 @contextlib.contextmanager
 def impostor(path: Path, act: Callable[[socket.socket], object]) -> Iterator[None]:
-    """Something at the socket that is no desk."""
+    """A program at the socket that is not a local RPC server."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.bind(os.fspath(path))
@@ -297,7 +302,7 @@ def impostor(path: Path, act: Callable[[socket.socket], object]) -> Iterator[Non
             thread.join(10)
 
 
-def test_a_daemon_that_never_answers_is_given_up(path: Path) -> None:
+def test_a_call_to_a_daemon_that_never_answers_ends(path: Path) -> None:
     done = threading.Event()
     with impostor(path, lambda _: bool(done.wait(10))):
         with pytest.raises(LocalRpcFault, match="did not answer within 0 seconds"):
@@ -305,7 +310,7 @@ def test_a_daemon_that_never_answers_is_given_up(path: Path) -> None:
         done.set()
 
 
-def test_a_daemon_that_hangs_up_in_mid_request_is_said_plainly(path: Path) -> None:
+def test_a_daemon_that_disconnects_during_a_request_gives_a_clear_error(path: Path) -> None:
     with (
         impostor(path, lambda _: None),
         pytest.raises(LocalRpcFault, match="did not finish its answer"),
@@ -314,13 +319,13 @@ def test_a_daemon_that_hangs_up_in_mid_request_is_said_plainly(path: Path) -> No
 
 
 def test_many_at_once_are_all_answered(rpc_server: LocalRpcServer, path: Path) -> None:
-    found: list[Any] = []
+    answers: list[Any] = []
     threads = [
-        threading.Thread(target=lambda n=n: found.append(ask(path, "echo", n=n)["n"]))
+        threading.Thread(target=lambda n=n: answers.append(ask(path, "echo", n=n)["n"]))
         for n in range(20)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert sorted(found) == list(range(20))
+    assert sorted(answers) == list(range(20))

@@ -1,4 +1,4 @@
-"""A log line holds listed fields with values of their kind, and errors without their text."""
+"""A log line has listed fields with values of their kind, and errors without their text."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from math import inf, nan
@@ -29,22 +29,22 @@ def test_plain_text_is_one_line_that_hides_nothing() -> None:
 
 
 @pytest.mark.parametrize("text", ["no-permit", digest(b"x"), "DK", "[::1]:7443", "v1.2+cpu"])
-def test_words_are_codes_ids_and_addresses(text: str) -> None:
+def test_word_fields_accept_codes_ids_and_addresses(text: str) -> None:
     assert word(text) == text
 
 
 @pytest.mark.parametrize("text", ["", "two words", "a\nb", "x" * 129, "naïve", b"DK", 3, None])
-def test_nothing_else_is_a_word(text: object) -> None:
+def test_word_fields_refuse_everything_else(text: object) -> None:
     assert word(text) is None
 
 
-def test_numbers_are_whole_or_finite_and_no_truth_values() -> None:
+def test_numbers_are_integers_or_finite_and_not_booleans() -> None:
     assert (whole(7), whole(True), whole(7.0), whole(2**63)) == (7, None, None, None)
     assert (seconds(0.12349), seconds(2), seconds(True)) == (0.123, 2.0, None)
     assert (seconds(nan), seconds(inf), seconds(2**70), seconds("1")) == (None, None, None, None)
 
 
-def test_moments_are_aware_and_shown_in_utc() -> None:
+def test_times_need_a_zone_and_are_shown_in_utc() -> None:
     aware = datetime(2026, 5, 1, 14, tzinfo=timezone(timedelta(hours=2)))
     assert moment(aware) == "2026-05-01T12:00:00Z"
     assert moment(datetime(2026, 5, 1)) is None  # noqa: DTZ001 (a naive time is what is refused)
@@ -56,29 +56,29 @@ def test_fields_that_are_not_listed_or_not_of_their_kind_are_dropped_by_name() -
     assert admit(fields) == {"round": 3, "why": "it is late", "dropped": ["age", "country"]}
 
 
-def test_no_field_is_for_values_of_records() -> None:
+def test_no_field_can_hold_values_of_records() -> None:
     assert not {"patient", "id", "value", "row", "age", "name"} & set(FIELDS)
 
 
-def test_many_dropped_fields_make_no_long_line() -> None:
+def test_many_dropped_fields_do_not_make_a_long_line() -> None:
     dropped = admit({f"field{n}": n for n in range(100)})["dropped"]
     assert isinstance(dropped, list)
     assert len(dropped) == MOST_DROPPED
 
 
-def test_errors_are_shown_by_type_and_place_and_never_by_text() -> None:
+def test_errors_are_shown_by_type_and_location_and_never_by_text() -> None:
     try:
         try:
             digest(None)  # type: ignore[arg-type]
         except TypeError as error:
             raise ValueError("patient 17 is 41 years old") from error
     except ValueError as error:
-        shown = error_fields(error)
-    assert shown["exception"] == "ValueError from TypeError"
-    frames = shown["frames"]
+        logged = error_fields(error)
+    assert logged["exception"] == "ValueError from TypeError"
+    frames = logged["frames"]
     assert isinstance(frames, list)
     assert frames[-1].startswith("protocols/wire/encoding.py:")
-    assert "41" not in str(shown).replace(str(frames), "")
+    assert "41" not in str(logged).replace(str(frames), "")
 
 
 def test_a_chain_of_errors_ends() -> None:
@@ -92,7 +92,7 @@ def test_a_chain_of_errors_ends() -> None:
     assert str(error_fields(deep)["exception"]).count("RuntimeError") == LONGEST_CHAIN
 
 
-def test_only_files_of_the_rooms_have_a_place() -> None:
+def test_only_files_of_the_packages_have_a_location() -> None:
     assert place_of(admit.__code__.co_filename) == "governance/runtime/log_fields.py"
     assert place_of(__file__) == ""
     assert place_of("/usr/lib/python3/json.py") == ""

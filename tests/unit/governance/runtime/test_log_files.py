@@ -1,4 +1,4 @@
-"""Files that stay small: every byte is counted, and no line is torn."""
+"""Log files stay small: every byte is counted, and no line is split."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from tests.support.captured_logs import Configure
 LARGEST, KEPT = 2000, 3
 
 
-def written(handler: logging.Handler, count: int, text: str = "𝜀 ") -> None:
+def write_lines(handler: logging.Handler, count: int, text: str = "𝜀 ") -> None:
     for number in range(count):
         record = logging.makeLogRecord({"msg": f"{number:06d} {text * 20}"})
         handler.handle(record)
@@ -33,40 +33,42 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def handler(file: Path) -> Iterator[LogFile]:
-    made = LogFile(file, largest=LARGEST, kept=KEPT)
-    yield made
-    made.close()
+    handler = LogFile(file, largest=LARGEST, kept=KEPT)
+    yield handler
+    handler.close()
 
 
 def test_files_are_bounded_in_bytes_whatever_is_written(handler: LogFile, file: Path) -> None:
-    written(handler, 2000)
-    found = sizes(file.parent)
-    assert list(found) == ["node.log", "node.log.1", "node.log.2", "node.log.3"]
-    assert max(found.values()) <= LARGEST
-    assert min(found[f"node.log.{n}"] for n in (1, 2, 3)) > LARGEST * 0.9
+    write_lines(handler, 2000)
+    file_sizes = sizes(file.parent)
+    assert list(file_sizes) == ["node.log", "node.log.1", "node.log.2", "node.log.3"]
+    assert max(file_sizes.values()) <= LARGEST
+    assert min(file_sizes[f"node.log.{n}"] for n in (1, 2, 3)) > LARGEST * 0.9
     assert handler.lost == 0
 
 
-def test_lines_are_whole_and_in_order_over_the_files(handler: LogFile, file: Path) -> None:
-    written(handler, 60)
+def test_lines_are_complete_and_in_order_over_the_files(handler: LogFile, file: Path) -> None:
+    write_lines(handler, 60)
     files = [file.with_name(f"node.log.{n}") for n in (3, 2, 1)]
-    text = "".join(one.read_text() for one in (*files, file) if one.exists())
+    text = "".join(path.read_text() for path in (*files, file) if path.exists())
     numbers = [int(line.split()[0]) for line in text.splitlines()]
     assert numbers == list(range(numbers[0], 60))
 
 
-def test_one_line_that_is_larger_than_a_file_has_one_of_its_own(
-    handler: LogFile, file: Path
-) -> None:
-    written(handler, 1)
-    written(handler, 1, text="x" * LARGEST)
-    written(handler, 1)
-    assert [len(one.read_text().splitlines()) for one in sorted(file.parent.iterdir())] == [1, 1, 1]
+def test_a_line_larger_than_a_file_gets_a_separate_file(handler: LogFile, file: Path) -> None:
+    write_lines(handler, 1)
+    write_lines(handler, 1, text="x" * LARGEST)
+    write_lines(handler, 1)
+    assert [len(path.read_text().splitlines()) for path in sorted(file.parent.iterdir())] == [
+        1,
+        1,
+        1,
+    ]
 
 
 def test_files_are_for_their_owner_only(handler: LogFile, file: Path) -> None:
-    written(handler, 200)
-    modes = {stat.S_IMODE(one.stat().st_mode) for one in file.parent.iterdir()}
+    write_lines(handler, 200)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()}
     assert modes == {0o600}
 
 
@@ -77,25 +79,25 @@ def test_a_link_is_not_followed(tmp_path: Path, file: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_after_logrotate_moved_the_file_a_hangup_opens_a_new_one(
+def test_sighup_opens_a_new_file_after_logrotate_moved_the_old_one(
     handler: LogFile, file: Path
 ) -> None:
     before = signal.getsignal(signal.SIGHUP)
     try:
         reopen_on_hangup(handler)
-        written(handler, 1)
+        write_lines(handler, 1)
         moved = file.rename(file.with_name("node.log-20260101"))
-        written(handler, 1)
+        write_lines(handler, 1)
         assert len(moved.read_text().splitlines()) == 2
         os.kill(os.getpid(), signal.SIGHUP)
-        written(handler, 1)
+        write_lines(handler, 1)
         assert len(moved.read_text().splitlines()) == 2
         assert len(file.read_text().splitlines()) == 1
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_hangup_without_a_file_ends_nothing() -> None:
+def test_sighup_without_a_log_file_ends_nothing() -> None:
     before = signal.getsignal(signal.SIGHUP)
     try:
         reopen_on_hangup(logging.StreamHandler())
@@ -104,17 +106,17 @@ def test_a_hangup_without_a_file_ends_nothing() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_lines_that_cannot_be_written_are_lost_and_counted_in_silence(
+def test_unwritable_lines_are_dropped_and_counted_without_output(
     handler: LogFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    written(handler, 1)
+    write_lines(handler, 1)
     with monkeypatch.context() as patch:
         patch.setattr(handler, "stream", type("Full", (), {"write": full, "fileno": lambda _: 1})())
-        written(handler, 3)
-    written(handler, 1)
+        write_lines(handler, 3)
+    write_lines(handler, 1)
     assert handler.lost == 3
     assert capsys.readouterr().err == ""
 
@@ -125,7 +127,7 @@ def test_the_configured_file_holds_json_lines(configured: Configure, file: Path)
     assert file.read_text().startswith('{"timestamp"')
 
 
-def test_another_program_s_log_is_cut_while_it_is_written(tmp_path: Path) -> None:
+def test_another_program_s_log_is_truncated_while_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "superlink.log"
     with path.open("ab", buffering=0) as writer:
         for turn in range(50):
@@ -138,18 +140,18 @@ def test_another_program_s_log_is_cut_while_it_is_written(tmp_path: Path) -> Non
     assert b"\0" not in path.read_bytes()
 
 
-def test_only_the_end_of_a_flood_is_kept(tmp_path: Path) -> None:
+def test_only_the_end_of_a_long_log_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "superlink.log"
     path.write_bytes(b"x" * 100_000 + b"end")
     assert cut_foreign(path, largest=1000)
     assert path.stat().st_size == 0
-    kept = path.with_name("superlink.log.1")
-    assert kept.read_bytes().endswith(b"end")
-    assert kept.stat().st_size == 1000
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    file = path.with_name("superlink.log.1")
+    assert file.read_bytes().endswith(b"end")
+    assert file.stat().st_size == 1000
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_small_or_absent_log_is_left_alone(tmp_path: Path) -> None:
+def test_a_small_or_missing_log_is_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "superlink.log"
     assert not cut_foreign(path)
     path.write_bytes(b"little")

@@ -1,4 +1,4 @@
-"""Daemons' logs: JSON lines, listed fields only, no text of errors or of libraries' arguments."""
+"""Logs of daemons: JSON lines, listed fields only, no text of errors or library arguments."""
 
 import ast
 import json
@@ -62,7 +62,7 @@ def test_a_value_of_another_kind_is_dropped(lines: Lines, field: str, value: obj
     assert line["dropped"] == [field]
 
 
-def test_a_field_that_is_not_known_is_left_out_in_silence(lines: Lines) -> None:
+def test_a_field_without_a_value_is_left_out_silently(lines: Lines) -> None:
     logging.getLogger("pratique").info("x", extra={"run": None})
     assert not {"run", "dropped"} & set(lines.only())
 
@@ -73,7 +73,7 @@ def test_a_line_end_in_a_field_makes_no_second_line(lines: Lines) -> None:
     assert [line["event"] for line in lines.read_all()] == ["x"] * 6
 
 
-def test_marks_that_fool_a_terminal_are_shown_as_escapes(lines: Lines) -> None:
+def test_terminal_control_characters_are_escaped(lines: Lines) -> None:
     logging.getLogger("pratique").warning("x", extra={"why": "\x1b[2J \u202egnirts \ud800"})
     assert "\x1b" not in lines.getvalue()
     assert lines.only()["why"] == "\\x1b[2J \\u202egnirts \\ud800"
@@ -85,15 +85,17 @@ def test_arguments_never_reach_the_log(lines: Lines) -> None:
     assert [line["event"] for line in lines.read_all()] == ["patient %s", "row %s"]
 
 
-def test_a_library_is_told_by_its_place_alone_where_its_text_may_hold_values(lines: Lines) -> None:
-    logging.getLogger("alembic").error(f"bad value {SECRET}")  # noqa: G004 (as a library might)
+def test_a_library_s_line_is_logged_by_location_only_if_its_text_may_hold_values(
+    lines: Lines,
+) -> None:
+    logging.getLogger("alembic").error(f"bad value {SECRET}")  # noqa: G004 (as a library could do)
     line = lines.only()
     assert line["event"] == FOREIGN_EVENT
     assert line["place"].startswith("test_logs.py:")
     assert "Kowalski" not in lines.getvalue()
 
 
-def test_libraries_are_heard_from_warnings_up(
+def test_libraries_are_logged_from_warnings_up(
     lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("tuf"), "level", logging.DEBUG)
@@ -123,14 +125,14 @@ def test_names_and_signs_of_every_language_stay_readable(lines: Lines) -> None:
 
 
 def fails(text: str) -> None:
-    """Fail in our own code, with a value in the error."""
+    """Fail in the project's code, with a value in the error."""
     try:
         int(text)
     except ValueError as error:
         raise RuntimeError(text) from error
 
 
-def test_an_error_is_told_by_its_kinds_and_places_without_values(lines: Lines) -> None:
+def test_an_error_is_logged_by_types_and_locations_without_values(lines: Lines) -> None:
     from protocols.wire.encoding import digest  # noqa: PLC0415
 
     try:
@@ -152,7 +154,7 @@ def test_an_error_s_cause_is_named(lines: Lines) -> None:
     assert "Kowalski" not in lines.getvalue()
 
 
-def test_what_nobody_caught_is_told_without_its_text(
+def test_an_uncaught_error_is_logged_without_its_text(
     lines: Lines, capsys: pytest.CaptureFixture[str]
 ) -> None:
     thread = threading.Thread(target=fails, args=(SECRET,))
@@ -166,7 +168,7 @@ def test_what_nobody_caught_is_told_without_its_text(
     assert "Kowalski" not in lines.getvalue() + capsys.readouterr().err
 
 
-def test_warnings_are_told_without_their_text(
+def test_warnings_are_logged_without_their_text(
     lines: Lines, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with warnings.catch_warnings():
@@ -185,18 +187,18 @@ def test_a_line_is_never_longer_than_its_bound(lines: Lines) -> None:
     assert lines.only()["dropped"]
 
 
-def test_on_a_terminal_lines_are_for_people(configured: Configure) -> None:
-    shown = Lines()
-    shown.isatty = lambda: True  # type: ignore[method-assign]
-    configured(stream=shown)
+def test_lines_on_a_terminal_are_readable_text(configured: Configure) -> None:
+    lines = Lines()
+    lines.isatty = lambda: True  # type: ignore[method-assign]
+    configured(stream=lines)
     logging.getLogger("pratique").info("connected", extra={"country": "AT", "patient": SECRET})
-    assert "connected" in shown.getvalue()
-    assert "Kowalski" not in shown.getvalue()
+    assert "connected" in lines.getvalue()
+    assert "Kowalski" not in lines.getvalue()
     with pytest.raises(json.JSONDecodeError):
-        shown.only()
+        lines.only()
 
 
-def test_a_broken_message_is_lost_and_not_printed(
+def test_a_broken_message_is_dropped_and_not_printed(
     lines: Lines, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> str:
@@ -208,7 +210,7 @@ def test_a_broken_message_is_lost_and_not_printed(
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Yield every call of a logger in the five rooms."""
+    """Yield every call of a logger in the five packages."""
     levels = {"debug", "info", "warning", "error", "exception", "critical", "log"}
     for file in (f for room in ROOMS for f in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -219,16 +221,16 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_every_message_in_the_code_is_a_constant_without_arguments() -> None:
-    found = list(calls())
-    assert len(found) > 10
-    for where, call in found:
+    log_calls = list(calls())
+    assert len(log_calls) > 10
+    for where, call in log_calls:
         assert len(call.args) == 1, where
         assert isinstance(call.args[0], ast.Constant), where
 
 
 def test_every_field_that_the_code_logs_is_listed() -> None:
     for where, call in calls():
-        for extra in (word.value for word in call.keywords if word.arg == "extra"):
+        for extra in (keyword.value for keyword in call.keywords if keyword.arg == "extra"):
             if isinstance(extra, ast.Dict):
                 names = {ast.literal_eval(key) for key in extra.keys if key is not None}
                 assert names <= set(FIELDS), where

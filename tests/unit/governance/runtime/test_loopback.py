@@ -1,4 +1,4 @@
-"""A daemon shows its metrics and health on ports of its own machine only."""
+"""A daemon serves metrics and health on loopback ports only."""
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +16,7 @@ ADDRESS: TypeAdapter[str] = TypeAdapter(LoopbackAddress)
         ("[::1]:65535", ("::1", 65535)),
     ],
 )
-def test_loopback_addresses_are_taken(address: str, parts: tuple[str, int]) -> None:
+def test_loopback_addresses_are_accepted(address: str, parts: tuple[str, int]) -> None:
     assert ADDRESS.validate_python(address) == address
     assert host_and_port(address) == parts
 
@@ -37,6 +37,6 @@ def test_loopback_addresses_are_taken(address: str, parts: tuple[str, int]) -> N
         "127.0.0.1:9464\n",
     ],
 )
-def test_no_other_address_is(address: str) -> None:
+def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(ValidationError):
         ADDRESS.validate_python(address)

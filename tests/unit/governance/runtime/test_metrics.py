@@ -1,4 +1,4 @@
-"""Metrics: every one explained, every label from a list, nothing that grows with what comes in."""
+"""Metrics: each has a help text, each label comes from a list, and their number is bounded."""
 
 import re
 from datetime import UTC, datetime
@@ -24,62 +24,62 @@ FORBIDDEN = re.compile(r"cohort|sample|patient|record|rows|memory|cpu", re.IGNOR
 
 @pytest.fixture
 def node() -> NodeMetrics:
-    made = NodeMetrics(("bundle", "contribute"), ("declined", "budget"))
-    made.link(up=True)
-    made.replied("contribute", None, 0.31)
-    made.replied("bundle", "declined", 0.05)
-    made.ledger({"national": 0.25})
-    made.documents({"root": 2, "DK": 7}, {"agreement": NOON, "certificate": NOON})
-    made.log_size(12)
-    made.tended(NOON)
-    return made
+    metrics = NodeMetrics(("bundle", "contribute"), ("declined", "budget"))
+    metrics.link(up=True)
+    metrics.replied("contribute", None, 0.31)
+    metrics.replied("bundle", "declined", 0.05)
+    metrics.ledger({"national": 0.25})
+    metrics.documents({"root": 2, "DK": 7}, {"agreement": NOON, "certificate": NOON})
+    metrics.log_size(12)
+    metrics.tended(NOON)
+    return metrics
 
 
 @pytest.fixture
 def coordinator() -> CoordinatorMetrics:
-    made = CoordinatorMetrics(("Relay", "Fetch"), ("UNAUTHENTICATED",))
-    made.nodes({"DK": True, "PL": False})
-    made.runs({"running": 1})
-    made.restarts({"superlink": 2})
-    made.round_over("opened", 0.7)
-    made.refused("Relay", "UNAUTHENTICATED")
-    return made
+    metrics = CoordinatorMetrics(("Relay", "Fetch"), ("UNAUTHENTICATED",))
+    metrics.nodes({"DK": True, "PL": False})
+    metrics.runs({"running": 1})
+    metrics.restarts({"superlink": 2})
+    metrics.round_over("opened", 0.7)
+    metrics.refused("Relay", "UNAUTHENTICATED")
+    return metrics
 
 
 def samples(registry: CollectorRegistry) -> dict[str, float]:
     families = text_string_to_metric_families(generate_latest(registry).decode())
     return {
-        f"{one.name}{sorted(one.labels.items()) if one.labels else ''}": one.value
+        f"{sample.name}{sorted(sample.labels.items()) if sample.labels else ''}": sample.value
         for family in families
-        for one in family.samples
+        for sample in family.samples
     }
 
 
-def test_a_node_shows_what_it_was_told(node: NodeMetrics) -> None:
-    shown = samples(node.registry)
-    assert shown["pratique_node_link_up"] == 1
+def test_a_node_shows_the_values_that_were_set(node: NodeMetrics) -> None:
+    values = samples(node.registry)
+    assert values["pratique_node_link_up"] == 1
     answered = "pratique_node_messages_total[('outcome', '{}'), ('phase', '{}')]"
-    assert shown[answered.format("answered", "contribute")] == 1
-    assert shown[answered.format("declined", "bundle")] == 1
-    assert shown["pratique_node_refusals_total[('code', 'declined')]"] == 1
-    assert shown["pratique_node_refusals_total[('code', 'budget')]"] == 0
-    assert shown["pratique_node_ledger_spent_ratio[('register', 'national')]"] == 0.25
-    assert shown["pratique_node_ledger_left_ratio[('register', 'national')]"] == 0.75
-    assert shown["pratique_document_version[('document', 'DK')]"] == 7
-    assert shown["pratique_expires_timestamp_seconds[('what', 'agreement')]"] == NOON.timestamp()
-    assert shown["pratique_audit_log_entries"] == 12
-    assert shown["pratique_node_last_tend_timestamp_seconds"] == NOON.timestamp()
+    assert values[answered.format("answered", "contribute")] == 1
+    assert values[answered.format("declined", "bundle")] == 1
+    assert values["pratique_node_refusals_total[('code', 'declined')]"] == 1
+    assert values["pratique_node_refusals_total[('code', 'budget')]"] == 0
+    assert values["pratique_node_ledger_spent_ratio[('register', 'national')]"] == 0.25
+    assert values["pratique_node_ledger_left_ratio[('register', 'national')]"] == 0.75
+    assert values["pratique_document_version[('document', 'DK')]"] == 7
+    assert values["pratique_expires_timestamp_seconds[('what', 'agreement')]"] == NOON.timestamp()
+    assert values["pratique_audit_log_entries"] == 12
+    assert values["pratique_node_last_tend_timestamp_seconds"] == NOON.timestamp()
 
 
-def test_a_coordinator_shows_what_it_was_told(coordinator: CoordinatorMetrics) -> None:
-    shown = samples(coordinator.registry)
-    assert shown["pratique_coordinator_node_online[('country', 'DK')]"] == 1
-    assert shown["pratique_coordinator_node_online[('country', 'PL')]"] == 0
-    assert shown["pratique_coordinator_runs[('state', 'running')]"] == 1
-    assert shown["pratique_coordinator_flower_restarts[('process', 'superlink')]"] == 2
-    assert shown["pratique_coordinator_rounds_total[('outcome', 'opened')]"] == 1
+def test_a_coordinator_shows_the_values_that_were_set(coordinator: CoordinatorMetrics) -> None:
+    values = samples(coordinator.registry)
+    assert values["pratique_coordinator_node_online[('country', 'DK')]"] == 1
+    assert values["pratique_coordinator_node_online[('country', 'PL')]"] == 0
+    assert values["pratique_coordinator_runs[('state', 'running')]"] == 1
+    assert values["pratique_coordinator_flower_restarts[('process', 'superlink')]"] == 2
+    assert values["pratique_coordinator_rounds_total[('outcome', 'opened')]"] == 1
     refused = "[('call', 'Relay'), ('reason', 'UNAUTHENTICATED')]"
-    assert shown[f"pratique_coordinator_refused_calls_total{refused}"] == 1
+    assert values[f"pratique_coordinator_refused_calls_total{refused}"] == 1
 
 
 def test_every_metric_has_a_help_and_a_type(
@@ -91,7 +91,7 @@ def test_every_metric_has_a_help_and_a_type(
             assert family.type in ("gauge", "counter", "histogram"), family.name
 
 
-def test_a_node_s_metrics_are_about_nothing_that_follows_from_records(node: NodeMetrics) -> None:
+def test_a_node_s_metrics_do_not_depend_on_records(node: NodeMetrics) -> None:
     for name in samples(node.registry):
         assert not FORBIDDEN.search(name), name
 
@@ -101,7 +101,7 @@ def test_replies_are_counted_by_the_slots_at_which_they_leave() -> None:
     assert all(b == 2 * a for a, b in pairwise(REPLY_SLOTS))
 
 
-def test_what_comes_from_outside_makes_no_new_label(
+def test_outside_values_make_no_new_label(
     node: NodeMetrics, coordinator: CoordinatorMetrics
 ) -> None:
     node.replied("other", "other", 1)
@@ -115,7 +115,7 @@ def test_what_comes_from_outside_makes_no_new_label(
     assert (len(samples(node.registry)), len(samples(coordinator.registry))) == before
 
 
-def test_a_table_has_a_largest_size_and_keeps_no_old_row() -> None:
+def test_a_table_of_metrics_is_bounded_and_keeps_no_old_row() -> None:
     registry = CollectorRegistry()
     table = Table(registry, "pratique_test", "For the test.", "name")
     table.set({(f"{number:05d}",): 1 for number in range(5000)})
@@ -134,7 +134,7 @@ def test_two_daemons_in_one_process_share_nothing(node: NodeMetrics) -> None:
     assert samples(other.registry)["pratique_node_link_up"] == 0
 
 
-def test_an_overspent_ledger_shows_nothing_left_and_no_negative(node: NodeMetrics) -> None:
+def test_an_overspent_ledger_shows_zero_left_and_not_a_negative_number(node: NodeMetrics) -> None:
     node.ledger({"national": 1.5})
-    shown = samples(node.registry)
-    assert shown["pratique_node_ledger_left_ratio[('register', 'national')]"] == 0
+    values = samples(node.registry)
+    assert values["pratique_node_ledger_left_ratio[('register', 'national')]"] == 0

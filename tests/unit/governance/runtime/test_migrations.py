@@ -1,4 +1,4 @@
-"""What the migrations make is what the code declares, and rows that must stay do."""
+"""Migrations make exactly the declared tables, and append-only rows cannot change."""
 
 import sqlite3
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_migrations_make_exactly_the_declared_tables(tmp_path: Path, room: Modul
     engine = open_database(tmp_path / "state.db", room.MIGRATIONS)
     with engine.begin() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        declared: Any = list(DECLARED[room])  # more than the annotation of Alembic admits
+        declared: Any = list(DECLARED[room])  # the annotation of Alembic is too narrow
         assert compare_metadata(context, declared) == []
 
 
@@ -59,7 +59,7 @@ def engine(tmp_path: Path) -> Engine:
 
 
 @pytest.mark.parametrize("table", KEPT, ids=lambda table: table.name)
-def test_kept_rows_can_be_neither_changed_nor_deleted(engine: Engine, table: Table) -> None:
+def test_append_only_rows_can_be_neither_changed_nor_deleted(engine: Engine, table: Table) -> None:
     column = list(table.c)[-1]
     for forbidden in (update(table).values({column: column}), delete(table)):
         with pytest.raises(IntegrityError, match="append-only"), engine.begin() as connection:
@@ -67,7 +67,7 @@ def test_kept_rows_can_be_neither_changed_nor_deleted(engine: Engine, table: Tab
 
 
 @pytest.mark.parametrize("table", KEPT, ids=lambda table: table.name)
-def test_kept_rows_cannot_be_replaced(engine: Engine, table: Table) -> None:
+def test_append_only_rows_cannot_be_replaced(engine: Engine, table: Table) -> None:
     with engine.begin() as connection:
         before = connection.execute(table.select()).all()
     with pytest.raises(IntegrityError, match="append-only"), engine.begin() as connection:
@@ -85,7 +85,7 @@ def test_positions_have_no_gap(engine: Engine, table: Table) -> None:
         connection.execute(insert(table).values(row))
 
 
-def test_triggers_hold_for_any_program_on_the_file(engine: Engine, tmp_path: Path) -> None:
+def test_triggers_apply_to_any_program_that_opens_the_file(engine: Engine, tmp_path: Path) -> None:
     engine.dispose()
     with sqlite3.connect(tmp_path / "state.db") as raw:
         for statement in ("DELETE FROM ledger_entries", "UPDATE log_entries SET entry = x'00'"):

@@ -1,4 +1,4 @@
-"""The page on observability names the metrics that there are, and no others."""
+"""The observability page names all metrics that exist, and no others."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[4] / "docs" / "observability.md"
 
 
 def names(registry: CollectorRegistry) -> set[str]:
-    """Return the metrics of our own, as Prometheus names them."""
+    """Return the project's metrics, as Prometheus names them."""
     endings = {"counter": "_total"}
     families = [family for family in registry.collect() if family.name.startswith("pratique")]
     return {family.name + endings.get(family.type, "") for family in families}
@@ -23,9 +23,11 @@ def test_the_page_names_every_metric_and_no_other() -> None:
     assert named == names(node.registry) | names(coordinator.registry)
 
 
-def test_each_metric_stands_in_the_table_of_its_daemon() -> None:
+def test_each_metric_is_in_the_table_of_its_daemon() -> None:
     _, *tables = PAGE.read_text(encoding="utf-8").split("| metric of ")
-    shown = [set(re.findall(r"^\| `(pratique_[a-z_]+)`", table, re.MULTILINE)) for table in tables]
+    metrics_of_tables = [
+        set(re.findall(r"^\| `(pratique_[a-z_]+)`", table, re.MULTILINE)) for table in tables
+    ]
     node = names(NodeMetrics((), ()).registry)
     coordinator = names(CoordinatorMetrics((), ()).registry)
-    assert shown == [node - coordinator, coordinator - node, node & coordinator]
+    assert metrics_of_tables == [node - coordinator, coordinator - node, node & coordinator]

@@ -1,4 +1,4 @@
-"""Passphrases at the keyboard, from a file, from a descriptor."""
+"""Passphrases from the keyboard, a file, or a descriptor."""
 
 import getpass
 import os
@@ -12,7 +12,7 @@ from keys.errors import KeyFault
 
 
 class Keyboard:
-    """A person who types these answers."""
+    """A keyboard at which a person types these answers."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
         self.answers, self.asked = list(answers), 0
@@ -32,19 +32,19 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_known_one_is_typed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_passphrase_is_typed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     keyboard = Keyboard(monkeypatch, "four random words")
     assert known_passphrase(None, None) == b"four random words"
     assert keyboard.asked == 1
 
 
-def test_a_new_one_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_passphrase_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     keyboard = Keyboard(monkeypatch, "four random words", "four random words")
     assert chosen_passphrase(None, None) == b"four random words"
     assert keyboard.asked == 2
 
 
-def test_a_mistyped_new_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistyped_new_passphrase_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     Keyboard(monkeypatch, "four random words", "four random word")
     with pytest.raises(KeyFault, match="differ") as caught:
         chosen_passphrase(None, None)
@@ -53,7 +53,9 @@ def test_a_mistyped_new_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "random" not in str(caught.value)
 
 
-def test_a_file_or_descriptor_asks_nobody(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+def test_a_file_or_descriptor_needs_no_keyboard(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
     keyboard = Keyboard(monkeypatch)
     assert chosen_passphrase(file, None) == known_passphrase(file, None) == b"four random words"
     reading, writing = os.pipe()
@@ -63,7 +65,7 @@ def test_a_file_or_descriptor_asks_nobody(monkeypatch: pytest.MonkeyPatch, file:
     assert keyboard.asked == 0
 
 
-def test_without_a_keyboard_nothing_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_keyboard_nothing_waits_for_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     monkeypatch.setattr(getpass, "getpass", lambda _: pytest.fail("it asked"))
     with pytest.raises(KeyFault) as caught:
@@ -71,7 +73,7 @@ def test_without_a_keyboard_nothing_waits_for_one(monkeypatch: pytest.MonkeyPatc
     assert caught.value.fix
 
 
-def test_an_empty_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_passphrase_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     Keyboard(monkeypatch, "", "")
     with pytest.raises(KeyFault):
         chosen_passphrase(None, None)

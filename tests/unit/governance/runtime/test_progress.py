@@ -1,4 +1,4 @@
-"""A loop is stuck once it has not moved within the time that it gave itself."""
+"""A loop is stuck once it has made no progress within the time that it announced."""
 
 from governance.runtime.progress import Progress
 
@@ -11,7 +11,7 @@ class Clock:
         return self.now
 
 
-def test_loops_that_do_not_move_in_time_are_named_in_order() -> None:
+def test_loops_without_progress_in_time_are_named_in_order() -> None:
     clock = Clock()
     progress = Progress(clock)
     progress.moved("serve", 10)
@@ -23,7 +23,7 @@ def test_loops_that_do_not_move_in_time_are_named_in_order() -> None:
     assert progress.stuck() == ("beat", "serve")
 
 
-def test_each_move_gives_a_new_time() -> None:
+def test_each_step_sets_a_new_deadline() -> None:
     clock = Clock()
     progress = Progress(clock)
     progress.moved("work", 3_600)
@@ -34,7 +34,7 @@ def test_each_move_gives_a_new_time() -> None:
     assert progress.stuck() == ()
 
 
-def test_a_loop_that_ended_is_not_expected_to_move() -> None:
+def test_an_ended_loop_needs_no_progress() -> None:
     clock = Clock()
     progress = Progress(clock)
     progress.moved("serve", 1)

@@ -1,4 +1,4 @@
-"""What a service manager hears, over real datagram sockets; and when it hears nothing more."""
+"""Notifications to a service manager over real datagram sockets, and when they stop."""
 
 import os
 import socket
@@ -29,7 +29,7 @@ class Manager:
         return self.socket.recv(65536).decode()
 
     def quiet(self, seconds: float) -> bool:
-        """Say whether nothing comes for a while, what came before left aside."""
+        """Return whether nothing arrives for a while; earlier messages are ignored."""
         self.socket.setblocking(False)
         try:
             while self.socket.recv(65536):
@@ -52,12 +52,12 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def manager(address: str) -> Iterator[Manager]:
-    made = Manager("\0" + address[1:] if address.startswith("@") else address)
-    yield made
-    made.socket.close()
+    manager = Manager("\0" + address[1:] if address.startswith("@") else address)
+    yield manager
+    manager.socket.close()
 
 
-def test_the_manager_hears_each_state(address: str, manager: Manager) -> None:
+def test_the_manager_receives_each_state(address: str, manager: Manager) -> None:
     supervisor = Supervisor({"NOTIFY_SOCKET": address})
     supervisor.ready("connecting")
     supervisor.status("connected")
@@ -69,7 +69,9 @@ def test_the_manager_hears_each_state(address: str, manager: Manager) -> None:
     assert manager.heard() == "STOPPING=1\nSTATUS=ending"
 
 
-def test_a_sentence_cannot_say_anything_else_to_the_manager(address: str, manager: Manager) -> None:
+def test_a_status_sentence_cannot_inject_other_notifications(
+    address: str, manager: Manager
+) -> None:
     Supervisor({"NOTIFY_SOCKET": address}).status("lost\nMAINPID=1\nWATCHDOG=trigger")
     assert manager.heard() == "STATUS=lost\\nMAINPID=1\\nWATCHDOG=trigger"
 
@@ -105,21 +107,21 @@ def test_the_watchdog_s_time_is_read(given: dict[str, str], seconds: float | Non
 
 def watchdog(address: str, progress: Progress) -> Watchdog:
     supervisor = Supervisor({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": TENTH})
-    made = Watchdog(supervisor, progress.stuck)
-    made.start()
-    return made
+    watchdog = Watchdog(supervisor, progress.stuck)
+    watchdog.start()
+    return watchdog
 
 
-def test_it_beats_while_the_loops_move(address: str, manager: Manager) -> None:
+def test_it_notifies_while_the_loops_make_progress(address: str, manager: Manager) -> None:
     progress = Progress()
     progress.moved("serve", 60)
-    made = watchdog(address, progress)
+    started = watchdog(address, progress)
     assert [manager.heard() for _ in range(4)] == ["WATCHDOG=1"] * 4
-    made.close()
+    started.close()
     assert manager.quiet(0.3)
 
 
-def test_it_falls_silent_once_a_loop_is_stuck_and_says_which(
+def test_it_stops_once_a_loop_is_stuck_and_names_the_loop(
     address: str, manager: Manager, lines: Lines
 ) -> None:
     progress, go_on = Progress(), threading.Event()
@@ -131,26 +133,26 @@ def test_it_falls_silent_once_a_loop_is_stuck_and_says_which(
     moving = threading.Thread(target=loop)
     moving.start()
     progress.moved("tend", 60)
-    made = watchdog(address, progress)
+    started = watchdog(address, progress)
     assert [manager.heard() for _ in range(8)] == ["WATCHDOG=1"] * 8
     go_on.set()
     moving.join()
     wait_until(lambda: progress.stuck() == ("serve",))
     wait_until(lambda: bool(lines.getvalue()))
     assert manager.quiet(0.3)
-    made.close()
+    started.close()
     assert [(line["event"], line["what"]) for line in lines.read_all()] == [("stuck", "serve")]
 
 
-def test_a_loop_that_moves_again_is_alive_again(address: str, manager: Manager) -> None:
+def test_it_notifies_again_once_the_loop_makes_progress(address: str, manager: Manager) -> None:
     progress = Progress()
     progress.moved("serve", -1)
-    made = watchdog(address, progress)
+    started = watchdog(address, progress)
     assert manager.quiet(0.3)
     manager.socket.settimeout(SOON)
     progress.moved("serve", 60)
     assert manager.heard() == "WATCHDOG=1"
-    made.close()
+    started.close()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -160,7 +162,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_progress_is_each_loop_s_own_word() -> None:
+def test_only_a_loop_itself_reports_its_progress() -> None:
     now = [100.0]
     progress = Progress(lambda: now[0])
     assert progress.stuck() == ()

@@ -1,4 +1,4 @@
-"""State of every earlier release opens under this one, with nothing lost."""
+"""The state of every earlier release opens under this one, with nothing lost."""
 
 import shutil
 from pathlib import Path
@@ -15,11 +15,11 @@ from tests.support.node_federation import NodeFederation, code_of
 from tests.support.schemas import fill, lost, made_at, revisions, rows
 
 ROOMS = {"client": client.state.tables.MIGRATIONS, "server": server.state.tables.MIGRATIONS}
-EARLIER = [(room, one) for room, path in ROOMS.items() for one in revisions(path)[:-1]]
+EARLIER = [(room, revision) for room, path in ROOMS.items() for revision in revisions(path)[:-1]]
 
 
 @pytest.mark.parametrize(("room", "revision"), EARLIER)
-def test_what_an_earlier_release_wrote_is_there_after_the_upgrade(
+def test_data_of_an_earlier_release_is_there_after_the_upgrade(
     tmp_path: Path, room: str, revision: str
 ) -> None:
     old = made_at(tmp_path / "state.db", ROOMS[room], revision)
@@ -28,11 +28,11 @@ def test_what_an_earlier_release_wrote_is_there_after_the_upgrade(
     upgraded = open_database(tmp_path / "state.db", ROOMS[room])
     assert lost(before, rows(upgraded)) == []
     with upgraded.begin() as connection:
-        found = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    assert found == revisions(ROOMS[room])[-1]
+        stored_revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    assert stored_revision == revisions(ROOMS[room])[-1]
 
 
-def test_a_lost_row_or_table_is_seen(tmp_path: Path) -> None:
+def test_a_lost_row_or_table_is_detected(tmp_path: Path) -> None:
     old = made_at(tmp_path / "state.db", ROOMS["client"], "node_0001")
     before = fill(old)
     with old.begin() as connection:
@@ -41,8 +41,8 @@ def test_a_lost_row_or_table_is_seen(tmp_path: Path) -> None:
     assert sorted(lost(before, rows(old))) == ["runs", "settings"]
 
 
-def test_a_run_begun_under_the_first_schema_goes_on(tmp_path: Path) -> None:
-    """Its node is upgraded between its contribution and its answer."""
+def test_a_run_begun_under_the_first_schema_continues(tmp_path: Path) -> None:
+    """The node is upgraded between its contribution and its answer."""
     federation = NodeFederation(tmp_path / "federation")
     study: Study = federation.approved()
     run = federation.ready(study)
@@ -63,7 +63,7 @@ def test_a_run_begun_under_the_first_schema_goes_on(tmp_path: Path) -> None:
 
 
 def as_of_old(file: Path) -> None:
-    """Put a database of the first schema, with the same rows, in this one's place."""
+    """Replace the database by one of the first schema with the same rows."""
     new = file.with_name("new.db")
     shutil.move(file, new)
     old = made_at(file, client.state.tables.MIGRATIONS, "node_0001")
@@ -84,5 +84,5 @@ def names(engine: Engine) -> list[str]:
 
 def columns_of(engine: Engine, table: str) -> list[str]:
     with engine.connect() as connection:
-        found = connection.exec_driver_sql(f"PRAGMA table_info({table})")
-        return [row.name for row in found]
+        columns = connection.exec_driver_sql(f"PRAGMA table_info({table})")
+        return [row.name for row in columns]

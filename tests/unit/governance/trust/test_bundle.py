@@ -1,4 +1,4 @@
-"""The country's officer's file: trusted for the pinned key alone, and only in its own place."""
+"""The bundle of a country's officer: accepted by the pinned key only, and only under its paths."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ KEY = raw_key(100)
 POLICY = '@id("dk/none") forbid (principal, action, resource) when { context.now < 0 };'
 
 
-def made(
+def signed_bundle(
     targets: dict[str, str],
     *,
     key: SigningKey = KEY,
@@ -50,7 +50,7 @@ def made(
     born: timedelta = timedelta(0),
     alter: Callable[[Targets], None] = lambda _: None,
 ) -> bytes:
-    """Return a bundle that an officer with a tool of their own could have signed."""
+    """Return a bundle that an officer could have signed with other software."""
     signed = Targets(
         version=version,
         expires=NOW + born + life,
@@ -65,7 +65,7 @@ def made(
     ).canonical()
 
 
-def whole() -> dict[str, str]:
+def all_targets() -> dict[str, str]:
     return {
         node_path("DK"): node_keys("DK").canonical().decode(),
         permit_path("DK", ASKED.digest): permit(AGREED, ASKED).canonical().decode(),
@@ -79,7 +79,7 @@ def withdrawal_of(digest: str, country: str = "DK") -> str:
     return changed.canonical().decode()
 
 
-def own(bundle: bytes, **changes: Any) -> CountryDocuments:
+def verified_documents(bundle: bytes, **changes: Any) -> CountryDocuments:
     at_least = changes.pop("at_least", 0)
     defaults: dict[str, Any] = {"country": "DK", "pinned": KEY.public, "now": NOW}
     return own_country(bundle, **(defaults | changes), at_least=at_least)
@@ -87,35 +87,39 @@ def own(bundle: bytes, **changes: Any) -> CountryDocuments:
 
 def refused(bundle: bytes, **changes: Any) -> str:
     with pytest.raises(DocumentFault) as caught:
-        own(bundle, **changes)
+        verified_documents(bundle, **changes)
     assert caught.value.fix
     return str(caught.value)
 
 
-def test_everything_a_country_says_is_read() -> None:
-    found = own(made(whole()))
-    assert found.node == node_keys("DK")
-    assert found.permit(ASKED.digest) == permit(AGREED, ASKED)
-    assert found.withdrawal(AGREED.digest) is not None
-    assert found.permit(AGREED.digest) is None
-    assert found.policy == POLICY
-    assert (found.version, found.signed_at, found.expires) == (1, NOW, NOW + 7 * DAY)
+def test_all_documents_of_a_country_are_read() -> None:
+    documents = verified_documents(signed_bundle(all_targets()))
+    assert documents.node == node_keys("DK")
+    assert documents.permit(ASKED.digest) == permit(AGREED, ASKED)
+    assert documents.withdrawal(AGREED.digest) is not None
+    assert documents.permit(AGREED.digest) is None
+    assert documents.policy == POLICY
+    assert (documents.version, documents.signed_at, documents.expires) == (1, NOW, NOW + 7 * DAY)
 
 
-def test_an_empty_bundle_says_nothing() -> None:
-    found = own(made({}))
-    assert found.node is None
-    assert found.policy is None
-    assert not found.permits
+def test_an_empty_bundle_has_no_documents() -> None:
+    documents = verified_documents(signed_bundle({}))
+    assert documents.node is None
+    assert documents.policy is None
+    assert not documents.permits
 
 
 def test_another_key_is_refused() -> None:
-    assert "not signed by the key that is pinned" in refused(made(whole(), key=raw_key(101)))
-    assert "not signed by the key that is pinned" in refused(made({}), pinned=raw_key(5).public)
+    assert "not signed by the key that is pinned" in refused(
+        signed_bundle(all_targets(), key=raw_key(101))
+    )
+    assert "not signed by the key that is pinned" in refused(
+        signed_bundle({}), pinned=raw_key(5).public
+    )
 
 
 def test_a_signature_under_the_pinned_key_s_name_must_verify() -> None:
-    bundle = CountryBundle.from_canonical(made(whole()))
+    bundle = CountryBundle.from_canonical(signed_bundle(all_targets()))
     metadata = json.loads(bundle.metadata)
     metadata["signed"]["version"] = 2
     forged = bundle.model_copy(update={"metadata": json.dumps(metadata)})
@@ -123,12 +127,12 @@ def test_a_signature_under_the_pinned_key_s_name_must_verify() -> None:
 
 
 def test_an_older_version_than_seen_is_refused() -> None:
-    assert own(made({}, version=4), at_least=4)
-    assert "version 4, but 5 was seen" in refused(made({}, version=4), at_least=5)
+    assert verified_documents(signed_bundle({}, version=4), at_least=4)
+    assert "version 4, but 5 was seen" in refused(signed_bundle({}, version=4), at_least=5)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"born": -8 * DAY}, "expired"),
         ({"born": -7 * DAY}, "expired"),
@@ -137,20 +141,20 @@ def test_an_older_version_than_seen_is_refused() -> None:
         ({"born": timedelta(minutes=11)}, "signed in the future"),
     ],
 )
-def test_lives_are_short_and_now(changes: dict[str, Any], said: str) -> None:
-    assert said in refused(made({}, **changes))
+def test_validity_is_short_and_current(changes: dict[str, Any], expected: str) -> None:
+    assert expected in refused(signed_bundle({}, **changes))
 
 
 def test_a_small_difference_of_clocks_is_forgiven() -> None:
-    assert own(made({}, born=timedelta(minutes=9)))
+    assert verified_documents(signed_bundle({}, born=timedelta(minutes=9)))
 
 
 def test_another_country_s_bundle_is_refused() -> None:
-    assert "The bundle belongs to NO" in refused(made({}, country="NO"))
+    assert "The bundle belongs to NO" in refused(signed_bundle({}, country="NO"))
 
 
 @pytest.mark.parametrize(
-    ("path", "text", "said"),
+    ("path", "text", "expected"),
     [
         (node_path("NO"), node_keys("NO").canonical().decode(), "is not a path of this country"),
         (node_path("DK"), node_keys("NO").canonical().decode(), "node keys are those of NO"),
@@ -192,12 +196,14 @@ def test_another_country_s_bundle_is_refused() -> None:
         ("country-DK/notes.json", "{}", "is not a path of this country"),
     ],
 )
-def test_contents_that_do_not_fit_their_place_are_refused(path: str, text: str, said: str) -> None:
-    assert said in refused(made({path: text}))
+def test_contents_that_do_not_fit_their_path_are_refused(
+    path: str, text: str, expected: str
+) -> None:
+    assert expected in refused(signed_bundle({path: text}))
 
 
 def test_a_target_that_is_not_what_was_signed_is_refused() -> None:
-    bundle = CountryBundle.from_canonical(made(whole()))
+    bundle = CountryBundle.from_canonical(signed_bundle(all_targets()))
     for path in bundle.targets:
         swapped = bundle.model_copy(update={"targets": bundle.targets | {path: "{}"}})
         assert f"{path} is not what was signed" in refused(swapped.canonical())
@@ -210,20 +216,20 @@ def test_a_country_s_role_delegates_to_nobody() -> None:
     def delegate(signed: Targets) -> None:
         signed.delegations = Delegations({}, {})
 
-    assert "delegates to nobody" in refused(made({}, alter=delegate))
+    assert "delegates to nobody" in refused(signed_bundle({}, alter=delegate))
 
 
 def test_a_target_too_large_is_refused_before_it_is_read() -> None:
     def enlarge(signed: Targets) -> None:
         signed.targets[node_path("DK")].length = 10**9
 
-    assert "larger than 256 kB" in refused(made(whole(), alter=enlarge))
+    assert "larger than 256 kB" in refused(signed_bundle(all_targets(), alter=enlarge))
 
 
 @pytest.mark.parametrize(
     "metadata", ["", "{}", "[]", "null", '{"a":' * 50_000, "[" * 50_000, '{"signed": 1}']
 )
-def test_metadata_that_are_none_are_refused(metadata: str) -> None:
+def test_malformed_metadata_are_refused(metadata: str) -> None:
     bundle = CountryBundle(country="DK", metadata=metadata, targets={})
     assert "not metadata of a country" in refused(bundle.canonical())
 
@@ -235,13 +241,13 @@ def test_metadata_of_another_type_are_refused() -> None:
     assert "not metadata of a country" in refused(bundle.canonical())
 
 
-def test_garbage_is_refused() -> None:
-    for data in (b"", b"\x00", b"{}", base64.b64encode(made({})), made({})[:-1]):
+def test_random_bytes_are_refused() -> None:
+    for data in (b"", b"\x00", b"{}", base64.b64encode(signed_bundle({})), signed_bundle({})[:-1]):
         assert "bundle of a country" in refused(data)
 
 
-def test_the_officer_s_own_folder_makes_such_bundles(tmp_path: Path) -> None:
+def test_the_officer_s_own_folder_creates_such_bundles(tmp_path: Path) -> None:
     folder = OfficerDocuments(tmp_path, "DK")
     folder.set_node(node_keys("DK"))
     folder.approve(permit(AGREED, ASKED))
-    assert own(folder.sign(NOW, KEY)).permit(ASKED.digest) is not None
+    assert verified_documents(folder.sign(NOW, KEY)).permit(ASKED.digest) is not None

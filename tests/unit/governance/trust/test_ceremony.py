@@ -27,11 +27,11 @@ def officers(*numbers: int) -> list[SigningKey]:
     return [raw_key(100 + n) for n in numbers]
 
 
-def test_a_draft_travels_as_one_file() -> None:
+def test_a_draft_is_one_file() -> None:
     assert Draft.from_canonical(draft().canonical()) == draft()
 
 
-def test_a_draft_has_no_place_for_keys_of_its_own() -> None:
+def test_a_draft_cannot_have_other_keys_than_the_agreement() -> None:
     fields = json.loads(draft().canonical()) | {"root": {"keys": {}}}
     with pytest.raises(DocumentFault):
         Draft.from_canonical(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
@@ -49,12 +49,12 @@ def test_the_status_counts_to_the_threshold(numbers: tuple[int, ...], needed: in
     assert set(status.signed) | set(status.unsigned) == set(names)
 
 
-def test_signatures_join_one_by_one() -> None:
+def test_signatures_are_merged_one_by_one() -> None:
     first, second = signed(*officers(0)), signed(*officers(1))
     assert ceremony.status(draft(), first.joined(second), None).signed == ("DK", "EE")
 
 
-def test_signatures_over_another_draft_do_not_join() -> None:
+def test_signatures_over_another_draft_are_not_merged() -> None:
     other = draft(agreement(title="Another title"))
     with pytest.raises(DocumentFault, match="another draft"):
         signed(*officers(0)).joined(signed(*officers(1), of=other))
@@ -73,7 +73,7 @@ def test_a_signature_moved_from_another_draft_is_refused() -> None:
         ceremony.status(draft(), moved, None)
 
 
-def test_a_signature_under_another_s_name_is_refused() -> None:
+def test_a_signature_under_another_officer_s_name_is_refused() -> None:
     (only,) = signed(*officers(0)).root.values()
     stranger = "f" * 64
     for name in (stranger, *signed(*officers(1)).root):
@@ -93,7 +93,7 @@ def test_the_coordinator_s_keys_cannot_sign(number: int) -> None:
         signed(raw_key(number))
 
 
-def test_an_officer_does_not_sign_what_has_ended_or_is_yet_to_be_drafted() -> None:
+def test_an_officer_signs_no_expired_draft_and_none_dated_in_the_future() -> None:
     with pytest.raises(DocumentFault) as caught:
         signed(*officers(0), now=AGREED.sunset)
     assert "ended" in caught.value.why
@@ -120,7 +120,7 @@ def test_a_second_version_is_not_signed_without_the_first() -> None:
         signed(*officers(0), of=draft(version=2))
 
 
-def test_a_previous_root_that_is_none_is_refused() -> None:
+def test_a_malformed_previous_root_is_refused() -> None:
     for data in (b"", b"{}", draft().targets().to_bytes()):
         with pytest.raises(DocumentFault, match="not a TUF root"):
             signed(*officers(0), of=draft(version=2), previous_root=data)
@@ -148,8 +148,8 @@ def test_an_amendment_needs_the_old_threshold_and_the_new_one() -> None:
 def test_a_former_key_counts_for_the_old_threshold_only() -> None:
     previous = root_bytes(AGREED, 1)
     new = draft(rekeyed(), 2)
-    held = signed(*officers(0, 1, 2), of=new, previous_root=previous)
-    assert ceremony.status(new, held, ceremony.read_root(previous)).needed == 1
+    partly_signed = signed(*officers(0, 1, 2), of=new, previous_root=previous)
+    assert ceremony.status(new, partly_signed, ceremony.read_root(previous)).needed == 1
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_snapshot_and_timestamp_need_the_online_key_only() -> None:
         assert root.roles[name].threshold == 1
 
 
-def test_a_root_says_whose_each_key_is() -> None:
+def test_a_root_names_the_owner_of_each_key() -> None:
     keys = build_root(AGREED, 1, NOW).keys
     for n, country in enumerate(COUNTRIES):
         named = keys[key_id(raw_key(100 + n).public)].unrecognized_fields[PARTY_FIELD]
@@ -85,15 +85,15 @@ def test_targets_hold_the_agreement_only_and_a_role_for_each_party() -> None:
 def test_each_path_is_delegated_to_one_role(path: str, role: str | None) -> None:
     delegations = build_targets(AGREED, 1, NOW).delegations
     assert delegations is not None
-    found = [name for name, _ in delegations.get_roles_for_target(path)]
-    assert found == ([role] if role else [])
+    roles = [name for name, _ in delegations.get_roles_for_target(path)]
+    assert roles == ([role] if role else [])
 
 
 @pytest.mark.parametrize(
     "path",
     [node_path("DK"), policy_path("DK"), permit_path("DK", DIGEST), withdrawal_path("DK", DIGEST)],
 )
-def test_what_a_country_may_list(path: str) -> None:
+def test_a_country_may_list_its_own_paths(path: str) -> None:
     assert is_country_path("DK", path)
     assert not is_country_path("NO", path)
 
@@ -111,20 +111,20 @@ def test_what_a_country_may_list(path: str) -> None:
         "",
     ],
 )
-def test_what_a_country_may_not_list(path: str) -> None:
+def test_a_country_may_not_list_other_paths(path: str) -> None:
     assert not is_country_path("DK", path)
 
 
-def test_metadata_say_when_they_were_signed() -> None:
+def test_metadata_state_when_they_were_signed() -> None:
     moment = datetime(2026, 9, 1, 12, 0, 5, tzinfo=UTC)
     assert signed_at(build_root(AGREED, 1, moment)) == moment
     other = moment.astimezone() + timedelta(0)
     assert signed_at(build_targets(AGREED, 1, other)) == moment
 
 
-@pytest.mark.parametrize("said", [None, 5, "yesterday", "2026-09-01"])
-def test_metadata_that_do_not_are_refused(said: object) -> None:
-    targets = Targets(unrecognized_fields={SIGNED_AT_FIELD: said})
+@pytest.mark.parametrize("expected", [None, 5, "yesterday", "2026-09-01"])
+def test_metadata_without_a_signing_time_are_refused(expected: object) -> None:
+    targets = Targets(unrecognized_fields={SIGNED_AT_FIELD: expected})
     with pytest.raises(DocumentFault, match="do not say when"):
         signed_at(targets)
 

@@ -1,4 +1,4 @@
-"""Documents under a country's next key wait until the agreement names that key."""
+"""Documents under a country's next key are pending until the agreement names that key."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -17,10 +17,10 @@ NEXT = raw_key(777)
 
 @pytest.fixture
 def papers(tmp_path: Path) -> Papers:
-    made = Papers(tmp_path / "papers").begin()
-    made.folders["DK"].set_node(node_keys("DK"))
-    made.give("DK")
-    return made
+    papers = Papers(tmp_path / "papers").begin()
+    papers.folders["DK"].set_node(node_keys("DK"))
+    papers.give("DK")
+    return papers
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def pending(tmp_path: Path) -> PendingBundles:
 
 
 def next_bundle(papers: Papers) -> bytes:
-    """Return DK's documents signed by the key that its key in force leads to."""
+    """Return DK's documents, signed by the key that succeeds its key in force."""
     folder: OfficerDocuments = papers.folders["DK"]
     folder.set_history(extended(None, "DK", papers.officers["DK"], NEXT, papers.now))
     papers.give("DK")
@@ -37,7 +37,7 @@ def next_bundle(papers: Papers) -> bytes:
 
 
 def state_with(papers: Papers, named: bool) -> PublishedState:
-    """Return what is published, under an agreement that names DK's next key, or does not."""
+    """Return the published state, under an agreement that does or does not name DK's next key."""
     state = PublishedState.read(papers.store.read)
     assert state is not None
     agreed = papers.agreed.with_officer_keys({"DK": NEXT.public.to_text()} if named else {})
@@ -45,18 +45,18 @@ def state_with(papers: Papers, named: bool) -> PublishedState:
     return state
 
 
-def test_documents_under_the_key_in_force_do_not_wait(
+def test_documents_under_the_key_in_force_are_not_pending(
     papers: Papers, pending: PendingBundles
 ) -> None:
     assert not pending.take(papers.give("DK"), papers.agreed, papers.now)
 
 
-def test_documents_of_a_stranger_do_not_wait(papers: Papers, pending: PendingBundles) -> None:
+def test_documents_of_a_stranger_are_not_pending(papers: Papers, pending: PendingBundles) -> None:
     bundle = papers.folders["DK"].sign(papers.now, raw_key(5))
     assert not pending.take(bundle, papers.agreed, papers.now)
 
 
-def test_documents_under_the_next_key_wait_and_older_ones_do_not_replace_them(
+def test_documents_under_the_next_key_are_pending_and_not_replaced_by_older_ones(
     papers: Papers, pending: PendingBundles
 ) -> None:
     older = next_bundle(papers)
@@ -66,7 +66,7 @@ def test_documents_under_the_next_key_wait_and_older_ones_do_not_replace_them(
         pending.take(older, papers.agreed, papers.now)
 
 
-def test_they_come_in_force_with_the_agreement_that_names_the_key(
+def test_pending_documents_are_published_with_the_agreement_that_names_the_key(
     papers: Papers, pending: PendingBundles
 ) -> None:
     pending.take(next_bundle(papers), papers.agreed, papers.now)
@@ -76,7 +76,9 @@ def test_they_come_in_force_with_the_agreement_that_names_the_key(
     assert any("country-DK" in name for name in files)
 
 
-def test_what_expired_meanwhile_is_left_out(papers: Papers, pending: PendingBundles) -> None:
+def test_pending_documents_that_expired_are_left_out(
+    papers: Papers, pending: PendingBundles
+) -> None:
     pending.take(next_bundle(papers), papers.agreed, papers.now)
     later = NOW + timedelta(days=30)
     _, files = pending.joined(state_with(papers, named=True), None, later)

@@ -1,4 +1,4 @@
-"""The coordinator's store: only what verifies is published, and a fault changes nothing."""
+"""The coordinator's store publishes only what verifies, and a fault changes nothing."""
 
 import threading
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def test_the_first_agreement_is_published_at_the_threshold(tmp_path: Path) -> No
     assert papers.view().versions.by_name() == {"root": 1, "targets": 1}
 
 
-def test_nothing_can_be_done_before(tmp_path: Path) -> None:
+def test_nothing_can_be_published_before_an_agreement(tmp_path: Path) -> None:
     papers = Papers(tmp_path)
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     for act in (
@@ -71,7 +71,7 @@ def test_nothing_can_be_done_before(tmp_path: Path) -> None:
     assert papers.store.read("metadata/timestamp.json") is None
 
 
-def test_a_new_draft_replaces_the_one_under_way_and_its_signatures(tmp_path: Path) -> None:
+def test_a_new_draft_replaces_the_pending_one_and_its_signatures(tmp_path: Path) -> None:
     papers = Papers(tmp_path)
     papers.store.draft(papers.agreed, NOW)
     papers.sign("DK", "EE", "NO")
@@ -140,10 +140,10 @@ def test_an_amendment_keeps_the_countries_documents(full: Papers) -> None:
 
 
 def test_studies_of_the_old_agreement_stay_readable(full: Papers) -> None:
-    asked = study(full.agreed)
-    full.propose(asked)
+    proposed = study(full.agreed)
+    full.propose(proposed)
     amend(full, amended(), "EE", "NO", "PT")
-    assert full.view().study(asked.digest) == asked
+    assert full.view().study(proposed.digest) == proposed
 
 
 def test_an_amendment_needs_three_of_the_old_keys_too(full: Papers) -> None:
@@ -156,7 +156,7 @@ def test_an_amendment_needs_three_of_the_old_keys_too(full: Papers) -> None:
     full.publish()
 
 
-def test_documents_signed_by_a_former_key_fall_away(full: Papers) -> None:
+def test_documents_signed_by_a_former_key_are_removed(full: Papers) -> None:
     amend(full, amended(parties=rekeyed("DK")), "EE", "NO", "PT")
     view = full.view()
     assert set(view.countries) == {"EE", "NO", "PT"}
@@ -169,15 +169,15 @@ def test_documents_signed_by_a_former_key_fall_away(full: Papers) -> None:
 
 
 def test_the_coordinator_s_own_keys_can_change(full: Papers) -> None:
-    asked = study(full.agreed)
-    full.propose(asked)
+    proposed = study(full.agreed)
+    full.propose(proposed)
     coordinator = agreement_fields()["coordinator"] | {
         "document_key": raw_key(12).public.to_text(),
         "online_key": raw_key(13).public.to_text(),
     }
     full.documents, full.online = raw_key(12), raw_key(13)
     amend(full, amended(coordinator=coordinator), "EE", "NO", "PT")
-    assert full.view().study(asked.digest) == asked
+    assert full.view().study(proposed.digest) == proposed
     full.online = raw_key(3)
     refused(full.refresh, full)
 
@@ -191,7 +191,7 @@ def test_a_country_can_leave(full: Papers) -> None:
 
 
 @pytest.mark.parametrize("dies_after", range(1, 8))
-def test_a_publication_that_dies_part_way_is_finished_by_the_next(
+def test_an_interrupted_publication_is_completed_by_the_next(
     full: Papers, dies_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full.store.draft(amended(), NOW)
@@ -209,8 +209,8 @@ def test_a_publication_that_dies_part_way_is_finished_by_the_next(
     try:
         full.publish()
     except DocumentFault:
-        seen = full.view().agreement.title
-        assert seen == "Heart disease across four countries"
+        title = full.view().agreement.title
+        assert title == "Heart disease across four countries"
     monkeypatch.setattr(module, "write_atomic", real)
     if full.store.current_draft() is not None:
         full.publish()
@@ -239,8 +239,8 @@ def test_an_older_or_equal_version_is_refused(papers: Papers, tmp_path: Path) ->
     old = papers.give("DK")
     papers.give("DK")
     accept = papers.store.accept_country
-    said = refused(lambda: accept(old, NOW, online=papers.online), papers)
-    assert "version 1; version 2 is published" in said
+    reason = refused(lambda: accept(old, NOW, online=papers.online), papers)
+    assert "version 1; version 2 is published" in reason
     other = OfficerDocuments(tmp_path / "other", "DK")
     other.set_node(node_keys("DK", 2))
     fork = other.sign(NOW, papers.officers["DK"], at_least=1)
@@ -250,8 +250,8 @@ def test_an_older_or_equal_version_is_refused(papers: Papers, tmp_path: Path) ->
 
 def test_a_bundle_signed_by_another_country_is_refused(papers: Papers) -> None:
     bundle = papers.folders["DK"].sign(NOW, papers.officers["NO"])
-    said = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
-    assert "documents of DK are not published" in said
+    reason = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
+    assert "documents of DK are not published" in reason
 
 
 def test_a_stranger_s_bundle_is_refused(papers: Papers, tmp_path: Path) -> None:
@@ -261,12 +261,12 @@ def test_a_stranger_s_bundle_is_refused(papers: Papers, tmp_path: Path) -> None:
 
 def test_an_expired_bundle_is_refused(papers: Papers) -> None:
     bundle = papers.folders["DK"].sign(NOW - 8 * DAY, papers.officers["DK"])
-    said = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
-    assert "expired" in said
+    reason = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
+    assert "expired" in reason
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"x" * (5 * 1024 * 1024)])
-def test_garbage_is_refused(papers: Papers, data: bytes) -> None:
+def test_random_bytes_are_refused(papers: Papers, data: bytes) -> None:
     refused(lambda: papers.store.accept_country(data, NOW, online=papers.online), papers)
 
 
@@ -274,10 +274,10 @@ def test_garbage_is_refused(papers: Papers, data: bytes) -> None:
 
 
 def test_a_study_is_published_once_and_never_changed(full: Papers) -> None:
-    asked = study(full.agreed)
-    full.propose(asked)
+    proposed = study(full.agreed)
+    full.propose(proposed)
     before = full.snapshot_of_store()
-    full.propose(asked)
+    full.propose(proposed)
     assert full.snapshot_of_store() == before
     other = study(full.agreed, question="How many patients, really?")
     assert "already published with another text" in refused(lambda: full.propose(other), full)
@@ -293,7 +293,7 @@ def test_a_study_signed_by_another_key_is_refused(full: Papers) -> None:
     refused(lambda: full.propose(study(full.agreed)), full)
 
 
-def test_releases_stand_beside_studies(full: Papers) -> None:
+def test_releases_are_published_beside_studies(full: Papers) -> None:
     full.propose(study(full.agreed))
     keys = {"documents": full.documents, "online": full.online}
     full.store.add_release("heart-by-sex", b'{"n":4}', NOW, **keys)
@@ -308,7 +308,7 @@ def test_a_release_has_a_safe_name(full: Papers, name: str) -> None:
     refused(lambda: full.store.add_release(name, b"{}", NOW, **keys), full)
 
 
-# ---- day by day
+# ---- daily refresh
 
 
 def test_a_refresh_signs_a_timestamp_and_once_a_day_a_snapshot(full: Papers) -> None:
@@ -349,12 +349,12 @@ def test_a_refresh_by_another_key_is_refused(full: Papers) -> None:
         "",
     ],
 )
-def test_no_other_file_is_ever_read_out(full: Papers, name: str) -> None:
+def test_no_other_file_can_be_read(full: Papers, name: str) -> None:
     full.store.draft(full.agreed, NOW)
     assert full.store.read(name) is None
 
 
-def test_every_published_file_can_be_read_out(full: Papers) -> None:
+def test_every_published_file_can_be_read(full: Papers) -> None:
     full.propose(study(full.agreed))
     full.folders["DK"].approve(permit(full.agreed, study(full.agreed)))
     full.folders["DK"].set_policy('@id("a") forbid (principal, action, resource);')
@@ -371,7 +371,7 @@ def test_a_lost_file_is_named(full: Papers, tmp_path: Path) -> None:
         full.refresh()
 
 
-def test_writers_at_once_lose_nothing(full: Papers, tmp_path: Path) -> None:
+def test_concurrent_writers_lose_nothing(full: Papers, tmp_path: Path) -> None:
     faults: list[BaseException] = []
 
     def work(country: str) -> None:
@@ -395,7 +395,7 @@ def test_writers_at_once_lose_nothing(full: Papers, tmp_path: Path) -> None:
     assert full.view().versions.countries == dict.fromkeys(COUNTRIES, 5)
 
 
-def test_a_country_s_metadata_may_come_from_any_tool(papers: Papers) -> None:
+def test_a_country_s_metadata_may_come_from_other_software(papers: Papers) -> None:
     metadata, _ = country_metadata(papers.officers["DK"], {}, version=9)
     bundle = CountryBundle(country="DK", metadata=metadata.decode(), targets={})
     versions = papers.store.accept_country(bundle.canonical(), NOW, online=papers.online)

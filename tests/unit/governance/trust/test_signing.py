@@ -32,14 +32,14 @@ def signed(folder: OfficerDocuments, at_least: int = 0) -> CountryDocuments:
     return own_country(folder.sign(NOW, KEY, at_least=at_least), "DK", KEY.public, NOW)
 
 
-def test_nothing_is_signed_before_it_is_asked_for(folder: OfficerDocuments) -> None:
+def test_nothing_is_signed_before_a_request(folder: OfficerDocuments) -> None:
     assert folder.version == 0
     assert folder.bundle() is None
     folder.approve(permit(AGREED, ASKED))
     assert folder.bundle() is None
 
 
-def test_each_signature_is_a_new_version_kept_before_it_is_handed_out(
+def test_each_signature_is_a_new_version_that_is_stored_before_it_is_returned(
     folder: OfficerDocuments,
 ) -> None:
     for version in (1, 2, 3):
@@ -48,7 +48,7 @@ def test_each_signature_is_a_new_version_kept_before_it_is_handed_out(
         assert folder.bundle() == bundle
 
 
-def test_a_version_is_above_what_the_exchange_shows(folder: OfficerDocuments) -> None:
+def test_a_version_is_above_the_one_at_the_exchange(folder: OfficerDocuments) -> None:
     assert signed(folder, at_least=7).version == 8
     assert signed(folder, at_least=3).version == 9
 
@@ -64,7 +64,7 @@ def test_a_permit_stays_through_renewals_and_a_new_process(
     assert renewed.version == 2
 
 
-def test_a_withdrawal_stands_beside_the_permit_and_approving_again_takes_it_back(
+def test_a_withdrawal_is_kept_beside_the_permit_and_a_new_approval_removes_it(
     folder: OfficerDocuments,
 ) -> None:
     folder.approve(permit(AGREED, ASKED))
@@ -92,7 +92,7 @@ def test_a_policy_is_set_replaced_and_removed(folder: OfficerDocuments) -> None:
     assert signed(folder).policy is None
 
 
-def test_a_policy_that_permits_is_not_even_kept(folder: OfficerDocuments) -> None:
+def test_a_policy_that_permits_is_not_stored(folder: OfficerDocuments) -> None:
     with pytest.raises(DocumentFault, match="can only forbid"):
         folder.set_policy('@id("dk/a") permit (principal, action, resource);')
     assert signed(folder).policy is None
@@ -110,32 +110,32 @@ def test_documents_of_another_country_are_refused(folder: OfficerDocuments) -> N
     assert not signed(folder).permits
 
 
-def test_two_at_one_desk_never_sign_one_version_twice(folder: OfficerDocuments) -> None:
-    made: list[int] = []
+def test_two_programs_never_sign_the_same_version(folder: OfficerDocuments) -> None:
+    signed_versions: list[int] = []
 
     def work() -> None:
         for _ in range(5):
-            found = own_country(folder.sign(NOW, KEY), "DK", KEY.public, NOW)
-            made.append(found.version)
+            documents = own_country(folder.sign(NOW, KEY), "DK", KEY.public, NOW)
+            signed_versions.append(documents.version)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(made) == list(range(1, 21))
+    assert sorted(signed_versions) == list(range(1, 21))
 
 
-def test_a_spoilt_folder_is_a_fault_and_not_a_fresh_start(
+def test_a_damaged_folder_is_a_fault_and_not_a_new_start(
     folder: OfficerDocuments, tmp_path: Path
 ) -> None:
     folder.approve(permit(AGREED, ASKED))
     folder.sign(NOW, KEY)
     for name in ("pending.json", "bundle.json"):
         file = tmp_path / "documents" / name
-        kept = file.read_bytes()
-        file.write_bytes(kept[: len(kept) // 2])
+        contents = file.read_bytes()
+        file.write_bytes(contents[: len(contents) // 2])
         with pytest.raises(DocumentFault):
             folder.sign(NOW, KEY)
-        file.write_bytes(kept)
+        file.write_bytes(contents)
     assert signed(folder).version == 2

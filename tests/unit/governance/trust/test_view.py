@@ -26,14 +26,14 @@ from tests.support.documents import (
 from tests.support.narrowing import present
 
 
-def own(papers: Papers, bundle: bytes, country: str = "DK") -> CountryDocuments:
+def verified_own(papers: Papers, bundle: bytes, country: str = "DK") -> CountryDocuments:
     return own_country(bundle, country, papers.officers[country].public, papers.now)
 
 
 def test_verifying_keeps_no_file_and_reads_none(
     full: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a killed process left of it would lie in the temporary folder permanently."""
+    """Files of a killed process would stay in the temporary folder permanently."""
 
     def nowhere(path: str, *_: object, **__: object) -> None:
         assert path.startswith(NOWHERE)
@@ -51,17 +51,17 @@ def test_verifying_keeps_no_file_and_reads_none(
     assert view.agreement == full.agreed
 
 
-def test_a_view_holds_what_everybody_says(full: Papers) -> None:
-    asked = study(full.agreed)
-    full.propose(asked)
-    full.folders["DK"].approve(permit(full.agreed, asked))
+def test_a_view_has_the_documents_of_all_parties(full: Papers) -> None:
+    proposed = study(full.agreed)
+    full.propose(proposed)
+    full.folders["DK"].approve(permit(full.agreed, proposed))
     full.give("DK")
     view = full.view()
     assert view.agreement == full.agreed
-    assert view.study(asked.digest) == asked
-    assert list(view.studies.values()) == [asked]
-    assert present(view.country("DK")).permit(asked.digest) is not None
-    assert present(view.country("NO")).permit(asked.digest) is None
+    assert view.study(proposed.digest) == proposed
+    assert list(view.studies.values()) == [proposed]
+    assert present(view.country("DK")).permit(proposed.digest) is not None
+    assert present(view.country("NO")).permit(proposed.digest) is None
     assert view.node_keys("NO") == node_keys("NO")
     assert view.node_keys("SE") is None
     assert view.versions == DocumentVersions(1, 1, {"DK": 2, "EE": 1, "NO": 1, "PT": 1})
@@ -70,7 +70,7 @@ def test_a_view_holds_what_everybody_says(full: Papers) -> None:
     assert not view.ignored
 
 
-def test_what_is_not_there_is_not_there(papers: Papers) -> None:
+def test_missing_documents_are_absent(papers: Papers) -> None:
     view = papers.view()
     assert view.study("sha256:" + "0" * 64) is None
     assert view.country("DK") is None
@@ -78,7 +78,7 @@ def test_what_is_not_there_is_not_there(papers: Papers) -> None:
     assert not view.studies
 
 
-def test_a_view_can_be_made_again_from_its_files(full: Papers) -> None:
+def test_a_view_can_be_rebuilt_from_its_files(full: Papers) -> None:
     full.propose(study(full.agreed))
     view = full.view()
     again = TrustedView.load(view.files.get, full.pinned, NOW, view.high_water)
@@ -87,7 +87,7 @@ def test_a_view_can_be_made_again_from_its_files(full: Papers) -> None:
     assert again.high_water == view.high_water
 
 
-def test_a_view_after_an_amendment_is_made_again_from_its_files(full: Papers) -> None:
+def test_a_view_after_an_amendment_can_be_rebuilt_from_its_files(full: Papers) -> None:
     pinned = full.pinned
     full.store.draft(full.agreed, NOW)
     full.sign("EE", "NO", "PT")
@@ -96,7 +96,7 @@ def test_a_view_after_an_amendment_is_made_again_from_its_files(full: Papers) ->
     assert TrustedView.load(view.files.get, pinned, NOW, view.high_water).versions.root == 2
 
 
-def test_the_floor_remembers_versions_keys_and_time(full: Papers) -> None:
+def test_the_high_water_mark_remembers_versions_keys_and_time(full: Papers) -> None:
     high_water = full.view().high_water
     assert (high_water.root, high_water.targets) == (1, 1)
     assert high_water.countries == dict.fromkeys(COUNTRIES, 1)
@@ -112,43 +112,45 @@ def test_time_is_the_clock_or_the_latest_signed_time_seen(full: Papers) -> None:
     assert full.view(high_water).now == NOW
 
 
-def test_the_own_country_is_as_its_officer_says(full: Papers) -> None:
-    asked = study(full.agreed)
-    full.folders["DK"].withdraw(withdrawal(asked))
+def test_this_country_s_documents_come_from_its_officer(full: Papers) -> None:
+    proposed = study(full.agreed)
+    full.folders["DK"].withdraw(withdrawal(proposed))
     newest = full.folders["DK"].sign(NOW, full.officers["DK"])
     view = full.view()
-    assert present(view.country("DK")).withdrawal(asked.digest) is None
-    told = view.with_own(own(full, newest))
-    assert present(told.country("DK")).withdrawal(asked.digest) is not None
-    assert told.versions.countries["DK"] == 2
-    assert told.high_water.countries["DK"] == 2
-    assert told.country("NO") == view.country("NO")
+    assert present(view.country("DK")).withdrawal(proposed.digest) is None
+    with_own = view.with_own(verified_own(full, newest))
+    assert present(with_own.country("DK")).withdrawal(proposed.digest) is not None
+    assert with_own.versions.countries["DK"] == 2
+    assert with_own.high_water.countries["DK"] == 2
+    assert with_own.country("NO") == view.country("NO")
 
 
-def test_the_own_country_may_be_known_here_before_it_is_published(papers: Papers) -> None:
+def test_this_country_s_documents_may_be_known_before_they_are_published(papers: Papers) -> None:
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
-    told = papers.view().with_own(own(papers, bundle))
-    assert set(told.countries) == {"DK"}
-    assert "DK" not in told.absent
+    view = papers.view().with_own(verified_own(papers, bundle))
+    assert set(view.countries) == {"DK"}
+    assert "DK" not in view.absent
 
 
 def test_a_node_that_is_behind_its_own_officer_stops(full: Papers) -> None:
     old = present(full.folders["DK"].bundle())
     full.give("DK")
     with pytest.raises(DocumentFault, match="signed version 2; this node has 1"):
-        full.view().with_own(own(full, old))
+        full.view().with_own(verified_own(full, old))
 
 
-def test_a_stranger_has_no_own_place(full: Papers, tmp_path: object) -> None:
+def test_a_country_outside_the_agreement_has_no_own_documents(
+    full: Papers, tmp_path: object
+) -> None:
     del tmp_path
     bundle = present(full.folders["DK"].bundle())
-    from_elsewhere = own(full, bundle)
+    from_elsewhere = verified_own(full, bundle)
     stranger = CountryDocuments(**{**vars(from_elsewhere), "country": "SE"})
     with pytest.raises(DocumentFault, match="another document key for SE"):
         full.view().with_own(stranger)
 
 
-def test_a_floor_rises_and_never_falls() -> None:
+def test_a_high_water_mark_rises_and_never_falls() -> None:
     high_water = TrustHighWater().with_country("DK", 5, NOW)
     lower = high_water.with_country("DK", 3, NOW - DAY)
     assert lower.countries == {"DK": 5}
@@ -168,13 +170,13 @@ def test_approving_a_key_replaces_the_one_that_was_seen() -> None:
 @pytest.mark.parametrize(
     "change", [{"root": -1}, {"keys": {"DK": "none"}}, {"latest": "noon"}, {"more": 1}]
 )
-def test_a_spoilt_floor_is_not_read(change: dict[str, UtcTime]) -> None:
+def test_a_damaged_high_water_mark_is_refused(change: dict[str, UtcTime]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         TrustHighWater.model_validate(change)
 
 
 def lapsed(full: Papers, monkeypatch: pytest.MonkeyPatch) -> Papers:
-    """Let PT's second documents lapse after a minute."""
+    """Let PT's second documents expire after a minute."""
     with monkeypatch.context() as patch:
         patch.setattr(signing, "COUNTRY_LIFE", timedelta(minutes=1))
         full.give("PT")
@@ -183,7 +185,7 @@ def lapsed(full: Papers, monkeypatch: pytest.MonkeyPatch) -> Papers:
 
 
 @pytest.mark.parametrize("seen_before", [True, False])
-def test_lapsed_documents_are_none_and_their_version_is_known(
+def test_expired_documents_are_absent_and_their_version_is_known(
     full: Papers, monkeypatch: pytest.MonkeyPatch, *, seen_before: bool
 ) -> None:
     before = full.view().high_water if seen_before else TrustHighWater()
@@ -194,7 +196,7 @@ def test_lapsed_documents_are_none_and_their_version_is_known(
     assert view.high_water.countries["PT"] == 2
 
 
-def test_lapsed_documents_let_nothing_older_in(
+def test_expired_documents_are_not_replaced_by_older_ones(
     full: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = LyingCoordinator(full)._state().roles["country-PT"]

@@ -1,4 +1,4 @@
-"""Trying to get a stale, expired or foreign view out of what is remembered."""
+"""A cached view is never stale, expired or of another federation."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +29,7 @@ SECOND = timedelta(seconds=1)
 
 
 class Reader:
-    """Somebody who remembers; counts how often everything was verified."""
+    """A reader with a cache that counts how often everything was verified."""
 
     def __init__(self, papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
         self.papers, self.memory = papers, ViewCache()
@@ -57,11 +57,11 @@ def reader(full: Papers, monkeypatch: pytest.MonkeyPatch) -> Reader:
 
 @pytest.fixture
 def forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let expiries alone end what is remembered."""
+    """Let only expiry times end a cached view."""
     monkeypatch.setattr(view_cache, "LONGEST", 10_000 * DAY)
 
 
-def test_what_has_not_changed_is_not_verified_again(reader: Reader) -> None:
+def test_unchanged_files_are_not_verified_again(reader: Reader) -> None:
     first, second = reader.look(NOW), reader.look(NOW + SECOND)
     assert reader.verified == 1
     assert (first.now, second.now) == (NOW, NOW + SECOND)
@@ -78,7 +78,7 @@ def test_everything_is_verified_once_a_minute(reader: Reader) -> None:
 
 @pytest.mark.usefixtures("forever")
 def test_no_view_outlives_the_timestamp(reader: Reader) -> None:
-    """A coordinator that shows nothing new is found out when its timestamp ends."""
+    """A coordinator that shows nothing new is detected when its timestamp expires."""
     expires = reader.look().expires
     assert reader.look(expires - SECOND).agreement
     assert reader.verified == 1
@@ -90,8 +90,10 @@ def test_no_view_outlives_the_timestamp(reader: Reader) -> None:
 
 
 @pytest.mark.usefixtures("forever")
-def test_a_country_s_documents_end_on_time(full: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its seven days end while the coordinator's timestamp is fresh."""
+def test_a_country_s_documents_expire_on_time(
+    full: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seven days end while the coordinator's timestamp is fresh."""
     full.now = NOW + 7 * DAY - timedelta(hours=1)
     full.refresh()
     reader = Reader(full, monkeypatch)
@@ -105,7 +107,7 @@ def test_a_country_s_documents_end_on_time(full: Papers, monkeypatch: pytest.Mon
     assert "expired" in after.absent["DK"]
 
 
-def test_a_view_without_a_country_is_never_remembered(full: Papers, reader: Reader) -> None:
+def test_a_view_without_a_country_is_never_cached(full: Papers, reader: Reader) -> None:
     late = NOW + 7 * DAY
     full.now = late
     full.refresh()
@@ -115,16 +117,16 @@ def test_a_view_without_a_country_is_never_remembered(full: Papers, reader: Read
     assert reader.verified == 2
 
 
-def test_a_clock_that_goes_back_is_asked_anew(reader: Reader) -> None:
+def test_everything_is_verified_again_if_the_clock_goes_back(reader: Reader) -> None:
     reader.look(NOW + SECOND)
     reader.look(NOW)
     assert reader.verified == 2
 
 
-def test_a_clock_set_back_does_not_keep_what_it_would_refuse(
+def test_a_clock_set_back_does_not_keep_documents_that_it_would_refuse(
     full: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is signed in the future is refused, though it was accepted when the clock ran ahead."""
+    """A signing time in the future is refused, also if it was accepted with a fast clock."""
     full.now = NOW + 3 * DAY
     full.refresh()
     reader = Reader(full, monkeypatch)
@@ -134,8 +136,8 @@ def test_a_clock_set_back_does_not_keep_what_it_would_refuse(
         reader.look(NOW, **early)
 
 
-def test_time_that_was_seen_counts_where_the_clock_is_behind(reader: Reader) -> None:
-    """The floor's latest moment, not the clock, is what an expiry is held against."""
+def test_the_latest_signed_time_counts_if_the_clock_is_behind(reader: Reader) -> None:
+    """Expiry is compared with the latest signed time seen, not with the clock."""
     view = reader.look()
     ahead = reader.high_water.model_copy(update={"latest": view.expires + SECOND})
     with pytest.raises(DocumentFault):
@@ -151,20 +153,20 @@ CHANGES: dict[str, Callable[[TrustHighWater], TrustHighWater]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_floor_that_rose_refuses_what_was_remembered(reader: Reader, what: str) -> None:
+def test_a_risen_high_water_mark_refuses_a_cached_view(reader: Reader, what: str) -> None:
     reader.look()
     with pytest.raises(DocumentFault, match="trusted"):
         reader.look(NOW + SECOND, high_water=CHANGES[what](reader.high_water))
     assert reader.look(NOW + SECOND).agreement
 
 
-def test_a_country_s_floor_that_rose_makes_it_absent(reader: Reader) -> None:
+def test_a_risen_high_water_mark_of_a_country_makes_it_absent(reader: Reader) -> None:
     assert reader.look().country("DK")
     risen = reader.high_water.with_country("DK", 9, NOW)
     assert reader.look(NOW + SECOND, high_water=risen).country("DK") is None
 
 
-def test_another_root_trusts_nothing_of_this_one(reader: Reader, tmp_path: object) -> None:
+def test_a_cached_view_is_not_used_for_another_root(reader: Reader, tmp_path: object) -> None:
     reader.look()
     with pytest.raises(DocumentFault):
         reader.look(NOW + SECOND, pinned_root=b"{}")
@@ -172,8 +174,8 @@ def test_another_root_trusts_nothing_of_this_one(reader: Reader, tmp_path: objec
 
 def test_a_changed_byte_in_any_file_is_noticed(reader: Reader) -> None:
     reader.look()
-    asked = [name for name, data in reader.files.items() if data]
-    for name in asked:
+    file_names = [name for name, data in reader.files.items() if data]
+    for name in file_names:
         good = reader.files[name]
         reader.files[name] = good[:-2] + bytes([good[-2] ^ 1]) + good[-1:]
         verified = reader.verified
@@ -188,7 +190,7 @@ def test_a_changed_byte_in_any_file_is_noticed(reader: Reader) -> None:
 
 
 def test_a_file_that_appears_is_noticed(full: Papers, reader: Reader) -> None:
-    """The next root, for which every check asks in vain until it is there."""
+    """Every check asks for the next root, in vain until it exists."""
     reader.look()
     reader.files["metadata/2.root.json"] = b"{}"
     with pytest.raises(DocumentFault):
@@ -198,25 +200,25 @@ def test_a_file_that_appears_is_noticed(full: Papers, reader: Reader) -> None:
 def test_a_file_that_disappears_is_noticed(reader: Reader) -> None:
     reader.look()
     for name in list(reader.files):
-        kept = reader.files.pop(name)
+        original = reader.files.pop(name)
         verified = reader.verified
         with suppress(DocumentFault):
             assert reader.look(NOW + SECOND).absent, name
         assert reader.verified == verified + 1, name
-        reader.files[name] = kept
+        reader.files[name] = original
         reader.look(NOW + SECOND)
 
 
-def test_a_withdrawal_is_seen_at_the_next_look(full: Papers, reader: Reader) -> None:
-    asked = study(full.agreed)
-    full.folders["DK"].approve(permit(full.agreed, asked))
+def test_a_withdrawal_is_seen_at_the_next_check(full: Papers, reader: Reader) -> None:
+    proposed = study(full.agreed)
+    full.folders["DK"].approve(permit(full.agreed, proposed))
     full.give("DK")
     reader.files = dict(full.snapshot_of_store())
-    assert reader.look().country("DK").permit(asked.digest)  # type: ignore[union-attr]
-    full.folders["DK"].withdraw(withdrawal(asked))
+    assert reader.look().country("DK").permit(proposed.digest)  # type: ignore[union-attr]
+    full.folders["DK"].withdraw(withdrawal(proposed))
     full.give("DK")
     reader.files = dict(full.snapshot_of_store())
-    assert reader.look(NOW + SECOND).country("DK").withdrawal(asked.digest)  # type: ignore[union-attr]
+    assert reader.look(NOW + SECOND).country("DK").withdrawal(proposed.digest)  # type: ignore[union-attr]
 
 
 def test_an_older_state_that_is_shown_again_is_refused(full: Papers, reader: Reader) -> None:
@@ -230,14 +232,14 @@ def test_an_older_state_that_is_shown_again_is_refused(full: Papers, reader: Rea
         reader.look(NOW + 2 * SECOND)
 
 
-def test_what_a_lying_coordinator_signs_is_verified(full: Papers, reader: Reader) -> None:
+def test_files_signed_by_a_lying_coordinator_are_verified(full: Papers, reader: Reader) -> None:
     reader.look()
     liar = LyingCoordinator(full)
     liar.hide("country-DK")
     assert reader.memory.view(liar.show, full.pinned, NOW, reader.high_water).country("DK") is None
 
 
-def test_a_refusal_leaves_nothing_remembered(reader: Reader) -> None:
+def test_a_refusal_leaves_nothing_in_the_cache(reader: Reader) -> None:
     view = reader.look()
     with pytest.raises(DocumentFault):
         reader.look(view.expires)
@@ -261,7 +263,7 @@ class OwnReader:
 
 
 @pytest.mark.usefixtures("forever")
-def test_own_documents_are_remembered_until_they_expire(
+def test_own_documents_are_cached_until_they_expire(
     full: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, key = OwnReader(full, monkeypatch), full.officers["DK"].public
@@ -275,20 +277,20 @@ def test_own_documents_are_remembered_until_they_expire(
         reader.look(bundle, key, NOW - 3 * DAY)
 
 
-def test_own_documents_of_another_key_country_or_content_are_not_those(
+def test_cached_own_documents_are_not_used_for_another_key_country_or_content(
     full: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, key = OwnReader(full, monkeypatch), full.officers["DK"].public
     first = full.give("DK")
     reader.look(first, key, NOW)
-    asked = study(full.agreed)
+    proposed = study(full.agreed)
     conditions = PermitConditions(expires=NOW + DAY)
-    full.folders["DK"].approve(permit(full.agreed, asked, conditions=conditions))
+    full.folders["DK"].approve(permit(full.agreed, proposed, conditions=conditions))
     second = full.give("DK")
-    assert reader.look(second, key, NOW).permit(asked.digest)  # type: ignore[attr-defined]
+    assert reader.look(second, key, NOW).permit(proposed.digest)  # type: ignore[attr-defined]
     with pytest.raises(DocumentFault, match="not signed by the key"):
         reader.look(second, raw_key(77).public, NOW)
     with pytest.raises(DocumentFault):
         reader.look(second, key, NOW, "EE")
-    assert reader.look(first, key, NOW).permit(asked.digest) is None  # type: ignore[attr-defined]
+    assert reader.look(first, key, NOW).permit(proposed.digest) is None  # type: ignore[attr-defined]
     assert reader.verified == 5

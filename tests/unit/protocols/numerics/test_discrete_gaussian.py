@@ -1,4 +1,4 @@
-"""The sampler against its definition: each decision by exact fractions, the whole by its law."""
+"""The sampler against its definition: each decision by exact fractions, all draws by their law."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ WORDS = 2**64
 
 
 def exp_minus(x: Fraction, terms: int = 400) -> Fraction:
-    """Return e^(-x) to some 10^-90, by its own series and no library."""
+    """Return e^(-x) to about 10^-90, by an independent series without a library."""
     halvings = max(0, math.ceil(x).bit_length())
     small = x / 2**halvings
     total = term = Fraction(1)
@@ -42,16 +42,16 @@ def exp_minus(x: Fraction, terms: int = 400) -> Fraction:
 
 
 def weight(std: int, below: int, steps: int) -> Fraction:
-    """Return the chance to accept u = `below`, v = `steps`, as the law asks for it.
+    """Return the probability to accept u = `below`, v = `steps`, as the law requires.
 
-    The proposal has chances ∝ e^(-v), and the law ∝ e^(-y²/(2σ²)).
+    The proposal has probabilities ∝ e^(-v), and the law ∝ e^(-y²/(2σ²)).
     """
     magnitude = below + std * steps
     return exp_minus(Fraction(magnitude**2, 2 * std**2) + Fraction(1, 2) - steps)
 
 
 class Scripted(Sampler):
-    """A sampler whose further bits are known."""
+    """A sampler whose further bits are given."""
 
     def __init__(self, more: Iterator[bytes]) -> None:
         super().__init__(os.urandom)
@@ -84,10 +84,10 @@ CASES = [
 
 
 @pytest.mark.parametrize(("std", "below", "steps"), [c for c in CASES if c[1] < c[0]])
-def test_each_proposal_is_accepted_with_the_chance_that_the_law_asks(
+def test_each_proposal_is_accepted_with_the_probability_of_the_law(
     std: int, below: int, steps: int
 ) -> None:
-    """To the last of the first 64 bits; on the edge the next bits decide, whatever they are."""
+    """To the last of the first 64 bits; on the edge the next bits decide."""
     chance = weight(std, below, steps)
     assert chance <= 1
     edge = min(int(chance * WORDS), WORDS - 1)
@@ -110,7 +110,7 @@ def test_each_proposal_is_accepted_with_the_chance_that_the_law_asks(
     part=st.fractions(0, 1).filter(lambda f: f < 1),
     word=st.integers(0, WORDS - 1),
 )
-def test_floating_point_is_believed_only_where_it_is_right(
+def test_floating_point_decides_only_if_it_is_right(
     std: int, steps: int, part: Fraction, word: int
 ) -> None:
     below = int(part * std)
@@ -119,15 +119,15 @@ def test_floating_point_is_believed_only_where_it_is_right(
     assert near or accepted(Sampler(os.urandom), std, below, steps, word) is expected
 
 
-def test_no_proposal_has_a_larger_chance_than_one() -> None:
-    """The exponent is never negative: u/σ + (u + σv - σ)²/(2σ²) is a sum of what is not."""
+def test_no_proposal_has_a_probability_above_one() -> None:
+    """The exponent is never negative: u/σ + (u + σv - σ)²/(2σ²) is a sum of nonnegative terms."""
     for std, below, steps in CASES:
         if below < std:
             assert weight(std, below, steps) <= 1
 
 
 def test_every_tabulated_power_of_e_is_the_double_next_to_it() -> None:
-    """The whole table, against exact fractions; sorted, as the search in it asks for."""
+    """The complete table against exact fractions; it is sorted, as its search requires."""
     assert len(THRESHOLDS) == DEEPEST
     assert (np.diff(THRESHOLDS) > 0).all()
     for place, stored in enumerate(THRESHOLDS.tolist()):
@@ -135,18 +135,18 @@ def test_every_tabulated_power_of_e_is_the_double_next_to_it() -> None:
         assert abs(Fraction(stored) - exact) <= Fraction(math.ulp(stored))
 
 
-def test_what_lies_beyond_the_table_is_never_told_by_it() -> None:
-    """Every number so small that its v might be above DEEPEST is unsure, and worked out."""
+def test_values_beyond_the_table_are_never_decided_by_it() -> None:
+    """Every number so small that its v might exceed DEEPEST is unsure, and computed exactly."""
     edge = UNSURE + float(THRESHOLDS[0])
     assert exp_minus(Fraction(DEEPEST)) < Fraction(UNSURE) / 1000
     words = np.array([0, 1, 2**8, 2**20, int(edge * WORDS) - 2**13], np.uint64)
-    asked = Asked(os.urandom)
-    asked.steps(words)
-    assert asked.words == words.tolist()
+    sampler = RecordingSampler(os.urandom)
+    sampler.steps(words)
+    assert sampler.words == words.tolist()
 
 
-class Asked(Sampler):
-    """Knows which words it was not sure of."""
+class RecordingSampler(Sampler):
+    """A sampler that records the words about which it was not sure."""
 
     def __init__(self, entropy: discrete_gaussian.Entropy) -> None:
         super().__init__(entropy)
@@ -159,12 +159,12 @@ class Asked(Sampler):
 
 @pytest.mark.parametrize("steps", range(DEEPEST + 1))
 @pytest.mark.parametrize("std", [1, 3, 1_000_003, LARGEST_STD])
-def test_floating_point_is_as_near_as_it_is_said_to_be(std: int, steps: int) -> None:
-    """Below 2^-48 at every v, for u at the ends, about where w changes sign, and in between."""
+def test_floating_point_is_as_accurate_as_stated(std: int, steps: int) -> None:
+    """Below 2^-48 at every v, for u at the ends, near the sign change of w, and in between."""
     tried = {0, 1, std // 3, std // 2, std - 2, std - 1}
     belows = sorted(below for below in tried if 0 <= below < std)
-    found = discrete_gaussian._rough_chances(std, many(belows, steps))
-    for below, rough in zip(belows, found.tolist(), strict=True):
+    drawn = discrete_gaussian._rough_chances(std, many(belows, steps))
+    for below, rough in zip(belows, drawn.tolist(), strict=True):
         assert abs(Fraction(rough) - weight(std, below, steps)) < Fraction(1, 2**48)
 
 
@@ -180,8 +180,8 @@ def many(belows: list[int], steps: int) -> Proposals:
 
 
 @pytest.mark.parametrize("more", [1, 2, 3])
-def test_a_number_that_hugs_a_chance_is_followed_as_far_as_it_goes(more: int) -> None:
-    """Bits that equal those of e^(-1): the precision grows with them, and the answer comes."""
+def test_a_number_near_a_probability_is_compared_with_more_and_more_bits(more: int) -> None:
+    """The bits equal those of e^(-1); the precision grows with them until the answer is known."""
     bits = 64 + 256 * more
     edge = math.floor(exp_minus_finely(1, bits))
     pieces = [(edge >> 256 * (more - 1 - n)) % 2**256 for n in range(more)]
@@ -198,7 +198,7 @@ def test_a_number_that_hugs_a_chance_is_followed_as_far_as_it_goes(more: int) ->
 
 
 def exp_minus_finely(x: int, bits: int) -> Fraction:
-    """Return 2^bits · e^(-x), by its series, to some bits more."""
+    """Return 2^bits · e^(-x), by its series, to some additional bits."""
     total = term = Fraction(1)
     for n in range(1, bits + 200):
         term = -term * x / n
@@ -207,17 +207,17 @@ def exp_minus_finely(x: int, bits: int) -> Fraction:
 
 
 @pytest.mark.parametrize("steps", [*range(DEEPEST + 2), 42])
-def test_steps_change_where_the_powers_of_e_lie(steps: int) -> None:
+def test_steps_change_at_the_powers_of_e(steps: int) -> None:
     edge = int(exp_minus(Fraction(steps + 1)) * WORDS)
     words = np.array([edge - 1, edge + 1], np.uint64)
     more = itertools.repeat(b"\x80" + bytes(31))
-    found = Scripted(more).steps(words)
-    assert found.tolist() == [steps + 1, steps]
+    drawn = Scripted(more).steps(words)
+    assert drawn.tolist() == [steps + 1, steps]
 
 
-def test_a_number_that_begins_with_zeros_is_worked_out_to_its_end() -> None:
-    (found,) = Scripted(iter([bytes(31) + b"\x01"])).steps(np.array([0], np.uint64))
-    assert found == math.floor((64 + 256) * math.log(2))
+def test_a_number_that_begins_with_zeros_is_computed_exactly() -> None:
+    (drawn,) = Scripted(iter([bytes(31) + b"\x01"])).steps(np.array([0], np.uint64))
+    assert drawn == math.floor((64 + 256) * math.log(2))
 
 
 def test_minus_zero_is_not_drawn_twice() -> None:
@@ -227,7 +227,7 @@ def test_minus_zero_is_not_drawn_twice() -> None:
     assert drawn == -1
 
 
-def test_words_that_do_not_fall_evenly_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_surplus_words_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = Sampler(os.urandom)
     top = np.full(1 << 10, WORDS - 1, np.uint64)
     monkeypatch.setattr(sampler, "_words", lambda count: top[:count])
@@ -237,27 +237,27 @@ def test_words_that_do_not_fall_evenly_are_not_used(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("std", [0, -1, LARGEST_STD + 1])
-def test_widths_that_were_never_meant_are_refused(std: int) -> None:
+def test_widths_out_of_range_are_refused(std: int) -> None:
     with pytest.raises(ValueError, match="no noise"):
         Sampler(os.urandom).draw(std, 1)
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 1000])
-def test_as_many_are_drawn_as_asked(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_values_are_drawn_as_requested(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discrete_gaussian, "PIECE", 64)
     drawn = Sampler(os.urandom).draw(10, size)
     assert drawn.dtype == np.int64
     assert drawn.shape == (size,)
 
 
-def test_the_key_of_a_stream_is_the_system_s() -> None:
-    asked: list[int] = []
+def test_the_key_of_a_stream_comes_from_the_operating_system() -> None:
+    requested: list[int] = []
 
     def entropy(size: int) -> bytes:
-        asked.append(size)
+        requested.append(size)
         return bytes(range(size))
 
     first, second = (Sampler(entropy).draw(100, 50).tolist() for _ in range(2))
-    assert asked == [32, 32]
+    assert requested == [32, 32]
     assert first == second
     assert Sampler(os.urandom).draw(100, 50).tolist() != first

@@ -1,4 +1,4 @@
-"""Rounding factors: exact integers, exact bounds, and no bias."""
+"""Factored rounding: exact integers, exact bounds, and no bias."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def mechanism(widths: tuple[int, ...] = WIDTHS, *, clip: float = 1.0, scale: int
     )
 
 
-def drawn(patients: int, widths: tuple[int, ...] = WIDTHS, seed: int = 1) -> list[Factors]:
+def random_layers(patients: int, widths: tuple[int, ...] = WIDTHS, seed: int = 1) -> list[Factors]:
     draw = np.random.default_rng(seed)
     return [
         Factors(draw.normal(size=(patients, n)), draw.normal(size=(patients, m)))
@@ -46,7 +46,7 @@ def drawn(patients: int, widths: tuple[int, ...] = WIDTHS, seed: int = 1) -> lis
 
 
 def gradients(layers: list[Factors]) -> NDArray[np.float64]:
-    """Return full per-patient gradients, (patients, dimension): what is never formed elsewhere."""
+    """Return full per-patient gradients, (patients, dimension), which the code never forms."""
     parts = []
     for layer in layers:
         outer = layer.returned[:, :, None] * layer.entered[:, None, :]
@@ -55,7 +55,7 @@ def gradients(layers: list[Factors]) -> NDArray[np.float64]:
 
 
 class Fixed:
-    """Hands out the same fraction for every value."""
+    """A source that returns the same fraction for every value."""
 
     def __init__(self, *fractions: float) -> None:
         self._fractions = itertools.chain(fractions, itertools.repeat(fractions[-1]))
@@ -65,7 +65,7 @@ class Fixed:
 
 
 def exact_squares(layers: list[Factors], bound: Mechanism, words: object) -> list[int]:
-    """Return each patient's squared norm from whole products, in Python's integers."""
+    """Return each patient's squared norm from full products, in Python's integers."""
     rounded = round_factors(layers, bound, words)  # type: ignore[arg-type]
     squares = []
     for i in range(len(layers[0].entered)):
@@ -78,7 +78,7 @@ def exact_squares(layers: list[Factors], bound: Mechanism, words: object) -> lis
 
 
 def test_the_closed_form_is_the_norm() -> None:
-    layers = drawn(20)
+    layers = random_layers(20)
     full = (gradients(layers) ** 2).sum(axis=1)
     assert squared_norms(layers) == pytest.approx(full, rel=1e-12)
 
@@ -98,15 +98,15 @@ def test_a_lattice_too_fine_to_be_exact_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
 def test_no_norm_exceeds_the_bound(size: float) -> None:
-    layers = [Factors(one.entered, size * one.returned) for one in drawn(200)]
+    layers = [Factors(draw.entered, size * draw.returned) for draw in random_layers(200)]
     squares = exact_squares(layers, mechanism(), Keystream(bytes_of(7)))
     assert max(squares) <= mechanism().squared_sensitivity
     assert min(squares) > 0
 
 
 def test_most_draws_pass_even_at_the_clip_norm() -> None:
-    """What the docstring of the module works out: a third or more."""
-    layers = [Factors(one.entered, 30 * one.returned) for one in drawn(400)]
+    """As the docstring of the module states: a third or more."""
+    layers = [Factors(draw.entered, 30 * draw.returned) for draw in random_layers(400)]
     once = Counted(bytes_of(3))
     round_factors(layers, mechanism(), once)
     values = sum((n + 1 + m) for n, m in itertools.pairwise(WIDTHS)) * 400
@@ -129,7 +129,7 @@ def bytes_of(seed: int) -> Callable[[int], bytes]:
 
 
 def test_the_sum_is_that_of_the_patients_integers() -> None:
-    layers, bound = drawn(50), mechanism()
+    layers, bound = random_layers(50), mechanism()
     rounded = round_factors(layers, bound, Keystream(bytes_of(5)))
     expected = []
     for layer in rounded:
@@ -154,8 +154,8 @@ def test_sums_are_exact_in_either_precision(over: float) -> None:
     assert int(biases[0]) == patients
 
 
-def test_gradients_below_the_clip_norm_are_met_within_rounding() -> None:
-    layers = [Factors(one.entered, 0.01 * one.returned) for one in drawn(3000)]
+def test_gradients_below_the_clip_norm_are_unchanged_except_for_rounding() -> None:
+    layers = [Factors(draw.entered, 0.01 * draw.returned) for draw in random_layers(3000)]
     bound = mechanism()
     assert (squared_norms(layers) < 1).all()
     total = factored_sum(layers, bound, entropy=bytes_of(11)) / bound.scale
@@ -163,7 +163,7 @@ def test_gradients_below_the_clip_norm_are_met_within_rounding() -> None:
 
 
 def test_longer_gradients_are_shortened_to_the_clip_norm() -> None:
-    layers = [Factors(one.entered, 50 * one.returned) for one in drawn(3000)]
+    layers = [Factors(draw.entered, 50 * draw.returned) for draw in random_layers(3000)]
     bound = mechanism()
     full = gradients(layers)
     clipped = full / np.linalg.norm(full, axis=1, keepdims=True)
@@ -173,10 +173,10 @@ def test_longer_gradients_are_shortened_to_the_clip_norm() -> None:
 
 def test_rounding_has_no_bias() -> None:
     """The mean over many draws of one patient's integers is the patient's gradient."""
-    one = drawn(1)
+    draw = random_layers(1)
     repeated = [
         Factors(np.repeat(x.entered, 40_000, 0), np.repeat(0.05 * x.returned, 40_000, 0))
-        for x in one
+        for x in draw
     ]
     bound = mechanism(scale=300)
     mean = factored_sum(repeated, bound, entropy=bytes_of(17)) / (40_000 * bound.scale)
@@ -202,8 +202,10 @@ def test_after_many_draws_a_patient_contributes_zero() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e200, -1e308])
 @pytest.mark.parametrize("where", ["entered", "returned", "both"])
-def test_what_is_not_finite_contributes_zero_and_spares_the_others(bad: float, where: str) -> None:
-    layers = drawn(3)
+def test_a_patient_that_is_not_finite_contributes_zero_and_others_are_unchanged(
+    bad: float, where: str
+) -> None:
+    layers = random_layers(3)
     others = [Factors(x.entered[1:], x.returned[1:]) for x in layers]
     whole = factored_sum(others, mechanism(), entropy=bytes_of(2))
     for name in ("entered", "returned"):
@@ -220,17 +222,17 @@ def test_what_is_not_finite_contributes_zero_and_spares_the_others(bad: float, w
     )
 
 
-def test_nothing_came_back_and_nothing_is_contributed() -> None:
-    layers = [Factors(x.entered, 0 * x.returned) for x in drawn(4)]
+def test_zero_gradients_contribute_zero() -> None:
+    layers = [Factors(x.entered, 0 * x.returned) for x in random_layers(4)]
     assert not factored_sum(layers, mechanism()).any()
 
 
-def test_nobody_contributes_zero() -> None:
-    assert factored_sum(drawn(0), mechanism()).tolist() == [0] * mechanism().dimension
+def test_no_patients_contribute_zero() -> None:
+    assert factored_sum(random_layers(0), mechanism()).tolist() == [0] * mechanism().dimension
 
 
-def test_single_precision_factors_will_do() -> None:
-    layers = drawn(200)
+def test_single_precision_factors_are_accepted() -> None:
+    layers = random_layers(200)
     single = [Factors(x.entered.astype(np.float32), x.returned.astype(np.float32)) for x in layers]
     squares = exact_squares(single, mechanism(), Keystream(bytes_of(1)))
     assert max(squares) <= mechanism().squared_sensitivity

@@ -1,4 +1,4 @@
-"""A keystream is AES-256-CTR under the key that it drew, in multiples of 2^-32."""
+"""A keystream is AES-256-CTR under a key that it draws, in multiples of 2^-32."""
 
 import os
 
@@ -18,21 +18,21 @@ def test_it_is_the_cipher_s_stream_from_counter_zero() -> None:
     assert (fractions == np.frombuffer(stream, np.uint32) / 2**32).all()
 
 
-def test_it_goes_on_where_it_stopped() -> None:
+def test_it_continues_where_it_stopped() -> None:
     whole, parts = Keystream(lambda _: KEY), Keystream(lambda _: KEY)
     assert (whole.fractions(9) == np.concatenate([parts.fractions(4), parts.fractions(5)])).all()
 
 
-def test_it_draws_one_key_of_its_own() -> None:
-    asked: list[int] = []
+def test_it_draws_its_own_key_once() -> None:
+    requested: list[int] = []
 
     def entropy(size: int) -> bytes:
-        asked.append(size)
+        requested.append(size)
         return os.urandom(size)
 
     first, second = Keystream(entropy), Keystream(entropy)
     assert (first.fractions(8) != second.fractions(8)).any()
-    assert asked == [KEY_BYTES, KEY_BYTES]
+    assert requested == [KEY_BYTES, KEY_BYTES]
 
 
 def test_fractions_are_below_one() -> None:

@@ -54,7 +54,7 @@ def test_constants_out_of_range_make_no_mechanism(changes: dict[str, object]) ->
 
 
 def test_sensitivity_is_the_rounded_bound_and_not_the_clip_norm() -> None:
-    """Kairouz, Liu, Steinke 2021: min of the certain bound and the likely one."""
+    """Kairouz, Liu, Steinke 2021: the minimum of the certain bound and the likely bound."""
     reach, d, slack = 64, 40, math.sqrt(2 * 0.5)
     often = reach**2 + d / 4 + slack * (reach + math.sqrt(d) / 2)
     always = (reach + math.sqrt(d)) ** 2
@@ -102,8 +102,8 @@ WIDE = {"clip_norm": 1e6, "scale": 2**24, "patients_bound": 10**9}
 WRAPS = 2.0**-40
 
 
-def test_sums_that_fit_no_word_are_refused_in_plain_words() -> None:
-    """Before, they were given 64 bits and would have wrapped."""
+def test_sums_that_fit_no_word_give_a_clear_error() -> None:
+    """They would need more than 64 bits and wrap around."""
     with pytest.raises(ProtocolFault, match="'train' may not fit a word of 64 bits") as fault:
         mechanism(**WIDE).lane_bits(4)
     assert "1000000000 patients" in fault.value.why
@@ -111,7 +111,7 @@ def test_sums_that_fit_no_word_are_refused_in_plain_words() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_the_widest_sum_that_fits_a_word_is_taken_and_the_next_refused(step: int) -> None:
+def test_the_widest_sum_that_fits_a_word_is_accepted_and_the_next_refused(step: int) -> None:
     """INTEGER rounding at Δ = 2^43: 2^20 patients reach 2^63, one fewer leaves room for noise."""
     fits = {"clip_norm": 2.0**19, "scale": 2**24, "rounding": Rounding.INTEGER, "noise_std": 3}
     assert mechanism(**fits, patients_bound=2**20 - step).lane_bits(256) == 64
@@ -124,20 +124,21 @@ def test_the_widest_sum_that_fits_a_word_is_taken_and_the_next_refused(step: int
 def test_the_tail_that_lanes_leave_room_for_holds_for_the_exact_law(
     std: int, countries: int
 ) -> None:
-    """The exact law of the sum of shares, far out: by convolution, in logarithms of chances.
+    """The exact law of the sum of shares far from the mean, by convolution of log probabilities.
 
-    What a lane leaves for noise is exceeded with a chance of 2^-40 at most, all coordinates
-    together, and yet with one above 2^-60: the bound is not so wide that it could not fail.
+    The sum exceeds the room of a lane for noise with probability 2^-40 at most, all coordinates
+    together. The probability is above 2^-60, so the bound is not so wide that the test could not
+    fail.
     """
     dimension, reach = 1000, 30 * std
     points = np.arange(-reach, reach + 1)
-    one = np.exp(-(points**2) / (2 * std**2))
-    law = one = one / one.sum()
+    share = np.exp(-(points**2) / (2 * std**2))
+    law = share = share / share.sum()
     for _ in range(countries - 1):
-        law = np.convolve(law, one)
+        law = np.convolve(law, share)
     tail = std * math.sqrt(countries * 2 * math.log(2 * dimension / WRAPS))
     middle, beyond = len(law) // 2, math.ceil(tail)
-    # Far out the convolution adds up numbers above 0 only, so that its relative error stays small.
+    # Far from the mean the convolution adds positive numbers only: its relative error is small.
     exceeded = 2 * law[middle + beyond :].sum() * dimension
     assert 2.0**-60 < exceeded <= WRAPS
 
@@ -153,7 +154,7 @@ def test_noise_is_sub_gaussian_as_the_lane_s_proof_says(std: float, shift: float
 
 
 @pytest.mark.parametrize("bits", LANE_BITS)
-def test_sums_at_the_edge_of_their_lane_open_and_beyond_it_are_spoilt(bits: int) -> None:
+def test_sums_at_the_edge_of_their_lane_open_and_larger_ones_overflow(bits: int) -> None:
     edge = 2 ** (bits - 1) - 1
     values = np.array([edge, -edge - 1, 0, 5], np.int64)
     assert unpack(pack(values, bits, 4), bits)[:4].tolist() == values.tolist()

@@ -26,7 +26,7 @@ def test_three_small_integers_share_a_word_as_signed_digits() -> None:
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
-def test_the_ends_of_a_lane_come_back(bits: int) -> None:
+def test_the_extreme_values_of_a_lane_are_read_back(bits: int) -> None:
     top = 2 ** (bits - 1)
     values = np.array([top - 1, -top, -1, 0, 1, top - 1, -top], np.int64)
     assert unpack(pack(values, bits, 7), bits)[:7].tolist() == values.tolist()
@@ -34,7 +34,7 @@ def test_the_ends_of_a_lane_come_back(bits: int) -> None:
 
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 100])
-def test_what_is_not_given_is_zero(bits: int, size: int) -> None:
+def test_missing_coordinates_are_zero(bits: int, size: int) -> None:
     values = np.full(size, -7)
     unpacked = unpack(pack(values, bits, size + 4), bits)
     assert unpacked.size == words_for(size + 4, bits) * lanes(bits)
@@ -49,7 +49,7 @@ def test_sums_of_words_are_words_of_sums(bits: int) -> None:
     assert unpack(words, bits)[:4].tolist() == rows.sum(axis=0).tolist()
 
 
-def test_a_lane_that_overflows_spoils_its_word_only() -> None:
+def test_an_overflowing_lane_changes_its_word_only() -> None:
     values = np.zeros(6, np.int64)
     values[0] = 2**20
     unpacked = unpack(pack(values, 21, 6), 21)
@@ -58,7 +58,7 @@ def test_a_lane_that_overflows_spoils_its_word_only() -> None:
     assert not unpacked[[1, 3, 5]].any()
 
 
-def test_taking_words_apart_leaves_them_as_they_were() -> None:
+def test_unpacking_leaves_the_words_unchanged() -> None:
     words = pack(np.array([1, -2, 3, -4], np.int64), 21, 4)
     before = words.copy()
     unpack(words, 21)

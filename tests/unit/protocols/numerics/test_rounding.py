@@ -30,11 +30,11 @@ INWARD, OUTWARD = always(2**64 - 1), always(0)
 
 
 def squares(integers: NDArray[np.int64]) -> list[int]:
-    """Return squared norms in Python's integers, as an independent count."""
+    """Return squared norms in Python integers, as an independent computation."""
     return [sum(int(v) ** 2 for v in row) for row in integers]
 
 
-def test_exact_multiples_are_not_moved() -> None:
+def test_exact_multiples_are_not_changed() -> None:
     vectors = np.array([[0.1, -0.2, 0.3], [1.0, 1.0, -1.0]])
     scaled = np.rint(vectors * 10).astype(int)
     exact = scaled / 10 * 10 == scaled
@@ -70,7 +70,7 @@ def test_a_long_vector_is_shortened_and_keeps_its_direction(length: float) -> No
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("mechanism", [ROUNDED, WHOLE], ids=["conditional", "integer"])
-def test_what_is_not_finite_contributes_zero_and_spares_the_others(
+def test_a_patient_that_is_not_finite_contributes_zero_and_others_are_unchanged(
     bad: float, mechanism: Mechanism
 ) -> None:
     vectors = np.array([[bad, 1, 0], [1.0, 0, 0], [bad, bad, -bad]])
@@ -126,7 +126,7 @@ def test_integers_are_scaled_and_nothing_else() -> None:
     [[2, 1, 0], [0.5, 0, 0], [1.5, 0, 0], [3, 0, 0], [1e300, 0, 0], [2, 2, 2], [-2, 0, 1]],
     ids=str,
 )
-def test_integers_that_break_their_word_contribute_zero(vector: list[float]) -> None:
+def test_integers_beyond_their_declared_bound_contribute_zero(vector: list[float]) -> None:
     assert not round_each(np.array([vector]), WHOLE).any()
 
 
@@ -140,7 +140,7 @@ def test_an_integer_norm_counts_every_coordinate_even_where_64_bits_would_wrap()
     assert not round_each(vector, wide).any()
 
 
-def test_large_lattices_are_counted_exactly() -> None:
+def test_norms_on_large_lattices_are_exact() -> None:
     fine = Mechanism(
         phase="train", rounds=1, dimension=2, clip_norm=2.0**19, scale=2**20, noise_std=3,
         patients_bound=1,
@@ -157,7 +157,7 @@ def test_the_sum_is_that_of_the_patients_in_every_block(monkeypatch: pytest.Monk
     assert round_contributions(vectors, ROUNDED).tolist() == [110, -55, 0]
 
 
-def test_nobody_contributes_zero() -> None:
+def test_no_patients_contribute_zero() -> None:
     assert round_contributions(np.zeros((0, 3)), ROUNDED).tolist() == [0, 0, 0]
     assert round_contributions(np.zeros((0, 3)), WHOLE).tolist() == [0, 0, 0]
 
@@ -175,13 +175,13 @@ def test_everyone_is_in_a_sample_at_rate_one() -> None:
     assert poisson_sample(1000, 1.0, entropy=INWARD).all()
 
 
-def test_a_sample_takes_whom_a_word_below_the_rate_falls_to() -> None:
+def test_a_sample_has_the_patients_whose_random_word_is_below_the_rate() -> None:
     quarter = 2**62
     assert poisson_sample(3, 0.25, entropy=always(quarter - 1)).all()
     assert not poisson_sample(3, 0.25, entropy=always(quarter)).any()
 
 
-def test_a_sample_may_be_empty_and_of_nobody() -> None:
+def test_a_sample_may_be_empty_or_of_no_patients() -> None:
     assert poisson_sample(0, 0.5).shape == (0,)
     assert not poisson_sample(10, 0.5, entropy=INWARD).any()
 

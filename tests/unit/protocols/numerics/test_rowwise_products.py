@@ -1,4 +1,4 @@
-"""No patient's result depends, to the last bit, on who else is there."""
+"""No patient's result depends, to the last bit, on the other patients."""
 
 import numpy as np
 import pytest
@@ -18,10 +18,10 @@ def test_products_are_the_products(entering: int, leaving: int, patients: int) -
 
 @pytest.mark.parametrize(("entering", "leaving"), SIZES)
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_row_gives_the_same_wherever_it_stands(
+def test_a_row_gives_the_same_result_at_every_position(
     entering: int, leaving: int, *, turned: bool
 ) -> None:
-    """Sums that cancel, so that another order of adding gives another result altogether."""
+    """Sums that cancel, so that another order of addition gives a completely different result."""
     draw = np.random.default_rng(2)
     matrix = draw.normal(size=(leaving, entering)).T * 1e16
     matrix = np.ascontiguousarray(matrix) if turned else matrix
@@ -35,5 +35,5 @@ def test_a_row_gives_the_same_wherever_it_stands(
         assert np.array_equal(whole[place], row_products(rows[place : place + 1], matrix)[0])
 
 
-def test_nobody_gives_nothing() -> None:
+def test_no_rows_give_no_products() -> None:
     assert row_products(np.zeros((0, 4)), np.ones((4, 3))).shape == (0, 3)

@@ -1,4 +1,4 @@
-"""What travels beside a contribution's head: words, sealed shares, commitments and versions."""
+"""Data beside a contribution's head: words, sealed shares, commitments and versions."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ Change = Callable[[Reply, ContributionHead], object]
 
 
 def resized(field: str, size: int) -> Change:
-    """Return a change of a field beside the head, and of its digest within it."""
+    """Return a change of a field beside the head, and of its digest in the head."""
 
     def change(reply: Reply, head: ContributionHead) -> None:
         given = getattr(reply.contribution, field)
@@ -39,8 +39,8 @@ def resized(field: str, size: int) -> Change:
     return change
 
 
-def stuffed(reply: Reply, head: ContributionHead) -> None:
-    """Claim versions of more countries than there are, and sign their digest."""
+def with_too_many_countries(reply: Reply, head: ContributionHead) -> None:
+    """Claim versions of more countries than allowed, and sign their digest."""
     for number in range(LARGEST_HEAD // 8):
         reply.contribution.versions.countries[f"C{number}"] = 1
     head.versions_digest = versions_digest(reply.contribution.versions)
@@ -59,7 +59,7 @@ def other_versions_digest(reply: Reply, head: ContributionHead) -> None:
 
 
 def unknown_fields(reply: Reply, head: ContributionHead) -> None:
-    """Say with the versions what they have no field for, and sign its digest too."""
+    """Add an unknown field to the versions, and sign its digest too."""
     reply.contribution.versions.MergeFromString(bytes([0xFA, 0x07, 2, 1, 1]))  # field 127
     head.versions_digest = versions_digest(reply.contribution.versions)
 
@@ -88,7 +88,7 @@ def other_commitments(reply: Reply, head: ContributionHead) -> None:
         (other_versions, "versions of AT are not those"),
         (no_versions, "versions of AT are not those"),
         (other_versions_digest, "versions of AT are not those"),
-        (stuffed, "too many countries"),
+        (with_too_many_countries, "too many countries"),
         (unknown_fields, "versions of AT are not those"),
         (other_round, "AT signed another round"),
     ],
@@ -99,7 +99,7 @@ def other_commitments(reply: Reply, head: ContributionHead) -> None:
         *("unknown fields", "other round"),
     ],
 )
-def test_what_travels_beside_a_head_is_whole_and_what_was_signed(
+def test_data_beside_a_head_is_complete_and_matches_its_signed_digests(
     change: Change, naming: str
 ) -> None:
     world = ProtocolWorld.ready(3)
@@ -119,7 +119,7 @@ def test_what_travels_beside_a_head_is_whole_and_what_was_signed(
 
 
 def test_each_holder_gets_the_share_that_each_owner_sealed_for_it() -> None:
-    """Of every country of U, in their order, for U = roster and for a smaller one."""
+    """Shares of every country of U, in their order, for U = roster and for a smaller set."""
     world = ProtocolWorld.ready(5, colluding=1, honest=2)
     for number, present in ((1, world.terms.roster), (2, ("AT", "BE", "DK", "EE"))):
         opened = world.coordinator.begin_round(number, "train", MODEL)
@@ -129,15 +129,15 @@ def test_each_holder_gets_the_share_that_each_owner_sealed_for_it() -> None:
             if opened.smaller:
                 world.agree(opened, country)
         for holder in present:
-            owners = [one for one in present if one != holder]
+            owners = [country for country in present if country != holder]
             sealed = parts_of(opened.answer_request(holder), 60)
             for owner, part in zip(owners, sealed, strict=True):
-                others = [one for one in world.terms.roster if one != owner]
+                others = [country for country in world.terms.roster if country != owner]
                 place = 60 * others.index(holder)
                 assert part == opened._sealed[owner][place : place + 60]
 
 
-def test_versions_that_countries_share_are_shown_once() -> None:
+def test_equal_versions_are_shown_once() -> None:
     world = ProtocolWorld.ready(4)
     view = world.countries["DK"]._view
     ahead = replace(view, versions=versions_of(world.terms.roster, DK=4))
@@ -147,10 +147,12 @@ def test_versions_that_countries_share_are_shown_once() -> None:
     world.coordinator._view = replace(world.coordinator._view, published=lambda: published)
     opened = world.contributed()
     body = RequestBody.FromString(Envelope.FromString(opened.answer_request("AT")).signed.body)
-    shown = {versions_digest(one) for one in body.answer.versions}
-    named = [ContributionHead.FromString(one.body).versions_digest for one in body.answer.heads]
-    assert (len(body.answer.versions), len(shown), len(named)) == (2, 2, 4)
-    assert shown == set(named)
+    digests = {versions_digest(versions) for versions in body.answer.versions}
+    named = [
+        ContributionHead.FromString(signed.body).versions_digest for signed in body.answer.heads
+    ]
+    assert (len(body.answer.versions), len(digests), len(named)) == (2, 2, 4)
+    assert digests == set(named)
     with pytest.raises(Refusal, match="DK") as refusal:
         world.countries["AT"].answer(opened.answer_request("AT"))
     assert refusal.value.code is ReasonCode.DOCUMENTS_BEHIND

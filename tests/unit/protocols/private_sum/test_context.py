@@ -31,7 +31,7 @@ def refusal_of(**changes: object) -> ReasonCode:
     ("size", "colluding", "threshold"),
     [(3, 1, 3), (4, 2, 4), (4, 1, 3), (2, 0, 2), (6, 2, 5), (100, 30, 66)],
 )
-def test_threshold_is_that_of_the_design(size: int, colluding: int, threshold: int) -> None:
+def test_the_threshold_is_that_of_the_design(size: int, colluding: int, threshold: int) -> None:
     roster = tuple(f"{chr(65 + i // 26)}{chr(65 + i % 26)}" for i in range(size))
     terms = terms_of(3, roster=roster, colluding=colluding, honest=2)
     assert terms.threshold == threshold
@@ -57,7 +57,7 @@ def test_threshold_is_that_of_the_design(size: int, colluding: int, threshold: i
     ],
     ids=str,
 )
-def test_rosters_and_floors_that_cannot_be(changes: dict[str, object]) -> None:
+def test_invalid_rosters_and_minimums_are_refused(changes: dict[str, object]) -> None:
     assert refusal_of(**changes) is ReasonCode.ROSTER
 
 
@@ -74,11 +74,11 @@ def test_rosters_and_floors_that_cannot_be(changes: dict[str, object]) -> None:
     ],
     ids=str,
 )
-def test_descriptions_that_cannot_be(changes: dict[str, object]) -> None:
+def test_invalid_descriptions_are_refused(changes: dict[str, object]) -> None:
     assert refusal_of(**changes) is ReasonCode.MALFORMED
 
 
-def test_the_floor_is_the_larger_of_the_agreements_two() -> None:
+def test_the_minimum_is_the_larger_of_the_agreement_s_two() -> None:
     assert terms_of(4).minimum_countries == 4
     assert terms_of(4, honest=2, colluding=1).minimum_countries == 3
     assert terms_of(4, honest=2, colluding=1, smallest_countries=4).minimum_countries == 4
@@ -134,7 +134,7 @@ def test_round_numbers_have_a_range(number: int) -> None:
         replace(ROUND, round_number=number)
 
 
-def test_bundles_are_one_for_each_country() -> None:
+def test_there_is_one_bundle_for_each_country() -> None:
     with pytest.raises(Refusal):
         replace(ROUND, bundles=ROUND.bundles[:2])
 
@@ -148,7 +148,7 @@ def test_a_kind_of_round_comes_from_the_schedule() -> None:
 
 
 @pytest.mark.parametrize("kind", ["train", "count"])
-def test_words_hold_the_vector_and_its_checks(kind: str) -> None:
+def test_words_have_room_for_the_vector_and_its_checks(kind: str) -> None:
     terms = replace(ROUND, phase_kind=kind)
     needed = terms.mechanism.dimension + CHECK_COORDINATES
     assert terms.words * lanes(terms.lane_bits) >= needed
@@ -162,7 +162,7 @@ def test_terms_are_values() -> None:
 
 
 def test_a_run_whose_sums_may_not_fit_a_word_has_no_terms() -> None:
-    """Refused where the terms are made, by node and coordinator alike, before any message."""
+    """Node and coordinator both refuse when they create the terms, before any message."""
     changes = {"clip_norm": 1e6, "scale": 2**24, "patients_bound": 10**9}
     wide = TRAIN.model_copy(update=changes)
     with pytest.raises(Refusal, match="may not fit a word") as refusal:
@@ -171,7 +171,7 @@ def test_a_run_whose_sums_may_not_fit_a_word_has_no_terms() -> None:
     assert "patients_bound" in refusal.value.fix
 
 
-def test_what_never_leaves_a_country_needs_no_lane() -> None:
+def test_a_release_that_never_leaves_a_country_needs_no_lane() -> None:
     changes = {"clip_norm": 1e6, "scale": 2**24, "patients_bound": 10**9, "phase": "local-step"}
     local = TRAIN.model_copy(update={**changes, "scope": Scope.LOCAL})
     assert terms_of(3, mechanisms=(TRAIN, local)).mechanisms[1] == local
@@ -185,7 +185,7 @@ NAMES_257 = [f"{one}{other}" for one in ascii_uppercase for other in ascii_upper
     [["at"], ["A"], ["ATX"], ["A1"], [""], ["ÄÖ"], ["AT", "coordinator"], NAMES_257],
     ids=lambda names: f"{len(names)} {names[-1]}",
 )
-def test_versions_are_of_countries_and_of_no_more_than_there_can_be(names: list[str]) -> None:
+def test_versions_are_of_a_limited_number_of_countries(names: list[str]) -> None:
     claimed = round_pb2.DocumentVersions(countries=dict.fromkeys(names, 0))
     with pytest.raises(Refusal) as refusal:
         DocumentVersions.from_proto(claimed)

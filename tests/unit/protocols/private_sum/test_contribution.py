@@ -42,11 +42,13 @@ def links_of(country: str) -> dict[str, bytes]:
 
 
 def words_of(country: str, seed: bytes) -> np.ndarray:
-    masks = {one: mask_key(link, CONTEXT, country, one) for one, link in links_of(country).items()}
+    masks = {
+        name: mask_key(link, CONTEXT, country, name) for name, link in links_of(country).items()
+    }
     return masked_words(ROUND, country, seed, masks, VALUES, Masker(ROUND.words))
 
 
-def test_masks_of_all_pairs_cancel_and_own_masks_come_off() -> None:
+def test_masks_of_all_pairs_cancel_and_own_masks_can_be_removed() -> None:
     seeds = {country: country.encode() * 16 for country in ROUND.run.roster}
     total = np.stack([words_of(*each) for each in seeds.items()]).sum(axis=0, dtype=np.uint64)
     masker = Masker(ROUND.words)
@@ -67,12 +69,12 @@ def test_a_masked_vector_shows_nothing_while_one_mask_is_unknown(country: str) -
 
 def test_every_country_has_a_share_and_t_of_them_give_the_seed() -> None:
     seed = shares.draw_element(os.urandom)
-    held = share_out(ROUND, seed, os.urandom)
-    assert tuple(held) == ROUND.run.roster
-    assert shares.combine(dict(enumerate(held.values(), start=1))) == seed
+    shared = share_out(ROUND, seed, os.urandom)
+    assert tuple(shared) == ROUND.run.roster
+    assert shares.combine(dict(enumerate(shared.values(), start=1))) == seed
 
 
-def test_a_share_opens_for_its_holder_only_beside_the_seed_that_was_signed() -> None:
+def test_a_share_opens_for_its_holder_and_with_the_signed_seed_commitment_only() -> None:
     share, seed = b"\x01" * 32, b"\x05" * 32
     sealed = seal_share(CONTEXT, KEY, "AT", "BE", share, seed)
     assert open_share(CONTEXT, KEY, "AT", "BE", sealed, seed) == share
@@ -85,11 +87,13 @@ def test_a_share_opens_for_its_holder_only_beside_the_seed_that_was_signed() -> 
     assert open_share(CONTEXT, KEY, "AT", "BE", b"", seed) is None
 
 
-def test_commitments_are_of_one_owner_in_one_order() -> None:
-    held = {"AT": b"\x01" * 32, "BE": b"\x02" * 32}
-    listed = commitments_of(CONTEXT, "AT", held)
-    assert listed == b"".join(shares.commit(CONTEXT, "AT", one, held[one]) for one in held)
-    other = commitments_of(CONTEXT, "AT", dict(reversed(held.items())))
+def test_commitments_are_of_one_owner_in_roster_order() -> None:
+    shares_by_holder = {"AT": b"\x01" * 32, "BE": b"\x02" * 32}
+    listed = commitments_of(CONTEXT, "AT", shares_by_holder)
+    assert listed == b"".join(
+        shares.commit(CONTEXT, "AT", one, shares_by_holder[one]) for one in shares_by_holder
+    )
+    other = commitments_of(CONTEXT, "AT", dict(reversed(shares_by_holder.items())))
     digests = {
         commitments_digest(CONTEXT, "AT", listed),
         commitments_digest(CONTEXT, "AT", other),
@@ -112,14 +116,14 @@ def test_words_leave_in_one_byte_order() -> None:
     assert words.flags.c_contiguous
 
 
-def test_a_words_digest_is_of_their_blake3_at_their_place() -> None:
+def test_a_words_digest_covers_their_blake3_hash_and_their_place() -> None:
     words = words_of("AT", b"s" * 32)
     view = words.data.cast("B")
     expected = bind(CONTEXT, PHASE_CONTRIBUTE, "AT", COORDINATOR, blake3(words.tobytes()).digest())
     assert words_digest(ROUND, "AT", view) == words_digest(ROUND, "AT", bytes(view)) == expected
 
 
-def test_digests_and_keys_have_owners() -> None:
+def test_digests_and_keys_depend_on_their_owner() -> None:
     for place in range(8):
         changed = bytearray(8)
         changed[place] = 1

@@ -17,7 +17,7 @@ from tests.support.protocol_world import (
 )
 
 
-def test_what_is_here_is_told() -> None:
+def test_the_round_lists_the_contributions_that_arrived() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     assert (opened.contributed, opened.answered) == ((), ())
@@ -73,7 +73,7 @@ def test_a_round_opens_again_to_the_same_sum() -> None:
 
 
 @pytest.mark.parametrize(("kind", "mechanism"), [("train", TRAIN), ("count", COUNT)])
-def test_the_result_says_over_whom_and_how_noisy(kind: str, mechanism: object) -> None:
+def test_the_result_states_its_countries_and_its_noise(kind: str, mechanism: object) -> None:
     world = ProtocolWorld.ready(4)
     size = TRAIN.dimension if kind == "train" else COUNT.dimension
     values = {c: np.arange(size) * i for i, c in enumerate(world.terms.roster)}
@@ -95,7 +95,7 @@ def test_any_threshold_of_answers_opens_and_fewer_do_not() -> None:
     assert isinstance(opened.open(), OpenedSum)
 
 
-def test_a_refusal_in_a_round_carries_the_code() -> None:
+def test_a_refusal_in_a_round_has_its_code() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for take in (opened.take_contribution, opened.take_answer):
@@ -104,8 +104,10 @@ def test_a_refusal_in_a_round_carries_the_code() -> None:
         assert refusal.value.code is ReasonCode.DECLINED
 
 
-def told(world: ProtocolWorld, opened: CoordinatorRound, country: str, **changes: object) -> bytes:
-    """Return a country's answer with other fields, which it signs."""
+def altered_answer(
+    world: ProtocolWorld, opened: CoordinatorRound, country: str, **changes: object
+) -> bytes:
+    """Return a country's answer with other fields, signed by the country."""
     signed = Reply.FromString(world.countries[country].answer(opened.answer_request(country)))
     answer = Answer.FromString(signed.answer.body)
     for field, value in changes.items():
@@ -137,13 +139,13 @@ def test_an_answer_has_one_place_for_each_country(
     world = ProtocolWorld.ready(3)
     opened = world.contributed()
     with pytest.raises(Refusal) as refusal:
-        opened.take_answer("AT", told(world, opened, "AT", **changes))
+        opened.take_answer("AT", altered_answer(world, opened, "AT", **changes))
     assert refusal.value.code is code
     assert opened.answered == ()
 
 
-def test_a_stranger_to_the_set_is_not_unopenable() -> None:
-    """EE is of the roster and not of U."""
+def test_a_country_outside_the_set_cannot_be_unopenable() -> None:
+    """EE is in the roster and not in U."""
     world = ProtocolWorld.ready(5, colluding=1, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in ("AT", "BE", "CZ", "DK"):
@@ -151,15 +153,15 @@ def test_a_stranger_to_the_set_is_not_unopenable() -> None:
     for country in opened.close():
         world.agree(opened, country)
     with pytest.raises(Refusal) as refusal:
-        opened.take_answer("AT", told(world, opened, "AT", unopenable=["EE"]))
+        opened.take_answer("AT", altered_answer(world, opened, "AT", unopenable=["EE"]))
     assert refusal.value.code is ReasonCode.MALFORMED
 
 
-def test_what_stands_for_a_share_that_did_not_open_is_not_taken_for_one() -> None:
-    """Right or wrong, it is not looked at: its sender said that it has none."""
+def test_the_placeholder_of_an_unopened_share_is_not_used_as_a_share() -> None:
+    """It is ignored, right or wrong: its sender said that it has no share."""
     world = ProtocolWorld.ready(4)
     opened = world.contributed()
-    opened.take_answer("AT", told(world, opened, "AT", unopenable=["BE"]))
+    opened.take_answer("AT", altered_answer(world, opened, "AT", unopenable=["BE"]))
     assert set(opened._answers._shares["AT"]) == {"AT", "CZ", "DK"}
     for country in ("BE", "CZ", "DK"):
         world.answer(opened, country)
@@ -168,11 +170,11 @@ def test_what_stands_for_a_share_that_did_not_open_is_not_taken_for_one() -> Non
     assert result.unopenable == (("AT", "BE"),)
 
 
-def test_holders_that_cannot_open_anything_leave_the_round_void_and_its_owners_named() -> None:
+def test_holders_that_cannot_open_shares_void_the_round_and_the_owners_are_named() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.contributed()
     for country in world.terms.roster:
-        lie = told(world, opened, country, unopenable=world.terms.roster)
+        lie = altered_answer(world, opened, country, unopenable=world.terms.roster)
         opened.take_answer(country, lie)
     result = opened.open()
     assert isinstance(result, VoidRound)
@@ -189,7 +191,7 @@ def test_no_opening_while_a_contribution_is_missing() -> None:
         opened.answer_request("BE")
 
 
-def test_a_reply_to_an_attempt_before_does_not_close_the_round() -> None:
+def test_a_reply_to_an_earlier_attempt_does_not_close_the_round() -> None:
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     sent = {country: world.contribute(opened, country) for country in ("AT", "BE", "CZ")}

@@ -24,7 +24,7 @@ from tests.support.protocol_world import (
 STEPS = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
 
 
-def test_keys_of_another_roster_make_no_run() -> None:
+def test_keys_of_another_roster_are_refused() -> None:
     with pytest.raises(Refusal) as refusal:
         CoordinatorRun(
             terms_of(3),
@@ -35,7 +35,7 @@ def test_keys_of_another_roster_make_no_run() -> None:
     assert refusal.value.code is ReasonCode.ROSTER
 
 
-def test_the_key_may_live_elsewhere() -> None:
+def test_the_signing_key_may_be_outside_the_process() -> None:
     signed = []
 
     def sign(message: bytes) -> bytes:
@@ -50,15 +50,15 @@ def test_the_key_may_live_elsewhere() -> None:
     assert [len(message) for message in signed] == [32]
 
 
-def test_killed_and_fed_the_same_replies_it_sends_the_same_bytes() -> None:
+def test_after_a_crash_the_same_replies_give_the_same_requests() -> None:
     world, again = ProtocolWorld.of(3), coordinator_of(terms_of(3))
     sent: list[bytes] = []
-    for step, taken in STEPS.items():
+    for step, reply_field in STEPS.items():
         for country in world.terms.roster:
             request = getattr(world.coordinator, f"{step}_request")(country)
             reply = getattr(world.countries[country], step)(request)
             for coordinator in (world.coordinator, again):
-                getattr(coordinator, f"take_{taken}")(country, reply)
+                getattr(coordinator, f"take_{reply_field}")(country, reply)
             sent.append(reply)
         assert all(
             getattr(again, f"{step}_request")(c) == getattr(world.coordinator, f"{step}_request")(c)
@@ -82,7 +82,7 @@ def test_a_repeated_reply_changes_nothing_and_another_is_refused(step: str) -> N
     take("AT", reply)
     take("AT", reply)
     if step == "confirm":
-        return  # it is determined: there is no second one
+        return  # this request is deterministic: there is no second one
     world.countries["AT"] = type(world.countries["AT"]).from_bytes(
         stored, world.countries["AT"]._view
     )
@@ -91,14 +91,14 @@ def test_a_repeated_reply_changes_nothing_and_another_is_refused(step: str) -> N
         take("AT", other)
 
 
-def test_a_refusal_carries_the_countrys_code() -> None:
+def test_a_refusal_has_the_country_s_code() -> None:
     coordinator = coordinator_of(terms_of(3))
     with pytest.raises(Refusal, match="AT refused") as refusal:
         coordinator.take_bundle("AT", refusal_reply(ReasonCode.NO_PERMIT))
     assert refusal.value.code is ReasonCode.NO_PERMIT
 
 
-def test_countries_that_are_not_of_the_run_are_not_spoken_with() -> None:
+def test_countries_outside_the_run_get_no_requests() -> None:
     world = ProtocolWorld.of(3)
     reply = world.countries["AT"].bundle(world.coordinator.bundle_request("AT"))
     with pytest.raises(ProtocolFault, match="DK"):
@@ -117,24 +117,24 @@ def test_a_ciphertext_that_was_not_signed_is_not_passed_on() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
     request = world.coordinator.encapsulate_request("AT")
-    said = Reply.FromString(world.countries["AT"].encapsulate(request))
-    made = said.encapsulation.ciphertexts
-    first, second = made[:MLKEM_CIPHERTEXT_BYTES], made[MLKEM_CIPHERTEXT_BYTES:]
+    reply_message = Reply.FromString(world.countries["AT"].encapsulate(request))
+    ciphertexts = reply_message.encapsulation.ciphertexts
+    first, second = ciphertexts[:MLKEM_CIPHERTEXT_BYTES], ciphertexts[MLKEM_CIPHERTEXT_BYTES:]
     for wrong in (bytes(MLKEM_CIPHERTEXT_BYTES) + second, second + first):
-        said.encapsulation.ciphertexts = wrong
+        reply_message.encapsulation.ciphertexts = wrong
         with pytest.raises(Refusal, match="AT"):
-            world.coordinator.take_encapsulation("AT", serialise(said))
-    for wrong in (b"", first, made + first, made + b"0", made[:-1]):
-        said.encapsulation.ciphertexts = wrong
+            world.coordinator.take_encapsulation("AT", serialise(reply_message))
+    for wrong in (b"", first, ciphertexts + first, ciphertexts + b"0", ciphertexts[:-1]):
+        reply_message.encapsulation.ciphertexts = wrong
         with pytest.raises(Refusal) as refusal:
-            world.coordinator.take_encapsulation("AT", serialise(said))
+            world.coordinator.take_encapsulation("AT", serialise(reply_message))
         assert refusal.value.code is ReasonCode.ROSTER
     with pytest.raises(ProtocolFault, match="AT"):
         world.coordinator.confirm_request("BE")
 
 
 @pytest.mark.parametrize("length", [0, 32, 63, 65, 96])
-def test_macs_are_one_for_each_other_country(length: int) -> None:
+def test_there_is_one_mac_for_each_other_country(length: int) -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
     world.set_up("encapsulate")
@@ -148,7 +148,7 @@ def test_macs_are_one_for_each_other_country(length: int) -> None:
 
 
 class Signer:
-    """Signs as an ML-DSA key does: otherwise each time. Counts the signatures."""
+    """Signs as an ML-DSA key does, with another signature each time; counts the signatures."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -159,14 +159,14 @@ class Signer:
 
 
 def test_every_country_is_asked_the_same_signed_words_and_they_are_signed_once() -> None:
-    """A signature with fresh randomness differs each time, so that one for each would show."""
+    """A randomised signature differs each time, so separate signatures would show."""
     world, sign = ProtocolWorld.ready(4, colluding=0, honest=2), Signer()
     asks = replaying(world, sign)
     opened = asks.begin_round(1, "train", MODEL)
-    asked = {step: getattr(asks, f"{step}_request") for step in STEPS}
-    asked["contribute"] = opened.contribute_request
-    for number, (step, ask) in enumerate(asked.items(), start=1):
-        requests = [Envelope.FromString(ask(one)) for one in world.terms.roster * 2]
+    frames = {step: getattr(asks, f"{step}_request") for step in STEPS}
+    frames["contribute"] = opened.contribute_request
+    for number, (step, ask) in enumerate(frames.items(), start=1):
+        requests = [Envelope.FromString(ask(country)) for country in world.terms.roster * 2]
         assert {request.signed.SerializeToString() for request in requests} == {
             requests[0].signed.SerializeToString()
         }, step
@@ -184,25 +184,27 @@ def test_the_words_of_a_smaller_set_are_signed_once_a_phase() -> None:
         world.contribute(opened, country)
     opened._view = replace(opened._view, sign=sign)
     opened.close()
-    agree = [Envelope.FromString(opened.agree_request(one)) for one in chosen * 2]
-    assert (len({one.SerializeToString() for one in agree}), sign.count) == (1, 1)
+    agree = [Envelope.FromString(opened.agree_request(country)) for country in chosen * 2]
+    assert (len({request.SerializeToString() for request in agree}), sign.count) == (1, 1)
     opened._view = replace(opened._view, sign=COORDINATOR_KEY.sign)
     del opened._request_to_agree
     for country in chosen:
         world.agree(opened, country)
     opened._view = replace(opened._view, sign=sign)
-    answer = [Envelope.FromString(opened.answer_request(one)) for one in chosen * 2]
-    assert len({one.signed.SerializeToString() for one in answer}) == 1
-    assert (len({one.parts for one in answer}), sign.count) == (3, 2)
+    answer = [Envelope.FromString(opened.answer_request(country)) for country in chosen * 2]
+    assert len({request.signed.SerializeToString() for request in answer}) == 1
+    assert (len({request.parts for request in answer}), sign.count) == (3, 2)
 
 
 def replaying(world: ProtocolWorld, sign: Callable[[bytes], bytes]) -> CoordinatorRun:
-    """Return a coordinator with another signer, fed all that was said in a world's set-up."""
+    """Return a coordinator with another signer, after all replies of a world's set-up."""
     known, terms = world.coordinator, world.terms
-    made = CoordinatorRun(terms, peers=known._view.peers, sign=sign, versions=known._view.versions)
+    coordinator = CoordinatorRun(
+        terms, peers=known._view.peers, sign=sign, versions=known._view.versions
+    )
     for name in ("_bundles", "_encapsulations", "_ciphertexts", "_macs"):
-        getattr(made, name).update(getattr(known, name))
-    return made
+        getattr(coordinator, name).update(getattr(known, name))
+    return coordinator
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -25,8 +25,8 @@ CONTENT = RequestBody(bundle=BundleRequest(roster=TERMS.roster))
 
 
 def test_a_request_says_which_run_it_is_about() -> None:
-    asked = RequestBody.FromString(CONTENT.SerializeToString())
-    request = read_request(write_request(DESK.ask(PHASE_BUNDLE, TERMS.context, asked)))
+    parsed = RequestBody.FromString(CONTENT.SerializeToString())
+    request = read_request(write_request(DESK.ask(PHASE_BUNDLE, TERMS.context, parsed)))
     assert (request.agreement, request.study, request.run_id) == (
         TERMS.agreement,
         TERMS.study,
@@ -38,7 +38,7 @@ def test_a_request_says_which_run_it_is_about() -> None:
         view_of(country, TERMS).trust(request, PHASE_BUNDLE, TERMS.context)
 
 
-def test_a_reply_opens_for_its_speaker_only() -> None:
+def test_a_reply_is_accepted_from_its_sender_only() -> None:
     signed = view_of("AT", TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, b"body")
     assert DESK.open(signed, "AT", PHASE_BUNDLE, TERMS.context, ROSTER) == b"body"
     with pytest.raises(Refusal):
@@ -47,35 +47,35 @@ def test_a_reply_opens_for_its_speaker_only() -> None:
         DESK.open(signed, "DK", PHASE_BUNDLE, TERMS.context, ROSTER)
 
 
-def test_what_nobody_signed_does_not_travel_on() -> None:
-    """A field that is not known here would be shown to every other country, at any size."""
-    said = view_of("AT", TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, b"body")
+def test_unsigned_fields_are_refused() -> None:
+    """Otherwise every other country would be shown an unknown field of any size."""
+    signed = view_of("AT", TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, b"body")
     unknown = bytes([0xFA, 0x07, 0x83, 0x01]) + bytes(131)  # field 127, 131 bytes
-    stuffed = Signed.FromString(said.SerializeToString() + unknown)
-    assert stuffed.ByteSize() == said.ByteSize() + 135
+    stuffed = Signed.FromString(signed.SerializeToString() + unknown)
+    assert stuffed.ByteSize() == signed.ByteSize() + 135
     assert DESK.open(stuffed, "AT", PHASE_BUNDLE, TERMS.context, ROSTER) == b"body"
-    assert stuffed == said
-    assert stuffed.SerializeToString() == said.SerializeToString()
+    assert stuffed == signed
+    assert stuffed.SerializeToString() == signed.SerializeToString()
 
 
 @pytest.mark.parametrize("claimed", [{}, {"AT": 4}, {"BE": 2}], ids=str)
-def test_what_is_published_by_now_may_be_claimed(claimed: dict[str, int]) -> None:
+def test_documents_published_meanwhile_may_be_claimed(claimed: dict[str, int]) -> None:
     DESK.require_published("AT", versions_of(TERMS.roster, **claimed))
 
 
 @pytest.mark.parametrize("claimed", [{"AT": 5}, {"BE": 4}], ids=str)
-def test_what_is_not_published_may_not(claimed: dict[str, int]) -> None:
+def test_unpublished_documents_may_not_be_claimed(claimed: dict[str, int]) -> None:
     with pytest.raises(Unpublished, match=rf"CZ holds documents .* country-{next(iter(claimed))}"):
         DESK.require_published("CZ", versions_of(TERMS.roster, **claimed))
 
 
-def test_whoever_is_missing_is_named() -> None:
+def test_missing_countries_are_named() -> None:
     DESK.require_all(dict.fromkeys(TERMS.roster, b""))
     with pytest.raises(ProtocolFault, match="AT, CZ"):
         DESK.require_all({"BE": b""})
 
 
-def test_the_first_word_counts() -> None:
+def test_the_first_reply_counts() -> None:
     store = {"AT": b"one"}
     keep(store, "AT", b"one")
     keep(store, "BE", b"two")

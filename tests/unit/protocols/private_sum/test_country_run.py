@@ -24,13 +24,13 @@ from tests.support.protocol_world import (
 def test_a_run_goes_through_its_stages_in_order() -> None:
     world = ProtocolWorld.of(3)
     run = world.countries["AT"]
-    seen = [state_of(run).stage]
+    stages = [state_of(run).stage]
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
-        seen.append(state_of(run).stage)
+        stages.append(state_of(run).stage)
     opened = world.contributed()
-    seen.append(state_of(run).stage)
-    assert seen == list(Stage)
+    stages.append(state_of(run).stage)
+    assert stages == list(Stage)
     assert (run.round_number, run.awaits_answer) == (1, True)
     world.answer(opened, "AT")
     assert (run.round_number, run.awaits_answer) == (1, False)
@@ -48,7 +48,7 @@ def test_no_step_of_set_up_can_be_left_out(step: str) -> None:
     assert refusal.value.code is ReasonCode.STALE
 
 
-def test_admitting_changes_nothing_and_returns_the_countrys_own_terms() -> None:
+def test_admission_changes_nothing_and_returns_the_country_s_own_terms() -> None:
     world = ProtocolWorld.ready(3)
     run, opened = world.countries["AT"], world.coordinator.begin_round(1, "train", MODEL)
     before = run.to_bytes()
@@ -71,7 +71,7 @@ def test_state_survives_storage() -> None:
     [b"", b"{}", b"null", b"[]", b'{"run":"AAAA","extra":1}', b'{"run":7}', b"\xff"],
     ids=str,
 )
-def test_what_is_no_state_is_a_plain_fault(stored: bytes) -> None:
+def test_a_malformed_state_gives_a_clear_error(stored: bytes) -> None:
     with pytest.raises(ProtocolFault, match="stored state"):
         CountryRun.from_bytes(stored, view_of("AT", terms_of(3)))
 
@@ -94,7 +94,7 @@ def test_rounds_of_two_kinds_share_one_sequence_of_numbers() -> None:
     assert state_of(world.countries["AT"]).used == {"train": 2, "count": 1}
 
 
-def test_noise_and_values_leave_as_one_sum() -> None:
+def test_noise_and_values_are_contributed_as_one_sum() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in world.terms.roster:
@@ -117,11 +117,11 @@ def test_an_answer_holds_a_share_of_every_countrys_seed_and_says_which_round() -
     assert all(
         opened._commitments[owner][32:64] == commit(opened.terms.context, owner, "BE", share)
         for owner, share in shares.items()
-    ), "of each owner the second share, which is BE's"
+    ), "the second share of each owner, which is BE's"
     assert (answer.round, list(answer.unopenable), answer.masks) == (2, [], b"")
 
 
-def test_a_failed_contribution_may_be_made_again() -> None:
+def test_a_failed_contribution_may_be_repeated() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     request = opened.contribute_request("AT")
@@ -130,19 +130,19 @@ def test_a_failed_contribution_may_be_made_again() -> None:
     world.contribute(opened, "AT")
 
 
-def test_a_journal_can_tell_a_repeated_request_from_another() -> None:
-    """What the door does: same place and digest, the same bytes; same place, other digest, no."""
+def test_a_journal_can_distinguish_a_repeated_request_from_another() -> None:
+    """As the door does: same place and digest give the same bytes; another digest is refused."""
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     twin = world.twin().begin_round(1, "train", b"another model")
     first, again, other = (
-        read_request(one.contribute_request("AT")) for one in (opened, opened, twin)
+        read_request(opening.contribute_request("AT")) for opening in (opened, opened, twin)
     )
     places = {(r.run_id, r.phase, r.round_number) for r in (first, again, other)}
     assert len(places) == 1
     assert first.digest == again.digest != other.digest
 
 
-def test_stored_state_has_no_room_for_unknown_fields() -> None:
+def test_unknown_fields_in_stored_state_are_refused() -> None:
     with pytest.raises(ValueError, match="extra"):
         CountryState(run=bytes(32), mode="fast")  # type: ignore[call-arg]

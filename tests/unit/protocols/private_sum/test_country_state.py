@@ -33,16 +33,16 @@ STATES = st.builds(
 
 
 @given(STATES)
-def test_every_state_comes_back_from_storage(state: CountryState) -> None:
+def test_every_state_is_read_back_from_storage(state: CountryState) -> None:
     assert CountryState.model_validate_json(state.model_dump_json()) == state
 
 
-def test_a_state_does_not_change() -> None:
+def test_a_state_is_immutable() -> None:
     with pytest.raises(ValidationError):
         CountryState(run=b"").stage = Stage.READY  # type: ignore[misc]
 
 
-def test_a_fresh_state_holds_nothing() -> None:
+def test_a_new_state_is_empty() -> None:
     state = CountryState(run=b"r")
     assert state.stage is Stage.FRESH
     assert not any((state.key, state.links, state.used, state.open_round, state.round_number))

@@ -19,7 +19,7 @@ TERMS = terms_of(3)
 VIEW = view_of("BE", TERMS)
 
 
-def test_a_view_is_of_one_country_among_the_roster() -> None:
+def test_a_view_belongs_to_one_country_of_the_roster() -> None:
     assert VIEW.others == ("AT", "CZ")
 
 
@@ -34,7 +34,7 @@ def test_a_view_is_of_one_country_among_the_roster() -> None:
     ],
     ids=["outsider", "another", "other-key", "too-few", "too-many"],
 )
-def test_keys_that_are_not_the_rosters_make_no_view(changes: dict[str, object]) -> None:
+def test_keys_of_another_roster_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(Refusal) as refusal:
         replace(VIEW, **changes)  # type: ignore[arg-type]
     assert refusal.value.code is ReasonCode.ROSTER
@@ -60,31 +60,31 @@ def test_trust_needs_key_place_and_current_documents() -> None:
         assert refusal.value.code is code
 
 
-def test_every_country_trusts_the_same_words_and_none_trusts_those_for_one() -> None:
+def test_words_must_be_addressed_to_the_roster_and_not_to_one_country() -> None:
     data = coordinator_of(TERMS).bundle_request("BE")
     for country in TERMS.roster:
         view = view_of(country, TERMS)
         view.trust(read_request(data), PHASE_BUNDLE, TERMS.context)
         for receiver in (*TERMS.roster, "coordinator", ""):
-            told = read_request(retold(data, receiver=receiver))
+            request = read_request(retold(data, receiver=receiver))
             with pytest.raises(Refusal) as refusal:
-                view.trust(told, PHASE_BUNDLE, TERMS.context)
+                view.trust(request, PHASE_BUNDLE, TERMS.context)
             assert refusal.value.code is ReasonCode.STALE
 
 
-def test_a_country_that_is_ahead_goes_on() -> None:
+def test_a_country_with_newer_documents_continues() -> None:
     request = read_request(coordinator_of(TERMS).bundle_request("BE"))
     ahead = replace(VIEW, versions=versions_of(TERMS.roster, AT=4))
     ahead.trust(request, PHASE_BUNDLE, TERMS.context)
 
 
-def test_its_own_message_must_be_the_one_it_sent() -> None:
-    said = [
+def test_a_country_s_own_message_must_be_the_one_it_sent() -> None:
+    signed = [
         view_of(name, TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, name.encode())
         for name in TERMS.roster
     ]
-    opened = VIEW.open_roster(said, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"BE")
+    opened = VIEW.open_roster(signed, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"BE")
     assert opened == {"AT": b"AT", "BE": b"BE", "CZ": b"CZ"}
     with pytest.raises(Refusal, match="this country's name") as refusal:
-        VIEW.open_roster(said, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"what was really sent")
+        VIEW.open_roster(signed, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"what was really sent")
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC

@@ -22,7 +22,7 @@ def test_a_known_answer() -> None:
     assert first == "dc95c078a2408989ad48a21492842087"
 
 
-def test_what_is_added_can_be_taken_away() -> None:
+def test_a_mask_can_be_removed() -> None:
     vector = np.arange(7, dtype=np.uint64)
     masker = Masker(7)
     masker.add(KEY, vector)
@@ -43,18 +43,18 @@ def test_streams_of_two_keys_are_unrelated() -> None:
     assert not set(one.tolist()) & set(other.tolist())
 
 
-def test_a_stream_is_uniform_to_the_eye() -> None:
-    """Bits of 10^4 words are set half of the time; eight deviations."""
+def test_bits_of_a_stream_are_about_uniform() -> None:
+    """Bits of 10^4 words are set half of the time; the limit is eight deviations."""
     ones = int(np.bitwise_count(Masker(10_000).stream(KEY)).sum())
     assert abs(ones - 320_000) < 8 * 400
 
 
-def test_a_short_key_is_not_taken() -> None:
+def test_a_short_key_is_refused() -> None:
     with pytest.raises(ValueError, match="key"):
         Masker(1).stream(bytes(16))
 
 
-def test_the_buffer_is_used_again() -> None:
+def test_the_buffer_is_reused() -> None:
     masker = Masker(4)
     assert masker.words == 4
     assert masker.stream(KEY) is masker.stream(bytes(32))

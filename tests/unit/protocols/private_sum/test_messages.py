@@ -53,7 +53,7 @@ def code_of(call: object, *arguments: object) -> ReasonCode:
     return refusal.value.code
 
 
-def test_a_request_shows_its_claims_before_anybody_believes_them() -> None:
+def test_the_claims_of_a_request_can_be_read_before_verification() -> None:
     request = read_request(coordinator_of(terms_of(3)).bundle_request("AT"))
     assert request.phase == PHASE_BUNDLE
     assert (request.agreement, request.study, request.run_id) == (AGREEMENT, STUDY, RUN_ID)
@@ -65,9 +65,9 @@ def test_a_request_shows_its_claims_before_anybody_believes_them() -> None:
 def test_a_round_request_claims_number_kind_and_model() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.contributed(2)
-    asked = read_request(opened.contribute_request("AT"))
-    assert (asked.phase, asked.round_number, asked.phase_kind) == (PHASE_CONTRIBUTE, 2, "train")
-    assert (asked.model, asked.roster) == (MODEL, ())
+    parsed = read_request(opened.contribute_request("AT"))
+    assert (parsed.phase, parsed.round_number, parsed.phase_kind) == (PHASE_CONTRIBUTE, 2, "train")
+    assert (parsed.model, parsed.roster) == (MODEL, ())
     assert read_request(opened.answer_request("AT")).round_number == 2
 
 
@@ -79,13 +79,15 @@ def test_a_repeated_request_has_the_same_digest_and_another_one_has_not() -> Non
     other = coordinator_of(terms_of(3, run_id=bytes(16)))
     assert read_request(other.bundle_request("AT")).digest != once.digest
     opened = ProtocolWorld.ready(3).coordinator.begin_round(1, "train", MODEL)
-    asked = {read_request(opened.contribute_request(one)).digest for one in ("AT", "BE", "CZ")}
-    assert len(asked) == 3, "what is for one country differs"
+    parsed = {
+        read_request(opened.contribute_request(country)).digest for country in ("AT", "BE", "CZ")
+    }
+    assert len(parsed) == 3, "the parts for one country differ"
 
 
 @pytest.mark.parametrize("number", [LARGEST_ROUND + 1, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("phase", ["contribute", "agree", "answer"])
-def test_a_round_beyond_the_last_that_there_can_be_is_malformed(phase: str, number: int) -> None:
+def test_a_round_number_beyond_the_largest_is_malformed(phase: str, number: int) -> None:
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in ("AT", "BE", "CZ"):
@@ -111,23 +113,23 @@ def test_an_oversized_request_is_not_read(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xff", bytes(100)])
-def test_what_is_no_request_is_malformed(data: bytes) -> None:
+def test_other_bytes_are_malformed(data: bytes) -> None:
     assert code_of(read_request, data) is ReasonCode.MALFORMED
 
 
-def test_phase_and_content_belong_together() -> None:
+def test_phase_and_content_must_agree() -> None:
     request = coordinator_of(terms_of(3)).bundle_request("AT")
     for phase in (0, PHASE_CONTRIBUTE, PHASE_AGREE, 77):
         assert code_of(read_request, retold(request, phase=phase)) is ReasonCode.MALFORMED
 
 
-def test_a_model_travels_with_a_contribute_request_only() -> None:
+def test_only_a_contribute_request_has_a_model() -> None:
     request = retold(coordinator_of(terms_of(3)).bundle_request("AT"), model=b"weights")
     assert code_of(read_request, request) is ReasonCode.MALFORMED
 
 
 @pytest.mark.parametrize("step", ["bundle", "encapsulate", "agree"])
-def test_parts_travel_with_requests_that_have_some_for_each_country_only(step: str) -> None:
+def test_only_requests_with_data_for_each_country_have_parts(step: str) -> None:
     world = ProtocolWorld.of(3)
     request = world.coordinator.bundle_request("AT")
     change = {
@@ -141,12 +143,12 @@ def test_parts_travel_with_requests_that_have_some_for_each_country_only(step: s
         "agree": PHASE_AGREE,
     }[step]
     read_request(retold(request, change, phase=phase))
-    told = retold(request, change, parts=[b"1"], phase=phase)
-    assert code_of(read_request, told) is ReasonCode.MALFORMED
+    altered = retold(request, change, parts=[b"1"], phase=phase)
+    assert code_of(read_request, altered) is ReasonCode.MALFORMED
 
 
-def test_parts_and_model_are_part_of_what_is_repeated() -> None:
-    """Else a journal would take other parts, or another model, for the request it answered."""
+def test_parts_and_model_are_covered_by_the_digest_of_a_request() -> None:
+    """Otherwise a journal could answer a request with other parts or another model from memory."""
     request = (
         ProtocolWorld.ready(3).coordinator.begin_round(1, "train", MODEL).contribute_request("AT")
     )
@@ -160,17 +162,17 @@ def test_parts_and_model_are_part_of_what_is_repeated() -> None:
         retold(request, model=b"", parts=[honest.parts + MODEL]),
         retold(request, receiver="AT"),
     ]
-    digests = {read_request(one).digest for one in others}
+    digests = {read_request(country).digest for country in others}
     assert len(digests) == len(others)
     assert honest.digest not in digests
     assert read_request(retold(request, key=IDENTITIES["AT"])).digest == honest.digest
 
 
-def test_versions_of_too_many_countries_are_not_taken() -> None:
+def test_versions_of_too_many_countries_are_refused() -> None:
     request = coordinator_of(terms_of(3)).bundle_request("AT")
     many = DocumentVersions(1, 1, {f"C{number}": 1 for number in range(LARGEST_ROSTER + 1)})
-    told = retold(request, lambda body: body.versions.CopyFrom(many.to_proto()))
-    assert code_of(read_request, told) is ReasonCode.MALFORMED
+    altered = retold(request, lambda body: body.versions.CopyFrom(many.to_proto()))
+    assert code_of(read_request, altered) is ReasonCode.MALFORMED
 
 
 def test_authentication_is_against_the_countrys_own_values() -> None:
@@ -186,12 +188,12 @@ def test_authentication_is_against_the_countrys_own_values() -> None:
         request.authenticate(IDENTITIES["AT"].public, **place)
     honest = coordinator_of(terms).bundle_request("AT")
     for receiver in ("AT", "BE", "coordinator", ""):
-        told = read_request(retold(honest, receiver=receiver))
-        assert code_of(partial(told.authenticate, key, **place)) is ReasonCode.STALE
+        altered = read_request(retold(honest, receiver=receiver))
+        assert code_of(partial(altered.authenticate, key, **place)) is ReasonCode.STALE
 
 
 @pytest.mark.parametrize("code", list(ReasonCode))
-def test_a_refusal_carries_its_code_and_nothing_else(code: ReasonCode) -> None:
+def test_a_refusal_has_its_code_and_nothing_else(code: ReasonCode) -> None:
     reply = refusal_reply(code)
     assert len(reply) <= len(code.value) + 4
     with pytest.raises(Refusal, match="AT refused") as refusal:
@@ -219,7 +221,7 @@ def test_a_reply_to_another_question_is_malformed() -> None:
 def test_there_is_one_message_of_each_country_in_order() -> None:
     names = ("AT", "BE", "CZ")
     peers = {name: IDENTITIES[name].public for name in names}
-    said = [
+    signed = [
         sign_message(
             IDENTITIES[name].sign,
             phase=PHASE_BUNDLE,
@@ -230,12 +232,18 @@ def test_there_is_one_message_of_each_country_in_order() -> None:
         )
         for name in names
     ]
-    assert open_all(said, peers, PHASE_BUNDLE, CONTEXT) == {n: n.encode() for n in names}
-    for wrong in (said[:2], said[::-1], [*said, said[0]], [said[0], said[0], said[2]], []):
+    assert open_all(signed, peers, PHASE_BUNDLE, CONTEXT) == {n: n.encode() for n in names}
+    for wrong in (
+        signed[:2],
+        signed[::-1],
+        [*signed, signed[0]],
+        [signed[0], signed[0], signed[2]],
+        [],
+    ):
         assert code_of(open_all, wrong, peers, PHASE_BUNDLE, CONTEXT) is ReasonCode.ROSTER
 
 
-def test_parts_are_one_for_each_country_in_order() -> None:
+def test_there_is_one_part_for_each_country_in_order() -> None:
     assert parted(b"112233", ("AT", "BE", "CZ"), 2) == {"AT": b"11", "BE": b"22", "CZ": b"33"}
     assert parted(b"", (), 32) == {}
     for data, countries in (
@@ -250,7 +258,7 @@ def test_parts_are_one_for_each_country_in_order() -> None:
 
 
 @given(st.integers(0, 300), st.integers(0, 6), st.integers(1, 70))
-def test_parts_are_all_there_is_or_are_refused(length: int, number: int, size: int) -> None:
+def test_missing_or_additional_parts_are_refused(length: int, number: int, size: int) -> None:
     data, countries = bytes(place % 251 for place in range(length)), NAMES[:number]
     if length != number * size:
         assert code_of(parted, data, countries, size) is ReasonCode.ROSTER
@@ -263,7 +271,7 @@ def test_parts_are_all_there_is_or_are_refused(length: int, number: int, size: i
 # ---- versions
 
 
-def test_a_versions_digest_is_of_the_values_and_of_nothing_else() -> None:
+def test_a_versions_digest_depends_on_the_values_only() -> None:
     one = DocumentVersions(3, 4, {"AT": 5, "BE": 6}).to_proto()
     other = DocumentVersions(3, 4, {"BE": 6, "AT": 5}).to_proto()
     assert versions_digest(one) == versions_digest(Versions.FromString(serialise(other)))
@@ -272,7 +280,7 @@ def test_a_versions_digest_is_of_the_values_and_of_nothing_else() -> None:
 
 
 def test_versions_that_differ_anywhere_have_different_digests() -> None:
-    held = [
+    versions = [
         DocumentVersions(3, 4, {"AT": 5, "BE": 6}),
         DocumentVersions(4, 4, {"AT": 5, "BE": 6}),
         DocumentVersions(3, 3, {"AT": 5, "BE": 6}),
@@ -283,10 +291,10 @@ def test_versions_that_differ_anywhere_have_different_digests() -> None:
         DocumentVersions(3, 4),
         DocumentVersions(0, 0),
     ]
-    assert len({versions_digest(one.to_proto()) for one in held}) == len(held)
+    assert len({versions_digest(value.to_proto()) for value in versions}) == len(versions)
 
 
-def test_who_is_behind_is_told_what_is_newer() -> None:
+def test_a_country_that_is_behind_learns_which_documents_are_newer() -> None:
     own = versions_of(("AT", "BE"))
     require_current(own, own, "BE")
     with pytest.raises(Refusal, match="country-BE") as refusal:

@@ -26,7 +26,7 @@ def test_steps_add_up() -> None:
     assert advance(link, TRANSCRIPT, "AT", "BE", 0) == link
 
 
-def test_what_is_said_one_way_is_not_what_is_said_the_other() -> None:
+def test_keys_differ_by_direction() -> None:
     assert confirmation(SECRET, TRANSCRIPT, "AT", "BE") != confirmation(
         SECRET, TRANSCRIPT, "BE", "AT"
     )

@@ -1,4 +1,4 @@
-"""A country opens the roster's sum, or one smaller set's that enough of its members signed for."""
+"""A country opens the sum of the roster, or of one smaller set that enough members signed."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ from tests.support.protocol_world import IDENTITIES, NAMES, terms_of, view_of
 
 TERMS = terms_of(6, honest=2)
 FIVE = NAMES[:5]
-"""Of six countries; t is 4."""
+"""A set of six countries; t is 4."""
 VIEW = view_of(NAMES[0], TERMS)
 CONTEXT = bytes(range(32))
 
@@ -52,8 +52,8 @@ def refuses(check: Callable[[], object], code: ReasonCode = ReasonCode.ROSTER) -
 
 
 def test_an_assent_names_round_and_countries() -> None:
-    said = Assent.FromString(assent_body(3, FIVE))
-    assert (said.round, tuple(said.countries)) == (3, FIVE)
+    parsed = Assent.FromString(assent_body(3, FIVE))
+    assert (parsed.round, tuple(parsed.countries)) == (3, FIVE)
 
 
 def test_a_large_enough_sorted_set_with_this_country_may_be_opened() -> None:
@@ -72,7 +72,7 @@ def test_a_large_enough_sorted_set_with_this_country_may_be_opened() -> None:
         ((), "this country is not among them"),
     ],
 )
-def test_no_other_set_may(named: tuple[str, ...], why: str) -> None:
+def test_other_sets_may_not_be_opened(named: tuple[str, ...], why: str) -> None:
     assert why in refuses(lambda: require_set(TERMS, NAMES[0], named)).lower()
 
 

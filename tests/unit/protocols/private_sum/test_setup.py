@@ -16,7 +16,7 @@ def signed_body(sender: str) -> bytes:
     return serialise(setup.encapsulations(TERMS, sender, BUNDLES, CIPHERTEXTS))
 
 
-def test_a_country_encapsulates_to_every_higher_one() -> None:
+def test_a_country_encapsulates_to_every_higher_country() -> None:
     assert setup.higher(TERMS, "AT") == ("BE", "CZ", "DK")
     assert setup.higher(TERMS, "DK") == ()
     assert setup.lower(TERMS, "AT") == ()
@@ -82,18 +82,18 @@ def test_digests_belong_to_a_run_and_a_country() -> None:
 
 def test_the_transcript_covers_every_bundle_and_every_list() -> None:
     bodies = [signed_body(country) for country in TERMS.roster]
-    made = {setup.transcript(TERMS, BUNDLES, bodies)}
-    made.add(setup.transcript(terms_of(4, run_id=bytes(16)), BUNDLES, bodies))
+    transcripts = {setup.transcript(TERMS, BUNDLES, bodies)}
+    transcripts.add(setup.transcript(terms_of(4, run_id=bytes(16)), BUNDLES, bodies))
     for index, country in enumerate(TERMS.roster):
-        made.add(setup.transcript(TERMS, {**BUNDLES, country: bytes(32)}, bodies))
+        transcripts.add(setup.transcript(TERMS, {**BUNDLES, country: bytes(32)}, bodies))
         changed = [*bodies[:index], b"other", *bodies[index + 1 :]]
-        made.add(setup.transcript(TERMS, BUNDLES, changed))
-    assert len(made) == 2 + 2 * len(TERMS.roster)
+        transcripts.add(setup.transcript(TERMS, BUNDLES, changed))
+    assert len(transcripts) == 2 + 2 * len(TERMS.roster)
 
 
 def test_a_pair_secret_depends_on_everything_that_made_it() -> None:
     pair, secrets, digest = ("AT", "BE"), (b"x" * 32, b"k" * 32), b"d" * 32
-    made = {
+    secret = {
         setup.pair_secret(TERMS, pair, BUNDLES, secrets, digest),
         setup.pair_secret(TERMS, ("AT", "CZ"), BUNDLES, secrets, digest),
         setup.pair_secret(TERMS, pair, {**BUNDLES, "AT": bytes(32)}, secrets, digest),
@@ -103,7 +103,7 @@ def test_a_pair_secret_depends_on_everything_that_made_it() -> None:
         setup.pair_secret(TERMS, pair, BUNDLES, secrets, b"e" * 32),
         setup.pair_secret(terms_of(4, run_id=bytes(16)), pair, BUNDLES, secrets, digest),
     }
-    assert len(made) == 8
+    assert len(secret) == 8
 
 
 def test_refusals_say_what_to_do() -> None:

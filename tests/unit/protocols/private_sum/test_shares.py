@@ -34,14 +34,14 @@ def test_any_threshold_of_shares_gives_the_seed(threshold: int, holders: int) ->
         assert combine({point: shares[point] for point in chosen}) == seed
 
 
-def test_more_than_the_threshold_gives_it_too() -> None:
+def test_more_shares_than_the_threshold_give_the_seed_too() -> None:
     seed = draw_element(os.urandom)
     assert combine(numbered(split(seed, 2, 5, os.urandom))) == seed
 
 
 @pytest.mark.parametrize("threshold", [2, 3, 4])
 def test_one_share_fewer_fits_every_seed(threshold: int) -> None:
-    """For any other seed there is a missing share that would give it: nothing was learnt."""
+    """For any other seed some missing share would give it: nothing was learnt."""
     seed, other = draw_element(os.urandom), draw_element(os.urandom)
     shares = numbered(split(seed, threshold, threshold, os.urandom))
     del shares[threshold]
@@ -54,8 +54,8 @@ def test_one_share_fewer_fits_every_seed(threshold: int) -> None:
     assert combine({**shares, threshold: missing.to_bytes(32, "big")}) == other
 
 
-def test_a_known_line() -> None:
-    """Seed 7, slope 5: shares 12, 17, 22."""
+def test_a_known_polynomial() -> None:
+    """Seed 7, coefficient 5: shares 12, 17, 22."""
     coefficients = iter([(5).to_bytes(32, "big")])
     shares = split((7).to_bytes(32, "big"), 2, 3, lambda _: next(coefficients))
     assert [int.from_bytes(share, "big") for share in shares] == [12, 17, 22]
@@ -72,12 +72,12 @@ def test_a_share_outside_the_field_is_refused(bad: bytes) -> None:
         combine({1: (1).to_bytes(32, "big"), 2: bad})
 
 
-def test_commitments_are_to_one_place_and_value() -> None:
-    made = {
+def test_a_commitment_fixes_one_place_and_value() -> None:
+    commitments = {
         commit(context, owner, holder, element)
         for context in (CONTEXT, bytes([1]) * 32)
         for owner in ("AT", "BE")
         for holder in ("AT", "BE", "roster")
         for element in (bytes(32), bytes([1]) * 32)
     }
-    assert len(made) == 2 * 2 * 3 * 2
+    assert len(commitments) == 2 * 2 * 3 * 2

@@ -1,4 +1,4 @@
-"""What an answer hangs on: shares on what their owners committed to, all else on its signature."""
+"""The checks of answers: shares against commitments, everything else by its signature."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ STRANGER = SigningKey.generate()
 
 
 class Six:
-    """A round of six, who contribute 0 to 5, that any four answers open."""
+    """A round of six countries that contribute 0 to 5; any four answers open it."""
 
     def __init__(self) -> None:
         self.world = ProtocolWorld.ready(6, colluding=0, honest=2)
@@ -41,33 +41,33 @@ class Six:
             self.world.answer(self.opened, country)
         return self.opened
 
-    def lied(
+    def all_answers_with_lies(
         self, wrong: Mapping[str, Iterable[str]], keys: Mapping[str, SigningKey] = IDENTITIES
     ) -> CoordinatorRound:
-        """Let all answer; the holders in `wrong` give shares that are none of these owners'.
+        """Let all answer; the holders in `wrong` give wrong shares of these owners.
 
-        What they say is signed with `keys`.
+        Their answers are signed with `keys`.
         """
         for country in self.roster:
             reply = self.world.countries[country].answer(self.opened.answer_request(country))
             if country in wrong:
-                reply = self.retold(reply, wrong[country], keys[country])
+                reply = self.with_other_shares(reply, wrong[country], keys[country])
             self.opened.take_answer(country, reply)
         return self.opened
 
-    def retold(
+    def with_other_shares(
         self, reply: bytes, owners: Iterable[str], key: SigningKey, unopenable: Iterable[str] = ()
     ) -> bytes:
         """Return an answer with other shares of these owners, signed with `key`."""
-        said = Reply.FromString(reply).answer
-        answer = Answer.FromString(said.body)
+        body = Reply.FromString(reply).answer
+        answer = Answer.FromString(body.body)
         given = bytearray(answer.shares)
         for owner in owners:
             place = SHARE_BYTES * self.roster.index(owner)
             given[place : place + SHARE_BYTES] = shares.draw_element(os.urandom)
         answer.shares = bytes(given)
         answer.unopenable.extend(unopenable)
-        return serialise(Reply(answer=spoken(said, serialise(answer), key)))
+        return serialise(Reply(answer=spoken(body, serialise(answer), key)))
 
 
 def require_sum(opened: CoordinatorRound, unopenable: tuple[tuple[str, str], ...] = ()) -> None:
@@ -77,102 +77,104 @@ def require_sum(opened: CoordinatorRound, unopenable: tuple[tuple[str, str], ...
 
 
 @pytest.fixture
-def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the countries whose signatures are looked at, and "commitments" for these."""
-    seen: list[str] = []
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the countries whose signatures are checked, and "commitments" for these."""
+    checks: list[str] = []
     verify, sift = CoordinatorView.verify, UnmaskingAnswers.sift
 
     def verified(view: CoordinatorView, message: Signed, country: str) -> None:
-        seen.append(country)
+        checks.append(country)
         verify(view, message, country)
 
     def sifted(answers: UnmaskingAnswers, commitments: Mapping[str, bytes]) -> None:
-        seen.append("commitments")
+        checks.append("commitments")
         sift(answers, commitments)
 
     monkeypatch.setattr(CoordinatorView, "verify", verified)
     monkeypatch.setattr(UnmaskingAnswers, "sift", sifted)
-    return seen
+    return checks
 
 
-def test_nothing_is_looked_at_while_every_seed_comes_out_right(looked_at: list[str]) -> None:
+def test_nothing_is_checked_while_every_seed_comes_out_right(checked: list[str]) -> None:
     six = Six()
-    looked_at.clear()
+    checked.clear()
     require_sum(six.answered(six.roster))
-    assert looked_at == []
+    assert checked == []
 
 
-def test_all_is_looked_at_where_a_seed_does_not_come_out(looked_at: list[str]) -> None:
+def test_everything_is_checked_if_a_seed_does_not_come_out(checked: list[str]) -> None:
     six = Six()
-    looked_at.clear()
-    require_sum(six.lied({"AT": ["BE"]}), (("AT", "BE"),))
-    assert looked_at == ["commitments", *six.roster]
+    checked.clear()
+    require_sum(six.all_answers_with_lies({"AT": ["BE"]}), (("AT", "BE"),))
+    assert checked == ["commitments", *six.roster]
 
 
 @pytest.mark.parametrize("holder", ["AT", "BE", "CZ", "DK"])
-def test_a_wrong_share_among_the_first_t_is_named_and_another_takes_its_place(holder: str) -> None:
-    require_sum(Six().lied({holder: ["BE"]}), ((holder, "BE"),))
+def test_a_wrong_share_among_the_first_t_is_named_and_replaced(holder: str) -> None:
+    require_sum(Six().all_answers_with_lies({holder: ["BE"]}), ((holder, "BE"),))
 
 
 @pytest.mark.parametrize(
     "wrong", [{"EE": ["AT"]}, {"FI": ["AT"]}, {"EE": ["AT"], "FI": ["AT"]}], ids=str
 )
-def test_wrong_shares_beyond_the_first_t_do_no_harm_and_are_not_looked_at(
+def test_wrong_shares_beyond_the_first_t_do_no_harm_and_are_not_checked(
     wrong: dict[str, list[str]],
 ) -> None:
-    require_sum(Six().lied(wrong))
+    require_sum(Six().all_answers_with_lies(wrong))
 
 
-def test_all_wrong_shares_are_named_once_one_is_looked_for() -> None:
-    """DK's of EE alone would not have been found."""
+def test_all_wrong_shares_are_named_once_the_shares_are_checked() -> None:
+    """DK's share of EE alone would not have been found."""
     wrong = {"AT": ["CZ"], "DK": ["EE"], "FI": ["CZ"]}
-    require_sum(Six().lied(wrong), (("AT", "CZ"), ("DK", "EE"), ("FI", "CZ")))
+    require_sum(Six().all_answers_with_lies(wrong), (("AT", "CZ"), ("DK", "EE"), ("FI", "CZ")))
 
 
 def test_too_many_wrong_shares_of_a_seed_void_the_round_and_name_its_owner() -> None:
-    result = Six().lied({"AT": ["CZ"], "BE": ["CZ"], "FI": ["CZ"]}).open()
+    result = Six().all_answers_with_lies({"AT": ["CZ"], "BE": ["CZ"], "FI": ["CZ"]}).open()
     assert result == VoidRound("the shares of a country's seed do not open it", ("CZ",))
 
 
-def test_shares_of_another_seed_that_fit_each_other_are_not_taken() -> None:
-    """The first t holders agree on a seed that its owner did not sign: all of them are named."""
+def test_consistent_shares_of_another_seed_are_refused() -> None:
+    """The first t holders agree on a seed that its owner did not sign; all of them are named."""
     six = Six()
     opened = six.answered(six.roster)
-    made = shares.split(shares.draw_element(os.urandom), 4, 6, os.urandom)
-    for country, share in zip(six.roster[:4], made, strict=False):
+    other_shares = shares.split(shares.draw_element(os.urandom), 4, 6, os.urandom)
+    for country, share in zip(six.roster[:4], other_shares, strict=False):
         opened._answers._shares[country]["EE"] = share
     assert opened.open() == VoidRound("the shares of a country's seed do not open it", ("EE",))
-    assert opened._answers.unopenable(("EE",)) == tuple((one, "EE") for one in six.roster[:4])
+    assert opened._answers.unopenable(("EE",)) == tuple(
+        (country, "EE") for country in six.roster[:4]
+    )
 
 
-def test_a_seed_that_came_out_is_kept_where_another_one_is_looked_for() -> None:
-    """FI has committed to other shares than it gave; t of them make the seed that it signed."""
+def test_a_correct_seed_is_kept_while_another_is_checked() -> None:
+    """FI committed to other shares than it gave; t of them give the seed that it signed."""
     six = Six()
     six.opened._commitments["FI"] = bytes(len(six.opened._commitments["FI"]))
-    opened = six.lied({"AT": ["BE"]})
-    unopenable = (("AT", "BE"), *((one, "FI") for one in six.roster))
+    opened = six.all_answers_with_lies({"AT": ["BE"]})
+    unopenable = (("AT", "BE"), *((country, "FI") for country in six.roster))
     require_sum(opened, tuple(sorted(unopenable)))
 
 
 @pytest.mark.parametrize("forged", [("AT",), ("FI",), ("AT", "BE")], ids="-".join)
-def test_answers_that_their_countries_did_not_sign_neither_stop_a_round_nor_name_anybody(
+def test_forged_answers_neither_stop_a_round_nor_name_anybody(
     forged: tuple[str, ...],
 ) -> None:
     six = Six()
     keys = dict.fromkeys(forged, STRANGER)
-    opened = six.lied(dict.fromkeys(forged, six.roster), keys)
+    opened = six.all_answers_with_lies(dict.fromkeys(forged, six.roster), keys)
     require_sum(opened)
     counted = opened.answered
     assert counted == (six.roster if forged == ("FI",) else six.roster[len(forged) :])
 
 
-def test_where_too_few_signed_answers_are_left_the_true_ones_may_still_come() -> None:
+def test_true_answers_may_still_follow_if_too_few_signed_ones_are_left() -> None:
     six = Six()
     opened = six.answered(("CZ", "DK", "EE"))
-    absent = {one: six.world.countries[one] for one in ("AT", "BE")}
-    true = {one: run.answer(opened.answer_request(one)) for one, run in absent.items()}
+    absent = {country: six.world.countries[country] for country in ("AT", "BE")}
+    true = {country: run.answer(opened.answer_request(country)) for country, run in absent.items()}
     for country in absent:
-        opened.take_answer(country, six.retold(true[country], six.roster, STRANGER))
+        opened.take_answer(country, six.with_other_shares(true[country], six.roster, STRANGER))
     assert opened.open() == VoidRound("too few countries answered", ("AT", "BE", "FI"))
     assert opened.answered == ("CZ", "DK", "EE")
     opened.take_answer("AT", true["AT"])
@@ -182,26 +184,26 @@ def test_where_too_few_signed_answers_are_left_the_true_ones_may_still_come() ->
 def test_an_answer_for_another_round_is_malformed() -> None:
     six = Six()
     reply = six.world.countries["AT"].answer(six.opened.answer_request("AT"))
-    said = read_reply(reply, "AT", "answer").answer
-    answer = Answer.FromString(said.body)
+    body = read_reply(reply, "AT", "answer").answer
+    answer = Answer.FromString(body.body)
     answer.round += 1
-    other = serialise(Reply(answer=spoken(said, serialise(answer), IDENTITIES["AT"])))
+    other = serialise(Reply(answer=spoken(body, serialise(answer), IDENTITIES["AT"])))
     with pytest.raises(Refusal) as refusal:
         six.opened.take_answer("AT", other)
     assert refusal.value.code is ReasonCode.MALFORMED
     six.opened.take_answer("AT", reply)
 
 
-def test_that_a_share_does_not_open_is_believed_of_its_holder_only() -> None:
+def test_only_the_holder_can_report_that_a_share_does_not_open() -> None:
     six = Six()
     reply = six.world.countries["AT"].answer(six.opened.answer_request("AT"))
     with pytest.raises(Refusal) as refusal:
-        six.opened.take_answer("AT", six.retold(reply, (), STRANGER, unopenable=["BE"]))
+        six.opened.take_answer("AT", six.with_other_shares(reply, (), STRANGER, unopenable=["BE"]))
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
     assert six.opened.answered == ()
 
 
-def test_mask_keys_are_believed_of_their_country_only() -> None:
+def test_mask_keys_are_accepted_from_their_country_only() -> None:
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", b"model")
     for country in ("AT", "BE", "CZ"):
@@ -209,8 +211,8 @@ def test_mask_keys_are_believed_of_their_country_only() -> None:
     for country in opened.close():
         world.agree(opened, country)
     true = world.countries["AT"].answer(opened.answer_request("AT"))
-    said = read_reply(true, "AT", "answer").answer
-    forged = serialise(Reply(answer=spoken(said, said.body, STRANGER)))
+    answer = read_reply(true, "AT", "answer").answer
+    forged = serialise(Reply(answer=spoken(answer, answer.body, STRANGER)))
     with pytest.raises(Refusal) as refusal:
         opened.take_answer("AT", forged)
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC

@@ -1,4 +1,4 @@
-"""A contribution on the wire: one message, whose last field the masked words are."""
+"""A contribution on the wire: one message whose last field holds the masked words."""
 
 import numpy as np
 import pytest
@@ -27,20 +27,20 @@ def code_of(call: object, *arguments: object) -> ReasonCode:
     return refusal.value.code
 
 
-def contribution(said: Contribution = SAID, words: bytes = WORDS) -> bytes:
-    return write_contribution(said, memoryview(words))
+def contribution(contribution: Contribution = SAID, words: bytes = WORDS) -> bytes:
+    return write_contribution(contribution, memoryview(words))
 
 
-def test_a_contribution_is_one_message_that_anybody_can_read() -> None:
+def test_a_contribution_is_one_ordinary_protobuf_message() -> None:
     data = contribution()
     reply = Reply.FromString(data)
     assert (reply.contribution, reply.words) == (SAID, WORDS)
-    assert serialise(reply) == data, "and it is what any writer of such a message would write"
-    said, words = read_contribution(data, "AT", len(WORDS))
-    assert (said, bytes(words)) == (SAID, WORDS)
+    assert serialise(reply) == data, "any protobuf writer writes the same bytes"
+    read, words = read_contribution(data, "AT", len(WORDS))
+    assert (read, bytes(words)) == (SAID, WORDS)
 
 
-def test_the_words_are_read_where_they_lie() -> None:
+def test_the_words_are_read_without_a_copy() -> None:
     data = contribution()
     _, words = read_contribution(data, "AT", len(WORDS))
     assert words.obj is data
@@ -68,22 +68,31 @@ def test_words_of_another_length_than_the_rounds_are_malformed(size: int) -> Non
 
 
 def test_words_that_are_not_last_or_come_twice_are_malformed() -> None:
-    """A protobuf reader would take all of these, and of two the last."""
-    said = serialise(Reply(contribution=SAID))
-    framed = contribution()[len(said) :]
+    """A protobuf reader would accept all of these, and of two fields the last."""
+    reply_message = serialise(Reply(contribution=SAID))
+    framed = contribution()[len(reply_message) :]
     other = framed[:-1] + b"x"
-    for data in (framed + said, other + said + framed, said + other + framed, framed):
+    for data in (
+        framed + reply_message,
+        other + reply_message + framed,
+        reply_message + other + framed,
+        framed,
+    ):
         assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
-    for data in (said + framed + bytes([0xFA, 0x07, 0]), said + framed + b"\x00", b"\x00" + said):
+    for data in (
+        reply_message + framed + bytes([0xFA, 0x07, 0]),
+        reply_message + framed + b"\x00",
+        b"\x00" + reply_message,
+    ):
         assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
 
 
 def test_a_second_contribution_in_one_message_is_read_as_protobuf_reads_it() -> None:
-    """What counts is the same whichever way the message is read."""
+    """Both readers use the same content."""
     twice = serialise(Reply(contribution=Contribution(shares=b"other"))) + contribution()
-    said, words = read_contribution(twice, "AT", len(WORDS))
+    read, words = read_contribution(twice, "AT", len(WORDS))
     reply = Reply.FromString(twice)
-    assert (said, bytes(words)) == (reply.contribution, reply.words)
+    assert (read, bytes(words)) == (reply.contribution, reply.words)
 
 
 def test_words_with_another_content_than_a_contribution_are_malformed() -> None:
@@ -93,7 +102,7 @@ def test_words_with_another_content_than_a_contribution_are_malformed() -> None:
         assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
 
 
-def test_a_refusal_in_place_of_a_contribution_is_told_as_such() -> None:
+def test_a_refusal_in_place_of_a_contribution_is_reported_as_a_refusal() -> None:
     framed = contribution()[len(serialise(Reply(contribution=SAID))) :]
     for data in (refusal_reply(ReasonCode.DECLINED), refusal_reply(ReasonCode.DECLINED) + framed):
         assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.DECLINED
@@ -115,21 +124,21 @@ def test_an_oversized_contribution_is_not_read(monkeypatch: pytest.MonkeyPatch) 
 
 
 @given(st.binary(max_size=120), st.binary(max_size=12))
-def test_whatever_is_read_as_a_contribution_a_protobuf_reader_reads_alike(
+def test_a_protobuf_reader_reads_every_contribution_in_the_same_way(
     before: bytes, between: bytes
 ) -> None:
     framed = contribution(words=bytes(8))[-10 - 1 :]
     for data in (before + framed, serialise(Reply(contribution=SAID)) + between + framed):
         try:
-            said, words = read_contribution(data, "AT", 8)
+            read, words = read_contribution(data, "AT", 8)
         except Refusal:
             continue
         reply = Reply.FromString(data)
-        assert (said, bytes(words)) == (reply.contribution, reply.words)
+        assert (read, bytes(words)) == (reply.contribution, reply.words)
 
 
-def test_a_reply_holds_words_only_beside_a_contribution_and_little_besides() -> None:
-    """Replies of a set-up are kept for the run; nobody is to fill the disk with one."""
+def test_only_a_contribution_has_words_and_other_replies_are_small() -> None:
+    """Replies of set-up are stored for the run, and must not be able to fill the disk."""
     signed = Signed(sender="AT")
     with_words = serialise(Reply(bundle=signed, words=b"x"))
     assert code_of(read_reply, with_words, "AT", "bundle") is ReasonCode.MALFORMED

@@ -11,7 +11,7 @@ BINARY = ScoreTable(classes=1, groups=2, bins=4, label_bins=2)
 THREE = ScoreTable(classes=3, groups=1, bins=4, label_bins=2)
 
 
-def test_one_half_is_always_a_boundary() -> None:
+def test_one_half_is_always_a_bin_boundary() -> None:
     with pytest.raises(ValidationError, match="bins must be even"):
         Evaluation(bins=7)
 
@@ -22,7 +22,7 @@ def test_terms_out_of_range_are_refused(changes: dict[str, float]) -> None:
         Evaluation(**changes)
 
 
-def test_groups_are_everybody_or_the_subgroups() -> None:
+def test_groups_are_all_patients_or_the_subgroups() -> None:
     table = by_name(FEATURES)
     assert Evaluation().groups(table) == (EVERYBODY,)
     assert Evaluation(subgroup=Grouping(feature="sex")).groups(table) == ("female", "male")
@@ -56,6 +56,6 @@ def test_the_dimension_counts_every_cell() -> None:
     assert BINARY.right_by_group(np.zeros(16)).size == 0
 
 
-def test_score_bins_never_leave_the_table() -> None:
+def test_score_bins_are_always_within_the_table() -> None:
     bins = BINARY.score_bins(np.array([0.0, 0.249, 0.25, 0.999, 1.0]))
     assert bins.tolist() == [0, 0, 1, 3, 3]

@@ -90,9 +90,7 @@ def refusal(**fields: Any) -> str:
         ),
     ],
 )
-def test_a_feature_that_is_not_whole_says_what_is_wrong(
-    fields: dict[str, Any], message: str
-) -> None:
+def test_an_incomplete_feature_gives_a_clear_error(fields: dict[str, Any], message: str) -> None:
     assert message in refusal(name="x", **fields)
 
 
@@ -132,14 +130,14 @@ def test_a_category_is_one_hot_and_fills_with_a_level() -> None:
     assert filled.encode(np.array([0.0, 1.0, NAN])).tolist() == [[1, 0], [0, 1], [0, 1]]
 
 
-def test_indicator_keeps_missing_apart_from_zero() -> None:
+def test_an_indicator_distinguishes_missing_from_zero() -> None:
     encoded = SUGAR.encode(np.array([200.0, NAN, 0.0]))
     assert encoded.tolist() == [[0.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]
     category = SEX.model_copy(update={"missing": Missing.INDICATOR})
     assert category.encode(np.array([NAN, 1.0])).tolist() == [[0, 0, 1], [0, 1, 0]]
 
 
-def test_an_excluded_patient_can_never_pass_as_a_number() -> None:
+def test_an_excluded_patient_is_never_a_number() -> None:
     assert np.isnan(AGE.encode(np.array([NAN]))).all()
     assert np.isnan(SEX.encode(np.array([NAN]))).all()
 
@@ -151,7 +149,7 @@ def test_coordinate_names_say_what_each_number_is() -> None:
         assert feature.encode(np.array([0.0])).shape == (1, len(feature.coordinate_names))
 
 
-def test_a_feature_survives_its_canonical_form() -> None:
+def test_a_feature_is_read_back_from_its_canonical_form() -> None:
     for feature in FEATURES:
         data = canonical_json(feature.model_dump(mode="json"))
         again = Feature.model_validate_json(data, strict=True)
@@ -170,7 +168,7 @@ def test_plain_decimals_are_read(text: str, value: float) -> None:
 @pytest.mark.parametrize(
     "text", ["inf", "nan", "1_000", "0x10", "12a", "--1", "", "1e", "١٢", "9" * 400, "1e999", "1 2"]
 )
-def test_what_is_no_plain_decimal_is_refused(text: str) -> None:
+def test_other_numbers_than_plain_decimals_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a number"):
         parse_number(text)
 
@@ -180,14 +178,14 @@ def test_a_decimal_comma_is_named() -> None:
         parse_number("2,5")
 
 
-def test_truth_is_read_from_a_short_list_of_words() -> None:
+def test_booleans_are_read_from_a_short_list_of_words() -> None:
     assert [parse_truth(word) for word in ("true", "YES", "1")] == [1.0] * 3
     assert [parse_truth(word) for word in ("False", "no", "0")] == [0.0] * 3
     with pytest.raises(ValueError, match="expected true or false"):
         parse_truth("maybe")
 
 
-def test_values_in_the_studys_own_terms() -> None:
+def test_values_are_read_in_the_units_of_the_study() -> None:
     assert parse_value(AGE, " 63 ") == 63.0
     assert parse_value(SEX, "male") == 1.0
     assert parse_value(ILL, "yes") == 1.0
@@ -197,13 +195,13 @@ def test_values_in_the_studys_own_terms() -> None:
         parse_value(SEX, "M")
 
 
-def test_a_range_keeps_its_ends_and_leaves_missing_out() -> None:
+def test_a_range_includes_its_ends_and_excludes_missing_values() -> None:
     condition = Condition(feature="age", at_least=40, at_most=60)
     met = condition.met(AGE, np.array([39.9, 40.0, 60.0, 60.1, NAN]))
     assert met.tolist() == [False, True, True, False, False]
 
 
-def test_one_of_levels_or_truths() -> None:
+def test_one_of_accepts_levels_or_booleans() -> None:
     assert Condition(feature="sex", one_of=("male",)).met(
         SEX, np.array([0.0, 1.0, NAN])
     ).tolist() == [False, True, False]
@@ -242,7 +240,7 @@ def test_a_fitting_condition_passes() -> None:
     Condition(feature="ill", one_of=(False,)).check(ILL)
 
 
-def test_lookup_names_the_unknown_feature_and_what_there_is() -> None:
+def test_lookup_names_the_unknown_feature_and_the_declared_ones() -> None:
     with pytest.raises(ProtocolFault) as caught:
         lookup(by_name((AGE, SEX)), "hight", "list of inputs")
     assert "`hight`" in caught.value.what

@@ -25,7 +25,7 @@ def fault(task: TrainGlm, features: tuple[Feature, ...] = FEATURES) -> ProtocolF
 
 
 @pytest.mark.parametrize("family", list(Family))
-def test_a_whole_task_passes_and_survives_its_canonical_form(family: Family) -> None:
+def test_a_complete_task_is_accepted_and_read_back_from_its_canonical_form(family: Family) -> None:
     task = glm(family, evaluation=Evaluation(subgroup=Grouping(feature="age", edges=(50,))))
     task.check(FEATURES)
     data = canonical_json(task.model_dump(mode="json"))
@@ -57,14 +57,14 @@ def test_a_target_must_fit_its_family(family: Family, target: str, need: str) ->
 
 @pytest.mark.parametrize("kept", [{"missing": "indicator"}, {"missing": "impute", "fill": False}])
 def test_a_patient_without_a_target_is_left_out(kept: dict[str, Any]) -> None:
-    """Such a patient has no cell in the evaluation: the node would fail where there is one."""
+    """Such a patient has no cell in the evaluation; the node would fail at it."""
     ill = Feature(name="ill", type="boolean", **kept)
     problem = fault(glm(), tuple(ill if f.name == "ill" else f for f in FEATURES))
     assert "`ill`" in problem.what
     assert "missing: exclude" in problem.fix
 
 
-def test_the_target_is_no_input_and_no_input_stands_twice() -> None:
+def test_the_target_is_not_an_input_and_no_input_is_repeated() -> None:
     assert "hold the target, or a feature twice" in fault(glm(inputs=("ill", "age"))).what
     assert "hold the target, or a feature twice" in fault(glm(inputs=("age", "age"))).what
 
@@ -152,7 +152,7 @@ def test_shares_follow_the_schedule_and_sum_to_one() -> None:
 
 
 @pytest.mark.parametrize("family", list(Family))
-def test_one_patient_in_the_evaluation_keeps_exactly_within_the_sensitivity(
+def test_one_patient_in_the_evaluation_is_exactly_within_the_sensitivity(
     family: Family,
 ) -> None:
     task = glm(family)
@@ -173,7 +173,7 @@ def test_probabilities_are_probabilities() -> None:
     assert np.allclose(predicted.sum(axis=1), 1)
 
 
-def test_a_zero_model_knows_nothing() -> None:
+def test_a_zero_model_predicts_equal_probabilities() -> None:
     rows = glm().rows(FEATURES, columns(3))
     assert (glm().predict(FEATURES, np.zeros(7), rows) == 0.5).all()
 
@@ -186,7 +186,7 @@ def test_a_linear_prediction_stays_within_the_targets_bounds() -> None:
     assert ((inside >= 80) & (inside <= 200)).all()
 
 
-def test_residual_scores_centre_on_one_half() -> None:
+def test_residual_scores_are_centred_on_one_half() -> None:
     task = glm(Family.LINEAR)
     actual = np.array([[80.0], [140.0], [200.0]])
     exact = PRESSURE.scaled(actual)
@@ -204,7 +204,7 @@ def test_sigmoid_and_softmax_do_not_overflow() -> None:
     assert np.allclose(sigmoid(np.array([0.3])), 1 / (1 + math.exp(-0.3)))
 
 
-def test_one_hot_of_level_indices() -> None:
+def test_one_hot_encodes_level_indices() -> None:
     assert one_hot(np.array([2.0, 0.0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
 
 

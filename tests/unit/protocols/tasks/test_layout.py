@@ -41,11 +41,11 @@ def test_rows_have_one_coordinate_per_name_and_the_bias_first() -> None:
     assert np.isfinite(rows).all()
 
 
-def test_no_patient_gives_no_row() -> None:
+def test_no_patients_give_no_rows() -> None:
     assert encode_rows((AGE,), {"age": np.array([])}).shape == (0, 2)
 
 
-def test_a_vector_survives_its_bytes_bit_for_bit() -> None:
+def test_a_vector_is_read_back_from_its_bytes_bit_for_bit() -> None:
     vector = np.array([0.0, -0.0, math.pi, 1e-308, -1e308])
     data = vector_to_bytes(vector)
     assert len(data) == 40
@@ -67,20 +67,20 @@ def test_a_model_that_is_not_finite_is_refused(value: float) -> None:
         vector_from_bytes(vector_to_bytes(np.array([0.0, value])), 2)
 
 
-def test_edges_cut_from_and_including() -> None:
+def test_an_edge_belongs_to_the_upper_interval() -> None:
     grouping = Grouping(feature="age", edges=(40, 60))
     assert grouping.labels(AGE) == ("<40", "40 to <60", ">=60")
     ages = np.array([39.9, 40.0, 59.9, 60.0, 1e9, -1e9])
     assert grouping.cells(AGE, ages).tolist() == [0, 1, 1, 2, 2, 0]
 
 
-def test_a_missing_value_is_a_group_of_its_own_where_it_is_kept() -> None:
+def test_a_missing_value_is_a_separate_group_if_it_is_kept() -> None:
     grouping = Grouping(feature="sugar", edges=(100,))
     assert grouping.labels(SUGAR) == ("<100", ">=100", "missing")
     assert grouping.cells(SUGAR, np.array([0.0, 100.0, math.nan])).tolist() == [0, 1, 2]
 
 
-def test_levels_and_truths_are_groups() -> None:
+def test_levels_and_booleans_are_groups() -> None:
     assert Grouping(feature="sex").labels(SEX) == ("female", "male")
     assert Grouping(feature="ill").labels(ILL) == ("false", "true")
     assert Grouping(feature="smoker").cells(SMOKER, np.array([0.0, 1.0, math.nan])).tolist() == [
@@ -118,8 +118,8 @@ def test_each_patient_falls_into_the_cell_that_its_labels_name() -> None:
     groupings = (Grouping(feature="sex"), Grouping(feature="age", edges=(50,)))
     labels = cell_labels(groupings, TABLE)
     data = {"sex": np.array([0.0, 1.0, 1.0]), "age": np.array([20.0, 20.0, 80.0])}
-    found = [labels[cell] for cell in cell_indices(groupings, TABLE, data, 3)]
-    assert found == [("female", "<50"), ("male", "<50"), ("male", ">=50")]
+    cells = [labels[cell] for cell in cell_indices(groupings, TABLE, data, 3)]
+    assert cells == [("female", "<50"), ("male", "<50"), ("male", ">=50")]
 
 
 def test_without_grouping_there_is_one_cell() -> None:

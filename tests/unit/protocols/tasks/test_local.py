@@ -1,4 +1,4 @@
-"""Local mode in a study: which releases it makes of a training task, and of what size."""
+"""Local mode in a study: which releases a training task has, and of what size."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +33,7 @@ def shape(mechanism: Mechanism, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_steps_are_the_ordinary_release_under_own_noise(kind: Callable[..., Training]) -> None:
+def test_the_steps_are_the_ordinary_release_with_local_noise(kind: Callable[..., Training]) -> None:
     (floor, train, evaluate) = kind(sampling_rate=0.3).schedule(FEATURES)
     local = kind(sampling_rate=0.3, local=STEPS).schedule(FEATURES)
     assert [m.phase for m in local] == ["cohort-floor", "local-step", "train", "evaluate"]
@@ -56,7 +56,7 @@ def test_the_sum_of_updates_is_derived_and_has_the_least_noise(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_release_has_a_part_of_the_budget_but_what_is_derived(
+def test_each_release_except_derived_ones_has_a_part_of_the_budget(
     kind: Callable[..., Training],
 ) -> None:
     for evaluation in (kind().evaluation, None):
@@ -68,16 +68,16 @@ def test_each_release_has_a_part_of_the_budget_but_what_is_derived(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_task_without_it_reads_as_it_did_before(kind: Callable[..., Training]) -> None:
-    """Digests of studies that were signed before stay what they were."""
+def test_a_task_without_local_mode_keeps_its_digest(kind: Callable[..., Training]) -> None:
+    """Digests of studies that were signed before stay the same."""
     assert "local" not in kind().model_dump(mode="json")
     assert kind(local=None) == kind()
-    said = kind(local=STEPS).model_dump(mode="json")
-    assert said["local"] == {"steps": 4}
+    fields = kind(local=STEPS).model_dump(mode="json")
+    assert fields["local"] == {"steps": 4}
     assert canonical_json(kind().model_dump(mode="json")).count(b'"local"') == 0
 
 
-def test_nothing_may_be_filled_into_what_is_derived() -> None:
+def test_a_derived_release_has_no_values_to_calibrate() -> None:
     _, step, update, _ = glm(local=STEPS).schedule(FEATURES)
     assert same_but_noise(step, step.model_copy(update={"noise_std": 999}))
     assert same_but_noise(update, update)
@@ -85,7 +85,7 @@ def test_nothing_may_be_filled_into_what_is_derived() -> None:
 
 
 @pytest.mark.parametrize("scope", [Scope.SHARED, Scope.LOCAL])
-def test_no_other_release_passes_for_a_derived_one(scope: Scope) -> None:
+def test_no_other_release_is_accepted_as_derived(scope: Scope) -> None:
     _, _, update, _ = glm(local=STEPS).schedule(FEATURES)
     assert not same_but_noise(update.model_copy(update={"scope": scope}), update)
     assert not same_but_noise(update, update.model_copy(update={"scope": scope}))
@@ -113,14 +113,14 @@ def test_clamped_updates_of_all_countries_fit_their_lane(
 
 
 @pytest.mark.parametrize("clip", [1e-6, 1e-3, 0.7, 1.0, 1_000.0])
-def test_a_clip_norm_has_some_units_of_the_lattice(clip: float) -> None:
+def test_a_clip_norm_must_have_enough_units_of_the_lattice(clip: float) -> None:
     update = glm(clip_norm=clip, local=STEPS).schedule(FEATURES)[2]
     assert update.scale <= LARGEST_SCALE
     if update.scale < LARGEST_SCALE:
         assert update.clip_norm * update.scale >= UPDATE_REACH
 
 
-def test_a_usual_update_takes_narrow_lanes() -> None:
+def test_a_usual_update_needs_narrow_lanes() -> None:
     task = glm(patients=320, patients_bound=2_000, sampling_rate=0.02, local=LocalMode(steps=5))
     assert task.schedule(FEATURES)[2].lane_bits(4) == 21
 
@@ -144,12 +144,12 @@ def test_a_sample_exceeds_its_bound_with_a_chance_of_2_to_the_minus_40(
 
 
 @pytest.mark.parametrize("steps", [-1, 0, 1, 1_001])
-def test_one_step_is_no_local_mode(steps: int) -> None:
+def test_local_mode_needs_more_than_one_step(steps: int) -> None:
     with pytest.raises(ValidationError):
         LocalMode(steps=steps)
 
 
-def test_more_steps_than_a_release_may_repeat_are_refused_in_words() -> None:
+def test_more_steps_than_a_release_may_repeat_give_a_clear_error() -> None:
     LocalMode(steps=10).check(10_000)
     task = glm(rounds=10_000, local=LocalMode(steps=11))
     with pytest.raises(ProtocolFault, match="10000 rounds of 11 local steps") as caught:
@@ -157,15 +157,15 @@ def test_more_steps_than_a_release_may_repeat_are_refused_in_words() -> None:
     assert caught.value.fix
 
 
-def test_it_says_what_it_relies_on_and_what_that_costs() -> None:
-    said = LocalMode(steps=5).sentence(4)
-    assert "5 steps" in said
-    assert "its own noise alone" in said
-    assert "(h=1); h=4" in said
-    assert "2 times less noise" in said
+def test_it_states_what_it_relies_on_and_what_that_costs() -> None:
+    sentence = LocalMode(steps=5).sentence(4)
+    assert "5 steps" in sentence
+    assert "its own noise alone" in sentence
+    assert "(h=1); h=4" in sentence
+    assert "2 times less noise" in sentence
 
 
-def test_gradients_are_of_the_steps_or_of_the_round() -> None:
+def test_gradients_are_released_by_the_steps_or_by_the_round() -> None:
     assert glm().gradient_phase == "train"
     assert glm(local=STEPS).gradient_phase == "local-step"
     assert release(glm(local=STEPS), "local-step").scope is Scope.LOCAL

@@ -19,7 +19,7 @@ TASKS = [mlp(), module()]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda one: str(one.kind))
-def test_a_study_holds_the_task_and_reads_it_again(task: Any) -> None:
+def test_the_task_is_read_back_from_a_study(task: Any) -> None:
     text = json.dumps(task.model_dump(mode="json"))
     assert TypeAdapter(Task).validate_json(text, strict=True) == task
 
@@ -64,11 +64,11 @@ def test_a_perceptron_s_sums_are_factored_and_a_module_s_are_not() -> None:
     assert module().schedule(FEATURES)[1].rounding is Rounding.CONDITIONAL
 
 
-def test_predictions_are_of_the_layers_in_turn() -> None:
+def test_predictions_apply_the_layers_in_turn() -> None:
     task = mlp(hidden=(2,))
     model = np.zeros(task.dimension(FEATURES))
     layers = task.layers(FEATURES, model)
-    layers[0][0][0, 0], layers[0][1][1] = 1.0, -3.0  # views: the model itself changes
+    layers[0][0][0, 0], layers[0][1][1] = 1.0, -3.0  # these are views: the model itself changes
     layers[1][0][0, :], layers[1][1][0] = [2.0, 5.0], 0.5
     rows = np.zeros((3, INPUTS))
     rows[:, 0] = [-1.0, 0.0, 2.0]
@@ -77,10 +77,10 @@ def test_predictions_are_of_the_layers_in_turn() -> None:
     assert chances == pytest.approx(1 / (1 + np.exp([-0.5, -0.5, -4.5])))
 
 
-def test_the_penalty_leaves_biases_out() -> None:
+def test_the_penalty_excludes_biases() -> None:
     task = mlp(hidden=(2,))
-    kept = task.weights_only(FEATURES, np.ones(task.dimension(FEATURES)))
-    assert kept.tolist() == [1] * 12 + [0, 0] + [1, 1] + [0]
+    penalised = task.weights_only(FEATURES, np.ones(task.dimension(FEATURES)))
+    assert penalised.tolist() == [1] * 12 + [0, 0] + [1, 1] + [0]
 
 
 def rates(decay: Decay) -> FloatArray:
@@ -110,7 +110,7 @@ def test_the_step_size_falls_as_declared() -> None:
     ],
     ids=str,
 )
-def test_a_perceptron_out_of_range_is_none(changes: dict[str, Any]) -> None:
+def test_a_perceptron_out_of_range_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TrainMlp(**mlp().model_dump() | changes)
 
@@ -129,7 +129,7 @@ def test_a_perceptron_out_of_range_is_none(changes: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_a_module_out_of_range_is_none(changes: dict[str, Any]) -> None:
+def test_a_module_out_of_range_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TrainModule(**module().model_dump() | changes)
 

@@ -35,14 +35,14 @@ def test_the_lane_of_a_usual_model_stays_narrow() -> None:
 
 
 @pytest.mark.parametrize("ones", range(1, 60))
-def test_a_patient_counted_in_several_cells_is_not_thrown_out(ones: int) -> None:
+def test_a_patient_counted_in_several_cells_is_not_dropped(ones: int) -> None:
     mechanism = counted("evaluate", 100, ones, 1_000)
     assert mechanism.squared_sensitivity == ones * mechanism.scale**2
     assert mechanism.rounding is Rounding.INTEGER
     assert mechanism.scope is Scope.SHARED
 
 
-def test_the_floor_is_protected_by_this_countrys_noise_alone() -> None:
+def test_the_cohort_floor_is_protected_by_this_country_s_noise_alone() -> None:
     floor = cohort_floor(500)
     assert floor.scope is Scope.LOCAL
     assert (floor.dimension, floor.rounds, floor.patients_bound) == (1, 1, 500)
@@ -55,6 +55,6 @@ def test_only_the_noise_may_differ_from_the_template() -> None:
         assert not same_but_noise(template, template.model_copy(update=change))
 
 
-def test_the_norm_of_a_count_is_no_lower_than_its_root() -> None:
+def test_the_norm_of_a_count_is_at_least_its_square_root() -> None:
     assert counted("count", 3, 1, 10).clip_norm >= 1
     assert counted("evaluate", 3, 3, 10).clip_norm >= math.sqrt(3)

@@ -22,7 +22,7 @@ def histogram(**changes: object) -> CountByFeature:
 
 
 @pytest.mark.parametrize("task", [count(strata=(SEX,)), histogram(strata=(SEX,))])
-def test_a_table_survives_its_canonical_form(task: Task) -> None:
+def test_a_table_is_read_back_from_its_canonical_form(task: Task) -> None:
     data = canonical_json(task.model_dump(mode="json"))
     again = TASKS.validate_json(data, strict=True)
     assert again == task
@@ -47,7 +47,7 @@ def test_every_patient_is_in_one_cell_of_the_table() -> None:
     assert len(np.unique(cells)) == 18
 
 
-def test_names_used_are_those_grouped_by() -> None:
+def test_names_used_are_those_of_the_grouping() -> None:
     assert histogram(strata=(SEX,)).names_used(FEATURES) == ("sex", "age")
     assert count().names_used(FEATURES) == ()
 
@@ -60,7 +60,7 @@ def test_the_schedule_is_floor_and_table() -> None:
     assert table.squared_sensitivity == table.scale**2
 
 
-def test_an_unfit_grouping_is_named() -> None:
+def test_an_invalid_grouping_is_named() -> None:
     with pytest.raises(ProtocolFault, match="`weight`"):
         count(strata=({"feature": "weight"},)).check(FEATURES)
     with pytest.raises(ProtocolFault, match="needs edges"):

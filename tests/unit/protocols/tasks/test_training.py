@@ -1,4 +1,4 @@
-"""Links and targets that every training task shares."""
+"""Link functions and targets that all training tasks share."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Document versions: which are newer, and what a message, a log entry or a result may hold."""
+"""Document versions: which are newer, and which a message, log entry or result may contain."""
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -27,7 +27,7 @@ def test_a_newer_document_is_named(claimed: DocumentVersions, newer: tuple[str, 
 
 
 @pytest.mark.parametrize("names", [["at"], ["AUT"], [""], [f"{n:02}" for n in range(3)]])
-def test_names_that_are_no_countries_are_refused(names: list[str]) -> None:
+def test_names_that_are_not_country_codes_are_refused(names: list[str]) -> None:
     claimed = round_pb2.DocumentVersions(root=1, targets=1, countries=dict.fromkeys(names, 0))
     with pytest.raises(Refusal, match="not of countries"):
         DocumentVersions.from_proto(claimed)

@@ -21,9 +21,9 @@ def test_digest_names_its_algorithm() -> None:
 @pytest.mark.parametrize(
     "text", ["", "sha256:", "sha256:" + "A" * 64, "sha256:" + "a" * 63, "md5:" + "a" * 64]
 )
-def test_other_spellings_are_no_digests(text: str) -> None:
+def test_other_forms_of_a_digest_are_refused(text: str) -> None:
     assert not DIGEST_PATTERN.match(text)
 
 
-def test_a_digest_is_one() -> None:
+def test_a_digest_is_accepted() -> None:
     assert DIGEST_PATTERN.match(digest(b""))

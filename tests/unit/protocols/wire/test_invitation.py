@@ -1,4 +1,4 @@
-"""Invitations and statements: read strictly, fingerprinted whole."""
+"""Invitations and statements: strict parsing, and fingerprints over all of their content."""
 
 import base64
 import json
@@ -43,7 +43,7 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def written(**changed: Any) -> bytes:
+def invitation_bytes(**changed: Any) -> bytes:
     return json.dumps({**PLAIN, **changed}).encode()
 
 
@@ -58,12 +58,12 @@ def refused(content: bytes) -> ProtocolFault:
 
 def test_an_invitation_is_read_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "invitation.json"
-    file.write_bytes(written())
-    assert read_invitation(file) == Invitation.from_bytes(written())
+    file.write_bytes(invitation_bytes())
+    assert read_invitation(file) == Invitation.from_bytes(invitation_bytes())
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[" * 100_000, b'{"kind":"permit"}'])
-def test_a_file_that_is_no_invitation_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_invitation_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "invitation.json"
     file.write_bytes(content)
     with pytest.raises(ProtocolFault, match="not an invitation"):
@@ -78,7 +78,7 @@ def test_a_missing_invitation_is_named(tmp_path: Path) -> None:
 
 
 def test_an_invitation_is_read_as_it_was_written() -> None:
-    read = Invitation.from_bytes(written())
+    read = Invitation.from_bytes(invitation_bytes())
     assert read.token_bytes() == bytes(range(TOKEN_BYTES))
     assert Invitation.from_bytes(read.model_dump_json().encode()) == read
 
@@ -117,19 +117,19 @@ def test_an_invitation_without_one_of_its_parts_is_refused(missing: str) -> None
     ],
 )
 def test_a_malformed_invitation_is_refused(changed: dict[str, Any]) -> None:
-    refused(written(**changed))
+    refused(invitation_bytes(**changed))
 
 
 @pytest.mark.parametrize(
     "content",
     [b"", b"{}", b"null", b"[]", b"\x80\x04\x95", b"{" * 50_000, b"[" * 200_000, b'"' + b"x" * 9],
 )
-def test_what_is_no_invitation_is_refused(content: bytes) -> None:
+def test_other_bytes_are_not_read_as_an_invitation(content: bytes) -> None:
     refused(content)
 
 
 def test_an_invitation_over_the_limit_is_refused() -> None:
-    refused(written(certificate="x" * MAX_INVITATION))
+    refused(invitation_bytes(certificate="x" * MAX_INVITATION))
 
 
 @given(st.binary(max_size=300))
@@ -138,8 +138,8 @@ def test_arbitrary_bytes_are_no_invitation(content: bytes) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(sorted(PLAIN)), st.none() | st.integers() | st.text()))
-def test_any_change_is_refused_or_read_whole(changed: dict[str, Any]) -> None:
-    content = written(**changed)
+def test_any_change_is_refused_or_read_completely(changed: dict[str, Any]) -> None:
+    content = invitation_bytes(**changed)
     try:
         read = Invitation.from_bytes(content)
     except ProtocolFault:
@@ -150,7 +150,7 @@ def test_any_change_is_refused_or_read_whole(changed: dict[str, Any]) -> None:
 
 
 def test_a_refusal_does_not_repeat_the_secret() -> None:
-    fault = refused(written(token="SECRET" * 20, key="PRIVATE", country="at"))
+    fault = refused(invitation_bytes(token="SECRET" * 20, key="PRIVATE", country="at"))
     assert "SECRET" not in str(fault)
     assert "PRIVATE" not in str(fault)
 
@@ -163,23 +163,23 @@ def test_a_statement_is_read_as_it_was_written(statement: Statement) -> None:
 @pytest.mark.parametrize("key", ["identity_key", "log_key", "log_origin", "node_auth"])
 def test_a_node_states_all_of_its_keys(key: str) -> None:
     values = {k: v for k, v in node_statement().model_dump(exclude_none=True).items() if k != key}
-    unstated(canonical_json(values))
+    assert_no_statement(canonical_json(values))
 
 
-def unstated(content: bytes) -> None:
+def assert_no_statement(content: bytes) -> None:
     with pytest.raises(ProtocolFault, match="statement"):
         Statement.from_bytes(content)
 
 
 def test_an_officer_states_its_document_key() -> None:
-    unstated(canonical_json({"country": "AT", "role": "officer"}))
-    unstated(canonical_json({"country": "AT", "role": "officer", "log_key": text_key()}))
+    assert_no_statement(canonical_json({"country": "AT", "role": "officer"}))
+    assert_no_statement(canonical_json({"country": "AT", "role": "officer", "log_key": text_key()}))
 
 
 @pytest.mark.parametrize("role", ["coordinator", "enrolment", "admin", ""])
-def test_nobody_states_another_role(role: str) -> None:
+def test_other_roles_are_refused(role: str) -> None:
     values = {**officer_statement().model_dump(exclude_none=True), "role": role}
-    unstated(canonical_json(values))
+    assert_no_statement(canonical_json(values))
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_nobody_states_another_role(role: str) -> None:
     ["", "ed25519:", "ed25519:AAAA", "rsa:" + "A" * 43 + "=", text_key() + "\n", " " + text_key()],
     ids=["none", "empty", "short", "rsa", "line end", "space"],
 )
-def test_a_key_that_is_none_is_refused(key: str) -> None:
-    unstated(canonical_json({"country": "AT", "role": "officer", "document_key": key}))
+def test_a_malformed_key_is_refused(key: str) -> None:
+    assert_no_statement(canonical_json({"country": "AT", "role": "officer", "document_key": key}))
 
 
 def test_a_statement_has_one_form() -> None:
@@ -204,16 +204,16 @@ def test_a_statement_has_one_form() -> None:
     ]
     for content in same:
         assert content != statement.to_bytes()
-        unstated(content)
+        assert_no_statement(content)
 
 
 def test_a_statement_over_the_limit_is_refused() -> None:
-    unstated(officer_statement().to_bytes() + b" " * MAX_STATEMENT)
+    assert_no_statement(officer_statement().to_bytes() + b" " * MAX_STATEMENT)
 
 
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_are_no_statement(content: bytes) -> None:
-    unstated(content)
+    assert_no_statement(content)
 
 
 def test_a_fingerprint_is_read_out_in_groups_of_four() -> None:
@@ -231,5 +231,5 @@ def test_different_requests_have_different_fingerprints(
     assert (enrolment_fingerprint(other_key, other) == one) is same
 
 
-def test_what_ends_one_part_does_not_begin_the_next() -> None:
+def test_moving_bytes_between_parts_changes_the_fingerprint() -> None:
     assert enrolment_fingerprint(b"ab", b"c") != enrolment_fingerprint(b"a", b"bc")

@@ -46,14 +46,14 @@ def test_a_signed_message_opens_where_it_belongs() -> None:
 
 
 @pytest.mark.parametrize(("field", "value"), ELSEWHERE)
-def test_it_opens_nowhere_else(field: str, value: object) -> None:
+def test_a_signed_message_does_not_open_elsewhere(field: str, value: object) -> None:
     with pytest.raises(Refusal) as refusal:
         open_signed(signed(), KEY.public, **{**PLACE, field: value})  # type: ignore[arg-type]
     assert refusal.value.code is ReasonCode.STALE
 
 
 @pytest.mark.parametrize(("field", "value"), [*ELSEWHERE, ("body", b"other"), ("signature", b"")])
-def test_a_field_changed_on_the_way_is_found(field: str, value: object) -> None:
+def test_a_changed_field_is_detected(field: str, value: object) -> None:
     message = signed()
     setattr(message, field, value)
     place = {**PLACE, **({field: value} if field in PLACE else {})}
@@ -62,7 +62,7 @@ def test_a_field_changed_on_the_way_is_found(field: str, value: object) -> None:
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
 
 
-def test_another_key_does_not_do() -> None:
+def test_another_key_is_refused() -> None:
     other = SigningKey.from_bytes(b"o" * 32).public
     with pytest.raises(Refusal) as refusal:
         open_signed(signed(), other, **PLACE)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def test_another_key_does_not_do() -> None:
     assert "AT" in refusal.value.what
 
 
-def test_places_are_told_apart_wherever_the_fields_are_cut() -> None:
+def test_places_differ_wherever_their_fields_are_split() -> None:
     places = {
         bind(CONTEXT, phase, sender, receiver, body)
         for phase in cast("list[Phase]", Phase.values())
@@ -89,7 +89,7 @@ def test_a_message_beyond_its_limit_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x0a\xff", b"\x0a\x05ab"])
-def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
+def test_malformed_messages_are_refused(data: bytes) -> None:
     with pytest.raises(Refusal) as refusal:
         parse(Bundle, data, 1000)
     assert refusal.value.code is ReasonCode.MALFORMED
