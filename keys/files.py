@@ -1,4 +1,4 @@
-"""Files for their owner only, written so that a crash leaves the old one or the new one whole."""
+"""Writes files for their owner only; after a crash the old or the new file is complete."""
 
 import os
 import secrets
@@ -8,13 +8,13 @@ from pathlib import Path
 from keys.permissions import OWNER_FILE
 
 DRAFT_BYTES = 8
-"""Of randomness in a draft's name, which nobody can guess and lay something in the way of."""
+"""Random bytes in a temporary file's name, so that nobody can guess it and create it first."""
 
 
 def replace_private(path: Path, data: bytes) -> None:
-    """Replace the file by these bytes, on disk when this returns; never by a part of them.
+    """Replace a file atomically; the new one is on disk when this returns.
 
-    Raises OSError where the file system does not take them; the old file then stands.
+    Raises OSError if the file system refuses; the old file then stays.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(DRAFT_BYTES)}.tmp")
     try:
@@ -27,7 +27,7 @@ def replace_private(path: Path, data: bytes) -> None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a new file, on disk when this returns. Raises OSError where anything is there."""
+    """Write a new file; it is on disk when this returns. Raises OSError if the path exists."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, OWNER_FILE), "wb") as opened:
         opened.write(data)
@@ -36,7 +36,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in a directory to the disk."""
+    """Flush a directory's entries to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -108,7 +108,7 @@ def test_the_officer_reads_with_what_messages_are_signed() -> None:
 
     assert said(agreement())["messages signed with"] == "Ed25519"
     both = said(agreement(**BOTH))
-    assert "ML-DSA-65, both of which must hold" in both["messages signed with"]
+    assert "ML-DSA-65, both of which must be valid" in both["messages signed with"]
     assert "(Ed25519 and ML-DSA-65)" in both["key for messages"]
     assert "(Ed25519 only)" in said(agreement())["key for messages"]
 
