@@ -161,7 +161,7 @@ def test_it_says_what_it_relies_on_and_what_that_costs() -> None:
     said = LocalMode(steps=5).sentence(4)
     assert "5 steps" in said
     assert "its own noise alone" in said
-    assert "(h=1); h=4" in said
+    assert "(h=1); only an evaluation relies on h=4" in said
     assert "2 times less noise" in said
 
 
