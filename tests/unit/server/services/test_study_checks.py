@@ -12,7 +12,7 @@ AGREED = agreement()
 
 
 def widened(scope: Scope) -> Study:
-    """Return a study whose releases of this scope may not fit a word, however much noise."""
+    """Return a study whose releases of this scope may overflow a word, however much noise."""
     asked = study(AGREED)
     wide = {"noise_std": 2**40, "clip_norm": 1e6, "scale": 2**24, "patients_bound": 10**9}
     changed = [m.model_copy(update=wide) if m.scope is scope else m for m in asked.mechanisms]
@@ -22,7 +22,7 @@ def widened(scope: Scope) -> Study:
 
 
 def test_a_study_whose_sums_may_not_fit_a_word_is_refused_when_it_is_checked() -> None:
-    with pytest.raises(ProtocolFault, match="'histogram' may not fit a word of 64 bits") as fault:
+    with pytest.raises(ProtocolFault, match="'histogram' may overflow a word of 64 bits") as fault:
         complete(widened(Scope.SHARED), AGREED)
     assert "patients_bound" in fault.value.fix
 
