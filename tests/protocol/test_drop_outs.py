@@ -239,7 +239,7 @@ def test_any_set_of_countries_gone_from_set_up_lets_nothing_begin_and_may_return
     for gone in subsets(terms_of(size).roster):
         world = ProtocolWorld.of(size)
         stopped(world, step, gone)
-        with pytest.raises(ProtocolFault, match=f"Nothing yet from {', '.join(gone)}"):
+        with pytest.raises(ProtocolFault, match=f"No reply yet from {', '.join(gone)}"):
             go_on(world, step)
         assert not any(run.awaits_answer for run in world.countries.values())
         if len(gone) == 1:

@@ -69,7 +69,7 @@ def test_words_that_were_not_signed_are_refused() -> None:
     said = Reply.FromString(reply)
     for other in (bytes(len(said.words)), said.words[:-1] + bytes([said.words[-1] ^ 1])):
         said.words = other
-        with pytest.raises(ProtocolFault, match="words of AT are not those it signed"):
+        with pytest.raises(ProtocolFault, match="words of AT are not those that it signed"):
             opened.take_contribution("AT", serialise(said))
     assert opened.contributed == ()
 

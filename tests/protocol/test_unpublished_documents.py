@@ -58,7 +58,7 @@ def test_whoever_claims_a_document_that_is_not_published_is_left_out_and_named(
         led.carrier.misbehave(LIAR, "contribute", *lie * (1 + len(CATCHING_UP)))
         report = led.driver.sum(number, "train", MODEL)
         led.require(report, ("AT", "BE", "CZ", "DK"))
-        assert report.causes == {LIAR: f"{LIAR} holds documents that are not published"}
+        assert report.causes == {LIAR: f"{LIAR} has documents that are not published"}
     assert tuple(waited) == CATCHING_UP, "in the second round it is asked once"
 
 
@@ -70,7 +70,7 @@ def test_a_document_that_is_published_meanwhile_is_waited_for() -> None:
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = world.countries["DK"].contribute(opened.contribute_request("DK"), ZEROS, ZEROS)
     ahead = claiming(reply, "DK", lambda versions: versions.countries.update({"DK": 4}))
-    with pytest.raises(Unpublished, match=r"DK holds documents .* country-DK"):
+    with pytest.raises(Unpublished, match=r"DK has documents .* country-DK"):
         opened.take_contribution("DK", ahead)
     assert not opened.contributed
     held.append(versions_of(world.terms.roster, DK=4))
@@ -91,7 +91,7 @@ def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
     led.carrier.misbehave("BE", "bundle", *[lie] * (1 + len(CATCHING_UP)))
     with pytest.raises(SetUpFailed) as failed:
         led.driver.set_up()
-    assert failed.value.causes == {"BE": "BE holds documents that are not published"}
+    assert failed.value.causes == {"BE": "BE has documents that are not published"}
 
 
 # ---- documents that end by themselves

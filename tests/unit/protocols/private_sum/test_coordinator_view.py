@@ -65,7 +65,7 @@ def test_what_is_published_by_now_may_be_claimed(claimed: dict[str, int]) -> Non
 
 @pytest.mark.parametrize("claimed", [{"AT": 5}, {"BE": 4}], ids=str)
 def test_what_is_not_published_may_not(claimed: dict[str, int]) -> None:
-    with pytest.raises(Unpublished, match=rf"CZ holds documents .* country-{next(iter(claimed))}"):
+    with pytest.raises(Unpublished, match=rf"CZ has documents .* country-{next(iter(claimed))}"):
         DESK.require_published("CZ", versions_of(TERMS.roster, **claimed))
 
 
