@@ -54,7 +54,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Peer:
-    """Who is at the other end of a channel, as its certificate says.
+    """The party at the other end of a channel, as its certificate names it.
 
     `country` has the form of ISO 3166-1 alpha-2; the caller checks which codes are parties.
     """

@@ -161,16 +161,18 @@ class CoordinatorRound:
 
     def take_contribution(self, country: str, reply: bytes) -> None:
         """Check a contribution, and add it to the sum of masked words while the round is open."""
-        given, words = read_contribution(reply, country, 8 * self._terms.words)
-        body = self._view.open(given.head, country, PHASE_CONTRIBUTE, self._terms.context, ROSTER)
-        self._require_signed(country, given, words, head := read_head(body))
+        contribution, words = read_contribution(reply, country, 8 * self._terms.words)
+        body = self._view.open(
+            contribution.head, country, PHASE_CONTRIBUTE, self._terms.context, ROSTER
+        )
+        self._require_signed(country, contribution, words, head := read_head(body))
         self._require_awaited(country)
         if country not in self._heads:
             self._sum += np.frombuffer(words, WORDS_DTYPE)
-        keep(self._heads, country, given.head)
-        self._signed[country], self._commitments[country] = head, given.commitments
-        self._sealed.setdefault(country, given.shares)
-        self._versions.setdefault(head.versions_digest, given.versions)
+        keep(self._heads, country, contribution.head)
+        self._signed[country], self._commitments[country] = head, contribution.commitments
+        self._sealed.setdefault(country, contribution.shares)
+        self._versions.setdefault(head.versions_digest, contribution.versions)
 
     def close(self) -> tuple[str, ...]:
         """Close the round, and return U: the countries that have contributed. It never changes."""
@@ -202,7 +204,7 @@ class CoordinatorRound:
         self._answers.take(country, signed, self._named(country))
 
     def open(self) -> OpenedSum | VoidRound:
-        """Return the sum, or why it does not open yet; further replies may still be taken."""
+        """Return the sum, or why it cannot be opened yet; further replies may still arrive."""
         chosen = self._set
         if void := self._shortfall(chosen) or self._missing_replies(chosen):
             return void
@@ -217,8 +219,8 @@ class CoordinatorRound:
     def _request_to_contribute(self) -> bytes:
         terms = self._terms
         content = ContributeRequest(round=terms.round_number, phase_kind=terms.phase_kind)
-        asked = self._ask(PHASE_CONTRIBUTE, RequestBody(contribute=content))
-        return write_request(asked, model=self._model)
+        signed = self._ask(PHASE_CONTRIBUTE, RequestBody(contribute=content))
+        return write_request(signed, model=self._model)
 
     @cached_property
     def _request_to_agree(self) -> bytes:
@@ -256,7 +258,7 @@ class CoordinatorRound:
 
     @cached_property
     def _sealed_by_holder(self) -> NDArray[np.uint8]:
-        """The sealed shares of U: (holders, owners, bytes), zeros where an owner is the holder."""
+        """The sealed shares of U: (holders, owners, bytes), zeros if the owner is the holder."""
         size = len(self._roster)
         table = np.zeros((len(self._set), size, SEALED_BYTES), np.uint8)
         for row, owner in zip(table, self._set, strict=True):
@@ -285,29 +287,36 @@ class CoordinatorRound:
             raise ProtocolFault(f"The contribution of {country} came after the round was closed")
 
     def _require_signed(
-        self, country: str, given: Contribution, words: memoryview, head: ContributionHead
+        self, country: str, contribution: Contribution, words: memoryview, head: ContributionHead
     ) -> None:
         """Check that all that travels beside a head matches its digests and has the right size."""
         context, size = self._terms.context, len(self._roster)
         if words_digest(self._terms, country, words) != head.words_digest:
             raise ProtocolFault(f"The masked words of {country} are not those that it signed")
-        if commitments_digest(context, country, given.commitments) != head.commitments_digest:
+        if (
+            commitments_digest(context, country, contribution.commitments)
+            != head.commitments_digest
+        ):
             raise ProtocolFault(f"The commitments of {country} are not those that it signed")
         if head.round != self._terms.round_number:
             raise ProtocolFault(f"{country} signed another round than the one it was asked for")
-        self._require_versions(country, given, head)
-        sizes = (len(given.commitments), len(given.shares))
+        self._require_versions(country, contribution, head)
+        sizes = (len(contribution.commitments), len(contribution.shares))
         if sizes != (HASH_BYTES * size, SEALED_BYTES * (size - 1)):
             raise malformed(f"{country} does not share its seed with each country")
 
-    def _require_versions(self, country: str, given: Contribution, head: ContributionHead) -> None:
-        given.versions.DiscardUnknownFields()  # the versions are forwarded to other countries
-        if given.versions.ByteSize() > LARGEST_HEAD:
+    def _require_versions(
+        self, country: str, contribution: Contribution, head: ContributionHead
+    ) -> None:
+        contribution.versions.DiscardUnknownFields()  # they are forwarded to other countries
+        if contribution.versions.ByteSize() > LARGEST_HEAD:
             raise malformed(f"{country} claims document versions of too many countries")
-        if versions_digest(given.versions) != head.versions_digest:
+        if versions_digest(contribution.versions) != head.versions_digest:
             raise ProtocolFault(f"The document versions of {country} are not those that it signed")
         if head.versions_digest not in self._versions:
-            self._view.require_published(country, DocumentVersions.from_proto(given.versions))
+            self._view.require_published(
+                country, DocumentVersions.from_proto(contribution.versions)
+            )
 
     def _shortfall(self, chosen: tuple[str, ...]) -> VoidRound | None:
         """Return why the sum over `chosen` cannot be opened, whatever they answer; else None."""

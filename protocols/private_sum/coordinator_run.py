@@ -4,7 +4,7 @@ Order: `bundle_request` to every country and `take_bundle` from each; likewise `
 and `take_encapsulation`, `confirm_request` and `take_confirmation`; then `begin_round` for each
 round. Replies may come in any order within a phase; a repeated identical reply changes nothing.
 The constructor's arguments and the replies determine every request. So a coordinator that was
-killed sends the same bytes again after it has taken the same replies.
+killed sends the same bytes again once it has the same replies.
 """
 
 from collections.abc import Callable, Mapping
@@ -93,16 +93,18 @@ class CoordinatorRun:
 
     def take_encapsulation(self, country: str, reply: bytes) -> None:
         """Store a country's ciphertexts, each checked with the digest that the country signed."""
-        given = read_reply(reply, country, "encapsulation").encapsulation
-        body = self._view.open(given.signed, country, PHASE_ENCAPSULATE, self.terms.context, ROSTER)
+        encapsulation = read_reply(reply, country, "encapsulation").encapsulation
+        body = self._view.open(
+            encapsulation.signed, country, PHASE_ENCAPSULATE, self.terms.context, ROSTER
+        )
         signed = setup.read_encapsulations(self.terms, country, self._bundle_digests(), body)
         receivers = setup.higher(self.terms, country)
-        ciphertexts = parted(given.ciphertexts, receivers, MLKEM_CIPHERTEXT_BYTES)
+        ciphertexts = parted(encapsulation.ciphertexts, receivers, MLKEM_CIPHERTEXT_BYTES)
         for receiver, ciphertext in ciphertexts.items():
             actual = setup.ciphertext_digest(self.terms, country, receiver, ciphertext)
             if actual != signed[receiver]:
                 raise setup.refuse_party(country, "a ciphertext is not the one it signed")
-        keep(self._encapsulations, country, given.signed)
+        keep(self._encapsulations, country, encapsulation.signed)
         self._ciphertexts[country] = ciphertexts
 
     def confirm_request(self, country: str) -> bytes:
@@ -139,8 +141,8 @@ class CoordinatorRun:
         if round_number <= self._round_number:
             raise ProtocolFault("A round number was used before")
         terms = self._round_terms(round_number, phase_kind, model)
-        asked = asked or self.terms.roster
-        begun = CoordinatorRound(self._view, terms, model, self._macs_by_receiver, asked)
+        countries = asked or self.terms.roster
+        begun = CoordinatorRound(self._view, terms, model, self._macs_by_receiver, countries)
         self._round_number = round_number
         return begun
 

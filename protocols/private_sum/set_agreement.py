@@ -1,4 +1,4 @@
-"""Rules for the countries whose sum may be opened: the roster, or one smaller set that they agree.
+"""Rules for the set of countries whose sum may be opened: the roster, or one agreed smaller set.
 
 If a country drops out, the contributions of the others open only with the keys of their masks with
 it. The coordinator names the remaining set, and could name different sets to different countries.
