@@ -1,1 +1,1 @@
-"""Identities, certificates, signatures, sealing and the key store: the ground floor."""
+"""Identities, certificates, signatures, sealing and the key store: the lowest layer."""

@@ -1,8 +1,8 @@
 """Transport certificates of one federation: who may open a channel to its exchange.
 
-A certificate is admission, never trust: what counts in a study is signed by the identities in
-the documents (the coordinator may run this authority). ECDSA P-256 because gRPC's TLS takes no
-Ed25519 certificate. X.509 as RFC 5280 profiles it.
+A certificate only lets its holder connect. In a study only signatures by the identities in the
+documents count, since the coordinator may run this authority. Keys are ECDSA P-256, because gRPC's
+TLS accepts no Ed25519 certificate. Certificates follow RFC 5280.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ HOST_NAME = re.compile(
 
 
 class Role(StrEnum):
-    """What the holder of a certificate is, as the last part of its URI."""
+    """The role of a certificate's holder: the last part of the certificate's URI."""
 
     COORDINATOR = "coordinator"
     NODE = "node"
@@ -54,9 +54,9 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Peer:
-    """Who is at the other end of a channel, as its certificate says.
+    """The party at the other end of a channel, as its certificate names it.
 
-    `country` has the form of ISO 3166-1 alpha-2; the caller says which codes are parties.
+    `country` has the form of ISO 3166-1 alpha-2; the caller checks which codes are parties.
     """
 
     federation: str
@@ -74,7 +74,7 @@ class TransportAuthority:
 
     @classmethod
     def create(cls, federation: str, now: datetime) -> Self:
-        """Return a new authority of ten years with a fresh P-256 key.
+        """Create an authority that is valid for ten years, with a new P-256 key.
 
         `federation` is a short name: lower-case letters, digits, hyphens. Raises KeyFault.
         """
@@ -84,12 +84,12 @@ class TransportAuthority:
 
     @classmethod
     def from_pem(cls, certificate_pem: bytes, key_pem: bytes) -> Self:
-        """Return the authority that `to_pem` gave. Raises KeyFault when the two are not a pair."""
+        """Return the authority that `to_pem` wrote. Raises KeyFault if the two do not match."""
         certificate, key = parsed_certificate(certificate_pem), parsed_private_key(key_pem)
         if certificate.public_key() != key.public_key() or not federations_of(certificate):
             raise KeyFault(
                 "This is not a transport authority",
-                why="the certificate is no authority's, or belongs to another key",
+                why="the certificate is not an authority's, or belongs to another key",
                 fix="restore both from the same backup",
             )
         return cls(certificate, key)
@@ -115,12 +115,12 @@ class TransportAuthority:
 
     @property
     def begins(self) -> datetime:
-        """When its certificate begins to hold."""
+        """When its certificate becomes valid."""
         return self._certificate.not_valid_before_utc
 
     @property
     def ends(self) -> datetime:
-        """When its certificate, and with it every certificate that it issued, has ended."""
+        """When its certificate expires. Every certificate that it issued expires before."""
         return self._certificate.not_valid_after_utc
 
     def issued(self, certificate_pem: bytes) -> bool:
@@ -128,13 +128,13 @@ class TransportAuthority:
         return issued_by(parsed_certificate(certificate_pem), self._certificate)
 
     def vouch(self, newer: Self, now: datetime) -> bytes:
-        """Return the key of the authority that follows, certified by this one (RFC 4210, 4.4).
+        """Certify the next authority's key with this one's (RFC 4210, 4.4); return that, PEM.
 
-        Who trusts this authority may trust the newer one by it. Raises KeyFault where the newer
-        one is another federation's.
+        A party that trusts this authority can then trust the newer one. Raises KeyFault if the
+        newer one belongs to another federation.
         """
         if newer.federation != self.federation:
-            raise KeyFault("A transport authority vouches for none but its own federation's")
+            raise KeyFault("A transport authority cannot vouch for one of another federation")
         certificate, key = newer._certificate, newer._key.public_key()
         builder = (
             _authority_builder(certificate.subject, self._certificate.subject, key)
@@ -154,11 +154,12 @@ class TransportAuthority:
         lifetime: timedelta,
         hosts: Sequence[str] = (),
     ) -> bytes:
-        """Return a PEM certificate for the holder of a P-256 key, valid from five minutes ago.
+        """Issue a certificate for a P-256 key, valid from five minutes ago, and return it, PEM.
 
-        With `hosts` (DNS names, IP addresses; the coordinator only) it is a server's and cannot
-        be used as a client's; without, the other way round. Raises KeyFault for a name that is
-        not one, another kind of key, and a lifetime that is none or outlives the authority.
+        With `hosts` (DNS names or IP addresses; coordinator only) it is a server certificate,
+        without them a client certificate; neither can be used as the other. Raises KeyFault for an
+        invalid name, another kind of key, and a lifetime that is not positive or ends after the
+        authority.
         """
         _require(re.compile(COUNTRY), country, "an ISO 3166-1 alpha-2 country code")
         _check_hosts_belong(role, hosts)
@@ -181,13 +182,13 @@ class TransportAuthority:
         return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
 
     def _check_lifetime(self, now: datetime, lifetime: timedelta) -> None:
-        end = (now + lifetime).replace(microsecond=0)  # as X.509 will write it
+        end = (now + lifetime).replace(microsecond=0)  # X.509 has whole seconds only
         if lifetime <= timedelta(0) or end > self._certificate.not_valid_after_utc:
             raise KeyFault(
-                "A certificate cannot be given this lifetime",
-                why=f"it must end after now and before its authority does, "
+                "A certificate cannot have this lifetime",
+                why="it must end in the future, and not after its authority ends on "
                 f"{self._certificate.not_valid_after_utc:%Y-%m-%d}",
-                fix="choose a shorter one, or make a new authority",
+                fix="choose a shorter lifetime, or make a new authority",
             )
 
     def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
@@ -197,12 +198,12 @@ class TransportAuthority:
 def peer_of(
     certificate_pem: bytes, *, authority_pem: bytes, now: datetime, revoked: Container[int]
 ) -> Peer:
-    """Return whom a certificate names, if `authority_pem` issued it and it holds at `now`.
+    """Return the party that a certificate names, if `authority_pem` issued it and it is valid.
 
-    `authority_pem` holds one authority, or the two of an overlap (keys/succession.py). `revoked`
-    holds serial numbers. Possession of the key is for the TLS handshake to show. Raises KeyFault
-    when the certificate is unreadable, issued by another, not yet valid, expired, revoked, or names
-    nobody or more than one.
+    `authority_pem` has one authority, or two during an overlap (keys/succession.py). `revoked` has
+    serial numbers. The TLS handshake proves possession of the key. Raises KeyFault if the
+    certificate is unreadable, issued by another authority, not yet valid, expired or revoked, or
+    if it does not name exactly one party.
     """
     certificate = parsed_certificate(certificate_pem)
     _check_issued(certificate, parsed_certificates(authority_pem))
@@ -218,8 +219,8 @@ def peer_of(
 def certificate_fingerprint(certificate_pem: bytes) -> str:
     """Return `sha256:<hex>` of the certificate's DER form. Raises KeyFault if unreadable.
 
-    It pins one file; it does not identify a holder, whose ECDSA-signed certificate can be
-    respelled by anyone. Revocation goes by serial number.
+    It identifies one file and not its holder: anyone can write an ECDSA signature in another valid
+    form. Revocation uses serial numbers.
     """
     der = parsed_certificate(certificate_pem).public_bytes(Encoding.DER)
     return "sha256:" + hashlib.sha256(der).hexdigest()
@@ -238,7 +239,7 @@ def public_pem(key_pem: bytes) -> bytes:
 def new_node_auth_key() -> tuple[bytes, str]:
     """Return a new P-384 private key, PEM (PKCS 8), and its OpenSSH public line.
 
-    With it a node signs in to the SuperLink behind the relay, which takes P-256 and P-384 only.
+    A node signs in with it to the SuperLink behind the relay, which accepts P-256 and P-384 only.
     """
     key = ec.generate_private_key(ec.SECP384R1())
     line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
@@ -275,7 +276,7 @@ def _authority_builder(
 
 
 def federations_of(authority: x509.Certificate) -> list[str]:
-    """Return the federations that an authority's certificate names: one, if it is sound."""
+    """Return the federations that an authority's certificate names: one, if it is valid."""
     names = authority.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return [str(name.value) for name in names]
 
@@ -303,7 +304,7 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
 
 
 def _require(pattern: re.Pattern[str], text: str, meaning: str) -> None:
-    if not pattern.fullmatch(text):  # what is not checked here could add a name to a certificate
+    if not pattern.fullmatch(text):  # unchecked text could add another name to a certificate
         raise KeyFault(f"{text!r} is not {meaning}")
 
 
@@ -311,7 +312,7 @@ def _check_hosts_belong(role: Role, hosts: Sequence[str]) -> None:
     if hosts and role is not Role.COORDINATOR:
         raise KeyFault(
             f"A certificate for the role {role} cannot name hosts",
-            why="its holder could pass itself off as the exchange",
+            why="its holder could pretend to be the exchange",
         )
 
 
@@ -324,7 +325,7 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _check_issued(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> None:
-    if not any(issued_by(certificate, one) for one in authorities):
+    if not any(issued_by(certificate, authority) for authority in authorities):
         raise _refused(
             "it was not issued by this federation's authority", "enrol with this federation"
         )
@@ -354,13 +355,13 @@ def _named(certificate: x509.Certificate) -> tuple[str, str, Role]:
         return federation, country, Role(role)
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
         raise _refused(
-            "it does not say which country and role it is for", "enrol again for a new one"
+            "it does not name one country and role", "enrol again for a new one"
         ) from None
 
 
 def _matched(uri: str) -> tuple[str, ...]:
-    found = PEER_URI.fullmatch(uri)
-    return found.groups() if found else ()
+    match = PEER_URI.fullmatch(uri)
+    return match.groups() if match else ()
 
 
 def _refused(why: str, fix: str) -> KeyFault:

@@ -1,8 +1,8 @@
-"""The machine's clock: the default one; whatever decides takes the time as an argument."""
+"""Reads the machine's clock. Code that decides gets the time as an argument instead."""
 
 from datetime import UTC, datetime
 
 
 def utc_now() -> datetime:
-    """Return the time of the machine, UTC."""
+    """Return the machine's current time, UTC."""
     return datetime.now(UTC)

@@ -1,8 +1,8 @@
-"""Identities that sign with Ed25519 and ML-DSA-65 (FIPS 204) at once: both must verify.
+"""Identities that sign with both Ed25519 and ML-DSA-65 (FIPS 204): both signatures must verify.
 
-A forger has to break both algorithms. Both halves sign one hash, which holds both public keys, so
-that neither half's signature counts alone, beside another key's half, or where the same Ed25519
-key signs by itself. ML-DSA signs with fresh randomness: two signatures over one message differ.
+A forger must break both algorithms. Both halves sign one hash that covers both public keys. So one
+half's signature is not valid alone, together with another key's half, or as a signature of the
+Ed25519 key by itself. ML-DSA signs with fresh randomness: two signatures of one message differ.
 """
 
 import base64
@@ -28,7 +28,7 @@ PUBLIC_BYTES = KEY_BYTES + MLDSA_PUBLIC_BYTES
 SECRET_BYTES = KEY_BYTES + MLDSA_SEED_BYTES
 PREFIX = "ed25519+mldsa65:"
 COMPOSITE_TEXT = re.compile(r"ed25519\+mldsa65:[A-Za-z0-9+/]{2646}==")
-"""How a composite key is written; `CompositeVerifyKey.from_text` also checks what it holds."""
+"""How a composite key is written; `CompositeVerifyKey.from_text` also checks the key."""
 COMPOSITE_LABEL = "pratique/composite-signature/v1"
 
 
@@ -36,7 +36,7 @@ COMPOSITE_LABEL = "pratique/composite-signature/v1"
 class CompositeVerifyKey:
     """A composite public key: 32 bytes of Ed25519, then 1952 of ML-DSA-65.
 
-    Raises KeyFault when the bytes are not such a key.
+    Raises KeyFault if the bytes are not such a key.
     """
 
     raw: bytes
@@ -52,7 +52,7 @@ class CompositeVerifyKey:
         if not COMPOSITE_TEXT.fullmatch(text):
             raise _not_composite()
         key = cls(binascii.a2b_base64(text.removeprefix(PREFIX)))
-        if key.to_text() != text:  # unused bits of the last digit: one key, one text
+        if key.to_text() != text:  # the last digit has unused bits; each key has one text only
             raise _not_composite()
         return key
 
@@ -61,10 +61,7 @@ class CompositeVerifyKey:
         return PREFIX + base64.b64encode(self.raw).decode()
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Return when both halves of the signature are this key's over the message.
-
-        Raises KeyFault otherwise.
-        """
+        """Check that both halves of this key signed the message. Raises KeyFault if not."""
         signed = _bound(self.raw, message)
         try:
             self.ed25519.verify(signature[:ED25519_SIGNATURE_BYTES], signed)
@@ -74,7 +71,7 @@ class CompositeVerifyKey:
 
     @cached_property
     def ed25519(self) -> VerifyKey:
-        """The Ed25519 half, for where an agreement asks for no more."""
+        """The Ed25519 half, for agreements that require Ed25519 only."""
         return VerifyKey(self.raw[:KEY_BYTES])
 
     @cached_property
@@ -88,7 +85,7 @@ class CompositeVerifyKey:
 
 
 class CompositeSigningKey:
-    """A composite private key. Nothing that prints or compares it shows it."""
+    """A composite private key. Printing or comparing it does not reveal it."""
 
     def __init__(self, ed25519: SigningKey, mldsa: MLDSA65PrivateKey) -> None:
         self._ed25519, self._mldsa = ed25519, mldsa
@@ -124,7 +121,7 @@ class CompositeSigningKey:
 
     @property
     def ed25519(self) -> SigningKey:
-        """The Ed25519 half, for where an agreement asks for no more."""
+        """The Ed25519 half, for agreements that require Ed25519 only."""
         return self._ed25519
 
 
@@ -135,24 +132,24 @@ PublicIdentity = VerifyKey | CompositeVerifyKey
 
 
 class Suite(StrEnum):
-    """With what the messages of a run are signed: the agreement says it, never a message."""
+    """The signature algorithms of a run's messages: the agreement decides, never a message."""
 
     ED25519 = "ed25519"
     COMPOSITE = "ed25519+mldsa65"
 
     @property
     def in_words(self) -> str:
-        """What signs, as a person reads it."""
-        return (
-            "Ed25519" if self is Suite.ED25519 else "Ed25519 and ML-DSA-65, both of which must hold"
-        )
+        """The algorithms, as shown to a person."""
+        if self is Suite.ED25519:
+            return "Ed25519"
+        return "Ed25519 and ML-DSA-65, both of which must be valid"
 
     def admits(self, key: PublicIdentity) -> bool:
-        """Whether a party with this key can sign as the agreement asks."""
+        """Return whether a party with this key can sign as the agreement requires."""
         return self is Suite.ED25519 or isinstance(key, CompositeVerifyKey)
 
     def public(self, key: PublicIdentity) -> PublicIdentity:
-        """Return what verifies the messages of this key's holder. Raises KeyFault."""
+        """Return the key that verifies this holder's messages. Raises KeyFault."""
         if not self.admits(key):
             raise _ed25519_only(key)
         if self is Suite.ED25519 and isinstance(key, CompositeVerifyKey):
@@ -160,7 +157,7 @@ class Suite(StrEnum):
         return key
 
     def private(self, key: Identity) -> Identity:
-        """Return what signs this key's messages. Raises KeyFault."""
+        """Return the key that signs this holder's messages. Raises KeyFault."""
         self.public(key.public)
         if self is Suite.ED25519 and isinstance(key, CompositeSigningKey):
             return key.ed25519
@@ -168,24 +165,24 @@ class Suite(StrEnum):
 
 
 def read_identity(text: str) -> PublicIdentity:
-    """Return the public key that is written in either form. Raises KeyFault."""
+    """Return the public key from a text of either form. Raises KeyFault."""
     form = CompositeVerifyKey if text.startswith(PREFIX) else VerifyKey
     return form.from_text(text)
 
 
 def identity_from_bytes(raw: bytes) -> Identity:
-    """Return the private key of either form, known by its length. Raises KeyFault."""
+    """Return the private key of either form, which its length shows. Raises KeyFault."""
     form = CompositeSigningKey if len(raw) == SECRET_BYTES else SigningKey
     return form.from_bytes(raw)
 
 
 def algorithms(key: PublicIdentity) -> str:
-    """Return what a key can sign with, as a person reads it."""
+    """Return the algorithms that a key can sign with, as shown to a person."""
     return "Ed25519 and ML-DSA-65" if Suite.COMPOSITE.admits(key) else "Ed25519 only"
 
 
 def halves(text: str) -> frozenset[bytes]:
-    """Return the raw keys in a text of either form, so that a shared half can be found."""
+    """Return the raw keys in a text of either form, to find a half that two keys share."""
     raw = binascii.a2b_base64(text.partition(":")[2])
     return frozenset({raw[:KEY_BYTES], raw[KEY_BYTES:]} - {b""})
 
@@ -205,6 +202,6 @@ def _not_composite() -> KeyFault:
 def _ed25519_only(key: PublicIdentity) -> KeyFault:
     return KeyFault(
         "An identity signs with Ed25519 only",
-        why=f"the agreement asks for ML-DSA-65 beside it; the key is {key.fingerprint}",
-        fix="make a new one there: `pratique-node rotate-keys`, or `pratique-coordinator rotate`",
+        why=f"the agreement also requires ML-DSA-65; the key is {key.fingerprint}",
+        fix="make a new key with `pratique-node rotate-keys` or `pratique-coordinator rotate`",
     )

@@ -1,6 +1,6 @@
-"""Unambiguous hashing and key derivation, domain-separated by a label.
+"""Hashing and key derivation, domain-separated by a label.
 
-Fields are length-prefixed, so two different lists of fields never hash alike.
+Fields are length-prefixed, so two different lists of fields never give the same input.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ _LENGTH = struct.Struct(">Q").pack
 
 
 def frame(*fields: bytes) -> bytes:
-    """Return the fields, each behind its length as eight big-endian bytes."""
+    """Return the fields, each after its length in eight big-endian bytes."""
     return b"".join([_LENGTH(len(field)) + field for field in fields])
 
 
@@ -22,7 +22,7 @@ def labelled_hash(label: str, *fields: bytes) -> bytes:
     """Return the 32-byte SHA-256 digest of the framed fields under a label."""
     *first, last = (label.encode(), *fields)
     state = hashlib.sha256(frame(*first) + _LENGTH(len(last)))
-    state.update(last)  # by itself: it may be megabytes, which framing would copy twice
+    state.update(last)  # separately: it may be megabytes, which `frame` would copy twice
     return state.digest()
 
 

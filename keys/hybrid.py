@@ -1,8 +1,9 @@
-"""One run's key agreement keys: X25519 (RFC 7748) beside ML-KEM-768 (FIPS 203).
+"""Hybrid key agreement for one run: X25519 (RFC 7748) together with ML-KEM-768 (FIPS 203).
 
-Two secrets come out, one of each; the caller derives one key from both and the transcript, so
-that it stands while either algorithm does. Nothing here authenticates a sender: bundles and
-ciphertexts are signed by identities, and key confirmation shows that both sides hold the same.
+Each algorithm gives one secret. The caller derives a key from both secrets and the transcript, so
+that the key is safe as long as one of the algorithms is. Nothing here authenticates a sender:
+identities sign bundles and ciphertexts, and key confirmation proves that both sides have the same
+secrets.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ MLKEM_CIPHERTEXT_BYTES = 1088
 class HybridPublic:
     """The public halves: `x25519` (32 bytes) and `mlkem` (1184 bytes).
 
-    Raises KeyFault when a length is wrong or `mlkem` fails the modulus check (FIPS 203, 7.2).
+    Raises KeyFault if a length is wrong or `mlkem` fails the modulus check (FIPS 203, 7.2).
     """
 
     x25519: bytes
@@ -47,7 +48,7 @@ class HybridKey:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Return the keys that `to_bytes` gave. Raises KeyFault for another length."""
+        """Return the keys from the output of `to_bytes`. Raises KeyFault for another length."""
         if len(raw) != X25519_BYTES + MLKEM_SEED_BYTES:
             raise _unusable("its stored form has the wrong length")
         return cls(
@@ -70,8 +71,9 @@ class HybridKey:
     def decapsulate(self, ciphertext: bytes) -> bytes:
         """Return the 32-byte ML-KEM secret of a 1088-byte ciphertext.
 
-        A ciphertext made for another key, or changed, gives an unrelated secret and no error (FIPS
-        203, implicit rejection): only key confirmation finds out. Raises KeyFault for a length.
+        A ciphertext for another key, or a changed one, gives an unrelated secret and no error
+        (FIPS 203, implicit rejection): only key confirmation detects it. Raises KeyFault for a
+        wrong length.
         """
         if len(ciphertext) != MLKEM_CIPHERTEXT_BYTES:
             raise _unusable("the ML-KEM ciphertext is not 1088 bytes long")
@@ -80,12 +82,12 @@ class HybridKey:
     def exchange(self, peer: HybridPublic) -> bytes:
         """Return the 32-byte X25519 secret shared with the peer.
 
-        Raises KeyFault when it is all zero: the peer's key is of small order (RFC 7748, 6.1).
+        Raises KeyFault if it is all zero: the peer's key is of small order (RFC 7748, 6.1).
         """
         try:
             return self._x25519.exchange(X25519PublicKey.from_public_bytes(peer.x25519))
         except ValueError:
-            raise _unusable("the X25519 key is of small order and shares no secret") from None
+            raise _unusable("the X25519 key is of small order and gives no secret") from None
 
 
 def encapsulate(peer: HybridPublic) -> tuple[bytes, bytes]:
@@ -102,4 +104,4 @@ def _mlkem_key(raw: bytes) -> MLKEM768PublicKey:
 
 
 def _unusable(why: str) -> KeyFault:
-    return KeyFault("A key agreement key cannot be used", why=why[0].upper() + why[1:])
+    return KeyFault("A key agreement key cannot be used", why=why)

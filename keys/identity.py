@@ -1,7 +1,7 @@
 """Signing identities: Ed25519 keys (RFC 8032), their text form and their spoken fingerprint.
 
-A signature says that the holder of a key signed these bytes. What the bytes are for is the
-caller's to say: sign a `labelled_hash`, so that no signature can be moved to another purpose.
+A signature covers bytes and not their purpose. So callers sign a `labelled_hash`, and no signature
+can be used for another purpose.
 """
 
 import base64
@@ -19,7 +19,7 @@ from keys.errors import KeyFault
 
 KEY_BYTES = 32
 TEXT_PATTERN = re.compile(r"ed25519:[A-Za-z0-9+/]{43}=")
-"""How a public key is written in documents; `VerifyKey.from_text` also checks what it holds."""
+"""How a public key is written in documents; `VerifyKey.from_text` also checks the key."""
 
 FINGERPRINT_LABEL = "pratique/fingerprint/v1"
 FINGERPRINT_BYTES = 15
@@ -28,15 +28,15 @@ FINGERPRINT_GROUP = 4
 FIELD_PRIME = 2**255 - 19
 _ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 SMALL_ORDER_Y = frozenset({0, 1, FIELD_PRIME - 1, _ORDER_8, FIELD_PRIME - _ORDER_8})
-"""The y of the eight points of small order on edwards25519: under such a key one signature
-verifies for many messages (Chalkias, Garillot, Nikolaenko 2020, table 1)."""
+"""The y coordinates of the eight points of small order on edwards25519: with such a key one
+signature verifies for many messages (Chalkias, Garillot, Nikolaenko 2020, table 1)."""
 
 
 @dataclass(frozen=True)
 class VerifyKey:
     """A public key: 32 raw bytes, canonical and not of small order. Equal keys are equal values.
 
-    Raises KeyFault when the bytes are not such a key.
+    Raises KeyFault if the bytes are not such a key.
     """
 
     raw: bytes
@@ -48,11 +48,11 @@ class VerifyKey:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return the key written as `ed25519:<base64>`. Raises KeyFault for any other spelling."""
+        """Return the key written as `ed25519:<base64>`. Raises KeyFault for any other form."""
         if not TEXT_PATTERN.fullmatch(text):
             raise _not_a_key()
         key = cls(binascii.a2b_base64(text.removeprefix("ed25519:")))
-        if key.to_text() != text:  # unused bits of the last digit: one key, one text
+        if key.to_text() != text:  # the last digit has unused bits; each key has one text only
             raise _not_a_key()
         return key
 
@@ -61,24 +61,24 @@ class VerifyKey:
         return "ed25519:" + base64.b64encode(self.raw).decode()
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Return when the signature is this key's over the message; raise KeyFault otherwise."""
+        """Check that this key signed the message. Raises KeyFault if not."""
         try:
-            self._ready.verify(signature, message)
+            self._public_key.verify(signature, message)
         except (InvalidSignature, ValueError):
             raise not_valid(self.fingerprint) from None
 
     @cached_property
-    def _ready(self) -> Ed25519PublicKey:
+    def _public_key(self) -> Ed25519PublicKey:
         return Ed25519PublicKey.from_public_bytes(self.raw)
 
     @property
     def fingerprint(self) -> str:
-        """`SHA256:` and six groups of four letters or digits (120 bits), to read out aloud."""
+        """`SHA256:` and six groups of four letters or digits (120 bits), to read aloud."""
         return spoken_fingerprint(self.raw)
 
 
 class SigningKey:
-    """A private signing key. Nothing that prints or compares it shows it."""
+    """A private signing key. Printing or comparing it does not reveal it."""
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
@@ -101,7 +101,7 @@ class SigningKey:
         return self._private.private_bytes_raw()
 
     def sign(self, message: bytes) -> bytes:
-        """Return the 64-byte signature over the message; the same message, the same signature."""
+        """Return the 64-byte signature over the message; it is the same each time."""
         return self._private.sign(message)
 
     @property
@@ -116,17 +116,17 @@ def spoken_fingerprint(raw: bytes) -> str:
 
 
 def spoken(digest: bytes) -> str:
-    """Return the first 120 bits of a digest in base32, in six groups, to read out aloud."""
+    """Return the first 120 bits of a digest in base32, in six groups, to read aloud."""
     letters = base64.b32encode(digest[:FINGERPRINT_BYTES]).decode().lower()
     starts = range(0, len(letters), FINGERPRINT_GROUP)
     return "-".join(letters[start : start + FINGERPRINT_GROUP] for start in starts)
 
 
 def not_valid(fingerprint: str) -> KeyFault:
-    """Return the fault of a signature that is not by the key with this fingerprint."""
+    """Return the error for a signature that the key with this fingerprint did not make."""
     return KeyFault(
         "A signature is not valid",
-        why=f"it is not by the key {fingerprint} over what it came with",
+        why=f"the key {fingerprint} did not sign the data that it came with",
     )
 
 

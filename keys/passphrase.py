@@ -1,5 +1,6 @@
-"""Where a passphrase comes from: a private file, an open descriptor, or a person. Never the
-command line or the environment, which other processes can read.
+"""Reads a passphrase from a private file, an open file descriptor, or a person.
+
+Never from the command line or the environment, which other processes can read.
 """
 
 import os
@@ -12,19 +13,19 @@ from keys.permissions import refuse_if_shared
 
 PASSPHRASE_LIMIT_BYTES = 1024
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Names the folder of a service's credentials (systemd.exec(5))."""
-NOT_BY_A_LIST = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
-READ_LIMIT_BYTES = PASSPHRASE_LIMIT_BYTES + 3  # a newline, and one byte that says there is more
+"""Environment variable with the folder of a service's credentials (systemd.exec(5))."""
+BEYOND_GROUP_READ = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
+READ_LIMIT_BYTES = PASSPHRASE_LIMIT_BYTES + 3  # a newline, and one byte to notice more
 
 
 def read_passphrase(
     *, file: Path | None, fd: int | None, prompt: Callable[[str], str] | None, purpose: str
 ) -> bytes:
-    """Return the passphrase for `purpose` (as in "the key store"), less one trailing newline.
+    """Return the passphrase for `purpose` (as in "the key store"), without one trailing newline.
 
-    `file` or `fd` is read when given (not both); otherwise `prompt` is called with a question.
-    Raises KeyFault when there is none, it is empty, longer than 1024 bytes, or in a file that
-    others can read.
+    `file` or `fd` is read if given (not both); otherwise `prompt` is called with a question.
+    Raises KeyFault if there is none, if it is empty or longer than 1024 bytes, or if others can
+    read its file.
     """
     if file is not None and fd is not None:
         raise _cannot_read(purpose, "both a file and a descriptor were named", "name one of them")
@@ -32,7 +33,7 @@ def read_passphrase(
         data = _read(file, fd, prompt, purpose)
     except (OSError, EOFError) as error:
         raise _cannot_read(
-            purpose, f"reading it failed ({error})", "check where it is read from"
+            purpose, f"reading it failed ({error})", "check the file or descriptor"
         ) from None
     return _checked(data, purpose)
 
@@ -47,7 +48,7 @@ def _read(
     if prompt is None:
         raise _cannot_read(
             purpose,
-            "nobody is there to type it",
+            "there is no terminal to type it at",
             "give --passphrase-file with a file that holds it, or --passphrase-fd",
         )
     return prompt(f"Passphrase for {purpose}: ").encode(errors="surrogateescape")
@@ -56,18 +57,19 @@ def _read(
 def _read_file(path: Path) -> bytes:
     with path.open("rb") as opened:
         status = os.fstat(opened.fileno())
-        if not _handed_over(path, status.st_mode):
+        if not _is_service_credential(path, status.st_mode):
             refuse_if_shared(path, status)
         return opened.read(READ_LIMIT_BYTES)
 
 
-def _handed_over(path: Path, mode: int) -> bool:
-    """Whether systemd gave this file to this service alone, as a credential.
+def _is_service_credential(path: Path, mode: int) -> bool:
+    """Return whether systemd gave this file to this service only, as a credential.
 
-    It does so by an access list for one user, whose mask stands where the group's rights do.
+    systemd uses an access control list for one user; the mode then shows the list's mask in place
+    of the group's rights.
     """
     folder = os.environ.get(CREDENTIALS)
-    return bool(folder) and path.parent == Path(str(folder)) and not mode & NOT_BY_A_LIST
+    return bool(folder) and path.parent == Path(str(folder)) and not mode & BEYOND_GROUP_READ
 
 
 def _read_open(fd: int) -> bytes:

@@ -1,6 +1,6 @@
-"""Reads and writes the PEM forms of X.509: P-256 keys and certificates, nothing else.
+"""Reads and writes P-256 keys and X.509 certificates in PEM form.
 
-What comes from outside is bounded in size, and anything unreadable is one plain KeyFault.
+Input is limited in size. Anything unreadable raises KeyFault.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from keys.errors import KeyFault
 
 PEM_LIMIT_BYTES = 16 * 1024
 MOST_CERTIFICATES = 8
-"""In one file; authorities overlap two at a time."""
+"""In one file; at most two authorities overlap."""
 
 Parsed = TypeVar("Parsed")
 
@@ -34,14 +34,14 @@ def parsed_certificate(pem: bytes) -> x509.Certificate:
 
 def parsed_certificates(pem: bytes) -> list[x509.Certificate]:
     """Return all certificates of a PEM file, eight at most. Raises KeyFault."""
-    found = _parsed(x509.load_pem_x509_certificates, pem, "certificate")
-    if len(found) > MOST_CERTIFICATES:
+    certificates = _parsed(x509.load_pem_x509_certificates, pem, "certificate")
+    if len(certificates) > MOST_CERTIFICATES:
         raise _unreadable("certificate")
-    return found
+    return certificates
 
 
 def parsed_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    """Return a private key that is not encrypted. Raises KeyFault."""
+    """Return an unencrypted P-256 private key. Raises KeyFault."""
     key = _parsed(lambda data: load_pem_private_key(data, None), pem, "private key")
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not _is_p256(key.curve):
         raise _unreadable("private key")
@@ -49,7 +49,7 @@ def parsed_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def parsed_public_key(pem: bytes) -> ec.EllipticCurvePublicKey:
-    """Return a public key. Raises KeyFault."""
+    """Return a P-256 public key. Raises KeyFault."""
     key = _parsed(load_pem_public_key, pem, "public key")
     if not isinstance(key, ec.EllipticCurvePublicKey) or not _is_p256(key.curve):
         raise _unreadable("public key")
@@ -57,12 +57,12 @@ def parsed_public_key(pem: bytes) -> ec.EllipticCurvePublicKey:
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return the key as PKCS 8, not encrypted."""
+    """Return a private key as unencrypted PKCS 8 PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def pem_of_public(key: ec.EllipticCurvePublicKey) -> bytes:
-    """Return the one PEM spelling of a public key."""
+    """Return a public key in its one PEM form."""
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -88,5 +88,5 @@ def _unreadable(kind: str) -> KeyFault:
     return KeyFault(
         f"This is not a P-256 {kind} in PEM form",
         why="it is damaged, encrypted, too large, or of another kind",
-        fix="use the file as it was made",
+        fix="use the original file, unchanged",
     )

@@ -1,4 +1,4 @@
-"""Nobody but the owner may read or change what holds keys."""
+"""Checks that only the owner may read or change a file or directory that holds keys."""
 
 import os
 import stat
@@ -11,7 +11,7 @@ OWNER_FILE = 0o600
 
 
 def refuse_if_shared(path: Path, status: os.stat_result) -> None:
-    """Raise KeyFault when group or others may read, write or enter what `status` describes."""
+    """Raise KeyFault if group or others have any access to the path that `status` describes."""
     mode = stat.S_IMODE(status.st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         wanted = OWNER_DIRECTORY if stat.S_ISDIR(status.st_mode) else OWNER_FILE

@@ -1,7 +1,7 @@
-"""When a transport certificate is renewed, and how its holder shows that it has the new key.
+"""Renewal of transport certificates: when it is due, and proof that the holder has the new key.
 
-The certificate itself says when: at two thirds of its life, later by a share that each holder
-draws for itself, so that parties admitted on one day do not all renew on one day.
+It is due after two thirds of the certificate's lifetime and a delay that each holder draws at
+random, so that parties admitted on one day do not all renew on one day.
 """
 
 from datetime import datetime
@@ -16,18 +16,18 @@ from keys.pem import parsed_certificate, parsed_private_key, parsed_public_key, 
 
 LABEL = b"pratique/renewal/v1"
 EARLIEST, SPREAD = 2 / 3, 1 / 12
-"""Of the certificate's life: renewed from two thirds on, at three quarters by everybody."""
+"""Of the lifetime: renewal is due from two thirds on, and for every holder at three quarters."""
 
 
 def renewal_due(certificate_pem: bytes, now: datetime, share: float) -> bool:
-    """Return whether it is time to renew. `share`, from 0 to 1, is this holder's own delay."""
+    """Return whether renewal is due. `share`, from 0 to 1, is this holder's part of the delay."""
     certificate = parsed_certificate(certificate_pem)
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return now >= begins + (ends - begins) * (EARLIEST + SPREAD * share)
 
 
 def ends_of(certificate_pem: bytes) -> datetime:
-    """Return when a certificate ends. Raises KeyFault if unreadable."""
+    """Return when a certificate expires. Raises KeyFault if unreadable."""
     return parsed_certificate(certificate_pem).not_valid_after_utc
 
 
@@ -37,23 +37,23 @@ def serial_of(certificate_pem: bytes) -> int:
 
 
 def certified_key(certificate_pem: bytes) -> bytes:
-    """Return the public key that a certificate is for, PEM. Raises KeyFault if it is no P-256."""
+    """Return a certificate's public key, PEM. Raises KeyFault if it is no elliptic-curve key."""
     key = parsed_certificate(certificate_pem).public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise KeyFault("This certificate is for another kind of key")
+        raise KeyFault("This certificate is not for an elliptic-curve key")
     return pem_of_public(key)
 
 
 def renewal_proof(new_key_pem: bytes, old_serial: int) -> bytes:
-    """Return a signature with the new key over itself and the old certificate's serial number."""
+    """Sign the new public key and the old certificate's serial number with the new key."""
     key = parsed_private_key(new_key_pem)
     return key.sign(_signed(key.public_key(), old_serial), ec.ECDSA(SHA256()))
 
 
 def proven_key(new_public_pem: bytes, proof: bytes, old_serial: int) -> bytes:
-    """Return the new public key, in its one PEM spelling, if its holder asked for this renewal.
+    """Check a renewal proof, and return the new public key in its one PEM form.
 
-    Raises KeyFault for another kind of key and for a proof made with another key or for another
+    Raises KeyFault for another kind of key, and for a proof made with another key or for another
     certificate.
     """
     key = parsed_public_key(new_public_pem)
@@ -61,9 +61,9 @@ def proven_key(new_public_pem: bytes, proof: bytes, old_serial: int) -> bytes:
         key.verify(proof, _signed(key, old_serial), ec.ECDSA(SHA256()))
     except InvalidSignature:
         raise KeyFault(
-            "A renewal was not asked for by the holder of the new key",
-            why="its proof was made with another key, or for another certificate",
-            fix="renew with the program of this version",
+            "The holder of the new key did not ask for this renewal",
+            why="the proof was made with another key, or for another certificate",
+            fix="renew again with this version of the program",
         ) from None
     return pem_of_public(key)
 

@@ -1,7 +1,7 @@
 """Authenticated encryption of one value under one 256-bit key.
 
-AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce in front of the ciphertext. A key seals
-at most 2^32 values (section 8.3 there); nothing here counts them, so callers derive fresh keys.
+AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce before the ciphertext. A key may seal at
+most 2^32 values (section 8.3). Nothing here counts them, so callers derive fresh keys.
 """
 
 import os
@@ -17,18 +17,18 @@ TAG_BYTES = 16
 
 
 def seal(key: bytes, plaintext: bytes, associated: bytes) -> bytes:
-    """Return nonce, ciphertext and tag: `plaintext` under the 32-byte key, bound to `associated`.
+    """Return `plaintext` encrypted under a 32-byte key: nonce, ciphertext and tag.
 
-    Raises KeyFault when the key is not 32 bytes long.
+    The result is bound to `associated`. Raises KeyFault if the key is not 32 bytes long.
     """
     nonce = os.urandom(NONCE_BYTES)
     return nonce + _cipher(key).encrypt(nonce, plaintext, associated)
 
 
 def open_sealed(key: bytes, sealed: bytes, associated: bytes) -> bytes:
-    """Return the plaintext of what `seal` returned for this key and these associated bytes.
+    """Decrypt what `seal` returned for this key and these associated bytes.
 
-    Raises KeyFault when the key or the associated bytes are others, or anything was changed.
+    Raises KeyFault if the key or the associated bytes differ, or if anything was changed.
     """
     cipher = _cipher(key)
     if len(sealed) < NONCE_BYTES + TAG_BYTES:
@@ -40,7 +40,7 @@ def open_sealed(key: bytes, sealed: bytes, associated: bytes) -> bytes:
 
 
 def _cipher(key: bytes) -> AESGCM:
-    if len(key) != KEY_BYTES:  # AESGCM would take 16 bytes and seal with AES-128
+    if len(key) != KEY_BYTES:  # AESGCM would accept 16 bytes and use AES-128
         raise KeyFault(
             "A sealing key has the wrong length", why=f"it has {len(key)} bytes, not {KEY_BYTES}"
         )
@@ -49,6 +49,6 @@ def _cipher(key: bytes) -> AESGCM:
 
 def _cannot_open() -> KeyFault:
     return KeyFault(
-        "Sealed data does not open",
-        why="it was sealed under another key or for another place, or it was changed",
+        "Sealed data cannot be opened",
+        why="it was sealed under another key or for another purpose, or it was changed",
     )

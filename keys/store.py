@@ -4,8 +4,9 @@
     <name>.sealed   one secret, bound to its name
     .<name>.*.tmp   an interrupted write: ignored, and removed with its secret
 
-It keeps secrets from whoever copies the directory. Whoever can write to it can restore an older
-copy of a secret, and a copy made earlier still opens after `delete`, by the same passphrase.
+It protects secrets from a person who copies the directory. A person who can write to the directory
+can restore an older copy of a secret. A copy that was made before `delete` still opens with the
+passphrase.
 """
 
 import os
@@ -32,8 +33,8 @@ HEADER_BYTES = len(FORMAT) + 1 + SALT_BYTES + NONCE_BYTES + TAG_BYTES
 SCRYPT_COST = 2**15
 SCRYPT_BLOCK = 8
 SCRYPT_PARALLEL = 3
-"""32 MiB three times over: one of the equal choices of the OWASP Password Storage Cheat Sheet."""
-SCRYPT_COST_LIMIT = 2**20  # 1 GiB: the header says the cost before anything vouches for it
+"""32 MiB, three times: one of the equivalent choices of the OWASP Password Storage Cheat Sheet."""
+SCRYPT_COST_LIMIT = 2**20  # 1 GiB: the cost is read from a header not yet authenticated
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 SECRET_LIMIT_BYTES = 2**20
@@ -42,7 +43,7 @@ SECRET_LIMIT_BYTES = 2**20
 class KeyStore:
     """Named secrets, each in its own sealed file. Names are lower-case letters, digits, hyphens.
 
-    Secrets are at most 1 MiB. Two processes may use one store; the last `put` of a name stands.
+    Secrets are at most 1 MiB. Two processes may use one store; the last `put` of a name counts.
     """
 
     def __init__(self, path: Path, key: bytes) -> None:
@@ -50,9 +51,9 @@ class KeyStore:
 
     @classmethod
     def create(cls, path: Path, passphrase: bytes, *, cost: int = SCRYPT_COST) -> Self:
-        """Make an empty store in the directory `path`, which is made if need be (mode 0700).
+        """Create an empty store in the directory `path`, and the directory if needed (mode 0700).
 
-        `cost` is scrypt's n, a power of two. Raises KeyFault when the directory holds anything.
+        `cost` is scrypt's n, a power of two. Raises KeyFault if the directory is not empty.
         """
         _prepare_directory(path)
         _write(path / HEADER_NAME, _new_header(passphrase, cost))
@@ -60,62 +61,62 @@ class KeyStore:
 
     @classmethod
     def open(cls, path: Path, passphrase: bytes) -> Self:
-        """Open the store. It changes nothing.
+        """Open the store, without changing it.
 
-        Raises KeyFault when there is none, the passphrase is wrong, or the directory or the
+        Raises KeyFault if there is none, if the passphrase is wrong, or if the directory or the
         header is open to other users.
         """
-        with _plainly(f"There is no key store to open in {path}"):
+        with _file_errors(f"There is no key store to open in {path}"):
             refuse_if_shared(path, path.stat())
             header = _read(path / HEADER_NAME, HEADER_BYTES)
         return cls(path, _unlock(path, header, passphrase))
 
     def put(self, name: str, secret: bytes) -> None:
-        """Keep the secret under the name, durably, in place of any former one.
+        """Store the secret durably under the name, in place of any former one.
 
-        Until it returns, the former one may be found. Raises KeyFault when it cannot be kept.
+        Until this returns, `get` may return the former one. Raises KeyFault if it cannot be stored.
         """
         if len(secret) > SECRET_LIMIT_BYTES:
-            raise KeyFault(f"The secret {name} is too large", why="at most 1 MiB fits")
-        _write(self._place(name), seal(self._key, secret, _bound_to(name)))
+            raise KeyFault(f"The secret {name} is too large", why="at most 1 MiB is allowed")
+        _write(self._file(name), seal(self._key, secret, _bound_to(name)))
 
     def get(self, name: str) -> bytes:
         """Return the secret.
 
-        Raises KeyFault when there is none, or its file was changed or is open to other users.
+        Raises KeyFault if there is none, or if its file was changed or is open to other users.
         """
-        place = self._place(name)
-        with _plainly(f"The key store gives no secret named {name}"):
-            sealed = _read(place, NONCE_BYTES + SECRET_LIMIT_BYTES + TAG_BYTES)
+        file = self._file(name)
+        with _file_errors(f"The key store has no secret named {name} that can be read"):
+            sealed = _read(file, NONCE_BYTES + SECRET_LIMIT_BYTES + TAG_BYTES)
         try:
             return open_sealed(self._key, sealed, _bound_to(name))
         except KeyFault:
             raise KeyFault(
-                f"The secret {name} does not open",
-                why=f"{place} was changed, or belongs to another name or another store",
+                f"The secret {name} cannot be opened",
+                why=f"{file} was changed, or belongs to another name or another store",
                 fix="restore this file from a backup of the same store",
             ) from None
 
     def names(self) -> list[str]:
-        """Return the names held, sorted."""
-        return sorted(place.stem for place in self._path.glob("[!.]*.sealed"))
+        """Return the names of all secrets, sorted."""
+        return sorted(file.stem for file in self._path.glob("[!.]*.sealed"))
 
     def delete(self, name: str) -> None:
-        """Remove the secret, durably, with what cut-short writes left of it.
+        """Delete the secret durably, with the temporary files of interrupted writes of it.
 
-        Raises KeyFault when there is none.
+        Raises KeyFault if there is none.
         """
-        place = self._place(name)
-        with _plainly(f"The secret {name} cannot be deleted"):
-            for left in self._path.glob(f".{name}.*.tmp"):
-                left.unlink(missing_ok=True)
-            place.unlink()
+        file = self._file(name)
+        with _file_errors(f"The secret {name} cannot be deleted"):
+            for temporary in self._path.glob(f".{name}.*.tmp"):
+                temporary.unlink(missing_ok=True)
+            file.unlink()
             sync_directory(self._path)
 
-    def _place(self, name: str) -> Path:
+    def _file(self, name: str) -> Path:
         if not NAME_PATTERN.fullmatch(name):
             raise KeyFault(
-                f"{name!r} cannot name a secret",
+                f"{name!r} cannot be the name of a secret",
                 why="names are at most 100 lower-case letters, digits and hyphens",
             )
         return self._path / f"{name}.sealed"
@@ -126,12 +127,12 @@ def _bound_to(name: str) -> bytes:
 
 
 def _prepare_directory(path: Path) -> None:
-    with _plainly(f"{path} cannot hold a key store"):
+    with _file_errors(f"{path} cannot hold a key store"):
         path.mkdir(mode=OWNER_DIRECTORY, parents=True, exist_ok=True)
         sync_directory(path.parent)
         refuse_if_shared(path, path.stat())
-        held = [entry.name for entry in path.iterdir()]
-    if any(not name.startswith(".") for name in held):  # a cut-short write is no obstacle
+        names = [entry.name for entry in path.iterdir()]
+    if any(not name.startswith(".") for name in names):  # an interrupted write may stay
         raise KeyFault(
             f"A key store cannot be made in {path}",
             why="the directory is not empty; keys already there would be lost",
@@ -141,7 +142,7 @@ def _prepare_directory(path: Path) -> None:
 
 def _new_header(passphrase: bytes, cost: int) -> bytes:
     if cost.bit_count() != 1 or not 1 < cost <= SCRYPT_COST_LIMIT:
-        raise KeyFault("The scrypt cost is not usable", why="it is a power of two up to 2^20")
+        raise KeyFault("The scrypt cost is not usable", why="it must be a power of two up to 2^20")
     start = FORMAT + bytes([cost.bit_length() - 1]) + secrets.token_bytes(SALT_BYTES)
     return start + seal(_stretch(passphrase, start), b"", start)
 
@@ -161,7 +162,7 @@ def _unlock(path: Path, header: bytes, passphrase: bytes) -> bytes:
         raise KeyFault(
             f"The passphrase does not open the key store in {path}",
             why="it is not the passphrase that the store was made with; nothing was changed",
-            fix="type it again, or check the file it is read from",
+            fix="type it again, or check the file that it is read from",
         ) from None
     return key
 
@@ -182,20 +183,21 @@ def _stretch(passphrase: bytes, start: bytes) -> bytes:
     return Scrypt(salt, KEY_BYTES, _cost(start), SCRYPT_BLOCK, SCRYPT_PARALLEL).derive(passphrase)
 
 
-def _read(place: Path, limit: int) -> bytes:
+def _read(file: Path, limit: int) -> bytes:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(place, flags), "rb") as opened:
-        refuse_if_shared(place, os.fstat(opened.fileno()))
+    with os.fdopen(os.open(file, flags), "rb") as opened:
+        refuse_if_shared(file, os.fstat(opened.fileno()))
         return opened.read(limit + 1)
 
 
-def _write(place: Path, data: bytes) -> None:
-    with _plainly(f"{place} cannot be written"):
-        replace_private(place, data)
+def _write(file: Path, data: bytes) -> None:
+    with _file_errors(f"{file} cannot be written"):
+        replace_private(file, data)
 
 
 @contextmanager
-def _plainly(what: str) -> Iterator[None]:
+def _file_errors(what: str) -> Iterator[None]:
+    """Raise an OSError of the block as a KeyFault."""
     try:
         yield
     except OSError as error:

@@ -1,9 +1,9 @@
-"""One transport authority after another: the next one is known long before it issues anything.
+"""Succession of transport authorities: parties know the next one long before it issues.
 
-Two years before an authority ends the next one is made, and the old one certifies its key. For
-180 days parties come to know it with their renewals; from then on it issues. The old one is
-believed until what it issued has ended, and is destroyed. A party believes a newer authority only
-by the signature of one that it believes already.
+Two years before an authority ends, the next one is created, and the old one certifies its key. For
+180 days parties receive the new one with their renewals; from then on it issues. The old one is
+trusted for another 120 days, until all that it issued has expired, and is then destroyed. A party
+trusts a newer authority only with the signature of one that it already trusts.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from keys.pem import parsed_certificate, parsed_certificates, pem_of_certificate
 
 BEFORE_THE_END = timedelta(days=730)
 NOTICE = timedelta(days=180)
-"""Twice the life of a party's certificate: each live party has renewed within it."""
+"""Twice the lifetime of a party's certificate: each active party renews within this time."""
 OVERLAP = timedelta(days=120)
-"""Longer than a party's certificate lives."""
+"""Longer than the lifetime of a party's certificate."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """An authority, and its key as the one before it certified it (PEM; none for the first)."""
+    """An authority, and its key certified by the one before it (PEM; empty for the first)."""
 
     authority: TransportAuthority
     voucher: bytes = b""
@@ -44,84 +44,88 @@ class AuthorityLine:
         return cls((Generation(authority),))
 
     def in_force(self, now: datetime) -> TransportAuthority:
-        """Return the authority that issues."""
-        issuing = [one for n, one in enumerate(self.generations) if not n or now >= self._begins(n)]
-        return issuing[-1].authority
+        """Return the authority that issues certificates now."""
+        numbers = range(1, len(self.generations))
+        newest = max((n for n in numbers if now >= self._begins(n)), default=0)
+        return self.generations[newest].authority
 
     def trusted(self, now: datetime) -> bytes:
-        """Return all that are believed, PEM, oldest first."""
-        kept = self.generations[self.retired(now) :]
-        return b"".join(one.authority.certificate_pem for one in kept)
+        """Return all trusted authorities, PEM, oldest first."""
+        trusted = self.generations[self.retired(now) :]
+        return b"".join(generation.authority.certificate_pem for generation in trusted)
 
     def vouchers(self, now: datetime) -> bytes:
-        """Return what leads from an older authority that is believed to a newer one, PEM."""
-        kept = self.generations[self.retired(now) + 1 :]
-        return b"".join(one.voucher for one in kept)
+        """Return the certificates by which trusted authorities vouch for newer ones, PEM."""
+        newer = self.generations[self.retired(now) + 1 :]
+        return b"".join(generation.voucher for generation in newer)
 
     def retired(self, now: datetime) -> int:
-        """Return how many, from the oldest on, are not believed any more."""
+        """Return how many authorities, counted from the oldest, are no longer trusted."""
         followed = range(1, len(self.generations))
         return sum(now >= self._begins(n) + OVERLAP for n in followed)
 
     def next_is_due(self, now: datetime) -> bool:
-        """Return whether the next authority is due."""
+        """Return whether it is time to create the next authority."""
         return now >= self.generations[-1].authority.ends - BEFORE_THE_END
 
     def extended(self, now: datetime) -> Self:
-        """Return the line with a new authority, for which the newest one vouches if it can.
+        """Return the line with a new authority, for which the newest one vouches if it is valid.
 
-        Where that one has ended already, nobody can follow: every party enrols again.
+        If that one has expired, no party can accept the new one: every party enrols again.
         """
         newest = self.generations[-1].authority
-        made = TransportAuthority.create(newest.federation, now)
-        voucher = newest.vouch(made, now) if now < newest.ends else b""
-        return type(self)((*self.generations, Generation(made, voucher)))
+        created = TransportAuthority.create(newest.federation, now)
+        voucher = newest.vouch(created, now) if now < newest.ends else b""
+        return type(self)((*self.generations, Generation(created, voucher)))
 
     def _begins(self, number: int) -> datetime:
-        """When an authority begins to issue: half-way to the older one's end, if that is sooner."""
-        older, newer = (one.authority for one in self.generations[number - 1 : number + 1])
+        """Return when an authority begins to issue: half-way to the older one's end, if sooner."""
+        older, newer = (pair.authority for pair in self.generations[number - 1 : number + 1])
         return newer.begins + min(NOTICE, (older.ends - newer.begins) / 2)
 
 
-def followed(held_pem: bytes, offered_pem: bytes, vouchers_pem: bytes, now: datetime) -> bytes:
-    """Return the authorities to trust from now on, of those that the exchange offers.
+def followed(trusted_pem: bytes, offered_pem: bytes, vouchers_pem: bytes, now: datetime) -> bytes:
+    """Check the authorities that the exchange offers, and return them as those to trust, PEM.
 
-    Each one is held already, or a trusted one vouches for it. Raises KeyFault if one is neither,
-    and if nothing is offered.
+    Each must be trusted already, or a trusted one must vouch for it. Raises KeyFault otherwise,
+    and if none is offered.
     """
-    believed = [one for one in parsed_certificates(held_pem) if _holds(one, now)]
+    trusted = [old for old in parsed_certificates(trusted_pem) if _is_valid(old, now)]
     offered = parsed_certificates(offered_pem)
     vouchers = parsed_certificates(vouchers_pem) if vouchers_pem else []
-    for one in offered:
-        if one not in believed:
-            _check_vouched(one, believed, vouchers, now)
-            believed.append(one)
+    for authority in offered:
+        if authority not in trusted:
+            _check_vouched(authority, trusted, vouchers, now)
+            trusted.append(authority)
     return b"".join(map(pem_of_certificate, offered))
 
 
 def issuer_among(authorities_pem: bytes, certificate_pem: bytes) -> bytes:
-    """Return which of the authorities issued the certificate, PEM. Raises KeyFault for none."""
+    """Return the authority that issued the certificate, PEM. Raises KeyFault if none did."""
     certificate = parsed_certificate(certificate_pem)
-    for one in parsed_certificates(authorities_pem):
-        if issued_by(certificate, one):
-            return pem_of_certificate(one)
-    raise KeyFault("None of the transport authorities that are held issued this certificate")
+    for authority in parsed_certificates(authorities_pem):
+        if issued_by(certificate, authority):
+            return pem_of_certificate(authority)
+    raise KeyFault("None of the known transport authorities issued this certificate")
 
 
 def _check_vouched(
     newer: x509.Certificate,
-    believed: Sequence[x509.Certificate],
+    trusted: Sequence[x509.Certificate],
     vouchers: Sequence[x509.Certificate],
     now: datetime,
 ) -> None:
-    if not (issued_by(newer, newer) and _holds(newer, now)):
-        raise _strange("it does not hold at this time, or was changed")
-    if not any(_vouches(old, one, newer) for old in believed for one in vouchers):
-        raise _strange("no authority that is believed here vouches for it")
+    if not (issued_by(newer, newer) and _is_valid(newer, now)):
+        raise _untrusted("it is not valid at this time, or was changed")
+    if not any(_vouches(old, voucher, newer) for old in trusted for voucher in vouchers):
+        raise _untrusted("no authority that is trusted here vouches for it")
 
 
 def _vouches(old: x509.Certificate, voucher: x509.Certificate, newer: x509.Certificate) -> bool:
-    """Only an authority's certificate vouches: every party has one of the other kind."""
+    """Return whether `voucher` is the key of `newer`, certified by `old` as an authority's.
+
+    Every party has a certificate that `old` issued, but only an authority's can vouch.
+    """
     return (
         _is_authority(voucher)
         and federations_of(old) == federations_of(newer)
@@ -138,13 +142,13 @@ def _is_authority(certificate: x509.Certificate) -> bool:
     return extension.value.ca
 
 
-def _holds(certificate: x509.Certificate, now: datetime) -> bool:
+def _is_valid(certificate: x509.Certificate, now: datetime) -> bool:
     return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
 
 
-def _strange(why: str) -> KeyFault:
+def _untrusted(why: str) -> KeyFault:
     return KeyFault(
-        "The exchange offers a transport authority that cannot be believed",
+        "The exchange offers a transport authority that cannot be trusted",
         why=why,
         fix="nothing was changed; ask the coordinator for a new invitation, and compare its digest",
     )

@@ -1,1 +1,1 @@
-"""What crosses a border and in which order: messages, the private sum, exact noise, rounding."""
+"""Messages that cross a border and their order, the private sum, exact noise, task kinds."""

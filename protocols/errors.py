@@ -1,4 +1,4 @@
-"""Errors of what crosses a border, and the one list of codes that a refusal may carry back."""
+"""Errors of the protocols, and the only codes that a refusal may send to the coordinator."""
 
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ class ProtocolFault(PratiqueError):
 
 
 class ReasonCode(StrEnum):
-    """What a coordinator may learn of a refusal: one code, nothing derived from records."""
+    """What a coordinator may learn about a refusal: one code, nothing derived from records."""
 
     MALFORMED = "malformed"
     NOT_AUTHENTIC = "not-authentic"
@@ -30,7 +30,7 @@ class ReasonCode(StrEnum):
 class Refusal(ProtocolFault):
     """A node's refusal: `code` for the coordinator; what, why and fix for its operator and officer.
 
-    `clause` names the rule or document clause that decided, where there is one.
+    `clause` names the rule or document clause that decided, if any.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Integers, noise and rounding behind a private sum."""
+"""Integer arithmetic, noise and rounding for private sums."""

@@ -1,34 +1,35 @@
-"""Outer products become integers by rounding their factors, with the norm bounded exactly.
+"""Rounds outer products to integers by rounding their factors, with an exact bound on the norm.
 
-In a layer of linear weights a patient's gradient is δ·aᵀ, its biases' δ: what came back times what
-came in, a one added. Rounding a and δ at random, each by itself and without bias, rounds their
-product without bias (E[A·D] = E[A]·E[D]), costs n + m draws in place of n·m, and leaves integers
-whose squared norm is Σ over layers of |A|²·|D|².
+In a linear layer with input a and derivative δ of the loss by the output, a patient's gradient is
+δ·aᵀ for the weights and δ for the biases: one outer product if a 1 is appended to a. Rounding a and
+δ at random, independently and without bias, rounds their product without bias (E[A·D] =
+E[A]·E[D]). It needs n + m draws instead of n·m, and gives integers whose squared norm is Σ over
+layers of |A|²·|D|².
 
 *The bound.* Every patient's squared norm is computed from the integers themselves and compared
-with Δ² = ⌊(C·s·(1 + η))²⌋, η = FACTOR_MARGIN; beyond it both factors are drawn again, after
-MOST_DRAWS draws the patient contributes zero. All figures are whole numbers: Δ ≤ 2^25, so what is
-not beyond the bound is below 2^51 and exact in float64, and a sum that left 2^53 is beyond the
-bound however it is rounded. No closed form, and no property of a or δ, is relied on.
+with Δ² = ⌊(C·s·(1 + η))²⌋, η = FACTOR_MARGIN. If it is larger, both factors are drawn again; after
+MOST_DRAWS draws the patient contributes zero. All values are whole numbers. As Δ ≤ 2^25, a squared
+norm within the bound is below 2^51 and exact in float64, and a sum above 2^53 exceeds the bound
+however it is rounded. The bound relies on no closed form and on no property of a or δ.
 
-*Exact sums.* An entry of one patient's product is at most its norm, Δ, in size, so that sums over
-up to 2^28 patients stay below 2^53, whatever the order in which a matrix product adds them. Where
-patients·Δ ≤ 2^24 single precision is as exact, at twice the speed: a factor above Δ, which it would
-round, meets nothing but zeros.
+*Exact sums.* No entry of one patient's product exceeds its norm, Δ, in absolute value. So sums over
+up to 2^28 patients stay below 2^53, in whatever order a matrix product adds them. If patients·Δ ≤
+2^24, single precision is exact too, and twice as fast: it would round a factor above Δ, but such a
+factor is multiplied by zeros only.
 
-*Alone, to the last bit.* What a patient's integers are drawn from is computed from that patient's
-factors, one operation of IEEE 754 after the other, but for the sums of squares. For factors on a
-grid (`protocols.numerics.rowwise_products`) those are exact, and have no order either; given the
-same random words, nobody's integers depend on who else is there.
+*Independent of other patients, to the last bit.* The values before rounding are computed from one
+patient's factors only, by IEEE 754 operations in a fixed order, except for the sums of squares. For
+factors on a grid (`protocols.numerics.rowwise_products`) these sums are exact in any order. So,
+given the same random words, one patient's integers do not depend on the other patients.
 
-*How often it is drawn again.* Write G = s·c·|a|·|δ| for a layer's length after clipping by c;
-x and y for the factors before rounding, with |x|² = G·r, |y|² = G/r, r = √((n+e)/(m+e)),
-e = EVENING. A fraction p adds p·(1−p) ≤ ¼ to a mean square, so E|A|² ≤ G·r + n/4, and
+*How often a patient is drawn again.* Let G = s·c·|a|·|δ| be a layer's norm after clipping by c, and
+x and y the factors before rounding, with |x|² = G·r, |y|² = G/r, r = √((n+e)/(m+e)), e = EVENING.
+A fraction p adds p·(1−p) ≤ ¼ to a mean square, so E|A|² ≤ G·r + n/4, and
 E|A|²·E|D|² ≤ (G + √((n+e)·(m+e))/4)². Over layers (Minkowski) the mean is at most (R + v)², with
 R = C·s, v = √(Σ (n+e)·(m+e))/4. Var|A|² ≤ (|x| + √n/2)² ≤ 2·G·r + n/2, and with ρ the largest
-r + 1/r the sum's variance is about 2·(R + v)³·ρ at most. `factored_scale` takes R so large that
-v ≤ η·R/2 and ρ ≤ η²·R: even a patient at the clip norm passes with a chance of about a third or
-more (Cantelli).
+r + 1/r the sum's variance is about 2·(R + v)³·ρ at most. `factored_scale` chooses R so large that
+v ≤ η·R/2 and ρ ≤ η²·R: then even a patient at the clip norm passes with a probability of about a
+third or more (Cantelli).
 
 Source for drawing again under a bound: Kairouz, Liu, Steinke 2021, Section 4.1.
 """
@@ -50,17 +51,17 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Products = NDArray[np.float32] | NDArray[np.float64]
 SINGLE_EXACT = 2**24
-"""Whole numbers up to it are exact in single precision."""
+"""Whole numbers up to this are exact in single precision."""
 EVENING = 64
-"""Keeps the parts of very wide and very narrow layers from lying far apart."""
+"""Limits how different the norms of a layer's two factors become if their widths differ much."""
 
 
 @dataclass(frozen=True)
 class Factors:
-    """What one layer's gradients are made of, of each patient.
+    """The factors of each patient's gradient in one layer.
 
-    `entered` is (patients, n), without the one that biases are weighed by; `returned` (patients,
-    m) is the loss's derivative by what the layer gave. The gradient of weight (j, k) is
+    `entered` (patients, n) is the layer's input, without the constant 1 for the biases; `returned`
+    (patients, m) is the loss's derivative by the layer's output. The gradient of weight (j, k) is
     returned[:, j]·entered[:, k].
     """
 
@@ -69,12 +70,12 @@ class Factors:
 
     @property
     def entered_squares(self) -> Floats:
-        """Squared norms of what entered, the one included, (patients,)."""
+        """Squared norms of the inputs, the constant 1 included, (patients,)."""
         return 1.0 + _squares(self.entered)
 
     @property
     def returned_squares(self) -> Floats:
-        """Squared norms of what came back, (patients,)."""
+        """Squared norms of the derivatives, (patients,)."""
         return _squares(self.returned)
 
 
@@ -86,9 +87,9 @@ def squared_norms(layers: Sequence[Factors]) -> Floats:
 
 
 def factored_scale(clip_norm: float, widths: Sequence[int]) -> int:
-    """Return s for layers of these widths: rounding lengthens a gradient by 1 % at most.
+    """Return the scale s at which rounding lengthens a gradient by 1 % at most.
 
-    For a tiny clip norm it is more than a mechanism takes, LARGEST_SCALE.
+    For a very small clip norm it exceeds LARGEST_SCALE, which no mechanism accepts.
     """
     sides = [(entering + 1 + EVENING, leaving + EVENING) for entering, leaving in pairwise(widths)]
     spread = math.sqrt(sum(n * m for n, m in sides))
@@ -103,8 +104,8 @@ def factored_sum(
 ) -> NDArray[np.int64]:
     """Return Σ over patients of their rounded gradients, int64 (dimension,).
 
-    Ordered layer by layer, weights row by row and then biases. A patient whose squared norm is
-    not finite contributes zero.
+    The order is layer by layer, weights row by row and then biases. A patient whose squared norm
+    is not finite contributes zero.
     """
     rounded = round_factors(layers, mechanism, Keystream(entropy))
     total = np.empty(mechanism.dimension, np.int64)
@@ -131,21 +132,21 @@ class RoundedFactors:
         return np.asarray(entered * _squares(self.returned), dtype=np.float64)
 
     def sums(self, mechanism: Mechanism) -> tuple[Products, Products]:
-        """Return Σ over patients of weights' products, row by row, and of biases': exact."""
-        furthest = len(self.ones) ** 2 * mechanism.squared_sensitivity
-        kind = np.float32 if furthest <= SINGLE_EXACT**2 else np.float64
+        """Return the exact sums over patients, for the weights row by row and for the biases."""
+        largest_square = len(self.ones) ** 2 * mechanism.squared_sensitivity
+        kind = np.float32 if largest_square <= SINGLE_EXACT**2 else np.float64
         returned = self.returned.astype(kind, copy=False).T
         weights = returned @ self.entered.astype(kind, copy=False)
         return weights.reshape(-1), returned @ self.ones.astype(kind, copy=False)
 
     def replace(self, patients: Indices, drawn: "RoundedFactors") -> None:
-        """Put other integers in place of those of some patients."""
+        """Replace the integers of some patients."""
         self.entered[patients] = drawn.entered
         self.ones[patients] = drawn.ones
         self.returned[patients] = drawn.returned
 
     def clear(self, patients: Indices) -> None:
-        """Let some patients contribute zero."""
+        """Set the integers of some patients to zero."""
         self.entered[patients] = self.returned[patients] = 0.0
         self.ones[patients] = 0.0
 
@@ -155,23 +156,23 @@ def round_factors(
 ) -> list[RoundedFactors]:
     """Return every patient's integers; no squared norm exceeds the mechanism's bound."""
     scaled = _scaled(layers, mechanism)
-    rounded = [_drawn(layer, words) for layer in scaled]
+    rounded = [_round(layer, words) for layer in scaled]
     beyond = np.flatnonzero(~_within(rounded, mechanism))
     for _ in range(MOST_DRAWS - 1):
         if not beyond.size:
             return rounded
-        again = [_drawn(layer.of(beyond), words) for layer in scaled]
-        for kept, one in zip(rounded, again, strict=True):
-            kept.replace(beyond, one)
+        again = [_round(layer.of(beyond), words) for layer in scaled]
+        for layer, redrawn in zip(rounded, again, strict=True):
+            layer.replace(beyond, redrawn)
         beyond = beyond[~_within(again, mechanism)]
-    for kept in rounded:
-        kept.clear(beyond)
+    for layer in rounded:
+        layer.clear(beyond)
     return rounded
 
 
 @dataclass(frozen=True)
 class _Scaled:
-    """A layer's factors in lattice units, before rounding; `ones` (patients,) stands for the 1."""
+    """A layer's factors in lattice units, before rounding; `ones` (patients,) is the scaled 1."""
 
     entered: Floats
     ones: Floats
@@ -186,7 +187,7 @@ def _scaled(layers: Sequence[Factors], mechanism: Mechanism) -> list[_Scaled]:
     returned = [layer.returned_squares for layer in layers]
     norms = np.sqrt(sum(a * b for a, b in zip(entered, returned, strict=True)))
     usable = np.isfinite(norms)
-    # Each is divided by its own norm where it is above the clip norm, and not lengthened else.
+    # A gradient longer than the clip norm is shortened to it; a shorter one is not lengthened.
     unit = mechanism.scale * np.where(usable, mechanism.clip_norm, 0.0)
     unit = unit / np.maximum(np.where(usable, norms, 1.0), mechanism.clip_norm)
     return [
@@ -198,7 +199,7 @@ def _scaled(layers: Sequence[Factors], mechanism: Mechanism) -> list[_Scaled]:
 def _balanced(
     layer: Factors, unit: Floats, entered_square: Floats, returned_square: Floats
 ) -> _Scaled:
-    """Return the factors so scaled that their product is `unit` times the gradient."""
+    """Return the factors, scaled so that their product is `unit` times the gradient."""
     n, m = layer.entered.shape[1] + 1 + EVENING, layer.returned.shape[1] + EVENING
     entering = np.sqrt(unit * np.sqrt(returned_square / entered_square * (n / m)))
     present = entering > 0
@@ -207,25 +208,25 @@ def _balanced(
 
 
 def _times(values: Floats, factors: Floats) -> Floats:
-    """Return rows times their factors; where the factor is zero, zero, whatever the row."""
+    """Return each row times its factor; zero if the factor is zero, even if the row is NaN."""
     product = np.multiply(values, factors[:, None], dtype=np.float64)
     product[factors == 0] = 0.0
     return np.asarray(product, dtype=np.float64)
 
 
-def _drawn(layer: _Scaled, words: Keystream) -> RoundedFactors:
+def _round(layer: _Scaled, words: Keystream) -> RoundedFactors:
     return RoundedFactors(
-        _at_random(layer.entered, words),
-        _at_random(layer.ones, words),
-        _at_random(layer.returned, words),
+        _round_at_random(layer.entered, words),
+        _round_at_random(layer.ones, words),
+        _round_at_random(layer.returned, words),
     )
 
 
-def _at_random(values: Floats, words: Keystream) -> Floats:
-    """Round up or down by chance, without bias but for 2^-32 of a unit."""
-    drawn = words.fractions(values.size).reshape(values.shape)
-    drawn += values
-    return np.floor(drawn, out=drawn)
+def _round_at_random(values: Floats, words: Keystream) -> Floats:
+    """Round up or down at random, with a bias below 2^-32 of a unit."""
+    shifted = words.fractions(values.size).reshape(values.shape)
+    shifted += values
+    return np.floor(shifted, out=shifted)
 
 
 def _within(rounded: Sequence[RoundedFactors], mechanism: Mechanism) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """Random words for rounding many values: AES-256-CTR under a fresh key of the system's generator.
 
-Ten times as fast as asking the system for each word, and as hard to predict.
+Ten times as fast as reading each word from the system, and as hard to predict.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ STEP = 2.0**-32
 
 
 class Keystream:
-    """One stream of words; its key is drawn here, used for nothing else and never kept."""
+    """One stream of words. Its key is drawn here, used for nothing else and never stored."""
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
-        """`entropy` returns that many bytes of the operating system's generator."""
+        """Start a stream; `entropy(n)` returns n bytes of the operating system's generator."""
         key = entropy(KEY_BYTES)
         self._encryptor = Cipher(AES256(key), CTR(FIRST_COUNTER)).encryptor()
 
     def fractions(self, size: int) -> NDArray[np.float64]:
-        """Return `size` fresh multiples of 2^-32 in [0, 1), each as likely as any other."""
+        """Return `size` fresh, uniformly distributed multiples of 2^-32 in [0, 1)."""
         data = self._encryptor.update(bytes(WORD_BYTES * size))
         return np.multiply(np.frombuffer(data, np.uint32), STEP, dtype=np.float64)

@@ -1,7 +1,7 @@
-"""A noisy release as public constants: what it costs, how it is rounded, how wide its lanes are.
+"""Public constants of a noisy release: its bound, rounding, noise and lane width.
 
 Everything here is signed in the study. Node, coordinator and officer compute the same numbers
-from it; nothing here looks at a record. Sources: Kairouz, Liu, Steinke 2021 (conditional
+from it; nothing here reads a record. Sources: Kairouz, Liu, Steinke 2021 (conditional
 rounding, Section 4.1; sums of discrete Gaussians, Proposition 14); Canonne, Kamath, Steinke 2020.
 """
 
@@ -21,17 +21,17 @@ MOST_PATIENTS = 10**9
 ROUNDING_BETA = math.exp(-0.5)
 """Bias parameter of conditional rounding; Kairouz, Liu, Steinke 2021 recommend e^(-1/2)."""
 WRAP_BITS = 40
-"""A sum leaves its lane with probability at most 2^-40."""
+"""A sum overflows its lane with probability at most 2^-40."""
 LANE_BITS = (21, 32, 64)
 LARGEST_SCALE = 2**24
 SMALLEST_RATE = 1e-6
-"""Less than one patient of a large register: nobody would be sampled."""
+"""A lower rate would sample less than one patient, even of a large register."""
 SMALLEST_NOISE_STD = 3
-"""Variance of at least 9 lattice units a share: the discrete sum is then near the exact law."""
+"""In lattice units: a sum of such shares is close to the discrete Gaussian of the same variance."""
 FACTOR_MARGIN = 0.01
 """How much rounding may lengthen a gradient's factors (`protocols.numerics.factored_rounding`)."""
 FURTHEST_FACTORED = 2**25
-"""Below it the squared norm of factored integers is exact in float64, as are sums over patients."""
+"""Up to this norm, squared norms and sums of factored integers are exact in float64."""
 
 
 class Scope(StrEnum):
@@ -40,7 +40,7 @@ class Scope(StrEnum):
     SHARED = "shared"
     LOCAL = "local"
     DERIVED = "derived"
-    """A sum of what countries made of their own local releases: it needs no noise of its own."""
+    """A sum of values that countries computed from local releases: it needs no further noise."""
 
 
 class Rounding(StrEnum):
@@ -48,16 +48,16 @@ class Rounding(StrEnum):
 
     CONDITIONAL = "conditional"
     INTEGER = "integer"
-    """The task yields integers of norm at most C already; scaling keeps them so."""
+    """The task already gives integers of norm at most C; scaling keeps them integers."""
     FACTORED = "factored"
-    """Outer products whose factors become integers (`protocols.numerics.factored_rounding`)."""
+    """Outer products whose factors are rounded (`protocols.numerics.factored_rounding`)."""
 
 
 class Mechanism(BaseModel):
     """One kind of noisy release, repeated `rounds` times with fresh noise.
 
-    In a derived one `patients_bound` counts the contributions in one country's part, and a
-    coordinate of that part is at most so many times the clip norm.
+    In a derived release `patients_bound` is the number of contributions in one country's part; a
+    coordinate of that part is at most `patients_bound` times the clip norm.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,8 +84,8 @@ class Mechanism(BaseModel):
     def squared_sensitivity(self) -> int:
         """Largest squared norm, in lattice units, that one patient's integers may have.
 
-        For proofs see `protocols.numerics.rounding`, and `protocols.numerics.factored_rounding` for
-        factored rounding.
+        The proofs are in `protocols.numerics.rounding`, and for factored rounding in
+        `protocols.numerics.factored_rounding`.
         """
         reach = self.clip_norm * self.scale
         if self.rounding is Rounding.INTEGER:
@@ -104,17 +104,17 @@ class Mechanism(BaseModel):
 
     @property
     def costs(self) -> bool:
-        """Whether the release takes privacy budget: what is derived of releases takes none."""
+        """Whether the release uses privacy budget; a derived one does not."""
         return self.scope is not Scope.DERIVED
 
     @property
     def leaves(self) -> bool:
-        """Whether the release is summed over countries: what is local stays in its country."""
+        """Whether the release is summed over countries; a local one stays in its country."""
         return self.scope is not Scope.LOCAL
 
     @property
     def reach(self) -> int:
-        """The largest coordinate, in lattice units, that `patients_bound` contributions make."""
+        """The largest coordinate, in lattice units, that `patients_bound` contributions give."""
         return self.patients_bound * math.ceil(self.sensitivity)
 
     def variance(self, honest: int) -> int:
@@ -123,18 +123,19 @@ class Mechanism(BaseModel):
         return shares * self.noise_std**2
 
     def lane_bits(self, countries: int) -> int:
-        """k: the narrowest lane in which a sum over `countries` wraps with chance ≤ 2^-40.
+        """Return k, the narrowest lane in which a sum overflows with probability ≤ 2^-40.
 
-        All public: Σ over patients of a coordinate is at most `reach` in size (in every country's
-        part, where the release is derived). A share of noise X has E[e^(tX)] ≤ e^(t²·noise_std²/2):
-        completing the square leaves Σ e^(-(v - t·noise_std²)²/(2·noise_std²)) over integers v, and
-        that is largest without a shift (Poisson summation). So the sum of n shares exceeds
-        λ in size with a chance of at most 2·exp(-λ²/(2n·noise_std²)) (Chernoff), and that of any of
-        d coordinates with d times that: 2^-40 at λ = noise_std·√n·√(2·(ln 2d + 40 ln 2)). A lane of
-        k bits holds what is below 2^(k-1) in size. A wrap would cost the sum, never privacy: words
-        are masked and added modulo 2^64 whatever they hold.
+        Only public values count. Σ over patients of a coordinate is at most `reach` in absolute
+        value (in each country's part, if the release is derived). A share of noise X has
+        E[e^(tX)] ≤ e^(t²·noise_std²/2): completing the square leaves
+        Σ e^(-(v - t·noise_std²)²/(2·noise_std²)) over integers v, and that is largest without a
+        shift (Poisson summation). So the absolute value of the sum of n shares exceeds λ with
+        probability at most 2·exp(-λ²/(2n·noise_std²)) (Chernoff), and that of any of d coordinates
+        with d times that: 2^-40 at λ = noise_std·√n·√(2·(ln 2d + 40 ln 2)). A lane of k bits holds
+        numbers below 2^(k-1) in absolute value. An overflow would spoil the sum, and not harm
+        privacy: words are masked and added modulo 2^64 whatever they hold.
 
-        Raises ProtocolFault where even 64 bits are too few.
+        Raises ProtocolFault if 64 bits are too few.
         """
         spread = self.noise_std * math.sqrt(countries)
         union = math.log(2 * self.dimension) + WRAP_BITS * math.log(2)
@@ -145,9 +146,9 @@ class Mechanism(BaseModel):
             if needed <= bits:
                 return bits
         raise ProtocolFault(
-            f"The sums of the release {self.phase!r} may not fit a word of {LANE_BITS[-1]} bits",
+            f"The sums of the release {self.phase!r} may overflow a word of {LANE_BITS[-1]} bits",
             why=f"{self.patients_bound} patients may each move a coordinate by up to "
-            f"{math.ceil(self.sensitivity)} lattice units; with the noise that takes {needed} bits",
-            fix="lower patients_bound to what the countries can really hold, the clip norm or the "
-            "noise",
+            f"{math.ceil(self.sensitivity)} lattice units; with the noise that needs {needed} bits",
+            fix="lower patients_bound to the most patients that the countries can really have, or "
+            "lower the clip norm or the noise",
         )

@@ -1,8 +1,8 @@
-"""Integers in lanes of 64-bit words: packed before masking, summed as whole words.
+"""Packs integers into lanes of 64-bit words, which are then masked and summed as whole words.
 
-A word holds Σ v_l · 2^(k·l) modulo 2^64, its lanes l as signed digits. Sums of words are then the
-words of the sums, and they come apart again as long as every summed coordinate fits its lane;
-if one does not, its neighbours are spoilt too, and nothing else happens.
+A word is Σ v_l · 2^(k·l) modulo 2^64, with the lanes l as signed digits. The sum of packed words is
+the packed sum, and it can be unpacked if every summed coordinate fits its lane. If one does not,
+other lanes of that word are wrong too, and nothing else happens.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ def lanes(lane_bits: int) -> int:
 
 
 def words_for(size: int, lane_bits: int) -> int:
-    """Return how many words `size` coordinates take."""
+    """Return how many words `size` coordinates need."""
     return -(-size // lanes(lane_bits))
 
 
 def pack(values: NDArray[np.int64], lane_bits: int, size: int) -> NDArray[np.uint64]:
     """Return the words of `size` coordinates: `values` (m,), and zeros after them.
 
-    Lane l of word i holds coordinate l·words + i: contiguous slices, which is what makes it fast.
+    Lane l of word i holds coordinate l·words + i, so that slices are contiguous, which is fast.
     """
     count = words_for(size, lane_bits)
     words = np.zeros(count, np.uint64)
@@ -35,7 +35,7 @@ def pack(values: NDArray[np.int64], lane_bits: int, size: int) -> NDArray[np.uin
 
 
 def unpack(words: NDArray[np.uint64], lane_bits: int) -> NDArray[np.int64]:
-    """Return the coordinates of a sum of packed words, (words · lanes,) with the padding's."""
+    """Return the coordinates of a sum of packed words, (words · lanes,), padding included."""
     rest = words.view(np.int64).copy()
     shift, width = np.int64(WORD_BITS - lane_bits), np.int64(lane_bits)
     opened = np.empty((lanes(lane_bits), words.size), np.int64)

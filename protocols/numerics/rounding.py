@@ -1,31 +1,32 @@
-"""Patients' real vectors become integers whose norm is bounded exactly; secret sampling.
+"""Rounds patients' real vectors to integers of exactly bounded norm; draws secret samples.
 
 Conditional rounding of Kairouz, Liu, Steinke 2021 (Section 4.1): clip, scale, round every
 coordinate at random without bias, and draw again while the exact integer norm exceeds the bound
-that the accountant was given. Nothing here raises, or takes notably longer, because of a value:
-what cannot be used contributes zero.
+that the accountant uses. Nothing here raises, or takes notably longer, because of a value: a vector
+that cannot be used contributes zero.
 
 *The bound.* Let ‖x‖ ≤ L = C·s after clipping and scaling, and R be x rounded: |R_j| is
-f_j = ⌊|x_j|⌋, or f_j + 1 with a chance of at most p_j = |x_j| - f_j, each by itself. Then
+f_j = ⌊|x_j|⌋ or, with probability at most p_j = |x_j| - f_j and independently, f_j + 1. Then
 
-1. always ‖R‖ ≤ L + √d: no coordinate moves by more than 1, so ‖R - x‖ ≤ √d;
-2. with a chance of at least 1 - β, ‖R‖² ≤ L² + d/4 + √(2 ln(1/β))·(L + √d/2). For R_j² is f_j² or
-   (f_j + 1)². Its mean is at most x_j² + p_j·(1 - p_j) ≤ x_j² + 1/4, the mean of ‖R‖² at most
-   L² + d/4. The two values are 2f_j + 1 ≤ 2|x_j| + 1 apart, and the squares of these distances
-   add up to (2‖x‖ + √d)² ≤ (2L + √d)² at most (Minkowski). So (Hoeffding 1963, Theorem 2)
-   the chance that ‖R‖² exceeds its mean by t is at most exp(-2t²/(2L + √d)²), which is β at
+1. always ‖R‖ ≤ L + √d: no coordinate changes by more than 1, so ‖R - x‖ ≤ √d;
+2. with probability at least 1 - β, ‖R‖² ≤ L² + d/4 + √(2 ln(1/β))·(L + √d/2). For R_j² is f_j² or
+   (f_j + 1)². Its mean is at most x_j² + p_j·(1 - p_j) ≤ x_j² + 1/4, and the mean of ‖R‖² at most
+   L² + d/4. The two values differ by 2f_j + 1 ≤ 2|x_j| + 1, and the sum of the squared differences
+   is at most (2‖x‖ + √d)² ≤ (2L + √d)² (Minkowski). So (Hoeffding 1963, Theorem 2) ‖R‖² exceeds
+   its mean by t with probability at most exp(-2t²/(2L + √d)²), which is β at
    t = √(2 ln(1/β))·(L + √d/2).
 
-Δ² is the smaller of the two, rounded down (at β = e^(-1/2) and d ≥ 1 that is always the second), so
-that a draw stays within it with a chance of at least 1 - β = 0.39, and 64 draws in a row exceed it
-with one below e^(-32), 2·10^-14.
+Δ² is the smaller of the two, rounded down (at β = e^(-1/2) and d ≥ 1 that is always the second). So
+a draw is within it with probability at least 1 - β = 0.39, and 64 draws in a row exceed it with
+probability below e^(-32) < 2·10^-14.
 
-*What is relied on.* Not that chance: every draw's squared norm is computed in whole numbers and
-compared with the whole number ⌊Δ²⌋; what exceeds it is drawn again, and after 64 draws the patient
-contributes zero. So whatever the records hold, and whatever floating point made of the clipping, a
-patient's integers have a norm of at most Δ; and as each patient is rounded by fresh chance without
-a look at the others, one patient more or less moves the sum by no more. The price is a bias, of a
-vector near the clip norm, of at most β·√d/(1 - β) steps (Kairouz, Liu, Steinke 2021, Section 4.1).
+*What privacy relies on.* Not on that probability: every draw's squared norm is computed in whole
+numbers and compared with the whole number ⌊Δ²⌋. A larger one is drawn again, and after 64 draws the
+patient contributes zero. So a patient's integers have a norm of at most Δ, whatever the records
+hold and however floating point rounded the clipping. Each patient is rounded with fresh randomness
+and independently of the others, so one patient more or less changes the sum by at most Δ. The cost
+is a bias of at most β·√d/(1 - β) steps for a vector near the clip norm (Kairouz, Liu, Steinke 2021,
+Section 4.1).
 """
 
 import math
@@ -38,16 +39,16 @@ from numpy.typing import NDArray
 from protocols.numerics.mechanism import Mechanism, Rounding
 
 MOST_DRAWS = 64
-"""After as many draws a patient contributes zero."""
+"""After this number of draws a patient contributes zero."""
 BLOCK_VALUES = 2**20
 """Patients are rounded in blocks of about this many coordinates, to bound memory."""
 RANDOM_BITS = 64
 EXACT_REACH = 2**31
-"""Below it a squared norm is exact in 64-bit integers; above it Python's integers count."""
+"""Below this, a squared norm is exact in 64-bit integers; above, Python's integers are used."""
 SLACK = 1e-9
 
 Entropy = Callable[[int], bytes]
-"""Returns that many bytes of the operating system's generator, or a test's."""
+"""`entropy(n)` returns n bytes of the operating system's generator; tests pass their own."""
 
 
 def round_contributions(
@@ -55,7 +56,7 @@ def round_contributions(
 ) -> NDArray[np.int64]:
     """Return Σ over patients of their rounded vectors: (d,) int64 from `vectors` (n, d).
 
-    A vector that is not finite contributes zero, one longer than the clip norm is shortened.
+    A vector that is not finite contributes zero; one longer than the clip norm is shortened.
     """
     total = np.zeros(mechanism.dimension, np.int64)
     step = max(1, BLOCK_VALUES // mechanism.dimension)
@@ -84,9 +85,9 @@ def round_each(
 
 
 def poisson_sample(size: int, rate: float, *, entropy: Entropy = os.urandom) -> NDArray[np.bool_]:
-    """Return which of `size` patients are in the sample, each by itself with chance `rate`.
+    """Return which of `size` patients are in the sample, each by itself with probability `rate`.
 
-    The chance is exact to 2^-64, and never above the rate. An empty sample is a sample.
+    The probability is exact to 2^-64, and never above the rate. The sample may be empty.
     """
     if rate >= 1:
         return np.ones(size, np.bool_)
@@ -96,7 +97,7 @@ def poisson_sample(size: int, rate: float, *, entropy: Entropy = os.urandom) -> 
 def _clip(vectors: NDArray[np.float64], clip_norm: float) -> NDArray[np.float64]:
     finite = np.isfinite(vectors).all(axis=1, keepdims=True)
     usable = np.where(finite, vectors, 0.0)
-    # Divided first, so that no finite vector overflows: not even a warning may depend on a record.
+    # Divide first, so that no finite vector overflows: not even a warning may depend on a record.
     largest = np.abs(usable).max(axis=1, keepdims=True, initial=1.0)
     direction = usable / largest
     norms = np.linalg.norm(direction, axis=1, keepdims=True)
@@ -105,8 +106,8 @@ def _clip(vectors: NDArray[np.float64], clip_norm: float) -> NDArray[np.float64]
 
 
 def _round_at_random(scaled: NDArray[np.float64], entropy: Entropy) -> NDArray[np.int64]:
-    # Towards zero the fraction is exact in floating point; downwards it is not, and -1e-20 would
-    # have a fraction of one.
+    # Truncation towards zero leaves an exact fraction in floating point. Rounding down does not:
+    # -1e-20 would have the fraction 1.
     inner = np.trunc(scaled)
     chance = (np.abs(scaled - inner) * 2.0**RANDOM_BITS).astype(np.uint64)
     outward = _random_words(scaled.size, entropy).reshape(scaled.shape) < chance
@@ -115,8 +116,8 @@ def _round_at_random(scaled: NDArray[np.float64], entropy: Entropy) -> NDArray[n
 
 def _within(integers: NDArray[np.int64], mechanism: Mechanism) -> NDArray[np.bool_]:
     reach = mechanism.clip_norm * mechanism.scale + math.sqrt(mechanism.dimension)
-    counted = integers if reach < EXACT_REACH else integers.astype(object)
-    squares = (counted * counted).sum(axis=1)
+    exact = integers if reach < EXACT_REACH else integers.astype(object)
+    squares = (exact * exact).sum(axis=1)
     return np.asarray(squares <= mechanism.squared_sensitivity, np.bool_)
 
 
@@ -124,7 +125,7 @@ def _scale_integers(vectors: NDArray[np.float64], mechanism: Mechanism) -> NDArr
     largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
     whole = (vectors == np.rint(vectors)).all(axis=1, keepdims=True)
     usable = np.where(whole & (largest <= mechanism.clip_norm), vectors, 0.0)
-    # Near enough for the exact check to stay within 64 bits; it decides, not this one.
+    # This only keeps the exact check within 64 bits; that check decides.
     near = np.linalg.norm(usable, axis=1, keepdims=True) <= mechanism.clip_norm * (1 + SLACK)
     integers = np.where(near, usable, 0.0).astype(np.int64) * mechanism.scale
     return np.where(_within(integers, mechanism)[:, None], integers, 0)

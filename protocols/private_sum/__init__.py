@@ -1,1 +1,1 @@
-"""The private sum: countries learn a noisy sum together, and nobody learns a part of it."""
+"""The private sum: the coordinator learns a noisy sum, and nothing about one country's part."""

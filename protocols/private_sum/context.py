@@ -1,7 +1,7 @@
-"""What a run and a round are about: the values that every key, seal and signature is tied to.
+"""The terms of a run and of a round: the values that every key, seal and signature is bound to.
 
-A country builds these from its own documents; two parties that hold different documents, rosters
-or models get different contexts, and their messages and masks do not fit together.
+A country builds them from its own documents. Two parties with different documents, rosters or
+models get different contexts, so their messages do not verify and their masks do not cancel.
 """
 
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ def share_threshold(countries: int, colluding: int) -> int:
 
 @dataclass(frozen=True)
 class RunTerms:
-    """One run of one study, as the party that holds this value reads it from its documents.
+    """The terms of one run of one study, as one party reads them from its documents.
 
     `agreement` and `study` are digests, `run_id` 16 random bytes, `roster` the sorted countries;
     `colluding` (c), `honest` (h) and `smallest_countries` come from the agreement, `task_kind`
-    and `mechanisms` (one for each phase kind) from the study. Raises Refusal ROSTER when the
-    roster is smaller than h + c or the agreement's smallest number, and MALFORMED otherwise (also
-    where the sums of a schedule may not fit a word).
+    and `mechanisms` (one for each phase kind) from the study. Raises Refusal: ROSTER if the roster
+    is not valid, or smaller than h + c or the agreement's smallest number; MALFORMED if anything
+    else is not valid, or if a sum may overflow a word.
     """
 
     agreement: str
@@ -64,7 +64,7 @@ class RunTerms:
 
     @property
     def smallest_set(self) -> int:
-        """The fewest countries that a sum is opened over: the floor, and t of them must agree."""
+        """The fewest countries over which a sum is opened: the minimum, or t if that is more."""
         return max(self.minimum_countries, self.threshold)
 
     @cached_property
@@ -88,23 +88,23 @@ class RunTerms:
         )
 
     def mechanism(self, phase_kind: str) -> Mechanism:
-        """Return the mechanism of a phase kind. Raises Refusal TASK_UNKNOWN when it has none."""
+        """Return the mechanism of a phase kind. Raises Refusal TASK_UNKNOWN if there is none."""
         for mechanism in self.mechanisms:
             if mechanism.phase == phase_kind:
                 return mechanism
         raise Refusal(
             ReasonCode.TASK_UNKNOWN,
-            "A round was asked for that the study does not have",
-            why="the study's signed schedule names every kind of round, and not this one",
+            "A request names a kind of round that the study does not have",
+            why="the study's signed schedule names every kind of round, and this one is not in it",
         )
 
 
 @dataclass(frozen=True)
 class RoundTerms:
-    """One round: what is summed, by whom, how noisily, for which model or query.
+    """The terms of one round: what is summed, by whom, with what noise, for which model or query.
 
-    `bundles` holds the digest of each roster country's set-up bundle, in roster order;
-    `transcript` is the digest of the whole set-up; `model_digest` is over the bytes shown.
+    `bundles` has the digest of each roster country's set-up bundle, in roster order; `transcript`
+    is the digest of the whole set-up; `model_digest` is that of the bytes in the request.
     """
 
     run: RunTerms
@@ -122,7 +122,7 @@ class RoundTerms:
 
     @property
     def mechanism(self) -> Mechanism:
-        """How the round is rounded and noised."""
+        """The mechanism of the round: its rounding and noise."""
         return self.run.mechanism(self.phase_kind)
 
     @cached_property
@@ -137,7 +137,7 @@ class RoundTerms:
 
     @cached_property
     def context(self) -> bytes:
-        """The 32-byte context that every key, seal and signature of the round takes."""
+        """The 32-byte context that every key, seal and signature of the round is bound to."""
         mechanism = self.mechanism
         numbers = (self.round_number, mechanism.dimension, self.lane_bits, mechanism.scale)
         released = (mechanism.squared_sensitivity, mechanism.noise_std, self.words)
@@ -166,7 +166,7 @@ def _check_names(terms: RunTerms) -> None:
     ):
         raise Refusal(
             ReasonCode.MALFORMED,
-            "A run is not described as it must be",
+            "The description of a run is not valid",
             why="it needs two digests, 16 bytes of run id and one mechanism for each kind of round",
         )
 
@@ -176,7 +176,7 @@ def _check_roster(terms: RunTerms) -> None:
     if list(terms.roster) != sorted(set(named)) or len(named) > LARGEST_ROSTER:
         raise roster_refusal("it is not a sorted list of different country codes")
     if terms.honest < SMALLEST_HONEST or terms.colluding < 0:
-        raise roster_refusal("the agreement must count on two honest countries or more")
+        raise roster_refusal("the agreement must rely on two honest countries or more")
     if len(terms.roster) < terms.minimum_countries:
         raise roster_refusal(
             f"{len(terms.roster)} countries are fewer than the {terms.minimum_countries} needed"
@@ -184,7 +184,8 @@ def _check_roster(terms: RunTerms) -> None:
 
 
 def _check_lanes(terms: RunTerms) -> None:
-    for mechanism in (one for one in terms.mechanisms if one.leaves):
+    summed = [mechanism for mechanism in terms.mechanisms if mechanism.leaves]
+    for mechanism in summed:
         try:
             mechanism.lane_bits(len(terms.roster))
         except ProtocolFault as fault:
@@ -197,5 +198,5 @@ def roster_refusal(why: str) -> Refusal:
     return Refusal(
         ReasonCode.ROSTER,
         "The countries of the run cannot be accepted",
-        why=why[:1].upper() + why[1:],
+        why=why,
     )

@@ -1,4 +1,4 @@
-"""One country's contribution to one round: packed, masked, with its seed shared out, and signed.
+"""One country's contribution to one round: packed and masked words, and shares of its seed.
 
     y_i = x_i + noise_i + PRG(b_i) + Σ_{j>i} PRG(s_ij) − Σ_{j<i} PRG(s_ij)
 
@@ -30,7 +30,7 @@ from protocols.wire.signed_message import (
 SEED_LABEL = "pratique/seed/v1"
 COMMITMENTS_LABEL = "pratique/commitments/v1"
 LARGEST_HEAD = 1 << 16
-"""64 KiB, and as much for the versions beside a head: what all are shown of each country."""
+"""64 KiB, and as much for the versions beside a head: every country receives those of all."""
 
 
 def seed_key(terms: RoundTerms, owner: str, seed: bytes) -> bytes:
@@ -46,7 +46,7 @@ def masked_words(
     values: NDArray[np.int64],
     masker: Masker,
 ) -> NDArray[np.uint64]:
-    """Return the words that leave: `values` (d,) and the check coordinates, packed and masked.
+    """Return `values` (d,) and the check coordinates, packed and masked: the words to send.
 
     `seed` is the owner's, `masks` the key of the pair's mask for each other country.
     """
@@ -59,12 +59,12 @@ def masked_words(
 
 
 def words_digest(terms: RoundTerms, owner: str, words: bytes | memoryview) -> bytes:
-    """Return the digest of an owner's masked words: of their BLAKE3, which is as safe and quicker.
+    """Return the digest of an owner's masked words, from their BLAKE3 hash, which is faster.
 
-    What it guards is that the coordinator adds up what was signed; no mask or key hangs on it.
+    It ensures that the coordinator adds the words that were signed; no mask or key depends on it.
     """
-    made = blake3(words).digest()
-    return bind(terms.context, PHASE_CONTRIBUTE, owner, COORDINATOR, made)
+    body = blake3(words).digest()
+    return bind(terms.context, PHASE_CONTRIBUTE, owner, COORDINATOR, body)
 
 
 def share_out(terms: RoundTerms, seed: bytes, entropy: shares.Entropy) -> dict[str, bytes]:
@@ -75,9 +75,11 @@ def share_out(terms: RoundTerms, seed: bytes, entropy: shares.Entropy) -> dict[s
     )
 
 
-def commitments_of(context: bytes, owner: str, held: Mapping[str, bytes]) -> bytes:
-    """Return the commitments to an owner's shares, 32 bytes each, in the order of `held`."""
-    return b"".join(shares.commit(context, owner, *one) for one in held.items())
+def commitments_of(context: bytes, owner: str, by_holder: Mapping[str, bytes]) -> bytes:
+    """Return the commitments to an owner's shares, 32 bytes each, in the order of `by_holder`."""
+    return b"".join(
+        shares.commit(context, owner, holder, share) for holder, share in by_holder.items()
+    )
 
 
 def commitments_digest(context: bytes, owner: str, commitments: bytes) -> bytes:
@@ -88,14 +90,14 @@ def commitments_digest(context: bytes, owner: str, commitments: bytes) -> bytes:
 def seal_share(
     context: bytes, key: bytes, owner: str, holder: str, share: bytes, seed_commitment: bytes
 ) -> bytes:
-    """Return the owner's share sealed for its holder, bound to the seed that the owner signed."""
+    """Return a share sealed for its holder, bound to the owner's signed seed commitment."""
     return seal(key, share, bind(context, PHASE_CONTRIBUTE, owner, holder, seed_commitment))
 
 
 def open_share(
     context: bytes, key: bytes, owner: str, holder: str, sealed: bytes, seed_commitment: bytes
 ) -> bytes | None:
-    """Return the share in `sealed`, or None when it does not open.
+    """Return the share in `sealed`, or None if it does not open.
 
     Only the owner and the holder have the key; `seed_commitment` is what the owner signed.
     """

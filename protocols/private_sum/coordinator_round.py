@@ -1,10 +1,9 @@
-"""The coordinator's side of one round: collect contributions and answers, open the sum or none.
+"""The coordinator's side of one round: collects contributions and answers, and opens the sum.
 
-Order: `contribute_request` and `take_contribution` for every country, then `close`, which names U,
-the countries whose sum will be opened; asking for more closes the round too. If U is smaller than
-the roster, `agree_request` and `take_assent` for each of U. Then `answer_request` and
-`take_answer` for each of U, and `open`.
-Masked words are added up as they come.
+Order: `contribute_request` and `take_contribution` for every country, then `close`, which fixes U,
+the countries whose sum will be opened (`agree_request` and `answer_request` close the round too).
+If U is smaller than the roster, `agree_request` and `take_assent` for each of U. Then
+`answer_request` and `take_answer` for each of U, and `open`. Masked words are added as they arrive.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,8 +58,8 @@ from protocols.wire.signed_message import ROSTER, malformed
 class OpenedSum:
     """Σ values + noise over `countries`, (d,) int64 lattice units; `variance` of the noise in it.
 
-    `unopenable` pairs (holder, owner) whose share of the owner's seed was of no use. It names a
-    disagreement, and not which of the two, or of those who passed it on, was wrong.
+    `unopenable` are the pairs (holder, owner) whose share of the owner's seed was unusable. It does
+    not show who was wrong: the holder, the owner, or the coordinator that forwarded the share.
     """
 
     values: NDArray[np.int64]
@@ -71,9 +70,9 @@ class OpenedSum:
 
 @dataclass(frozen=True)
 class VoidRound:
-    """A round that opened nothing: why, and the countries of which something is missing.
+    """A round that opened no sum: why, and the countries from which something is missing.
 
-    It is not always their own doing: of a seed that does not come out, the owner is named.
+    They are not always at fault: if a seed cannot be recovered, its owner is named.
     """
 
     reason: str
@@ -94,7 +93,7 @@ class CoordinatorRound:
         macs: Mapping[str, bytes],
         asked: tuple[str, ...],
     ) -> None:
-        """`macs` are those for each country, of all the others.
+        """Begin a round. `macs` has, for each country, the MACs of all the others.
 
         `asked` is the roster, or the smaller set that an earlier attempt chose for this round.
         """
@@ -114,7 +113,7 @@ class CoordinatorRound:
 
     @property
     def terms(self) -> RoundTerms:
-        """What the round is about."""
+        """The terms of the round."""
         return self._terms
 
     @property
@@ -124,7 +123,7 @@ class CoordinatorRound:
 
     @property
     def contributed(self) -> tuple[str, ...]:
-        """The countries whose contribution is here."""
+        """The countries whose contribution has arrived."""
         return tuple(sorted(self._heads))
 
     @property
@@ -134,12 +133,12 @@ class CoordinatorRound:
 
     @property
     def answered(self) -> tuple[str, ...]:
-        """The countries whose shares are here."""
+        """The countries whose shares have arrived."""
         return self._answers.countries
 
     @property
     def smaller(self) -> bool:
-        """Whether the sum to be opened is one of fewer countries than the roster."""
+        """Whether the sum to be opened is over fewer countries than the roster."""
         return self._set != self._roster
 
     @property
@@ -161,34 +160,36 @@ class CoordinatorRound:
         return with_parts(self._request_to_contribute, self._macs[country])
 
     def take_contribution(self, country: str, reply: bytes) -> None:
-        """Take a contribution and add it to the sum of masked words, while the round is open."""
-        said, words = read_contribution(reply, country, 8 * self._terms.words)
-        body = self._view.open(said.head, country, PHASE_CONTRIBUTE, self._terms.context, ROSTER)
-        self._require_signed(country, said, words, head := read_head(body))
+        """Check a contribution, and add it to the sum of masked words while the round is open."""
+        contribution, words = read_contribution(reply, country, 8 * self._terms.words)
+        body = self._view.open(
+            contribution.head, country, PHASE_CONTRIBUTE, self._terms.context, ROSTER
+        )
+        self._require_signed(country, contribution, words, head := read_head(body))
         self._require_awaited(country)
         if country not in self._heads:
             self._sum += np.frombuffer(words, WORDS_DTYPE)
-        keep(self._heads, country, said.head)
-        self._signed[country], self._commitments[country] = head, said.commitments
-        self._sealed.setdefault(country, said.shares)
-        self._versions.setdefault(head.versions_digest, said.versions)
+        keep(self._heads, country, contribution.head)
+        self._signed[country], self._commitments[country] = head, contribution.commitments
+        self._sealed.setdefault(country, contribution.shares)
+        self._versions.setdefault(head.versions_digest, contribution.versions)
 
     def close(self) -> tuple[str, ...]:
-        """Return U: those who have contributed by now. It is named once, and stays."""
+        """Close the round, and return U: the countries that have contributed. It never changes."""
         self._chosen = self._set
         return self._chosen
 
     def agree_request(self, country: str) -> bytes:
-        """Return the request to sign U, where it is smaller than the roster."""
+        """Return the request to sign U, if it is smaller than the roster."""
         self._member(country)
         return self._request_to_agree
 
     def take_assent(self, country: str, reply: bytes) -> None:
-        """Take a country's signature on U."""
+        """Check and store a country's signature on U."""
         signed = read_reply(reply, country, "assent").assent
         body = self._view.open(signed, country, PHASE_AGREE, self._terms.context, ROSTER)
         if body != assent_body(self._terms.round_number, self._named(country)):
-            raise malformed(f"{country} agreed on other countries than it was asked to")
+            raise malformed(f"{country} agreed on other countries than the request names")
         keep(self._assents, country, signed)
 
     def answer_request(self, country: str) -> bytes:
@@ -198,27 +199,28 @@ class CoordinatorRound:
         return with_parts(self._request_to_answer, self._sealed_for(country))
 
     def take_answer(self, country: str, reply: bytes) -> None:
-        """Take a country's shares, and its mask keys with those outside U."""
+        """Check and store a country's shares, and its mask keys with countries outside U."""
         signed = read_reply(reply, country, "answer").answer
         self._answers.take(country, signed, self._named(country))
 
     def open(self) -> OpenedSum | VoidRound:
-        """Return the sum with what is here, or why nothing opens; more may come afterwards."""
+        """Return the sum, or why it cannot be opened yet; further replies may still arrive."""
         chosen = self._set
-        if void := self._shortfall(chosen) or self._silence(chosen):
+        if void := self._shortfall(chosen) or self._missing_replies(chosen):
             return void
         seeds = self._seeds(chosen)
         if len(seeds) < len(chosen):
             self._answers.sift({owner: self._commitments[owner] for owner in chosen})
             seeds |= self._seeds([owner for owner in chosen if owner not in seeds])
-        return self._silence(chosen) or self._lost(chosen, seeds) or self._unmasked(seeds)
+        missing = self._missing_replies(chosen) or self._missing_seeds(chosen, seeds)
+        return missing or self._unmasked(seeds)
 
     @cached_property
     def _request_to_contribute(self) -> bytes:
         terms = self._terms
         content = ContributeRequest(round=terms.round_number, phase_kind=terms.phase_kind)
-        asked = self._ask(PHASE_CONTRIBUTE, RequestBody(contribute=content))
-        return write_request(asked, model=self._model)
+        signed = self._ask(PHASE_CONTRIBUTE, RequestBody(contribute=content))
+        return write_request(signed, model=self._model)
 
     @cached_property
     def _request_to_agree(self) -> bytes:
@@ -228,13 +230,13 @@ class CoordinatorRound:
     @cached_property
     def _request_to_answer(self) -> bytes:
         chosen = self._chosen or ()
-        held = sorted({self._signed[one].versions_digest for one in chosen})
+        digests = sorted({self._signed[country].versions_digest for country in chosen})
         content = AnswerRequest(
             round=self._terms.round_number,
             countries=chosen,
-            heads=[self._heads[one] for one in chosen],
-            versions=[self._versions[digest] for digest in held],
-            assents=[self._assents[one] for one in self.agreed],
+            heads=[self._heads[country] for country in chosen],
+            versions=[self._versions[digest] for digest in digests],
+            assents=[self._assents[country] for country in self.agreed],
         )
         return write_request(self._ask(PHASE_ANSWER, RequestBody(answer=content)))
 
@@ -242,34 +244,34 @@ class CoordinatorRound:
         return self._view.ask(phase, self._terms.context, content)
 
     def _member(self, country: str) -> tuple[str, ...]:
-        """Return U, of which the country is one. Raises ProtocolFault."""
+        """Close the round and return U. Raises ProtocolFault if the country is not in it."""
         chosen = self.close()
         if country not in chosen:
             raise ProtocolFault(f"The round was closed without {country}")
         return chosen
 
     def _named(self, country: str) -> tuple[str, ...]:
-        """Return U, which the country was asked about; a stray reply does not close the round."""
+        """Return U as named in a request; an unexpected reply does not close the round."""
         if self._chosen is None:
-            raise ProtocolFault(f"{country} replies to what it was not asked yet")
+            raise ProtocolFault(f"{country} replied before it was asked")
         return self._member(country)
 
     @cached_property
     def _sealed_by_holder(self) -> NDArray[np.uint8]:
-        """The sealed shares of U: (holders, owners, bytes), zeros where an owner is the holder."""
+        """The sealed shares of U: (holders, owners, bytes), zeros if the owner is the holder."""
         size = len(self._roster)
         table = np.zeros((len(self._set), size, SEALED_BYTES), np.uint8)
         for row, owner in zip(table, self._set, strict=True):
-            given = np.frombuffer(self._sealed[owner], np.uint8).reshape(-1, SEALED_BYTES)
+            sealed = np.frombuffer(self._sealed[owner], np.uint8).reshape(-1, SEALED_BYTES)
             place = self._roster.index(owner)
-            row[:place], row[place + 1 :] = given[:place], given[place:]
+            row[:place], row[place + 1 :] = sealed[:place], sealed[place:]
         return np.ascontiguousarray(table.swapaxes(0, 1))
 
     def _sealed_for(self, holder: str) -> bytes:
-        """Return the shares that the others of U sealed for a holder."""
-        given: NDArray[np.uint8] = self._sealed_by_holder[self._roster.index(holder)]
+        """Return the shares that the other countries of U sealed for a holder."""
+        sealed: NDArray[np.uint8] = self._sealed_by_holder[self._roster.index(holder)]
         own = self._set.index(holder)
-        return given[:own].tobytes() + given[own + 1 :].tobytes()
+        return sealed[:own].tobytes() + sealed[own + 1 :].tobytes()
 
     def _require_agreed(self) -> None:
         if self.smaller and len(self._assents) < self._view.terms.threshold:
@@ -285,60 +287,68 @@ class CoordinatorRound:
             raise ProtocolFault(f"The contribution of {country} came after the round was closed")
 
     def _require_signed(
-        self, country: str, said: Contribution, words: memoryview, head: ContributionHead
+        self, country: str, contribution: Contribution, words: memoryview, head: ContributionHead
     ) -> None:
-        """Return when all that travels beside a head is what it is signed for, and whole."""
+        """Check that all that travels beside a head matches its digests and has the right size."""
         context, size = self._terms.context, len(self._roster)
         if words_digest(self._terms, country, words) != head.words_digest:
-            raise ProtocolFault(f"The words of {country} are not those it signed")
-        if commitments_digest(context, country, said.commitments) != head.commitments_digest:
-            raise ProtocolFault(f"The commitments of {country} are not those it signed")
+            raise ProtocolFault(f"The masked words of {country} are not those that it signed")
+        if (
+            commitments_digest(context, country, contribution.commitments)
+            != head.commitments_digest
+        ):
+            raise ProtocolFault(f"The commitments of {country} are not those that it signed")
         if head.round != self._terms.round_number:
             raise ProtocolFault(f"{country} signed another round than the one it was asked for")
-        self._require_versions(country, said, head)
-        sizes = (len(said.commitments), len(said.shares))
+        self._require_versions(country, contribution, head)
+        sizes = (len(contribution.commitments), len(contribution.shares))
         if sizes != (HASH_BYTES * size, SEALED_BYTES * (size - 1)):
             raise malformed(f"{country} does not share its seed with each country")
 
-    def _require_versions(self, country: str, said: Contribution, head: ContributionHead) -> None:
-        said.versions.DiscardUnknownFields()  # others are to read it, as any of them would
-        if said.versions.ByteSize() > LARGEST_HEAD:
+    def _require_versions(
+        self, country: str, contribution: Contribution, head: ContributionHead
+    ) -> None:
+        contribution.versions.DiscardUnknownFields()  # they are forwarded to other countries
+        if contribution.versions.ByteSize() > LARGEST_HEAD:
             raise malformed(f"{country} claims document versions of too many countries")
-        if versions_digest(said.versions) != head.versions_digest:
-            raise ProtocolFault(f"The document versions of {country} are not those it signed")
+        if versions_digest(contribution.versions) != head.versions_digest:
+            raise ProtocolFault(f"The document versions of {country} are not those that it signed")
         if head.versions_digest not in self._versions:
-            self._view.require_published(country, DocumentVersions.from_proto(said.versions))
+            self._view.require_published(
+                country, DocumentVersions.from_proto(contribution.versions)
+            )
 
     def _shortfall(self, chosen: tuple[str, ...]) -> VoidRound | None:
-        """Say why the sum over these cannot be opened, whoever answers."""
-        absent = tuple(one for one in self._asked if one not in chosen)
+        """Return why the sum over `chosen` cannot be opened, whatever they answer; else None."""
+        absent = tuple(country for country in self._asked if country not in chosen)
         if absent and self._asked != self._roster:
             return VoidRound("a country that the others agreed on did not contribute", absent)
         if len(chosen) < self._view.terms.smallest_set:
             return VoidRound("too few countries contributed", absent)
         return None
 
-    def _silence(self, chosen: tuple[str, ...]) -> VoidRound | None:
-        """Say why it cannot be opened with the signatures and answers that are here."""
+    def _missing_replies(self, chosen: tuple[str, ...]) -> VoidRound | None:
+        """Return why the sum cannot be opened with the signatures and answers so far; else None."""
         threshold = self._view.terms.threshold
         if self.smaller and len(self._assents) < threshold:
-            silent = tuple(one for one in chosen if one not in self._assents)
-            return VoidRound("too few countries agreed on those that are left", silent)
+            silent = tuple(country for country in chosen if country not in self._assents)
+            return VoidRound("too few countries agreed to open the sum of the others", silent)
         answered = self.answered
-        silent = tuple(one for one in chosen if one not in answered)
+        silent = tuple(country for country in chosen if country not in answered)
         if len(answered) < (len(chosen) if self.smaller else threshold):
             return VoidRound("too few countries answered", silent)
         return None
 
     def _seeds(self, chosen: Sequence[str]) -> dict[str, bytes]:
-        """Return the seeds that the shares which are here make, by owner."""
+        """Return the seeds that can be recovered from the shares so far, by owner."""
         answers, heads = self._answers, self._signed
-        made = {owner: answers.seed(owner, heads[owner].seed_commitment) for owner in chosen}
-        return {owner: seed for owner, seed in made.items() if seed is not None}
+        seeds = {owner: answers.seed(owner, heads[owner].seed_commitment) for owner in chosen}
+        return {owner: seed for owner, seed in seeds.items() if seed is not None}
 
-    def _lost(self, chosen: Sequence[str], seeds: Mapping[str, bytes]) -> VoidRound | None:
-        lost = tuple(one for one in chosen if one not in seeds)
-        return VoidRound("the shares of a country's seed do not open it", lost) if lost else None
+    def _missing_seeds(self, chosen: Sequence[str], seeds: Mapping[str, bytes]) -> VoidRound | None:
+        missing = tuple(country for country in chosen if country not in seeds)
+        reason = "a country's seed cannot be recovered from its shares"
+        return VoidRound(reason, missing) if missing else None
 
     def _unmasked(self, seeds: Mapping[str, bytes]) -> OpenedSum | VoidRound:
         words = self._sum.copy()
@@ -360,7 +370,7 @@ class CoordinatorRound:
         )
 
     def _unmask_outside(self, chosen: Sequence[str], words: NDArray[np.uint64]) -> None:
-        """Take out the masks between those of U and those outside it: nobody else cancels them."""
+        """Remove the masks between countries of U and countries outside it, which do not cancel."""
         for country in chosen:
             for outside, key in self._answers.masks(country).items():
                 remove = self._masker.subtract if outside > country else self._masker.add

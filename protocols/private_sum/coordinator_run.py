@@ -1,10 +1,10 @@
-"""The coordinator's side of a run's set-up: ask every country, check what it says, pass it on.
+"""The coordinator's side of a run's set-up: sends requests, checks replies and forwards them.
 
 Order: `bundle_request` to every country and `take_bundle` from each; likewise `encapsulate_request`
 and `take_encapsulation`, `confirm_request` and `take_confirmation`; then `begin_round` for each
 round. Replies may come in any order within a phase; a repeated identical reply changes nothing.
-Everything sent is determined by the constructor's values and the replies taken, so that a
-coordinator that was killed sends the same bytes again when it is fed the same replies.
+The constructor's arguments and the replies determine every request. So a coordinator that was
+killed sends the same bytes again once it has the same replies.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,9 +54,10 @@ class CoordinatorRun:
         versions: DocumentVersions,
         published: Callable[[], DocumentVersions] | None = None,
     ) -> None:
-        """`versions` are claimed in every request; `published` returns those of today.
+        """Prepare a run. `versions` are claimed in every request.
 
-        It is asked where a country claims to hold newer ones.
+        `published` returns the versions published by now; it is called if a country claims newer
+        ones.
         """
         self._view = CoordinatorView(terms, peers, sign, versions, published or (lambda: versions))
         self._bundles: dict[str, Signed] = {}
@@ -76,7 +77,7 @@ class CoordinatorRun:
         return self._request_for_bundles
 
     def take_bundle(self, country: str, reply: bytes) -> None:
-        """Take a country's signed keys."""
+        """Check and store a country's signed keys."""
         signed = read_reply(reply, country, "bundle").bundle
         body = self._view.open(signed, country, PHASE_BUNDLE, self.terms.context, ROSTER)
         bundle = setup.read_bundle(body)
@@ -91,17 +92,20 @@ class CoordinatorRun:
         return self._request_to_encapsulate
 
     def take_encapsulation(self, country: str, reply: bytes) -> None:
-        """Take a country's ciphertexts, each checked against the digest that it signed."""
-        said = read_reply(reply, country, "encapsulation").encapsulation
-        body = self._view.open(said.signed, country, PHASE_ENCAPSULATE, self.terms.context, ROSTER)
+        """Store a country's ciphertexts, each checked with the digest that the country signed."""
+        encapsulation = read_reply(reply, country, "encapsulation").encapsulation
+        body = self._view.open(
+            encapsulation.signed, country, PHASE_ENCAPSULATE, self.terms.context, ROSTER
+        )
         signed = setup.read_encapsulations(self.terms, country, self._bundle_digests(), body)
-        given = parted(said.ciphertexts, setup.higher(self.terms, country), MLKEM_CIPHERTEXT_BYTES)
-        for receiver, ciphertext in given.items():
-            made = setup.ciphertext_digest(self.terms, country, receiver, ciphertext)
-            if made != signed[receiver]:
+        receivers = setup.higher(self.terms, country)
+        ciphertexts = parted(encapsulation.ciphertexts, receivers, MLKEM_CIPHERTEXT_BYTES)
+        for receiver, ciphertext in ciphertexts.items():
+            actual = setup.ciphertext_digest(self.terms, country, receiver, ciphertext)
+            if actual != signed[receiver]:
                 raise setup.refuse_party(country, "a ciphertext is not the one it signed")
-        keep(self._encapsulations, country, said.signed)
-        self._ciphertexts[country] = given
+        keep(self._encapsulations, country, encapsulation.signed)
+        self._ciphertexts[country] = ciphertexts
 
     def confirm_request(self, country: str) -> bytes:
         """Return set-up request 3. Raises ProtocolFault while ciphertexts are missing."""
@@ -112,12 +116,12 @@ class CoordinatorRun:
         return with_parts(self._request_to_confirm, parts)
 
     def take_confirmation(self, country: str, reply: bytes) -> None:
-        """Take a country's MACs; they travel on with the contribute requests."""
+        """Check and store a country's MACs; contribute requests forward them."""
         signed = read_reply(reply, country, "confirmation").confirmation
         body = self._view.open(signed, country, PHASE_CONFIRM, self.terms.context, COORDINATOR)
-        others = [one for one in self.terms.roster if one != country]
-        said = parse(Confirmations, body, setup.LARGEST_BODY)
-        keep(self._macs, country, parted(said.macs, others, MAC_BYTES))
+        others = [other for other in self.terms.roster if other != country]
+        confirmations = parse(Confirmations, body, setup.LARGEST_BODY)
+        keep(self._macs, country, parted(confirmations.macs, others, MAC_BYTES))
 
     def begin_round(
         self,
@@ -127,20 +131,20 @@ class CoordinatorRun:
         *,
         asked: tuple[str, ...] | None = None,
     ) -> CoordinatorRound:
-        """Open a round on a model or query.
+        """Begin a round with a model or query.
 
-        Round numbers rise; a void round's number is not used again. `asked` is given only where
-        this very round was begun before and closed on fewer countries than the roster: on these.
+        Round numbers rise; a void round's number is not used again. `asked` is given only if an
+        earlier attempt closed this round with fewer countries than the roster: those countries.
         Raises ProtocolFault, and Refusal for a kind of round that the study does not have.
         """
         self._view.require_all(self._macs)
         if round_number <= self._round_number:
             raise ProtocolFault("A round number was used before")
         terms = self._round_terms(round_number, phase_kind, model)
-        given = (self._view, terms, model, self._macs_for)
-        opened = CoordinatorRound(*given, asked or self.terms.roster)
+        countries = asked or self.terms.roster
+        begun = CoordinatorRound(self._view, terms, model, self._macs_by_receiver, countries)
         self._round_number = round_number
-        return opened
+        return begun
 
     @cached_property
     def _request_for_bundles(self) -> bytes:
@@ -149,22 +153,23 @@ class CoordinatorRun:
 
     @cached_property
     def _request_to_encapsulate(self) -> bytes:
-        bundles = [self._bundles[one] for one in self.terms.roster]
+        bundles = [self._bundles[country] for country in self.terms.roster]
         content = RequestBody(encapsulate=EncapsulateRequest(bundles=bundles))
         return write_request(self._view.ask(PHASE_ENCAPSULATE, self.terms.context, content))
 
     @cached_property
     def _request_to_confirm(self) -> bytes:
-        signed = [self._encapsulations[one] for one in self.terms.roster]
+        signed = [self._encapsulations[country] for country in self.terms.roster]
         content = RequestBody(confirm=ConfirmRequest(encapsulations=signed))
         return write_request(self._view.ask(PHASE_CONFIRM, self.terms.context, content))
 
     @cached_property
-    def _macs_for(self) -> dict[str, bytes]:
-        """The MACs for each country, of all the others."""
-        given = [self._macs[one] for one in self.terms.roster]
+    def _macs_by_receiver(self) -> dict[str, bytes]:
+        """The MACs of all other countries for each country."""
+        by_sender = [self._macs[sender] for sender in self.terms.roster]
         return {
-            one: b"".join(macs[one] for macs in given if one in macs) for one in self.terms.roster
+            receiver: b"".join(macs[receiver] for macs in by_sender if receiver in macs)
+            for receiver in self.terms.roster
         }
 
     def _round_terms(self, round_number: int, phase_kind: str, model: bytes) -> RoundTerms:

@@ -1,4 +1,4 @@
-"""The coordinator's desk: whom it speaks with, under which terms, and whose key signs for it."""
+"""The coordinator's view of a run: its terms, the countries' keys and the coordinator's key."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ Value = TypeVar("Value")
 
 
 class Unpublished(ProtocolFault):
-    """A country claims documents that nobody else can have yet: they may come, or do not exist."""
+    """A country claims documents that are not published: they may follow, or may not exist."""
 
 
 @dataclass(frozen=True)
 class CoordinatorView:
-    """What stays the same in a run: `peers` are the countries' identity keys in the documents.
+    """The constants of a run. `peers` are the countries' identity keys in the documents.
 
-    `versions` are claimed in every request; `published` returns what the coordinator has by now.
+    `versions` are claimed in every request; `published` returns the versions published by now.
     Raises Refusal ROSTER for keys of another roster.
     """
 
@@ -38,10 +38,10 @@ class CoordinatorView:
             raise roster_refusal("there is not one identity key for each of them")
 
     def ask(self, phase: Phase, context: bytes, content: RequestBody) -> Signed:
-        """Return what every country is asked, signed.
+        """Complete a request body, and sign it for every country.
 
-        `content` is a body in which the phase's part is filled in; the rest of it is filled in
-        here, in place, as it may hold hundreds of signed heads.
+        `content` has the phase's part already. The rest is filled in here, in place and without a
+        copy, since the body may hold hundreds of signed heads.
         """
         content.agreement, content.study = self.terms.agreement, self.terms.study
         content.run_id = self.terms.run_id
@@ -51,9 +51,9 @@ class CoordinatorView:
     def open(
         self, message: Signed, country: str, phase: Phase, context: bytes, receiver: str
     ) -> bytes:
-        """Return the body that a country signed. Raises Refusal naming it.
+        """Check a country's signed message, and return its body. Raises Refusal that names it.
 
-        What the message holds beside it, which nobody signed, is taken out: others are to read it.
+        Unknown fields, which nobody signed, are removed, because the message is forwarded.
         """
         body = self.placed(message, country, phase, context, receiver)
         message.DiscardUnknownFields()
@@ -63,46 +63,46 @@ class CoordinatorView:
     def placed(
         self, message: Signed, country: str, phase: Phase, context: bytes, receiver: str
     ) -> bytes:
-        """Return the body of what claims to be a country's; `verify` checks whether it is."""
+        """Return the body of a message in a country's name; `verify` checks the signature."""
         self.require_known(country)
         require_place(message, phase=phase, context=context, sender=country, receiver=receiver)
         return message.body
 
     def verify(self, message: Signed, country: str) -> None:
-        """Return when a known country signed the message. Raises Refusal NOT_AUTHENTIC."""
+        """Check that a known country signed the message. Raises Refusal NOT_AUTHENTIC."""
         verify_signed(message, self.peers[country])
 
     def require_known(self, country: str) -> None:
-        """Return when the country is of this run. Raises ProtocolFault."""
+        """Check that the country is in this run's roster. Raises ProtocolFault."""
         if country not in self.peers:
             raise ProtocolFault(f"{country} is not a country of this run")
 
     def require_published(self, country: str, claimed: DocumentVersions) -> None:
-        """Return when a country claims nothing newer than what is published. Raises Unpublished.
+        """Check that a country claims nothing newer than what is published. Raises Unpublished.
 
-        The others would have to wait for it, and could not distinguish a document that is on its
-        way from one that there is not.
+        The other countries would have to wait for such a document, and could not know whether it is
+        on its way or does not exist.
         """
         newer = self.versions.newer_in(claimed) and self.published().newer_in(claimed)
         if newer:
             raise Unpublished(
-                f"{country} holds documents that are not published",
+                f"{country} has documents that are not published",
                 why=f"newer there: {', '.join(newer)[:200]}",
             )
 
-    def require_all(self, taken: Mapping[str, Value]) -> None:
-        """Return when every country of the roster is there. Raises ProtocolFault naming others."""
-        missing = [country for country in self.terms.roster if country not in taken]
+    def require_all(self, replies: Mapping[str, Value]) -> None:
+        """Check that every country of the roster has replied. Raises ProtocolFault."""
+        missing = [country for country in self.terms.roster if country not in replies]
         if missing:
             raise ProtocolFault(
-                "The next step of the run must wait", why=f"nothing yet from {', '.join(missing)}"
+                "The next step of the run must wait", why=f"no reply yet from {', '.join(missing)}"
             )
 
 
 def keep(store: dict[str, Value], country: str, value: Value) -> None:
-    """Keep what a country said. Raises ProtocolFault when it said something else before."""
+    """Store a country's reply. Raises ProtocolFault if it gave another reply before."""
     if store.setdefault(country, value) != value:
         raise ProtocolFault(
             f"{country} gave two different replies to one request",
-            why="the first one counts; a second is never taken",
+            why="the first one counts; a second one is never accepted",
         )

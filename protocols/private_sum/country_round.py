@@ -1,4 +1,4 @@
-"""A country's part in one round, as functions: view, state and request in; state, reply out."""
+"""A country's part in one round, as functions of view, state and request to state and reply."""
 
 import hmac
 from collections.abc import Mapping, Sequence
@@ -57,19 +57,19 @@ from protocols.wire.signed_message import (
 )
 
 LARGEST_SKIP = 10_000
-"""How far ahead of its last round a country follows: each step moves its chains once."""
+"""Largest step from a country's last round to the next: each round advances its chains once."""
 
 NOTHING = bytes(SHARE_BYTES)
-"""Stands for a share that did not open."""
+"""Sent in place of a share that did not open."""
 
 Step = tuple[CountryState, Reply]
 
 
 def admitted(view: CountryView, state: CountryState, request: Request) -> RoundTerms:
-    """Return the round that a contribute request opens, having checked all of it.
+    """Check a contribute request in full, and return the terms of the round that it opens.
 
-    The terms are this country's; of the request they take round number, kind and model. Raises
-    Refusal.
+    The terms come from this country's documents; only round number, kind and model come from the
+    request. Raises Refusal.
     """
     if state.stage not in (Stage.CONFIRMED, Stage.READY):
         raise _stale("set-up is not complete")
@@ -97,16 +97,16 @@ def contributed(
 ) -> tuple[CountryState, Contribution, NDArray[np.uint64]]:
     """Mask `values` (d,), noise included, for an admitted round, and share out the seed.
 
-    Returns the state that comes out, what is said, and the words (words,). The state holds no mask
-    key of a later round and no seed, and its chains stand at the next round.
+    Returns the new state, the contribution, and the masked words (words,). The state holds no seed
+    and no mask key of a later round; its chains are at the next round.
     """
     links = _advanced(view, state, terms.round_number - state.round_number - 1)
     context, me = terms.context, view.country
     masks = {c: ratchet.mask_key(link, context, me, c) for c, link in links.items()}
     seed = shares.draw_element(entropy)
     words = masked_words(terms, me, seed, masks, values, masker)
-    held = share_out(terms, seed, entropy)
-    commitments, versions = commitments_of(context, me, held), view.versions.to_proto()
+    by_holder = share_out(terms, seed, entropy)
+    commitments, versions = commitments_of(context, me, by_holder), view.versions.to_proto()
     head = ContributionHead(
         round=terms.round_number,
         versions_digest=versions_digest(versions),
@@ -115,9 +115,9 @@ def contributed(
         commitments_digest=commitments_digest(context, me, commitments),
     )
     body = serialise(head)
-    said = Contribution(
+    contribution = Contribution(
         head=view.sign(PHASE_CONTRIBUTE, context, ROSTER, body),
-        shares=_sealed(view, context, links, held, head.seed_commitment),
+        shares=_sealed(view, context, links, by_holder, head.seed_commitment),
         commitments=commitments,
         versions=versions,
     )
@@ -125,19 +125,19 @@ def contributed(
         context=context,
         round_number=terms.round_number,
         head=body,
-        own_share=held[me],
+        own_share=by_holder[me],
         seals={c: ratchet.sealing_key(link, context, c, me) for c, link in links.items()},
         masks=masks,
     )
-    return _after(view, state, terms, links, opened), said, words
+    return _after(view, state, terms, links, opened), contribution, words
 
 
 def agreed(view: CountryView, state: CountryState, request: Request) -> Step:
-    """Sign the set smaller than the roster that the coordinator names, once a round.
+    """Sign the set, smaller than the roster, that the coordinator names; once a round.
 
-    The keys of its masks inside the set are gone then: it answers for no other one. Raises
-    Refusal ROSTER for a set that is not opened, and STALE when no round is open (or another one
-    is), or a set was signed in it.
+    The new state no longer has the mask keys with countries in the set, so this country can answer
+    for no other set. Raises Refusal: ROSTER for a set that may not be opened, STALE if no round or
+    another one is open, or if this country has signed a set in it.
     """
     opened = _require_open(state, request)
     view.trust(request, PHASE_AGREE, opened.context)
@@ -145,29 +145,29 @@ def agreed(view: CountryView, state: CountryState, request: Request) -> Step:
     require_unsigned(view.terms, opened, chosen)
     body = assent_body(opened.round_number, chosen)
     signed = view.sign(PHASE_AGREE, opened.context, ROSTER, body)
-    outside = {one: key for one, key in opened.masks.items() if one not in chosen}
+    outside = {country: key for country, key in opened.masks.items() if country not in chosen}
     after = opened.model_copy(update={"agreed": chosen, "masks": outside})
     return state.model_copy(update={"open_round": after}), Reply(assent=signed)
 
 
 def answered(view: CountryView, state: CountryState, request: Request) -> Step:
-    """Give this country's shares for U, and the keys of its masks with those outside U.
+    """Return this country's shares for U, and the keys of its masks with countries outside U.
 
-    The state that comes out has none of them. Raises Refusal ROSTER for a U that may not be
-    opened, and STALE when no round is open (or another one is).
+    The new state has none of them. Raises Refusal: ROSTER for a U that may not be opened, STALE if
+    no round or another one is open.
     """
     opened = _require_open(state, request)
     view.trust(request, PHASE_ANSWER, opened.context)
-    asked = request.body.answer
-    chosen = require_set(view.terms, view.country, asked.countries)
-    require_agreed(view, opened, chosen, asked.assents)
-    heads = _heads(view, opened, chosen, asked)
-    others = [one for one in chosen if one != view.country]
-    given = _opened_shares(view, opened, heads, parted(request.parts, others, SEALED_BYTES))
+    content = request.body.answer
+    chosen = require_set(view.terms, view.country, content.countries)
+    require_agreed(view, opened, chosen, content.assents)
+    heads = _heads(view, opened, chosen, content)
+    others = [country for country in chosen if country != view.country]
+    by_owner = _opened_shares(view, opened, heads, parted(request.parts, others, SEALED_BYTES))
     answer = Answer(
         round=opened.round_number,
-        shares=b"".join(given.get(country, NOTHING) for country in chosen),
-        unopenable=[country for country in chosen if country not in given],
+        shares=b"".join(by_owner.get(country, NOTHING) for country in chosen),
+        unopenable=[country for country in chosen if country not in by_owner],
         masks=b"".join(opened.masks[c] for c in view.terms.roster if c not in chosen),
     )
     signed = view.sign(PHASE_ANSWER, opened.context, COORDINATOR, serialise(answer))
@@ -176,7 +176,7 @@ def answered(view: CountryView, state: CountryState, request: Request) -> Step:
 
 def _require_open(state: CountryState, request: Request) -> OpenRound:
     if state.open_round is None:
-        raise _stale("no round is open: it was answered, or never contributed to")
+        raise _stale("no round is open: this country has answered it, or did not contribute to it")
     if state.open_round.round_number != request.round_number:
         raise _stale("another round is open")
     return state.open_round
@@ -192,7 +192,7 @@ def _require_turn(state: CountryState, terms: RoundTerms) -> None:
         raise Refusal(
             ReasonCode.BUDGET,
             "All rounds of this kind that the study has are used",
-            why="the signed schedule was charged for that many; a void round counts",
+            why="no more were charged for the signed schedule; a void round counts",
         )
 
 
@@ -216,13 +216,13 @@ def _sealed(
     view: CountryView,
     context: bytes,
     links: Mapping[str, bytes],
-    held: Mapping[str, bytes],
+    by_holder: Mapping[str, bytes],
     seed_commitment: bytes,
 ) -> bytes:
     me, sealed = view.country, []
     for peer in view.others:
         key = ratchet.sealing_key(links[peer], context, me, peer)
-        sealed.append(seal_share(context, key, me, peer, held[peer], seed_commitment))
+        sealed.append(seal_share(context, key, me, peer, by_holder[peer], seed_commitment))
     return b"".join(sealed)
 
 
@@ -233,31 +233,31 @@ def _after(
     links: Mapping[str, bytes],
     opened: OpenRound,
 ) -> CountryState:
-    moved = {
+    next_links = {
         peer: ratchet.advance(link, state.transcript, view.country, peer, 1)
         for peer, link in links.items()
     }
     used = {**state.used, terms.phase_kind: state.used.get(terms.phase_kind, 0) + 1}
-    after = {"stage": Stage.READY, "expected": {}, "links": moved, "used": used}
+    after = {"stage": Stage.READY, "expected": {}, "links": next_links, "used": used}
     return state.model_copy(
         update={**after, "round_number": terms.round_number, "open_round": opened}
     )
 
 
 def _heads(
-    view: CountryView, opened: OpenRound, chosen: Sequence[str], asked: AnswerRequest
+    view: CountryView, opened: OpenRound, chosen: Sequence[str], content: AnswerRequest
 ) -> dict[str, ContributionHead]:
-    """Return the heads of U. Hundreds of countries hold the same versions, which come once."""
+    """Check and return the heads of U. Versions that many countries have are sent only once."""
     context, own = opened.context, opened.head
-    bodies = view.open_roster(asked.heads, chosen, PHASE_CONTRIBUTE, context, own)
+    bodies = view.open_roster(content.heads, chosen, PHASE_CONTRIBUTE, context, own)
     heads = {c: read_head(body) for c, body in bodies.items()}
     if any(head.round != opened.round_number for head in heads.values()):
-        raise malformed("it brings a head that is signed for another round")
-    speakers = {head.versions_digest: country for country, head in heads.items()}
-    if [versions_digest(shown) for shown in asked.versions] != sorted(speakers):
-        raise malformed("it does not bring the document versions that the countries held")
-    for made, shown in zip(sorted(speakers), asked.versions, strict=True):
-        require_current(view.versions, DocumentVersions.from_proto(shown), speakers[made])
+        raise malformed("it has a head that is signed for another round")
+    senders = {head.versions_digest: country for country, head in heads.items()}
+    if [versions_digest(claimed) for claimed in content.versions] != sorted(senders):
+        raise malformed("it does not have the document versions of the countries' heads")
+    for expected, claimed in zip(sorted(senders), content.versions, strict=True):
+        require_current(view.versions, DocumentVersions.from_proto(claimed), senders[expected])
     return heads
 
 
@@ -267,8 +267,8 @@ def _opened_shares(
     heads: Mapping[str, ContributionHead],
     sealed: Mapping[str, bytes],
 ) -> dict[str, bytes]:
-    """Return the shares that open, in the order of the countries that they are of."""
-    given = {}
+    """Return the shares that open, by owner, in the order of the heads."""
+    by_owner = {}
     for owner, head in heads.items():
         share: bytes | None = opened.own_share
         if owner != view.country:
@@ -276,11 +276,9 @@ def _opened_shares(
             commitment, me = head.seed_commitment, view.country
             share = open_share(opened.context, key, owner, me, sealed[owner], commitment)
         if share is not None:
-            given[owner] = share
-    return given
+            by_owner[owner] = share
+    return by_owner
 
 
 def _stale(why: str) -> Refusal:
-    return Refusal(
-        ReasonCode.STALE, "The request is not for where this run is", why=why[:1].upper() + why[1:]
-    )
+    return Refusal(ReasonCode.STALE, "The request does not fit the state of this run", why=why)

@@ -1,10 +1,10 @@
-"""A country's side of a run: what it says, once, and only to a request that it can trust.
+"""A country's side of a run: replies once to each request, and only if the request is authentic.
 
 Order of calls: `bundle`, `encapsulate`, `confirm`, then for each round `admit` (changes nothing),
-`contribute`, `agree` where another country dropped out, and `answer`. Each takes the bytes of a
-request and returns the bytes of a reply; what is wrong raises Refusal and changes nothing. The
-caller makes reply and `to_bytes` durable together before the reply leaves, and answers a repeated
-request with the same bytes.
+`contribute`, `agree` if another country dropped out, and `answer`. Each has the bytes of a request
+as argument and returns the bytes of a reply; a wrong request raises Refusal and changes nothing.
+The caller stores reply and `to_bytes` durably together before the reply leaves, and answers a
+repeated request with the same bytes.
 """
 
 import os
@@ -39,28 +39,28 @@ class CountryRun:
 
     @classmethod
     def start(cls, view: CountryView, *, entropy: Entropy = os.urandom) -> Self:
-        """Begin a run id that this country has never used; the caller's journal must check that."""
+        """Start a run with an id that this country never used; the caller's journal checks that."""
         return cls(view, CountryState(run=view.terms.context), entropy)
 
     @classmethod
     def from_bytes(cls, state: bytes, view: CountryView, *, entropy: Entropy = os.urandom) -> Self:
-        """Continue from `to_bytes`.
+        """Continue a run from the output of `to_bytes`.
 
-        Raises Refusal STALE when the documents now give other terms than those the run began
-        with, and ProtocolFault when the bytes are not a state.
+        Raises Refusal STALE if the documents now give other terms than those the run began with,
+        and ProtocolFault if the bytes are not a state.
         """
-        read = read_state(state)
-        if read.run != view.terms.context:
+        stored = read_state(state)
+        if stored.run != view.terms.context:
             raise Refusal(
                 ReasonCode.STALE,
                 "The documents have changed since this run began",
                 why="its agreement, study, countries or schedule are not what they were",
-                fix="let the coordinator begin a new run",
+                fix="ask the coordinator to begin a new run",
             )
-        return cls(view, read, entropy)
+        return cls(view, stored, entropy)
 
     def to_bytes(self) -> bytes:
-        """Return the run's state: secret, to be sealed, and to replace the one before."""
+        """Return the run's state: secret, to be sealed. It replaces the previous one."""
         return self._state.to_bytes()
 
     @property
@@ -70,25 +70,25 @@ class CountryRun:
 
     @property
     def awaits_answer(self) -> bool:
-        """Whether that round is neither answered nor abandoned."""
+        """Whether the last round is neither answered nor abandoned."""
         return self._state.open_round is not None
 
     def bundle(self, request: bytes) -> bytes:
-        """Set-up 1: fresh public keys, signed."""
+        """Return this country's fresh public keys, signed (set-up 1)."""
         return self._set_up(request, PHASE_BUNDLE, Stage.FRESH, country_setup.give_bundle)
 
     def encapsulate(self, request: bytes) -> bytes:
-        """Set-up 2: a ciphertext for every higher country, signed with both bundle digests."""
+        """Return a ciphertext for every higher country, and the signed list of them (set-up 2)."""
         step = country_setup.give_encapsulations
         return self._set_up(request, PHASE_ENCAPSULATE, Stage.BUNDLED, step)
 
     def confirm(self, request: bytes) -> bytes:
-        """Set-up 3: a MAC for every other country; theirs come with the first round."""
+        """Return a MAC for every other country (set-up 3); theirs arrive with the first round."""
         step = country_setup.give_confirmations
         return self._set_up(request, PHASE_CONFIRM, Stage.ENCAPSULATED, step)
 
     def admit(self, request: bytes) -> RoundTerms:
-        """Check a contribute request in full, change nothing, and return the round it opens."""
+        """Check a contribute request in full and return its round, without changing anything."""
         return country_round.admitted(self._view, self._state, read_request(request))
 
     def contribute(
@@ -96,24 +96,24 @@ class CountryRun:
     ) -> bytes:
         """Return the masked sum of `values` and `noise`, each (d,) int64, and the sealed shares.
 
-        A round still open from before is abandoned. Raises ProtocolFault for another shape.
+        An earlier round that is still open is abandoned. Raises ProtocolFault for another shape.
         """
         terms = self.admit(request)
         for array in (values, noise):
             _require_vector(array, terms.mechanism.dimension)
         if self._masker.words != terms.words:
             self._masker = Masker(terms.words)
-        self._state, said, words = country_round.contributed(
+        self._state, contribution, words = country_round.contributed(
             self._view, self._state, terms, values + noise, self._masker, self._entropy
         )
-        return write_contribution(said, words.data.cast("B"))
+        return write_contribution(contribution, words.data.cast("B"))
 
     def agree(self, request: bytes) -> bytes:
         """Return this country's signature on one set smaller than the roster."""
         return self._advance(country_round.agreed(self._view, self._state, read_request(request)))
 
     def answer(self, request: bytes) -> bytes:
-        """Return this country's shares for U, once; afterwards the round's secrets are gone."""
+        """Return this country's shares for U, once, and erase the round's secrets."""
         return self._advance(country_round.answered(self._view, self._state, read_request(request)))
 
     def _set_up(

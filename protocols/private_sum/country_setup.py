@@ -1,4 +1,4 @@
-"""A country's three steps of set-up, as functions: view, state and request in; state, reply out."""
+"""A country's three set-up steps, as functions of view, state and request to state and reply."""
 
 from collections.abc import Mapping
 
@@ -24,7 +24,7 @@ Step = tuple[CountryState, Reply]
 
 
 def give_bundle(view: CountryView, state: CountryState, request: Request) -> Step:
-    """Make this run's keys and sign their public halves. Raises Refusal ROSTER for another one."""
+    """Make this run's keys and sign their public halves. Raises Refusal ROSTER for other ones."""
     if request.roster != view.terms.roster:
         raise setup.other_roster()
     key = HybridKey.generate()
@@ -38,20 +38,20 @@ def give_bundle(view: CountryView, state: CountryState, request: Request) -> Ste
 
 
 def give_encapsulations(view: CountryView, state: CountryState, request: Request) -> Step:
-    """Take every country's bundle, encapsulate to the higher ones and sign over both digests."""
+    """Check every country's bundle, encapsulate to the higher ones and sign the digests of both."""
     terms, own = view.terms, state.bundle_bodies[view.country]
     messages = request.body.encapsulate.bundles
     bodies = view.open_roster(messages, terms.roster, PHASE_BUNDLE, terms.context, own)
     public = {c: _checked_keys(view, c, body) for c, body in bodies.items()}
     digests = {c: setup.bundle_digest(terms, c, body) for c, body in bodies.items()}
-    made = {c: encapsulate(public[c]) for c in setup.higher(terms, view.country)}
-    ciphertexts = {c: ciphertext for c, (ciphertext, _) in made.items()}
+    encapsulated = {c: encapsulate(public[c]) for c in setup.higher(terms, view.country)}
+    ciphertexts = {c: ciphertext for c, (ciphertext, _) in encapsulated.items()}
     body = serialise(setup.encapsulations(terms, view.country, digests, ciphertexts))
     after = {
         "stage": Stage.ENCAPSULATED,
         "bundle_bodies": bodies,
         "bundles": digests,
-        "kem_secrets": {c: secret for c, (_, secret) in made.items()},
+        "kem_secrets": {c: secret for c, (_, secret) in encapsulated.items()},
         "encapsulation": body,
     }
     signed = view.sign(PHASE_ENCAPSULATE, terms.context, ROSTER, body)
@@ -60,15 +60,13 @@ def give_encapsulations(view: CountryView, state: CountryState, request: Request
 
 
 def give_confirmations(view: CountryView, state: CountryState, request: Request) -> Step:
-    """Take the ciphertexts, derive every pair's secret, and make a MAC for every other country.
+    """Check the ciphertexts, derive every pair's secret, and make a MAC for every other country.
 
-    The run's private keys and encapsulated secrets are not in the state that comes out.
+    The new state no longer has the run's private keys and encapsulated secrets.
     """
-    terms, asked = view.terms, request.body.confirm
-    own = state.encapsulation
-    bodies = view.open_roster(
-        asked.encapsulations, terms.roster, PHASE_ENCAPSULATE, terms.context, own
-    )
+    terms, own = view.terms, state.encapsulation
+    messages = request.body.confirm.encapsulations
+    bodies = view.open_roster(messages, terms.roster, PHASE_ENCAPSULATE, terms.context, own)
     secrets = _pair_secrets(view, state, bodies, _ciphertexts(view, request))
     transcript = setup.transcript(terms, state.bundles, [bodies[c] for c in terms.roster])
     macs = {c: ratchet.confirmation(s, transcript, view.country, c) for c, s in secrets.items()}
@@ -136,4 +134,4 @@ def _exchanged(key: HybridKey, peer: str, body: bytes) -> bytes:
     try:
         return key.exchange(setup.public_keys(setup.read_bundle(body), peer))
     except KeyFault as fault:
-        raise setup.refuse_party(peer, "its key shares no secret") from fault
+        raise setup.refuse_party(peer, "its X25519 key gives no shared secret") from fault

@@ -1,7 +1,7 @@
-"""What a country remembers of a run between messages: secret, sealed by whoever stores it.
+"""A country's state of a run between messages: secret, and sealed by the code that stores it.
 
-Each value is frozen; a step makes the next one, and a secret that the next one does not hold is
-gone with the old one, in memory and in the sealed copy that replaces it.
+Each state is frozen; a step makes the next one. A secret that the next state does not have is
+erased with the old state, in memory and in the sealed copy that is replaced.
 """
 
 from enum import StrEnum
@@ -12,13 +12,13 @@ from protocols.errors import ProtocolFault
 
 
 class Stage(StrEnum):
-    """How far a country is."""
+    """The step of a run that a country has reached."""
 
     FRESH = "fresh"
     BUNDLED = "bundled"
     ENCAPSULATED = "encapsulated"
     CONFIRMED = "confirmed"
-    """It sent its MACs and has not yet seen those of all the others."""
+    """It has sent its MACs, and has not yet checked those of all the others."""
     READY = "ready"
 
 
@@ -52,7 +52,7 @@ class CountryState(Frozen):
     """One country's run.
 
     `run` is the context of the run's terms. `key`, `bundle_bodies`, `kem_secrets` and
-    `encapsulation` live in set-up only. `links` are the pair chains at round `round_number` + 1,
+    `encapsulation` exist in set-up only. `links` are the pair chains at round `round_number` + 1,
     where `round_number` is the last round that this country contributed to, and `used` counts its
     contributions by phase kind.
     """
@@ -77,7 +77,7 @@ class CountryState(Frozen):
 
 
 def read_state(stored: bytes) -> CountryState:
-    """Return a state as it was stored. Raises ProtocolFault when the bytes are none."""
+    """Return a stored state. Raises ProtocolFault if the bytes are not a state."""
     try:
         return CountryState.model_validate_json(stored)
     except ValidationError:
@@ -85,8 +85,5 @@ def read_state(stored: bytes) -> CountryState:
 
 
 def without_open_round(stored: bytes) -> bytes:
-    """Return a stored state with no secret of a round that was not answered.
-
-    Raises ProtocolFault.
-    """
+    """Return a stored state without the secrets of an unanswered round. Raises ProtocolFault."""
     return read_state(stored).model_copy(update={"open_round": None}).to_bytes()

@@ -1,4 +1,4 @@
-"""What a country holds true while it handles a message, and how it speaks and checks with it."""
+"""A country's documents and keys while it handles a message, to sign and check messages with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from protocols.wire.signed_message import COORDINATOR, sign_message
 
 @dataclass(frozen=True)
 class CountryView:
-    """A country's own documents and keys at the moment of a message; nothing of it was asked for.
+    """A country's documents and keys at the time of a message; nothing here comes from a request.
 
     `peers` maps every country of the roster, itself included, to its identity key in the
-    documents; `coordinator` is the coordinator's; `versions` are the highest that were verified
-    here, of lapsed documents too. Raises Refusal ROSTER when the keys are not those of the roster.
+    documents; `coordinator` is the coordinator's; `versions` are the highest ever verified here,
+    expired documents included. Raises Refusal ROSTER if the keys are not those of the roster.
     """
 
     country: str
@@ -40,7 +40,7 @@ class CountryView:
         return tuple(country for country in self.terms.roster if country != self.country)
 
     def sign(self, phase: Phase, context: bytes, receiver: str, body: bytes) -> Signed:
-        """Return a body in this country's signed envelope."""
+        """Sign a body as this country, and return the message."""
         return sign_message(
             self.identity.sign,
             phase=phase,
@@ -51,7 +51,7 @@ class CountryView:
         )
 
     def trust(self, request: Request, phase: Phase, context: bytes) -> None:
-        """Return when the coordinator asks this country, in this phase and context.
+        """Check that the coordinator signed a request for this phase and context, and its versions.
 
         Raises Refusal STALE, NOT_AUTHENTIC or DOCUMENTS_BEHIND.
         """
@@ -66,9 +66,9 @@ class CountryView:
         context: bytes,
         own: bytes,
     ) -> dict[str, bytes]:
-        """Return the body that each of these countries addressed to the roster, in their order.
+        """Check one message of each of these countries to the roster, and return their bodies.
 
-        This country's must be `own`. Raises Refusal, NOT_AUTHENTIC where another message is shown
+        This country's body must be `own`. Raises Refusal; NOT_AUTHENTIC if another message is shown
         in this country's name.
         """
         peers = {country: self.peers[country] for country in countries}

@@ -1,7 +1,7 @@
-"""Masks: pseudorandom words of AES-256-CTR, added to and taken from a vector of words in place.
+"""Masks: pseudorandom words of AES-256-CTR, added to or subtracted from a vector of words in place.
 
-A key makes one stream, from counter zero; each key is derived for one pair and one context, or
-drawn for one round, and never used for a second stream (NIST SP 800-38A, appendix B).
+A key makes one stream, from counter zero. Each key is derived for one pair and one context, or
+drawn for one round, and is never used for a second stream (NIST SP 800-38A, appendix B).
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ class Masker:
         np.add(vector, self.stream(key), out=vector)
 
     def subtract(self, key: bytes, vector: NDArray[np.uint64]) -> None:
-        """Take PRG(key) from the vector (words,) uint64."""
+        """Subtract PRG(key), a 32-byte key, from the vector (words,) uint64."""
         np.subtract(vector, self.stream(key), out=vector)
 
     def stream(self, key: bytes) -> NDArray[np.uint64]:

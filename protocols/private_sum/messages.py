@@ -1,7 +1,7 @@
-"""Requests and replies of a run as they travel: their envelopes, size limits and refusals.
+"""Requests and replies of a run: how they are written and read, their size limits and refusals.
 
-What a request says is a claim until `Request.authenticate` has held it against a context that the
-country computed itself and the coordinator's key from the documents.
+The content of a request is only a claim until `Request.authenticate` has checked it with the
+coordinator's key from the documents and with a context that the country computed itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,14 +43,14 @@ from protocols.wire.signed_message import (
 )
 
 LARGEST_REQUEST = 1 << 27
-"""128 MiB: a model of 64 MiB and what goes with it, with room."""
-LARGEST_SAID = 1 << 23
-"""8 MiB for the words that are signed: the heads and assents of the largest roster, under two
-signatures each, with room. What a reader makes of them takes many times their size."""
+"""128 MiB: enough for a model of 64 MiB and what is sent with it."""
+LARGEST_REQUEST_BODY = 1 << 23
+"""8 MiB for the signed body: enough for the heads and assents of the largest roster, with two
+signatures each. A parsed body needs many times as much memory."""
 LARGEST_REPLY = 1 << 25
 """32 MiB: a million coordinates of 64 bits, and the shares for the largest roster."""
 LARGEST_WORDLESS = 1 << 21
-"""2 MiB: the largest reply but for its words, of all phases; its body may have half of that."""
+"""2 MiB: the largest reply of any phase without its words; its body may have half of that."""
 REQUEST_LABEL = "pratique/request/v1"
 CONTENT = {
     PHASE_BUNDLE: "bundle",
@@ -69,14 +69,13 @@ VERSIONS_LABEL = "pratique/versions/v1"
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came. `digest` (32 bytes) is over all of it but the signature.
+    """A request as received. `digest` (32 bytes) covers all of it but the signature.
 
-    `versions` are the document versions that the coordinator claims to hold.
-
-    The signed words are the same for every country; `parts` are what others made for this one.
+    `versions` are the document versions that the coordinator claims to have. The signed body is the
+    same for every country; `parts` are what others made for this one.
 
     A journal compares digests to distinguish a repeated request from another one for the same
-    place. Signed twice, the same words have two signatures where a scheme signs with fresh
+    place. A body that is signed twice has two different signatures if the algorithm uses fresh
     randomness.
     """
 
@@ -124,7 +123,7 @@ class Request:
         return self.body.contribute.phase_kind
 
     def authenticate(self, key: PublicIdentity, *, phase: Phase, context: bytes) -> None:
-        """Return when the coordinator signed this, in this phase and context.
+        """Check that the coordinator signed this request for this phase and context.
 
         Raises Refusal STALE or NOT_AUTHENTIC.
         """
@@ -134,32 +133,32 @@ class Request:
 
 
 def read_request(data: bytes) -> Request:
-    """Return what a request claims. Raises Refusal MALFORMED."""
+    """Parse a request, without checking its signature. Raises Refusal MALFORMED."""
     envelope = parse(Envelope, data, LARGEST_REQUEST)
-    body = parse(RequestBody, envelope.signed.body, LARGEST_SAID)
+    body = parse(RequestBody, envelope.signed.body, LARGEST_REQUEST_BODY)
     if body.WhichOneof("content") != CONTENT.get(envelope.signed.phase, ""):
-        raise malformed("its content is not that of its phase, or the phase is not known here")
+        raise malformed("its content is not that of its phase, or the phase is unknown")
     versions = DocumentVersions.from_proto(body.versions)
     if envelope.model and envelope.signed.phase != PHASE_CONTRIBUTE:
-        raise malformed("it brings a model, and its phase has none")
+        raise malformed("it has a model, but a request of its phase has none")
     if envelope.parts and envelope.signed.phase not in WITH_PARTS:
-        raise malformed("it brings parts, and its phase has none")
+        raise malformed("it has parts, but a request of its phase has none")
     model = envelope.model
-    said = (envelope.signed, body, model, envelope.parts, versions)
-    made = Request(*said, _digest(envelope, model))
-    if made.round_number > LARGEST_ROUND:
+    fields = (envelope.signed, body, model, envelope.parts, versions)
+    request = Request(*fields, _digest(envelope, model))
+    if request.round_number > LARGEST_ROUND:
         raise malformed(f"its round is above {LARGEST_ROUND}")
-    return made
+    return request
 
 
 def _digest(envelope: Envelope, model: bytes) -> bytes:
-    said = envelope.signed
-    place = bind(said.context, said.phase, said.sender, said.receiver, said.body)
+    signed = envelope.signed
+    place = bind(signed.context, signed.phase, signed.sender, signed.receiver, signed.body)
     return labelled_hash(REQUEST_LABEL, place, envelope.parts, model)
 
 
 def sign_request(sign: Signer, *, context: bytes, phase: Phase, body: RequestBody) -> Signed:
-    """Return what the coordinator asks every country, signed once."""
+    """Sign a request body, once for every country."""
     return sign_message(
         sign,
         phase=phase,
@@ -171,80 +170,81 @@ def sign_request(sign: Signer, *, context: bytes, phase: Phase, body: RequestBod
 
 
 def write_request(signed: Signed, *, model: bytes = b"", parts: bytes = b"") -> bytes:
-    """Return the request to one country; with equal words and parts, of equal digest."""
+    """Return the request to one country; equal content and parts give an equal digest."""
     return with_parts(serialise(Envelope(signed=signed, model=model)), parts)
 
 
 def with_parts(request: bytes, parts: bytes) -> bytes:
-    """Return a request that has no parts with these: they are the last field of the message."""
+    """Append parts to a request that has none: they are the last field of the message."""
     return request + serialise(Envelope(parts=parts))
 
 
 def read_reply(data: bytes, country: str, content: str) -> Reply:
-    """Return a country's reply, whose `content` is set.
+    """Parse a country's reply, and check that its `content` is set.
 
-    Raises Refusal with the country's code when it refused, MALFORMED when it says anything else.
+    Raises Refusal: the country's code if it refused, MALFORMED if the reply has other content.
     """
     reply = _read(data, country, content)
     if reply.words:
-        raise malformed(f"{country} sent a reply that its phase does not have")
+        raise malformed(f"{country} sent masked words in a phase that has none")
     return reply
 
 
 def _read(data: bytes, country: str, content: str) -> Reply:
     reply = parse(Reply, data, LARGEST_WORDLESS)
-    said = reply.WhichOneof("content")
-    if said == "refused":
+    actual = reply.WhichOneof("content")
+    if actual == "refused":
         raise Refusal(
             _code(reply.refused), f"{country} refused", why=f"its code: {reply.refused.code[:32]!r}"
         )
-    if said != content:
-        raise malformed(f"{country} did not reply with what was asked")
+    if actual != content:
+        raise malformed(f"{country} sent another kind of reply than it was asked for")
     return reply
 
 
-def write_contribution(said: Contribution, words: memoryview) -> bytes:
-    """Return the reply of a contribution: one message, whose last field the words are."""
-    return b"".join((serialise(Reply(contribution=said)), _before_words(words.nbytes), words))
+def write_contribution(contribution: Contribution, words: memoryview) -> bytes:
+    """Return the reply with a contribution: one message, which ends with the words."""
+    reply = Reply(contribution=contribution)
+    return b"".join((serialise(reply), _before_words(words.nbytes), words))
 
 
 def read_contribution(data: bytes, country: str, size: int) -> tuple[Contribution, memoryview]:
-    """Return a country's contribution and its words, `size` bytes of them, which stay in `data`.
+    """Parse a country's contribution and its `size` bytes of words, which are a view into `data`.
 
-    Raises Refusal as `read_reply` does, and MALFORMED unless the message ends with such words.
+    Raises Refusal as `read_reply` does, and MALFORMED unless the message ends with these words.
     """
     before = _before_words(size)
     end = len(data) - size - len(before)
     if end < 0 or data[end : end + len(before)] != before or len(data) > LARGEST_REPLY:
         if len(data) <= LARGEST_WORDLESS:
-            _read(data, country, "contribution")  # it may say why there are none
+            _read(data, country, "contribution")  # it may be a refusal
         raise malformed(f"{country} did not send {size} bytes of words at the end of its message")
-    said = read_reply(data[:end], country, "contribution")
-    return said.contribution, memoryview(data)[end + len(before) :]
+    reply = read_reply(data[:end], country, "contribution")
+    return reply.contribution, memoryview(data)[end + len(before) :]
 
 
 @lru_cache(maxsize=8)
 def _before_words(size: int) -> bytes:
-    """Return what stands before the words in a message: the field's tag and their length."""
+    """Return the bytes before the words in a message: the field's tag and the words' length."""
     return serialise(Reply(words=bytes(size)))[:-size]
 
 
 def refusal_reply(code: ReasonCode) -> bytes:
-    """Return the reply that carries one reason code and nothing else."""
+    """Return a reply with one reason code and nothing else."""
     return serialise(Reply(refused=Refused(code=code.value)))
 
 
 def open_all(
     messages: Sequence[Signed], peers: Mapping[str, PublicIdentity], phase: Phase, context: bytes
 ) -> dict[str, bytes]:
-    """Return the body each country of `peers` addressed to the roster.
+    """Check one message of each country of `peers` to the roster, and return their bodies.
 
-    Raises Refusal ROSTER unless there is exactly one of each, sorted, and what `open_signed` does.
+    Raises Refusal: ROSTER unless there is exactly one of each, sorted, or as `open_signed` does.
     """
     if [message.sender for message in messages] != sorted(peers):
         raise Refusal(
             ReasonCode.ROSTER,
-            "A request does not bring one message of each country of the roster",
+            "A request does not have one message of each country of the roster",
         )
     return {
         message.sender: open_signed(
@@ -260,32 +260,30 @@ def open_all(
 
 
 def parted(data: bytes, countries: Sequence[str], size: int) -> dict[str, bytes]:
-    """Return the parts of `size` bytes in `data` by country, in the order of `countries`.
+    """Split `data` into parts of `size` bytes, one for each of `countries`, in their order.
 
-    Raises Refusal ROSTER unless there is one for each.
+    Raises Refusal ROSTER if it has another length.
     """
     if len(data) != size * len(countries):
-        raise Refusal(
-            ReasonCode.ROSTER, "A message does not hold one part for each country it should"
-        )
+        raise Refusal(ReasonCode.ROSTER, "A message does not have one part for each country")
     starts = range(0, len(data), size)
-    return {one: data[at : at + size] for one, at in zip(countries, starts, strict=True)}
+    return {c: data[start : start + size] for c, start in zip(countries, starts, strict=True)}
 
 
 def versions_digest(versions: DocumentVersionsMessage) -> bytes:
-    """Return the 32-byte digest of the versions that a party claims to hold."""
+    """Return the 32-byte digest of the versions that a party claims to have."""
     return labelled_hash(VERSIONS_LABEL, serialise(versions))
 
 
-def require_current(own: DocumentVersions, claimed: DocumentVersions, speaker: str) -> None:
-    """Return when the speaker holds no newer document. Raises Refusal DOCUMENTS_BEHIND."""
+def require_current(own: DocumentVersions, claimed: DocumentVersions, sender: str) -> None:
+    """Check that the sender claims no newer document. Raises Refusal DOCUMENTS_BEHIND."""
     newer = own.newer_in(claimed)
     if newer:
         raise Refusal(
             ReasonCode.DOCUMENTS_BEHIND,
-            f"{speaker} holds newer documents than this country",
+            f"{sender} has newer documents than this country",
             why=f"newer there: {', '.join(newer)[:200]}",
-            fix="fetch the documents again; nothing is contributed before they are here",
+            fix="fetch the documents again; this country contributes nothing without them",
         )
 
 

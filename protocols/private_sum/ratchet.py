@@ -1,7 +1,7 @@
-"""Keys between two countries: one chain for each pair, one step for each round, none backwards.
+"""Key chain of each pair of countries: one step forward for each round, none backwards.
 
-The value of a round derives that round's mask and sealing keys and the value of the next round,
-and is then forgotten: who seizes the chain later derives no key of a past round.
+From a round's value the round's mask and sealing keys and the next value are derived; then it is
+erased. So a thief who gets the chain later can derive no key of a past round.
 """
 
 from keys.derive import derive_key
@@ -21,7 +21,7 @@ def confirmation(pair_secret: bytes, transcript: bytes, sender: str, receiver: s
 
 
 def first_link(pair_secret: bytes, transcript: bytes, one: str, other: str) -> bytes:
-    """Return the chain's value for round 1; both countries get the same."""
+    """Return the chain's value for round 1; both countries compute the same."""
     return derive_key(
         pair_secret, CHAIN_LABEL, bind(transcript, PHASE_CONFIRM, *ordered(one, other))
     )

@@ -1,17 +1,18 @@
-"""Which countries' sum a country lets be opened: the roster's, or one smaller set's, agreed on.
+"""Rules for the set of countries whose sum may be opened: the roster, or one agreed smaller set.
 
-When a country drops out, what the others sent opens only with the keys of their masks with it, and
-whoever names the set that remains could name different ones to different countries. So a country
+If a country drops out, the contributions of the others open only with the keys of their masks with
+it. The coordinator names the remaining set, and could name different sets to different countries.
+So a country
 
-1. opens a set only of at least max(h + c, t) countries of the roster, itself among them;
+1. helps to open only a set of at least max(h + c, t) countries of the roster, itself included;
 2. signs at most one smaller set a round, and then answers for no other set, the roster included;
-3. answers for a smaller set only when it sees the signatures of at least t of its members on it;
+3. answers for a smaller set only if it sees the signatures of at least t of its members on it;
 4. answers once a round, and signs nothing afterwards.
 
-Why no two sets open, t being more than (n + c)/2: two sets of t signers, or t signers and the t
-whose answers open the roster's sum, have more than c countries in common, one of them honest; by
-2 and 4 that one served one of the two only. (Bonawitz et al. 2017, Section 6, where every round
-pays for this.)
+Why no two sets open, as t is more than (n + c)/2: two groups of t signers, or t signers and the t
+countries whose answers open the roster's sum, have more than c countries in common, so at least one
+honest one. By 2 and 4 that country took part in only one of the two. (In Bonawitz et al. 2017,
+Section 6, every round needs such signatures.)
 """
 
 from collections.abc import Sequence
@@ -25,12 +26,12 @@ from protocols.wire.signed_message import ROSTER, open_signed, serialise
 
 
 def assent_body(round_number: int, chosen: Sequence[str]) -> bytes:
-    """Return what a country signs to let a smaller set be opened."""
+    """Return the body that a country signs to agree to a smaller set."""
     return serialise(Assent(round=round_number, countries=chosen))
 
 
 def require_set(terms: RunTerms, country: str, named: Sequence[str]) -> tuple[str, ...]:
-    """Return the set that a request names, when it may be opened with this country in it.
+    """Check that the set in a request may be opened with this country's help, and return it.
 
     Raises Refusal ROSTER.
     """
@@ -41,20 +42,20 @@ def require_set(terms: RunTerms, country: str, named: Sequence[str]) -> tuple[st
         raise _other_set("this country is not among them")
     if len(chosen) < terms.smallest_set:
         raise _other_set(
-            f"{len(chosen)} of {len(terms.roster)} countries are fewer than the "
-            f"{terms.smallest_set} that a sum is opened over"
+            f"it has {len(chosen)} of {len(terms.roster)} countries, and a sum needs at least "
+            f"{terms.smallest_set}"
         )
     return chosen
 
 
 def require_unsigned(terms: RunTerms, opened: OpenRound, chosen: tuple[str, ...]) -> None:
-    """Return when the country may sign `chosen`. Raises Refusal ROSTER or STALE."""
+    """Check that the country may sign `chosen`. Raises Refusal ROSTER or STALE."""
     if chosen == terms.roster:
-        raise _other_set("nobody dropped out, so that there is nothing to agree on")
+        raise _other_set("no country dropped out, so there is nothing to agree on")
     if opened.agreed:
         raise Refusal(
             ReasonCode.STALE,
-            "This country has agreed on a set of countries in this round",
+            "This country has already agreed on a set of countries in this round",
             why=f"it signed for {', '.join(opened.agreed)}, and signs once a round",
         )
 
@@ -62,10 +63,10 @@ def require_unsigned(terms: RunTerms, opened: OpenRound, chosen: tuple[str, ...]
 def require_agreed(
     view: CountryView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
 ) -> None:
-    """Return when the country may answer for `chosen`.
+    """Check that the country may answer for `chosen`.
 
-    Raises Refusal: ROSTER where it signed another set, or too few of `assents` are of members,
-    and what `open_signed` does where one of them is no assent to exactly this set.
+    Raises Refusal: ROSTER if it signed another set, if too few of `assents` are of members, or if
+    one is for another set; and as `open_signed` does if one is not authentic.
     """
     if opened.agreed and opened.agreed != chosen:
         raise _other_set(f"this country agreed on {', '.join(opened.agreed)}")
@@ -91,12 +92,12 @@ def _require_assent(
         receiver=ROSTER,
     )
     if body != assent_body(opened.round_number, chosen):
-        raise _other_set(f"{message.sender} agreed on another one")
+        raise _other_set(f"{message.sender} agreed on another set")
 
 
 def _other_set(why: str) -> Refusal:
     return Refusal(
         ReasonCode.ROSTER,
-        "The sum of these countries is not opened",
-        why=why[:1].upper() + why[1:],
+        "The sum of these countries may not be opened",
+        why=why,
     )

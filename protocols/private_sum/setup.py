@@ -1,8 +1,8 @@
 """Set-up of a run: signed key bundles, encapsulations, and the secret of each pair of countries.
 
-Values in, values out; the state machines of both sides decide when. Every country of the roster
-reads the same bundles and the same signed lists of ciphertext digests, and the transcript is the
-digest of all of them: two countries that were shown different ones confirm nothing to each other.
+These functions only compute; the state machines of both sides decide when. Every country of the
+roster reads the same bundles and the same signed lists of ciphertext digests, and the transcript is
+the digest of all of them. If two countries were shown different ones, their key confirmation fails.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,9 +53,9 @@ def ciphertext_digest(terms: RunTerms, sender: str, receiver: str, ciphertext: b
 def encapsulations(
     terms: RunTerms, sender: str, bundles: Mapping[str, bytes], ciphertexts: Mapping[str, bytes]
 ) -> Encapsulations:
-    """Return what a country signs: its ciphertexts for the higher ones, with both bundle digests.
+    """Return the list that a country signs: the digests of its ciphertexts and of the bundles.
 
-    `bundles` holds the digest of every bundle, `ciphertexts` one for each higher country.
+    `bundles` has the digest of every bundle, `ciphertexts` one ciphertext for each higher country.
     """
     entries = [
         Encapsulation(
@@ -73,14 +73,14 @@ def read_encapsulations(
 ) -> dict[str, bytes]:
     """Return the ciphertext digests a country signed, by receiver.
 
-    Raises Refusal NOT_AUTHENTIC naming it unless they are for exactly the higher countries and
-    for the very bundles that this party has.
+    Raises Refusal NOT_AUTHENTIC that names the country, unless they are for exactly the higher
+    countries and for the same bundles that this party has.
     """
     message = parse(Encapsulations, body, LARGEST_BODY)
     signed = [(entry.receiver, entry.receiver_bundle) for entry in message.encapsulations]
     expected = [(receiver, bundles[receiver]) for receiver in higher(terms, sender)]
     if message.sender_bundle != bundles[sender] or signed != expected:
-        raise refuse_party(sender, "it encapsulated to other key bundles than those shown here")
+        raise refuse_party(sender, "it encapsulated to other key bundles than those received here")
     return {entry.receiver: entry.ciphertext_digest for entry in message.encapsulations}
 
 
@@ -99,7 +99,7 @@ def pair_secret(
 ) -> bytes:
     """Return a pair's 32-byte secret from its (X25519, ML-KEM) secrets.
 
-    `pair` is (lower, higher); the two bundles and the ciphertext's digest are bound in.
+    `pair` is (lower, higher). The secret is bound to the two bundles and the ciphertext's digest.
     """
     place = bind(terms.context, PHASE_CONFIRM, *pair, digest)
     return derive_key(b"".join(secrets), PAIR_LABEL, place, *(bundles[one] for one in pair))
@@ -121,11 +121,11 @@ def ordered(one: str, other: str) -> tuple[str, str]:
 
 
 def refuse_party(country: str, why: str) -> Refusal:
-    """Return the refusal that names the party whose message cannot be right."""
+    """Return the refusal that names the country whose set-up message is wrong."""
     return Refusal(
         ReasonCode.NOT_AUTHENTIC,
-        f"The set-up stops at {country}",
-        why=why[:1].upper() + why[1:],
+        f"A set-up message of {country} is not valid",
+        why=why,
         fix=f"notify the officer of {country} and the coordinator; a new run needs a new run id",
     )
 
@@ -135,5 +135,5 @@ def other_roster() -> Refusal:
     return Refusal(
         ReasonCode.ROSTER,
         "A request names other countries than those of the run",
-        why="a run keeps the countries that it began with, to its end",
+        why="the countries of a run never change",
     )

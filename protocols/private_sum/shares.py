@@ -1,8 +1,8 @@
 """Shamir's secret sharing of a 256-bit seed, with a commitment to every share.
 
 Shares are points of a random polynomial over the field of the largest 256-bit prime; country
-number i of the sorted roster, counted from one, holds the value at i. A commitment is a hash, and
-hides because what it commits to is uniform; it lets a bad share be named instead of guessed.
+number i of the sorted roster, counted from one, holds the value at i. A commitment is a hash. It
+hides its content, because that is uniformly random, and it shows which share is wrong.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ PRIME = 2**256 - 189
 ELEMENT_BYTES = 32
 
 Entropy = Callable[[int], bytes]
-"""Returns that many bytes of the operating system's generator, or a test's."""
+"""`entropy(n)` returns n bytes of the operating system's generator; tests pass their own."""
 
 
 def draw_element(entropy: Entropy) -> bytes:

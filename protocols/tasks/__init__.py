@@ -1,4 +1,4 @@
-"""What both sides must agree on of a task: parameters, vector layout, schedule of releases."""
+"""Task definitions that both sides share: parameters, vector layout, schedule of releases."""
 
 from typing import Annotated
 

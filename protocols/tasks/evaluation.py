@@ -1,8 +1,8 @@
 """Evaluation as a table: held-out patients counted by score, label and subgroup.
 
-Each held-out patient falls into one cell for each class that is scored, so a patient's whole
-contribution is an integer vector of public norm. What the table says (AUC, accuracy,
-calibration) is worked out by whoever opens the noisy sum.
+Each held-out patient is counted in one cell for each scored class, so a patient's whole
+contribution is an integer vector of public norm. AUC, accuracy and calibration are computed from
+the noisy sum after it is opened.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from protocols.tasks.layout import Grouping, IntArray
 
 EVERYBODY = "everybody"
 LINEAR_LABEL_BINS = 10
-"""Bins of the target itself, from which the variance explained is worked out."""
+"""Bins of the target itself, from which the explained variance is computed."""
 
 
 class Evaluation(BaseModel):
     """How a trained model is evaluated on held-out patients.
 
-    `held_out` is the share of patients kept from training, chosen by a keyed hash of the node.
+    `held_out` is the share of patients not used in training; the node chooses them by a keyed hash.
     `share` is the part of the study's privacy budget that evaluation may use.
     Groups of fewer than `smallest_cell` patients (by the noisy count) are suppressed.
     """
@@ -39,11 +39,11 @@ class Evaluation(BaseModel):
     @model_validator(mode="after")
     def _even(self) -> Self:
         if self.bins % 2:
-            raise ValueError("evaluation: bins must be even, so that one half is a boundary")
+            raise ValueError("evaluation: bins must be even, so that 0.5 is a boundary")
         return self
 
     def groups(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
-        """Return the names of the subgroups; one that holds everybody if none is declared."""
+        """Return the names of the subgroups; one group of everybody if none is declared."""
         if self.subgroup is None:
             return (EVERYBODY,)
         return self.subgroup.labels(features[self.subgroup.feature])
@@ -51,10 +51,11 @@ class Evaluation(BaseModel):
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The shape of an evaluation table: (classes, groups, score bins, label bins), then `right`.
+    """The shape of an evaluation table: score cells (classes, groups, score bins, label bins).
 
-    `classes` is 1 for a yes/no or a numeric target. With more, each patient falls into one cell
-    for each class and, after these, into one of (groups, 2): wrong or right at the top class.
+    `classes` is 1 for a yes/no or a numeric target. With more classes, cells (groups, 2) follow:
+    each patient is counted in one score cell for each class, and once more as wrong or right,
+    depending on whether the class with the highest score is the patient's.
     """
 
     classes: int
@@ -79,7 +80,7 @@ class ScoreTable:
 
     @property
     def ones(self) -> int:
-        """In how many cells one patient is counted: the squared norm of a contribution."""
+        """Number of cells in which one patient is counted: the squared norm of a contribution."""
         return self.classes + 1 if self.classes > 1 else 1
 
     def contributions(self, scores: FloatArray, labels: IntArray, groups: IntArray) -> FloatArray:
@@ -99,7 +100,7 @@ class ScoreTable:
         return table
 
     def score_bins(self, scores: FloatArray) -> IntArray:
-        """Return the bin of each score; one itself falls into the last."""
+        """Return the bin of each score; a score of 1 belongs to the last bin."""
         return np.clip((scores * self.bins).astype(np.int64), 0, self.bins - 1)
 
     def scores_by_cell(self, vector: FloatArray) -> FloatArray:
@@ -107,5 +108,5 @@ class ScoreTable:
         return vector[: self.score_cells].reshape(self.block)
 
     def right_by_group(self, vector: FloatArray) -> FloatArray:
-        """Return counts of wrong and right at the top class, (groups, 2); (groups, 0) without."""
+        """Return counts of wrong and right highest scores, (groups, 2); else (groups, 0)."""
         return vector[self.score_cells :].reshape(self.groups, 2 if self.classes > 1 else 0)

@@ -1,9 +1,9 @@
-"""A study's features: what a value means, its public bounds, and how it becomes numbers.
+"""A study's features: what a value means, its public bounds, and how it is encoded as numbers.
 
-Every number that shapes a coordinate (bounds, centre, spread, fill, levels) is public and signed
-in the study; nothing is ever fitted to records. Node and coordinator encode by this one file.
+Everything that affects the encoding (bounds, centre, spread, fill, levels) is public and signed in
+the study; nothing is computed from records. Node and coordinator both encode with this module.
 A column is a float64 array: a number; 0 or 1 for a boolean; the index of the level for a
-categorical feature. NaN is a missing value, and stays apart from zero.
+categorical feature. A missing value is NaN, never zero.
 """
 
 import math
@@ -32,7 +32,7 @@ FALSE_WORDS = frozenset({"false", "no", "0"})
 
 
 class FeatureKind(StrEnum):
-    """What sort of value a feature holds."""
+    """The type of a feature's values."""
 
     NUMERIC = "numeric"
     CATEGORICAL = "categorical"
@@ -45,17 +45,18 @@ class Missing(StrEnum):
     EXCLUDE = "exclude"
     """The patient is left out of the study."""
     IMPUTE = "impute"
-    """The public `fill` stands in."""
+    """The public value `fill` is used instead."""
     INDICATOR = "indicator"
-    """Its own coordinates are zero, and a further coordinate, `<name> is missing`, is one."""
+    """The feature's coordinates are zero, and a further one, `<name> is missing`, is one."""
 
 
 class Feature(BaseModel):
     """One feature of a study.
 
     Numeric values are clipped to `bounds`, then encoded as (value - centre) / spread; centre and
-    spread default to the middle and half the width of the bounds. A boolean is 0 or 1 through the
-    same map, by default -1 or 1; its fill may also be a number between them, 0.5 for "unknown".
+    spread default to the middle and half the width of the bounds. A boolean is 0 or 1 before the
+    same encoding, and by default -1 or 1 after it; its fill may also be between 0 and 1, such as
+    0.5 for "unknown".
     A categorical value is one-hot over `levels`.
     """
 
@@ -88,22 +89,23 @@ class Feature(BaseModel):
 
     def _scale_problem(self) -> str:
         if self.type is FeatureKind.CATEGORICAL:
-            return "" if self.centre is self.spread is None else "a one-hot has no centre or spread"
+            unscaled = self.centre is self.spread is None
+            return "" if unscaled else "a categorical feature has no centre or spread"
         if self.type is FeatureKind.NUMERIC and self.bounds is None:
             return "a numeric feature needs public bounds, such as `bounds: [0, 120]`"
         low, high = self.limits
         if not low < high:
-            return "the lower bound must lie below the upper bound"
+            return "the lower bound must be below the upper bound"
         if (self.centre is None) is not (self.spread is None):
             return "declare centre and spread together, or neither"
-        return "" if low <= self.midpoint <= high else "centre must lie within the bounds"
+        return "" if low <= self.midpoint <= high else "centre must be within the bounds"
 
     def _fill_problem(self) -> str:
         if self.missing is not Missing.IMPUTE:
             return "" if self.fill is None else "fill is used with `missing: impute` only"
         if self.fill is None:
             return "`missing: impute` needs a public fill value"
-        return "" if self._fits(self.fill) else "fill must be a value the feature can take"
+        return "" if self._fits(self.fill) else "fill must be a value that the feature can have"
 
     def _fits(self, value: Value) -> bool:
         if self.type is FeatureKind.CATEGORICAL:
@@ -130,29 +132,28 @@ class Feature(BaseModel):
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
-        """Names of the coordinates that this feature takes in an encoded row."""
+        """Names of this feature's coordinates in an encoded row."""
         categorical = self.type is FeatureKind.CATEGORICAL
-        own = tuple(f"{self.name}={lv}" for lv in self.levels) if categorical else (self.name,)
-        return (*own, f"{self.name} is missing") if self.missing is Missing.INDICATOR else own
+        names = tuple(f"{self.name}={lv}" for lv in self.levels) if categorical else (self.name,)
+        return (*names, f"{self.name} is missing") if self.missing is Missing.INDICATOR else names
 
     def scaled(self, column: FloatArray) -> FloatArray:
         """Return values clipped to the public bounds, centred and divided by the spread."""
         low, high = self.limits
         values = np.asarray(np.maximum(column, low), dtype=np.float64)
-        np.minimum(values, high, out=values)  # np.clip takes three times as long as the two
+        np.minimum(values, high, out=values)  # np.clip is three times slower than these two
         values -= self.midpoint
         values /= self.unit_width
         return values
 
     def unscaled(self, encoded: FloatArray) -> FloatArray:
-        """Return encoded values in the feature's own unit."""
+        """Return encoded values in the feature's unit."""
         return np.asarray(encoded * self.unit_width + self.midpoint, dtype=np.float64)
 
     def encode(self, column: FloatArray) -> FloatArray:
         """Return the float64 block (patients, coordinates) of one column.
 
-        A missing value under `exclude` has no row in a study; here it gives NaN, and the caller
-        has left it out before.
+        With `exclude`, the caller has left out patients with a missing value; here it gives NaN.
         """
         block = self._encode_present(self._filled(column))
         if self.missing is not Missing.INDICATOR:
@@ -175,31 +176,31 @@ class Feature(BaseModel):
 
     @property
     def fill_number(self) -> float:
-        """The fill as a column holds it; NaN where the study declares none."""
+        """The fill as a value of a column; NaN if the study declares none."""
         if isinstance(self.fill, str):
             return float(self.levels.index(self.fill))
         return math.nan if self.fill is None else float(self.fill)
 
 
 def parse_value(feature: Feature, text: str) -> float:
-    """Return what a column holds for `text`, written in the study's own terms.
+    """Return the column's number for a text that uses the study's terms.
 
-    Empty text and `?` are missing (NaN). Raises ValueError, naming what was expected.
+    Empty text and `?` are missing (NaN). Raises ValueError that names what was expected.
     """
-    word = text.strip()
-    if word in {"", "?"}:
+    value = text.strip()
+    if value in {"", "?"}:
         return math.nan
     if feature.type is FeatureKind.NUMERIC:
-        return parse_number(word)
+        return parse_number(value)
     if feature.type is FeatureKind.BOOLEAN:
-        return parse_truth(word)
-    if word not in feature.levels:
+        return parse_truth(value)
+    if value not in feature.levels:
         raise ValueError(f"expected one of {', '.join(feature.levels)}")
-    return float(feature.levels.index(word))
+    return float(feature.levels.index(value))
 
 
 def parse_number(text: str) -> float:
-    """Return a plain decimal number. Raises ValueError: no `inf`, `nan`, `1_000` or `2,5`."""
+    """Return a plain decimal number. Raises ValueError, also for `inf`, `nan`, `1_000`, `2,5`."""
     if not DECIMAL.fullmatch(text):
         hint = ", with a point and not a comma" if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", text) else ""
         raise ValueError(f"expected a number{hint}")
@@ -211,9 +212,9 @@ def parse_number(text: str) -> float:
 
 def parse_truth(text: str) -> float:
     """Return 1.0 or 0.0 for true/false, yes/no or 1/0. Raises ValueError."""
-    word = text.lower()
-    if word in TRUE_WORDS | FALSE_WORDS:
-        return float(word in TRUE_WORDS)
+    value = text.lower()
+    if value in TRUE_WORDS | FALSE_WORDS:
+        return float(value in TRUE_WORDS)
     raise ValueError("expected true or false (or yes/no, 1/0)")
 
 
@@ -251,7 +252,7 @@ class Condition(BaseModel):
         return float(feature.levels.index(value) if isinstance(value, str) else value)
 
     def check(self, feature: Feature) -> None:
-        """Raise ProtocolFault where the condition does not fit the feature's type."""
+        """Raise ProtocolFault if the condition does not fit the feature's type."""
         numeric = feature.type is FeatureKind.NUMERIC
         if numeric is bool(self.one_of):
             need = "at_least or at_most" if numeric else "one_of"
@@ -271,7 +272,7 @@ def _unfit(name: str, why: str) -> ProtocolFault:
 
 
 def by_name(features: Sequence[Feature]) -> dict[str, Feature]:
-    """Return the features by name. Raises ProtocolFault where a name is used twice."""
+    """Return the features by name. Raises ProtocolFault if a name is used twice."""
     table = {feature.name: feature for feature in features}
     if len(table) != len(features):
         raise ProtocolFault(
@@ -283,7 +284,7 @@ def by_name(features: Sequence[Feature]) -> dict[str, Feature]:
 
 
 def lookup(features: Mapping[str, Feature], name: str, role: str) -> Feature:
-    """Return a feature by name. Raises ProtocolFault naming the role that asked for it."""
+    """Return a feature by name. Raises ProtocolFault that names the `role` which uses it."""
     if name in features:
         return features[name]
     raise ProtocolFault(

@@ -20,12 +20,12 @@ class TrainGlm(Predictor):
     kind: Literal["train/glm"] = "train/glm"
 
     def tensors(self, features: Sequence[Feature]) -> tuple[Tensor, ...]:
-        """Return the one part of the model: all weights, biases among them."""
+        """Return the one part of the model: all weights, biases included."""
         size = self.classes(features) * len(input_names(self.input_features(features)))
         return (Tensor(name=WEIGHTS, shape=(size,), initial=Initial.ZEROS),)
 
     def initial(self, features: Sequence[Feature]) -> FloatArray:
-        """Return zeros: the loss has one lowest point, and it is found from anywhere."""
+        """Return zeros: the loss is convex, so any starting point leads to its minimum."""
         return np.zeros(self.dimension(features))
 
     def weights_only(self, features: Sequence[Feature], vector: FloatArray) -> FloatArray:

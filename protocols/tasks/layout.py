@@ -1,4 +1,4 @@
-"""Which coordinate of a vector means what: encoded rows, cells of a table, models as bytes."""
+"""Meaning of each coordinate of a vector: encoded rows, cells of a table, models as bytes."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -33,7 +33,7 @@ def input_names(inputs: Sequence[Feature]) -> tuple[str, ...]:
 
 
 def encode_rows(inputs: Sequence[Feature], columns: Columns) -> FloatArray:
-    """Return encoded rows, float64 (patients, coordinates), the bias coordinate first and one."""
+    """Return encoded rows, float64 (patients, coordinates); the bias coordinate is first and 1."""
     blocks = [feature.encode(columns[feature.name]) for feature in inputs]
     patients = len(next(iter(columns.values()))) if columns else 0
     return np.concatenate([np.ones((patients, 1)), *blocks], axis=1)
@@ -47,16 +47,16 @@ def vector_to_bytes(vector: FloatArray) -> bytes:
 def vector_from_bytes(data: bytes, dimension: int) -> FloatArray:
     """Return the float64 vector of `dimension` values.
 
-    Raises ProtocolFault where the size is another or a value is not finite.
+    Raises ProtocolFault if the size is wrong or a value is not finite.
     """
     if len(data) != FLOAT_BYTES * dimension:
         raise ProtocolFault(
-            f"A model of {len(data)} bytes arrived where {FLOAT_BYTES * dimension} are expected",
+            f"A model has {len(data)} bytes, and {FLOAT_BYTES * dimension} are expected",
             why=f"the study's model has {dimension} coordinates",
         )
     vector = np.frombuffer(data, dtype="<f8").astype(np.float64)
     if not np.isfinite(vector).all():
-        raise ProtocolFault("A model arrived with a coordinate that is not a finite number")
+        raise ProtocolFault("A model has a coordinate that is not a finite number")
     return vector
 
 
@@ -64,7 +64,7 @@ class Grouping(BaseModel):
     """Groups of patients by one feature: its levels, or intervals between declared edges.
 
     Edges e1 < e2 < … give the intervals below e1, from e1 to below e2, …, from the last edge up.
-    A missing value is a group of its own wherever the study keeps such patients.
+    If the study includes patients with a missing value, these are a separate group.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,15 +75,15 @@ class Grouping(BaseModel):
     @model_validator(mode="after")
     def _ascending(self) -> Self:
         if any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False)):
-            raise ValueError(f"grouping by `{self.feature}`: edges must ascend")
+            raise ValueError(f"grouping by `{self.feature}`: edges must be in ascending order")
         return self
 
     def check(self, features: Mapping[str, Feature], role: str) -> None:
-        """Raise ProtocolFault where the feature is unknown or the edges do not fit it."""
+        """Raise ProtocolFault if the feature is unknown or the edges do not fit it."""
         feature = lookup(features, self.feature, role)
         if (feature.type is FeatureKind.NUMERIC) is bool(self.edges):
             return
-        need = "needs edges" if feature.type is FeatureKind.NUMERIC else "takes no edges"
+        need = "needs edges" if feature.type is FeatureKind.NUMERIC else "has no edges"
         raise ProtocolFault(
             f"The {role} groups by `{self.feature}`, a {feature.type} feature, which {need}",
             why="groups are levels of a category, or intervals of a number between public edges",
@@ -92,12 +92,8 @@ class Grouping(BaseModel):
 
     def labels(self, feature: Feature) -> tuple[str, ...]:
         """Return the names of the groups, in the order of their cells."""
-        kept = feature.missing is not Missing.EXCLUDE
-        return (
-            (*self._present_labels(feature), MISSING_CELL)
-            if kept
-            else self._present_labels(feature)
-        )
+        present = self._present_labels(feature)
+        return present if feature.missing is Missing.EXCLUDE else (*present, MISSING_CELL)
 
     def _present_labels(self, feature: Feature) -> tuple[str, ...]:
         if feature.type is FeatureKind.BOOLEAN:
@@ -114,14 +110,14 @@ class Grouping(BaseModel):
         absent = np.isnan(column)
         present = np.where(absent, 0.0, column)
         numeric = feature.type is FeatureKind.NUMERIC
-        found = np.searchsorted(self.edges, present, side="right") if numeric else present
-        return np.where(absent, len(self._present_labels(feature)), found).astype(np.int64)
+        group = np.searchsorted(self.edges, present, side="right") if numeric else present
+        return np.where(absent, len(self._present_labels(feature)), group).astype(np.int64)
 
 
 def cell_labels(
     groupings: Sequence[Grouping], features: Mapping[str, Feature]
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the labels of each cell of the cross product, last grouping fastest."""
+    """Return the labels of each cell of the cross product; the last grouping varies fastest."""
     return tuple(product(*(g.labels(features[g.feature]) for g in groupings)))
 
 
@@ -138,10 +134,10 @@ def cell_indices(
 
 
 def check_size(cells: int, role: str) -> None:
-    """Raise ProtocolFault where a table has more cells than a release may."""
+    """Raise ProtocolFault if a table has more cells than a release may have."""
     if cells > MOST_CELLS:
         raise ProtocolFault(
             f"The {role} has {cells} cells, more than {MOST_CELLS}",
-            why="each cell carries noise, and most would hold nobody",
+            why="each cell gets noise, and most cells would have no patient",
             fix="use fewer groups or coarser edges",
         )

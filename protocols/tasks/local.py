@@ -1,14 +1,14 @@
-"""Local mode, for slow links: several steps of descent in each country before one sum is made.
+"""Local mode, for slow links: each country takes several gradient steps before one sum is made.
 
-Each step is an ordinary training release, secret sample and rounding and all, and has enough noise
-of this country's own to stand alone (`local-step`). What a round then sums over countries is made
-of the noised integers of its steps and of public constants (`train`, derived): whoever could have
-seen every local step learns nothing more from it, so it costs nothing more (post-processing).
+Each step is an ordinary training release (`local-step`), with a secret sample, rounding, and enough
+noise from this country alone. A round then sums values that are computed only from the noisy
+integers of its steps and from public constants (`train`, derived). They reveal nothing beyond the
+local steps, so the sum costs no further privacy (post-processing).
 
 With public D = q · patients / countries, scale s and rate η, a step moves the local model by
--η·(ĝ/(s·D) + l2·w), ĝ being its noised integers. The update is what brought the model from where
-it was received to where it is, in clip norms of patients, (D/η)·(received - local) = Σ ĝ/s +
-D·l2·Σ w: whole numbers at the steps' own scale, but for the penalty. Source: McMahan et al. 2017
+-η·(ĝ/(s·D) + l2·w), where ĝ are its noisy integers. The update is the difference between the
+received and the local model, as a sum of gradients: (D/η)·(received - local) = Σ ĝ/s + D·l2·Σ w.
+At the steps' scale these are whole numbers, except for the penalty. Source: McMahan et al. 2017
 (federated averaging); Reddi et al. 2021, Algorithm 1 (the mean update as a gradient).
 """
 
@@ -31,35 +31,35 @@ from protocols.tasks.schedule import LOCAL_STEP
 
 MOST_STEPS = 1_000
 UPDATE_REACH = 64
-"""Lattice units of one clip norm in an update. A step's own noise is half a clip norm or more
-at any ε worth promising; 3 units and the rounding then widen an update's noise by under 1 %."""
+"""Lattice units per clip norm in an update. At any useful ε a step's noise is at least half a clip
+norm; 3 units of noise and the rounding then widen an update's noise by less than 1 %."""
 DEVIATION, MARGIN = 8, 20
-"""A Poisson sample of mean μ exceeds μ + 8·√μ + 20 with a chance under 2^-40 (Bernstein)."""
+"""A Poisson sample of mean μ exceeds μ + 8·√μ + 20 with probability below 2^-40 (Bernstein)."""
 
 
 class LocalMode(BaseModel):
-    """How many steps of descent a country takes by itself in each round."""
+    """How many gradient steps a country takes by itself in each round."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: Annotated[int, Field(ge=2, le=MOST_STEPS)]
 
     def sentence(self, honest: int) -> str:
-        """Return in plain words what training relies on, and what that costs in accuracy."""
+        """Return a text that says what training relies on, and what that costs in accuracy."""
         return (
-            f"Each country takes {self.steps} steps of training by itself in every round. Through "
-            "all of training its patients are protected by its own noise alone, whatever other "
-            f"countries do (h=1); h={honest} is relied on for an evaluation only. The price is "
-            f"accuracy: with {honest} countries' noise to rely on, as many steps would need "
+            f"Each country takes {self.steps} steps of training by itself in every round. During "
+            "training its patients are protected by its own noise alone, whatever other countries "
+            f"do (h=1); only an evaluation relies on h={honest}. The cost is accuracy: with the "
+            f"noise of {honest} countries, the same number of steps would need "
             f"{math.sqrt(honest):.3g} times less noise."
         )
 
     def check(self, rounds: int) -> None:
-        """Raise ProtocolFault where so many rounds have more steps than a release may repeat."""
+        """Raise ProtocolFault if all rounds together have more steps than a release may repeat."""
         if rounds * self.steps > MOST_ROUNDS:
             raise ProtocolFault(
                 f"{rounds} rounds of {self.steps} local steps are more than {MOST_ROUNDS} steps",
-                why="each of them is a noisy release of its own",
+                why="each step is a separate noisy release",
                 fix="choose fewer rounds, or fewer `steps`",
             )
 
@@ -69,10 +69,10 @@ class LocalMode(BaseModel):
         return Mechanism.model_validate({**dict(train), **changes})
 
     def update_template(self, train: Mechanism) -> Mechanism:
-        """Return the template of the sums of updates, which nothing may be filled into.
+        """Return the template of the sums of updates, whose noise is not calibrated.
 
-        Its reach is that of a sample of everybody, in one country, at the clip norm in every step:
-        what a country clamps its update to, whatever its noise.
+        Its reach assumes that all patients are in one country and that each one sampled has the
+        clip norm in every step. A country clamps its update to it, whatever the noise.
         """
         sampled = self.steps * most_sampled(train.patients_bound, train.sampling_rate)
         return Mechanism(
@@ -90,6 +90,6 @@ class LocalMode(BaseModel):
 
 
 def most_sampled(patients: int, rate: float) -> int:
-    """Return how many of so many patients a sample holds at most, but for a chance of 2^-40."""
+    """Return a size that a sample of `patients` exceeds with probability below 2^-40."""
     mean = patients * rate
     return min(patients, math.ceil(mean + DEVIATION * math.sqrt(mean) + MARGIN))

@@ -1,9 +1,9 @@
 """`train/mlp`: multilayer perceptrons, ReLU between linear layers.
 
-A patient's gradient is, layer by layer, an outer product of what came in and what came back, so its
-norm has a closed form and its factors can be rounded in its place
-(`protocols.numerics.factored_rounding`). The vector holds each layer's weights, row by row, then
-its biases, as torch orders them.
+In each layer a patient's gradient is the outer product of the layer's input and of the loss's
+derivative by its output. So its norm has a closed form, and the two factors can be rounded instead
+of their product (`protocols.numerics.factored_rounding`). The model vector holds each layer's
+weights, row by row, then its biases, as torch orders them.
 """
 
 from collections.abc import Sequence
@@ -48,12 +48,12 @@ class TrainMlp(Network, Predictor):
         )
 
     def check(self, features: Sequence[Feature]) -> None:
-        """Raise ProtocolFault where task and features do not fit, or a clip norm is too small."""
+        """Raise ProtocolFault if the task does not fit the features or the clip norm is too low."""
         super().check(features)
         if factored_scale(self.clip_norm, self.widths(features)) > LARGEST_SCALE:
             raise ProtocolFault(
                 f"The clip norm {self.clip_norm:g} is too small for layers of these widths",
-                why="a contribution of that length, rounded to whole numbers, would be all noise",
+                why="rounding to whole numbers would change a contribution of that norm too much",
                 fix="choose a larger `clip_norm`, or narrower layers",
             )
 
@@ -67,7 +67,7 @@ class TrainMlp(Network, Predictor):
     def outputs(
         self, features: Sequence[Feature], model: FloatArray, rows: FloatArray
     ) -> FloatArray:
-        """Return what the last layer gives, (patients, classes)."""
+        """Return the outputs of the last layer, (patients, classes)."""
         *hidden, (weights, biases) = self.layers(features, model)
         for inner, shift in hidden:
             rows = np.maximum(row_products(rows, inner.T) + shift, 0.0)

@@ -20,7 +20,7 @@ Whole = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class TrainModule(Network):
-    """Parameters of one study that trains a registered module with these parts."""
+    """Parameters of one study that trains a registered module with the declared parts."""
 
     kind: Literal["train/module"] = "train/module"
     module: ModuleName

@@ -1,4 +1,4 @@
-"""What networks share as training tasks: a public start, a step size that may fall, plain rows."""
+"""Shared parts of network training tasks: public initial weights, step size decay, input rows."""
 
 import math
 from abc import abstractmethod
@@ -21,7 +21,7 @@ class Decay(StrEnum):
 
     NONE = "none"
     LINEAR = "linear"
-    """Falls evenly to 1/rounds of itself."""
+    """Falls linearly to 1/rounds of its first value."""
     COSINE = "cosine"
     """Falls slowly, then fast, then slowly, towards zero (Loshchilov, Hutter 2017)."""
 
@@ -37,12 +37,12 @@ class Network(Training):
         """Return the parts of the model vector, in its order."""
 
     def check(self, features: Sequence[Feature]) -> None:
-        """Raise ProtocolFault where the task and the declared features do not fit."""
+        """Raise ProtocolFault if the task does not fit the declared features."""
         super().check(features)
         check_tensors(self.tensors(features))
 
     def initial(self, features: Sequence[Feature]) -> FloatArray:
-        """Return the first round's model, the same wherever it is computed."""
+        """Return the initial model, which is the same on every machine."""
         return start_vector(self.tensors(features), self.seed)
 
     def weights_only(self, features: Sequence[Feature], vector: FloatArray) -> FloatArray:
@@ -59,9 +59,9 @@ class Network(Training):
 
     def rate_at(self, round_number: int) -> float:
         """Return the step size of a round, the first being number 1."""
-        gone = (round_number - 1) / self.rounds
+        progress = (round_number - 1) / self.rounds
         if self.decay is Decay.LINEAR:
-            return self.learning_rate * (1 - gone)
+            return self.learning_rate * (1 - progress)
         if self.decay is Decay.COSINE:
-            return self.learning_rate * (1 + math.cos(math.pi * gone)) / 2
+            return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
         return self.learning_rate

@@ -1,6 +1,6 @@
-"""Noisy releases of a task before their noise is set: sizes, scales and rounds from public terms.
+"""Templates of a task's noisy releases: sizes, scales and rounds from public terms.
 
-The noise of each template is a placeholder; calibration fills it in from the study's ε and δ.
+The noise of each template is a placeholder; calibration sets it from the study's ε and δ.
 """
 
 import math
@@ -25,11 +25,11 @@ INTEGER_SCALE = 128
 REACH = 256.0
 REACH_PER_ROOT_COORDINATE = 16.0
 NORM_MARGIN = 1 + 1e-9
-"""Keeps a vector of exactly the norm within a bound that is computed in floating point."""
+"""Keeps a vector of exactly the allowed norm within a bound computed in floating point."""
 
 
 def cohort_floor(patients_bound: int) -> Mechanism:
-    """Return the template of the noisy count behind the floor, under this country's noise alone."""
+    """Return the template of the noisy count for the cohort floor, with one country's noise."""
     return counted(COHORT_FLOOR, 1, 1, patients_bound, scope=Scope.LOCAL)
 
 
@@ -51,15 +51,15 @@ def counted(
 
 
 def rounded_scale(clip_norm: float, dimension: int) -> int:
-    """Return the scale at which rounding costs under one part in a hundred of sensitivity."""
+    """Return a scale at which rounding adds less than 1 % to the sensitivity."""
     reach = max(REACH, REACH_PER_ROOT_COORDINATE * math.sqrt(dimension))
     return min(LARGEST_SCALE, max(1, math.ceil(reach / clip_norm)))
 
 
 def same_but_noise(template: Mechanism, mechanism: Mechanism) -> bool:
-    """Return whether a mechanism is the template with its noise filled in, and nothing else.
+    """Return whether a mechanism differs from its template in the noise only.
 
-    Into a derived one there is none to fill in.
+    A derived mechanism must be equal to its template, since its noise is not calibrated.
     """
     if template.scope is Scope.DERIVED:
         return template == mechanism

@@ -15,7 +15,7 @@ SmallestCell = Annotated[int, Field(ge=5, le=1_000_000)]
 
 
 class _Table(BaseModel):
-    """What both statistics share: every patient is counted in exactly one cell."""
+    """Shared parts of both statistics: every patient is counted in exactly one cell."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,11 +30,11 @@ class _Table(BaseModel):
 
     @property
     def groupings(self) -> tuple[Grouping, ...]:
-        """Return what the cells are made of, last one fastest."""
+        """Return the groupings that the cells combine; the last one varies fastest."""
         return self.strata
 
     def check(self, features: Sequence[Feature]) -> None:
-        """Raise ProtocolFault where the table and the declared features do not fit."""
+        """Raise ProtocolFault if the table does not fit the declared features."""
         table = by_name(features)
         for grouping in self.groupings:
             grouping.check(table, "table")
@@ -65,13 +65,13 @@ class _Table(BaseModel):
 
 
 class CountPatients(_Table):
-    """Patients of the population, by strata; one number if none are declared."""
+    """Number of patients in each stratum of the population; one number if none is declared."""
 
     kind: Literal["stats/count"] = "stats/count"
 
 
 class CountByFeature(_Table):
-    """How one feature is distributed, within each stratum."""
+    """Histogram of one feature within each stratum."""
 
     kind: Literal["stats/histogram"] = "stats/histogram"
     of: Grouping
@@ -83,5 +83,5 @@ class CountByFeature(_Table):
 
     @property
     def groupings(self) -> tuple[Grouping, ...]:
-        """Return what the cells are made of, last one fastest."""
+        """Return the groupings that the cells combine; the last one varies fastest."""
         return (*self.strata, self.of)

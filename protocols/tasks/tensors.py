@@ -1,7 +1,7 @@
 """The parts of a model vector: names, shapes, and the public values that training starts from.
 
-Starting weights are expanded from a seed that stands in the study, by SHAKE-256 and arithmetic
-that IEEE 754 rounds alike everywhere: whoever holds the study computes the same first model.
+Initial weights are expanded from a seed in the study, with SHAKE-256 and arithmetic that IEEE 754
+rounds in the same way on every machine. So every party computes the same initial model.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class Initial(StrEnum):
 
 
 class Tensor(BaseModel):
-    """One part of a model vector, row by row. Only `uniform` tensors are weights, and penalised."""
+    """One part of a model vector, row by row. Only `uniform` tensors are penalised weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,7 +48,7 @@ class Tensor(BaseModel):
 
     @property
     def reach(self) -> float:
-        """Largest size of an initial weight: √(3/fan-in)."""
+        """Largest absolute value of an initial weight: √(3/fan-in)."""
         return math.sqrt(3 / max(1, math.prod(self.shape[1:])))
 
     def start(self, seed: int) -> FloatArray:
@@ -73,22 +73,22 @@ def split(vector: FloatArray, tensors: Sequence[Tensor]) -> dict[str, FloatArray
 
 
 def penalised(vector: FloatArray, tensors: Sequence[Tensor]) -> FloatArray:
-    """Return a copy of a model vector that is zero but for its weights."""
-    kept = vector.copy()
-    parts = split(kept, tensors)
+    """Return a copy of a model vector with zero for everything that is not a weight."""
+    weights = vector.copy()
+    parts = split(weights, tensors)
     for tensor in tensors:
         if tensor.initial is not Initial.UNIFORM:
             parts[tensor.name][...] = 0.0
-    return kept
+    return weights
 
 
 def check_tensors(tensors: Sequence[Tensor]) -> None:
-    """Raise ProtocolFault where a model is larger than a release may be, or names a part twice."""
+    """Raise ProtocolFault if a model is larger than a release may be, or names a part twice."""
     size = sum(tensor.size for tensor in tensors)
     if size > MOST_COORDINATES:
         raise ProtocolFault(
             f"The model has {size} weights, more than {MOST_COORDINATES}",
-            why="each of them is summed, with noise, in every round",
+            why="every round sums each of them, with noise",
             fix="use fewer or narrower layers",
         )
     if len({tensor.name for tensor in tensors}) != len(tensors):

@@ -1,7 +1,7 @@
-"""What every training task shares: its public constants, its target, its schedule, its links.
+"""Shared parts of all training tasks: public constants, target, schedule, link functions.
 
-Each round the node computes one gradient per patient at the model it was given; these are
-clipped, rounded, summed, noised and masked. The server divides the opened sum by the public
+In each round the node computes one gradient per patient at the received model; these are clipped,
+rounded, summed, noised and masked. The server divides the opened sum by the public
 constant q·patients, never by a country's size. Source: Abadi et al. 2016, Algorithm 1, with the
 noise of Kairouz, Liu, Steinke 2021.
 """
@@ -42,7 +42,7 @@ from protocols.tasks.tensors import Tensor
 
 
 class Family(StrEnum):
-    """What the target is, and so which model is fitted."""
+    """The kind of target, which decides the model that is fitted."""
 
     LOGISTIC = "logistic"
     """A yes/no target."""
@@ -63,11 +63,12 @@ class Training(BaseModel, ABC):
     """Parameters of one training study. All are public constants.
 
     `patients` is the divisor of the gradient sum: about how many patients train in all countries.
-    `patients_bound` is the most that all countries could contribute. `inputs` empty means every
-    feature but the target. `momentum` is Nesterov's; the released model is the mean of the
-    iterates of the last `average_last` share of the rounds. `l2` weighs a penalty on every
-    coordinate but the biases. `local` makes a country take several steps by itself in each round
-    (`protocols.tasks.local`); momentum and averaging are over rounds then, the penalty over steps.
+    `patients_bound` is the largest number that all countries together could contribute. Empty
+    `inputs` mean every feature except the target. `momentum` is Nesterov's; the released model is
+    the mean of the iterates of the last `average_last` share of the rounds. `l2` weighs a penalty
+    on every coordinate except the biases. With `local`, a country takes several steps by itself in
+    each round (`protocols.tasks.local`); momentum and averaging then apply to rounds, and the
+    penalty to steps.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,7 +103,7 @@ class Training(BaseModel, ABC):
 
     @abstractmethod
     def rows(self, features: Sequence[Feature], columns: Columns) -> FloatArray:
-        """Return what the model sees of each patient, (patients, coordinates)."""
+        """Return the model's inputs, (patients, coordinates)."""
 
     def _train_template(self, features: Sequence[Feature]) -> Mechanism:
         """Return the template of the training release: whole gradients, rounded."""
@@ -119,7 +120,7 @@ class Training(BaseModel, ABC):
         )
 
     def check(self, features: Sequence[Feature]) -> None:
-        """Raise ProtocolFault where the task and the declared features do not fit."""
+        """Raise ProtocolFault if the task does not fit the declared features."""
         table = by_name(features)
         target = lookup(table, self.target, "target")
         if target.type is not TARGET_KIND[self.family]:
@@ -130,8 +131,8 @@ class Training(BaseModel, ABC):
             )
         if target.missing is not Missing.EXCLUDE:
             raise ProtocolFault(
-                f"The target `{self.target}` is kept where it is missing",
-                why="a patient without a target trains nothing and falls into no cell",
+                f"The study includes patients whose target `{self.target}` is missing",
+                why="such a patient can neither train nor evaluate the model",
                 fix="declare the target with `missing: exclude`, or leave `missing` out",
             )
         self._check_inputs(table)
@@ -153,8 +154,8 @@ class Training(BaseModel, ABC):
             )
         if self.target in self.inputs or len(set(self.inputs)) != len(self.inputs):
             raise ProtocolFault(
-                "The inputs hold the target, or a feature twice",
-                why="a model would learn to repeat what it is given",
+                "The inputs include the target, or a feature twice",
+                why="a model must predict its target from other features, each used once",
                 fix="list each input once, without the target",
             )
 
@@ -224,7 +225,7 @@ class Training(BaseModel, ABC):
     def shares(self) -> tuple[float, ...]:
         """Return the part of the budget of each release of `schedule`; they sum to one.
 
-        That of a sum of updates, which is derived of local steps, is zero.
+        For a sum of updates, which is derived from local steps, it is zero.
         """
         evaluation = self.evaluation.share if self.evaluation else 0.0
         train = 1 - COHORT_SHARE - evaluation
@@ -233,14 +234,14 @@ class Training(BaseModel, ABC):
 
     @property
     def gradient_phase(self) -> str:
-        """The kind of release that is made of patients' gradients."""
+        """The kind of release that is computed from patients' gradients."""
         return TRAIN if self.local is None else LOCAL_STEP
 
     def predicted(self, features: Sequence[Feature], outputs: FloatArray) -> FloatArray:
         """Return predictions (patients, classes) from a model's outputs of the same shape.
 
-        Probabilities for a yes/no or categorical target; for a number the encoded value, kept
-        within the target's public bounds.
+        Probabilities for a yes/no or categorical target; for a number the encoded value, clipped to
+        the target's public bounds.
         """
         if self.family is Family.LOGISTIC:
             return sigmoid(outputs)
@@ -253,8 +254,8 @@ class Training(BaseModel, ABC):
     ) -> tuple[FloatArray, IntArray]:
         """Return, for a numeric target, (scores, label bins), both (patients, 1).
 
-        The score is half plus the residual as a part of the target's range, kept in [0, 1]; the
-        label bin is where the target itself lies in its range.
+        The score is 0.5 plus the residual as a part of the target's range, clipped to [0, 1]; the
+        label bin is the position of the target itself in its range.
         """
         low, high = self._target_range(features)
         actual = self.target_feature(features).scaled(column)
@@ -269,13 +270,13 @@ class Training(BaseModel, ABC):
 
 
 class Predictor(Training):
-    """A training task whose model needs no more than arrays to be applied."""
+    """A training task whose model can be applied with NumPy arrays only."""
 
     @abstractmethod
     def outputs(
         self, features: Sequence[Feature], model: FloatArray, rows: FloatArray
     ) -> FloatArray:
-        """Return the model's outputs before the link, (patients, classes)."""
+        """Return the model's outputs before the link function, (patients, classes)."""
 
     def predict(
         self, features: Sequence[Feature], model: FloatArray, rows: FloatArray
@@ -291,8 +292,8 @@ def sigmoid(z: FloatArray) -> FloatArray:
 
 def softmax(z: FloatArray) -> FloatArray:
     """Return row-wise softmax without overflow."""
-    grown = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(grown / grown.sum(axis=1, keepdims=True), dtype=np.float64)
+    powers = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def one_hot(labels: FloatArray, classes: int) -> IntArray:

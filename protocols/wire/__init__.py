@@ -1,1 +1,1 @@
-"""How parties talk: channel, invitations, signed messages, canonical encoding."""
+"""Communication between parties: channel, invitations, signed messages, canonical encoding."""

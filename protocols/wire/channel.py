@@ -16,11 +16,11 @@ from protocols.proto import exchange_pb2, exchange_pb2_grpc
 MAX_MESSAGE = 64 * 2**20
 """Largest message either way, in bytes."""
 FETCH_SECONDS = 30.0
-"""Longer than a half-open connection lasts, so that the call is made again on another."""
+"""Longer than gRPC needs to notice a half-open connection, so that a call can be repeated."""
 PAUSES = 0.2, 0.4, 0.8, 1.6
-"""Seconds after which a call whose answer was lost is made again.
+"""Seconds to wait before each repetition of a call whose answer was lost.
 
-It may then be done twice, so every call of the exchange does the second time what it did before.
+The exchange may then execute the call twice, so all of its calls are idempotent.
 """
 STOP_CHECK_SECONDS = 0.25
 _OPTIONS = [
@@ -28,17 +28,17 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),  # a minute otherwise, whatever the line above says
+    ("grpc.http2.ping_timeout_ms", 5_000),  # its default of a minute would override the line above
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.enable_retries", 0),  # gRPC's own end with the first byte of an answer
+    ("grpc.enable_retries", 0),  # gRPC's own retries end with the first byte of an answer
     ("grpc.initial_reconnect_backoff_ms", 250),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
 
-_CUT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN})
-"""What gRPC reports when a connection was cut, and when its bytes do not verify."""
-_PASSING = _CUT | {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+_INTERRUPTED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN})
+"""What gRPC reports if a connection breaks, or if its bytes do not verify."""
+_NO_ANSWER = _INTERRUPTED | {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
 
 class LinkFault(PratiqueError):
@@ -46,7 +46,7 @@ class LinkFault(PratiqueError):
 
 
 class _Wire:
-    """One gRPC channel, and how many calls are on it."""
+    """One gRPC channel, and the number of calls in progress on it."""
 
     def __init__(self, address: str, authority: bytes, key: bytes, certificate: bytes) -> None:
         credentials = grpc.ssl_channel_credentials(authority, key, certificate)
@@ -68,7 +68,7 @@ class ExchangeLink:
         self._ended = threading.Event()
 
     def present(self, *, authority: bytes, key: bytes, certificate: bytes) -> None:
-        """Show another certificate from the next call on; calls under way end on the old channel.
+        """Use another certificate from the next call on; calls in progress end on the old channel.
 
         A closed link stays closed.
         """
@@ -84,26 +84,26 @@ class ExchangeLink:
     def enrol(
         self, request: exchange_pb2.EnrolRequest, seconds: float = 10
     ) -> exchange_pb2.EnrolReply:
-        """Ask for admission, or for the outcome of that request."""
+        """Ask for enrolment, or for the outcome of an earlier request."""
         reply: exchange_pb2.EnrolReply = self._call("Enrol", request, seconds)
         return reply
 
     def renew(
         self, request: exchange_pb2.RenewRequest, seconds: float = 30
     ) -> exchange_pb2.RenewReply:
-        """Have the certificate of this channel replaced; the same request gets the same reply."""
+        """Replace the certificate of this channel; the same request gets the same reply."""
         reply: exchange_pb2.RenewReply = self._call("Renew", request, seconds)
         return reply
 
     def fetch(self, path: str, seconds: float = FETCH_SECONDS) -> bytes | None:
-        """Return one file of the exchange, or None if it has none at `path`."""
+        """Fetch the file at `path` from the exchange. Returns None if there is none."""
         reply = self._call("Fetch", exchange_pb2.FetchRequest(path=path), seconds)
         return reply.content if reply.found else None
 
     def submit(
         self, kind: exchange_pb2.SubmitRequest.Kind, content: bytes, seconds: float = 60
     ) -> None:
-        """Hand in documents or signatures; raises ProtocolFault with the exchange's reason."""
+        """Submit documents or signatures. Raises ProtocolFault with the exchange's reason."""
         request = exchange_pb2.SubmitRequest(kind=kind, content=content)
         reply = self._call("Submit", request, seconds)
         if not reply.accepted:
@@ -115,12 +115,12 @@ class ExchangeLink:
         seconds: float,
         stop: threading.Event | None = None,
     ) -> exchange_pb2.RelayReply:
-        """Carry one Fleet call; `stop` breaks it off, which is a LinkFault."""
+        """Send one Fleet call through the relay. `stop` cancels it, which raises LinkFault."""
         reply: exchange_pb2.RelayReply = self._call("Relay", request, seconds, stop)
         return reply
 
     def close(self) -> None:
-        """Close the channel; calls in flight end with LinkFault."""
+        """Close the channel; calls in progress end with LinkFault."""
         self._ended.set()
         with self._lock:
             wires, self._open = self._open, set()
@@ -135,12 +135,12 @@ class ExchangeLink:
             try:
                 return self._once(method, request, deadline - time.monotonic(), stop)
             except grpc.RpcError as error:
-                if not self._again(error, next(pauses, seconds), deadline):
+                if not self._pause_before_retry(error, next(pauses, seconds), deadline):
                     raise self._fault(error) from error
 
-    def _again(self, error: grpc.RpcError, pause: float, deadline: float) -> bool:
-        """Whether to make a call again, after a pause; not where it would end too late."""
-        if error.code() not in _CUT or time.monotonic() + pause >= deadline:
+    def _pause_before_retry(self, error: grpc.RpcError, pause: float, deadline: float) -> bool:
+        """Wait, and return whether to repeat a call; return False at once if it is too late."""
+        if error.code() not in _INTERRUPTED or time.monotonic() + pause >= deadline:
             return False
         return not self._ended.wait(pause)
 
@@ -148,17 +148,17 @@ class ExchangeLink:
         self, method: str, request: Message, seconds: float, stop: threading.Event | None
     ) -> Any:
         try:
-            with self._taken() as wire:
+            with self._channel_in_use() as wire:
                 call = getattr(wire.stub, method)
                 if stop is None:
                     return call(request, timeout=seconds)
-                return _unless(stop, call.future(request, timeout=seconds))
+                return _result_unless(stop, call.future(request, timeout=seconds))
         except ValueError as error:
             raise LinkFault("The link to the exchange is closed") from error
 
     @contextmanager
-    def _taken(self) -> Iterator[_Wire]:
-        """Yield the channel of now, which lasts as long as the call."""
+    def _channel_in_use(self) -> Iterator[_Wire]:
+        """Yield the current channel, which stays open until the call has ended."""
         with self._lock:
             wire = self._wire
             wire.calls += 1
@@ -179,17 +179,17 @@ class ExchangeLink:
 
     def _fault(self, error: grpc.RpcError) -> LinkFault:
         code, details = error.code(), error.details() or ""
-        if code in _PASSING:
+        if code in _NO_ANSWER:
             return LinkFault(
                 f"The exchange at {self._address} does not answer",
                 why=details,
-                fix="check the address, the network and that the coordinator is up",
+                fix="check the address and the network, and that the coordinator runs",
             )
         return LinkFault(f"The exchange at {self._address} refused the call", why=details)
 
 
-def _unless(stop: threading.Event, call: Any) -> Any:
-    """Return what a call brings; break it off soon after `stop` is set."""
+def _result_unless(stop: threading.Event, call: Any) -> Any:
+    """Return a call's result; cancel the call soon after `stop` is set."""
     while not stop.is_set():
         try:
             return call.result(STOP_CHECK_SECONDS)
@@ -198,4 +198,4 @@ def _unless(stop: threading.Event, call: Any) -> Any:
         except grpc.FutureCancelledError:
             break
     call.cancel()
-    raise LinkFault("The call was broken off")
+    raise LinkFault("The call was cancelled")

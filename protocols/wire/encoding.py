@@ -1,4 +1,4 @@
-"""One canonical form for what is signed or hashed: RFC 8785 JSON, and the digest of bytes."""
+"""The canonical form of data that is signed or hashed: RFC 8785 JSON, and digests as text."""
 
 import hashlib
 import re

@@ -1,8 +1,8 @@
-"""How a frame rides in a Flower message, and which Fleet calls may cross the exchange.
+"""How a Flower message contains a frame, and which Fleet calls may pass the exchange.
 
-A frame is one signed message of the project's own; to Flower it is bytes under a name. A message
-carries one object, a ConfigRecord with the frame in it, and is named by that object's hash: so one
-call brings all of it, where Flower's own nesting of message, dict and record would take three.
+A frame is one signed message of this project; to Flower it is bytes under a name. A Flower message
+has one object, a ConfigRecord with the frame in it, and that object's hash is its name. So one call
+transfers all of it. Flower's own nested objects (message, dict, record) would need three calls.
 """
 
 RECORD = "pratique"
@@ -10,11 +10,11 @@ RECORD = "pratique"
 FRAME = "frame"
 """Name of the bytes in that record."""
 NONCE, NONCE_BYTES = "nonce", 16
-"""Random bytes beside the frame: the same frame sent twice is two messages to Flower."""
+"""Random bytes beside the frame, so that the same frame sent twice is two messages to Flower."""
 MESSAGE_TYPE = "query"
 """Flower's message type; ours is inside the frame."""
 MAX_FRAME = 48 * 2**20
-"""Largest frame, in bytes: 10^6 values in 64-bit words with room for the rest."""
+"""Largest frame, in bytes: enough for 10^6 values in 64-bit words and the rest."""
 
 FLEET_CALLS = {
     "ActivateNode": "activate-node",
@@ -23,13 +23,14 @@ FLEET_CALLS = {
     "PullMessages": "pull-messages",
     "PushMessages": "push-messages",
 }
-"""The Fleet calls a node needs, each with its path on the SuperLink; no other is carried."""
+"""The Fleet calls a node needs, each with its path on the SuperLink; no other is relayed."""
 OBJECT_CALLS = {
     "PullObject": "pull-object",
     "ConfirmMessageReceived": "confirm-message-received",
     "PushObject": "push-object",
 }
-"""What the exchange calls by itself for a node, with what its calls say; none crosses a border."""
+"""Calls that the exchange makes for a node, from the content of the node's calls; the node never
+makes them."""
 HEADER_PREFIX = "flwr-"
 """Headers of the Flower client that the SuperLink checks."""
 LONG_POLL_SECONDS = 20.0

@@ -1,8 +1,8 @@
-"""How a new party is admitted: the invitation it gets, and what it states about itself.
+"""Enrolment of a new party: the invitation that it gets, and the keys that it states.
 
-The invitation is a secret file, handed over outside the system. It carries the digests of the
-transport authority and of the TUF root, which are compared by voice; the certificate in it may
-ask for admission and nothing else, and its token works once.
+The invitation is a secret file, handed over outside the system. It holds the digests of the
+transport authority and of the TUF root, which people compare by voice. With the certificate in it a
+party can only ask for enrolment, and its token works once.
 """
 
 import base64
@@ -59,7 +59,7 @@ class Invitation(BaseModel):
     """Certificate of the federation's transport authority, PEM."""
     authority_digest: Digest
     root_digest: Digest | None
-    """Of the TUF root to start from; none before the countries have signed the first."""
+    """Of the TUF root to start from; None before the countries have signed the first root."""
     certificate: str
     key: str
     expires: AwareDatetime
@@ -70,19 +70,19 @@ class Invitation(BaseModel):
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Read an invitation file; ProtocolFault if it is not one."""
+        """Read an invitation file. Raises ProtocolFault if it is not one."""
         try:
             return cls.model_validate_json(content[: MAX_INVITATION + 1])
         except ValidationError as error:
             raise ProtocolFault(
                 "This file is not an invitation",
                 why=error.errors()[0]["msg"],
-                fix="use the file that `pratique-coordinator invite` wrote, whole",
+                fix="use the whole file that `pratique-coordinator invite` wrote",
             ) from error
 
 
 class Statement(BaseModel):
-    """The public keys that a party asks to be known by."""
+    """The public keys that a party asks to enrol."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -98,9 +98,9 @@ class Statement(BaseModel):
     @model_validator(mode="after")
     def _has_the_keys_of_its_role(self) -> Self:
         node = (self.identity_key, self.log_key, self.log_origin, self.node_auth)
-        wanted = (self.document_key,) if self.role == "officer" else node
-        if any(value is None for value in wanted):
-            raise ValueError(f"a {self.role} states all of its keys")
+        required = (self.document_key,) if self.role == "officer" else node
+        if any(value is None for value in required):
+            raise ValueError(f"the statement of a {self.role} must have all of its keys")
         return self
 
     def to_bytes(self) -> bytes:
@@ -109,7 +109,7 @@ class Statement(BaseModel):
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Read a statement; ProtocolFault where it is malformed or not canonical."""
+        """Read a statement. Raises ProtocolFault if it is malformed or not canonical."""
         try:
             statement = cls.model_validate_json(content[: MAX_STATEMENT + 1])
         except ValidationError as error:
@@ -120,7 +120,7 @@ class Statement(BaseModel):
 
 
 def read_invitation(path: Path) -> Invitation:
-    """Read the coordinator's file. Raises ProtocolFault."""
+    """Read the coordinator's invitation file. Raises ProtocolFault."""
     try:
         with path.open("rb") as file:
             return Invitation.from_bytes(file.read(MAX_INVITATION + 1))
@@ -128,10 +128,10 @@ def read_invitation(path: Path) -> Invitation:
         raise ProtocolFault(
             f"{path} cannot be read",
             why=error.strerror or str(error),
-            fix="name the file that the coordinator handed over",
+            fix="give the path of the file that the coordinator handed over",
         ) from None
 
 
 def enrolment_fingerprint(transport_key: bytes, statement: bytes) -> str:
-    """Return 120 bits over everything that an enrolment asks for, to be compared by voice."""
+    """Return a 120-bit fingerprint of an enrolment request, for people to compare by voice."""
     return spoken(labelled_hash("pratique/enrolment/v1", transport_key, statement))

@@ -1,9 +1,9 @@
-"""Messages that say who speaks to whom, in which context, and prove it.
+"""Signed messages, each bound to its sender, receiver, phase and context.
 
 A signature covers phase, context, sender, receiver and the digest of the body, so that a message
-moved to another run, round, phase, speaker or reader does not verify. Which key a sender has is
-the caller's to say, from documents: a message never brings its own key, nor says which algorithms
-signed it (`keys.composite.Suite`).
+moved to another run, round, phase, sender or receiver does not verify. The caller takes a sender's
+key from the documents: a message never brings its own key, and never states which algorithms signed
+it (`keys.composite.Suite`).
 """
 
 from collections.abc import Callable
@@ -18,20 +18,20 @@ from protocols.errors import ReasonCode, Refusal
 from protocols.proto.round_pb2 import Phase, Signed
 
 COORDINATOR = "coordinator"
-"""How the coordinator is named as a sender and as a receiver; countries have two capitals."""
+"""The coordinator's name as a sender or receiver; a country's name is two capital letters."""
 ROSTER = "roster"
-"""The receiver of what every country of a run may read."""
+"""The receiver of a message that every country of a run may read."""
 CONTEXT_BYTES = 32
 MESSAGE_LABEL = "pratique/message/v1"
 
 Signer = Callable[[bytes], bytes]
-"""Signs 32 bytes with the speaker's identity key: 64 bytes, or 3373 where the agreement asks for
-ML-DSA-65 beside Ed25519."""
+"""Signs 32 bytes with the sender's identity key. Returns 64 bytes, or 3373 if the agreement
+requires ML-DSA-65 as well as Ed25519."""
 ProtocolMessage = TypeVar("ProtocolMessage", bound=Message)
 
 
 def bind(context: bytes, phase: Phase, sender: str, receiver: str, body: bytes = b"") -> bytes:
-    """Return the 32 bytes that tie a signature, key or sealed value to its one place.
+    """Return the 32 bytes that bind a signature, key or sealed value to its one place.
 
     `context` is the digest of the run's terms in set-up and of the round's terms afterwards.
     """
@@ -42,7 +42,7 @@ def bind(context: bytes, phase: Phase, sender: str, receiver: str, body: bytes =
 def sign_message(
     sign: Signer, *, phase: Phase, context: bytes, sender: str, receiver: str, body: bytes
 ) -> Signed:
-    """Return the body in its signed envelope."""
+    """Sign a body, and return the message with it."""
     signature = sign(bind(context, phase, sender, receiver, body))
     return Signed(
         phase=phase,
@@ -63,10 +63,10 @@ def open_signed(
     sender: str,
     receiver: str,
 ) -> bytes:
-    """Return the body of a message that is what the caller expects, signed by `key`.
+    """Check a message's place and signature, and return its body.
 
-    Raises Refusal: STALE when it speaks of another phase, context or party, NOT_AUTHENTIC when
-    the signature is not the sender's.
+    Raises Refusal: STALE if it names another phase, context or party, NOT_AUTHENTIC if `key` did
+    not sign it.
     """
     require_place(message, phase=phase, context=context, sender=sender, receiver=receiver)
     verify_signed(message, key)
@@ -76,7 +76,7 @@ def open_signed(
 def require_place(
     message: Signed, *, phase: Phase, context: bytes, sender: str, receiver: str
 ) -> None:
-    """Return when a message says that it belongs here, signed or not. Raises Refusal STALE."""
+    """Check the place that a message names, but not its signature. Raises Refusal STALE."""
     expected = (phase, context, sender, receiver)
     if (message.phase, message.context, message.sender, message.receiver) != expected:
         raise Refusal(
@@ -87,20 +87,21 @@ def require_place(
 
 
 def verify_signed(message: Signed, key: PublicIdentity) -> None:
-    """Return when `key` signed the message where it says. Raises Refusal NOT_AUTHENTIC."""
+    """Check that `key` signed the message for its place. Raises Refusal NOT_AUTHENTIC."""
     signed = bind(message.context, message.phase, message.sender, message.receiver, message.body)
     try:
         key.verify(message.signature, signed)
     except KeyFault as fault:
         raise Refusal(
-            ReasonCode.NOT_AUTHENTIC, f"A message of {message.sender} is not signed by it"
+            ReasonCode.NOT_AUTHENTIC,
+            f"A message in the name of {message.sender} is not signed by it",
         ) from fault
 
 
 def parse(kind: type[ProtocolMessage], data: bytes, limit: int) -> ProtocolMessage:
-    """Return the message in `data`. Raises Refusal MALFORMED when too long or broken."""
+    """Return the message in `data`. Raises Refusal MALFORMED if it is too long or unreadable."""
     if len(data) > limit:
-        raise malformed(f"it has {len(data)} bytes where {limit} are allowed")
+        raise malformed(f"it has {len(data)} bytes, and {limit} are allowed")
     try:
         return kind.FromString(data)
     except DecodeError:
@@ -108,10 +109,10 @@ def parse(kind: type[ProtocolMessage], data: bytes, limit: int) -> ProtocolMessa
 
 
 def serialise(message: Message) -> bytes:
-    """Return the message in the one form that is signed and hashed: equal values, equal bytes."""
+    """Return the message in its deterministic form, for signing and hashing."""
     return message.SerializeToString(deterministic=True)
 
 
 def malformed(why: str) -> Refusal:
-    """Return the refusal of a message that cannot be read."""
+    """Return the refusal of a message that cannot be read or used."""
     return Refusal(ReasonCode.MALFORMED, "A message cannot be read", why=why)

@@ -150,9 +150,9 @@ def test_the_roster_needs_no_signatures_and_extra_ones_do_no_harm() -> None:
     ("chosen", "why"),
     [
         ((), "this country is not among them"),
-        (("AT",), "fewer than the 4"),
-        (("AT", "BE"), "fewer than the 4"),
-        (("AT", "BE", "CZ"), "fewer than the 4"),
+        (("AT",), "a sum needs at least 4"),
+        (("AT", "BE"), "a sum needs at least 4"),
+        (("AT", "BE", "CZ"), "a sum needs at least 4"),
         (("BE", "CZ", "DK", "EE"), "this country is not among them"),
         (("AT", "BE", "CZ", "CZ"), "not a sorted list"),
         (("AT", "BE", "CZ", "DK", "DK", "EE"), "not a sorted list"),
@@ -207,7 +207,9 @@ def test_the_smallest_set_is_the_largest_of_h_plus_c_the_agreement_and_t(
         number = size - 1
         opened, chosen = liar.contributed(number), ROSTER[:size]
         if size < smallest:
-            with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming="fewer than"):
+            with refused(
+                liar.world.countries["AT"], ReasonCode.ROSTER, naming="a sum needs at least"
+            ):
                 liar.agree(opened, "AT", chosen)
             assert liar.opens(opened) == ()
         else:

@@ -253,7 +253,7 @@ def test_no_round_begins_while_countries_miss_set_up_and_they_may_return(
     for gone in subsets(terms_of(size).roster):
         world = ProtocolWorld.of(size)
         stopped(world, step, gone)
-        with pytest.raises(ProtocolFault, match=f"Nothing yet from {', '.join(gone)}"):
+        with pytest.raises(ProtocolFault, match=f"No reply yet from {', '.join(gone)}"):
             request_next_step(world, step)
         assert not any(run.awaits_answer for run in world.countries.values())
         if len(gone) == 1:

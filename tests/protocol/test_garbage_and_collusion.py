@@ -72,7 +72,7 @@ def test_words_that_were_not_signed_are_refused() -> None:
         reply_message.words[:-1] + bytes([reply_message.words[-1] ^ 1]),
     ):
         reply_message.words = other
-        with pytest.raises(ProtocolFault, match="words of AT are not those it signed"):
+        with pytest.raises(ProtocolFault, match="words of AT are not those that it signed"):
             opened.take_contribution("AT", serialise(reply_message))
     assert opened.contributed == ()
 

@@ -58,8 +58,8 @@ def test_a_country_that_claims_an_unpublished_document_is_left_out_and_named(
         led.carrier.misbehave(LIAR, "contribute", *lie * (1 + len(CATCHING_UP)))
         report = led.driver.sum(number, "train", MODEL)
         led.require(report, ("AT", "BE", "CZ", "DK"))
-        assert report.causes == {LIAR: f"{LIAR} holds documents that are not published"}
-    assert tuple(waited) == CATCHING_UP, "in the second round it gets one request"
+        assert report.causes == {LIAR: f"{LIAR} has documents that are not published"}
+    assert tuple(waited) == CATCHING_UP, "in the second round it is asked once"
 
 
 def test_the_coordinator_waits_for_a_document_that_is_published_later() -> None:
@@ -70,7 +70,7 @@ def test_the_coordinator_waits_for_a_document_that_is_published_later() -> None:
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = world.countries["DK"].contribute(opened.contribute_request("DK"), ZEROS, ZEROS)
     ahead = claiming(reply, "DK", lambda versions: versions.countries.update({"DK": 4}))
-    with pytest.raises(Unpublished, match=r"DK holds documents .* country-DK"):
+    with pytest.raises(Unpublished, match=r"DK has documents .* country-DK"):
         opened.take_contribution("DK", ahead)
     assert not opened.contributed
     published.append(versions_of(world.terms.roster, DK=4))
@@ -93,7 +93,7 @@ def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
     led.carrier.misbehave("BE", "bundle", *[lie] * (1 + len(CATCHING_UP)))
     with pytest.raises(SetUpFailed) as failed:
         led.driver.set_up()
-    assert failed.value.causes == {"BE": "BE holds documents that are not published"}
+    assert failed.value.causes == {"BE": "BE has documents that are not published"}
 
 
 # ---- documents that expire ----------

@@ -504,7 +504,7 @@ def code_of(reply: bytes) -> ReasonCode | None:
     try:
         read_reply(reply, "XX", "refused")
     except Refusal as refusal:
-        return None if "did not reply" in refusal.why else refusal.code
+        return None if "another kind of reply" in refusal.why else refusal.code
     return None
 
 

@@ -202,7 +202,7 @@ def test_a_node_cannot_issue_with_its_own_certificate(authority: TransportAuthor
 
 
 def test_the_authority_s_own_certificate_names_no_peer(authority: TransportAuthority) -> None:
-    with pytest.raises(KeyFault, match="which country and role"):
+    with pytest.raises(KeyFault, match="name one country and role"):
         seen_by(authority, authority.certificate_pem)
 
 

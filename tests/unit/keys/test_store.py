@@ -122,7 +122,7 @@ def test_names_that_could_leave_the_folder_are_refused(
 ) -> None:
     before = photograph(place)
     for act in (store.get, store.delete, lambda name: store.put(name, b"secret")):
-        with pytest.raises(KeyFault, match="cannot name a secret"):
+        with pytest.raises(KeyFault, match="cannot be the name of a secret"):
             act(name)
     assert photograph(place) == before
 

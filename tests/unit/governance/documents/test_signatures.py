@@ -108,7 +108,7 @@ def test_the_officer_reads_which_signatures_messages_have() -> None:
 
     assert facts_of(agreement())["messages signed with"] == "Ed25519"
     both = facts_of(agreement(**BOTH))
-    assert "ML-DSA-65, both of which must hold" in both["messages signed with"]
+    assert "ML-DSA-65, both of which must be valid" in both["messages signed with"]
     assert "(Ed25519 and ML-DSA-65)" in both["key for messages"]
     assert "(Ed25519 only)" in facts_of(agreement())["key for messages"]
 

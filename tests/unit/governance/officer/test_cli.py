@@ -88,7 +88,7 @@ class TestEveryCommand:
     def test_refuses_to_run_without_a_passphrase(
         self, enrolled: Keyboard, words: tuple[str, ...]
     ) -> None:
-        assert "Nobody is there to type it" in enrolled.refused(*words, unlock=False)
+        assert "There is no terminal to type it at" in enrolled.refused(*words, unlock=False)
 
     def test_needs_a_folder(self, tmp_path: Path, words: tuple[str, ...]) -> None:
         result = CliRunner().invoke(app, [*words, "--home", str(tmp_path / "none")])

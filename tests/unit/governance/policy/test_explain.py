@@ -95,7 +95,7 @@ def test_the_text_states_what_local_mode_relies_on_and_costs() -> None:
     text = " ".join(explained(local).split())
     assert "Local mode Each country takes 5 steps of training by itself in every round" in text
     assert "by its own noise alone" in text
-    assert f"h={AGREED.honest} is relied on for an evaluation only" in text
+    assert f"only an evaluation relies on h={AGREED.honest}" in text
     assert "1.41 times less noise" in text
     assert "Local mode" not in explained(shared)
 

@@ -104,7 +104,7 @@ WRAPS = 2.0**-40
 
 def test_sums_that_fit_no_word_give_a_clear_error() -> None:
     """They would need more than 64 bits and wrap around."""
-    with pytest.raises(ProtocolFault, match="'train' may not fit a word of 64 bits") as fault:
+    with pytest.raises(ProtocolFault, match="'train' may overflow a word of 64 bits") as fault:
         mechanism(**WIDE).lane_bits(4)
     assert "1000000000 patients" in fault.value.why
     assert "patients_bound" in fault.value.fix

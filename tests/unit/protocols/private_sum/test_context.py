@@ -165,7 +165,7 @@ def test_a_run_whose_sums_may_not_fit_a_word_has_no_terms() -> None:
     """Node and coordinator both refuse when they create the terms, before any message."""
     changes = {"clip_norm": 1e6, "scale": 2**24, "patients_bound": 10**9}
     wide = TRAIN.model_copy(update=changes)
-    with pytest.raises(Refusal, match="may not fit a word") as refusal:
+    with pytest.raises(Refusal, match="may overflow a word") as refusal:
         terms_of(3, mechanisms=(COUNT, wide))
     assert refusal.value.code is ReasonCode.MALFORMED
     assert "patients_bound" in refusal.value.fix

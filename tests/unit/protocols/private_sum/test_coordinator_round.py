@@ -198,9 +198,9 @@ def test_a_reply_to_an_earlier_attempt_does_not_close_the_round() -> None:
     agreed = {country: world.agree(opened, country) for country in opened.close()}
     answered = world.answer(opened, "AT")
     again = world.twin().begin_round(1, "train", MODEL, asked=opened.asked[:3])
-    with pytest.raises(ProtocolFault, match="not asked"):
+    with pytest.raises(ProtocolFault, match="before it was asked"):
         again.take_assent("AT", agreed["AT"])
-    with pytest.raises(ProtocolFault, match="not asked"):
+    with pytest.raises(ProtocolFault, match="before it was asked"):
         again.take_answer("AT", answered)
     for country, reply in sent.items():
         again.take_contribution(country, reply)

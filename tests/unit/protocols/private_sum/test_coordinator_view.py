@@ -65,7 +65,7 @@ def test_documents_published_meanwhile_may_be_claimed(claimed: dict[str, int]) -
 
 @pytest.mark.parametrize("claimed", [{"AT": 5}, {"BE": 4}], ids=str)
 def test_unpublished_documents_may_not_be_claimed(claimed: dict[str, int]) -> None:
-    with pytest.raises(Unpublished, match=rf"CZ holds documents .* country-{next(iter(claimed))}"):
+    with pytest.raises(Unpublished, match=rf"CZ has documents .* country-{next(iter(claimed))}"):
         DESK.require_published("CZ", versions_of(TERMS.roster, **claimed))
 
 

@@ -68,7 +68,7 @@ def test_a_large_enough_sorted_set_with_this_country_may_be_opened() -> None:
         ((*FIVE, FIVE[-1]), "sorted list"),
         ((*FIVE[:4], "ZZ"), "sorted list"),
         (NAMES[1:6], "this country is not among them"),
-        (NAMES[: TERMS.smallest_set - 1], "fewer than"),
+        (NAMES[: TERMS.smallest_set - 1], "a sum needs at least"),
         ((), "this country is not among them"),
     ],
 )

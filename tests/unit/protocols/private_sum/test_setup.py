@@ -109,5 +109,5 @@ def test_a_pair_secret_depends_on_everything_that_made_it() -> None:
 def test_refusals_say_what_to_do() -> None:
     refusal = setup.refuse_party("BE", "its keys changed")
     assert refusal.code is ReasonCode.NOT_AUTHENTIC
-    assert str(refusal).startswith("The set-up stops at BE. Its keys changed. To do:")
+    assert str(refusal).startswith("A set-up message of BE is not valid. Its keys changed. To do:")
     assert setup.other_roster().code is ReasonCode.ROSTER

@@ -131,7 +131,7 @@ def test_all_wrong_shares_are_named_once_the_shares_are_checked() -> None:
 
 def test_too_many_wrong_shares_of_a_seed_void_the_round_and_name_its_owner() -> None:
     result = Six().all_answers_with_lies({"AT": ["CZ"], "BE": ["CZ"], "FI": ["CZ"]}).open()
-    assert result == VoidRound("the shares of a country's seed do not open it", ("CZ",))
+    assert result == VoidRound("a country's seed cannot be recovered from its shares", ("CZ",))
 
 
 def test_consistent_shares_of_another_seed_are_refused() -> None:
@@ -141,7 +141,9 @@ def test_consistent_shares_of_another_seed_are_refused() -> None:
     other_shares = shares.split(shares.draw_element(os.urandom), 4, 6, os.urandom)
     for country, share in zip(six.roster[:4], other_shares, strict=False):
         opened._answers._shares[country]["EE"] = share
-    assert opened.open() == VoidRound("the shares of a country's seed do not open it", ("EE",))
+    assert opened.open() == VoidRound(
+        "a country's seed cannot be recovered from its shares", ("EE",)
+    )
     assert opened._answers.unopenable(("EE",)) == tuple(
         (country, "EE") for country in six.roster[:4]
     )

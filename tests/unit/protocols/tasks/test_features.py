@@ -37,7 +37,7 @@ def refusal(**fields: Any) -> str:
         ),
         (
             {"type": "numeric", "bounds": (5, 5)},
-            "feature `x`: the lower bound must lie below the upper bound",
+            "feature `x`: the lower bound must be below the upper bound",
         ),
         (
             {"type": "numeric", "bounds": (0, 1), "centre": 0.5},
@@ -45,7 +45,7 @@ def refusal(**fields: Any) -> str:
         ),
         (
             {"type": "numeric", "bounds": (0, 1), "centre": 7, "spread": 1},
-            "feature `x`: centre must lie within the bounds",
+            "feature `x`: centre must be within the bounds",
         ),
         (
             {"type": "numeric", "bounds": (0, 1), "levels": ("a", "b")},
@@ -62,7 +62,7 @@ def refusal(**fields: Any) -> str:
         ),
         (
             {"type": "categorical", "levels": ("a", "b"), "centre": 1, "spread": 1},
-            "feature `x`: a one-hot has no centre or spread",
+            "feature `x`: a categorical feature has no centre or spread",
         ),
         (
             {"type": "boolean", "missing": "impute"},
@@ -74,19 +74,19 @@ def refusal(**fields: Any) -> str:
         ),
         (
             {"type": "boolean", "missing": "impute", "fill": "yes"},
-            "feature `x`: fill must be a value the feature can take",
+            "feature `x`: fill must be a value that the feature can have",
         ),
         (
             {"type": "numeric", "bounds": (0, 1), "missing": "impute", "fill": 2},
-            "feature `x`: fill must be a value the feature can take",
+            "feature `x`: fill must be a value that the feature can have",
         ),
         (
             {"type": "numeric", "bounds": (0, 1), "missing": "impute", "fill": True},
-            "feature `x`: fill must be a value the feature can take",
+            "feature `x`: fill must be a value that the feature can have",
         ),
         (
             {"type": "categorical", "levels": ("a", "b"), "missing": "impute", "fill": "c"},
-            "feature `x`: fill must be a value the feature can take",
+            "feature `x`: fill must be a value that the feature can have",
         ),
     ],
 )

@@ -65,8 +65,8 @@ def test_a_patient_without_a_target_is_left_out(kept: dict[str, Any]) -> None:
 
 
 def test_the_target_is_not_an_input_and_no_input_is_repeated() -> None:
-    assert "hold the target, or a feature twice" in fault(glm(inputs=("ill", "age"))).what
-    assert "hold the target, or a feature twice" in fault(glm(inputs=("age", "age"))).what
+    assert "include the target, or a feature twice" in fault(glm(inputs=("ill", "age"))).what
+    assert "include the target, or a feature twice" in fault(glm(inputs=("age", "age"))).what
 
 
 def test_a_model_needs_an_input() -> None:

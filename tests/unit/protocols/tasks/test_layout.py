@@ -91,9 +91,9 @@ def test_levels_and_booleans_are_groups() -> None:
 
 
 def test_edges_ascend() -> None:
-    with pytest.raises(ValidationError, match="edges must ascend"):
+    with pytest.raises(ValidationError, match="edges must be in ascending order"):
         Grouping(feature="age", edges=(60, 40))
-    with pytest.raises(ValidationError, match="edges must ascend"):
+    with pytest.raises(ValidationError, match="edges must be in ascending order"):
         Grouping(feature="age", edges=(60, 60))
 
 
@@ -101,8 +101,8 @@ def test_edges_ascend() -> None:
     ("grouping", "says"),
     [
         (Grouping(feature="age"), "numeric feature, which needs edges"),
-        (Grouping(feature="sex", edges=(1,)), "categorical feature, which takes no edges"),
-        (Grouping(feature="ill", edges=(1,)), "boolean feature, which takes no edges"),
+        (Grouping(feature="sex", edges=(1,)), "categorical feature, which has no edges"),
+        (Grouping(feature="ill", edges=(1,)), "boolean feature, which has no edges"),
         (Grouping(feature="weight"), "which the study does not declare"),
     ],
 )

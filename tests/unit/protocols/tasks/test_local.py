@@ -161,7 +161,7 @@ def test_it_states_what_it_relies_on_and_what_that_costs() -> None:
     sentence = LocalMode(steps=5).sentence(4)
     assert "5 steps" in sentence
     assert "its own noise alone" in sentence
-    assert "(h=1); h=4" in sentence
+    assert "(h=1); only an evaluation relies on h=4" in sentence
     assert "2 times less noise" in sentence
 
 

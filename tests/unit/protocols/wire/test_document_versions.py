@@ -29,14 +29,14 @@ def test_a_newer_document_is_named(claimed: DocumentVersions, newer: tuple[str, 
 @pytest.mark.parametrize("names", [["at"], ["AUT"], [""], [f"{n:02}" for n in range(3)]])
 def test_names_that_are_not_country_codes_are_refused(names: list[str]) -> None:
     claimed = round_pb2.DocumentVersions(root=1, targets=1, countries=dict.fromkeys(names, 0))
-    with pytest.raises(Refusal, match="not of countries"):
+    with pytest.raises(Refusal, match="not a country"):
         DocumentVersions.from_proto(claimed)
 
 
 def test_more_countries_than_a_roster_may_have_are_refused() -> None:
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     names = [a + b for a in letters for b in letters][: LARGEST_ROSTER + 1]
-    with pytest.raises(Refusal, match="not of countries"):
+    with pytest.raises(Refusal, match="not a country"):
         DocumentVersions.from_proto(round_pb2.DocumentVersions(countries=dict.fromkeys(names, 1)))
 
 

@@ -169,7 +169,7 @@ def test_a_coordinator_that_was_off_for_years_gets_a_new_authority(
     assert serves(transport, long_after)
     assert serves(again(tmp_path), long_after)
     assert transport.vouchers(long_after) == b""
-    with pytest.raises(KeyFault, match="cannot be believed"):
+    with pytest.raises(KeyFault, match="cannot be trusted"):
         followed(old, transport.trusted(long_after), transport.vouchers(long_after), long_after)
 
 

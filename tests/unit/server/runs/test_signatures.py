@@ -16,7 +16,7 @@ from tests.support.coordinator_services import Coordinator, LocalRunServices, No
 from tests.support.documents import BOTH, NOW, both_key, node_keys
 from tests.support.node_federation import NodeFederation
 
-BOTH_HOLD = "Ed25519 and ML-DSA-65, both of which must hold"
+BOTH_HOLD = "Ed25519 and ML-DSA-65, both of which must be valid"
 
 
 @pytest.fixture

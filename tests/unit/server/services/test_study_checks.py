@@ -22,7 +22,7 @@ def widened(scope: Scope) -> Study:
 
 
 def test_a_study_whose_sums_may_not_fit_a_word_is_refused_when_it_is_checked() -> None:
-    with pytest.raises(ProtocolFault, match="'histogram' may not fit a word of 64 bits") as fault:
+    with pytest.raises(ProtocolFault, match="'histogram' may overflow a word of 64 bits") as fault:
         complete(widened(Scope.SHARED), AGREED)
     assert "patients_bound" in fault.value.fix
 
