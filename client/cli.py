@@ -98,7 +98,7 @@ def enrol(
 ) -> None:
     """Join a federation: print a fingerprint to read out, and wait for admission."""
     from client.commands.enrol import Candidate  # noqa: PLC0415 (keeps --help quick)
-    from client.credentials.certificate_renewal import kept_pair  # noqa: PLC0415
+    from client.credentials.certificate_renewal import transport_pair  # noqa: PLC0415
     from governance.documents.permit import NodeKeys  # noqa: PLC0415
     from protocols.wire.invitation import read_invitation  # noqa: PLC0415
 
@@ -108,7 +108,7 @@ def enrol(
         candidate = Candidate(
             home=node_home,
             settings=settings,
-            pair=kept_pair(node_home, _unlocked(node_home, passphrase_file, passphrase_fd)),
+            pair=transport_pair(node_home, _unlocked(node_home, passphrase_file, passphrase_fd)),
             keys=NodeKeys.from_canonical(node_home.node_keys.read_bytes()),
             dial=_dial,
             clock=utc_now,

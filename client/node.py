@@ -15,7 +15,7 @@ from client.status.report import StatusReport
 from client.status.summary import LinkStatus
 from client.upkeep import Upkeep
 from governance.audit.events import EventKind, Outcome
-from governance.audit.exported import exported
+from governance.audit.exported import export_log
 from governance.runtime.database import fold_log
 from governance.trust.bundle import CountryDocuments
 from keys.identity import VerifyKey
@@ -107,7 +107,7 @@ class Node:
 
     def log_entries(self, start: int = 0, end: int | None = None) -> dict[str, Any]:
         """Return the exported log lines start ≤ index < end, with the signed checkpoint."""
-        return exported(self.parts.log, start, end)
+        return export_log(self.parts.log, start, end)
 
     def _log(self, kind: EventKind) -> None:
         self.parts.decisions.event(kind, Subject(), outcome=Outcome.DONE)

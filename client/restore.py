@@ -126,7 +126,7 @@ class Restoration:
 
         If the state counts as the newest, it may have continued after it was restored.
         """
-        if size == 0 or self._log_head.vouched():
+        if size == 0 or self._log_head.shows_newest():
             return LONG_AGO.isoformat()
         return str(json.loads(next(self._log.entries(size - 1, size)))["at"])
 

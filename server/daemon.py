@@ -52,7 +52,7 @@ _log = logging.getLogger("pratique.coordinator")
 
 
 @contextmanager
-def only_one(home: CoordinatorHome) -> Iterator[None]:
+def hold_daemon_lock(home: CoordinatorHome) -> Iterator[None]:
     """Hold the folder's lock. Raises CoordinatorFault if another daemon holds it."""
     with (home.path / "daemon.lock").open("w") as lock:
         try:
@@ -69,7 +69,7 @@ def only_one(home: CoordinatorHome) -> Iterator[None]:
 def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], None]) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called with the exchange's address."""
     keys, settings = open_keys(home, passphrase), home.settings()
-    with only_one(home):
+    with hold_daemon_lock(home):
         link = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
         health, supervisor = CoordinatorHealth(), Supervisor()
         try:

@@ -15,7 +15,7 @@ from typing import Protocol
 from client.commands.check_result import CheckResult, NeedsAttention, SkipCheck, run_check
 from client.commands.init import read_records
 from client.commands.installation import check_installation
-from client.credentials.certificate_renewal import kept_pair
+from client.credentials.certificate_renewal import transport_pair
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.documents.store import DocumentStore
@@ -28,7 +28,7 @@ from governance.audit.log import AuditLog
 from governance.documents.permit import NodeKeys
 from governance.errors import DocumentFault
 from governance.runtime.database import open_database
-from governance.runtime.health import asked
+from governance.runtime.health import failing_checks
 from governance.runtime.local_rpc import ask
 from governance.trust.bundle import CountryDocuments, own_country, signer_of
 from keys.certificates import peer_of
@@ -189,7 +189,7 @@ class Doctor:
         if enrolment is None:
             raise SkipCheck("the node is not enrolled")
         _ = self._keyring  # skips this check if the keys cannot be opened
-        key, certificate = kept_pair(self.home, self._store).load()
+        key, certificate = transport_pair(self.home, self._store).load()
         channel = self.dial(
             enrolment.exchange,
             authority=self.home.authority.read_bytes(),
@@ -314,7 +314,7 @@ class Doctor:
             return "off; `observe: 127.0.0.1:9464` in node.yaml turns metrics and health on"
         if not self.home.socket.exists():
             raise SkipCheck("the daemon is not running")
-        problems = asked(address)
+        problems = failing_checks(address)
         if problems:
             says = "; ".join(f"{name}: {why}" for name, why in problems.items())
             raise NeedsAttention(

@@ -30,7 +30,7 @@ class RenewalLink(Protocol):
         """Use another certificate from the next call on."""
 
 
-def kept_pair(home: NodeHome, store: KeyStore) -> KeptPair:
+def transport_pair(home: NodeHome, store: KeyStore) -> KeptPair:
     """Return the node's transport key and certificate."""
     return KeptPair(store, TRANSPORT, home.certificate)
 
@@ -39,7 +39,7 @@ def credentials(
     home: NodeHome, store: KeyStore, clock: Callable[[], datetime], share: float = 0.0
 ) -> Credentials:
     """Return the node's credentials for the exchange; `share` (0 to 1) delays its renewals."""
-    return Credentials(kept_pair(home, store), home.authority, clock=clock, share=share)
+    return Credentials(transport_pair(home, store), home.authority, clock=clock, share=share)
 
 
 class CertificateRenewal:

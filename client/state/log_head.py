@@ -70,12 +70,12 @@ class LogHeadGuard:
         """
         if self._stored_value(RESTORING) is not None:
             raise _unfinished_restoration()
-        self._require_vouched()
+        self._require_newest()
 
-    def vouched(self) -> bool:
+    def shows_newest(self) -> bool:
         """Return whether the file shows that the log is the newest."""
         try:
-            self._require_vouched()
+            self._require_newest()
         except NodeFault:
             return False
         return True
@@ -88,7 +88,7 @@ class LogHeadGuard:
         except LogFault:
             return None
 
-    def _require_vouched(self) -> None:
+    def _require_newest(self) -> None:
         text = self._file_text()
         if text is not None:
             try:

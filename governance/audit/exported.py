@@ -6,7 +6,7 @@ from governance.audit.checkpoint import open_checkpoint
 from governance.audit.log import AuditLog
 
 
-def exported(log: AuditLog, start: int = 0, end: int | None = None) -> dict[str, Any]:
+def export_log(log: AuditLog, start: int = 0, end: int | None = None) -> dict[str, Any]:
     """Return exported lines start ≤ index < end, the signed checkpoint, and the key for it."""
     checkpoint = log.checkpoint()
     size = open_checkpoint(checkpoint, log.verifier).size

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from governance.officer.commands_sign import renew
-from governance.officer.delivery import Delivery, hand_over, read_handed
+from governance.officer.delivery import Delivery, hand_over, read_delivered
 from governance.officer.errors import HandoverFault, OfficerFault
 from governance.officer.session import OfficerSession
 from governance.trust.bundle import CountryDocuments
@@ -154,7 +154,7 @@ class Agent:
 
 
 def _reached(session: OfficerSession, own: CountryDocuments) -> bool:
-    delivered = read_handed(session.home.handed_file)
+    delivered = read_delivered(session.home.handed_file)
     node = delivered.node if session.settings.node else own.version
     return min(node, delivered.exchange) >= own.version
 

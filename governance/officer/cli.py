@@ -78,9 +78,9 @@ def enrol(
 ) -> None:
     """Ask the coordinator's exchange for admission."""
     from governance.officer import enrolment  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.unlock import at_work  # noqa: PLC0415
+    from governance.officer.unlock import open_session  # noqa: PLC0415
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+    with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
         enrolment.enrol(session, invitation, wait=wait)
 
 
@@ -94,9 +94,9 @@ def inbox(
 ) -> None:
     """List what you should decide or do, most urgent first."""
     from governance.officer.commands_read import show_inbox  # noqa: PLC0415
-    from governance.officer.unlock import at_work  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.unlock import open_session  # noqa: PLC0415 (keeps --help quick)
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+    with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
         show_inbox(session)
 
 
@@ -121,9 +121,9 @@ def sign(
     """Sign the draft agreement at the exchange, or a file of your country."""
     from governance.officer.commands_sign import sign_file, sign_waiting_draft  # noqa: PLC0415
     from governance.officer.delivery import Delivery  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.unlock import at_work  # noqa: PLC0415
+    from governance.officer.unlock import open_session  # noqa: PLC0415
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+    with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
         if file is None:
             sign_waiting_draft(session, lost_keys=lost_key or (), yes=yes)
         else:
@@ -141,9 +141,9 @@ def show(
 ) -> None:
     """Explain a study in plain words: who asks what, why, at what cost, for whom."""
     from governance.officer.commands_read import show_study  # noqa: PLC0415
-    from governance.officer.unlock import at_work  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.unlock import open_session  # noqa: PLC0415 (keeps --help quick)
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+    with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
         show_study(session, study)
 
 
@@ -176,12 +176,14 @@ def approve(
     from governance.officer import commands_decide  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.decision_rules import Conditions  # noqa: PLC0415
     from governance.officer.delivery import Delivery  # noqa: PLC0415
-    from governance.officer.unlock import at_work  # noqa: PLC0415
+    from governance.officer.unlock import open_session  # noqa: PLC0415
 
     conditions = Conditions(features, epsilon_at_most, expires, sentence)
-    handing = Delivery(node, bundle_out)
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
-        commands_decide.approve(session, study, conditions, handing, reconsider=reconsider, yes=yes)
+    delivery = Delivery(node, bundle_out)
+    with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
+        commands_decide.approve(
+            session, study, conditions, delivery, reconsider=reconsider, yes=yes
+        )
 
 
 @app.command()
@@ -200,9 +202,9 @@ def refuse(
     """Refuse a study that you have not permitted."""
     from governance.officer import commands_decide  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.delivery import Delivery  # noqa: PLC0415
-    from governance.officer.unlock import at_work  # noqa: PLC0415
+    from governance.officer.unlock import open_session  # noqa: PLC0415
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+    with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
         commands_decide.refuse(session, study, reason, Delivery(node, bundle_out), yes=yes)
 
 
@@ -222,9 +224,9 @@ def withdraw(
     """Withdraw a permit. Your node stops at once, even if the exchange cannot be reached."""
     from governance.officer import commands_decide  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.delivery import Delivery  # noqa: PLC0415
-    from governance.officer.unlock import at_work  # noqa: PLC0415
+    from governance.officer.unlock import open_session  # noqa: PLC0415
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+    with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
         commands_decide.withdraw(session, study, reason, Delivery(node, bundle_out), yes=yes)
 
 
@@ -248,10 +250,10 @@ def renew(
     """Sign your country's documents again, unchanged, for another seven days."""
     from governance.officer import commands_sign, folder_recovery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.delivery import Delivery  # noqa: PLC0415
-    from governance.officer.unlock import at_work  # noqa: PLC0415
+    from governance.officer.unlock import open_session  # noqa: PLC0415
 
     sign_again = folder_recovery.renew_taking_over if take_over else commands_sign.renew
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+    with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
         sign_again(session, Delivery(node, bundle_out))
 
 
@@ -269,9 +271,9 @@ def rotate(
     """Create a new document key, signed by the present one. If run again, deliver it again."""
     from governance.officer.delivery import Delivery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.key_rotation import rotate as rotate_key  # noqa: PLC0415
-    from governance.officer.unlock import at_work  # noqa: PLC0415
+    from governance.officer.unlock import open_session  # noqa: PLC0415
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+    with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
         rotate_key(session, Delivery(node, bundle_out), yes=yes)
 
 

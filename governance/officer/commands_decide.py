@@ -10,11 +10,11 @@ from governance.officer.decision_rules import (
     Conditions,
     build_permit,
     build_withdrawal,
+    is_permitted,
     require_allowed,
     require_open,
     require_permit,
     require_undecided,
-    stands_permitted,
 )
 from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
 from governance.officer.session import KNOWN_TASKS, OfficerSession
@@ -39,7 +39,7 @@ def approve(
     session: OfficerSession,
     name: str,
     conditions: Conditions,
-    handing: Delivery,
+    delivery: Delivery,
     *,
     reconsider: bool,
     yes: bool,
@@ -66,10 +66,10 @@ def approve(
     _show_permit(session, study, permit)
     fits = keeps_conditions(session, study, view, permit)
     session.terminal.confirm("Sign this permit?", yes=yes)
-    remember_node(session, handing)
+    remember_node(session, delivery)
     keep_study(session.home.studies, study)
     published = view.country(session.country)
-    result = sign_and_hand_over(session, lambda own: own.approve(permit), handing, published)
+    result = sign_and_hand_over(session, lambda own: own.approve(permit), delivery, published)
     session.terminal.say(_next(result) if fits else NEXT_NARROWED)
     session.terminal.say(f"To stop it: pratique-officer withdraw {study.id} --reason TEXT")
     session.terminal.answer({"decision": "approved", **_named(study), **result})
@@ -119,29 +119,31 @@ def keeps_conditions(
 
 
 def refuse(
-    session: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool
+    session: OfficerSession, name: str, reason: str, delivery: Delivery, *, yes: bool
 ) -> None:
     """Refuse a study on which the officer has not decided yet."""
     view = session.view()
     study = find_study(view.studies.values(), name)
     require_open(study, session.country, session.now())
     require_undecided(study, session.own(), verb="refuse")
-    _sign_refusal(session, study, reason, handing, published=view.country(session.country), yes=yes)
+    _sign_refusal(
+        session, study, reason, delivery, published=view.country(session.country), yes=yes
+    )
 
 
 def withdraw(
-    session: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool
+    session: OfficerSession, name: str, reason: str, delivery: Delivery, *, yes: bool
 ) -> None:
     """Withdraw a permit. The officer's node gets it first, whatever the exchange does."""
     study = _study_to_withdraw(session, name)
     require_permit(study, session.own())
-    _sign_refusal(session, study, reason, handing, published=None, yes=yes)
+    _sign_refusal(session, study, reason, delivery, published=None, yes=yes)
 
 
 def _study_to_withdraw(session: OfficerSession, name: str) -> Study:
     """Return the permitted study of that name; ask the exchange only if none is stored here."""
     own, stored = session.own(), kept_studies(session.home.studies)
-    permitted = [s for s in stored if is_named(s, name) and stands_permitted(s.digest, own)]
+    permitted = [s for s in stored if is_named(s, name) and is_permitted(s.digest, own)]
     if permitted:
         return find_study(permitted, name)
     view = view_if_usable(session)
@@ -152,7 +154,7 @@ def _sign_refusal(
     session: OfficerSession,
     study: Study,
     reason: str,
-    handing: Delivery,
+    delivery: Delivery,
     *,
     published: CountryDocuments | None,
     yes: bool,
@@ -161,9 +163,9 @@ def _sign_refusal(
     session.terminal.heading(f"Refusal by {session.country} of: {study.title}")
     session.terminal.facts({"study": f"{study.id}, {study.digest}", "reason": reason})
     session.terminal.confirm("Sign it? The other parties will read the reason.", yes=yes)
-    remember_node(session, handing)
+    remember_node(session, delivery)
     keep_study(session.home.studies, study)
-    result = sign_and_hand_over(session, lambda own: own.withdraw(withdrawal), handing, published)
+    result = sign_and_hand_over(session, lambda own: own.withdraw(withdrawal), delivery, published)
     session.terminal.say("Your node takes no further part in this study from its next message on.")
     session.terminal.say("What it has sent already cannot be called back, and stays charged.")
     session.terminal.answer({"decision": "no", **_named(study), **result})

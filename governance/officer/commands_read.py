@@ -12,8 +12,8 @@ from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.officer.commands_sign import waiting_draft
-from governance.officer.decision_rules import decision_on, stands_permitted
-from governance.officer.delivery import read_handed
+from governance.officer.decision_rules import decision_on, is_permitted
+from governance.officer.delivery import read_delivered
 from governance.officer.folder_recovery import seen_or_kept
 from governance.officer.foreign_documents import sentence
 from governance.officer.inbox import Item, Matter, Waiting, items, until
@@ -75,7 +75,7 @@ def _draft_to_sign(session: OfficerSession) -> tuple[Draft | None, list[Item]]:
 
 
 def _unsent(session: OfficerSession, view: TrustedView | None) -> tuple[str, ...]:
-    own, delivered = session.own(), read_handed(session.home.handed_file)
+    own, delivered = session.own(), read_delivered(session.home.handed_file)
     if own is None:
         return ()
     due = {
@@ -163,7 +163,7 @@ def _permitted(session: OfficerSession, register: str) -> list[Study]:
         study
         for study in kept_studies(session.home.studies)
         if study.population.register_name == register
-        and stands_permitted(study.digest, own)
+        and is_permitted(study.digest, own)
         and permits[study.digest].conditions.expires > now
     ]
 
@@ -176,7 +176,7 @@ def _cost(study: Study, terms: Terms) -> int:
 def _next(study: Study, own: CountryDocuments | None, assessment: Assessment, now: datetime) -> str:
     if study.expires <= now:
         return "It has expired: there is nothing to decide."
-    if stands_permitted(study.digest, own):
+    if is_permitted(study.digest, own):
         return f"To withdraw your permit: pratique-officer withdraw {study.id} --reason TEXT"
     refusal = f"pratique-officer refuse {study.id} --reason TEXT"
     if not assessment.allowed:

@@ -155,15 +155,15 @@ def newest_root(session: OfficerSession, view: TrustedView) -> bytes:
     return view.files.get(name) or session.trust.root(session.exchange.fetch)
 
 
-def sign_file(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
+def sign_file(session: OfficerSession, path: Path, delivery: Delivery, *, yes: bool) -> None:
     """Sign a file of the officer's country: a national policy (.cedar), or the node's keys."""
     if path.suffix == POLICY_SUFFIX:
-        sign_policy(session, path, handing, yes=yes)
+        sign_policy(session, path, delivery, yes=yes)
     else:
-        sign_node_keys(session, path, handing, yes=yes)
+        sign_node_keys(session, path, delivery, yes=yes)
 
 
-def sign_node_keys(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
+def sign_node_keys(session: OfficerSession, path: Path, delivery: Delivery, *, yes: bool) -> None:
     """Show the keys of the officer's node, and sign them once the officer agrees."""
     keys = read_file(NodeKeys, path)
     if keys.country != session.country:
@@ -176,8 +176,8 @@ def sign_node_keys(session: OfficerSession, path: Path, handing: Delivery, *, ye
     _show_node_keys(session, keys)
     _require_succession(session, keys)
     session.terminal.confirm("Do you vouch for this node with your country's key?", yes=yes)
-    remember_node(session, handing)
-    result = sign_and_hand_over(session, lambda own: own.set_node(keys), handing, published)
+    remember_node(session, delivery)
+    result = sign_and_hand_over(session, lambda own: own.set_node(keys), delivery, published)
     session.terminal.say("Next: `pratique-officer inbox`.")
     session.terminal.answer({"signed": "node", "digest": keys.digest, **result})
 
@@ -218,15 +218,15 @@ def _require_succession(session: OfficerSession, keys: NodeKeys) -> None:
     terminal.insist("Is the former key lost, and did the operator read out these fingerprints?")
 
 
-def sign_policy(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
+def sign_policy(session: OfficerSession, path: Path, delivery: Delivery, *, yes: bool) -> None:
     """Check and show the national policy, and sign it once the officer agrees."""
     text = read_policy(path)
     published = _published(session)
     session.terminal.heading(f"National policy of {session.country}: what it forbids")
     session.terminal.say(text)
     session.terminal.confirm("Sign these rules for your country?", yes=yes)
-    remember_node(session, handing)
-    result = sign_and_hand_over(session, lambda own: own.set_policy(text), handing, published)
+    remember_node(session, delivery)
+    result = sign_and_hand_over(session, lambda own: own.set_policy(text), delivery, published)
     session.terminal.say("Your node follows them from its next decision on.")
     session.terminal.answer({"signed": "policy", "digest": digest(text.encode()), **result})
 
@@ -254,7 +254,7 @@ def read_policy(path: Path) -> str:
     return text
 
 
-def renew(session: OfficerSession, handing: Delivery) -> None:
+def renew(session: OfficerSession, delivery: Delivery) -> None:
     """Sign the country's documents again, unchanged, and deliver them to whoever is reachable."""
     if session.own() is None:
         raise OfficerFault(
@@ -262,10 +262,10 @@ def renew(session: OfficerSession, handing: Delivery) -> None:
             why="you have signed nothing for your country",
             fix="sign your node's keys first: `pratique-officer sign node-keys.json`",
         )
-    remember_node(session, handing)
+    remember_node(session, delivery)
     view = view_if_usable(session)
     published = view.country(session.country) if view else None
-    result = sign_and_hand_over(session, lambda _own: None, handing, published)
+    result = sign_and_hand_over(session, lambda _own: None, delivery, published)
     session.terminal.answer(result)
 
 

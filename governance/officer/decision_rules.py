@@ -52,7 +52,7 @@ def require_undecided(study: Study, own: CountryDocuments | None, *, verb: str) 
 
 def require_permit(study: Study, own: CountryDocuments | None) -> None:
     """Raise OfficerFault unless the country has permitted the study."""
-    if not stands_permitted(study.digest, own):
+    if not is_permitted(study.digest, own):
         raise OfficerFault(
             f"There is no permit for {study.id} to withdraw",
             why=decision_on(study.digest, own) or "you have not approved it",
@@ -60,7 +60,7 @@ def require_permit(study: Study, own: CountryDocuments | None) -> None:
         )
 
 
-def stands_permitted(study: str, own: CountryDocuments | None) -> bool:
+def is_permitted(study: str, own: CountryDocuments | None) -> bool:
     """Whether the study with this digest has a permit that was not withdrawn, expired or not."""
     return own is not None and study in own.permits and study not in own.withdrawals
 

@@ -54,7 +54,7 @@ class Delivery:
     out: Path | None = None
 
 
-def read_handed(path: Path) -> Delivered:
+def read_delivered(path: Path) -> Delivered:
     """Return which versions were delivered; 0 for each if that is not known."""
     try:
         return Delivered.model_validate_json(path.read_bytes())
@@ -62,11 +62,11 @@ def read_handed(path: Path) -> Delivered:
         return Delivered()
 
 
-def remember_node(session: OfficerSession, handing: Delivery) -> None:
+def remember_node(session: OfficerSession, delivery: Delivery) -> None:
     """Save the node's folder, if one was given. Raises OfficerFault if it is not a node's."""
-    if handing.node is None:
+    if delivery.node is None:
         return
-    node = handing.node.expanduser().resolve()
+    node = delivery.node.expanduser().resolve()
     if not (node / SETTINGS_FILE).is_file():
         raise OfficerFault(
             f"There is no node in {node}",
@@ -78,7 +78,7 @@ def remember_node(session: OfficerSession, handing: Delivery) -> None:
 
 
 def sign_and_hand_over(
-    session: OfficerSession, change: Change, handing: Delivery, published: CountryDocuments | None
+    session: OfficerSession, change: Change, delivery: Delivery, published: CountryDocuments | None
 ) -> dict[str, Any]:
     """Apply a change, sign all documents of the country, and deliver them.
 
@@ -91,18 +91,18 @@ def sign_and_hand_over(
         _warn_of_foreign(session, published)
         bundles = _changed(session, change, published.version if published else 0)
     warning = {"not_signed_here": session.foreign} if session.foreign else {}
-    return {**hand_over(session, bundles, handing.out), **warning}
+    return {**hand_over(session, bundles, delivery.out), **warning}
 
 
 def take_over_and_hand_over(
-    session: OfficerSession, seen: ForeignDocuments, handing: Delivery
+    session: OfficerSession, seen: ForeignDocuments, delivery: Delivery
 ) -> dict[str, Any]:
     """Take over what another folder of this officer signed, then sign and deliver everything."""
     with one_writer(session.home.path):
         own = session.own()
         bundles = _changed(session, lambda folder: take_over(folder, own, seen), seen.version)
         session.home.foreign_file.unlink(missing_ok=True)
-    return hand_over(session, bundles, handing.out)
+    return hand_over(session, bundles, delivery.out)
 
 
 def _changed(session: OfficerSession, change: Change, at_least: int) -> tuple[bytes, ...]:
@@ -167,7 +167,7 @@ def _write_out(session: OfficerSession, bundles: Sequence[bytes], out: Path) -> 
 
 
 def _reached(session: OfficerSession) -> dict[str, int]:
-    return {f"{name}_has": v for name, v in read_handed(session.home.handed_file)}
+    return {f"{name}_has": v for name, v in read_delivered(session.home.handed_file)}
 
 
 Way = Callable[[OfficerSession, Sequence[bytes]], bool]
@@ -178,7 +178,7 @@ def _try(
 ) -> PratiqueError | None:
     try:
         if way(session, bundles):
-            delivered = read_handed(session.home.handed_file).model_copy(update={name: version})
+            delivered = read_delivered(session.home.handed_file).model_copy(update={name: version})
             write_atomic(session.home.handed_file, delivered.model_dump_json().encode())
     except PratiqueError as fault:
         return fault

@@ -45,7 +45,7 @@ def dial(address: str, *, authority: bytes, key: bytes, certificate: bytes) -> E
 Dial = Callable[..., Exchange]
 
 
-def kept_pair(home: OfficerHome, identity: Identity) -> KeptPair:
+def transport_pair(home: OfficerHome, identity: Identity) -> KeptPair:
     """Return the officer's transport key and certificate."""
     return KeptPair(identity.store, TRANSPORT_KEY, home.certificate_file)
 

@@ -15,7 +15,7 @@ from governance.trust.view import TrustedView
 QUESTION = "Was your folder restored from an old copy, and did you sign all of this yourself?"
 
 
-def renew_taking_over(session: OfficerSession, handing: Delivery) -> None:
+def renew_taking_over(session: OfficerSession, delivery: Delivery) -> None:
     """Take over what the exchange shows or showed for this country, once the officer agrees."""
     seen = seen_or_kept(session, view_if_usable(session))
     if seen is None:
@@ -26,8 +26,8 @@ def renew_taking_over(session: OfficerSession, handing: Delivery) -> None:
         )
     _show(session, seen)
     session.terminal.insist(QUESTION)
-    remember_node(session, handing)
-    result = take_over_and_hand_over(session, seen, handing)
+    remember_node(session, delivery)
+    result = take_over_and_hand_over(session, seen, delivery)
     session.terminal.answer({"taken_over": seen.version, **result})
 
 

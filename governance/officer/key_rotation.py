@@ -16,7 +16,7 @@ from keys.identity import SigningKey
 WAITS = "it is in force once the countries have signed an agreement that names it"
 
 
-def rotate(session: OfficerSession, handing: Delivery, *, yes: bool) -> None:
+def rotate(session: OfficerSession, delivery: Delivery, *, yes: bool) -> None:
     """Make a new document key, sign it with the former one, and deliver it to node and exchange.
 
     If run again while the new key waits, it delivers everything again.
@@ -33,9 +33,9 @@ def rotate(session: OfficerSession, handing: Delivery, *, yes: bool) -> None:
         _introduce(session)
         session.terminal.confirm("Make a new key, and sign it with this one?", yes=yes)
         session.identity = session.identity.with_next(SigningKey.generate())
-    remember_node(session, handing)
+    remember_node(session, delivery)
     published = view.country(session.country)
-    result = sign_and_hand_over(session, lambda own: vouch(session, own), handing, published)
+    result = sign_and_hand_over(session, lambda own: vouch(session, own), delivery, published)
     _say_next(session)
     session.terminal.answer({"rotated": False, **_keys(session), **result})
 

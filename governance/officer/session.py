@@ -14,8 +14,8 @@ from governance.officer.exchange_link import (
     Exchange,
     OpenLink,
     dial,
-    kept_pair,
     open_link,
+    transport_pair,
 )
 from governance.officer.home import Identity, OfficerHome, Settings
 from governance.officer.node_link import ledger_left
@@ -84,7 +84,7 @@ class OfficerSession:
     @property
     def pair(self) -> KeptPair:
         """The transport key and its certificate."""
-        return kept_pair(self.home, self.identity)
+        return transport_pair(self.home, self.identity)
 
     @property
     def trust(self) -> TrustStore:

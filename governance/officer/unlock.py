@@ -14,7 +14,7 @@ from keys.clock import utc_now
 
 
 @contextmanager
-def at_work(
+def open_session(
     home: Path, passphrase_file: Path | None, passphrase_fd: int | None, *, as_json: bool
 ) -> Iterator[OfficerSession]:
     """Open the officer's folder for one command."""

@@ -36,7 +36,7 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except PratiqueError as fault:
-        tell(fault)
+        print_error(fault)
         raise typer.Exit(1) from fault
     except BrokenPipeError as error:
         _discard_output()
@@ -44,7 +44,7 @@ def plain_errors() -> Iterator[None]:
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
         why = (error.strerror or str(error)) + where
-        tell(
+        print_error(
             PratiqueError(
                 "The operating system refused the operation",
                 why=why,
@@ -63,7 +63,7 @@ def _discard_output() -> None:
     os.close(null)
 
 
-def tell(fault: PratiqueError) -> None:
+def print_error(fault: PratiqueError) -> None:
     """Print the sentences of an error on standard error."""
     for sentence in fault.sentences:
         print("\n".join(map(shown, sentence.split("\n"))), file=sys.stderr)

@@ -101,7 +101,7 @@ def observed(address: str | None, shown: HealthReport) -> Iterator[None]:
         server.close()
 
 
-def asked(address: str) -> dict[str, str]:
+def failing_checks(address: str) -> dict[str, str]:
     """Ask a daemon for its health: return the sentences of failed checks. Raises ObserveFault."""
     connection = HTTPConnection(*host_and_port(address), timeout=LONGEST_SECONDS)
     try:

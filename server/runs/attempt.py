@@ -36,7 +36,7 @@ from server.runs.procedure import (
 )
 from server.runs.progress import RunProgress, StoredRun, Superseded
 from server.runs.rounds import RoundDriver, RoundReport, SetUpFailed
-from server.runs.run_documents import RunDocuments, require_unmoved
+from server.runs.run_documents import RunDocuments, require_resumable
 from server.runs.store import RunState, RunStore
 from server.state.tables import MIGRATIONS
 
@@ -160,7 +160,7 @@ class _RunAttempt:
             self._progress.keep_documents(current.model_dump(mode="json"))
             return current
         documents = RunDocuments.model_validate(stored.documents)
-        require_unmoved(documents, current)
+        require_resumable(documents, current)
         return documents
 
     def _published(self, known: DocumentVersions) -> DocumentVersions:

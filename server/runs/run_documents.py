@@ -57,7 +57,7 @@ class RunDocuments(BaseModel):
         return DocumentVersions(self.root, self.targets, dict(self.countries))
 
 
-def require_unmoved(kept: RunDocuments, current: RunDocuments) -> None:
+def require_resumable(kept: RunDocuments, current: RunDocuments) -> None:
     """Raise CoordinatorFault if a run cannot be resumed under the current documents.
 
     Newer versions alone do not prevent it: nodes refuse only documents that are older than theirs
@@ -65,13 +65,15 @@ def require_unmoved(kept: RunDocuments, current: RunDocuments) -> None:
     end with the keys of its beginning.
     """
     if kept.agreement != current.agreement:
-        raise _moved("the agreement was amended while the run was interrupted")
+        raise _not_resumable("the agreement was amended while the run was interrupted")
     gone = sorted(set(kept.identities) - set(current.identities))
     if gone:
-        raise _moved(f"the documents no longer contain keys of the node of {', '.join(gone)}")
+        raise _not_resumable(
+            f"the documents no longer contain keys of the node of {', '.join(gone)}"
+        )
 
 
-def _moved(why: str) -> CoordinatorFault:
+def _not_resumable(why: str) -> CoordinatorFault:
     return CoordinatorFault(
         "The run cannot be resumed",
         why=why,

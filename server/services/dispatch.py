@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from governance.audit.exported import exported
+from governance.audit.exported import export_log
 from governance.errors import DocumentFault
 from governance.runtime.local_rpc import Handler
 from governance.trust.layout import FIRST_ROOT
@@ -49,7 +49,7 @@ def _methods(context: CoordinatorContext) -> dict[str, Callable[..., Any]]:
     parties, agreements, studies = Parties(context), Agreements(context), Studies(context)
     return {
         "status": lambda: _status(context),
-        "log_entries": lambda: exported(context.log),
+        "log_entries": lambda: export_log(context.log),
         "invite": parties.invite,
         "enrolments": parties.enrolments,
         "admit": parties.admit,

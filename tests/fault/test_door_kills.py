@@ -125,6 +125,6 @@ def test_node_killed_again_and_again_when_the_budget_runs_out(make_parties: Open
         CrashScenario(stage, study, Plan(number, points=0.3)).through()
     refused = CrashScenario(stage, stage.approved("one-too-many", DEAR, privacy=MUCH), Plan(9))
     assert refused.until_refused() is ReasonCode.BUDGET
-    stage.books.check()
-    assert stage.books.charged(refused.run.id) == Counter()
+    stage.state_checks.check()
+    assert stage.state_checks.charged(refused.run.id) == Counter()
     report_kills(stage.deaths)

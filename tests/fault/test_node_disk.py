@@ -59,7 +59,7 @@ class BadDisk(CrashScenario):
     lasting, times = False, 1
     failures: Counter[str]
 
-    def torment(self, frame: bytes, place: Place) -> None:
+    def interrupt(self, frame: bytes, place: Place) -> None:
         """Fail the first fdatasync of a message, then the second, and so on until none is left."""
         for call in range(1, MOST_CALLS):
             (reply,), fired = self.attempt(frame, f"{call}+" if self.lasting else str(call))
@@ -70,8 +70,8 @@ class BadDisk(CrashScenario):
 
     def attempt(self, frame: bytes, when: str) -> tuple[list[bytes | None], bool]:
         """Return the node's answer to a frame, sent once or again, and whether a call failed."""
-        node = self.theatre.node
-        report = self.theatre.federation.folder / "strace"
+        node = self.parties.node
+        report = self.parties.federation.folder / "strace"
         report.unlink(missing_ok=True)
         node.kill()
         child = node.begin()
@@ -85,11 +85,11 @@ class BadDisk(CrashScenario):
     def _judge(self, reply: bytes | None, place: Place, *, fired: bool) -> None:
         assert reply is not None, "a failing disk does not end a node"
         if code_of(reply) is None:
-            self.theatre.books.took(place, reply)
+            self.parties.state_checks.took(place, reply)
         else:
             assert fired
             self.failures[place[2]] += 1
-        self.theatre.died(place[2], "EIO")
+        self.parties.died(place[2], "EIO")
 
 
 class BadMoment(BadDisk):
@@ -97,7 +97,7 @@ class BadMoment(BadDisk):
 
     times, call = MOST_ASKED, 1
 
-    def torment(self, frame: bytes, place: Place) -> None:
+    def interrupt(self, frame: bytes, place: Place) -> None:
         """Fail one call; the last answer at least is as if nothing had failed."""
         replies, fired = self.attempt(frame, str(self.call))
         for reply in replies:

@@ -95,7 +95,7 @@ class Lying(RuleBasedStateMachine):
             reply = self.honest[country].receive(request, dies=dies)
         if reply:
             self.opened.clear()
-            self.liar.loot.hear(reply, read_request(request).body.answer.countries)
+            self.liar.adversary_state.record(reply, read_request(request).body.answer.countries)
             signed = Reply.FromString(reply).assent
             chosen = tuple(Assent.FromString(signed.body).countries)
             self.signed[signed.context, chosen][country] = signed
@@ -200,12 +200,12 @@ class Lying(RuleBasedStateMachine):
     def openings(self, place: Place, opened: CoordinatorRound) -> tuple[Chosen, ...]:
         """Return the sets whose sums the liar can compute; each sum is computed."""
         if place not in self.opened:
-            openings = self.liar.loot.openings(opened.terms)
+            openings = self.liar.adversary_state.openings(opened.terms)
             assert openings.rank == len(openings.minimal)
             self.opened[place] = openings.minimal
             for chosen in openings.minimal:
                 given = {country: self.honest[country] for country in chosen}
-                value = self.liar.loot.value(opened.terms, chosen)
+                value = self.liar.adversary_state.value(opened.terms, chosen)
                 assert value.tolist() == total(given, place[0])
         return self.opened[place]
 

@@ -82,11 +82,11 @@ class Lossy(RuleBasedStateMachine):
         country, outward, content = letter
         with suppress(ProtocolFault):
             if not outward:
-                self.hear(country, content)
+                self.give_to_coordinator(country, content)
             elif reply := self.stations[country].receive(content, dies=dies):
                 self.send((country, False, reply))
 
-    def hear(self, country: str, reply: bytes) -> None:
+    def give_to_coordinator(self, country: str, reply: bytes) -> None:
         """Give the coordinator a reply; a refused reply must not change the round."""
         before = self.known()
         try:

@@ -26,9 +26,9 @@ from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ProtocolWorld,
+    altered_request,
     parts_of,
     refused,
-    retold,
     spoken,
     state_of,
 )
@@ -63,7 +63,10 @@ def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...])
     honest = opened.answer_request("AT")
     sealed = zip(("BE", "CZ"), parts_of(honest, SEALED_BYTES), strict=True)
     parts = [part for owner, part in sealed if owner in countries]
-    for request in (retold(honest, name), retold(honest, name_with_heads, parts=parts)):
+    for request in (
+        altered_request(honest, name),
+        altered_request(honest, name_with_heads, parts=parts),
+    ):
         with refused(world.countries["AT"], ReasonCode.ROSTER):
             world.countries["AT"].answer(request)
     world.answer(opened, "AT")
@@ -80,7 +83,9 @@ def test_a_falsely_claimed_drop_out_opens_nothing_when_the_contribution_arrives(
 
     for country in dropped:
         with refused(world.countries[country], ReasonCode.ROSTER):
-            world.countries[country].answer(retold(opened.answer_request(country), without))
+            world.countries[country].answer(
+                altered_request(opened.answer_request(country), without)
+            )
     result = opened.open()
     assert isinstance(result, VoidRound)
 
@@ -119,11 +124,11 @@ def test_an_answer_needs_a_sealed_share_and_a_head_from_every_country() -> None:
     run, honest = world.countries["AT"], opened.answer_request("AT")
     sealed = parts_of(honest, SEALED_BYTES)
     for request in (
-        retold(honest, lambda body: body.answer.heads.pop()),
-        retold(honest, parts=sealed[:1]),
-        retold(honest, parts=[]),
-        retold(honest, parts=[*sealed, sealed[0]]),
-        retold(honest, parts=[*sealed, b"0"]),
+        altered_request(honest, lambda body: body.answer.heads.pop()),
+        altered_request(honest, parts=sealed[:1]),
+        altered_request(honest, parts=[]),
+        altered_request(honest, parts=[*sealed, sealed[0]]),
+        altered_request(honest, parts=[*sealed, b"0"]),
     ):
         with refused(run, ReasonCode.ROSTER):
             run.answer(request)
@@ -142,14 +147,14 @@ def test_a_request_whose_body_names_another_round_is_refused() -> None:
         world.contribute(opened, country)
     opened.close()
     for number in (1, 3):
-        other = retold(opened.agree_request("AT"), partial(_numbered, "agree", number))
+        other = altered_request(opened.agree_request("AT"), partial(_numbered, "agree", number))
         with refused(world.countries["AT"], ReasonCode.STALE):
             world.countries["AT"].agree(other)
     for country in opened.contributed:
         world.agree(opened, country)
     request = opened.answer_request("AT")
     for number in (1, 3):
-        other = retold(request, partial(_numbered, "answer", number))
+        other = altered_request(request, partial(_numbered, "answer", number))
         with refused(world.countries["AT"], ReasonCode.STALE):
             world.countries["AT"].answer(other)
     world.countries["AT"].answer(request)
@@ -166,7 +171,7 @@ def test_a_head_of_another_round_is_refused() -> None:
         message.CopyFrom(spoken(message, serialise(head), IDENTITIES["BE"]))
 
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
-        world.countries["AT"].answer(retold(opened.answer_request("AT"), misdate))
+        world.countries["AT"].answer(altered_request(opened.answer_request("AT"), misdate))
 
 
 def test_a_head_in_anothers_name_is_refused() -> None:
@@ -178,7 +183,7 @@ def test_a_head_in_anothers_name_is_refused() -> None:
         head.CopyFrom(spoken(head, head.body, SigningKey.generate()))
 
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
-        world.countries["AT"].answer(retold(opened.answer_request("AT"), forge))
+        world.countries["AT"].answer(altered_request(opened.answer_request("AT"), forge))
 
 
 def test_a_head_that_the_country_itself_did_not_send_is_refused() -> None:
@@ -192,12 +197,12 @@ def test_a_head_that_the_country_itself_did_not_send_is_refused() -> None:
         message.CopyFrom(spoken(message, serialise(head), IDENTITIES["AT"]))
 
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC):
-        world.countries["AT"].answer(retold(opened.answer_request("AT"), forge))
+        world.countries["AT"].answer(altered_request(opened.answer_request("AT"), forge))
 
 
 def test_an_answer_request_does_not_pass_as_an_agree_request() -> None:
     world = ProtocolWorld.ready(3)
-    request = retold(world.contributed().answer_request("AT"), phase=PHASE_AGREE)
+    request = altered_request(world.contributed().answer_request("AT"), phase=PHASE_AGREE)
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
         world.countries["AT"].agree(request)
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
@@ -207,7 +212,7 @@ def test_an_answer_request_does_not_pass_as_an_agree_request() -> None:
 def test_a_contribute_request_does_not_pass_as_an_answer_request() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.contributed()
-    request = retold(opened.contribute_request("AT"), phase=PHASE_ANSWER)
+    request = altered_request(opened.contribute_request("AT"), phase=PHASE_ANSWER)
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
         world.countries["AT"].answer(request)
     with refused(world.countries["AT"], ReasonCode.STALE):
@@ -220,7 +225,7 @@ def test_a_substituted_share_is_reported_and_the_others_are_given() -> None:
 
     honest = opened.answer_request("AT")
     parts = [os.urandom(SEALED_BYTES), *parts_of(honest, SEALED_BYTES)[1:]]
-    reply = world.countries["AT"].answer(retold(honest, parts=parts))
+    reply = world.countries["AT"].answer(altered_request(honest, parts=parts))
     opened.take_answer("AT", reply)
     for country in ("BE", "CZ", "DK"):
         world.answer(opened, country)
@@ -237,7 +242,7 @@ def test_swapped_shares_of_two_countries_do_not_open() -> None:
     assert open_round is not None
     honest = opened.answer_request("AT")
     one, other = parts_of(honest, SEALED_BYTES)
-    reply = world.countries["AT"].answer(retold(honest, parts=[other, one]))
+    reply = world.countries["AT"].answer(altered_request(honest, parts=[other, one]))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert answer.shares == open_round.own_share + 2 * NOTHING
     assert list(answer.unopenable) == ["BE", "CZ"]
@@ -250,7 +255,7 @@ def test_a_share_of_an_earlier_round_does_not_open() -> None:
 
     honest = opened.answer_request("AT")
     parts = [past._sealed["BE"][:SEALED_BYTES], *parts_of(honest, SEALED_BYTES)[1:]]
-    reply = world.countries["AT"].answer(retold(honest, parts=parts))
+    reply = world.countries["AT"].answer(altered_request(honest, parts=parts))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == ["BE"]
     assert answer.shares[32:64] == NOTHING

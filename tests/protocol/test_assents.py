@@ -35,9 +35,9 @@ from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ProtocolWorld,
+    altered_request,
     parts_of,
     refused,
-    retold,
     spoken,
     state_of,
     with_head,
@@ -240,7 +240,7 @@ def test_a_head_of_another_round_is_refused() -> None:
     past = liar.contributed(1)
     opened = liar.contributed(2)
     liar.agree_all(opened, WITHOUT_EE)
-    old = liar.loot.said(past.terms.context)["BE"].contribution.head
+    old = liar.adversary_state.said(past.terms.context)["BE"].contribution.head
     request = with_head(liar.answer_request(opened, "AT", WITHOUT_EE), 1, lambda _: old)
     with refused(liar.world.countries["AT"], ReasonCode.STALE, naming="BE"):
         liar.world.countries["AT"].answer(request)
@@ -271,7 +271,7 @@ def test_every_member_has_a_head_in_the_request() -> None:
         lambda body: body.answer.heads.reverse(),
     ):
         with refused(run, ReasonCode.ROSTER):
-            run.answer(retold(honest, change))
+            run.answer(altered_request(honest, change))
     assert liar.opens(opened) == ()
 
 
@@ -293,7 +293,7 @@ def test_every_member_has_a_share_beside_the_request() -> None:
         of_the_roster,
     ):
         with refused(run, ReasonCode.ROSTER):
-            run.answer(retold(honest, parts=parts))
+            run.answer(altered_request(honest, parts=parts))
     assert liar.opens(opened) == ()
 
 
@@ -305,18 +305,18 @@ def test_a_substituted_share_opens_for_nobody_and_reveals_nothing() -> None:
     liar.agree_all(opened, WITHOUT_EE)
 
     def sealed(number: CoordinatorRound, owner: str, holder: str) -> bytes:
-        return liar.loot.sealed(number.terms.context, owner, holder)
+        return liar.adversary_state.sealed(number.terms.context, owner, holder)
 
     swapped = [sealed(opened, "DK", "BE"), sealed(past, "BE", "AT"), os.urandom(SEALED_BYTES)]
     run = liar.world.countries["AT"]
     open_round = state_of(run).open_round
     assert open_round is not None
     honest = liar.answer_request(opened, "AT", WITHOUT_EE)
-    reply = run.answer(retold(honest, parts=swapped))
+    reply = run.answer(altered_request(honest, parts=swapped))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert answer.shares == open_round.own_share + 3 * NOTHING
     assert list(answer.unopenable) == ["BE", "CZ", "DK"]
-    liar.loot.hear(reply, WITHOUT_EE)
+    liar.adversary_state.record(reply, WITHOUT_EE)
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
 
 
@@ -336,7 +336,7 @@ def test_a_share_opens_only_with_the_seed_commitment_that_its_owner_signed() -> 
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == ["EE"]
     assert answer.shares[-32:] == NOTHING
-    liar.loot.hear(reply, WITHOUT_DK)
+    liar.adversary_state.record(reply, WITHOUT_DK)
     assert liar.press(opened) == (("AT", "BE", "CZ"),)
 
 
@@ -352,14 +352,18 @@ def test_a_request_of_the_other_phase_or_round_is_refused() -> None:
             run.agree(liar.agree_request(other, WITHOUT_EE))
     honest = liar.agree_request(opened, WITHOUT_EE)
     with refused(run, ReasonCode.MALFORMED):
-        run.agree(retold(honest, phase=PHASE_ANSWER))
+        run.agree(altered_request(honest, phase=PHASE_ANSWER))
     for receiver in ("AT", "BE", COORDINATOR, ""):
         with refused(run, ReasonCode.STALE):
-            run.agree(retold(honest, receiver=receiver))
+            run.agree(altered_request(honest, receiver=receiver))
     with refused(run, ReasonCode.MALFORMED):
-        run.agree(retold(honest, parts=[liar.loot.sealed(opened.terms.context, "BE", "AT")]))
+        run.agree(
+            altered_request(
+                honest, parts=[liar.adversary_state.sealed(opened.terms.context, "BE", "AT")]
+            )
+        )
     with refused(run, ReasonCode.NOT_AUTHENTIC):
-        run.agree(retold(honest, key=IDENTITIES["EE"]))
+        run.agree(altered_request(honest, key=IDENTITIES["EE"]))
     with refused(run, ReasonCode.STALE):
-        run.agree(retold(honest, key=IDENTITIES["EE"], sender="EE"))
+        run.agree(altered_request(honest, key=IDENTITIES["EE"], sender="EE"))
     assert liar.opens(opened) == ()

@@ -22,9 +22,9 @@ from tests.support.protocol_world import (
     MODEL,
     ZEROS,
     ProtocolWorld,
+    altered_request,
     parts_of,
     refused,
-    retold,
     spoken,
     state_of,
     with_head,
@@ -42,7 +42,7 @@ def test_parts_for_another_country_do_not_open() -> None:
     reply = run.answer(liar.answer_request(opened, "BE", WITHOUT_EE))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == ["BE", "CZ", "DK"]
-    liar.loot.hear(reply, WITHOUT_EE)
+    liar.adversary_state.record(reply, WITHOUT_EE)
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
 
 
@@ -79,7 +79,7 @@ def test_versions_that_no_head_names_or_none_for_a_head_are_refused(
         body.answer.versions.extend(put)
 
     with refused(run, ReasonCode.MALFORMED):
-        run.answer(retold(honest, show))
+        run.answer(altered_request(honest, show))
     assert liar.opens(opened) == ()
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
 
@@ -115,7 +115,7 @@ def test_a_head_with_newer_documents_stops_the_answer_and_names_its_sender() -> 
         body.answer.versions.append(NEWER)
         body.answer.versions.sort(key=versions_digest)
 
-    behind = retold(with_head(request, 3, with_versions(versions_digest(NEWER))), show)
+    behind = altered_request(with_head(request, 3, with_versions(versions_digest(NEWER))), show)
     with refused(liar.world.countries["AT"], ReasonCode.DOCUMENTS_BEHIND, naming="EE"):
         liar.world.countries["AT"].answer(behind)
     assert liar.opens(opened) == ()
@@ -131,7 +131,7 @@ def test_a_request_is_valid_for_the_country_whose_parts_it_has() -> None:
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country, other in zip(world.terms.roster, world.terms.roster[::-1], strict=True):
         meant = opened.contribute_request(country)
-        mixed = retold(opened.contribute_request(other), parts=parts_of(meant, MAC_BYTES))
+        mixed = altered_request(opened.contribute_request(other), parts=parts_of(meant, MAC_BYTES))
         assert mixed == meant
         reply = world.countries[country].contribute(mixed, ZEROS, ZEROS)
         opened.take_contribution(country, reply)
@@ -161,7 +161,7 @@ def test_a_country_reports_whose_parts_do_not_open_and_gives_the_others(
     honest = liar.answer_request(opened, "AT", WITHOUT_EE)
     true = Answer.FromString(Reply.FromString(run.answer(honest)).answer.body)
     again = type(run).from_bytes(stored, run._view)
-    mixed = retold(honest, parts=mix(parts_of(honest, SEALED_BYTES)))
+    mixed = altered_request(honest, parts=mix(parts_of(honest, SEALED_BYTES)))
     reply = again.answer(mixed)
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == lost
@@ -169,7 +169,7 @@ def test_a_country_reports_whose_parts_do_not_open_and_gives_the_others(
         share = true.shares[32 * place : 32 * place + 32]
         assert answer.shares[32 * place : 32 * place + 32] == (NOTHING if owner in lost else share)
     assert answer.masks == true.masks
-    liar.loot.hear(reply, WITHOUT_EE)
+    liar.adversary_state.record(reply, WITHOUT_EE)
     assert liar.opens(opened) == ()
 
 
@@ -180,9 +180,9 @@ def test_parts_of_another_run_are_refused() -> None:
     opened = liar.begin()
     macs = parts_of(old.contribute_request("AT"), MAC_BYTES)
     with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
-        request = retold(opened.contribute_request("AT"), parts=macs)
+        request = altered_request(opened.contribute_request("AT"), parts=macs)
         liar.world.countries["AT"].contribute(request, ZEROS, ZEROS)
-    assert liar.loot.contributors() == set()
+    assert liar.adversary_state.contributors() == set()
     assert state_of(liar.world.countries["AT"]).open_round is None
 
 
@@ -191,5 +191,5 @@ def test_random_parts_are_refused() -> None:
     opened = liar.begin()
     macs = [os.urandom(MAC_BYTES) for _ in range(4)]
     with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
-        request = retold(opened.contribute_request("AT"), parts=macs)
+        request = altered_request(opened.contribute_request("AT"), parts=macs)
         liar.world.countries["AT"].contribute(request, ZEROS, ZEROS)

@@ -18,8 +18,8 @@ from tests.support.protocol_world import (
     MODEL,
     ZEROS,
     ProtocolWorld,
+    altered_request,
     refused,
-    retold,
     state_of,
     terms_of,
     versions_of,
@@ -192,7 +192,7 @@ def test_a_country_that_is_behind_the_coordinator_stops_in_every_phase() -> None
 def hiding(world: ProtocolWorld, request: bytes) -> bytes:
     """Return the request of a coordinator that hides newer documents."""
     old = versions_of(world.terms.roster, AT=2, BE=2, CZ=2)
-    return retold(request, lambda body: body.versions.CopyFrom(old.to_proto()))
+    return altered_request(request, lambda body: body.versions.CopyFrom(old.to_proto()))
 
 
 def test_another_country_s_messages_reveal_a_hidden_document() -> None:

@@ -14,7 +14,7 @@ from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from protocols.proto.round_pb2 import Answer, Reply
 from protocols.wire.signed_message import serialise
 from server.runs.rounds import SetUpFailed
-from tests.support.direct_carrier import Led
+from tests.support.direct_carrier import LedRun
 from tests.support.protocol_world import ProtocolWorld, spoken, terms_of
 
 SET_UP = ("bundle", "encapsulate", "confirm")
@@ -31,7 +31,7 @@ def subsets(size: int) -> list[tuple[str, ...]]:
 def require_stage(stage: str, size: int, colluding: int, honest: int) -> None:
     """Remove every set of countries from a stage on, each in a separate world."""
     for gone in subsets(size):
-        led = Led(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
+        led = LedRun(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
         led.lose(gone, *STAGES[STAGES.index(stage) :])
         threshold = (size + colluding) // 2 + 1
         needed = max(honest + colluding, threshold) if stage == "contribute" else threshold
@@ -76,7 +76,7 @@ def test_a_round_is_void_if_one_country_misses_it_and_others_fall_silent_later(
     for gone in subsets(size):
         if first in gone:
             continue
-        led = Led(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
+        led = LedRun(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
         led.lose((first,), "contribute")
         led.lose(gone, *STAGES[STAGES.index(stage) :])
         report = led.round(1)
@@ -92,7 +92,7 @@ def test_countries_that_are_silent_in_set_up_are_named_and_no_round_begins(
     step: str, size: int
 ) -> None:
     for gone in subsets(size):
-        led = Led(ProtocolWorld.of(size))
+        led = LedRun(ProtocolWorld.of(size))
         led.lose(gone, step)
         with pytest.raises(SetUpFailed) as fault:
             led.driver.set_up()
@@ -105,7 +105,7 @@ def test_an_answer_with_a_forged_signature_is_named_whether_or_not_the_sum_opens
     size: int,
 ) -> None:
     """With three countries and c = 1 every answer is needed; of five, four are enough."""
-    led = Led(ProtocolWorld.ready(size, colluding=1, honest=2))
+    led = LedRun(ProtocolWorld.ready(size, colluding=1, honest=2))
 
     def forged(frame: bytes) -> bytes:
         body = Reply.FromString(led.carrier.honest("AT", frame)).answer

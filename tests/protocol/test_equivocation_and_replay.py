@@ -23,9 +23,9 @@ from tests.support.protocol_world import (
     TRAIN,
     ZEROS,
     ProtocolWorld,
+    altered_request,
     coordinator_of,
     refused,
-    retold,
     terms_of,
     view_of,
 )
@@ -36,7 +36,9 @@ def test_another_roster_than_the_documents_give_is_refused() -> None:
     smaller = coordinator_of(terms_of(3))
     with refused(world.countries["AT"], ReasonCode.STALE):
         world.countries["AT"].bundle(smaller.bundle_request("AT"))
-    claimed = retold(world.coordinator.bundle_request("AT"), lambda body: body.bundle.roster.pop())
+    claimed = altered_request(
+        world.coordinator.bundle_request("AT"), lambda body: body.bundle.roster.pop()
+    )
     with refused(world.countries["AT"], ReasonCode.ROSTER):
         world.countries["AT"].bundle(claimed)
 
@@ -51,7 +53,7 @@ def test_a_roster_below_the_minimum_is_refused(size: int) -> None:
 def test_the_roster_cannot_shrink_between_phases() -> None:
     world = ProtocolWorld.of(4)
     world.set_up("bundle")
-    request = retold(
+    request = altered_request(
         world.coordinator.encapsulate_request("AT"), lambda body: body.encapsulate.bundles.pop()
     )
     with refused(world.countries["AT"], ReasonCode.ROSTER):
@@ -67,7 +69,7 @@ def test_a_country_cannot_be_in_the_roster_twice() -> None:
 
     with refused(world.countries["AT"], ReasonCode.ROSTER):
         world.countries["AT"].encapsulate(
-            retold(world.coordinator.encapsulate_request("AT"), double)
+            altered_request(world.coordinator.encapsulate_request("AT"), double)
         )
 
 
@@ -87,7 +89,7 @@ def test_countries_shown_different_models_open_nothing() -> None:
         content = AnswerRequest(round=1, countries=world.terms.roster, heads=heads)
         body.answer.CopyFrom(content)
 
-    request = retold(opened.contribute_request("AT"), mixed, model=b"", phase=PHASE_ANSWER)
+    request = altered_request(opened.contribute_request("AT"), mixed, model=b"", phase=PHASE_ANSWER)
     with refused(world.countries["AT"], ReasonCode.STALE, naming="CZ"):
         world.countries["AT"].answer(request)
 
@@ -140,7 +142,7 @@ def test_terms_other_than_the_countrys_own_are_refused(changes: dict[str, object
 def test_a_kind_of_round_that_the_study_lacks_is_refused() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
-    request = retold(
+    request = altered_request(
         opened.contribute_request("AT"),
         lambda body: setattr(body.contribute, "phase_kind", "evaluate"),
     )
@@ -151,7 +153,7 @@ def test_a_kind_of_round_that_the_study_lacks_is_refused() -> None:
 def test_training_does_not_pass_as_counting() -> None:
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
-    request = retold(
+    request = altered_request(
         opened.contribute_request("AT"),
         lambda body: setattr(body.contribute, "phase_kind", "count"),
     )
@@ -205,7 +207,7 @@ def test_bundles_of_another_run_are_refused() -> None:
     def mix(body: RequestBody) -> None:
         body.encapsulate.bundles[1].CopyFrom(past.coordinator._bundles["BE"])
 
-    request = retold(world.coordinator.encapsulate_request("AT"), mix)
+    request = altered_request(world.coordinator.encapsulate_request("AT"), mix)
     with refused(world.countries["AT"], ReasonCode.STALE, naming="BE"):
         world.countries["AT"].encapsulate(request)
 

@@ -32,7 +32,7 @@ from tests.support.protocol_world import (
     TRAIN,
     ZEROS,
     ProtocolWorld,
-    retold,
+    altered_request,
     spoken,
     state_of,
 )
@@ -85,7 +85,9 @@ def test_garbage_words_spoil_the_sum_and_the_checks_say_so() -> None:
     for country in ("BE", "CZ"):
         world.contribute(opened, country)
     honest = Reply.FromString(reply).contribution.head
-    own = retold(opened.answer_request("AT"), lambda body: body.answer.heads[0].CopyFrom(honest))
+    own = altered_request(
+        opened.answer_request("AT"), lambda body: body.answer.heads[0].CopyFrom(honest)
+    )
     opened.take_answer("AT", world.countries["AT"].answer(own))
     for country in ("BE", "CZ"):
         world.answer(opened, country)

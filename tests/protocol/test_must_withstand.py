@@ -29,10 +29,10 @@ from tests.support.protocol_world import (
     MODEL,
     ZEROS,
     ProtocolWorld,
+    altered_request,
     coordinator_of,
     parts_of,
     refused,
-    retold,
     spoken,
     terms_of,
     versions_of,
@@ -103,7 +103,7 @@ def test_a_ciphertext_in_anothers_name_opens_nothing() -> None:
         message.CopyFrom(spoken(message, serialise(body), SigningKey.generate()))
 
     honest = world.coordinator.confirm_request("CZ")
-    request = retold(honest, forge, parts=[ciphertext, *parts_of(honest, 1088)[1:]])
+    request = altered_request(honest, forge, parts=[ciphertext, *parts_of(honest, 1088)[1:]])
     with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
         world.countries["CZ"].confirm(request)
     for country in ("AT", "BE"):
@@ -116,7 +116,7 @@ def test_a_ciphertext_in_anothers_name_opens_nothing() -> None:
             liar.contribute(opened, country)
     with refused(world.countries["CZ"], ReasonCode.STALE):
         liar.contribute(opened, "CZ")
-    assert liar.loot.contributors() == set()
+    assert liar.adversary_state.contributors() == set()
 
 
 # ---- rosters, models, studies, rounds and runs
@@ -155,14 +155,14 @@ def test_two_models_open_one_set_at_most(first: int) -> None:
 def test_a_replayed_round_gives_no_second_vector() -> None:
     liar = five()
     opened = liar.contributed()
-    before = dict(liar.loot.said(opened.terms.context))
+    before = dict(liar.adversary_state.said(opened.terms.context))
     for number, model in ((1, MODEL), (1, b"another model")):
         for restarted in (False, True):
             if restarted:
                 liar.world.restart("AT")
             with refused(liar.world.countries["AT"], ReasonCode.STALE):
                 liar.contribute(liar.begin(number, model), "AT")
-    assert liar.loot.said(opened.terms.context) == before
+    assert liar.adversary_state.said(opened.terms.context) == before
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
     with refused(liar.world.countries["AT"], ReasonCode.STALE):
         liar.contribute(liar.begin(1), "AT")
@@ -236,7 +236,9 @@ def test_two_rounds_share_no_mask_and_no_value() -> None:
     liar.answer_all(second, left)
     assert liar.opens(first) == (("AT", "BE", "CZ", "DK"),)
     assert liar.opens(second) == (("AT", "BE", "CZ"),)
-    words = [liar.loot.said(opened.terms.context)["AT"].words for opened in (first, second)]
+    words = [
+        liar.adversary_state.said(opened.terms.context)["AT"].words for opened in (first, second)
+    ]
     assert not set(np.frombuffer(words[0], np.uint64)) & set(np.frombuffer(words[1], np.uint64))
 
 
@@ -330,7 +332,7 @@ def test_garbage_of_colluders_opens_nothing_in_addition(colluding: int) -> None:
         liar.contribute(opened, country)
     for country in liar.colluders:
         reply = liar.contribute(opened, country)
-        liar.loot.said(opened.terms.context)[country].CopyFrom(garbled(reply))
+        liar.adversary_state.said(opened.terms.context)[country].CopyFrom(garbled(reply))
     assert liar.opens(opened) == ()
     for country in liar.honest:
         liar.answer(opened, country, ROSTER)

@@ -28,9 +28,9 @@ from tests.support.protocol_world import (
     MODEL,
     ZEROS,
     ProtocolWorld,
+    altered_request,
     parts_of,
     refused,
-    retold,
     spoken,
     view_of,
 )
@@ -51,7 +51,7 @@ def test_keys_swapped_by_the_coordinator_stop_the_set_up(victim: str) -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
     forged = SigningKey.generate()
-    request = retold(
+    request = altered_request(
         world.coordinator.encapsulate_request("AT"),
         lambda body: swapped_bundle(body, victim, forged),
     )
@@ -69,7 +69,7 @@ def test_keys_changed_without_a_new_signature_stop_the_set_up() -> None:
         bundle.x25519 = HybridKey.generate().public.x25519
         message.body = serialise(bundle)
 
-    request = retold(world.coordinator.encapsulate_request("AT"), flip)
+    request = altered_request(world.coordinator.encapsulate_request("AT"), flip)
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
         world.countries["AT"].encapsulate(request)
 
@@ -77,7 +77,7 @@ def test_keys_changed_without_a_new_signature_stop_the_set_up() -> None:
 def test_own_bundle_replaced_stops_the_set_up_even_when_signed_by_a_stolen_key() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
-    request = retold(
+    request = altered_request(
         world.coordinator.encapsulate_request("BE"),
         lambda body: swapped_bundle(body, "BE", IDENTITIES["BE"]),
     )
@@ -88,7 +88,7 @@ def test_own_bundle_replaced_stops_the_set_up_even_when_signed_by_a_stolen_key()
 def test_a_colluding_country_that_shows_two_bundles_confirms_with_nobody_it_deceived() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
-    request = retold(
+    request = altered_request(
         world.coordinator.encapsulate_request("AT"),
         lambda body: swapped_bundle(body, "CZ", IDENTITIES["CZ"]),
     )
@@ -107,7 +107,7 @@ def test_a_colluding_country_that_shows_two_bundles_confirms_with_nobody_it_dece
 
     parts = [Reply.FromString(reply).encapsulation.ciphertexts[:MLKEM_CIPHERTEXT_BYTES]]
     begun = world.coordinator.bundle_request("BE")
-    retold_request = retold(begun, deliver, parts=parts, phase=PHASE_CONFIRM)
+    retold_request = altered_request(begun, deliver, parts=parts, phase=PHASE_CONFIRM)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
         world.countries["BE"].confirm(retold_request)
 
@@ -152,7 +152,7 @@ def with_ciphertext(
     """Return CZ's confirm request with another ciphertext of AT, the first lower country."""
     honest = world.coordinator.confirm_request("CZ")
     parts = [ciphertext, *parts_of(honest, MLKEM_CIPHERTEXT_BYTES)[1:]]
-    return retold(honest, change, parts=parts)
+    return altered_request(honest, change, parts=parts)
 
 
 def test_a_ciphertext_in_anothers_name_is_refused() -> None:
@@ -208,10 +208,10 @@ def test_nobody_contributes_before_every_mac_verifies() -> None:
         (parts_of(opened.contribute_request("BE"), MAC_BYTES), "BE"),
     ):
         with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming=named):
-            world.countries["AT"].contribute(retold(honest, parts=parts), ZEROS, ZEROS)
+            world.countries["AT"].contribute(altered_request(honest, parts=parts), ZEROS, ZEROS)
     for parts in (macs[:1], [], [*macs, macs[0]], [*macs, b"0"]):
         with refused(world.countries["AT"], ReasonCode.ROSTER):
-            world.countries["AT"].contribute(retold(honest, parts=parts), ZEROS, ZEROS)
+            world.countries["AT"].contribute(altered_request(honest, parts=parts), ZEROS, ZEROS)
     world.countries["AT"].contribute(honest, ZEROS, ZEROS)
 
 
@@ -228,12 +228,12 @@ def test_a_request_by_another_key_is_refused(phase: str) -> None:
     stranger = SigningKey.generate()
     if phase == "bundle":
         world = ProtocolWorld.of(3)
-        request = retold(world.coordinator.bundle_request("AT"), key=stranger)
+        request = altered_request(world.coordinator.bundle_request("AT"), key=stranger)
     else:
         world = ProtocolWorld.ready(3)
         opened = world.contributed() if phase == "answer" else None
         opened = opened or world.coordinator.begin_round(1, "train", MODEL)
-        request = retold(getattr(opened, f"{phase}_request")("AT"), key=stranger)
+        request = altered_request(getattr(opened, f"{phase}_request")("AT"), key=stranger)
     run = world.countries["AT"]
     arguments = (ZEROS, ZEROS) if phase == "contribute" else ()
     with refused(run, ReasonCode.NOT_AUTHENTIC):
@@ -263,7 +263,7 @@ def test_a_request_that_is_not_for_the_whole_roster_is_refused(phase: str, recei
     if phase == "answer":
         asking = world.contributed()
     run = world.countries["AT"]
-    request = retold(getattr(asking, f"{phase}_request")("AT"), receiver=receiver)
+    request = altered_request(getattr(asking, f"{phase}_request")("AT"), receiver=receiver)
     arguments = (ZEROS, ZEROS) if phase == "contribute" else ()
     with refused(run, ReasonCode.STALE):
         getattr(run, phase)(request, *arguments)
@@ -276,7 +276,7 @@ def test_parts_are_refused_in_requests_that_have_none(phase: str) -> None:
         world.set_up("bundle")
     honest = getattr(world.coordinator, f"{phase}_request")("AT")
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
-        getattr(world.countries["AT"], phase)(retold(honest, parts=[bytes(32)]))
+        getattr(world.countries["AT"], phase)(altered_request(honest, parts=[bytes(32)]))
     getattr(world.countries["AT"], phase)(honest)
 
 
@@ -288,9 +288,9 @@ def test_every_lower_country_has_a_ciphertext_beside_the_request() -> None:
     assert parts_of(world.coordinator.confirm_request("AT"), MLKEM_CIPHERTEXT_BYTES) == []
     for parts in ([], given[:1], [*given, given[0]], [*given, b"0"], [given[0], given[1][:-1]]):
         with refused(world.countries["CZ"], ReasonCode.ROSTER):
-            world.countries["CZ"].confirm(retold(honest, parts=parts))
+            world.countries["CZ"].confirm(altered_request(honest, parts=parts))
     with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
-        world.countries["CZ"].confirm(retold(honest, parts=given[::-1]))
+        world.countries["CZ"].confirm(altered_request(honest, parts=given[::-1]))
     with refused(world.countries["AT"], ReasonCode.ROSTER):
         world.countries["AT"].confirm(honest)
     world.countries["CZ"].confirm(honest)

@@ -13,7 +13,7 @@ from protocols.proto.round_pb2 import Bundle, ContributionHead, DocumentVersions
 from protocols.wire.signed_message import serialise
 from server.runs.rounds import CATCHING_UP, RoundDriver, SetUpFailed
 from tests.support.coordinator_services import NodesCarrier
-from tests.support.direct_carrier import Led
+from tests.support.direct_carrier import LedRun
 from tests.support.node_federation import NodeFederation, Run
 from tests.support.protocol_world import (
     IDENTITIES,
@@ -50,7 +50,7 @@ def claiming(reply: bytes, country: str, claim: Claim) -> bytes:
 def test_a_country_that_claims_an_unpublished_document_is_left_out_and_named(
     claim: Claim,
 ) -> None:
-    led = Led(ProtocolWorld.ready(5, colluding=1, honest=2))
+    led = LedRun(ProtocolWorld.ready(5, colluding=1, honest=2))
     waited: list[float] = []
     led.driver._sleep = waited.append
     for number in (1, 2):
@@ -79,7 +79,7 @@ def test_the_coordinator_waits_for_a_document_that_is_published_later() -> None:
 
 
 def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
-    led = Led(ProtocolWorld.of(4))
+    led = LedRun(ProtocolWorld.of(4))
 
     def lie(frame: bytes) -> bytes:
         reply_message = Reply.FromString(led.carrier.honest("BE", frame))

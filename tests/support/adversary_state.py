@@ -67,7 +67,7 @@ class AdversaryState:
         self._answers: dict[bytes, dict[str, list[Given]]] = defaultdict(dict)
         self._states: list[tuple[str, CountryState]] = []
 
-    def hear(self, reply: bytes, chosen: Sequence[str] = ()) -> None:
+    def record(self, reply: bytes, chosen: Sequence[str] = ()) -> None:
         """Add a country's reply; replies of set-up and assents contain no key, and add nothing.
 
         An answer does not name the set that it was asked for: that is `chosen`.

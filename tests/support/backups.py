@@ -31,7 +31,7 @@ class Backup:
         ):
             running.backup(copy)
 
-    def put_back(self, *, head: bool = True) -> None:
+    def restore(self, *, head: bool = True) -> None:
         """Replace the node's database by the copy; unless `head`, delete the log-head file."""
         home = self.federation.home(self.country)
         self.federation.nodes[self.country].parts.engine.dispose()

@@ -149,17 +149,17 @@ class Coordinator:
 
 
 class NodesCarrier:
-    """Carries frames to the federation's real nodes, but not to the `deaf` ones."""
+    """Carries frames to the federation's real nodes, but not to the `silent` ones."""
 
     def __init__(self, federation: NodeFederation) -> None:
         self._federation = federation
-        self.deaf: set[str] = set()
+        self.silent: set[str] = set()
 
     def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
         return {
             country: self._federation.nodes[country].handle(frame)
             for country, frame in frames.items()
-            if country not in self.deaf
+            if country not in self.silent
         }
 
 

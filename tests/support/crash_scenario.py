@@ -123,7 +123,7 @@ class ScenarioParties:
         self.federation.nodes[self.country].parts.engine.dispose()
         agreed = self.federation.papers.agreed
         budget = ledger_terms(agreed, "patients", self.federation.clock())
-        self.books = StateChecks(
+        self.state_checks = StateChecks(
             self.federation.home(self.country).database,
             self.country,
             keyring_of(self.country).log,
@@ -147,7 +147,7 @@ class ScenarioParties:
     def died(self, phase: str, where: str) -> None:
         """Count a kill, and check the state that it left."""
         self.deaths[phase, where] += 1
-        self.books.check()
+        self.state_checks.check()
 
 
 class CrashScenario:
@@ -155,24 +155,24 @@ class CrashScenario:
 
     def __init__(
         self,
-        theatre: ScenarioParties,
+        parties: ScenarioParties,
         study: Study,
         plan: Plan,
         model: bytes = b"",
         without: Mapping[int, str] | None = None,
     ) -> None:
-        self.theatre, self._without = theatre, without or {}
+        self.parties, self._without = parties, without or {}
         self._study, self._plan, self._model = study, plan, model
-        self.run: Run = theatre.federation.run(study)
+        self.run: Run = parties.federation.run(study)
         leaving = [m for m in study.mechanisms if m.leaves]
         self._rounds = [m.phase for m in leaving for _ in range(m.rounds)]
-        theatre.books.schedules[self.run.id] = Counter(m.phase for m in study.charged_by_run)
+        parties.state_checks.schedules[self.run.id] = Counter(m.phase for m in study.charged_by_run)
 
     def through(self) -> None:
         """Drive the run to its end; every sum must be right."""
         assert self.until_refused() is None
-        books = self.theatre.books
-        assert books.charged(self.run.id) == books.schedules[self.run.id]
+        state_checks = self.parties.state_checks
+        assert state_checks.charged(self.run.id) == state_checks.schedules[self.run.id]
 
     def until_refused(self) -> ReasonCode | None:
         """Drive the run to its end, or to the first refusal; return the code of the refusal."""
@@ -199,7 +199,7 @@ class CrashScenario:
             if code_of(reply) is not None:
                 return code_of(reply)
             opened.take_contribution(country, reply)
-        noise = recorded_draws(self.theatre.node.draws)[-1]
+        noise = recorded_draws(self.parties.node.draws)[-1]
         chosen = opened.close()
         if away:
             self._assents(opened, number)
@@ -227,69 +227,69 @@ class CrashScenario:
             node.parts.tasks.prepared(self._study).assignment.lattice_sum(
                 mechanism, self._model, entropy=fixed
             )
-            for country, node in self.theatre.federation.nodes.items()
+            for country, node in self.parties.federation.nodes.items()
             if country in countries
         ]
         total: NDArray[np.int64] = np.sum(parts, axis=0, dtype=np.int64)
         return total
 
     def _reply(self, country: str, frame: bytes, place: Place) -> bytes:
-        if country != self.theatre.country:
-            return self.theatre.federation.nodes[country].handle(frame)
-        self.torment(frame, place)
+        if country != self.parties.country:
+            return self.parties.federation.nodes[country].handle(frame)
+        self.interrupt(frame, place)
         return self._survive(frame, place)
 
-    def torment(self, frame: bytes, place: Place) -> None:
+    def interrupt(self, frame: bytes, place: Place) -> None:
         """Kill the node during one message, as often as the plan says."""
         self._die_at_points(frame, place)
         self._die_at_moments(frame, place)
         self._die_at_statements(frame, place)
 
     def _die_at_points(self, frame: bytes, place: Place) -> None:
-        theatre, (_, number, phase) = self.theatre, place
+        parties, (_, number, phase) = self.parties, place
         last = phase == "answer" and number == len(self._rounds)
         for step in self._plan.steps(phase, last=last):
-            reply = theatre.node.ask(frame, die_at=step)
+            reply = parties.node.ask(frame, die_at=step)
             if reply is not None and code_of(reply) is not None:
                 return
             assert reply is None, f"{phase} did not pass {step}"
-            theatre.died(phase, step)
+            parties.died(phase, step)
 
     def _die_at_moments(self, frame: bytes, place: Place) -> None:
         for _ in range(self._plan.moments):
             seconds = self._plan.random.uniform(0, self._plan.longest)
-            reply = self.theatre.node.ask(frame, seconds=seconds)
+            reply = self.parties.node.ask(frame, seconds=seconds)
             if reply is None:
-                self.theatre.died(place[2], MOMENT)
+                self.parties.died(place[2], MOMENT)
             elif code_of(reply) is None:
-                self.theatre.books.took(place, reply)
+                self.parties.state_checks.took(place, reply)
 
     def _die_at_statements(self, frame: bytes, place: Place) -> None:
         for number in self._plan.statements():
-            reply = self.theatre.node.ask(frame, die_at=f"#{number}")
+            reply = self.parties.node.ask(frame, die_at=f"#{number}")
             if reply is not None:
                 assert code_of(reply) is None
-                self.theatre.books.took(place, reply)
+                self.parties.state_checks.took(place, reply)
                 return
-            self.theatre.died(place[2], STATEMENT)
+            self.parties.died(place[2], STATEMENT)
 
     def _survive(self, frame: bytes, place: Place) -> bytes:
         """Return the reply; if one was on disk, it must be the same, and no noise is drawn."""
-        theatre = self.theatre
-        before, drawn = theatre.books.kept.get(place), recorded_draws(theatre.node.draws)
-        reply = theatre.node.ask(frame)
+        parties = self.parties
+        before, drawn = parties.state_checks.kept.get(place), recorded_draws(parties.node.draws)
+        reply = parties.node.ask(frame)
         assert reply is not None
         if code_of(reply) is not None:
             return reply
-        theatre.books.took(place, reply)
+        parties.state_checks.took(place, reply)
         if before is not None:
             assert reply == before, f"another reply left at {place} than was kept"
-            assert recorded_draws(theatre.node.draws) == drawn, (
+            assert recorded_draws(parties.node.draws) == drawn, (
                 "noise was drawn for a sum that may have left"
             )
         if self._plan.random.random() < self._plan.left:
-            theatre.node.kill()
-            theatre.died(place[2], LEFT)
-            again = theatre.node.ask(frame)
+            parties.node.kill()
+            parties.died(place[2], LEFT)
+            again = parties.node.ask(frame)
             assert again == reply, f"a repetition at {place} got other bytes"
         return reply

@@ -64,9 +64,9 @@ class CoordinatorCrash:
 class CrashingCarrier(NodesCarrier):
     """Carries frames to the nodes and records them; can be killed before or after a message."""
 
-    def __init__(self, federation: NodeFederation, reaper: CoordinatorCrash) -> None:
+    def __init__(self, federation: NodeFederation, crash: CoordinatorCrash) -> None:
         super().__init__(federation)
-        self._reaper = reaper
+        self._reaper = crash
         self.sent: dict[tuple[str, Place], set[bytes]] = defaultdict(set)
         self.calls: list[tuple[str, ...]] = []
         self.away: set[str] = set()
@@ -91,9 +91,9 @@ class CrashingCarrier(NodesCarrier):
 class CrashingServices(LocalRunServices):
     """The services of a daemon that can be killed before or after it answers."""
 
-    def __init__(self, coordinator: Coordinator, reaper: CoordinatorCrash) -> None:
+    def __init__(self, coordinator: Coordinator, crash: CoordinatorCrash) -> None:
         super().__init__(coordinator)
-        self._reaper = reaper
+        self._reaper = crash
 
     def sign(self, message: bytes, suite: Suite) -> bytes:
         if self._reaper.dead:
@@ -112,12 +112,12 @@ class Scene:
 
     coordinator: Coordinator
     study: Study
-    reaper: CoordinatorCrash = field(default_factory=CoordinatorCrash)
+    crash: CoordinatorCrash = field(default_factory=CoordinatorCrash)
     attempts: int = 0
 
     def __post_init__(self) -> None:
-        self.carrier = CrashingCarrier(self.coordinator.federation, self.reaper)
-        self.services = CrashingServices(self.coordinator, self.reaper)
+        self.carrier = CrashingCarrier(self.coordinator.federation, self.crash)
+        self.services = CrashingServices(self.coordinator, self.crash)
 
     def launch(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -127,7 +127,7 @@ class Scene:
     def attempt(self, at: Moment = 0) -> bool:
         """Continue the run as its current attempt, killed at that moment; return whether it was."""
         self.attempts += 1
-        self.reaper.arm(at)
+        self.crash.arm(at)
         number = self.coordinator.context.runs.get(RUN).attempt
         with self._mortal():
             try:
@@ -144,14 +144,14 @@ class Scene:
 
         def reach(connection: Connection, *_: object) -> None:
             if connection.engine.url.database == str(self.coordinator.home.database):
-                self.reaper.reach("statement")
+                self.crash.reach("statement")
 
         publish = Repository.add_release
 
         def add_release(*arguments: Any, **named: Any) -> Any:
-            self.reaper.reach("publish")
+            self.crash.reach("publish")
             result = publish(*arguments, **named)
-            self.reaper.reach("published")
+            self.crash.reach("published")
             return result
 
         event.listen(Engine, "before_cursor_execute", reach)

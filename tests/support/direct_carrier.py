@@ -82,7 +82,7 @@ class DirectCarrier:
         return bytes(getattr(run, phase)(frame))
 
 
-class Led:
+class LedRun:
     """A round driver, a protocol world, and a carrier between them."""
 
     def __init__(self, world: ProtocolWorld) -> None:

@@ -22,7 +22,7 @@ from client.home import NodeHome
 from client.node import Node
 from client.state.tables import MIGRATIONS as NODE_MIGRATIONS
 from client.wiring import Surroundings, build_node
-from governance.audit.exported import exported
+from governance.audit.exported import export_log
 from governance.audit.log import AuditLog
 from governance.officer.home import OfficerHome
 from governance.officer.logs import Export, Source
@@ -167,7 +167,7 @@ class LogSource(Source):
     log: AuditLog
 
     def fetch(self) -> Export:
-        return Export.model_validate(exported(self.log))
+        return Export.model_validate(export_log(self.log))
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 
 from client.commands.enrol import Candidate, Introduction
 from client.commands.init import create_node
-from client.credentials.certificate_renewal import kept_pair
+from client.credentials.certificate_renewal import transport_pair
 from client.credentials.keyring import NodeKeyring
 from client.home import NodeHome
 from client.settings import NodeSettings
@@ -133,7 +133,7 @@ class Newcomer:
         candidate = Candidate(
             home=self.home,
             settings=self.home.settings(),
-            pair=kept_pair(self.home, KeyStore.open(self.home.keys, PASSPHRASE)),
+            pair=transport_pair(self.home, KeyStore.open(self.home.keys, PASSPHRASE)),
             keys=NodeKeys.from_canonical(self.home.node_keys.read_bytes()),
             dial=self.exchange.dial,
             clock=self.clock,

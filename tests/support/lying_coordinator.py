@@ -49,10 +49,10 @@ class LyingCoordinator:
 
     def __init__(self, world: ProtocolWorld, colluders: Sequence[str] = ()) -> None:
         self.world, self.colluders = world, tuple(colluders)
-        self.loot = AdversaryState(world.terms, colluders)
+        self.adversary_state = AdversaryState(world.terms, colluders)
         self._kept = {one: world.countries[one].to_bytes() for one in colluders}
         for one, state in self._kept.items():
-            self.loot.take(one, state)
+            self.adversary_state.take(one, state)
         self._plain: dict[bytes, dict[str, NDArray[np.int64]]] = defaultdict(dict)
         self._assents: dict[tuple[bytes, Set], dict[str, Signed]] = defaultdict(dict)
         self._chance = np.random.Generator(np.random.PCG64(7))
@@ -83,7 +83,7 @@ class LyingCoordinator:
         request, zeros = opened.contribute_request(country), np.zeros(size, np.int64)
         reply = self._run(country).contribute(request, values, zeros)
         self._plain[opened.terms.context][country] = values
-        self.loot.hear(reply)
+        self.adversary_state.record(reply)
         return reply
 
     def agree(self, opened: CoordinatorRound, country: str, chosen: Set) -> Signed:
@@ -103,7 +103,7 @@ class LyingCoordinator:
         """Ask a country for its answer, with these assents or with all that are available."""
         request = self.answer_request(opened, country, chosen, assents)
         reply = self.world.countries[country].answer(request)
-        self.loot.hear(reply, chosen)
+        self.adversary_state.record(reply, chosen)
         return reply
 
     def agree_all(self, opened: CoordinatorRound, chosen: Set) -> None:
@@ -129,9 +129,11 @@ class LyingCoordinator:
         assents: Iterable[Signed] | None = None,
     ) -> bytes:
         """Return a request to answer for any set, with the heads and shares that are known."""
-        context, replies = opened.terms.context, self.loot.said(opened.terms.context)
+        context, replies = opened.terms.context, self.adversary_state.said(opened.terms.context)
         there = [one for one in sorted(set(chosen)) if one in replies]
-        sealed = [self.loot.sealed(context, one, country) for one in there if one != country]
+        sealed = [
+            self.adversary_state.sealed(context, one, country) for one in there if one != country
+        ]
         content = AnswerRequest(
             round=opened.terms.round_number,
             countries=chosen,
@@ -151,17 +153,17 @@ class LyingCoordinator:
 
     def seize(self, country: str) -> None:
         """Steal an honest country's state, as it is stored at this moment."""
-        self.loot.take(country, self.world.countries[country].to_bytes())
+        self.adversary_state.take(country, self.world.countries[country].to_bytes())
 
     def opens(self, opened: CoordinatorRound) -> tuple[Set, ...]:
         """Return the smallest sets of honest countries whose sum is known, after opening each.
 
         Checks that the values are those that were contributed, and that nothing else is known.
         """
-        openings = self.loot.openings(opened.terms)
+        openings = self.adversary_state.openings(opened.terms)
         plain = self._plain[opened.terms.context]
         for chosen in openings.minimal:
-            value = self.loot.value(opened.terms, chosen)
+            value = self.adversary_state.value(opened.terms, chosen)
             assert (value == sum(plain[one] for one in chosen)).all()
         assert openings.rank == len(openings.minimal)
         return openings.minimal

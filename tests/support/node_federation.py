@@ -405,7 +405,7 @@ class NodeFederation:
         work = f"ready {study.digest} {run_id!r}"
         chosen, *replies = self.once(work, lambda: self._set_up(study, run_id))
         run = self.run(study, chosen)
-        run.hear(replies)
+        run.replay(replies)
         return run
 
     def _set_up(self, study: Study, run_id: bytes | None) -> Words:
@@ -452,7 +452,7 @@ class Run:
             self.take(step, country, replies[-1])
         return tuple(replies)
 
-    def hear(self, replies: Sequence[bytes]) -> None:
+    def replay(self, replies: Sequence[bytes]) -> None:
         """Give the coordinator the replies of a set-up that was done before."""
         for (step, country), reply in zip(self._steps(), replies, strict=True):
             self.take(step, country, reply)
@@ -513,7 +513,9 @@ def last_refusal(node: Node) -> Mapping[str, Any]:
     return asdict(node.parts.decisions.refusals()[0])
 
 
-def retold(frame: bytes, change: Callable[[RequestBody], object], key: SigningKey) -> bytes:
+def altered_request(
+    frame: bytes, change: Callable[[RequestBody], object], key: SigningKey
+) -> bytes:
     """Return a request with a changed body, signed by `key` in the same envelope."""
     envelope = Envelope.FromString(frame)
     signed, body = envelope.signed, RequestBody.FromString(envelope.signed.body)

@@ -1,7 +1,7 @@
 """A small world of countries and a coordinator that drives the real state machines of both sides.
 
-Tests have the coordinator's key, so that they can lie with it: `retold` changes an honest request
-and signs it again, as a coordinator that does not follow the protocol would.
+Tests have the coordinator's key, so that they can lie with it: `altered_request` changes an honest
+request and signs it again, as a coordinator that does not follow the protocol would.
 """
 
 import copy
@@ -119,7 +119,7 @@ def coordinator_of(terms: RunTerms) -> CoordinatorRun:
     )
 
 
-def retold(
+def altered_request(
     request: bytes,
     change: Callable[[RequestBody], object] = lambda body: None,
     *,
@@ -148,7 +148,7 @@ def with_head(request: bytes, place: int, change: Callable[[Signed], Signed]) ->
     def put(body: RequestBody) -> None:
         body.answer.heads[place].CopyFrom(change(body.answer.heads[place]))
 
-    return retold(request, put)
+    return altered_request(request, put)
 
 
 def parts_of(request: bytes, size: int) -> list[bytes]:

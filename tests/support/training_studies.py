@@ -61,5 +61,5 @@ def led(federation: NodeFederation, study: Study, *, without: str = "") -> Outco
         keep_closed=lambda *_: None,
     )
     driver.set_up()
-    carrier.deaf |= {without}
+    carrier.silent |= {without}
     return run_procedure(study, driver, lambda *_: None)

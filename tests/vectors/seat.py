@@ -21,7 +21,7 @@ from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ProtocolWorld,
-    retold,
+    altered_request,
     versions_of,
 )
 from tests.vectors.derivations import Mechanism, Terms
@@ -116,7 +116,7 @@ def require_refusal(
     country: Country, honest: bytes, code: str, change: Change = nothing, **claims: object
 ) -> None:
     """Require that the country refuses the lie with this code."""
-    assert refusal(country.take(retold(honest, change, **claims))) == code  # type: ignore[arg-type]
+    assert refusal(country.take(altered_request(honest, change, **claims))) == code  # type: ignore[arg-type]
 
 
 def other_parts(parts: Sequence[bytes]) -> dict[str, list[bytes]]:

@@ -15,8 +15,8 @@ from tests.support.protocol_world import (
     COUNT,
     IDENTITIES,
     TRAIN,
+    altered_request,
     parts_of,
-    retold,
     spoken,
 )
 from tests.vectors.derivations import ENCAPSULATE, RefusedRequest, bind, split_by_country
@@ -83,7 +83,9 @@ def test_a_swapped_bundle_that_its_country_did_not_sign_is_refused() -> None:
 def test_a_swapped_bundle_that_its_country_signed_is_refused() -> None:
     """Others encapsulated to the first bundle, which their signed lists show."""
     world, country = in_set_up(1)
-    swapped = retold(world.coordinator.encapsulate_request(ME), swap_bundle(IDENTITIES[OTHER]))
+    swapped = altered_request(
+        world.coordinator.encapsulate_request(ME), swap_bundle(IDENTITIES[OTHER])
+    )
     assert not refusal(country.take(swapped))
     for name in ("AT", OTHER, "DK"):
         world.exchange("encapsulate", name)

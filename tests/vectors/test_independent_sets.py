@@ -14,8 +14,8 @@ from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.proto import round_pb2 as pb
 from tests.support.protocol_world import (
     IDENTITIES,
+    altered_request,
     parts_of,
-    retold,
     spoken,
 )
 from tests.vectors.derivations import versions_digest
@@ -154,7 +154,7 @@ def test_invalid_signatures_on_a_set_are_refused(
 def test_it_does_not_answer_for_the_roster_after_signing_a_smaller_set() -> None:
     _, country, opened = begun()
     honest = opened.answer_request(ME)
-    signing = retold(honest, agree_instead, phase=pb.PHASE_AGREE, parts=[])
+    signing = altered_request(honest, agree_instead, phase=pb.PHASE_AGREE, parts=[])
     assert not refusal(country.take(signing))
     assert refusal(country.take(honest)) == "roster"
 
@@ -274,7 +274,7 @@ def test_versions_that_no_head_names_or_that_are_newer_are_refused(
 def test_older_versions_in_a_head_are_accepted() -> None:
     _, country, opened = begun()
     honest = opened.answer_request(ME)
-    assert not refusal(country.take(retold(honest, of_other(OLDER, OLDER))))
+    assert not refusal(country.take(altered_request(honest, of_other(OLDER, OLDER))))
 
 
 # ---- the content of answers --------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_a_share_that_does_not_open_is_reported_and_the_sum_opens_without_it() -
     world, country, opened = begun()
     honest = opened.answer_request(ME)
     _, *others = parts_of(honest, SEALED)
-    reply = country.take(retold(honest, parts=[bytes(SEALED), *others]))
+    reply = country.take(altered_request(honest, parts=[bytes(SEALED), *others]))
     answer = pb.Answer.FromString(pb.Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == ["AT"]
     assert answer.shares[:32] == bytes(32)

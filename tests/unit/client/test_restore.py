@@ -80,7 +80,7 @@ def reached(federation: NodeFederation, asked: Study, until: str) -> tuple[Run, 
     work = f"{asked.digest} copied at {until}"
     run_id, *replies = federation.once(work, lambda: _reached(federation, asked, until))
     run = federation.run(asked, run_id)
-    run.hear(replies)
+    run.replay(replies)
     return run, Backup(federation, "DK", made=True)
 
 
@@ -108,7 +108,7 @@ def test_a_restored_ledger_has_at_least_what_was_spent(
     run, backup = reached(federation, study, until)
     run.contributed(1, "histogram")
     truly = spent(federation.nodes["DK"], federation)
-    backup.put_back(head=head)
+    backup.restore(head=head)
     with pytest.raises(NodeFault, match=r"older than what this node has"):
         federation.start("DK")
     node, done = restored(federation)
@@ -124,7 +124,7 @@ def test_no_noise_is_drawn_again_for_a_reply_that_was_sent(
 ) -> None:
     run, backup = reached(federation, study, until)
     opened = run.contributed(1, "histogram")
-    backup.put_back()
+    backup.restore()
     noise = CountedZeroNoise()
     node, _ = restored(federation, noise=noise)
     frames = [run.request(step, "DK") for step in STEPS] + [opened.contribute_request("DK")]
@@ -139,7 +139,7 @@ def test_a_relaunch_is_refused_until_the_officer_approves_again(
 ) -> None:
     run, backup = reached(federation, study, "bundle")
     run.contributed(1, "histogram")
-    backup.put_back()
+    backup.restore()
     node, _ = restored(federation)
     again = federation.run(study)
     assert code_of(node.handle(again.request("bundle", "DK"))) is ReasonCode.NO_PERMIT
@@ -158,7 +158,7 @@ def test_a_run_that_the_copy_knows_is_not_charged_again(
     opened = run.contributed(1, "histogram")
     backup, truly = Backup(federation, "DK"), spent(federation.nodes["DK"], federation)
     federation.nodes["DK"].handle(opened.answer_request("DK"))
-    backup.put_back()
+    backup.restore()
     node, done = restored(federation)
     assert (done.ended, done.assumed) == (1, ())
     assert spent(node, federation) == truly
@@ -171,7 +171,7 @@ def test_a_second_restoration_of_the_same_state_charges_nothing_more(
 ) -> None:
     run, backup = reached(federation, study, "bundle")
     run.contributed(1, "histogram")
-    backup.put_back()
+    backup.restore()
     node, _ = restored(federation)
     once = phases(node)
     node.parts.engine.dispose()
@@ -186,7 +186,7 @@ def test_a_study_permitted_after_the_copy_is_charged(federation: NodeFederation)
     run = federation.ready(later)
     run.contributed(1, "histogram")
     federation.withdraw("DK", later)
-    backup.put_back()
+    backup.restore()
     _, done = restored(federation)
     assert set(done.assumed) == {"heart-by-sex", "later-study"}, "a withdrawal takes nothing back"
 
@@ -202,7 +202,7 @@ def test_a_study_approved_twice_since_the_copy_is_charged_twice(
     federation.sync()
     federation.ready(study).contributed(1, "histogram")
     truly = spent(federation.nodes["DK"], federation)
-    backup.put_back()
+    backup.restore()
     node, done = restored(federation)
     assert done.assumed == ("heart-by-sex", "heart-by-sex")
     assert spent(node, federation) == truly
@@ -218,7 +218,7 @@ def test_the_cap_is_exceeded_if_that_much_may_have_been_spent(tmp_path: Any) -> 
         for country in federation.nodes:
             federation.permit(country, expensive)
     federation.sync()
-    backup.put_back()
+    backup.restore()
     node, done = restored(federation)
     view = node.parts.ledger.view(
         ledger_terms(federation.papers.agreed, "patients", federation.clock())
@@ -235,7 +235,7 @@ def test_documents_signed_before_the_restoration_are_not_enough(
     """A copy of the newest bundle may lack a permit of the last minute."""
     backup = Backup(federation, "DK")
     federation.ready(study).contributed(1, "histogram")
-    backup.put_back()
+    backup.restore()
     unstarted = federation.made("DK")
     before = unstarted.parts.ledger.entries(), unstarted.parts.runs.summaries(live=True)
     for _ in range(2):
@@ -312,7 +312,7 @@ def test_a_crash_at_the_end_leaves_the_node_stopped_and_charges_nothing_twice(
     run, backup = reached(federation, study, "encapsulation")
     run.contributed(1, "histogram")
     truly = spent(federation.nodes["DK"], federation)
-    backup.put_back()
+    backup.restore()
     with monkeypatch.context() as dying:
         dying.setattr("client.state.log_head.LogHeadGuard.accept", _die)
         with pytest.raises(KeyboardInterrupt):
@@ -332,7 +332,7 @@ def test_a_restoration_is_logged_and_shown(federation: NodeFederation, study: St
     run, backup = reached(federation, study, "encapsulation")
     run.contributed(1, "histogram")
     had = federation.nodes["DK"].parts.log.size()
-    backup.put_back()
+    backup.restore()
     node, done = restored(federation)
     entries = [entry.decode() for entry in node.parts.log.entries()]
     (entry,) = (e for e in entries if f'"{EventKind.STATE_RESTORED}"' in e)
@@ -371,7 +371,7 @@ def test_an_ended_permit_is_charged_unless_it_ended_before_the_copy(
             federation.nodes["DK"].restore()
         federation.nodes["DK"].parts.engine.dispose()
     else:
-        backup.put_back()
+        backup.restore()
     federation.papers.now += timedelta(hours=3)
     again(federation, hand_over=False)
     _, done = restored(federation)

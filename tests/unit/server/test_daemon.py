@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from server import daemon
-from server.daemon import STARTS, _supervise, only_one
+from server.daemon import STARTS, _supervise, hold_daemon_lock
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from server.runs.store import RunStore
@@ -24,11 +24,11 @@ STUDY = "sha256:" + "5" * 64
 
 def test_one_daemon_at_a_time_in_a_folder(tmp_path: Path) -> None:
     home = CoordinatorHome(tmp_path)
-    with only_one(home):
-        with pytest.raises(CoordinatorFault, match="already") as caught, only_one(home):
+    with hold_daemon_lock(home):
+        with pytest.raises(CoordinatorFault, match="already") as caught, hold_daemon_lock(home):
             pytest.fail("two daemons held it")
         assert "stop it first" in caught.value.fix
-    with only_one(home):
+    with hold_daemon_lock(home):
         pass
 
 

@@ -27,10 +27,10 @@ from tests.support.documents import raw_key
 from tests.support.node_federation import (
     NodeFederation,
     Run,
+    altered_request,
     code_of,
     last_refusal,
     records,
-    retold,
 )
 
 PHASE = "histogram"
@@ -176,7 +176,7 @@ def test_another_request_for_the_same_round_is_refused(
     def change(body: RequestBody) -> None:
         body.versions.root = 0
 
-    assert code_of(node.handle(retold(request, change, raw_key(1)))) is ReasonCode.STALE
+    assert code_of(node.handle(altered_request(request, change, raw_key(1)))) is ReasonCode.STALE
     assert "has one reply" in last_refusal(node)["why"]
 
 
@@ -189,7 +189,7 @@ def test_another_answer_in_the_same_round_is_refused(federation: NodeFederation,
     def fewer(body: RequestBody) -> None:
         body.answer.countries[:] = ["DK", "EE", "NO"]
 
-    assert code_of(node.handle(retold(request, fewer, raw_key(1)))) is ReasonCode.STALE
+    assert code_of(node.handle(altered_request(request, fewer, raw_key(1)))) is ReasonCode.STALE
 
 
 def test_an_answer_without_a_contribution_is_refused(

@@ -30,10 +30,10 @@ from protocols.wire.signed_message import sign_message
 from tests.support.documents import DAY, permit, raw_key, withdrawal
 from tests.support.node_federation import (
     NodeFederation,
+    altered_request,
     code_of,
     last_refusal,
     records,
-    retold,
 )
 
 FORBID_MALES = """
@@ -479,7 +479,7 @@ def test_phases_of_a_run_that_was_never_entered_are_stale(
     def elsewhere(body: RequestBody) -> None:
         body.run_id = b"n" * 16
 
-    frame = retold(run.request("encapsulation", "DK"), elsewhere, raw_key(1))
+    frame = altered_request(run.request("encapsulation", "DK"), elsewhere, raw_key(1))
     refusal = refused(federation.nodes["DK"], frame, ReasonCode.STALE)
     assert "not entered" in refusal["why"]
 
@@ -495,7 +495,9 @@ def test_a_run_serves_the_study_it_was_entered_for(
     def rename(body: RequestBody) -> None:
         body.study = other.digest
 
-    refusal = refused(federation.nodes["DK"], retold(frame, rename, raw_key(1)), ReasonCode.STALE)
+    refusal = refused(
+        federation.nodes["DK"], altered_request(frame, rename, raw_key(1)), ReasonCode.STALE
+    )
     assert "another study" in refusal["what"]
 
 

@@ -22,8 +22,8 @@ from tests.support.documents import raw_key, training_fields
 from tests.support.node_federation import (
     NodeFederation,
     Run,
+    altered_request,
     code_of,
-    retold,
 )
 from tests.support.zero_noise import CountedZeroNoise
 
@@ -152,7 +152,7 @@ def test_another_set_is_not_signed_in_the_same_round(agreed: Agreed, *, restarte
     if restarted:
         agreed.node = agreed.federation.restart("DK", noise=agreed.noise)
     before = agreed.node.parts.runs.live(agreed.run.id).state
-    other = retold(agreed.asked, without_no, raw_key(1))
+    other = altered_request(agreed.asked, without_no, raw_key(1))
     assert code_of(agreed.node.handle(other)) is ReasonCode.STALE
     assert agreed.node.parts.runs.live(agreed.run.id).state == before
 

@@ -10,7 +10,7 @@ from client.credentials.certificate_renewal import (
     PAUSE,
     CertificateRenewal,
     credentials,
-    kept_pair,
+    transport_pair,
 )
 from client.errors import NodeFault
 from client.home import NodeHome
@@ -95,7 +95,7 @@ class Life:
         candidate = Candidate(
             home=self.home,
             settings=self.home.settings(),
-            pair=kept_pair(self.home, store),
+            pair=transport_pair(self.home, store),
             keys=NodeKeys.from_canonical(self.home.node_keys.read_bytes()),
             dial=lambda *_: self.link,
             clock=self.clock,

@@ -117,7 +117,7 @@ def test_the_file_covers_the_officer_s_documents(federation: NodeFederation) -> 
     """A copy from before a withdrawal must not pass for the newest."""
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
-    backup.put_back()
+    backup.restore()
     refused(federation)
 
 
@@ -130,7 +130,7 @@ def test_a_restored_copy_does_not_start(
     backup = Backup(federation, "DK")
     grown(federation.nodes["DK"])
     federation.nodes["DK"].parts.log_head.move()
-    backup.put_back()
+    backup.restore()
     assert "older than what this node has already sent" in refused(federation)
 
 
@@ -140,7 +140,7 @@ def test_a_copy_that_continued_differently_does_not_start(
     """Its log is as long as the one that was sent from, with other entries."""
     backup = Backup(federation, "DK")
     federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK"))
-    backup.put_back()
+    backup.restore()
     other = federation.made("DK")
     while other.parts.log.size() < 40:
         grown(other)
@@ -174,7 +174,7 @@ def test_the_file_never_moves_to_a_copy_restored_under_a_running_node(
     """The check comes before the first move of a process, whichever call causes it."""
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
-    backup.put_back()
+    backup.restore()
     before = federation.home("DK").log_head.read_bytes()
     other = federation.made("DK")
     with pytest.raises(NodeFault):
@@ -210,7 +210,7 @@ def test_the_mark_of_an_upgrade_does_not_outweigh_an_existing_file(
     mark(federation, "upgraded")
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
-    backup.put_back()
+    backup.restore()
     refused(federation)
 
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from governance.errors import DocumentFault
-from governance.officer.delivery import Delivered, read_handed
+from governance.officer.delivery import Delivered, read_delivered
 from governance.officer.own_documents import read_own
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.trust.bundle import own_country
@@ -69,7 +69,7 @@ class TestNode:
         assert result.exit_code == 0
         assert "Your node is running and has them" in result.stdout
         assert daemon.versions == [1]
-        assert read_handed(agreed.home.handed_file) == Delivered(node=1, exchange=1)
+        assert read_delivered(agreed.home.handed_file) == Delivered(node=1, exchange=1)
 
     def test_is_remembered(self, agreed: Keyboard, node: Path, daemon: NodeDaemon) -> None:
         sign_keys(agreed, "--node", node)
@@ -159,5 +159,5 @@ class TestHanded:
     ) -> None:
         file = tmp_path / "handed.json"
         file.write_text(content)
-        assert read_handed(file) == Delivered(node=0, exchange=0)
-        assert read_handed(tmp_path / "none") == Delivered()
+        assert read_delivered(file) == Delivered(node=0, exchange=0)
+        assert read_delivered(tmp_path / "none") == Delivered()

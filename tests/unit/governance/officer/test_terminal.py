@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from governance.officer.errors import OfficerFault
 from governance.officer.terminal import Terminal, aligned
-from governance.runtime.cli_support import tell
+from governance.runtime.cli_support import print_error
 from governance.runtime.safe_text import HIDDEN
 from keys.errors import PratiqueError
 
@@ -85,7 +85,7 @@ def test_an_unanswered_question_counts_as_no(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_error_is_three_sentences_on_standard_error(
     fault: PratiqueError, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tell(fault)
+    print_error(fault)
     assert capsys.readouterr() == ("", expected)
 
 
@@ -97,7 +97,7 @@ def test_text_of_others_cannot_control_the_terminal(capsys: pytest.CaptureFixtur
     terminal.facts({hostile: f"{hostile}\nsecond"})
     terminal.table((hostile,), [(hostile,)])
     terminal.warn(hostile)
-    tell(PratiqueError(hostile, why=f"one\n{hostile}", fix=hostile))
+    print_error(PratiqueError(hostile, why=f"one\n{hostile}", fix=hostile))
     out, err = capsys.readouterr()
     assert not HIDDEN.search((out + err).replace("\n", ""))
     assert "first\nsafe" in out

@@ -8,8 +8,8 @@ from protocols.proto.round_pb2 import PHASE_BUNDLE, PHASE_CONFIRM
 from protocols.wire.signed_message import ROSTER, open_signed
 from tests.support.protocol_world import (
     IDENTITIES,
+    altered_request,
     coordinator_of,
-    retold,
     terms_of,
     versions_of,
     view_of,
@@ -66,7 +66,7 @@ def test_words_must_be_addressed_to_the_roster_and_not_to_one_country() -> None:
         view = view_of(country, TERMS)
         view.trust(read_request(data), PHASE_BUNDLE, TERMS.context)
         for receiver in (*TERMS.roster, "coordinator", ""):
-            request = read_request(retold(data, receiver=receiver))
+            request = read_request(altered_request(data, receiver=receiver))
             with pytest.raises(Refusal) as refusal:
                 view.trust(request, PHASE_BUNDLE, TERMS.context)
             assert refusal.value.code is ReasonCode.STALE

@@ -37,8 +37,8 @@ from tests.support.protocol_world import (
     RUN_ID,
     STUDY,
     ProtocolWorld,
+    altered_request,
     coordinator_of,
-    retold,
     terms_of,
     versions_of,
     view_of,
@@ -95,7 +95,7 @@ def test_a_round_number_beyond_the_largest_is_malformed(phase: str, number: int)
     for country in opened.close():
         world.agree(opened, country)
     request = getattr(opened, f"{phase}_request")("AT")
-    beyond = retold(request, lambda body: setattr(getattr(body, phase), "round", number))
+    beyond = altered_request(request, lambda body: setattr(getattr(body, phase), "round", number))
     assert read_request(request).round_number == 1
     assert code_of(read_request, beyond) is ReasonCode.MALFORMED
 
@@ -120,11 +120,11 @@ def test_other_bytes_are_malformed(data: bytes) -> None:
 def test_phase_and_content_must_agree() -> None:
     request = coordinator_of(terms_of(3)).bundle_request("AT")
     for phase in (0, PHASE_CONTRIBUTE, PHASE_AGREE, 77):
-        assert code_of(read_request, retold(request, phase=phase)) is ReasonCode.MALFORMED
+        assert code_of(read_request, altered_request(request, phase=phase)) is ReasonCode.MALFORMED
 
 
 def test_only_a_contribute_request_has_a_model() -> None:
-    request = retold(coordinator_of(terms_of(3)).bundle_request("AT"), model=b"weights")
+    request = altered_request(coordinator_of(terms_of(3)).bundle_request("AT"), model=b"weights")
     assert code_of(read_request, request) is ReasonCode.MALFORMED
 
 
@@ -142,8 +142,8 @@ def test_only_requests_with_data_for_each_country_have_parts(step: str) -> None:
         "encapsulate": PHASE_ENCAPSULATE,
         "agree": PHASE_AGREE,
     }[step]
-    read_request(retold(request, change, phase=phase))
-    altered = retold(request, change, parts=[b"1"], phase=phase)
+    read_request(altered_request(request, change, phase=phase))
+    altered = altered_request(request, change, parts=[b"1"], phase=phase)
     assert code_of(read_request, altered) is ReasonCode.MALFORMED
 
 
@@ -155,23 +155,23 @@ def test_parts_and_model_are_covered_by_the_digest_of_a_request() -> None:
     honest = read_request(request)
     assert (len(honest.parts), honest.model) == (2 * MAC_BYTES, MODEL)
     others = [
-        retold(request, parts=[]),
-        retold(request, parts=[honest.parts[:-1] + b"0"]),
-        retold(request, model=b"another model"),
-        retold(request, model=honest.parts + MODEL, parts=[]),
-        retold(request, model=b"", parts=[honest.parts + MODEL]),
-        retold(request, receiver="AT"),
+        altered_request(request, parts=[]),
+        altered_request(request, parts=[honest.parts[:-1] + b"0"]),
+        altered_request(request, model=b"another model"),
+        altered_request(request, model=honest.parts + MODEL, parts=[]),
+        altered_request(request, model=b"", parts=[honest.parts + MODEL]),
+        altered_request(request, receiver="AT"),
     ]
     digests = {read_request(country).digest for country in others}
     assert len(digests) == len(others)
     assert honest.digest not in digests
-    assert read_request(retold(request, key=IDENTITIES["AT"])).digest == honest.digest
+    assert read_request(altered_request(request, key=IDENTITIES["AT"])).digest == honest.digest
 
 
 def test_versions_of_too_many_countries_are_refused() -> None:
     request = coordinator_of(terms_of(3)).bundle_request("AT")
     many = DocumentVersions(1, 1, {f"C{number}": 1 for number in range(LARGEST_ROSTER + 1)})
-    altered = retold(request, lambda body: body.versions.CopyFrom(many.to_proto()))
+    altered = altered_request(request, lambda body: body.versions.CopyFrom(many.to_proto()))
     assert code_of(read_request, altered) is ReasonCode.MALFORMED
 
 
@@ -188,7 +188,7 @@ def test_authentication_is_against_the_countrys_own_values() -> None:
         request.authenticate(IDENTITIES["AT"].public, **place)
     honest = coordinator_of(terms).bundle_request("AT")
     for receiver in ("AT", "BE", "coordinator", ""):
-        altered = read_request(retold(honest, receiver=receiver))
+        altered = read_request(altered_request(honest, receiver=receiver))
         assert code_of(partial(altered.authenticate, key, **place)) is ReasonCode.STALE
 
 

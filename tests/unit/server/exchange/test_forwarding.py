@@ -117,8 +117,8 @@ def test_a_call_in_progress_gets_a_temporary_status_when_forwarding_closes() -> 
         await forwarding.close()
         return await asyncio.wait_for(call, 5)
 
-    with socket.create_server((LOOPBACK, 0)) as deaf:
-        assert asyncio.run(act(deaf.getsockname()[1])) == (503, b"")
+    with socket.create_server((LOOPBACK, 0)) as silent_server:
+        assert asyncio.run(act(silent_server.getsockname()[1])) == (503, b"")
 
 
 def test_the_link_to_flower_trusts_the_superlink_s_certificate_only(

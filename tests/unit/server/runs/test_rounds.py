@@ -133,14 +133,14 @@ def test_a_country_that_is_silent_once_is_asked_again_with_the_same_bytes(
     scene = Scene()
     frames: list[bytes] = []
 
-    def deaf(frame: bytes) -> None:
+    def ignore(frame: bytes) -> None:
         frames.append(frame)
 
     def awake(frame: bytes) -> bytes:
         frames.append(frame)
         return scene.carrier.honest(country, frame)
 
-    scene.carrier.misbehave(country, phase, deaf, awake)
+    scene.carrier.misbehave(country, phase, ignore, awake)
     opened(scene.ready().round())
     assert len(frames) == 2
     assert frames[0] == frames[1]

@@ -9,7 +9,7 @@ from keys.errors import KeyFault
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import digest
 from server.errors import CoordinatorFault
-from server.runs.run_documents import RunDocuments, require_unmoved
+from server.runs.run_documents import RunDocuments, require_resumable
 from tests.support.documents import Papers, node_keys, raw_key
 
 BEGAN = RunDocuments(
@@ -47,7 +47,7 @@ def test_messages_are_verified_with_the_keys_of_the_run_s_beginning() -> None:
 def test_newer_versions_and_new_keys_do_not_stop_a_run() -> None:
     newer = {"root": 2, "targets": 9, "countries": {"DK": 8, "EE": 8}}
     keys = {"identities": {c: raw_key(9).public.to_text() for c in ("DK", "EE", "NO")}}
-    require_unmoved(BEGAN, BEGAN.model_copy(update=newer | keys))
+    require_resumable(BEGAN, BEGAN.model_copy(update=newer | keys))
 
 
 @pytest.mark.parametrize(
@@ -61,5 +61,5 @@ def test_an_amendment_or_a_country_without_keys_stops_a_run(
     changes: dict[str, object], why: str
 ) -> None:
     with pytest.raises(CoordinatorFault) as fault:
-        require_unmoved(BEGAN, BEGAN.model_copy(update=changes))
+        require_resumable(BEGAN, BEGAN.model_copy(update=changes))
     assert why in fault.value.why

@@ -248,7 +248,7 @@ def test_the_same_attempt_submitted_a_second_time_does_nothing(
     run = launched(coordinator, study)
     services, carrier = LocalRunServices(coordinator), NodesCarrier(coordinator.federation)
     run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
-    carrier.deaf = set(COUNTRIES)  # any message would now wait for its reply
+    carrier.silent = set(COUNTRIES)  # any message would now wait for its reply
     with pytest.raises(Superseded, match="may not execute"):
         run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     assert state(coordinator, run) == ("finished", "")
@@ -267,7 +267,7 @@ def test_a_run_with_a_silent_country_is_void_and_names_it(
 ) -> None:
     run = launched(coordinator, study)
     carrier = NodesCarrier(coordinator.federation)
-    carrier.deaf = {"NO"}
+    carrier.silent = {"NO"}
     with pytest.raises(SetUpFailed):
         run_attempt(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=0.01)
     run_state, reason = state(coordinator, run)
@@ -282,12 +282,12 @@ def test_a_run_that_could_not_begin_is_launched_again_with_the_same_permits(
 ) -> None:
     """Nothing was charged for it but the cohort counts, which are charged once."""
     carrier, services = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
-    carrier.deaf = {"NO"}
+    carrier.silent = {"NO"}
     first = launched(coordinator, study)
     with pytest.raises(SetUpFailed):
         run_attempt(coordinator.home, first, 1, carrier, services, seconds=0.01)
     assert charged_in(coordinator, "DK") == [COHORT_FLOOR]
-    carrier.deaf = set()
+    carrier.silent = set()
     again = launched(coordinator, study)
     run_attempt(coordinator.home, again, 1, carrier, services, seconds=1)
     assert state(coordinator, again)[0] == "finished"

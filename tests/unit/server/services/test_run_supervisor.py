@@ -16,7 +16,7 @@ from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from server.runs import lock
 from server.runs.lock import is_run_locked, lock_run
-from server.runs.run_documents import RunDocuments, require_unmoved
+from server.runs.run_documents import RunDocuments, require_resumable
 from server.services.run_supervisor import (
     MOST_FRUITLESS,
     START_SECONDS,
@@ -141,11 +141,11 @@ def ground(**changes: object) -> RunDocuments:
 
 
 def test_newer_documents_alone_do_not_end_a_run() -> None:
-    require_unmoved(ground(), ground(root=9, targets=9, countries={"AT": 9, "BE": 1}))
+    require_resumable(ground(), ground(root=9, targets=9, countries={"AT": 9, "BE": 1}))
 
 
 def test_a_node_s_new_keys_do_not_end_a_run_that_began_with_the_former() -> None:
-    require_unmoved(ground(), ground(identities={"AT": "a", "BE": "x"}))
+    require_resumable(ground(), ground(identities={"AT": "a", "BE": "x"}))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_run_ends_if_its_documents_are_no_longer_valid(
     changes: dict[str, object], why: str
 ) -> None:
     with pytest.raises(CoordinatorFault, match="cannot be resumed") as caught:
-        require_unmoved(ground(), ground(**changes))
+        require_resumable(ground(), ground(**changes))
     assert why in caught.value.why
     assert "charged again" in caught.value.fix
 
