@@ -532,7 +532,7 @@ def test_a_bundle_that_shadows_the_installed_app_is_refused(stranger: Stranger) 
         "client/app.py": stranger.code("flwr.clientapp", "ClientApp"),
     }
     flower_run = stranger.submit(build_fab_from_files(files)[0])
-    assert_refused(stranger, flower_run, "it contains the file 'client/__init__.py'")
+    assert_refused(stranger, flower_run, "It contains the file 'client/__init__.py'")
 
 
 def test_a_bundle_with_its_own_code_is_refused(stranger: Stranger) -> None:
@@ -541,13 +541,13 @@ def test_a_bundle_with_its_own_code_is_refused(stranger: Stranger) -> None:
         "evil.py": stranger.code(),
     }
     flower_run = stranger.submit(build_fab_from_files(files)[0])
-    assert_refused(stranger, flower_run, "it contains the file 'evil.py'")
+    assert_refused(stranger, flower_run, "It contains the file 'evil.py'")
 
 
 def test_a_configuration_that_names_another_module_is_refused(stranger: Stranger) -> None:
     files = {CONFIGURATION: configuration(serverapp="antigravity:app", clientapp="x:app").encode()}
     fab = build_fab_from_files(files)[0]
-    assert_refused(stranger, stranger.submit(fab), "it names other apps than the installed ones")
+    assert_refused(stranger, stranger.submit(fab), "It names other apps than the installed ones")
 
 
 def test_a_hostile_bundle_submitted_by_the_command_line_is_refused(stranger: Stranger) -> None:
@@ -572,7 +572,7 @@ def test_a_hostile_bundle_submitted_by_the_command_line_is_refused(stranger: Str
     )
     assert done.returncode == 0, done.stderr + done.stdout
     flower_run = int(json.loads(done.stdout)["run-id"])
-    assert_refused(stranger, flower_run, "it contains the file 'client/__init__.py'")
+    assert_refused(stranger, flower_run, "It contains the file 'client/__init__.py'")
 
 
 def test_a_bundle_of_another_kind_of_app_is_not_started(stranger: Stranger) -> None:
