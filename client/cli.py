@@ -79,7 +79,7 @@ def init(
         node_home.require_free()
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
         node = create_node(node_home, settings, passphrase, utc_now())
-        typer.echo(f"The node of {country} is made in {node_home.path}.")
+        typer.echo(f"The node of {country} was created in {node_home.path}.")
         for line in node.report.lines():
             typer.echo(f"  {line}")
         typer.echo(f"Pinned officer key: {node.officer.fingerprint}")

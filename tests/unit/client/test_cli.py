@@ -97,7 +97,7 @@ def test_init_prints_how_the_records_were_read(tmp_path: Path, init_words: Words
     result = run(*init_words, home=tmp_path / "node")
     assert result.exit_code == 0
     for words in (
-        "The node of DK is made",
+        "The node of DK was created",
         "80 patients read, 0 left out",
         "age: 0 of 80 missing",
         "Pinned officer key: SHA256:",
