@@ -43,7 +43,7 @@ MODELS = {"logistic": (14, 1)} | {
 """The inputs of each layer, and the outputs of the last; the logistic model has no hidden layer."""
 BATCH = 256
 CLIP_NORM = 1.0
-MOST_TURNS, FEWEST_TURNS, SECONDS = 300, 9, 20.0
+MAX_TURNS, MIN_TURNS, SECONDS = 300, 9, 20.0
 """Each side is measured once per turn, for SECONDS, but within these numbers of turns."""
 WARM_UP = 2
 IDLE = 0.25
@@ -298,8 +298,8 @@ def in_turns(sides: Mapping[str, Side], clock: Clock) -> dict[str, list[float]]:
     """
     took: dict[str, list[float]] = {name: [] for name in sides}
     end, order = time.perf_counter() + SECONDS, list(sides)
-    for turn in range(MOST_TURNS):
-        if turn >= FEWEST_TURNS and time.perf_counter() > end:
+    for turn in range(MAX_TURNS):
+        if turn >= MIN_TURNS and time.perf_counter() > end:
             break
         for name in order:
             sides[name]()

@@ -36,9 +36,9 @@ from governance.runtime.local_rpc import ask
 
 RESULTS = Path(__file__).with_name("results") / "rounds.json"
 ROUNDS = 30
-FEWEST_ROUNDS = 20
+MIN_ROUNDS = 20
 MESSAGES = 8
-LONGEST_ROUND, GOAL_ROUND, LEAST_RATIO = 0.8, 0.5, 15.0
+LONGEST_ROUND, GOAL_ROUND, MIN_RATIO = 0.8, 0.5, 15.0
 """Seconds, seconds, and how many times faster than four stock messages."""
 KINDS = {
     "pratique-node\0up": "nodes, all four",
@@ -175,9 +175,9 @@ def shortfalls(figures: dict[str, Any]) -> list[str]:
     rounds, took = figures["ours_rounds"], figures["ours_round_s"]
     ratio = figures["ratio_to_four_stock_messages"]
     bounds = {
-        f"{rounds} rounds are too few": rounds < FEWEST_ROUNDS,
+        f"{rounds} rounds are too few": rounds < MIN_ROUNDS,
         f"a round takes {took} s, over {LONGEST_ROUND} s": took > LONGEST_ROUND,
-        f"{ratio} times faster is less than {LEAST_RATIO}": ratio < LEAST_RATIO,
+        f"{ratio} times faster is less than {MIN_RATIO}": ratio < MIN_RATIO,
     }
     return [sentence for sentence, missed in bounds.items() if missed]
 

@@ -36,7 +36,7 @@ BOUNDS = {
 last. Both must be exceeded: a pool's few more files are no trend, nor a slope over few rounds."""
 DATABASE, OTHER_STORE = (2.0, 1.0), (0.1, 0.1)
 """The same for stores, in MiB. A database grows only by the audit log, which keeps all entries."""
-WRITE_AHEAD, MOST_AHEAD = "write-ahead log", 16.0
+WRITE_AHEAD, MAX_AHEAD = "write-ahead log", 16.0
 """MiB: it grows to the size of the changes between two checkpoints, and then stays."""
 
 
@@ -124,7 +124,7 @@ def shortfalls(results: dict[str, Any]) -> list[str]:
     for name, figures in results["stores_mib"].items():
         if name.endswith(WRITE_AHEAD):
             most = figures["most"]
-            missed += [f"{name} has {most} MiB, over {MOST_AHEAD}"] if most > MOST_AHEAD else []
+            missed += [f"{name} has {most} MiB, over {MAX_AHEAD}"] if most > MAX_AHEAD else []
         else:
             missed += _over(name, figures, DATABASE if name.endswith("state.db") else OTHER_STORE)
     return missed

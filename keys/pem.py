@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from keys.errors import KeyFault
 
 PEM_LIMIT_BYTES = 16 * 1024
-MOST_CERTIFICATES = 8
+MAX_CERTIFICATES = 8
 """In one file; at most two authorities overlap."""
 
 Parsed = TypeVar("Parsed")
@@ -35,7 +35,7 @@ def parsed_certificate(pem: bytes) -> x509.Certificate:
 def parsed_certificates(pem: bytes) -> list[x509.Certificate]:
     """Return all certificates of a PEM file, eight at most. Raises KeyFault."""
     certificates = _parsed(x509.load_pem_x509_certificates, pem, "certificate")
-    if len(certificates) > MOST_CERTIFICATES:
+    if len(certificates) > MAX_CERTIFICATES:
         raise _unreadable("certificate")
     return certificates
 

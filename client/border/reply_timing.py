@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 SLOT_SECONDS = 0.05
-MOST_RUNS = 1024
+MAX_RUNS = 1024
 """How many runs are remembered; the oldest are dropped."""
 
 RunPhase = tuple[str, int]
@@ -36,7 +36,7 @@ class ReplySlots:
     def know(self, run: str) -> None:
         """Remember the slots of this run, which the gate has admitted, from now on."""
         self._longest[run] = self._longest.pop(run, {})
-        for old in list(self._longest)[:-MOST_RUNS]:
+        for old in list(self._longest)[:-MAX_RUNS]:
             del self._longest[old]
 
     def wait(self, arrived: float, place: RunPhase) -> None:

@@ -37,11 +37,11 @@ from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from keys.store import KeyStore
 
-LEAST_DISK, LOW_DISK = 200 * 2**20, 2 * 2**30
+MIN_FREE_BYTES, LOW_DISK = 200 * 2**20, 2 * 2**30
 SOON = timedelta(days=14)
 SIGNATURES_SOON = timedelta(days=60)
 _ENROL = "ask the coordinator for a new invitation, and run `pratique-node enrol`"
-MOST_SKEW = timedelta(minutes=5)
+MAX_CLOCK_SKEW = timedelta(minutes=5)
 TIMESTAMP_FILE = "metadata/timestamp.json"
 WITHOUT_NODE = ("installation", "settings")
 """Checks that are made even if there is no node."""
@@ -137,7 +137,7 @@ class Doctor:
         free = shutil.disk_usage(self.home.path).free
         says = f"{free / 2**30:.1f} GiB free"
         fix = f"free space on the disk of {self.home.path}"
-        if free < LEAST_DISK:
+        if free < MIN_FREE_BYTES:
             raise PratiqueError(
                 says, why="if the disk is full, the node refuses every request", fix=fix
             )
@@ -206,7 +206,7 @@ class Doctor:
         now, signed = self.clock(), self._latest_signed()
         if signed is None:
             raise SkipCheck("no signed time is known yet")
-        if signed - now > MOST_SKEW:
+        if signed - now > MAX_CLOCK_SKEW:
             raise PratiqueError(
                 f"The clock is behind by {_minutes(signed - now)} or more",
                 why=f"a document was signed at {signed:%Y-%m-%d %H:%M} UTC; this clock shows "

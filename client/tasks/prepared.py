@@ -10,7 +10,7 @@ from client.tasks.assignment import Assignment
 from client.tasks.module_registry import registered
 from governance.documents.study import Study
 
-MOST_ASSIGNMENTS = 8
+MAX_ASSIGNMENTS = 8
 """How many prepared tasks are kept; the oldest are dropped."""
 
 
@@ -47,7 +47,7 @@ class PreparedTasks:
                 self._records = records
             if study.digest not in self._prepared:
                 self._prepared[study.digest] = self._prepare(study, records)
-                for old in list(self._prepared)[:-MOST_ASSIGNMENTS]:
+                for old in list(self._prepared)[:-MAX_ASSIGNMENTS]:
                     del self._prepared[old]
             return self._prepared[study.digest]
 

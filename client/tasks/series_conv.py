@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-MOST_CHANNELS = 256
+MAX_CHANNELS = 256
 
 
 def series_conv(parameters: Mapping[str, int], inputs: int, outputs: int) -> "torch.nn.Module":
@@ -36,8 +36,8 @@ def _sizes(parameters: Mapping[str, int], inputs: int) -> tuple[int, int]:
     if set(parameters) != {"channels", "kernel"}:
         raise ValueError("it needs `channels` and `kernel`, and nothing else")
     channels, kernel = parameters["channels"], parameters["kernel"]
-    if not 1 <= channels <= MOST_CHANNELS or not kernel % 2 or kernel > inputs:
+    if not 1 <= channels <= MAX_CHANNELS or not kernel % 2 or kernel > inputs:
         raise ValueError(
-            f"`channels` must be 1 to {MOST_CHANNELS}; `kernel` must be odd and at most {inputs}"
+            f"`channels` must be 1 to {MAX_CHANNELS}; `kernel` must be odd and at most {inputs}"
         )
     return channels, kernel

@@ -13,7 +13,7 @@ from keys.errors import KeyFault
 from keys.identity import SigningKey, VerifyKey
 
 LARGEST_NOTE = 64 * 1024
-MOST_SIGNATURES = 100
+MAX_SIGNATURES = 100
 KEY_ID_BYTES = 4
 SEPARATOR, DASH = "\n\n", "— "
 NAME = re.compile(r"[^\s+]+")
@@ -103,8 +103,8 @@ def parse_note(data: bytes) -> Note:
     if not separator or not text or not lines.endswith("\n"):
         raise _bad_note("it has no signed text or no signature")
     signatures = lines[:-1].split("\n")
-    if len(signatures) > MOST_SIGNATURES:
-        raise _bad_note(f"it has more than {MOST_SIGNATURES} signatures")
+    if len(signatures) > MAX_SIGNATURES:
+        raise _bad_note(f"it has more than {MAX_SIGNATURES} signatures")
     return Note(text + "\n", tuple(map(_parse_line, signatures)))
 
 

@@ -20,7 +20,7 @@ from governance.errors import DocumentFault
 from governance.runtime.safe_text import is_plain
 from protocols.errors import ReasonCode
 
-MOST_CHARACTERS = 64 * 1024
+MAX_CHARACTERS = 64 * 1024
 NATIONAL = "national"
 
 
@@ -96,8 +96,8 @@ def check_national(text: str) -> None:
 
 @lru_cache(maxsize=64)
 def _checked(what: str, text: str) -> dict[str, Any]:
-    if len(text) > MOST_CHARACTERS:
-        raise _fault(what, f"it is longer than {MOST_CHARACTERS} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise _fault(what, f"it is longer than {MAX_CHARACTERS} characters")
     try:
         parsed = json.loads(cedarpy.policies_to_json_str(text))
     except ValueError as error:

@@ -38,7 +38,7 @@ from governance.errors import DocumentFault, LedgerFault
 from keys.composite import Suite, halves, read_identity
 from protocols.wire.encoding import canonical_json, digest
 
-FEWEST_HONEST = 2
+MIN_HONEST = 2
 """With one honest country the opened sum would show that country's part (private-sum.md)."""
 
 
@@ -186,7 +186,7 @@ class Agreement(Document):
     task_kinds: Annotated[tuple[TaskKind, ...], Field(min_length=1)]
     budget: Annotated[tuple[RegisterBudget, ...], Field(min_length=1)]
     colluding: Annotated[int, Field(ge=0)]
-    honest: Annotated[int, Field(ge=FEWEST_HONEST)]
+    honest: Annotated[int, Field(ge=MIN_HONEST)]
     smallest_countries: Annotated[int, Field(ge=2)]
     smallest_cohort: Annotated[int, Field(ge=1)]
     signatures: Annotated[Suite, Field(exclude_if=lambda suite: suite is Suite.ED25519)] = (

@@ -35,7 +35,7 @@ from keys.errors import KeyFault
 from keys.identity import VerifyKey
 from protocols.wire.encoding import canonical_json, digest
 
-MOST_BYTES = 256 * 1024
+MAX_BYTES = 256 * 1024
 """The largest governance document; those of the demo are below 20 kB."""
 
 EXAMPLE_TIME = "2026-12-31T23:59:59Z"
@@ -145,7 +145,7 @@ class Document(Part):
     """A signed document: its `canonical()` bytes are stored, hashed and signed."""
 
     title_of_kind: ClassVar[str]
-    most_bytes: ClassVar[int] = MOST_BYTES
+    most_bytes: ClassVar[int] = MAX_BYTES
 
     def canonical(self) -> bytes:
         """Return the RFC 8785 JSON of all fields."""

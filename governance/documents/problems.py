@@ -14,7 +14,7 @@ Context = Mapping[str, Any]
 
 SHOWN = 60
 """Characters of a wrong value that are shown."""
-MOST_PROBLEMS = 20
+MAX_PROBLEMS = 20
 
 PATTERNS = {
     r"^[a-z0-9][a-z0-9-]{0,62}$": "lower-case letters, digits and hyphens",
@@ -63,11 +63,11 @@ def sentences(
     """
     schema = _schema_of(model)
     problems = [p for p in error.errors(include_url=False) if not _only_follows(p)]
-    for problem in problems[:MOST_PROBLEMS]:
+    for problem in problems[:MAX_PROBLEMS]:
         path = _written_path(problem["loc"], values)
         yield f"{_place(path, lines)}{_text_of(problem, schema, path, values)}"
-    if len(problems) > MOST_PROBLEMS:
-        yield f"and {len(problems) - MOST_PROBLEMS} more"
+    if len(problems) > MAX_PROBLEMS:
+        yield f"and {len(problems) - MAX_PROBLEMS} more"
 
 
 def _only_follows(problem: ErrorDetails) -> bool:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from governance.documents.models import MOST_BYTES, Document
+from governance.documents.models import MAX_BYTES, Document
 from governance.documents.problems import sentences
 from governance.errors import DocumentFault
 
@@ -25,7 +25,7 @@ Completion = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 DEEPEST = 20
 """Levels of nesting; the deepest document has eight."""
-MOST_NODES = 20_000
+MAX_NODES = 20_000
 RESOLVERS = {
     "null": (r"~|null|Null|NULL|", [*"~nN", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
@@ -104,7 +104,7 @@ def read_file(kind: type[D], path: Path) -> D:
     """Return the document in a file. Raises DocumentFault."""
     try:
         with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
+            text = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise DocumentFault(
             f"The file {path} cannot be read",
@@ -115,8 +115,8 @@ def read_file(kind: type[D], path: Path) -> D:
 
 
 def _parse(tree: _Tree, text: bytes) -> Any:
-    if len(text) > MOST_BYTES:
-        raise _unusable(tree.source, f"it is larger than {MOST_BYTES // 1024} kB")
+    if len(text) > MAX_BYTES:
+        raise _unusable(tree.source, f"it is larger than {MAX_BYTES // 1024} kB")
     try:
         decoded = text.decode("utf-8")
         _check_events(tree, yaml.parse(decoded, Loader=_CoreLoader))
@@ -153,7 +153,7 @@ def _refused(event: yaml.Event, depth: int, documents: int, count: int) -> str:
         return "anchors (&) and aliases (*) are not allowed; write the text in full"
     if getattr(event, "tag", None):
         return "tags (!) are not allowed; remove the tag"
-    if depth > DEEPEST or count > MOST_NODES:
+    if depth > DEEPEST or count > MAX_NODES:
         return "it is nested too deeply, or contains too many values"
     return "a file may contain only one document" if documents > 1 else ""
 

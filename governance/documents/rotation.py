@@ -20,7 +20,7 @@ from keys.identity import SigningKey, VerifyKey
 from protocols.wire.encoding import canonical_json
 
 ROTATION_LABEL = "pratique/key-rotation/v1"
-MOST_ROTATIONS = 100
+MAX_ROTATIONS = 100
 
 SignatureText = Annotated[
     str, StringConstraints(pattern=r"^([A-Za-z0-9+/]{86}|[A-Za-z0-9+/]{4498})==$")
@@ -55,7 +55,7 @@ class KeyHistory(Document):
     kind: Literal["key-history"] = "key-history"
     schema_version: Literal[1] = Field(default=1, alias="schema")
     country: Country
-    rotations: Annotated[tuple[Rotation, ...], Field(min_length=1, max_length=MOST_ROTATIONS)]
+    rotations: Annotated[tuple[Rotation, ...], Field(min_length=1, max_length=MAX_ROTATIONS)]
 
     @model_validator(mode="after")
     def _unbroken(self) -> Self:
@@ -94,7 +94,7 @@ def extended(
     """Return the history with one more change, signed by both keys; the newest 100 are kept."""
     rotation = _rotation(country, former, new, issued)
     before = history.rotations if history and history.newest == rotation.former else ()
-    return KeyHistory(country=country, rotations=(*before, rotation)[-MOST_ROTATIONS:])
+    return KeyHistory(country=country, rotations=(*before, rotation)[-MAX_ROTATIONS:])
 
 
 def _rotation(country: str, former: SigningKey, new: SigningKey, issued: datetime) -> Rotation:

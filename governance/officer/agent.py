@@ -23,7 +23,7 @@ EARLIEST, LATEST = timedelta(hours=18), timedelta(hours=26)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=1)
 LONGEST_WAIT = timedelta(minutes=10)
 """The longest wait between two looks at the clock, because a machine that sleeps wakes late."""
-LEAST_LIFE = timedelta(days=2)
+MIN_LIFE = timedelta(days=2)
 """With less time than this left, the agent reports that it is not ready; the officer must act."""
 _log = logging.getLogger("pratique.agent")
 
@@ -52,7 +52,7 @@ class AgentStatus:
 
     def well(self, now: datetime) -> bool:
         """Whether the documents are valid long enough, and nobody else signs for the country."""
-        return not self.foreign and self.expires is not None and self.expires - now > LEAST_LIFE
+        return not self.foreign and self.expires is not None and self.expires - now > MIN_LIFE
 
 
 def pause_after(failures: int, jitter: Jitter) -> timedelta:

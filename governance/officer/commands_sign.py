@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from governance.cedar.engine import check_national
-from governance.documents.models import MOST_BYTES
+from governance.documents.models import MAX_BYTES
 from governance.documents.permit import NodeKeys
 from governance.documents.reading import read_file
 from governance.errors import DocumentFault
@@ -235,7 +235,7 @@ def read_policy(path: Path) -> str:
     """Read a national policy. Raises DocumentFault unless it only forbids."""
     try:
         with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1).decode("utf-8")
+            text = file.read(MAX_BYTES + 1).decode("utf-8")
     except OSError as error:
         raise DocumentFault(
             f"{path} cannot be read",

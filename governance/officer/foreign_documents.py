@@ -16,9 +16,9 @@ from governance.trust.signing import OfficerDocuments
 from keys.composite import read_identity
 from keys.identity import VerifyKey
 
-MOST_REFUSALS = 250
+MAX_REFUSALS = 250
 """The most refusals of studies without a permit here: a thief must not fill the folder."""
-MOST_NAMED = 10
+MAX_NAMED = 10
 MEANS = "somebody else signs with your key, or your folder is an old copy"
 
 
@@ -76,8 +76,8 @@ def names(own: CountryDocuments | None, seen: ForeignDocuments) -> tuple[str, ..
 def sentence(own: CountryDocuments | None, seen: ForeignDocuments) -> str:
     """Return in words what was shown, and what it means."""
     named = names(own, seen)
-    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-    what = f", with {', '.join(named[:MOST_NAMED])}{more}" if named else ""
+    more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+    what = f", with {', '.join(named[:MAX_NAMED])}{more}" if named else ""
     return (
         f"THE EXCHANGE SHOWS DOCUMENTS THAT THIS FOLDER DID NOT SIGN: version {seen.version} of "
         f"your country's{what}; {MEANS}"
@@ -90,7 +90,7 @@ def take_over_refusals(
     """Take over each refusal that this folder lacks. It can only stop what the folder permits."""
     permits, refusals = (own.permits, own.withdrawals) if own else ({}, {})
     lacking = [w for w in seen.withdrawals if w.study not in refusals]
-    room = max(0, MOST_REFUSALS - len(refusals))
+    room = max(0, MAX_REFUSALS - len(refusals))
     others = [w for w in lacking if w.study not in permits][:room]
     for withdrawal in (*(w for w in lacking if w.study in permits), *others):
         documents.withdraw(withdrawal)

@@ -28,7 +28,7 @@ from prometheus_client.exposition import choose_encoder
 from governance.runtime.loopback import host_and_port
 from keys.errors import PratiqueError
 
-MOST_CALLERS = 8
+MAX_CALLERS = 8
 LONGEST_SECONDS = 5.0
 """The longest time for one caller, whatever it does."""
 LARGEST_ANSWER = 64 * 2**10
@@ -126,7 +126,7 @@ class _Server(ThreadingMixIn, HTTPServer):
     def __init__(self, address: tuple[str, int], shown: HealthReport) -> None:
         self.shown = shown
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._free = threading.BoundedSemaphore(MOST_CALLERS)
+        self._free = threading.BoundedSemaphore(MAX_CALLERS)
         super().__init__(address, _Caller)
         port = self.server_address[1]
         self.hosts = frozenset(f"{name}:{port}" for name in (*NAMES, address[0]))

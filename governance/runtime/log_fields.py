@@ -19,8 +19,8 @@ Kind = Callable[[object], Value | None]
 
 LONGEST_TEXT = 400
 LONGEST_NAME = 64
-MOST_DROPPED = 8
-MOST_FRAMES = 16
+MAX_DROPPED = 8
+MAX_FRAMES = 16
 LONGEST_CHAIN = 4
 LARGEST_NUMBER = 2**63
 ROOMS = ("keys", "protocols", "governance", "client", "server")
@@ -109,7 +109,7 @@ def admit(fields: Mapping[str, object]) -> dict[str, Value]:
     listed = {name: FIELDS[name](value) for name, value in given.items() if name in FIELDS}
     admitted: dict[str, Value] = {name: v for name, v in listed.items() if v is not None}
     dropped = sorted(plain(name, LONGEST_NAME) for name in given if name not in admitted)
-    return {**admitted, "dropped": dropped[:MOST_DROPPED]} if dropped else admitted
+    return {**admitted, "dropped": dropped[:MAX_DROPPED]} if dropped else admitted
 
 
 def error_fields(error: BaseException) -> dict[str, Value]:
@@ -118,7 +118,7 @@ def error_fields(error: BaseException) -> dict[str, Value]:
     places = [place for link in chain for place in _places(link.__traceback__)]
     kinds = " from ".join(plain(type(link).__name__, LONGEST_NAME) for link in chain)
     shown: dict[str, Value] = {"exception": kinds}
-    return {**shown, "frames": places[-MOST_FRAMES:]} if places else shown
+    return {**shown, "frames": places[-MAX_FRAMES:]} if places else shown
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -20,7 +20,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 OTHER = "other"
-MOST_ROWS = 700
+MAX_ROWS = 700
 """Largest table: more than there are country codes of two letters."""
 REPLY_SLOTS = tuple(0.05 * 2**power for power in range(13))
 """Bounds in seconds: the slots at which replies leave a node (client/border/request_handler.py)."""
@@ -39,8 +39,8 @@ class Table(Collector):
         registry.register(self)
 
     def set(self, rows: Mapping[Row, float]) -> None:
-        """Show these rows from now on, MOST_ROWS of them at most."""
-        self._rows = dict(sorted(rows.items())[:MOST_ROWS])
+        """Show these rows from now on, MAX_ROWS of them at most."""
+        self._rows = dict(sorted(rows.items())[:MAX_ROWS])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the rows."""

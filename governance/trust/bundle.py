@@ -15,7 +15,7 @@ from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from governance.cedar.engine import check_national
-from governance.documents.models import MOST_BYTES, Country, Document
+from governance.documents.models import MAX_BYTES, Country, Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
@@ -34,7 +34,7 @@ from governance.trust.layout import (
 )
 from keys.identity import VerifyKey
 
-MOST_TARGETS = 5_000
+MAX_TARGETS = 5_000
 Contents = Callable[[TargetFile], bytes]
 
 
@@ -48,7 +48,7 @@ class CountryBundle(Document):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     country: Country
     metadata: str
-    targets: Annotated[dict[str, str], Field(max_length=MOST_TARGETS)]
+    targets: Annotated[dict[str, str], Field(max_length=MAX_TARGETS)]
 
     def signed(self) -> Metadata[Targets]:
         """Return the metadata, not verified. Raises DocumentFault if they cannot be read."""
@@ -204,9 +204,9 @@ def _listed(country: str, signed: Targets) -> dict[str, TargetFile]:
     foreign = _first(path for path in signed.targets if not is_country_path(country, path))
     if foreign is not None:
         raise _unfit(country, f"the path {foreign!r} is not a path of this country")
-    large = _first(path for path, t in signed.targets.items() if t.length > MOST_BYTES)
+    large = _first(path for path, t in signed.targets.items() if t.length > MAX_BYTES)
     if large is not None:
-        raise _unfit(country, f"the target {large} is larger than {MOST_BYTES // 1024} kB")
+        raise _unfit(country, f"the target {large} is larger than {MAX_BYTES // 1024} kB")
     return signed.targets
 
 

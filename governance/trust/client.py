@@ -19,7 +19,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
-from governance.documents.models import MOST_BYTES
+from governance.documents.models import MAX_BYTES
 
 Fetch = Callable[[str], bytes | None]
 """Returns the published file of that name (`metadata/...`, `targets/...`); None: no such file."""
@@ -107,7 +107,7 @@ class Client(Updater):
         """Return a target's bytes, verified by length and hash."""
         directory, slash, file = target.path.rpartition("/")
         name = f"{directory}{slash}{next(iter(target.hashes.values()))}.{file}"
-        limit = min(target.length, MOST_BYTES)
+        limit = min(target.length, MAX_BYTES)
         data = self._fetcher.download_bytes(ORIGIN + TARGETS + name, limit)
         target.verify_length_and_hashes(data)
         return data

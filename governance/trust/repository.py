@@ -15,7 +15,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Root, TargetFile, Targets
 
 from governance.documents.agreement import Agreement
-from governance.documents.models import MOST_BYTES
+from governance.documents.models import MAX_BYTES
 from governance.documents.rotation import KeyHistory
 from governance.documents.study import Study
 from governance.errors import DocumentFault
@@ -197,10 +197,10 @@ class Repository:
         self, name: str, data: bytes, now: datetime, *, documents: SigningKey, online: SigningKey
     ) -> DocumentVersions:
         """Publish `releases/<name>.json` under the coordinator's document key."""
-        if not RELEASE_NAME.fullmatch(name) or len(data) > MOST_BYTES:
+        if not RELEASE_NAME.fullmatch(name) or len(data) > MAX_BYTES:
             raise DocumentFault(
                 f"The release {name!r} cannot be published",
-                why=f"allowed are lower-case letters, digits and hyphens, and {MOST_BYTES} bytes",
+                why=f"allowed are lower-case letters, digits and hyphens, and {MAX_BYTES} bytes",
                 fix="choose another name, or make the release smaller",
             )
         return self._add(f"releases/{name}.json", data, now, documents, online)

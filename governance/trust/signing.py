@@ -13,7 +13,7 @@ from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
 from governance.runtime.files import one_writer, write_atomic
-from governance.trust.bundle import MOST_TARGETS, CountryBundle, is_signed_by
+from governance.trust.bundle import MAX_TARGETS, CountryBundle, is_signed_by
 from governance.trust.layout import (
     COUNTRY_LIFE,
     history_path,
@@ -39,7 +39,7 @@ class Pending(Document):
 
     kind: Literal["pending"] = "pending"
     country: Country
-    targets: Annotated[dict[str, str], Field(max_length=MOST_TARGETS)]
+    targets: Annotated[dict[str, str], Field(max_length=MAX_TARGETS)]
 
 
 class OfficerDocuments:

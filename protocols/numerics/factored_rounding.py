@@ -8,7 +8,7 @@ layers of |A|²·|D|².
 
 *The bound.* Every patient's squared norm is computed from the integers themselves and compared
 with Δ² = ⌊(C·s·(1 + η))²⌋, η = FACTOR_MARGIN. If it is larger, both factors are drawn again; after
-MOST_DRAWS draws the patient contributes zero. All values are whole numbers. As Δ ≤ 2^25, a squared
+MAX_DRAWS draws the patient contributes zero. All values are whole numbers. As Δ ≤ 2^25, a squared
 norm within the bound is below 2^51 and exact in float64, and a sum above 2^53 exceeds the bound
 however it is rounded. The bound relies on no closed form and on no property of a or δ.
 
@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 
 from protocols.numerics.keystream import Keystream
 from protocols.numerics.mechanism import FACTOR_MARGIN, Mechanism
-from protocols.numerics.rounding import MOST_DRAWS, Entropy
+from protocols.numerics.rounding import MAX_DRAWS, Entropy
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -158,7 +158,7 @@ def round_factors(
     scaled = _scaled(layers, mechanism)
     rounded = [_round(layer, words) for layer in scaled]
     beyond = np.flatnonzero(~_within(rounded, mechanism))
-    for _ in range(MOST_DRAWS - 1):
+    for _ in range(MAX_DRAWS - 1):
         if not beyond.size:
             return rounded
         again = [_round(layer.of(beyond), words) for layer in scaled]

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from protocols.errors import ProtocolFault
 
 CHECK_COORDINATES = 4
-MOST_COORDINATES = 1_310_720
+MAX_COORDINATES = 1_310_720
 """Most coordinates of one release: 10.5 MB of model out, and as much of a sum back."""
-MOST_ROUNDS = 100_000
-MOST_PATIENTS = 10**9
+MAX_ROUNDS = 100_000
+MAX_PATIENTS = 10**9
 ROUNDING_BETA = math.exp(-0.5)
 """Bias parameter of conditional rounding; Kairouz, Liu, Steinke 2021 recommend e^(-1/2)."""
 WRAP_BITS = 40
@@ -63,13 +63,13 @@ class Mechanism(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     phase: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,31}$")]
-    rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
+    rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)]
     sampling_rate: Annotated[float, Field(ge=SMALLEST_RATE, le=1)] = 1.0
-    dimension: Annotated[int, Field(ge=1, le=MOST_COORDINATES)]
+    dimension: Annotated[int, Field(ge=1, le=MAX_COORDINATES)]
     clip_norm: Annotated[float, Field(gt=0, le=1e6)]
     scale: Annotated[int, Field(ge=1, le=LARGEST_SCALE)]
     noise_std: Annotated[int, Field(ge=SMALLEST_NOISE_STD, le=2**40)]
-    patients_bound: Annotated[int, Field(ge=1, le=MOST_PATIENTS)]
+    patients_bound: Annotated[int, Field(ge=1, le=MAX_PATIENTS)]
     rounding: Rounding = Rounding.CONDITIONAL
     scope: Scope = Scope.SHARED
 

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from protocols.numerics.mechanism import Mechanism, Rounding
 
-MOST_DRAWS = 64
+MAX_DRAWS = 64
 """After this number of draws a patient contributes zero."""
 BLOCK_VALUES = 2**20
 """Patients are rounded in blocks of about this many coordinates, to bound memory."""
@@ -74,7 +74,7 @@ def round_each(
     scaled = _clip(vectors, mechanism.clip_norm) * mechanism.scale
     rounded = np.zeros(scaled.shape, np.int64)
     pending = np.arange(len(scaled))
-    for _ in range(MOST_DRAWS):
+    for _ in range(MAX_DRAWS):
         drawn = _round_at_random(scaled[pending], entropy)
         good = _within(drawn, mechanism)
         rounded[pending[good]] = drawn[good]

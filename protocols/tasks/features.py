@@ -25,7 +25,7 @@ Level = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+/<>
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Value = float | bool | str
 """A number, true or false, or the name of a level."""
-MOST_LEVELS = 1_000
+MAX_LEVELS = 1_000
 DECIMAL = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?", re.ASCII)
 TRUE_WORDS = frozenset({"true", "yes", "1"})
 FALSE_WORDS = frozenset({"false", "no", "0"})
@@ -65,7 +65,7 @@ class Feature(BaseModel):
     name: FeatureName
     type: FeatureKind
     bounds: tuple[Finite, Finite] | None = None
-    levels: Annotated[tuple[Level, ...], Field(max_length=MOST_LEVELS)] = ()
+    levels: Annotated[tuple[Level, ...], Field(max_length=MAX_LEVELS)] = ()
     unit: Annotated[str, StringConstraints(max_length=32)] = ""
     centre: Finite | None = None
     spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -229,7 +229,7 @@ class Condition(BaseModel):
     feature: FeatureName
     at_least: Finite | None = None
     at_most: Finite | None = None
-    one_of: Annotated[tuple[Level | bool, ...], Field(max_length=MOST_LEVELS)] = ()
+    one_of: Annotated[tuple[Level | bool, ...], Field(max_length=MAX_LEVELS)] = ()
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:

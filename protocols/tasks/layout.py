@@ -22,7 +22,7 @@ from protocols.tasks.features import (
 
 BIAS = "bias"
 MISSING_CELL = "missing"
-MOST_CELLS = 100_000
+MAX_CELLS = 100_000
 FLOAT_BYTES = 8
 IntArray = NDArray[np.int64]
 
@@ -135,9 +135,9 @@ def cell_indices(
 
 def check_size(cells: int, role: str) -> None:
     """Raise ProtocolFault if a table has more cells than a release may have."""
-    if cells > MOST_CELLS:
+    if cells > MAX_CELLS:
         raise ProtocolFault(
-            f"The {role} has {cells} cells, more than {MOST_CELLS}",
+            f"The {role} has {cells} cells, more than {MAX_CELLS}",
             why="each cell gets noise, and most cells would have no patient",
             fix="use fewer groups or coarser edges",
         )

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from protocols.errors import ProtocolFault
 from protocols.numerics.mechanism import (
     LARGEST_SCALE,
-    MOST_PATIENTS,
-    MOST_ROUNDS,
+    MAX_PATIENTS,
+    MAX_ROUNDS,
     SMALLEST_NOISE_STD,
     Mechanism,
     Rounding,
@@ -29,7 +29,7 @@ from protocols.numerics.mechanism import (
 )
 from protocols.tasks.schedule import LOCAL_STEP
 
-MOST_STEPS = 1_000
+MAX_STEPS = 1_000
 UPDATE_REACH = 64
 """Lattice units per clip norm in an update. At any useful ε a step's noise is at least half a clip
 norm; 3 units of noise and the rounding then widen an update's noise by less than 1 %."""
@@ -42,7 +42,7 @@ class LocalMode(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: Annotated[int, Field(ge=2, le=MOST_STEPS)]
+    steps: Annotated[int, Field(ge=2, le=MAX_STEPS)]
 
     def sentence(self, honest: int) -> str:
         """Return a text that says what training relies on, and what that costs in accuracy."""
@@ -56,9 +56,9 @@ class LocalMode(BaseModel):
 
     def check(self, rounds: int) -> None:
         """Raise ProtocolFault if all rounds together have more steps than a release may repeat."""
-        if rounds * self.steps > MOST_ROUNDS:
+        if rounds * self.steps > MAX_ROUNDS:
             raise ProtocolFault(
-                f"{rounds} rounds of {self.steps} local steps are more than {MOST_ROUNDS} steps",
+                f"{rounds} rounds of {self.steps} local steps are more than {MAX_ROUNDS} steps",
                 why="each step is a separate noisy release",
                 fix="choose fewer rounds, or fewer `steps`",
             )
@@ -83,7 +83,7 @@ class LocalMode(BaseModel):
             clip_norm=train.clip_norm,
             scale=min(LARGEST_SCALE, max(1, math.ceil(UPDATE_REACH / train.clip_norm))),
             noise_std=SMALLEST_NOISE_STD,
-            patients_bound=min(MOST_PATIENTS, sampled),
+            patients_bound=min(MAX_PATIENTS, sampled),
             rounding=Rounding.INTEGER,
             scope=Scope.DERIVED,
         )

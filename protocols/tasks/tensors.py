@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from keys.derive import frame
 from protocols.errors import ProtocolFault
-from protocols.numerics.mechanism import MOST_COORDINATES
+from protocols.numerics.mechanism import MAX_COORDINATES
 from protocols.tasks.features import FloatArray
 
 SEED_LABEL = b"pratique/initial-weights/v1"
 WORD_BYTES, MANTISSA_BITS = 8, 53
-Side = Annotated[int, Field(ge=1, le=MOST_COORDINATES)]
+Side = Annotated[int, Field(ge=1, le=MAX_COORDINATES)]
 
 
 class Initial(StrEnum):
@@ -85,9 +85,9 @@ def penalised(vector: FloatArray, tensors: Sequence[Tensor]) -> FloatArray:
 def check_tensors(tensors: Sequence[Tensor]) -> None:
     """Raise ProtocolFault if a model is larger than a release may be, or names a part twice."""
     size = sum(tensor.size for tensor in tensors)
-    if size > MOST_COORDINATES:
+    if size > MAX_COORDINATES:
         raise ProtocolFault(
-            f"The model has {size} weights, more than {MOST_COORDINATES}",
+            f"The model has {size} weights, more than {MAX_COORDINATES}",
             why="every round sums each of them, with noise",
             fix="use fewer or narrower layers",
         )

@@ -14,11 +14,11 @@ UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "s"))
 
 def read_text(path: Path) -> str:
     """Return the text of a document file. Raises CoordinatorFault if it cannot be read."""
-    from governance.documents.models import MOST_BYTES  # noqa: PLC0415 (keeps --help quick)
+    from governance.documents.models import MAX_BYTES  # noqa: PLC0415 (keeps --help quick)
 
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
         text = content.decode("utf-8")
     except OSError as error:
         raise CoordinatorFault(
@@ -32,9 +32,9 @@ def read_text(path: Path) -> str:
             why="a document is a YAML file in UTF-8",
             fix="save the file in UTF-8",
         ) from error
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_BYTES:
         raise CoordinatorFault(
-            f"{path} is larger than {MOST_BYTES // 1024} kB",
+            f"{path} is larger than {MAX_BYTES // 1024} kB",
             why="no document may be larger",
             fix="check that this is the right file",
         )

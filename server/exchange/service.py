@@ -40,9 +40,9 @@ LARGEST_REQUEST: dict[str, int] = {
     "Relay": MAX_MESSAGE,
 }
 """The largest request of each call, in bytes; only a node's request contains sums."""
-MOST_CALLS = 1024
+MAX_CALLS = 1024
 """The most calls in progress at once, of all parties together."""
-MOST_CALLS_OF_PARTY = 16
+MAX_CALLS_OF_PARTY = 16
 """The most calls in progress at once for one country and role: a long poll, a heartbeat and some
 objects."""
 ENDING_SECONDS = 2.0
@@ -186,8 +186,8 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         if request.ByteSize() > LARGEST_REQUEST[call]:
             why = f"a {call} request has at most {LARGEST_REQUEST[call]} bytes"
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
-        if self._in_progress[party] >= MOST_CALLS_OF_PARTY:
-            why = f"{MOST_CALLS_OF_PARTY} calls of this party are already in progress"
+        if self._in_progress[party] >= MAX_CALLS_OF_PARTY:
+            why = f"{MAX_CALLS_OF_PARTY} calls of this party are already in progress"
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
         self._in_progress[party] += 1
         try:
@@ -262,7 +262,7 @@ async def serve_exchange(
     """
     server = grpc.aio.server(
         interceptors=interceptors,
-        maximum_concurrent_rpcs=MOST_CALLS,
+        maximum_concurrent_rpcs=MAX_CALLS,
         options=[
             ("grpc.max_send_message_length", MAX_MESSAGE),
             ("grpc.max_receive_message_length", MAX_MESSAGE),

@@ -31,7 +31,7 @@ SETTLING = timedelta(minutes=2)
 """How long it is still valid after the first use of its successor, so that calls in progress can
 end."""
 DAY = timedelta(days=1)
-MOST_RENEWALS = 4
+MAX_RENEWALS = 4
 """The most renewals for one country and role within a day."""
 RENEW = "Renew"
 _REPLACED_COLUMNS = ("successor", "created", "used", "disputed", "public_key")
@@ -276,7 +276,7 @@ def _check_may_renew(connection: Connection, peer: Peer, now: datetime) -> None:
     party = (renewals.c.country == peer.country) & (renewals.c.role == peer.role)
     recent = select(func.count()).where(party & (renewals.c.created > now - DAY))
     count = connection.execute(recent).scalar_one()
-    if count >= MOST_RENEWALS:
+    if count >= MAX_RENEWALS:
         raise ProtocolFault(
             "This certificate cannot be renewed now",
             why=f"certificates of the {peer.role} of {peer.country} were renewed {count} times "

@@ -33,7 +33,7 @@ from server.runs.rounds import (
     recorded,
 )
 
-MOST_VOID_IN_A_ROW = 3
+MAX_VOID_IN_A_ROW = 3
 
 
 class RunVoid(CoordinatorFault):
@@ -135,8 +135,8 @@ class _TrainingProcedure:
         return state
 
     def _require_progress(self) -> None:
-        last = self._rounds[-MOST_VOID_IN_A_ROW:]
-        if len(last) == MOST_VOID_IN_A_ROW and not any(finished.opened for finished in last):
+        last = self._rounds[-MAX_VOID_IN_A_ROW:]
+        if len(last) == MAX_VOID_IN_A_ROW and not any(finished.opened for finished in last):
             raise _void(last[-1])
 
     def _stepped(

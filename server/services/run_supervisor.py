@@ -24,7 +24,7 @@ from server.services.context import CoordinatorContext
 
 START_SECONDS = 20.0
 """How long a server app may take to begin; multiplied by the number of fruitless attempts."""
-MOST_FRUITLESS = 5
+MAX_FRUITLESS_ATTEMPTS = 5
 """How many attempts in a row may end before the run's next step is stored."""
 
 _log = logging.getLogger("pratique.coordinator")
@@ -67,7 +67,7 @@ def decide(attempt: AttemptState) -> NextStep:
     patience = timedelta(seconds=START_SECONDS * max(1, attempt.fruitless))
     if not attempt.begun and not attempt.lost and attempt.silent < patience:
         return NextStep.WAIT
-    return NextStep.ABANDON if attempt.fruitless >= MOST_FRUITLESS else NextStep.RETRY
+    return NextStep.ABANDON if attempt.fruitless >= MAX_FRUITLESS_ATTEMPTS else NextStep.RETRY
 
 
 def submit(context: CoordinatorContext, run_id: str, attempt: int) -> int:

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(3_000)]
 KILLS = int(os.environ.get("PRATIQUE_TEST_FEDERATION_KILLS", "48"))
 ROUNDS = 40
 LONGEST_PAUSE, LONGEST_ABSENCE = 2.0, 1.0
-MOST_STUDIES = 40
+MAX_STUDIES = 40
 STEP_FIRST, STEP_SECONDS = 0.6, 60.0
 """How often a kill waits until another round is done, and how long it waits at most."""
 Victim = tuple[Role, str]
@@ -116,7 +116,7 @@ def test_every_run_ends_released_or_void_with_a_reason_whichever_process_is_kill
     for number in count():
         if campaign.deaths.total() >= KILLS:
             break
-        assert number < MOST_STUDIES
+        assert number < MAX_STUDIES
         print(number, campaign.over_one_study(f"kill-{number}"), campaign.deaths.total())
     for (role, country), deaths in sorted(campaign.deaths.items()):
         print(f"{deaths:5d}  {role} {country}")

@@ -25,7 +25,7 @@ from tests.support.state_checks import Place
 MISSING = {1: "NO"}
 """The country that is missing, so that the others also agree on a smaller set."""
 STRACE = shutil.which("strace") or ""
-MOST_CALLS, MOST_ASKED = 60, 4
+MAX_CALLS, MAX_ASKED = 60, 4
 
 
 @contextmanager
@@ -61,7 +61,7 @@ class BadDisk(CrashScenario):
 
     def interrupt(self, frame: bytes, place: Place) -> None:
         """Fail the first fdatasync of a message, then the second, and so on until none is left."""
-        for call in range(1, MOST_CALLS):
+        for call in range(1, MAX_CALLS):
             (reply,), fired = self.attempt(frame, f"{call}+" if self.lasting else str(call))
             self._judge(reply, place, fired=fired)
             if not fired:
@@ -95,7 +95,7 @@ class BadDisk(CrashScenario):
 class BadMoment(BadDisk):
     """A run in which one fdatasync fails at every message, and the same process is asked again."""
 
-    times, call = MOST_ASKED, 1
+    times, call = MAX_ASKED, 1
 
     def interrupt(self, frame: bytes, place: Place) -> None:
         """Fail one call; the last answer at least is as if nothing had failed."""

@@ -30,7 +30,7 @@ from server.exchange.service import (
     ExchangeService,
     serve_exchange,
 )
-from server.membership.certificates import MOST_RENEWALS, SETTLING
+from server.membership.certificates import MAX_RENEWALS, SETTLING
 from server.membership.transport_authority import ExchangeTransport
 from server.state.tables import MIGRATIONS
 from tests.support.enrolling import Noted, enrolment_of
@@ -181,7 +181,7 @@ def test_too_large_and_too_many_requests_are_refused(exchange: Exchange) -> None
     large = renewal_request(who, new_transport_key())
     large.public_key += b"#" * LARGEST_REQUEST["Renew"]
     assert "at most" in refusal(lambda: link.renew(large))
-    for _ in range(MOST_RENEWALS):
+    for _ in range(MAX_RENEWALS):
         who, reply = renew(link, who)
         present(link, who, reply.authority)
     assert "times within a day" in refusal(lambda: renew(link, who))
@@ -298,7 +298,7 @@ def test_no_call_is_lost_while_certificates_change(exchange: Exchange) -> None:
     threads = [threading.Thread(target=busy) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(MOST_RENEWALS):
+    for _ in range(MAX_RENEWALS):
         who, reply = renew(link, who)
         present(link, who, reply.authority)
         link.fetch(FILE)

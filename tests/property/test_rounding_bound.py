@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from protocols.numerics import rounding
 from protocols.numerics.mechanism import ROUNDING_BETA, Mechanism
-from protocols.numerics.rounding import MOST_DRAWS, round_each
+from protocols.numerics.rounding import MAX_DRAWS, round_each
 from tests.support.examples import examples
 
 COORDINATES = st.lists(
@@ -122,7 +122,7 @@ def test_every_patient_is_within_the_bound_and_none_is_dropped(
     name: str, dimension: int, scale: int
 ) -> None:
     """A patient is dropped after 64 draws beyond the bound: a probability below 2·10^-14."""
-    assert ROUNDING_BETA**MOST_DRAWS < 2e-14
+    assert ROUNDING_BETA**MAX_DRAWS < 2e-14
     vector, terms = worst(dimension, scale)[name], mechanism(dimension, scale)
     rounded = round_each(np.tile(vector, (4, 1)), terms)
     squares = [sum(int(v) ** 2 for v in row) for row in rounded]
@@ -138,7 +138,7 @@ def test_no_patient_is_beyond_the_bound_even_in_the_least_likely_case(
 ) -> None:
     """Every coordinate is rounded outward 63 times, which no proof about probabilities excludes."""
     vector, terms = worst(dimension, scale)[name], mechanism(dimension, scale)
-    sources = itertools.chain([bytes] * (MOST_DRAWS - 1), itertools.repeat(os.urandom))
+    sources = itertools.chain([bytes] * (MAX_DRAWS - 1), itertools.repeat(os.urandom))
 
     def outward(size: int) -> bytes:
         return next(sources)(size)

@@ -69,7 +69,7 @@ WAYS: dict[str, tuple[tuple[Failpoint, ...], ...]] = {
 next attempt still passes the others."""
 LEFT, MOMENT, STATEMENT = "left", "moment", "statement"
 """Killed right after a reply has left, at a random moment, before or after an SQL statement."""
-MOST_STATEMENTS = 400
+MAX_STATEMENTS = 400
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Plan:
     def statements(self) -> Iterator[int]:
         """Yield the statements at which one message's attempts are killed, in turn."""
         if self.stride:
-            yield from range(1 + self.random.randrange(self.stride), MOST_STATEMENTS, self.stride)
+            yield from range(1 + self.random.randrange(self.stride), MAX_STATEMENTS, self.stride)
             raise AssertionError("every statement killed the node")
 
 

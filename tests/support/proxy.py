@@ -14,7 +14,7 @@ from tests.support.exchange_server import LOOPBACK, LoopThread
 
 SEGMENT = 16 * 2**10
 """The most bytes that are forwarded at once. Each probability below is per segment."""
-MOST_UNDER_WAY = 64
+MAX_UNDER_WAY = 64
 """How many segments wait in one direction; then the sender has to wait."""
 
 
@@ -69,7 +69,7 @@ class _Connection:
         self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Read without delay, and write each segment when it is due."""
-        due: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MOST_UNDER_WAY)
+        due: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MAX_UNDER_WAY)
         sender = asyncio.ensure_future(self._send(way, due, writer))
         loop = asyncio.get_running_loop()
         try:

@@ -58,7 +58,7 @@ COORDINATOR, EVERYBODY = "coordinator", "roster"
 CONTENTS = ("bundle", "encapsulate", "confirm", "contribute", "agree", "answer")
 LARGEST_REQUEST, LARGEST_BODY, LARGEST_HEAD = 48 * 2**20, 8 * 2**20, 2**16
 LARGEST_ROUND, LARGEST_ROSTER = 10**6, 256
-MOST_SKIPPED = 10_000
+MAX_SKIPPED = 10_000
 CIPHERTEXT, MAC, SEALED, NOTHING = 1088, 32, 60, bytes(32)
 
 Encapsulate = Callable[[str, bytes], tuple[bytes, bytes]]
@@ -262,7 +262,7 @@ class Country:
     ) -> pb.Reply:
         run = self._run_at(self.run.context if self.run else b"", CONFIRM)
         mechanism = self.terms.mechanism(content.phase_kind)
-        demand(run.last < content.round <= min(LARGEST_ROUND, run.last + MOST_SKIPPED), "stale")
+        demand(run.last < content.round <= min(LARGEST_ROUND, run.last + MAX_SKIPPED), "stale")
         limit = mechanism.integer("rounds")
         demand(run.contributed.count(content.phase_kind) < limit, "budget")
         demand(context == round_context(self.terms, run, content.round, mechanism, model), "stale")

@@ -85,7 +85,7 @@ def test_a_side_that_computes_another_sum_is_reported() -> None:
 
 
 def test_sides_alternate_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dpsgd, "FEWEST_TURNS", 3)
+    monkeypatch.setattr(dpsgd, "MIN_TURNS", 3)
     monkeypatch.setattr(dpsgd, "SECONDS", 0.0)
     done: list[str] = []
 

@@ -67,7 +67,7 @@ def test_each_bound_that_is_missed_is_named() -> None:
     assert "too few" in few
     (slow,) = shortfalls(as_json(ours(period=rounds.LONGEST_ROUND + 0.01), STOCK))
     assert "over 0.8 s" in slow
-    (near,) = shortfalls(as_json(ours(), {"one": 0.4 * rounds.LEAST_RATIO / 4 - 0.01}))
+    (near,) = shortfalls(as_json(ours(), {"one": 0.4 * rounds.MIN_RATIO / 4 - 0.01}))
     assert "less than" in near
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.meters import MIB, Sample, Usage, sample, trend, usage
-from bench.soak import BOUNDS, MOST_AHEAD, as_json, report, shortfalls
+from bench.soak import BOUNDS, MAX_AHEAD, as_json, report, shortfalls
 
 FLAT = {"start": 10.0, "end": 10.5, "most": 11.0, "per_100": 0.1}
 
@@ -44,7 +44,7 @@ def test_stores_have_separate_bounds() -> None:
     stores = {
         "n-DK state.db": rising(1.5, 6.0),
         "tmp": rising(1.5, 6.0),
-        "c write-ahead log": {**FLAT, "most": MOST_AHEAD + 1},
+        "c write-ahead log": {**FLAT, "most": MAX_AHEAD + 1},
     }
     missed = shortfalls(soak_result(stores_mib=stores))
     assert [sentence.split(" ")[0] for sentence in missed] == ["tmp", "c"]

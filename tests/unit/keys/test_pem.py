@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
 from keys.certificates import TransportAuthority
 from keys.errors import KeyFault
 from keys.pem import (
-    MOST_CERTIFICATES,
+    MAX_CERTIFICATES,
     PEM_LIMIT_BYTES,
     parsed_certificate,
     parsed_certificates,
@@ -77,6 +77,6 @@ def test_other_public_keys_are_refused(
 
 
 def test_a_file_has_a_limited_number_of_certificates() -> None:
-    assert len(parsed_certificates(CERTIFICATE * MOST_CERTIFICATES)) == MOST_CERTIFICATES
+    assert len(parsed_certificates(CERTIFICATE * MAX_CERTIFICATES)) == MAX_CERTIFICATES
     with pytest.raises(KeyFault):
-        parsed_certificates(CERTIFICATE * (MOST_CERTIFICATES + 1))
+        parsed_certificates(CERTIFICATE * (MAX_CERTIFICATES + 1))

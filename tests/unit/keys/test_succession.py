@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keys.certificates import Role, TransportAuthority, certificate_fingerprint, peer_of
 from keys.errors import KeyFault
-from keys.pem import MOST_CERTIFICATES, pem_of_public
+from keys.pem import MAX_CERTIFICATES, pem_of_public
 from keys.succession import (
     BEFORE_THE_END,
     NOTICE,
@@ -182,7 +182,7 @@ def test_a_successor_outside_its_validity_is_not_trusted() -> None:
 
 
 def test_every_party_always_has_a_valid_authority() -> None:
-    for offered in (b"", b"junk", HELD * (MOST_CERTIFICATES + 1)):
+    for offered in (b"", b"junk", HELD * (MAX_CERTIFICATES + 1)):
         with pytest.raises(KeyFault):
             followed(HELD, offered, VOUCHER, DUE)
 

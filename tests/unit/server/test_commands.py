@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from governance.documents.models import MOST_BYTES
+from governance.documents.models import MAX_BYTES
 from governance.runtime.cli_support import plain_errors
 from governance.runtime.local_rpc import LocalRpcServer
 from keys.errors import KeyFault, PratiqueError
@@ -194,7 +194,7 @@ def test_a_document_that_cannot_be_read_is_reported_before_any_request(
     latin = tmp_path / "latin.yaml"
     latin.write_bytes(b"title: \xe4")
     large = tmp_path / "large.yaml"
-    large.write_bytes(b"#" * (MOST_BYTES + 1))
+    large.write_bytes(b"#" * (MAX_BYTES + 1))
     for path in (tmp_path / "missing.yaml", tmp_path, latin, large):
         ended = daemon.run(*words, str(path))
         assert ended.exit_code == 1
@@ -204,8 +204,8 @@ def test_a_document_that_cannot_be_read_is_reported_before_any_request(
 
 def test_a_document_of_the_largest_size_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
-    path.write_bytes(b"#" * MOST_BYTES)
-    assert len(read_text(path)) == MOST_BYTES
+    path.write_bytes(b"#" * MAX_BYTES)
+    assert len(read_text(path)) == MAX_BYTES
 
 
 def test_a_check_of_a_study_that_a_country_refuses_ends_with_status_one(

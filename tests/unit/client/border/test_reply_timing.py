@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from client.border.reply_timing import MOST_RUNS
+from client.border.reply_timing import MAX_RUNS
 from tests.support.slot_clock import left, made
 
 
@@ -48,12 +48,12 @@ def test_the_longest_slot_counts_only_for_its_run_and_phase() -> None:
 def test_a_bounded_number_of_runs_is_remembered_and_the_oldest_dropped() -> None:
     time, slots = made()
     left(time, slots, 0.11)
-    for number in range(MOST_RUNS - 1):
+    for number in range(MAX_RUNS - 1):
         slots.know(str(number))
     assert left(time, slots, 0.0) == pytest.approx(0.2)
     slots.know("one more")
     assert left(time, slots, 0.0) == pytest.approx(0.05)
-    assert len(slots._longest) == MOST_RUNS
+    assert len(slots._longest) == MAX_RUNS
 
 
 def test_refused_made_up_runs_displace_no_run() -> None:
@@ -67,7 +67,7 @@ def test_refused_made_up_runs_displace_no_run() -> None:
 def test_made_up_runs_displace_no_run_and_are_not_remembered() -> None:
     time, slots = made()
     assert left(time, slots, 0.11, ("r", 1)) == pytest.approx(0.2)
-    for number in range(2 * MOST_RUNS):
+    for number in range(2 * MAX_RUNS):
         assert left(time, slots, 0.06, (f"made up {number}", 1)) == pytest.approx(0.1)
     assert left(time, slots, 0.0, ("r", 1)) == pytest.approx(0.2)
     assert left(time, slots, 0.0, ("made up 1", 1)) == pytest.approx(0.05)

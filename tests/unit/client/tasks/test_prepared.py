@@ -8,7 +8,7 @@ import pytest
 
 from client.records.store import RecordStore
 from client.tasks.assignment import Assignment
-from client.tasks.prepared import MOST_ASSIGNMENTS, PreparedTasks
+from client.tasks.prepared import MAX_ASSIGNMENTS, PreparedTasks
 from governance.documents.study import Study
 from tests.support.documents import agreement, study
 from tests.support.node_federation import records
@@ -59,6 +59,6 @@ def test_an_assignment_is_prepared_once_for_a_version(
 
 def test_old_assignments_are_dropped(tasks: PreparedTasks) -> None:
     agreed = agreement()
-    for number in range(MOST_ASSIGNMENTS + 3):
+    for number in range(MAX_ASSIGNMENTS + 3):
         tasks.prepared(study(agreed, id=f"study-{number}"))
-    assert len(tasks._prepared) == MOST_ASSIGNMENTS
+    assert len(tasks._prepared) == MAX_ASSIGNMENTS

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from client.tasks.series_conv import MOST_CHANNELS, series_conv  # noqa: E402 (needs torch)
+from client.tasks.series_conv import MAX_CHANNELS, series_conv  # noqa: E402 (needs torch)
 from tests.support.patients import series_parts  # noqa: E402
 
 
@@ -32,7 +32,7 @@ def test_a_patient_s_output_depends_on_that_patient_alone() -> None:
         {"channels": 2},
         {"channels": 2, "kernel": 3, "stride": 1},
         {"channels": 0, "kernel": 3},
-        {"channels": MOST_CHANNELS + 1, "kernel": 3},
+        {"channels": MAX_CHANNELS + 1, "kernel": 3},
         {"channels": 2, "kernel": 2},
         {"channels": 2, "kernel": 9},
     ],

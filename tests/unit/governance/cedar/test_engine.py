@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from governance.cedar.engine import (
-    MOST_CHARACTERS,
+    MAX_CHARACTERS,
     Act,
     Decision,
     PolicyRequest,
@@ -158,7 +158,7 @@ def test_a_national_permit_is_refused_not_ignored() -> None:
         ),
         ('@id("a") forbid (principal == ?principal, action, resource);', "templates"),
         ('@id("a") @sentence("a\\u{202e}b") forbid (principal, action, resource);', "hidden"),
-        ("//" + "x" * MOST_CHARACTERS, "longer than"),
+        ("//" + "x" * MAX_CHARACTERS, "longer than"),
     ],
 )
 def test_invalid_national_policies_are_refused(text: str, expected: str) -> None:

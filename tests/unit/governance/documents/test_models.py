@@ -5,7 +5,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from governance.documents.models import (
-    MOST_BYTES,
+    MAX_BYTES,
     Countries,
     Country,
     Document,
@@ -142,7 +142,7 @@ def changed(change: object) -> bytes:
         changed({}).replace(b",", b", ", 1),
         changed({}) + b"\n",
         changed({})[:-1] + b',"country":"DK"}',
-        changed({"reason": "x" * MOST_BYTES}),
+        changed({"reason": "x" * MAX_BYTES}),
     ],
 )
 def test_anything_but_the_signed_form_is_refused(data: bytes) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from governance.documents.problems import MOST_PROBLEMS, SHOWN, sentences
+from governance.documents.problems import MAX_PROBLEMS, SHOWN, sentences
 from governance.documents.study import Study
 from tests.support.documents import agreement, study_fields
 
@@ -73,8 +73,8 @@ def test_a_wrong_value_is_shown_cut_and_in_plain_characters() -> None:
 
 
 def test_many_problems_are_counted() -> None:
-    sentences = problems(lambda f: f.update({f"extra{n}": n for n in range(MOST_PROBLEMS + 5)}))
-    assert len(sentences) == MOST_PROBLEMS + 1
+    sentences = problems(lambda f: f.update({f"extra{n}": n for n in range(MAX_PROBLEMS + 5)}))
+    assert len(sentences) == MAX_PROBLEMS + 1
     assert sentences[-1] == "and 5 more"
 
 

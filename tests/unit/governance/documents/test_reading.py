@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from governance.documents.agreement import Agreement
-from governance.documents.models import MOST_BYTES
+from governance.documents.models import MAX_BYTES
 from governance.documents.permit import Withdrawal
 from governance.documents.reading import DEEPEST, read_document, read_file
 from governance.documents.study import Study
@@ -261,7 +261,7 @@ def test_nested_aliases_are_refused_before_they_expand() -> None:
 
 
 def test_size_and_encoding_are_checked_first() -> None:
-    assert "larger than 256 kB" in why(b"a: " + b"x" * MOST_BYTES)
+    assert "larger than 256 kB" in why(b"a: " + b"x" * MAX_BYTES)
     assert "not UTF-8" in why(b"reason: \xff\n")
     assert "not allowed" in why(b"reason: \x00\n")
 
@@ -284,7 +284,7 @@ def test_a_missing_or_too_large_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DocumentFault) as caught:
         read_file(Withdrawal, tmp_path / "absent.yaml")
     assert "No such file" in caught.value.why
-    (tmp_path / "large.yaml").write_bytes(b"#" * (MOST_BYTES + 10))
+    (tmp_path / "large.yaml").write_bytes(b"#" * (MAX_BYTES + 10))
     with pytest.raises(DocumentFault, match="larger than"):
         read_file(Withdrawal, tmp_path / "large.yaml")
 

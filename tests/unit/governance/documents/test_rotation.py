@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from governance.documents.rotation import MOST_ROTATIONS, KeyHistory, extended
+from governance.documents.rotation import MAX_ROTATIONS, KeyHistory, extended
 from governance.errors import DocumentFault
 from tests.support.documents import NOW, raw_key
 
@@ -53,9 +53,9 @@ def test_a_key_other_than_the_last_one_begins_a_new_history() -> None:
 
 
 def test_only_the_newest_rotations_are_kept() -> None:
-    key_history = history(*range(1, MOST_ROTATIONS + 4))
-    assert len(key_history.rotations) == MOST_ROTATIONS
-    assert key_history.newest == text(MOST_ROTATIONS + 3)
+    key_history = history(*range(1, MAX_ROTATIONS + 4))
+    assert len(key_history.rotations) == MAX_ROTATIONS
+    assert key_history.newest == text(MAX_ROTATIONS + 3)
 
 
 def forged(**changes: Any) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from governance.officer.agent import (
     EARLIEST,
     FIRST_PAUSE,
     LATEST,
-    LEAST_LIFE,
     LONGEST_PAUSE,
     LONGEST_WAIT,
+    MIN_LIFE,
     Agent,
     AgentStatus,
     pause_after,
@@ -96,7 +96,7 @@ class TestADay:
     def test_happens_at_a_random_time_within_limits(self, share: float) -> None:
         own = type("Own", (), {"signed_at": NOW})()
         due = module.next_due(own, lambda low, high: low + (high - low) * share)
-        assert NOW + EARLIEST <= due <= NOW + LATEST < NOW + COUNTRY_LIFE - LEAST_LIFE
+        assert NOW + EARLIEST <= due <= NOW + LATEST < NOW + COUNTRY_LIFE - MIN_LIFE
 
     def test_a_pending_new_key_signs_too(self, settled: Keyboard) -> None:
         settled.done("rotate", "--yes")

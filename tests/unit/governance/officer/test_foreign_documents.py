@@ -13,8 +13,8 @@ from governance.documents.study import Study
 from governance.officer.agent_service import shown
 from governance.officer.folder_recovery import QUESTION
 from governance.officer.foreign_documents import (
-    MOST_NAMED,
-    MOST_REFUSALS,
+    MAX_NAMED,
+    MAX_REFUSALS,
     ForeignDocuments,
     kept,
     take_over_refusals,
@@ -135,7 +135,7 @@ class TestRenewing:
 
     def test_names_a_limited_number_of_documents(self, settled: Keyboard) -> None:
         agreed = settled.papers.agreed
-        many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MOST_NAMED + 3)]
+        many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MAX_NAMED + 3)]
 
         def approve_all(other: OfficerDocuments) -> None:
             for each in many:
@@ -143,7 +143,7 @@ class TestRenewing:
 
         publish(settled, approve_all)
         output = settled.run("renew").stderr
-        assert output.count("a permit for") == MOST_NAMED
+        assert output.count("a permit for") == MAX_NAMED
         assert "and 3 more" in output
 
 
@@ -167,7 +167,7 @@ class TestAForeignRefusal:
             node=None,
             permits=(),
             withdrawals=(
-                *(withdrawal(study(agreed, id=f"none-{n}")) for n in range(MOST_REFUSALS + 5)),
+                *(withdrawal(study(agreed, id=f"none-{n}")) for n in range(MAX_REFUSALS + 5)),
                 withdrawal(proposed),
             ),
             policy=None,
@@ -178,10 +178,10 @@ class TestAForeignRefusal:
         documents.sign(settled.now, settled.papers.officers["DK"])
         own = settled.own()
         assert proposed.digest in own.withdrawals
-        assert len(own.withdrawals) == MOST_REFUSALS + 1
+        assert len(own.withdrawals) == MAX_REFUSALS + 1
         take_over_refusals(documents, own, foreign)
         documents.sign(settled.now, settled.papers.officers["DK"])
-        assert len(settled.own().withdrawals) == MOST_REFUSALS + 1
+        assert len(settled.own().withdrawals) == MAX_REFUSALS + 1
 
 
 class TestRotating:

@@ -179,7 +179,7 @@ def test_few_callers_are_served_at_a_time_and_then_the_next(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connections = [
-        socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(health.MOST_CALLERS)
+        socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(health.MAX_CALLERS)
     ]
     deadline = time.monotonic() + 5
     while endpoint.server._server._free.acquire(blocking=False):
@@ -190,7 +190,7 @@ def test_few_callers_are_served_at_a_time_and_then_the_next(
         endpoint.get("/health/live")
     for connection in connections:
         connection.close()
-    while endpoint.server._server._free._value < health.MOST_CALLERS:
+    while endpoint.server._server._free._value < health.MAX_CALLERS:
         assert time.monotonic() < deadline + 5
         time.sleep(0.01)
     assert endpoint.get("/health/live").status == 200

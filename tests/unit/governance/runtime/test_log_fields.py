@@ -9,7 +9,7 @@ from governance.runtime.log_fields import (
     FIELDS,
     LONGEST_CHAIN,
     LONGEST_TEXT,
-    MOST_DROPPED,
+    MAX_DROPPED,
     admit,
     error_fields,
     moment,
@@ -63,7 +63,7 @@ def test_no_field_can_hold_values_of_records() -> None:
 def test_many_dropped_fields_do_not_make_a_long_line() -> None:
     dropped = admit({f"field{n}": n for n in range(100)})["dropped"]
     assert isinstance(dropped, list)
-    assert len(dropped) == MOST_DROPPED
+    assert len(dropped) == MAX_DROPPED
 
 
 def test_errors_are_shown_by_type_and_location_and_never_by_text() -> None:

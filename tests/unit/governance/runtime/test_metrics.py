@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from client.border.reply_timing import SLOT_SECONDS
 from governance.runtime.metrics import (
-    MOST_ROWS,
+    MAX_ROWS,
     REPLY_SLOTS,
     CoordinatorMetrics,
     NodeMetrics,
@@ -119,7 +119,7 @@ def test_a_table_of_metrics_is_bounded_and_keeps_no_old_row() -> None:
     registry = CollectorRegistry()
     table = Table(registry, "pratique_test", "For the test.", "name")
     table.set({(f"{number:05d}",): 1 for number in range(5000)})
-    assert len(samples(registry)) == MOST_ROWS
+    assert len(samples(registry)) == MAX_ROWS
     table.set({("one",): 1})
     assert list(samples(registry)) == ["pratique_test[('name', 'one')]"]
 

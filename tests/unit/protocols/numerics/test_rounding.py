@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from protocols.numerics.mechanism import Mechanism, Rounding
 from protocols.numerics.rounding import (
-    MOST_DRAWS,
+    MAX_DRAWS,
     poisson_sample,
     round_contributions,
     round_each,
@@ -94,7 +94,7 @@ def test_after_many_draws_a_patient_contributes_zero() -> None:
 
     rounded = round_each(np.full((1, 3), 1.15), ROUNDED, entropy=counted)
     assert rounded.tolist() == [[0, 0, 0]]
-    assert next(count) == MOST_DRAWS
+    assert next(count) == MAX_DRAWS
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from protocols.errors import ProtocolFault
 from protocols.tasks.features import by_name
 from protocols.tasks.layout import (
-    MOST_CELLS,
+    MAX_CELLS,
     Grouping,
     cell_indices,
     cell_labels,
@@ -128,6 +128,6 @@ def test_without_grouping_there_is_one_cell() -> None:
 
 
 def test_a_table_too_large_is_refused() -> None:
-    check_size(MOST_CELLS, "table")
-    with pytest.raises(ProtocolFault, match=f"has {MOST_CELLS + 1} cells"):
-        check_size(MOST_CELLS + 1, "table")
+    check_size(MAX_CELLS, "table")
+    with pytest.raises(ProtocolFault, match=f"has {MAX_CELLS + 1} cells"):
+        check_size(MAX_CELLS + 1, "table")

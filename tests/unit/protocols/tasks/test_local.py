@@ -12,7 +12,7 @@ from scipy.stats import binom
 from protocols.errors import ProtocolFault
 from protocols.numerics.mechanism import (
     LARGEST_SCALE,
-    MOST_PATIENTS,
+    MAX_PATIENTS,
     SMALLEST_NOISE_STD,
     Mechanism,
     Rounding,
@@ -129,8 +129,8 @@ def test_a_country_s_part_is_bounded_by_all_steps_samples() -> None:
     update = glm(patients_bound=1_000, clip_norm=2.0, local=STEPS).schedule(FEATURES)[2]
     assert update.patients_bound == 4 * 1_000
     assert update.reach == 4 * 1_000 * UPDATE_REACH
-    everybody = glm(patients_bound=MOST_PATIENTS, local=STEPS).schedule(FEATURES)[2]
-    assert everybody.patients_bound == MOST_PATIENTS
+    everybody = glm(patients_bound=MAX_PATIENTS, local=STEPS).schedule(FEATURES)[2]
+    assert everybody.patients_bound == MAX_PATIENTS
 
 
 @pytest.mark.parametrize("patients", [1, 10, 1_000, 100_000])

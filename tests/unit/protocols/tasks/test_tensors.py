@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from protocols.errors import ProtocolFault
-from protocols.numerics.mechanism import MOST_COORDINATES
+from protocols.numerics.mechanism import MAX_COORDINATES
 from protocols.tasks.tensors import (
     Initial,
     Tensor,
@@ -63,7 +63,7 @@ def test_only_weights_are_penalised_and_the_vector_is_unchanged() -> None:
 
 
 def test_a_model_too_large_is_refused() -> None:
-    side = math.isqrt(MOST_COORDINATES)
+    side = math.isqrt(MAX_COORDINATES)
     check_tensors((Tensor(name="w", shape=(side, side)),))
     with pytest.raises(ProtocolFault, match="more than 1310720"):
         check_tensors((Tensor(name="w", shape=(side + 1, side + 1)),))

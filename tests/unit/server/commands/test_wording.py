@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from governance.documents.models import MOST_BYTES
+from governance.documents.models import MAX_BYTES
 from server.answers import Resumptions
 from server.commands.wording import missed_words, read_text, resumed_words
 from server.errors import GONE, CoordinatorFault
@@ -22,7 +22,7 @@ def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"\xe6\xf8\xe5")
     with pytest.raises(CoordinatorFault, match="not UTF-8"):
         read_text(tmp_path / "latin.yaml")
-    (tmp_path / "large.yaml").write_bytes(b" " * (MOST_BYTES + 1))
+    (tmp_path / "large.yaml").write_bytes(b" " * (MAX_BYTES + 1))
     with pytest.raises(CoordinatorFault, match="larger than"):
         read_text(tmp_path / "large.yaml")
 

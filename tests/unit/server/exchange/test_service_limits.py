@@ -12,7 +12,7 @@ import pytest
 from keys.certificates import Peer, Role
 from protocols.proto import exchange_pb2
 from server.exchange.relay_session import CallReply
-from server.exchange.service import LARGEST_REQUEST, MOST_CALLS_OF_PARTY, ExchangeService
+from server.exchange.service import LARGEST_REQUEST, MAX_CALLS_OF_PARTY, ExchangeService
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 Service = tuple[ExchangeService, "SlowRelay"]
@@ -71,7 +71,7 @@ def test_one_party_s_calls_are_limited_without_an_effect_on_another_party(
         made, relay = service(monkeypatch, lambda: countries[-1])
         request = exchange_pb2.RelayRequest(method="PullMessages")
         waiting = [
-            asyncio.create_task(made.Relay(request, Context())) for _ in range(MOST_CALLS_OF_PARTY)
+            asyncio.create_task(made.Relay(request, Context())) for _ in range(MAX_CALLS_OF_PARTY)
         ]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -94,7 +94,7 @@ def test_a_refused_call_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None
     async def scene() -> None:
         made, _ = service(monkeypatch)
         large = exchange_pb2.FetchRequest(path="x" * LARGEST_REQUEST["Fetch"])
-        for _ in range(MOST_CALLS_OF_PARTY + 1):
+        for _ in range(MAX_CALLS_OF_PARTY + 1):
             with pytest.raises(Aborted) as refused:
                 await made.Fetch(large, Context())
             assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -16,7 +16,7 @@ from protocols.errors import ProtocolFault
 from protocols.proto.exchange_pb2 import EnrolReply, RenewReply, RenewRequest
 from server.membership.certificates import (
     CERTIFICATE_LIFETIME,
-    MOST_RENEWALS,
+    MAX_RENEWALS,
     SETTLING,
     UNUSED_FOR,
     CertificateRegister,
@@ -238,7 +238,7 @@ def test_a_party_that_renews_too_often_must_wait(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     certificate, other = admitted_party(enrolment, moment), admitted_party(enrolment, moment, "BE")
-    for _ in range(MOST_RENEWALS):
+    for _ in range(MAX_RENEWALS):
         certificate = renewed(register, certificate, moment).certificate
     with pytest.raises(ProtocolFault, match="cannot be renewed now") as caught:
         renewed(register, certificate, moment + DAY - SECOND)

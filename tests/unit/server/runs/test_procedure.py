@@ -11,7 +11,7 @@ from governance.documents.study import Study
 from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from server.runs.participation import participation_of
 from server.runs.procedure import (
-    MOST_VOID_IN_A_ROW,
+    MAX_VOID_IN_A_ROW,
     RunHistory,
     RunVoid,
     run_procedure,
@@ -131,6 +131,6 @@ def test_a_resumed_run_counts_its_earlier_rounds() -> None:
 
 
 def test_a_run_with_too_many_void_rounds_in_a_row_is_not_resumed() -> None:
-    rounds = [RoundRecord(n, "train", (), "too few", {}) for n in range(1, MOST_VOID_IN_A_ROW + 1)]
-    with pytest.raises(RunVoid, match=f"Round {MOST_VOID_IN_A_ROW}"):
+    rounds = [RoundRecord(n, "train", (), "too few", {}) for n in range(1, MAX_VOID_IN_A_ROW + 1)]
+    with pytest.raises(RunVoid, match=f"Round {MAX_VOID_IN_A_ROW}"):
         run_to_end(training(), {}, RunHistory(rounds))

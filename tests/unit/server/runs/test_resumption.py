@@ -19,7 +19,7 @@ from server.runs import attempt as conducting
 from server.runs.attempt import run_attempt
 from server.runs.procedure import RunVoid
 from server.runs.rounds import ANSWERED
-from server.services.run_supervisor import MOST_FRUITLESS
+from server.services.run_supervisor import MAX_FRUITLESS_ATTEMPTS
 from tests.support.crashing_coordinator import RUN, Scene, Stage
 from tests.support.documents import BOTH, COUNTRIES, NOW, training_fields
 
@@ -215,11 +215,11 @@ def test_a_training_killed_in_each_of_its_rounds_ends_with_the_same_model(traini
 
 def test_a_run_without_progress_is_abandoned_with_the_reason(table: Stage) -> None:
     scene = table.scene()
-    for _ in range(MOST_FRUITLESS):
+    for _ in range(MAX_FRUITLESS_ATTEMPTS):
         assert scene.attempt(("exchange", 1))
         scene.supervise_runs()
     row = scene.coordinator.context.runs.get(RUN)
-    assert (row.state, row.attempt) == ("failed", MOST_FRUITLESS)
+    assert (row.state, row.attempt) == ("failed", MAX_FRUITLESS_ATTEMPTS)
     assert "5 attempts in a row" in row.reason
     assert "To do:" in row.reason
     scene.supervise_runs()
@@ -234,7 +234,7 @@ def test_progress_allows_further_attempts(training: Stage) -> None:
         assert scene.attempt(at)
         scene.supervise_runs()
     assert not scene.attempt()
-    assert scene.attempts > MOST_FRUITLESS
+    assert scene.attempts > MAX_FRUITLESS_ATTEMPTS
     assert scene.coordinator.context.runs.get(RUN).state == "finished"
 
 

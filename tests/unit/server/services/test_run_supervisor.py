@@ -18,7 +18,7 @@ from server.runs import lock
 from server.runs.lock import is_run_locked, lock_run
 from server.runs.run_documents import RunDocuments, require_resumable
 from server.services.run_supervisor import (
-    MOST_FRUITLESS,
+    MAX_FRUITLESS_ATTEMPTS,
     START_SECONDS,
     AttemptState,
     NextStep,
@@ -69,7 +69,7 @@ def test_an_attempt_submitted_to_a_former_superlink_is_not_waited_for() -> None:
 
 @given(attempts)
 def test_a_run_with_too_many_fruitless_attempts_is_abandoned(run: AttemptState) -> None:
-    if run.fruitless >= MOST_FRUITLESS:
+    if run.fruitless >= MAX_FRUITLESS_ATTEMPTS:
         assert decide(run) is not NextStep.RETRY
     else:
         assert decide(run) is not NextStep.ABANDON
