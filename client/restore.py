@@ -37,6 +37,8 @@ from protocols.tasks.schedule import COHORT_FLOOR
 RUN_LABEL = "pratique/restored-run/v1"
 RUN_PREFIX, RUN_DIGITS = "restored-", 23
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
+WRITTEN_BY_COMMANDS = frozenset({EventKind.NODE_INITIALISED, EventKind.NODE_ENROLLED})
+"""The kinds of log entries that are written while the daemon does not run."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,17 @@ class Restoration:
             return None
 
     def _copied_at(self, size: int) -> str:
-        """Return when the last log entry of the copy was made; long ago if that is not known.
+        """Return when the node wrote its last log entry of the copy; long ago if not known.
 
-        If the state counts as the newest, it may have continued after it was restored.
+        If the state counts as the newest, it may have continued after it was restored. Entries of
+        commands are skipped: they may be from after the copy was restored.
         """
-        if size == 0 or self._log_head.shows_newest():
-            return LONG_AGO.isoformat()
-        return str(json.loads(next(self._log.entries(size - 1, size)))["at"])
+        if not self._log_head.shows_newest():
+            for index in reversed(range(size)):
+                entry = json.loads(next(self._log.entries(index, index + 1)))
+                if entry["kind"] not in WRITTEN_BY_COMMANDS:
+                    return str(entry["at"])
+        return LONG_AGO.isoformat()
 
     def _end_runs(self, connection: Connection, now: datetime) -> int:
         live = self._runs.summaries(live=True, connection=connection)

@@ -25,6 +25,7 @@ class Upkeep:
         """Do the regular upkeep; a fault is logged, and `status` shows it."""
         self._parts.updates.collect()
         self._parts.record_store.refresh()
+        self._parts.tasks.forget_former_records()
         self._tidy()
         try:
             if self._parts.settings.enrolment is not None:

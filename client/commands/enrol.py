@@ -9,7 +9,8 @@ ledger and its log, and gets a new transport key and certificate.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -85,7 +86,7 @@ class Candidate:
 
         `on_introduction` is called before anything is sent. Returns whether the node is admitted;
         False while its request waits. Raises NodeFault, LinkFault; then nothing was changed.
-        Raises StorageFault if the admission cannot be logged; the node is not enrolled then.
+        Raises StorageFault if the admission cannot be logged; no certificate is kept then.
         """
         root_digest = self._checked_root_digest(invitation)
         request = self._request(invitation)
@@ -98,12 +99,13 @@ class Candidate:
                 root_digest=root_digest,
             )
         )
-        reply = self._ask(invitation, request, wait, sleep)
-        if reply.status == EnrolReply.REFUSED:
-            raise NodeFault("The coordinator has refused the request", fix=_ASK_FOR_INVITATION)
-        if reply.status != EnrolReply.ADMITTED:
-            return False
-        self._admit(invitation, root_digest, reply.certificate)
+        with self._log() as log:
+            reply = self._ask(invitation, request, wait, sleep)
+            if reply.status == EnrolReply.REFUSED:
+                raise NodeFault("The coordinator has refused the request", fix=_ASK_FOR_INVITATION)
+            if reply.status != EnrolReply.ADMITTED:
+                return False
+            self._admit(invitation, root_digest, reply.certificate, log)
         return True
 
     def _checked_root_digest(self, invitation: Invitation) -> str:
@@ -186,14 +188,16 @@ class Candidate:
         finally:
             link.close()
 
-    def _admit(self, invitation: Invitation, root_digest: str, certificate: bytes) -> None:
+    def _admit(
+        self, invitation: Invitation, root_digest: str, certificate: bytes, log: LogWriter
+    ) -> None:
         authority = invitation.authority.encode()
         self._check_certificate(invitation, authority, certificate)
         root = self._root(invitation, root_digest, certificate)
         write_atomic(self.home.root, root)
         write_atomic(self.home.authority, authority)
+        log.append(self._event(invitation.federation, certificate))
         self.pair.keep(certificate)
-        self._log(invitation.federation, certificate)
         enrolment = Enrolment(
             federation=invitation.federation,
             exchange=invitation.exchange,
@@ -202,17 +206,23 @@ class Candidate:
         )
         self.home.write_settings(self.settings.model_copy(update={"enrolment": enrolment}))
 
-    def _log(self, federation: str, certificate: bytes) -> None:
+    @contextmanager
+    def _log(self) -> Iterator[LogWriter]:
+        """Open the audit log before anything is sent: an invitation serves only once."""
         engine = open_database(self.home.database, MIGRATIONS)
-        event = Event(
+        try:
+            yield LogWriter(engine, self.keys.log_origin)
+        finally:
+            engine.dispose()
+
+    def _event(self, federation: str, certificate: bytes) -> Event:
+        return Event(
             kind=EventKind.NODE_ENROLLED,
             at=self.clock(),
             actor=self.settings.country,
             subject=certificate_fingerprint(certificate),
             reason=f"admitted to the federation {federation}",
         )
-        LogWriter(engine, self.keys.log_origin).append(event)
-        engine.dispose()
 
     def _check_certificate(
         self, invitation: Invitation, authority: bytes, certificate: bytes

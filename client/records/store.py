@@ -59,6 +59,11 @@ class RecordStore:
         """The version of the records; None if they cannot be read."""
         return None if self._records is None else self._records.version
 
+    @property
+    def latest(self) -> Records | None:
+        """The records as they were last read; None if they cannot be read."""
+        return self._records
+
     def records(self) -> Records:
         """Return the records. Raises RecordFault if they cannot be read."""
         with self._lock:

@@ -58,10 +58,13 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of the table of runs; `state` is sealed, None once erased."""
+    """One row of the table of runs; `state` is sealed, None once erased.
+
+    SQLite keeps values of any type in any column, so a damaged `state` need not be bytes.
+    """
 
     study: str
-    state: bytes | None
+    state: object
 
 
 class RunStore:
@@ -149,8 +152,10 @@ class RunStore:
         associated = _associated(record.run, record.study)
         return seal(self._sealing_key(record.run), canonical_json(value), associated)
 
-    def _unsealed(self, run: str, study: str, sealed: bytes) -> RunRecord:
+    def _unsealed(self, run: str, study: str, sealed: object) -> RunRecord:
         try:
+            if not isinstance(sealed, bytes):
+                raise TypeError("not bytes")
             value = json.loads(open_sealed(self._sealing_key(run), sealed, _associated(run, study)))
             return RunRecord(
                 run=run,
@@ -176,7 +181,7 @@ def _row(connection: Connection, run: str) -> _Row | None:
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    return _Row(row.study, None if row.state is None else bytes(row.state))
+    return _Row(row.study, row.state)
 
 
 def _live(run: str) -> Update:

@@ -51,6 +51,13 @@ class PreparedTasks:
                     del self._prepared[old]
             return self._prepared[study.digest]
 
+    def forget_former_records(self) -> None:
+        """Drop tasks of records that were read again since; opted-out patients may be in them."""
+        with self._lock:
+            if self._records is not self._record_store.latest:
+                self._prepared.clear()
+                self._records = None
+
     def _prepare(self, study: Study, records: Records) -> Prepared:
         assignment = Assignment.prepare(
             study.task,

@@ -1,19 +1,23 @@
 """State restored from an older copy: everything is charged, and no noise is drawn again."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import client.commands
 from client.errors import NodeFault
 from client.node import Node
 from client.restore import (
     LONG_AGO,
+    WRITTEN_BY_COMMANDS,
     MissedRun,
     missed_runs,
 )
@@ -21,9 +25,10 @@ from client.state.count_id import count_id
 from client.state.restored import Restored
 from client.status.summary import LinkStatus
 from client.status.text import restored_lines, status_lines
-from governance.audit.events import EventKind
+from governance.audit.events import Event, EventKind
+from governance.audit.log import LogWriter
 from governance.budget.ledger import LedgerEntry
-from governance.documents.permit import Permit
+from governance.documents.permit import Permit, PermitConditions
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.policy.assessment import ledger_terms
@@ -44,6 +49,7 @@ from tests.support.prepared import Words
 from tests.support.zero_noise import CountedZeroNoise
 
 LATER = timedelta(minutes=5)
+COMMANDS = Path(client.commands.__file__).parent
 
 
 def spent(node: Node, federation: NodeFederation) -> int:
@@ -132,6 +138,45 @@ def test_no_noise_is_drawn_again_for_a_reply_that_was_sent(
     assert None not in [code_of(node.handle(frame)) for frame in frames]
     assert noise.draws == 0
     assert node.parts.runs.summaries(live=True) == []
+
+
+COMMAND_ENTRIES = [
+    (),
+    *[(kind,) * count for kind in sorted(WRITTEN_BY_COMMANDS) for count in (1, 3)],
+]
+
+
+@pytest.mark.parametrize("kinds", COMMAND_ENTRIES, ids=lambda kinds: f"{len(kinds)} {kinds[:1]}")
+def test_what_a_command_logs_before_the_restoration_hides_no_charge(
+    federation: NodeFederation, kinds: tuple[EventKind, ...]
+) -> None:
+    """Such as `enrol`: its entry is newer than the permit's end, and the copy is older."""
+    short = federation.study(id="short-lived")
+    federation.propose(short)
+    conditions = PermitConditions(expires=federation.clock() + timedelta(hours=2))
+    for country in federation.nodes:
+        federation.permit(country, short, conditions=conditions)
+    federation.sync()
+    backup = Backup(federation, "DK")
+    federation.ready(short).contributed(1, "histogram")
+    truly = spent(federation.nodes["DK"], federation)
+    backup.restore()
+    federation.papers.now += timedelta(hours=3)
+    federation.papers.refresh()
+    unstarted = federation.made("DK")
+    for kind in kinds:
+        event = Event(kind=kind, at=federation.clock(), actor="DK")
+        LogWriter(unstarted.parts.engine, unstarted.parts.log._origin).append(event)
+    unstarted.parts.engine.dispose()
+    node, done = restored(federation)
+    assert "short-lived" in done.assumed
+    assert spent(node, federation) >= truly
+
+
+def test_every_event_of_a_command_is_known_to_the_restoration() -> None:
+    source = "".join(path.read_text() for path in COMMANDS.glob("*.py"))
+    kinds = {EventKind[name] for name in re.findall(r"EventKind\.([A-Z_]+)", source)}
+    assert kinds == WRITTEN_BY_COMMANDS
 
 
 def test_a_relaunch_is_refused_until_the_officer_approves_again(

@@ -39,7 +39,7 @@ def recording(parts: NodeParts, **changes: object) -> tuple[NodeParts, list[str]
         "run_expiry": part("run_expiry", "end_forbidden", "end_silent"),
         "log_head": part("log_head", "move"),
         "keys": part("keys", "forget_former"),
-        "tasks": part("tasks", "prepared"),
+        "tasks": part("tasks", "forget_former_records", "prepared"),
     }
     return replace(parts, **made | changes), done  # type: ignore[arg-type]
 
@@ -52,6 +52,7 @@ def test_upkeep_collects_reads_tidies_fetches_and_prepares_in_this_order(
     assert done == [
         "updates.collect",
         "record_store.refresh",
+        "tasks.forget_former_records",
         "decisions.settle",
         "run_expiry.end_forbidden",
         "run_expiry.end_silent",

@@ -98,6 +98,18 @@ def test_a_node_whose_admission_cannot_be_logged_is_not_enrolled(
     with pytest.raises(StorageFault):
         newcomer.enrol(invitation(authority))
     assert newcomer.home.settings().enrolment is None
+    assert not newcomer.home.certificate.exists()
+
+
+def test_nothing_is_sent_if_the_log_cannot_be_opened(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    """An invitation serves only once."""
+    newcomer.home.database.write_bytes(b"not a database" * 100)
+    with pytest.raises(StorageFault):
+        newcomer.enrol(invitation(authority))
+    assert newcomer.exchange.dialled == []
+    assert not newcomer.home.certificate.exists()
 
 
 def test_the_invitation_s_certificate_sends_the_request_and_the_node_s_fetches_the_root(

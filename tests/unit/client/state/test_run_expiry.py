@@ -58,7 +58,20 @@ def without_fields(node: Node, run: Run) -> None:
     write(node, run, seal(node.parts.runs._sealing_key(run.id), b"{}", associated))
 
 
-UNREADABLES = [changed, cut, of_another_release, without_fields]
+def of_another_type(value: object) -> Damage:
+    """SQLite keeps values of any type in any column."""
+
+    def damage(node: Node, run: Run) -> None:
+        with transaction(node.parts.engine) as connection:
+            connection.exec_driver_sql(
+                "UPDATE runs SET state = ? WHERE run_id = ?", (value, run.id)
+            )
+
+    return damage
+
+
+OTHER_TYPES = [of_another_type(value) for value in ("text", 7, 1.5, 10**15)]
+UNREADABLES = [changed, cut, of_another_release, without_fields, *OTHER_TYPES]
 
 
 def sealed_of(node: Node, run: Run) -> bytes:

@@ -1,8 +1,10 @@
 """Tasks are prepared once for each version of the records, and name the version."""
 
+import gc
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -62,3 +64,24 @@ def test_old_assignments_are_dropped(tasks: PreparedTasks) -> None:
     for number in range(MAX_ASSIGNMENTS + 3):
         tasks.prepared(study(agreed, id=f"study-{number}"))
     assert len(tasks._prepared) == MAX_ASSIGNMENTS
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_former_records_are_not_kept_in_memory(
+    record_store: RecordStore,
+    tasks: PreparedTasks,
+    asked_study: Study,
+    tmp_path: Path,
+    readable: bool,
+) -> None:
+    """A patient who has opted out since may be in them."""
+    former = ref(tasks.prepared(asked_study).assignment)
+    tasks.forget_former_records()
+    assert former() is not None
+    (tmp_path / "opt-out.txt").write_text("p1\np2\n")
+    (tmp_path / "records.csv").write_text(records() if readable else "broken")
+    record_store.refresh()
+    assert (record_store.latest is not None) == readable
+    tasks.forget_former_records()
+    gc.collect()
+    assert former() is None
