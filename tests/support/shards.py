@@ -7,35 +7,39 @@ from zlib import crc32
 
 SHARDS = 6
 SECONDS = {
-    "tests/integration/test_demo.py": 400,
-    "tests/fault/test_campaign.py": 300,
-    "tests/unit/server/runs/test_resumption.py": 205,
-    "tests/fault/test_links.py": 200,
-    "tests/fault/test_coordinator_kills.py": 175,
-    "tests/fault/test_door_kills.py": 170,
-    "tests/protocol/test_drop_outs.py": 120,
-    "tests/integration/test_ports.py": 100,
-    "tests/fault/test_node_kills.py": 100,
-    "tests/integration/test_superlink.py": 80,
-    "tests/fault/test_drop_out.py": 60,
-    "tests/protocol/test_exhaustive_search.py": 60,
-    "tests/protocol/test_data_independence.py": 55,
-    "tests/property/test_private_sum_broken.py": 35,
-    "tests/protocol/test_drop_outs_led.py": 30,
+    "tests/integration/test_demo.py": 330,
+    "tests/fault/test_links.py": 305,
+    "tests/property/test_private_sum_machine.py": 255,
+    "tests/fault/test_campaign.py": 210,
+    "tests/unit/server/runs/test_resumption.py": 200,
+    "tests/fault/test_coordinator_kills.py": 190,
+    "tests/property/test_private_sum_liar_machine.py": 165,
+    "tests/protocol/test_drop_outs.py": 95,
+    "tests/protocol/test_data_independence.py": 85,
+    "tests/fault/test_drop_out.py": 75,
+    "tests/integration/test_ports.py": 65,
+    "tests/fault/test_node_kills.py": 60,
+    "tests/statistical/test_intervals.py": 50,
+    "tests/fault/test_door_kills.py": 45,
+    "tests/integration/test_canary.py": 40,
+    "tests/property/test_private_sum_broken.py": 40,
+    "tests/fault/test_node_disk.py": 30,
+    "tests/integration/test_superlink.py": 25,
+    "tests/protocol/test_exhaustive_search.py": 25,
+    "tests/fault/test_state_disk.py": 15,
     "tests/fault/test_state_kills.py": 15,
-    "tests/fault/test_node_disk.py": 15,
-    "tests/statistical/test_intervals.py": 10,
-    "tests/statistical/test_noise_law.py": 10,
-    "tests/statistical/test_one_run_audit.py": 10,
-    "tests/statistical/test_masks.py": 5,
-    "tests/statistical/test_opened_noise.py": 5,
-    "tests/fault/test_state_disk.py": 5,
+    "tests/integration/test_channel.py": 15,
+    "tests/integration/test_node_daemon.py": 15,
+    "tests/protocol/test_drop_outs_led.py": 15,
+    "tests/statistical/test_local_accuracy.py": 15,
+    "tests/statistical/test_opened_noise.py": 10,
+    "tests/statistical/test_noise_law.py": 5,
+    "tests/statistical/test_one_run_audit.py": 5,
 }
-"""About how many seconds each file takes on one idle core; shorter files are left out.
+"""About how many CPU seconds each file takes; files of few seconds are left out.
 
-Rough figures: most come from a run on a busy machine, scaled down; those of the demo, the campaign,
-the ports, node kills and drop-outs are estimates. `pytest --durations=0` on an idle machine gives
-better ones.
+Rough figures: seconds of each test from `pytest --durations=0`, scaled to the CPU seconds of its
+shard, in a run of all shards on a busy machine.
 """
 
 
