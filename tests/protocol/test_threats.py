@@ -20,7 +20,7 @@ WITHSTOOD = {
     ),
     "encapsulates in another's name": (
         "test_a_ciphertext_in_anothers_name_opens_nothing",
-        "test_a_ciphertext_in_anothers_name_is_refused",
+        "test_a_ciphertext_in_the_name_of_another_country_is_refused",
     ),
     "equivocates on roster": (
         "test_two_rosters_open_nothing",
