@@ -190,10 +190,10 @@ def refused(
     federation: NodeFederation, run: Run, number: int, model: bytes
 ) -> set[tuple[str, str]]:
     """Return code and reason of every node's refusal to contribute to a round."""
-    opened = run.coordinator.begin_round(number, "train", model)
+    round_ = run.coordinator.begin_round(number, "train", model)
     refusals = set()
     for country, node in federation.nodes.items():
-        reply = node.handle(opened.contribute_request(country))
+        reply = node.handle(round_.contribute_request(country))
         refusals.add((str(code_of(reply)), str(last_refusal(node)["what"])))
     return refusals
 
@@ -246,7 +246,9 @@ def test_shuffled_batches_cannot_be_declared(claim: dict[str, Any]) -> None:
         Mechanism.model_validate(honest | claim)
 
 
-def test_a_rate_that_the_task_does_not_sample_at_is_not_priced(federation: NodeFederation) -> None:
+def test_a_schedule_with_another_sampling_rate_than_the_task_is_refused(
+    federation: NodeFederation,
+) -> None:
     """A schedule must not claim a smaller sample than the task takes."""
     study = declared(federation, rounds=120)
     assert study.priced

@@ -161,8 +161,8 @@ def test_a_changed_bit_in_top_level_metadata_is_refused(
 ) -> None:
     name = next(n for n in liar.files if n.endswith(suffix))
     whole = liar.files[name]
-    for place in range(0, len(whole), max(1, len(whole) // 40)):
-        liar.files[name] = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    for position in range(0, len(whole), max(1, len(whole) // 40)):
+        liar.files[name] = whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
         untrusted(liar.view)
     liar.files[name] = whole
     assert liar.view()

@@ -108,8 +108,8 @@ def test_a_contribution_looks_like_noise_for_any_values(folder: Path) -> None:
         federation.papers.now += timedelta(minutes=1)
         federation.permit("DK", study)  # a permit covers one run
         run = federation.ready(study, bytes([number]) * 16)
-        opened = run.coordinator.begin_round(1, "histogram", b"")
-        reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
+        round_ = run.coordinator.begin_round(1, "histogram", b"")
+        reply = federation.nodes["DK"].handle(round_.contribute_request("DK"))
         words.append(Reply.FromString(reply).words)
     pairs = zip(_words(words[0]), _words(words[1]), strict=True)
     assert all(one != other for one, other in pairs)

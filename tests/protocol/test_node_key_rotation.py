@@ -160,13 +160,13 @@ def test_a_run_under_way_ends_with_the_key_that_it_began_with(
     federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
-    opened = run.contributed(1, "histogram")
+    round_ = run.contributed(1, "histogram")
     rotated(federation)
     federation.restart("DK").tend()
     for country in run.terms.roster:
-        request = opened.answer_request(country)
-        opened.take_answer(country, federation.nodes[country].handle(request))
-    assert opened_sum(opened.open()).countries == COUNTRIES
+        request = round_.answer_request(country)
+        round_.take_answer(country, federation.nodes[country].handle(request))
+    assert opened_sum(round_.open()).countries == COUNTRIES
 
 
 @pytest.mark.parametrize("step", ["encapsulation", "confirmation"])
@@ -213,8 +213,8 @@ def test_a_run_whose_former_key_is_gone_is_refused(
     run = federation.ready(study)
     rotated(federation)
     federation.nodes["DK"].parts.identities.destroy_formers_except(set())
-    opened = run.coordinator.begin_round(1, "histogram", b"")
-    reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
+    round_ = run.coordinator.begin_round(1, "histogram", b"")
+    reply = federation.nodes["DK"].handle(round_.contribute_request("DK"))
     assert code_of(reply) is ReasonCode.ROSTER
     assert "identity key" in str(last_refusal(federation.nodes["DK"]))
 

@@ -87,8 +87,8 @@ def derive(secret: bytes, label: str, *fields: bytes) -> bytes:
 
 def bind(context: bytes, phase: int, sender: str, receiver: str, body: bytes = b"") -> bytes:
     label = "pratique/message/v1"
-    place = (context, number(phase, 1), sender.encode(), receiver.encode())
-    return digest(label, *place, digest(label, body))
+    binding = (context, number(phase, 1), sender.encode(), receiver.encode())
+    return digest(label, *binding, digest(label, body))
 
 
 def model_digest(model: bytes) -> str:
@@ -322,8 +322,8 @@ class Pair:
     def secret(self, run: Run, x25519: bytes, mlkem: bytes) -> bytes:
         ciphertext = run.ciphertexts[self.lower, self.higher]
         digests = run.digests[self.lower], run.digests[self.higher]
-        place = self.bound(run.context, CONFIRM, ciphertext)
-        return derive(x25519 + mlkem, "pratique/pair/v1", place, *digests)
+        binding = self.bound(run.context, CONFIRM, ciphertext)
+        return derive(x25519 + mlkem, "pratique/pair/v1", binding, *digests)
 
     def link(self, secret: bytes, transcript: bytes, phase: int) -> bytes:
         return derive(secret, "pratique/chain/v1", self.bound(transcript, phase))

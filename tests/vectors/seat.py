@@ -144,26 +144,26 @@ def in_set_up(steps: int, name: str = ME) -> tuple[ProtocolWorld, Country]:
 def begun(*silent: str) -> tuple[ProtocolWorld, Country, CoordinatorRound]:
     """Return a round to which all but the silent countries contributed zeros."""
     world, country = world_with(ME)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     for name in world.terms.roster:
         if name not in silent:
-            world.contribute(opened, name)
-    opened.close()
-    return world, country, opened
+            world.contribute(round_, name)
+    round_.close()
+    return world, country, round_
 
 
 def agreed() -> tuple[ProtocolWorld, Country, CoordinatorRound]:
     """Return a round without DK on which the other three have agreed."""
-    world, country, opened = begun("DK")
+    world, country, round_ = begun("DK")
     for name in ("AT", ME, OTHER):
-        world.agree(opened, name)
-    return world, country, opened
+        world.agree(round_, name)
+    return world, country, round_
 
 
 def zeros(world: ProtocolWorld, number: int = 1) -> bytes:
-    opened = world.coordinator.begin_round(number, "train", MODEL)
+    round_ = world.coordinator.begin_round(number, "train", MODEL)
     world.countries[ME].given = [0] * 5  # type: ignore[attr-defined]
-    return opened.contribute_request(ME)
+    return round_.contribute_request(ME)
 
 
 # ---- replies that differ from what the country signed ------------------------------------

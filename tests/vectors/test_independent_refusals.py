@@ -65,10 +65,10 @@ def swap_bundle(key: SigningKey) -> Change:
     """Replace OTHER's bundle by another one, signed with this key."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
-        bundle = pb.Bundle.FromString(place.body)
+        message = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
+        bundle = pb.Bundle.FromString(message.body)
         bundle.x25519 = bytes([bundle.x25519[0] ^ 1]) + bundle.x25519[1:]
-        place.CopyFrom(spoken(place, bundle.SerializeToString(deterministic=True), key))
+        message.CopyFrom(spoken(message, bundle.SerializeToString(deterministic=True), key))
 
     return change
 
@@ -100,10 +100,10 @@ def bundle_of_other(**fields: bytes) -> Change:
     """Give OTHER's bundle these fields, signed by OTHER."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
-        bundle = pb.Bundle.FromString(place.body)
+        message = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
+        bundle = pb.Bundle.FromString(message.body)
         bundle.MergeFrom(pb.Bundle(**fields))  # type: ignore[arg-type]
-        place.CopyFrom(spoken(place, bundle.SerializeToString(), IDENTITIES[OTHER]))
+        message.CopyFrom(spoken(message, bundle.SerializeToString(), IDENTITIES[OTHER]))
 
     return change
 
@@ -152,10 +152,10 @@ def list_of(sender: str, alter: Callable[[pb.Encapsulations], object]) -> Change
     """Change a country's signed list of ciphertexts, and sign it as that country."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(signed for signed in body.confirm.encapsulations if signed.sender == sender)
-        encapsulations = pb.Encapsulations.FromString(place.body)
+        message = next(signed for signed in body.confirm.encapsulations if signed.sender == sender)
+        encapsulations = pb.Encapsulations.FromString(message.body)
         alter(encapsulations)
-        place.CopyFrom(spoken(place, encapsulations.SerializeToString(), IDENTITIES[sender]))
+        message.CopyFrom(spoken(message, encapsulations.SerializeToString(), IDENTITIES[sender]))
 
     return change
 
@@ -328,7 +328,7 @@ def test_other_macs_than_one_of_each_other_country_are_refused(wrong: str) -> No
     assert not refusal(country.take(honest))
 
 
-def test_a_repeated_place_with_other_words_is_refused() -> None:
+def test_another_request_for_the_same_place_is_refused() -> None:
     world, country = world_with(ME)
     honest = zeros(world)
     first = country.take(honest)
@@ -370,7 +370,7 @@ def test_a_refusal_because_of_records_changes_no_state() -> None:
     world, country = world_with(ME)
     honest, mine = zeros(world), country.record
 
-    def decline(*_place: object) -> list[int]:
+    def decline(*_arguments: object) -> list[int]:
         raise RefusedRequest("declined")
 
     country.record = decline

@@ -64,7 +64,7 @@ def spent(ledger: Ledger) -> int:
     return ledger.view(terms(ROOMY)).spent_micro
 
 
-def test_an_entry_holds_the_mechanism_and_its_price(ledger: Ledger) -> None:
+def test_an_entry_holds_the_mechanism_and_its_cost(ledger: Ledger) -> None:
     (entry,) = charge(ledger)
     assert entry.mechanism == release()
     assert entry.rdp_micro == ONE == spent(ledger)
