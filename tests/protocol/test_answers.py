@@ -267,8 +267,8 @@ def take_wrong(world: ProtocolWorld, round_: CoordinatorRound, index: int) -> No
     answer = Answer.FromString(signed.body)
     start = 32 * index
     answer.shares = answer.shares[:start] + os.urandom(32) + answer.shares[start + 32 :]
-    lie = spoken(signed, serialise(answer), IDENTITIES["AT"])
-    round_.take_answer("AT", serialise(Reply(answer=lie)))
+    forged_message = spoken(signed, serialise(answer), IDENTITIES["AT"])
+    round_.take_answer("AT", serialise(Reply(answer=forged_message)))
 
 
 def test_a_wrong_share_of_a_holder_is_reported_and_skipped() -> None:

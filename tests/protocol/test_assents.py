@@ -253,9 +253,9 @@ def test_a_head_in_anothers_name_is_refused_for_a_smaller_set(key: SigningKey) -
     round_ = liar.contributed()
     liar.agree_all(round_, WITHOUT_EE)
     request = liar.answer_request(round_, "AT", WITHOUT_EE)
-    lie = with_head(request, 1, lambda head: spoken(head, head.body, key))
+    forged_message = with_head(request, 1, lambda head: spoken(head, head.body, key))
     with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
-        liar.world.countries["AT"].answer(lie)
+        liar.world.countries["AT"].answer(forged_message)
     assert liar.opens(round_) == ()
 
 
@@ -326,12 +326,12 @@ def test_a_share_opens_only_with_the_seed_commitment_that_its_owner_signed() -> 
     round_ = liar.contributed()
     liar.agree_all(round_, WITHOUT_DK)
 
-    def other(head: Signed) -> Signed:
+    def with_another_seed(head: Signed) -> Signed:
         content = ContributionHead.FromString(head.body)
         content.seed_commitment = os.urandom(32)
         return spoken(head, serialise(content), IDENTITIES["EE"])
 
-    request = with_head(liar.answer_request(round_, "AT", WITHOUT_DK), 3, other)
+    request = with_head(liar.answer_request(round_, "AT", WITHOUT_DK), 3, with_another_seed)
     reply = liar.world.countries["AT"].answer(request)
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == ["EE"]

@@ -74,7 +74,7 @@ def of_the_other_suite(message: Signed) -> bytes:
     return halves(KEYS[message.sender])[0].sign(signed_bytes(message)[0])
 
 
-def apart(message: Signed) -> bytes:
+def two_separate_signatures(message: Signed) -> bytes:
     """Return signatures of both right keys over the message alone, not bound to each other."""
     ed25519, mldsa = halves(KEYS[message.sender])
     binding = signed_bytes(message)[0]
@@ -85,7 +85,7 @@ FORGERIES: dict[str, Forge] = {
     "ed25519 alone": with_ed25519_alone,
     "mldsa alone": with_mldsa_alone,
     "the other suite": of_the_other_suite,
-    "apart": apart,
+    "apart": two_separate_signatures,
     "no mldsa half": lambda message: message.signature[:64],
     "no ed25519 half": lambda message: message.signature[64:],
     "zeros for mldsa": lambda message: message.signature[:64] + bytes(3309),

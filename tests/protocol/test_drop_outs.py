@@ -72,7 +72,7 @@ def contributions_of(roster: tuple[str, ...], number: int) -> dict[str, NDArray[
     return {country: ones * (number - 3) * 7**index for index, country in enumerate(roster)}
 
 
-def begun(world: ProtocolWorld, missed: Missed) -> CoordinatorRound:
+def contributed_round(world: ProtocolWorld, missed: Missed) -> CoordinatorRound:
     round_ = world.coordinator.begin_round(1, "train", MODEL)
     values = contributions_of(world.terms.roster, 1)
     for country in world.terms.roster:
@@ -114,7 +114,7 @@ def must_open(terms: RunTerms, missed: Missed) -> bool:
 
 
 def require_exact_or_void(world: ProtocolWorld, missed: Missed) -> None:
-    result = run_to_end(world, begun(world, missed), missed)
+    result = run_to_end(world, contributed_round(world, missed), missed)
     roster = world.terms.roster
     left = tuple(country for country in roster if "contribute" not in missed[country])
     assert isinstance(result, OpenedSum) == must_open(world.terms, missed)

@@ -85,10 +85,10 @@ def test_garbage_words_spoil_the_sum_and_the_checks_say_so() -> None:
     for country in ("BE", "CZ"):
         world.contribute(round_, country)
     honest = Reply.FromString(reply).contribution.head
-    own = altered_request(
+    true_head_request = altered_request(
         round_.answer_request("AT"), lambda body: body.answer.heads[0].CopyFrom(honest)
     )
-    round_.take_answer("AT", world.countries["AT"].answer(own))
+    round_.take_answer("AT", world.countries["AT"].answer(true_head_request))
     for country in ("BE", "CZ"):
         world.answer(round_, country)
     assert round_.open() == VoidRound("the check coordinates of the sum are not zero", ())
@@ -151,10 +151,10 @@ def test_an_inconsistent_seed_is_attributed_to_its_owner() -> None:
         shares=honest_share.own_share + 2 * NOTHING,
         unopenable=["BE", "CZ"],
     )
-    lie = spoken(
+    forged_message = spoken(
         signed, serialise(given), IDENTITIES["AT"], phase=PHASE_ANSWER, receiver=COORDINATOR
     )
-    round_.take_answer("AT", serialise(Reply(answer=lie)))
+    round_.take_answer("AT", serialise(Reply(answer=forged_message)))
     result = round_.open()
     assert isinstance(result, VoidRound)
     assert "AT" in result.missing

@@ -77,13 +77,15 @@ def averaged(
     assert isinstance(study.task, Training)
     tensors = study.task.tensors(study.features)
     model = study.task.initial(study.features)
-    own = dict(net.double().named_parameters())
+    parameters = dict(net.double().named_parameters())
     for _ in range(ROUNDS):
         ended = []
         for country in (country for country in SIZES if country != without):
             for part, value in split(model, tensors).items():
-                own[names[part]].data = torch.from_numpy(value.copy())
-            ended.append(_descended(net, *encoded(country), [own[name] for name in names.values()]))
+                parameters[names[part]].data = torch.from_numpy(value.copy())
+            ended.append(
+                _descended(net, *encoded(country), [parameters[name] for name in names.values()])
+            )
         model = np.mean(ended, axis=0)
     return model
 
@@ -230,16 +232,16 @@ def test_the_noise_of_the_steps_is_in_the_contribution(
 ) -> None:
     study = approved(federation, GLM | QUICK)
     step, update = study.mechanisms[1], study.mechanisms[2]
-    loud = 40 * step.scale  # forty clip norms in every coordinate
+    noise = 40 * step.scale  # forty clip norms in every coordinate
     for country in SIZES:
-        federation.restart(country, noise=Recorder(loud))
+        federation.restart(country, noise=Recorder(noise))
     run = federation.ready(study)
     monkeypatch.setattr(
         Assignment, "lattice_sum", lambda self, mechanism, *_, **__: np.zeros(4, np.int64)
     )
     result = opened_first(study, run)
-    own = STEPS * 40 * update.scale + loud
-    assert result.values.tolist() == [COUNTRIES * own] * 4
+    country_sum = STEPS * 40 * update.scale + noise
+    assert result.values.tolist() == [COUNTRIES * country_sum] * 4
 
 
 def test_the_coordinator_may_not_request_a_single_local_step(federation: NodeFederation) -> None:

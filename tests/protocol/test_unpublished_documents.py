@@ -54,8 +54,8 @@ def test_a_country_that_claims_an_unpublished_document_is_left_out_and_named(
     waited: list[float] = []
     led.driver._sleep = waited.append
     for number in (1, 2):
-        lie = [lambda frame: claiming(led.carrier.honest(LIAR, frame), LIAR, claim)]
-        led.carrier.misbehave(LIAR, "contribute", *lie * (1 + len(CATCHING_UP)))
+        claiming_replies = [lambda frame: claiming(led.carrier.honest(LIAR, frame), LIAR, claim)]
+        led.carrier.misbehave(LIAR, "contribute", *claiming_replies * (1 + len(CATCHING_UP)))
         report = led.driver.sum(number, "train", MODEL)
         led.require(report, ("AT", "BE", "CZ", "DK"))
         assert report.causes == {LIAR: f"{LIAR} has documents that are not published"}
@@ -81,7 +81,7 @@ def test_the_coordinator_waits_for_a_document_that_is_published_later() -> None:
 def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
     led = LedRun(ProtocolWorld.of(4))
 
-    def lie(frame: bytes) -> bytes:
+    def claiming_bundle(frame: bytes) -> bytes:
         reply_message = Reply.FromString(led.carrier.honest("BE", frame))
         bundle = Bundle.FromString(reply_message.bundle.body)
         bundle.versions.countries["DK"] += 1
@@ -90,7 +90,7 @@ def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
         )
         return serialise(reply_message)
 
-    led.carrier.misbehave("BE", "bundle", *[lie] * (1 + len(CATCHING_UP)))
+    led.carrier.misbehave("BE", "bundle", *[claiming_bundle] * (1 + len(CATCHING_UP)))
     with pytest.raises(SetUpFailed) as failed:
         led.driver.set_up()
     assert failed.value.causes == {"BE": "BE has documents that are not published"}

@@ -122,8 +122,8 @@ def test_another_bundle_in_its_own_name_is_refused() -> None:
     world, country = in_set_up(1)
 
     def change(body: pb.RequestBody) -> None:
-        own = next(signed for signed in body.encapsulate.bundles if signed.sender == ME)
-        own.CopyFrom(spoken(own, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
+        own_bundle = next(signed for signed in body.encapsulate.bundles if signed.sender == ME)
+        own_bundle.CopyFrom(spoken(own_bundle, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
 
     require_refusal(country, world.coordinator.encapsulate_request(ME), "not-authentic", change)
     world.set_up("encapsulate")
@@ -196,19 +196,19 @@ def test_a_run_of_other_terms_and_a_second_roster_are_refused() -> None:
     world, country = in_set_up(0)
     honest = world.coordinator.bundle_request(ME)
 
-    def short(body: pb.RequestBody) -> None:
+    def shorten_run_id(body: pb.RequestBody) -> None:
         body.run_id = bytes(15)
 
-    def fewer(body: pb.RequestBody) -> None:
+    def drop_a_country(body: pb.RequestBody) -> None:
         body.bundle.roster[:] = ["AT", "BE", "CZ"]
 
     given = country.terms
     context = given.run_context(bytes(15), world.terms.roster)
-    require_refusal(country, honest, "malformed", short, context=context)
+    require_refusal(country, honest, "malformed", shorten_run_id, context=context)
     require_refusal(country, honest, "stale", nothing, context=bytes(32))
     world.set_up("bundle")
     context = given.run_context(world.terms.run_id, ["AT", "BE", "CZ"])
-    require_refusal(country, honest, "stale", fewer, context=context)
+    require_refusal(country, honest, "stale", drop_a_country, context=context)
     world.set_up("encapsulate")
 
 
@@ -261,17 +261,17 @@ def test_a_request_under_other_documents_or_with_wrong_content_is_refused() -> N
     def study(body: pb.RequestBody) -> None:
         body.study = "sha256:" + "b" * 64
 
-    def many(body: pb.RequestBody) -> None:
+    def add_versions(body: pb.RequestBody) -> None:
         body.versions.countries.update({str(at): 0 for at in range(257)})
 
     require_refusal(country, honest, "stale", agreement)
     require_refusal(country, honest, "unknown-study", study)
 
-    def long(body: pb.RequestBody) -> None:
+    def lengthen_study(body: pb.RequestBody) -> None:
         body.study = "s" * 8 * 2**20
 
-    require_refusal(country, honest, "malformed", many)
-    require_refusal(country, honest, "malformed", long)
+    require_refusal(country, honest, "malformed", add_versions)
+    require_refusal(country, honest, "malformed", lengthen_study)
     require_refusal(country, honest, "malformed", lambda body: body.ClearField("contribute"))
     require_refusal(
         country, world.coordinator.confirm_request(ME), "malformed", nothing, model=b"a model"

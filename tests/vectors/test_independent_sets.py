@@ -26,8 +26,8 @@ from tests.vectors.seat import (
     STRANGER,
     WRONG_PARTS,
     Change,
-    agreed,
-    begun,
+    agreed_round,
+    contributed_round,
     other_parts,
     refusal,
     require_refusal,
@@ -49,7 +49,7 @@ from tests.vectors.seat import (
     ids=["too small", "without it", "not sorted", "twice", "a stranger", "the roster"],
 )
 def test_an_invalid_set_is_not_signed(named: list[str], code: str) -> None:
-    world, country, round_ = begun("DK")
+    world, country, round_ = contributed_round("DK")
 
     def change(body: pb.RequestBody) -> None:
         body.agree.countries[:] = named
@@ -60,7 +60,7 @@ def test_an_invalid_set_is_not_signed(named: list[str], code: str) -> None:
 
 
 def test_a_second_set_is_not_signed() -> None:
-    world, country, round_ = begun("DK")
+    world, country, round_ = contributed_round("DK")
     first = world.agree(round_, ME)
 
     def change(body: pb.RequestBody) -> None:
@@ -76,7 +76,7 @@ def agree_instead(body: pb.RequestBody) -> None:
 
 
 def test_no_set_is_signed_after_its_answer() -> None:
-    world, country, round_ = begun()
+    world, country, round_ = contributed_round()
     world.answer(round_, ME)
 
     honest = round_.answer_request(ME)
@@ -144,7 +144,7 @@ def forged(given: list[pb.Signed]) -> list[pb.Signed]:
 def test_invalid_signatures_on_a_set_are_refused(
     change: Callable[[list[pb.Signed]], list[pb.Signed]], code: str
 ) -> None:
-    world, country, round_ = agreed()
+    world, country, round_ = agreed_round()
     require_refusal(country, round_.answer_request(ME), code, assents(change))
     for name in ("AT", ME, OTHER):
         world.answer(round_, name)
@@ -152,7 +152,7 @@ def test_invalid_signatures_on_a_set_are_refused(
 
 
 def test_it_does_not_answer_for_the_roster_after_signing_a_smaller_set() -> None:
-    _, country, round_ = begun()
+    _, country, round_ = contributed_round()
     honest = round_.answer_request(ME)
     signing = altered_request(honest, agree_instead, phase=pb.PHASE_AGREE, parts=[])
     assert not refusal(country.take(signing))
@@ -160,7 +160,7 @@ def test_it_does_not_answer_for_the_roster_after_signing_a_smaller_set() -> None
 
 
 def test_a_second_answer_is_refused() -> None:
-    world, country, round_ = begun()
+    world, country, round_ = contributed_round()
     honest, first = round_.answer_request(ME), world.answer(round_, ME)
     require_refusal(country, honest, "stale", parts=[bytes(3 * SEALED)])
     assert country.take(honest) == first
@@ -174,7 +174,7 @@ def long_head(body: pb.RequestBody) -> None:
 
 
 def test_an_answer_request_that_names_another_round_is_refused() -> None:
-    world, country, round_ = begun()
+    world, country, round_ = contributed_round()
 
     def change(body: pb.RequestBody) -> None:
         body.answer.round = 2
@@ -196,7 +196,7 @@ def head_of(sender: str, key: SigningKey, **fields: bytes | int) -> Change:
 
 
 def test_invalid_heads_are_refused() -> None:
-    world, country, round_ = begun()
+    world, country, round_ = contributed_round()
     honest = round_.answer_request(ME)
     require_refusal(country, honest, "not-authentic", head_of(OTHER, STRANGER))
     mark = {"seed_commitment": bytes(32)}
@@ -208,7 +208,7 @@ def test_invalid_heads_are_refused() -> None:
 
 @pytest.mark.parametrize("wrong", WRONG_PARTS)
 def test_other_sealed_shares_than_one_of_each_other_country_are_refused(wrong: str) -> None:
-    world, country, round_ = begun()
+    world, country, round_ = contributed_round()
     honest = round_.answer_request(ME)
     require_refusal(country, honest, "roster", parts=other_parts(parts_of(honest, SEALED))[wrong])
     world.answer(round_, ME)
@@ -266,13 +266,13 @@ MANY = pb.DocumentVersions(countries={f"{at:03}": 0 for at in range(257)})
 def test_versions_that_no_head_names_or_that_are_newer_are_refused(
     change: Change, code: str
 ) -> None:
-    world, country, round_ = begun()
+    world, country, round_ = contributed_round()
     require_refusal(country, round_.answer_request(ME), code, change)
     world.answer(round_, ME)
 
 
 def test_older_versions_in_a_head_are_accepted() -> None:
-    _, country, round_ = begun()
+    _, country, round_ = contributed_round()
     honest = round_.answer_request(ME)
     assert not refusal(country.take(altered_request(honest, of_other(OLDER, OLDER))))
 
@@ -281,7 +281,7 @@ def test_older_versions_in_a_head_are_accepted() -> None:
 
 
 def test_a_share_that_does_not_open_is_reported_and_the_sum_opens_without_it() -> None:
-    world, country, round_ = begun()
+    world, country, round_ = contributed_round()
     honest = round_.answer_request(ME)
     _, *others = parts_of(honest, SEALED)
     reply = country.take(altered_request(honest, parts=[bytes(SEALED), *others]))
@@ -302,7 +302,7 @@ def test_a_share_that_does_not_open_is_reported_and_the_sum_opens_without_it() -
 
 
 def test_secrets_are_erased_when_the_page_says() -> None:
-    world, country, round_ = begun("DK")
+    world, country, round_ = contributed_round("DK")
     run, now = country.run, country.round
     assert run is not None
     assert now is not None

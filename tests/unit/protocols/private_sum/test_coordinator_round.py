@@ -113,8 +113,8 @@ def altered_answer(
     for field, value in changes.items():
         answer.ClearField(field)
         answer.MergeFrom(Answer(**{field: value}))  # type: ignore[arg-type]
-    lie = spoken(signed.answer, serialise(answer), IDENTITIES[country])
-    return serialise(Reply(answer=lie))
+    forged_message = spoken(signed.answer, serialise(answer), IDENTITIES[country])
+    return serialise(Reply(answer=forged_message))
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_holders_that_cannot_open_shares_void_the_round_and_the_owners_are_named
     world = ProtocolWorld.ready(3)
     round_ = world.contributed()
     for country in world.terms.roster:
-        lie = altered_answer(world, round_, country, unopenable=world.terms.roster)
-        round_.take_answer(country, lie)
+        forged_message = altered_answer(world, round_, country, unopenable=world.terms.roster)
+        round_.take_answer(country, forged_message)
     result = round_.open()
     assert isinstance(result, VoidRound)
     assert result.missing == world.terms.roster

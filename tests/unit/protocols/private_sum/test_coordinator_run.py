@@ -140,9 +140,9 @@ def test_there_is_one_mac_for_each_other_country(length: int) -> None:
     world.set_up("encapsulate")
     reply = world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))
     signed = Reply.FromString(reply).confirmation
-    lie = spoken(signed, serialise(Confirmations(macs=bytes(length))), IDENTITIES["AT"])
+    forged_message = spoken(signed, serialise(Confirmations(macs=bytes(length))), IDENTITIES["AT"])
     with pytest.raises(Refusal) as refusal:
-        world.coordinator.take_confirmation("AT", serialise(Reply(confirmation=lie)))
+        world.coordinator.take_confirmation("AT", serialise(Reply(confirmation=forged_message)))
     assert refusal.value.code is ReasonCode.ROSTER
     world.coordinator.take_confirmation("AT", reply)
 
