@@ -174,7 +174,7 @@ def test_a_head_of_another_round_is_refused() -> None:
         world.countries["AT"].answer(altered_request(round_.answer_request("AT"), misdate))
 
 
-def test_a_head_in_anothers_name_is_refused() -> None:
+def test_a_head_in_the_name_of_another_country_is_refused() -> None:
     world = ProtocolWorld.ready(3)
     round_ = world.contributed()
 

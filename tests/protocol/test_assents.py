@@ -248,7 +248,9 @@ def test_a_head_of_another_round_is_refused() -> None:
 
 
 @pytest.mark.parametrize("key", [IDENTITIES["EE"], SigningKey.generate()], ids=["member", "none"])
-def test_a_head_in_anothers_name_is_refused_for_a_smaller_set(key: SigningKey) -> None:
+def test_a_head_in_the_name_of_another_country_is_refused_for_a_smaller_set(
+    key: SigningKey,
+) -> None:
     liar = five()
     round_ = liar.contributed()
     liar.agree_all(round_, WITHOUT_EE)

@@ -132,7 +132,7 @@ def test_a_study_changed_between_phases_is_refused() -> None:
     ],
     ids=lambda value: next(iter(value)),
 )
-def test_terms_other_than_the_countrys_own_are_refused(changes: dict[str, object]) -> None:
+def test_terms_other_than_those_of_the_country_are_refused(changes: dict[str, object]) -> None:
     world = ProtocolWorld.of(3)
     other = coordinator_of(terms_of(3, **changes))
     with refused(world.countries["AT"], ReasonCode.STALE):

@@ -119,7 +119,7 @@ def test_huge_and_negative_values_spoil_the_sum_at_most(values: np.ndarray) -> N
     ],
     ids=["short", "long", "matrix", "not-a-number", "narrow"],
 )
-def test_a_vector_that_is_not_the_rounds_never_leaves(values: np.ndarray) -> None:
+def test_a_vector_of_another_length_than_that_of_the_round_never_leaves(values: np.ndarray) -> None:
     world = ProtocolWorld.ready(3)
     request = world.coordinator.begin_round(1, "train", MODEL).contribute_request("AT")
     before = world.countries["AT"].to_bytes()

@@ -68,7 +68,7 @@ def puppets(victim: str, *, believed: bool) -> ProtocolWorld:
 
 
 @pytest.mark.parametrize("victim", ["AT", "BE", "CZ"])
-def test_keys_swapped_for_the_liars_own_open_nothing(victim: str) -> None:
+def test_keys_swapped_for_those_of_the_liar_open_nothing(victim: str) -> None:
     """A country that accepted the keys would be opened alone; the documents give other keys."""
     others = [country for country in ("AT", "BE", "CZ") if country != victim]
     world = puppets(victim, believed=True)
@@ -87,7 +87,7 @@ def test_keys_swapped_for_the_liars_own_open_nothing(victim: str) -> None:
         world.set_up("confirm")
 
 
-def test_a_ciphertext_in_anothers_name_opens_nothing() -> None:
+def test_a_ciphertext_in_the_name_of_another_country_opens_nothing() -> None:
     """The liar knows the secret that it encapsulated to CZ as AT; CZ refuses, and all stop."""
     world = ProtocolWorld.of(3)
     world.set_up("bundle")

@@ -38,7 +38,7 @@ from tests.vectors.seat import (
 )
 
 LATE = "CZ"
-"""The country under test has two lower countries."""
+"""Two countries are earlier in the roster than the country under test."""
 
 # ---- set-up ------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ def test_a_ciphertext_that_was_not_signed_is_refused() -> None:
 
 
 @pytest.mark.parametrize("wrong", WRONG_PARTS)
-def test_other_ciphertexts_than_one_of_each_lower_country_are_refused(wrong: str) -> None:
+def test_missing_or_extra_ciphertexts_of_earlier_countries_are_refused(wrong: str) -> None:
     world, country = in_set_up(2, LATE)
     honest = world.coordinator.confirm_request(LATE)
     require_refusal(

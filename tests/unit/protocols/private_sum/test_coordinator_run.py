@@ -223,5 +223,5 @@ def test_a_round_of_an_unknown_kind_does_not_begin() -> None:
     world.coordinator.begin_round(1, "train", MODEL)
 
 
-def test_the_terms_are_the_coordinators() -> None:
+def test_a_run_has_the_terms_of_its_coordinator() -> None:
     assert coordinator_of(terms_of(3)).terms == terms_of(3)

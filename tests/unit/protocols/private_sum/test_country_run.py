@@ -108,7 +108,7 @@ def test_noise_and_values_are_contributed_as_one_sum() -> None:
     assert (result.values == 9).all()
 
 
-def test_an_answer_holds_a_share_of_every_countrys_seed_and_says_which_round() -> None:
+def test_an_answer_has_a_share_of_the_seed_of_every_country_and_its_round() -> None:
     world = ProtocolWorld.ready(3)
     round_ = world.contributed(2)
     reply = Reply.FromString(world.answer(round_, "BE"))

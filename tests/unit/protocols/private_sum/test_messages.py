@@ -175,7 +175,7 @@ def test_versions_of_too_many_countries_are_refused() -> None:
     assert code_of(read_request, altered) is ReasonCode.MALFORMED
 
 
-def test_authentication_is_against_the_countrys_own_values() -> None:
+def test_authentication_uses_the_values_that_the_country_itself_has() -> None:
     terms = terms_of(3)
     request = read_request(coordinator_of(terms).bundle_request("AT"))
     key = view_of("AT", terms).coordinator
