@@ -80,12 +80,12 @@ def test_the_filter_never_passes_its_cap(
 def test_charges_grow_with_rounds_and_shrink_with_noise(
     mechanism: Mechanism, honest: int, order: int
 ) -> None:
-    price = rdp_micro(mechanism, honest, order)
+    cost = rdp_micro(mechanism, honest, order)
     twice = mechanism.model_copy(update={"rounds": 2 * mechanism.rounds})
     quieter = mechanism.model_copy(update={"noise_std": mechanism.noise_std + 1})
-    assert 1 <= price <= rdp_micro(twice, honest, order) <= 2 * price
-    assert rdp_micro(quieter, honest, order) <= price
-    assert rdp_micro(mechanism, honest + 1, order) <= price
+    assert 1 <= cost <= rdp_micro(twice, honest, order) <= 2 * cost
+    assert rdp_micro(quieter, honest, order) <= cost
+    assert rdp_micro(mechanism, honest + 1, order) <= cost
 
 
 @given(releases, st.integers(1, 5), st.integers(2, 64))
@@ -108,8 +108,8 @@ def test_derived_releases_add_no_cost(
     releases_asked: list[Mechanism], release: Mechanism, honest: int
 ) -> None:
     assert rdp_micro(release, honest, 8) == 0
-    for place in range(len(releases_asked) + 1):
-        schedule = [*releases_asked[:place], release, *releases_asked[place:]]
+    for position in range(len(releases_asked) + 1):
+        schedule = [*releases_asked[:position], release, *releases_asked[position:]]
         assert epsilon(schedule, honest, DELTA) == epsilon(releases_asked, honest, DELTA)
 
 

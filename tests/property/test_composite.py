@@ -73,10 +73,10 @@ def test_no_two_pieces_of_signatures_verify(cut: int, start: int) -> None:
 
 
 @given(st.one_of(st.text(), st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode())))
-def test_a_text_is_read_in_its_one_spelling_or_refused(text: str) -> None:
-    for spelling in (text, "ed25519:" + text, PREFIX + text):
+def test_the_text_of_a_key_is_canonical_or_refused(text: str) -> None:
+    for key_text in (text, "ed25519:" + text, PREFIX + text):
         with suppress(KeyFault):
-            assert read_identity(spelling).to_text() == spelling
+            assert read_identity(key_text).to_text() == key_text
 
 
 @given(st.binary(min_size=PUBLIC_BYTES, max_size=PUBLIC_BYTES))

@@ -101,9 +101,9 @@ def test_a_signed_document_with_a_bit_flipped_is_another_or_none(
     data: st.DataObject, sample: Document
 ) -> None:
     whole = sample.canonical()
-    place = data.draw(st.integers(0, len(whole) - 1))
+    position = data.draw(st.integers(0, len(whole) - 1))
     bit = data.draw(st.integers(0, 7))
-    flipped = whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :]
+    flipped = whole[:position] + bytes([whole[position] ^ (1 << bit)]) + whole[position + 1 :]
     parsed = faults_only(lambda: type(sample).from_canonical(flipped))
     if isinstance(sample, Agreement) and isinstance(parsed, Agreement):
         assert (parsed.digest == sample.digest) == (terms_of(parsed) == terms_of(sample))

@@ -92,10 +92,10 @@ def test_a_signature_is_valid_for_the_signed_message_only(
 
 
 @given(st.one_of(st.text(), st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode())))
-def test_a_key_s_text_is_read_in_its_one_spelling_or_refused(text: str) -> None:
-    for spelling in (text, "ed25519:" + text):
+def test_the_text_of_a_key_is_canonical_or_refused(text: str) -> None:
+    for key_text in (text, "ed25519:" + text):
         with suppress(KeyFault):
-            assert VerifyKey.from_text(spelling).to_text() == spelling
+            assert VerifyKey.from_text(key_text).to_text() == key_text
 
 
 @given(st.binary(min_size=32, max_size=32))
@@ -177,8 +177,8 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = TemporaryDirectory()
-        self.place = Path(self.directory.name) / "keys"
-        self.store = KeyStore.create(self.place, PASSPHRASE, cost=2)
+        self.folder = Path(self.directory.name) / "keys"
+        self.store = KeyStore.create(self.folder, PASSPHRASE, cost=2)
         self.model: dict[str, bytes] = {}
 
     @rule(name=NAMES, secret=st.binary(max_size=40))
@@ -197,13 +197,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.store = KeyStore.open(self.place, PASSPHRASE)
+        self.store = KeyStore.open(self.folder, PASSPHRASE)
 
     @rule(wrong=st.binary(max_size=30))
     def try_a_wrong_passphrase(self, wrong: bytes) -> None:
         if wrong != PASSPHRASE:
             with pytest.raises(KeyFault):
-                KeyStore.open(self.place, wrong)
+                KeyStore.open(self.folder, wrong)
 
     @precondition(lambda self: len(self.model) > 1)
     @rule(data=st.data())
@@ -216,10 +216,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.swap(one, other)
 
     def swap(self, one: str, other: str) -> None:
-        aside = self.place / ".aside"
-        (self.place / f"{one}.sealed").rename(aside)
-        (self.place / f"{other}.sealed").rename(self.place / f"{one}.sealed")
-        aside.rename(self.place / f"{other}.sealed")
+        aside = self.folder / ".aside"
+        (self.folder / f"{one}.sealed").rename(aside)
+        (self.folder / f"{other}.sealed").rename(self.folder / f"{one}.sealed")
+        aside.rename(self.folder / f"{other}.sealed")
 
     @invariant()
     def it_holds_what_the_model_holds(self) -> None:

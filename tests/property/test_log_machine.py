@@ -100,11 +100,11 @@ class LogMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def an_edited_entry_is_named(self, data: st.DataObject) -> None:
         index = data.draw(st.integers(0, len(self.entries) - 1))
-        place = data.draw(st.integers(0, len(self.entries[index]) - 1))
+        position = data.draw(st.integers(0, len(self.entries[index]) - 1))
         bit = data.draw(st.integers(0, 7))
         note = self.log.checkpoint()
         changed = bytearray(self.entries[index])
-        changed[place] ^= 1 << bit
+        changed[position] ^= 1 << bit
         self.engine.dispose()
         shutil.copytree(self.folder / "live", self.folder / "edited")
         overwrite(self.folder / "edited" / "state.db", index, bytes(changed))

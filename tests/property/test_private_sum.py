@@ -66,24 +66,24 @@ def test_sums_are_exact(case: tuple[int, int, list[NDArray[np.int64]]]) -> None:
 def after_one_contribution() -> tuple[ProtocolWorld, bytes, bytes, bytes]:
     """Return a world after one contribution, its request, the reply, and the state before."""
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     before = world.countries["AT"].to_bytes()
-    request = opened.contribute_request("AT")
-    return world, request, world.contribute(opened, "AT"), before
+    request = round_.contribute_request("AT")
+    return world, request, world.contribute(round_, "AT"), before
 
 
-def changed(data: bytes, place: int, mask: int) -> bytes:
-    place %= len(data)
-    return data[:place] + bytes([data[place] ^ mask]) + data[place + 1 :]
+def changed(data: bytes, position: int, mask: int) -> bytes:
+    position %= len(data)
+    return data[:position] + bytes([data[position] ^ mask]) + data[position + 1 :]
 
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 255))
-def test_a_request_with_one_byte_changed_is_refused(place: int, mask: int) -> None:
+def test_a_request_with_one_byte_changed_is_refused(position: int, mask: int) -> None:
     world, request, _, before = after_one_contribution()
     run = CountryRun.from_bytes(before, view_of("AT", world.terms))
     with pytest.raises(Refusal):
-        run.admit(changed(request, place, mask))
+        run.admit(changed(request, position, mask))
     run.admit(request)
 
 
@@ -91,25 +91,27 @@ def test_a_request_with_one_byte_changed_is_refused(place: int, mask: int) -> No
 def dropped_out() -> tuple[ProtocolWorld, dict[str, bytes], bytes]:
     """Return a world without DK, the requests that AT then gets, and AT's state before."""
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     for country in ("AT", "BE", "CZ"):
-        world.contribute(opened, country)
+        world.contribute(round_, country)
     before = world.countries["AT"].to_bytes()
-    for country in opened.close():
-        world.agree(opened, country)
-    requests = {"agree": opened.agree_request("AT"), "answer": opened.answer_request("AT")}
+    for country in round_.close():
+        world.agree(round_, country)
+    requests = {"agree": round_.agree_request("AT"), "answer": round_.answer_request("AT")}
     return world, requests, before
 
 
 @settings(deadline=None)
 @given(st.sampled_from(["agree", "answer"]), st.integers(0, 10**6), st.integers(1, 255))
-def test_a_changed_request_after_a_drop_out_is_refused(phase: str, place: int, mask: int) -> None:
+def test_a_changed_request_after_a_drop_out_is_refused(
+    phase: str, position: int, mask: int
+) -> None:
     """Except its sealed shares, which are the last bytes: see the next test."""
     world, requests, before = dropped_out()
     run = CountryRun.from_bytes(before, view_of("AT", world.terms))
     signed_length = len(requests[phase]) - (2 * SEALED_BYTES if phase == "answer" else 0)
     with pytest.raises(Refusal):
-        getattr(run, phase)(changed(requests[phase], place % signed_length, mask))
+        getattr(run, phase)(changed(requests[phase], position % signed_length, mask))
     assert run.to_bytes() == before
     getattr(run, phase)(requests[phase])
 
@@ -117,15 +119,15 @@ def test_a_changed_request_after_a_drop_out_is_refused(phase: str, place: int, m
 @settings(deadline=None)
 @given(st.integers(0, 2 * SEALED_BYTES - 1), st.integers(1, 255))
 def test_a_changed_share_beside_a_request_does_not_open_and_the_other_does(
-    place: int, mask: int
+    position: int, mask: int
 ) -> None:
     world, requests, before = dropped_out()
     owners, request = ("BE", "CZ"), requests["answer"]
     honest, lied = (
         answer_of(CountryRun.from_bytes(before, view_of("AT", world.terms)).answer(frame))
-        for frame in (request, changed(request, len(request) - 2 * SEALED_BYTES + place, mask))
+        for frame in (request, changed(request, len(request) - 2 * SEALED_BYTES + position, mask))
     )
-    garbled = place // SEALED_BYTES
+    garbled = position // SEALED_BYTES
     assert list(lied.unopenable) == [owners[garbled]]
     shares = parted(honest.shares, ("AT", *owners), SHARE_BYTES)
     shares[owners[garbled]] = NOTHING
@@ -139,15 +141,15 @@ def answer_of(reply: bytes) -> Answer:
 
 @settings(deadline=None, max_examples=examples(60))
 @given(st.integers(0, 10**6), st.integers(1, 255))
-def test_a_reply_with_one_byte_changed_never_opens_to_another_sum(place: int, mask: int) -> None:
+def test_a_reply_with_one_byte_changed_never_opens_to_another_sum(position: int, mask: int) -> None:
     world, _, reply, _ = after_one_contribution()
     fresh = ProtocolWorld(world.terms, world.twin(), dict(world.countries))
-    opened = fresh.coordinator.begin_round(1, "train", MODEL)
+    round_ = fresh.coordinator.begin_round(1, "train", MODEL)
     try:
-        opened.take_contribution("AT", changed(reply, place, mask))
+        round_.take_contribution("AT", changed(reply, position, mask))
     except ProtocolFault:
         return
-    head = opened._heads["AT"]
+    head = round_._heads["AT"]
     assert head == world_head(reply), "only bytes sealed for another country may differ"
 
 
@@ -159,7 +161,7 @@ def world_head(reply: bytes) -> object:
 def test_bytes_from_outside_open_or_are_refused(data: bytes) -> None:
     world, _, _, before = after_one_contribution()
     run = CountryRun.from_bytes(before, view_of("AT", world.terms))
-    opened = world.twin().begin_round(1, "train", MODEL)
+    round_ = world.twin().begin_round(1, "train", MODEL)
     zeros = np.zeros(TRAIN.dimension, np.int64)
     for read in (
         read_request,
@@ -173,9 +175,9 @@ def test_bytes_from_outside_open_or_are_refused(data: bytes) -> None:
         lambda reply: world.coordinator.take_bundle("AT", reply),
         lambda reply: world.coordinator.take_encapsulation("AT", reply),
         lambda reply: world.coordinator.take_confirmation("AT", reply),
-        lambda reply: opened.take_contribution("AT", reply),
-        lambda reply: opened.take_assent("AT", reply),
-        lambda reply: opened.take_answer("AT", reply),
+        lambda reply: round_.take_contribution("AT", reply),
+        lambda reply: round_.take_assent("AT", reply),
+        lambda reply: round_.take_answer("AT", reply),
         lambda stored: CountryRun.from_bytes(stored, view_of("AT", world.terms)),
     ):
         with suppress(ProtocolFault):

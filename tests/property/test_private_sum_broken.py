@@ -34,16 +34,16 @@ def answered_and_open(
 
 
 def agreed_on_any(
-    view: CountryView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
+    view: CountryView, round_: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
 ) -> None:
-    unsigned = opened.model_copy(update={"agreed": ()})
+    unsigned = round_.model_copy(update={"agreed": ()})
     require_agreed(view, unsigned, chosen, assents)
 
 
 def agreed_by_nobody(
-    view: CountryView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
+    view: CountryView, round_: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
 ) -> None:
-    if opened.agreed and opened.agreed != chosen:
+    if round_.agreed and round_.agreed != chosen:
         raise Refusal(ReasonCode.ROSTER, "Another set was signed")
 
 
@@ -63,8 +63,8 @@ def only_t(terms: RunTerms) -> int:
     return terms.threshold
 
 
-def forgets(opened: CoordinatorRound) -> tuple[str, ...]:
-    return opened.contributed
+def forgets(round_: CoordinatorRound) -> tuple[str, ...]:
+    return round_.contributed
 
 
 BROKEN: dict[str, tuple[type, object, str, Callable[..., Any] | property]] = {

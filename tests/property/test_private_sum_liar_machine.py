@@ -31,7 +31,7 @@ from tests.support.lying_coordinator import LyingCoordinator, assent
 from tests.support.protocol_world import ProtocolWorld, view_of
 
 Chosen = tuple[str, ...]
-Place = tuple[int, bytes]
+RoundKey = tuple[int, bytes]
 """A round number and a model."""
 
 MODELS = (b"one model", b"another")
@@ -58,25 +58,25 @@ class Lying(RuleBasedStateMachine):
         world = ProtocolWorld.ready(
             len(terms.roster), colluding=terms.colluding, honest=terms.honest, mechanisms=ENDLESS
         )
-        self.helpers = [self.roster[place] for place in order if place < len(self.roster)]
+        self.helpers = [self.roster[index] for index in order if index < len(self.roster)]
         del self.helpers[terms.colluding :]
         self.honest = {
             country: DurableCountry(
-                run, view_of(country, world.terms), seed + place, journalled=bool(seed % 2)
+                run, view_of(country, world.terms), seed + index, journalled=bool(seed % 2)
             )
-            for place, (country, run) in enumerate(world.countries.items())
+            for index, (country, run) in enumerate(world.countries.items())
             if country not in self.helpers
         }
         self.liar = LyingCoordinator(world, self.helpers)
-        self.rounds: dict[Place, CoordinatorRound] = {}
+        self.rounds: dict[RoundKey, CoordinatorRound] = {}
         self.signed: dict[tuple[bytes, Chosen], dict[str, Signed]] = defaultdict(dict)
         self.asked: list[tuple[str, bytes]] = []
-        self.opened: dict[Place, tuple[Chosen, ...]] = {}
+        self.opened: dict[RoundKey, tuple[Chosen, ...]] = {}
         self.latest = 2
         self.plot([{0}], [0] * 6)
 
-    def without(self, places: Iterable[int]) -> Chosen:
-        gone = {self.roster[place % len(self.roster)] for place in places}
+    def without(self, chosen_indices: Iterable[int]) -> Chosen:
+        gone = {self.roster[index % len(self.roster)] for index in chosen_indices}
         return tuple(country for country in self.roster if country not in gone)
 
     def round(self, number: int, model: bytes) -> CoordinatorRound:
@@ -104,7 +104,10 @@ class Lying(RuleBasedStateMachine):
 
     @rule(outside=outsiders, named_sets=tellings)
     def plot(self, outside: list[set[int]], named_sets: list[int]) -> None:
-        self.sets, self.told = [self.without(places) for places in outside], named_sets
+        self.sets, self.told = (
+            [self.without(chosen_indices) for chosen_indices in outside],
+            named_sets,
+        )
 
     @rule()
     def plot_ring(self) -> None:
@@ -123,25 +126,25 @@ class Lying(RuleBasedStateMachine):
     @rule(age=ages, model=models, but=groups)
     def collect(self, age: int, model: bytes, but: set[int]) -> None:
         """Ask all but some countries to contribute on a model."""
-        opened = self.round(self.latest - age, model)
+        round_ = self.round(self.latest - age, model)
         for country in set(self.without(but)) & set(self.honest):
-            self.tell(country, opened.contribute_request(country))
+            self.tell(country, round_.contribute_request(country))
 
     @rule(age=ages, model=models, but=groups, shift=shifts)
     def divide(self, age: int, model: bytes, but: set[int], shift: int) -> None:
         """Ask all but some countries for signatures, each on the set named to it."""
-        opened = self.round(self.latest - age, model)
+        round_ = self.round(self.latest - age, model)
         for country in set(self.without(but)) & set(self.honest):
-            self.tell(country, self.liar.agree_request(opened, self.set_for(country, shift)))
+            self.tell(country, self.liar.agree_request(round_, self.set_for(country, shift)))
 
     @rule(age=ages, model=models, but=groups, shift=shifts, mixed=st.booleans())
     def demand(self, age: int, model: bytes, but: set[int], shift: int, mixed: bool) -> None:
         """Ask all but some countries to answer for the set that was named to each."""
-        opened = self.round(self.latest - age, model)
+        round_ = self.round(self.latest - age, model)
         for country in set(self.without(but)) & set(self.honest):
             chosen = self.set_for(country, shift)
-            assents = self.shown(opened, chosen, mixed)
-            self.tell(country, self.liar.answer_request(opened, country, chosen, assents))
+            assents = self.shown(round_, chosen, mixed)
+            self.tell(country, self.liar.answer_request(round_, country, chosen, assents))
 
     @rule(
         outside=outsiders,
@@ -169,19 +172,19 @@ class Lying(RuleBasedStateMachine):
             country, request = self.asked[-1 - index % len(self.asked)]
             self.tell(country, request, dies=dies)
 
-    @rule(place=indices)
-    def restart(self, place: int) -> None:
-        for country in set(self.honest) - set(self.without({place})):
+    @rule(index=indices)
+    def restart(self, index: int) -> None:
+        for country in set(self.honest) - set(self.without({index})):
             self.honest[country].restart()
 
-    def shown(self, opened: CoordinatorRound, chosen: Chosen, mixed: bool) -> list[Signed]:
+    def shown(self, round_: CoordinatorRound, chosen: Chosen, mixed: bool) -> list[Signed]:
         """Return all signatures on a set; with `mixed`, also those on another set."""
         if chosen == self.roster:
             return []
-        context, assents = opened.terms.context, dict[str, Signed]()
+        context, assents = round_.terms.context, dict[str, Signed]()
         for other in (*self.sets, chosen) if mixed else (chosen,):
             assents |= self.signed[context, other]
-        assents |= {country: assent(opened, country, chosen) for country in self.helpers}
+        assents |= {country: assent(round_, country, chosen) for country in self.helpers}
         return [assents[country] for country in chosen if country in assents]
 
     # ---- invariants --------------------------------------------------------------------------
@@ -189,25 +192,25 @@ class Lying(RuleBasedStateMachine):
     @invariant()
     def each_round_opens_at_most_one_sum_and_over_enough_countries(self) -> None:
         opened_sets: dict[int, list[Chosen]] = defaultdict(list)
-        for (number, model), opened in getattr(self, "rounds", {}).items():
-            opened_sets[number] += self.openings((number, model), opened)
+        for (number, model), round_ in getattr(self, "rounds", {}).items():
+            opened_sets[number] += self.openings((number, model), round_)
         for sets in opened_sets.values():
             assert len(sets) <= 1, "two sums of one round can be opened"
             for countries in sets:
                 assert len(countries) >= self.terms.honest, "a sum is over too few countries"
                 event("roster" if len(countries) == len(self.honest) else "smaller")
 
-    def openings(self, place: Place, opened: CoordinatorRound) -> tuple[Chosen, ...]:
+    def openings(self, round_key: RoundKey, round_: CoordinatorRound) -> tuple[Chosen, ...]:
         """Return the sets whose sums the liar can compute; each sum is computed."""
-        if place not in self.opened:
-            openings = self.liar.adversary_state.openings(opened.terms)
+        if round_key not in self.opened:
+            openings = self.liar.adversary_state.openings(round_.terms)
             assert openings.rank == len(openings.minimal)
-            self.opened[place] = openings.minimal
+            self.opened[round_key] = openings.minimal
             for chosen in openings.minimal:
                 given = {country: self.honest[country] for country in chosen}
-                value = self.liar.adversary_state.value(opened.terms, chosen)
-                assert value.tolist() == total(given, place[0])
-        return self.opened[place]
+                value = self.liar.adversary_state.value(round_.terms, chosen)
+                assert value.tolist() == total(given, round_key[0])
+        return self.opened[round_key]
 
 
 Lying.TestCase.settings = settings(UNHURRIED, max_examples=examples(100), stateful_step_count=15)

@@ -46,10 +46,10 @@ class Lossy(RuleBasedStateMachine):
     )
     def begin(self, terms: RunTerms, seed: int, journalled: bool, ready: bool) -> None:
         self.lead, self.stations = DurableCoordinator(terms), {}
-        for place, country in enumerate(terms.roster):
+        for index, country in enumerate(terms.roster):
             view = view_of(country, terms)
             station = DurableCountry(
-                CountryRun.start(view), view, seed + place, journalled=journalled
+                CountryRun.start(view), view, seed + index, journalled=journalled
             )
             self.stations[country] = station
         self.wire: list[Letter] = []
@@ -267,9 +267,9 @@ TestLonger = pytest.mark.slow(pytest.mark.timeout(900)(Longer.TestCase))
 @pytest.mark.timeout(600)
 def test_two_hundred_countries_sum_exactly_while_twenty_drop_out() -> None:
     world = ProtocolWorld.ready(200, honest=2, colluding=3)
-    staying = [country for place, country in enumerate(world.terms.roster) if place % 10]
+    staying = [country for index, country in enumerate(world.terms.roster) if index % 10]
     result = world.sum(
-        1, "train", {country: ZEROS + place for place, country in enumerate(staying)}
+        1, "train", {country: ZEROS + index for index, country in enumerate(staying)}
     )
     assert isinstance(result, OpenedSum)
     assert result.countries == tuple(staying)

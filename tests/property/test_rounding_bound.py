@@ -37,16 +37,16 @@ def mechanism(dimension: int, scale: int = 16, clip_norm: float = 1.0) -> Mechan
     )
 
 
-def law(vector: list[Fraction]) -> dict[int, Fraction]:
+def norm_distribution(vector: list[Fraction]) -> dict[int, Fraction]:
     """Return the probability of every squared norm that rounding `vector` may give."""
     chances = {0: Fraction(1)}
     for value in vector:
         low = math.floor(value)
         ways = [(low**2, 1 - (value - low)), ((low + 1) ** 2, value - low)]
-        found: dict[int, Fraction] = {}
+        sums: dict[int, Fraction] = {}
         for (norm, chance), (square, part) in itertools.product(chances.items(), ways):
-            found[norm + square] = found.get(norm + square, Fraction(0)) + chance * part
-        chances = found
+            sums[norm + square] = sums.get(norm + square, Fraction(0)) + chance * part
+        chances = sums
     return chances
 
 
@@ -58,7 +58,7 @@ def root_above(square: Fraction) -> float:
 @given(COORDINATES)
 def test_no_way_to_round_is_longer_than_the_first_branch(vector: list[Fraction]) -> None:
     reach = root_above(sum((v**2 for v in vector), Fraction(0)))
-    longest = max(norm for norm, chance in law(vector).items() if chance)
+    longest = max(norm for norm, chance in norm_distribution(vector).items() if chance)
     assert longest <= (reach + math.sqrt(len(vector))) ** 2 * (1 + 1e-12)
 
 
@@ -70,7 +70,7 @@ def test_the_second_branch_is_exceeded_with_probability_beta_at_most(
     d, reach = len(vector), root_above(sum((v**2 for v in vector), Fraction(0)))
     slack = math.sqrt(2 * math.log(1 / beta))
     bound = reach**2 + d / 4 + slack * (reach + math.sqrt(d) / 2)
-    chances = law(vector)
+    chances = norm_distribution(vector)
     mean = sum(norm * chance for norm, chance in chances.items())
     assert mean <= reach**2 + d / 4
     assert sum(chance for norm, chance in chances.items() if norm > bound) <= beta

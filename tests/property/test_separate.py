@@ -92,7 +92,7 @@ class Alike:
         return np.full(size, 0.5)
 
 
-def computed(
+def values_computed_for(
     layers: Layers, rows: Floats, target: Floats, family: Family = Family.LOGISTIC
 ) -> list[Floats]:
     """Return all values computed for patients, a row each: factors, norms, integers."""
@@ -146,17 +146,19 @@ def test_a_patient_s_integers_do_not_depend_on_other_patients(
 ) -> None:
     layers = network(weights, widths)
     rows, target = people(records, patients, widths)
-    whole = computed(layers, rows, target, family)
+    whole = values_computed_for(layers, rows, target, family)
     for chosen in neighbours(records, patients):
-        assert equal_at(whole, chosen, computed(layers, rows[chosen], target[chosen], family))
+        assert equal_at(
+            whole, chosen, values_computed_for(layers, rows[chosen], target[chosen], family)
+        )
 
 
 def found_out(weights: int) -> bool:
     layers, widths = network(weights, [40, 30, 20, 1]), [40, 30, 20, 1]
     rows, target = people(weights, 64, widths)
-    whole = computed(layers, rows, target)
+    whole = values_computed_for(layers, rows, target)
     return not all(
-        equal_at(whole, chosen, computed(layers, rows[chosen], target[chosen]))
+        equal_at(whole, chosen, values_computed_for(layers, rows[chosen], target[chosen]))
         for chosen in neighbours(weights, 64)
     )
 

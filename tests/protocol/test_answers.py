@@ -49,7 +49,7 @@ from tests.support.protocol_world import (
 )
 def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...]) -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
+    round_ = world.contributed()
 
     def name(body: RequestBody) -> None:
         body.answer.countries[:] = countries
@@ -60,7 +60,7 @@ def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...])
         del body.answer.heads[:]
         body.answer.heads.extend(heads)
 
-    honest = opened.answer_request("AT")
+    honest = round_.answer_request("AT")
     sealed = zip(("BE", "CZ"), parts_of(honest, SEALED_BYTES), strict=True)
     parts = [part for owner, part in sealed if owner in countries]
     for request in (
@@ -69,13 +69,13 @@ def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...])
     ):
         with refused(world.countries["AT"], ReasonCode.ROSTER):
             world.countries["AT"].answer(request)
-    world.answer(opened, "AT")
+    world.answer(round_, "AT")
 
 
 def test_a_falsely_claimed_drop_out_opens_nothing_when_the_contribution_arrives() -> None:
     """Some are shown a request without CZ and refuse, so CZ's late contribution stays hidden."""
     world = ProtocolWorld.ready(4)
-    opened = world.contributed()
+    round_ = world.contributed()
     dropped = ("AT", "BE", "DK")
 
     def without(body: RequestBody) -> None:
@@ -84,17 +84,17 @@ def test_a_falsely_claimed_drop_out_opens_nothing_when_the_contribution_arrives(
     for country in dropped:
         with refused(world.countries[country], ReasonCode.ROSTER):
             world.countries[country].answer(
-                altered_request(opened.answer_request(country), without)
+                altered_request(round_.answer_request(country), without)
             )
-    result = opened.open()
+    result = round_.open()
     assert isinstance(result, VoidRound)
 
 
 def test_a_country_answers_once() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
-    request = opened.answer_request("AT")
-    world.answer(opened, "AT")
+    round_ = world.contributed()
+    request = round_.answer_request("AT")
+    world.answer(round_, "AT")
     with refused(world.countries["AT"], ReasonCode.STALE):
         world.countries["AT"].answer(request)
     world.restart("AT")
@@ -120,8 +120,8 @@ def test_a_country_that_did_not_contribute_does_not_answer() -> None:
 
 def test_an_answer_needs_a_sealed_share_and_a_head_from_every_country() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
-    run, honest = world.countries["AT"], opened.answer_request("AT")
+    round_ = world.contributed()
+    run, honest = world.countries["AT"], round_.answer_request("AT")
     sealed = parts_of(honest, SEALED_BYTES)
     for request in (
         altered_request(honest, lambda body: body.answer.heads.pop()),
@@ -142,17 +142,17 @@ def _numbered(step: str, number: int, body: RequestBody) -> None:
 def test_a_request_whose_body_names_another_round_is_refused() -> None:
     """The context names the round too; the signed content must not contradict it."""
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
-    opened = world.coordinator.begin_round(2, "train", MODEL)
+    round_ = world.coordinator.begin_round(2, "train", MODEL)
     for country in ("AT", "BE", "CZ"):
-        world.contribute(opened, country)
-    opened.close()
+        world.contribute(round_, country)
+    round_.close()
     for number in (1, 3):
-        other = altered_request(opened.agree_request("AT"), partial(_numbered, "agree", number))
+        other = altered_request(round_.agree_request("AT"), partial(_numbered, "agree", number))
         with refused(world.countries["AT"], ReasonCode.STALE):
             world.countries["AT"].agree(other)
-    for country in opened.contributed:
-        world.agree(opened, country)
-    request = opened.answer_request("AT")
+    for country in round_.contributed:
+        world.agree(round_, country)
+    request = round_.answer_request("AT")
     for number in (1, 3):
         other = altered_request(request, partial(_numbered, "answer", number))
         with refused(world.countries["AT"], ReasonCode.STALE):
@@ -162,7 +162,7 @@ def test_a_request_whose_body_names_another_round_is_refused() -> None:
 
 def test_a_head_of_another_round_is_refused() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
+    round_ = world.contributed()
 
     def misdate(body: RequestBody) -> None:
         message = body.answer.heads[1]
@@ -171,24 +171,24 @@ def test_a_head_of_another_round_is_refused() -> None:
         message.CopyFrom(spoken(message, serialise(head), IDENTITIES["BE"]))
 
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
-        world.countries["AT"].answer(altered_request(opened.answer_request("AT"), misdate))
+        world.countries["AT"].answer(altered_request(round_.answer_request("AT"), misdate))
 
 
-def test_a_head_in_anothers_name_is_refused() -> None:
+def test_a_head_in_the_name_of_another_country_is_refused() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
+    round_ = world.contributed()
 
     def forge(body: RequestBody) -> None:
         head = body.answer.heads[1]
         head.CopyFrom(spoken(head, head.body, SigningKey.generate()))
 
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
-        world.countries["AT"].answer(altered_request(opened.answer_request("AT"), forge))
+        world.countries["AT"].answer(altered_request(round_.answer_request("AT"), forge))
 
 
 def test_a_head_that_the_country_itself_did_not_send_is_refused() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
+    round_ = world.contributed()
 
     def forge(body: RequestBody) -> None:
         message = body.answer.heads[0]
@@ -197,7 +197,7 @@ def test_a_head_that_the_country_itself_did_not_send_is_refused() -> None:
         message.CopyFrom(spoken(message, serialise(head), IDENTITIES["AT"]))
 
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC):
-        world.countries["AT"].answer(altered_request(opened.answer_request("AT"), forge))
+        world.countries["AT"].answer(altered_request(round_.answer_request("AT"), forge))
 
 
 def test_an_answer_request_does_not_pass_as_an_agree_request() -> None:
@@ -211,36 +211,36 @@ def test_an_answer_request_does_not_pass_as_an_agree_request() -> None:
 
 def test_a_contribute_request_does_not_pass_as_an_answer_request() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
-    request = altered_request(opened.contribute_request("AT"), phase=PHASE_ANSWER)
+    round_ = world.contributed()
+    request = altered_request(round_.contribute_request("AT"), phase=PHASE_ANSWER)
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
         world.countries["AT"].answer(request)
     with refused(world.countries["AT"], ReasonCode.STALE):
-        world.countries["AT"].answer(opened.contribute_request("AT"))
+        world.countries["AT"].answer(round_.contribute_request("AT"))
 
 
 def test_a_substituted_share_is_reported_and_the_others_are_given() -> None:
     world = ProtocolWorld.ready(4, colluding=1, honest=3)
-    opened = world.contributed()
+    round_ = world.contributed()
 
-    honest = opened.answer_request("AT")
+    honest = round_.answer_request("AT")
     parts = [os.urandom(SEALED_BYTES), *parts_of(honest, SEALED_BYTES)[1:]]
     reply = world.countries["AT"].answer(altered_request(honest, parts=parts))
-    opened.take_answer("AT", reply)
+    round_.take_answer("AT", reply)
     for country in ("BE", "CZ", "DK"):
-        world.answer(opened, country)
-    result = opened.open()
+        world.answer(round_, country)
+    result = round_.open()
     assert isinstance(result, OpenedSum)
     assert result.unopenable == (("AT", "BE"),)
 
 
 def test_swapped_shares_of_two_countries_do_not_open() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
+    round_ = world.contributed()
 
     open_round = state_of(world.countries["AT"]).open_round
     assert open_round is not None
-    honest = opened.answer_request("AT")
+    honest = round_.answer_request("AT")
     one, other = parts_of(honest, SEALED_BYTES)
     reply = world.countries["AT"].answer(altered_request(honest, parts=[other, one]))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
@@ -251,9 +251,9 @@ def test_swapped_shares_of_two_countries_do_not_open() -> None:
 def test_a_share_of_an_earlier_round_does_not_open() -> None:
     world = ProtocolWorld.ready(3)
     past = world.contributed(1)
-    opened = world.contributed(2)
+    round_ = world.contributed(2)
 
-    honest = opened.answer_request("AT")
+    honest = round_.answer_request("AT")
     parts = [past._sealed["BE"][:SEALED_BYTES], *parts_of(honest, SEALED_BYTES)[1:]]
     reply = world.countries["AT"].answer(altered_request(honest, parts=parts))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
@@ -261,23 +261,23 @@ def test_a_share_of_an_earlier_round_does_not_open() -> None:
     assert answer.shares[32:64] == NOTHING
 
 
-def take_wrong(world: ProtocolWorld, opened: CoordinatorRound, place: int) -> None:
+def take_wrong(world: ProtocolWorld, round_: CoordinatorRound, index: int) -> None:
     """Let AT answer with an invalid share of the country at this position."""
-    signed = Reply.FromString(world.countries["AT"].answer(opened.answer_request("AT"))).answer
+    signed = Reply.FromString(world.countries["AT"].answer(round_.answer_request("AT"))).answer
     answer = Answer.FromString(signed.body)
-    start = 32 * place
+    start = 32 * index
     answer.shares = answer.shares[:start] + os.urandom(32) + answer.shares[start + 32 :]
-    lie = spoken(signed, serialise(answer), IDENTITIES["AT"])
-    opened.take_answer("AT", serialise(Reply(answer=lie)))
+    forged_message = spoken(signed, serialise(answer), IDENTITIES["AT"])
+    round_.take_answer("AT", serialise(Reply(answer=forged_message)))
 
 
 def test_a_wrong_share_of_a_holder_is_reported_and_skipped() -> None:
     world = ProtocolWorld.ready(4, colluding=1, honest=3)
-    opened = world.contributed()
+    round_ = world.contributed()
     for country in ("BE", "CZ", "DK"):
-        world.answer(opened, country)
-    take_wrong(world, opened, 2)
-    result = opened.open()
+        world.answer(round_, country)
+    take_wrong(world, round_, 2)
+    result = round_.open()
     assert isinstance(result, OpenedSum)
     assert result.unopenable == (("AT", "CZ"),)
 
@@ -285,13 +285,13 @@ def test_a_wrong_share_of_a_holder_is_reported_and_skipped() -> None:
 def test_a_share_that_differs_from_its_commitment_is_reported_and_skipped() -> None:
     """It is checked once another holder's wrong share, AT's here, kept the seed from coming out."""
     world = ProtocolWorld.ready(6, colluding=0, honest=2)
-    opened = world.contributed()
-    other = opened._commitments["BE"][:32]
-    opened._commitments["BE"] = other + os.urandom(32) + opened._commitments["BE"][64:]
+    round_ = world.contributed()
+    other = round_._commitments["BE"][:32]
+    round_._commitments["BE"] = other + os.urandom(32) + round_._commitments["BE"][64:]
     for country in world.terms.roster[1:]:
-        world.answer(opened, country)
-    take_wrong(world, opened, 1)
-    result = opened.open()
+        world.answer(round_, country)
+    take_wrong(world, round_, 1)
+    result = round_.open()
     assert isinstance(result, OpenedSum)
     assert (result.values == 0).all()
     assert result.unopenable == (("AT", "BE"), ("BE", "BE"))

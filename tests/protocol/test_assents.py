@@ -49,30 +49,30 @@ Shown = Callable[[LyingCoordinator, CoordinatorRound], list[Signed]]
 
 
 def signed_by(*signers: str, over: tuple[str, ...] = WITHOUT_EE, **claims: object) -> Shown:
-    return lambda liar, opened: [assent(opened, country, over, **claims) for country in signers]
+    return lambda liar, round_: [assent(round_, country, over, **claims) for country in signers]
 
 
-def forged(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
-    assents = signed_by(*WITHOUT_EE)(liar, opened)
+def forged(liar: LyingCoordinator, round_: CoordinatorRound) -> list[Signed]:
+    assents = signed_by(*WITHOUT_EE)(liar, round_)
     return [*assents[:3], spoken(assents[3], assents[3].body, SigningKey.generate())]
 
 
-def of_a_next_round(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
+def of_a_next_round(liar: LyingCoordinator, round_: CoordinatorRound) -> list[Signed]:
     return signed_by(*WITHOUT_EE)(liar, liar.begin(2))
 
 
-def of_another_model(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
+def of_another_model(liar: LyingCoordinator, round_: CoordinatorRound) -> list[Signed]:
     return signed_by(*WITHOUT_EE)(liar, liar.begin(1, b"another model"))
 
 
-def of_another_run(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
+def of_another_run(liar: LyingCoordinator, round_: CoordinatorRound) -> list[Signed]:
     other = ProtocolWorld.ready(5, colluding=1, honest=2, run_id=bytes(16))
     return signed_by(*WITHOUT_EE)(liar, other.coordinator.begin_round(1, "train", MODEL))
 
 
-def renumbered(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
+def renumbered(liar: LyingCoordinator, round_: CoordinatorRound) -> list[Signed]:
     """Return signatures in this context whose body has the number of another round."""
-    assents, other = signed_by(*WITHOUT_EE)(liar, opened), signed_by("DK")(liar, liar.begin(2))
+    assents, other = signed_by(*WITHOUT_EE)(liar, round_), signed_by("DK")(liar, liar.begin(2))
     return [*assents[:3], spoken(assents[3], other[0].body, IDENTITIES["DK"])]
 
 
@@ -109,13 +109,13 @@ def test_only_signatures_of_t_members_on_this_very_set_count(
 ) -> None:
     """DK signs nothing, so that no sequence of requests has t signatures on this set."""
     liar = five()
-    opened = liar.contributed()
-    assents = make_assents(liar, opened)
+    round_ = liar.contributed()
+    assents = make_assents(liar, round_)
     for country in ("AT", "BE", "CZ"):
-        liar.agree(opened, country, WITHOUT_EE)
+        liar.agree(round_, country, WITHOUT_EE)
         with refused(liar.world.countries[country], code):
-            liar.answer(opened, country, WITHOUT_EE, assents)
-    assert liar.opens(opened) == ()
+            liar.answer(round_, country, WITHOUT_EE, assents)
+    assert liar.opens(round_) == ()
 
 
 def test_signatures_on_a_set_are_not_valid_in_the_next_round() -> None:
@@ -136,11 +136,11 @@ def test_signatures_on_a_set_are_not_valid_in_the_next_round() -> None:
 
 def test_the_roster_needs_no_signatures_and_extra_ones_do_no_harm() -> None:
     liar = five()
-    opened = liar.contributed()
-    assents = signed_by(*WITHOUT_EE)(liar, opened)
+    round_ = liar.contributed()
+    assents = signed_by(*WITHOUT_EE)(liar, round_)
     for country in ("AT", "BE", "CZ"):
-        liar.answer(opened, country, ROSTER, assents)
-    assert liar.press(opened) == (WITHOUT_EE,)
+        liar.answer(round_, country, ROSTER, assents)
+    assert liar.press(round_) == (WITHOUT_EE,)
 
 
 # ---- sets that must never be opened
@@ -168,23 +168,23 @@ def test_a_set_that_is_too_small_or_has_strangers_is_neither_signed_nor_answered
     chosen: tuple[str, ...], why: str
 ) -> None:
     liar = five()
-    opened = liar.contributed()
+    round_ = liar.contributed()
     signers = sorted(set(chosen) & set(ROSTER))
-    assents = [assent(opened, country, chosen) for country in signers]
+    assents = [assent(round_, country, chosen) for country in signers]
     with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming=why[1:]):
-        liar.agree(opened, "AT", chosen)
+        liar.agree(round_, "AT", chosen)
     with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming=why[1:]):
-        liar.answer(opened, "AT", chosen, assents)
-    assert liar.opens(opened) == ()
+        liar.answer(round_, "AT", chosen, assents)
+    assert liar.opens(round_) == ()
 
 
 def test_the_roster_is_never_signed() -> None:
     """A signature on the roster counts for no smaller set, and would block a later one."""
     liar = five()
-    opened = liar.contributed()
+    round_ = liar.contributed()
     with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming="dropped out"):
-        liar.agree(opened, "AT", ROSTER)
-    assert liar.opens(opened) == ()
+        liar.agree(round_, "AT", ROSTER)
+    assert liar.opens(round_) == ()
 
 
 @pytest.mark.parametrize(
@@ -205,31 +205,31 @@ def test_the_smallest_set_is_the_largest_of_h_plus_c_the_agreement_and_t(
     liar = LyingCoordinator(ProtocolWorld.ready(5, **terms))
     for size in (2, 3, 4):
         number = size - 1
-        opened, chosen = liar.contributed(number), ROSTER[:size]
+        round_, chosen = liar.contributed(number), ROSTER[:size]
         if size < smallest:
             with refused(
                 liar.world.countries["AT"], ReasonCode.ROSTER, naming="a sum needs at least"
             ):
-                liar.agree(opened, "AT", chosen)
-            assert liar.opens(opened) == ()
+                liar.agree(round_, "AT", chosen)
+            assert liar.opens(round_) == ()
         else:
-            liar.agree_all(opened, chosen)
-            liar.answer_all(opened, chosen)
-            assert liar.opens(opened) == (chosen,)
+            liar.agree_all(round_, chosen)
+            liar.answer_all(round_, chosen)
+            assert liar.opens(round_) == (chosen,)
 
 
 def test_a_country_that_did_not_contribute_is_in_no_set() -> None:
     liar = five()
-    opened = liar.contributed(without=("DK",))
+    round_ = liar.contributed(without=("DK",))
     with refused(liar.world.countries["DK"], ReasonCode.STALE):
-        liar.agree(opened, "DK", WITHOUT_EE)
+        liar.agree(round_, "DK", WITHOUT_EE)
     for country in ("AT", "BE", "CZ"):
-        liar.agree(opened, country, WITHOUT_EE)
-    assents = signed_by(*WITHOUT_EE)(liar, opened)
+        liar.agree(round_, country, WITHOUT_EE)
+    assents = signed_by(*WITHOUT_EE)(liar, round_)
     for country in ("AT", "BE", "CZ"):
         with refused(liar.world.countries[country], ReasonCode.ROSTER):
-            liar.answer(opened, country, WITHOUT_EE, assents)
-    assert liar.press(opened) == ()
+            liar.answer(round_, country, WITHOUT_EE, assents)
+    assert liar.press(round_) == ()
 
 
 # ---- substituted parts
@@ -238,32 +238,34 @@ def test_a_country_that_did_not_contribute_is_in_no_set() -> None:
 def test_a_head_of_another_round_is_refused() -> None:
     liar = five()
     past = liar.contributed(1)
-    opened = liar.contributed(2)
-    liar.agree_all(opened, WITHOUT_EE)
+    round_ = liar.contributed(2)
+    liar.agree_all(round_, WITHOUT_EE)
     old = liar.adversary_state.said(past.terms.context)["BE"].contribution.head
-    request = with_head(liar.answer_request(opened, "AT", WITHOUT_EE), 1, lambda _: old)
+    request = with_head(liar.answer_request(round_, "AT", WITHOUT_EE), 1, lambda _: old)
     with refused(liar.world.countries["AT"], ReasonCode.STALE, naming="BE"):
         liar.world.countries["AT"].answer(request)
-    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+    assert liar.press(round_) == (("AT", "BE", "CZ", "DK"),)
 
 
 @pytest.mark.parametrize("key", [IDENTITIES["EE"], SigningKey.generate()], ids=["member", "none"])
-def test_a_head_in_anothers_name_is_refused_for_a_smaller_set(key: SigningKey) -> None:
+def test_a_head_in_the_name_of_another_country_is_refused_for_a_smaller_set(
+    key: SigningKey,
+) -> None:
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_EE)
-    request = liar.answer_request(opened, "AT", WITHOUT_EE)
-    lie = with_head(request, 1, lambda head: spoken(head, head.body, key))
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_EE)
+    request = liar.answer_request(round_, "AT", WITHOUT_EE)
+    forged_message = with_head(request, 1, lambda head: spoken(head, head.body, key))
     with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
-        liar.world.countries["AT"].answer(lie)
-    assert liar.opens(opened) == ()
+        liar.world.countries["AT"].answer(forged_message)
+    assert liar.opens(round_) == ()
 
 
 def test_every_member_has_a_head_in_the_request() -> None:
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_EE)
-    run, honest = liar.world.countries["AT"], liar.answer_request(opened, "AT", WITHOUT_EE)
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_EE)
+    run, honest = liar.world.countries["AT"], liar.answer_request(round_, "AT", WITHOUT_EE)
     for change in (
         lambda body: body.answer.heads.pop(),
         lambda body: body.answer.heads.append(body.answer.heads[0]),
@@ -272,18 +274,18 @@ def test_every_member_has_a_head_in_the_request() -> None:
     ):
         with refused(run, ReasonCode.ROSTER):
             run.answer(altered_request(honest, change))
-    assert liar.opens(opened) == ()
+    assert liar.opens(round_) == ()
 
 
 def test_every_member_has_a_share_beside_the_request() -> None:
     """Send no share, one too few, one too many, cut ones, and those of the roster instead of U."""
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_EE)
-    run, honest = liar.world.countries["AT"], liar.answer_request(opened, "AT", WITHOUT_EE)
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_EE)
+    run, honest = liar.world.countries["AT"], liar.answer_request(round_, "AT", WITHOUT_EE)
     sealed = parts_of(honest, SEALED_BYTES)
     assert len(sealed) == 3
-    of_the_roster = parts_of(liar.answer_request(opened, "AT", ROSTER), SEALED_BYTES)
+    of_the_roster = parts_of(liar.answer_request(round_, "AT", ROSTER), SEALED_BYTES)
     for parts in (
         [],
         sealed[:2],
@@ -294,50 +296,50 @@ def test_every_member_has_a_share_beside_the_request() -> None:
     ):
         with refused(run, ReasonCode.ROSTER):
             run.answer(altered_request(honest, parts=parts))
-    assert liar.opens(opened) == ()
+    assert liar.opens(round_) == ()
 
 
 def test_a_substituted_share_opens_for_nobody_and_reveals_nothing() -> None:
     """Send AT, instead of BE's share for AT: DK's for BE, one of the round before, random bytes."""
     liar = five()
     past = liar.contributed(1)
-    opened = liar.contributed(2)
-    liar.agree_all(opened, WITHOUT_EE)
+    round_ = liar.contributed(2)
+    liar.agree_all(round_, WITHOUT_EE)
 
     def sealed(number: CoordinatorRound, owner: str, holder: str) -> bytes:
         return liar.adversary_state.sealed(number.terms.context, owner, holder)
 
-    swapped = [sealed(opened, "DK", "BE"), sealed(past, "BE", "AT"), os.urandom(SEALED_BYTES)]
+    swapped = [sealed(round_, "DK", "BE"), sealed(past, "BE", "AT"), os.urandom(SEALED_BYTES)]
     run = liar.world.countries["AT"]
     open_round = state_of(run).open_round
     assert open_round is not None
-    honest = liar.answer_request(opened, "AT", WITHOUT_EE)
+    honest = liar.answer_request(round_, "AT", WITHOUT_EE)
     reply = run.answer(altered_request(honest, parts=swapped))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert answer.shares == open_round.own_share + 3 * NOTHING
     assert list(answer.unopenable) == ["BE", "CZ", "DK"]
     liar.adversary_state.record(reply, WITHOUT_EE)
-    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+    assert liar.press(round_) == (("AT", "BE", "CZ", "DK"),)
 
 
 def test_a_share_opens_only_with_the_seed_commitment_that_its_owner_signed() -> None:
     """EE signs a second head, for another seed, and the liar shows it to AT with the same share."""
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_DK)
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_DK)
 
-    def other(head: Signed) -> Signed:
+    def with_another_seed(head: Signed) -> Signed:
         content = ContributionHead.FromString(head.body)
         content.seed_commitment = os.urandom(32)
         return spoken(head, serialise(content), IDENTITIES["EE"])
 
-    request = with_head(liar.answer_request(opened, "AT", WITHOUT_DK), 3, other)
+    request = with_head(liar.answer_request(round_, "AT", WITHOUT_DK), 3, with_another_seed)
     reply = liar.world.countries["AT"].answer(request)
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == ["EE"]
     assert answer.shares[-32:] == NOTHING
     liar.adversary_state.record(reply, WITHOUT_DK)
-    assert liar.press(opened) == (("AT", "BE", "CZ"),)
+    assert liar.press(round_) == (("AT", "BE", "CZ"),)
 
 
 # ---- requests of another phase or round
@@ -345,12 +347,12 @@ def test_a_share_opens_only_with_the_seed_commitment_that_its_owner_signed() -> 
 
 def test_a_request_of_the_other_phase_or_round_is_refused() -> None:
     liar = five()
-    opened = liar.contributed()
+    round_ = liar.contributed()
     run = liar.world.countries["AT"]
     for other in (liar.begin(2), liar.begin(1, b"another model")):
         with refused(run, ReasonCode.STALE):
             run.agree(liar.agree_request(other, WITHOUT_EE))
-    honest = liar.agree_request(opened, WITHOUT_EE)
+    honest = liar.agree_request(round_, WITHOUT_EE)
     with refused(run, ReasonCode.MALFORMED):
         run.agree(altered_request(honest, phase=PHASE_ANSWER))
     for receiver in ("AT", "BE", COORDINATOR, ""):
@@ -359,11 +361,11 @@ def test_a_request_of_the_other_phase_or_round_is_refused() -> None:
     with refused(run, ReasonCode.MALFORMED):
         run.agree(
             altered_request(
-                honest, parts=[liar.adversary_state.sealed(opened.terms.context, "BE", "AT")]
+                honest, parts=[liar.adversary_state.sealed(round_.terms.context, "BE", "AT")]
             )
         )
     with refused(run, ReasonCode.NOT_AUTHENTIC):
         run.agree(altered_request(honest, key=IDENTITIES["EE"]))
     with refused(run, ReasonCode.STALE):
         run.agree(altered_request(honest, key=IDENTITIES["EE"], sender="EE"))
-    assert liar.opens(opened) == ()
+    assert liar.opens(round_) == ()

@@ -36,14 +36,14 @@ from tests.support.protocol_world import (
 def test_parts_for_another_country_do_not_open() -> None:
     """The words are the same for all: BE's request with AT's parts is a request for AT."""
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_EE)
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_EE)
     run = liar.world.countries["AT"]
-    reply = run.answer(liar.answer_request(opened, "BE", WITHOUT_EE))
+    reply = run.answer(liar.answer_request(round_, "BE", WITHOUT_EE))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == ["BE", "CZ", "DK"]
     liar.adversary_state.record(reply, WITHOUT_EE)
-    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+    assert liar.press(round_) == (("AT", "BE", "CZ", "DK"),)
 
 
 # ---- versions beside the heads
@@ -67,9 +67,9 @@ def test_versions_that_no_head_names_or_none_for_a_head_are_refused(
     shown_versions: Callable[[list[Versions]], list[Versions]],
 ) -> None:
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_EE)
-    run, honest = liar.world.countries["AT"], liar.answer_request(opened, "AT", WITHOUT_EE)
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_EE)
+    run, honest = liar.world.countries["AT"], liar.answer_request(round_, "AT", WITHOUT_EE)
 
     def show(body: RequestBody) -> None:
         versions = list(body.answer.versions)
@@ -80,8 +80,8 @@ def test_versions_that_no_head_names_or_none_for_a_head_are_refused(
 
     with refused(run, ReasonCode.MALFORMED):
         run.answer(altered_request(honest, show))
-    assert liar.opens(opened) == ()
-    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+    assert liar.opens(round_) == ()
+    assert liar.press(round_) == (("AT", "BE", "CZ", "DK"),)
 
 
 def with_versions(digest: bytes) -> Callable[[Signed], Signed]:
@@ -97,19 +97,19 @@ def with_versions(digest: bytes) -> Callable[[Signed], Signed]:
 def test_a_head_whose_versions_are_not_shown_is_refused(digest: bytes) -> None:
     """EE's head names other versions than those in the request."""
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_DK)
-    request = liar.answer_request(opened, "AT", WITHOUT_DK)
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_DK)
+    request = liar.answer_request(round_, "AT", WITHOUT_DK)
     with refused(liar.world.countries["AT"], ReasonCode.MALFORMED):
         liar.world.countries["AT"].answer(with_head(request, 3, with_versions(digest)))
-    assert liar.opens(opened) == ()
+    assert liar.opens(round_) == ()
 
 
 def test_a_head_with_newer_documents_stops_the_answer_and_names_its_sender() -> None:
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_DK)
-    request = liar.answer_request(opened, "AT", WITHOUT_DK)
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_DK)
+    request = liar.answer_request(round_, "AT", WITHOUT_DK)
 
     def show(body: RequestBody) -> None:
         body.answer.versions.append(NEWER)
@@ -118,8 +118,8 @@ def test_a_head_with_newer_documents_stops_the_answer_and_names_its_sender() -> 
     behind = altered_request(with_head(request, 3, with_versions(versions_digest(NEWER))), show)
     with refused(liar.world.countries["AT"], ReasonCode.DOCUMENTS_BEHIND, naming="EE"):
         liar.world.countries["AT"].answer(behind)
-    assert liar.opens(opened) == ()
-    assert liar.press(opened) == (("AT", "BE", "CZ"),)
+    assert liar.opens(round_) == ()
+    assert liar.press(round_) == (("AT", "BE", "CZ"),)
 
 
 # ---- one request for all
@@ -128,13 +128,13 @@ def test_a_head_with_newer_documents_stops_the_answer_and_names_its_sender() -> 
 def test_a_request_is_valid_for_the_country_whose_parts_it_has() -> None:
     """Words of one copy and parts of another give the same request as the coordinator made."""
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     for country, other in zip(world.terms.roster, world.terms.roster[::-1], strict=True):
-        meant = opened.contribute_request(country)
-        mixed = altered_request(opened.contribute_request(other), parts=parts_of(meant, MAC_BYTES))
+        meant = round_.contribute_request(country)
+        mixed = altered_request(round_.contribute_request(other), parts=parts_of(meant, MAC_BYTES))
         assert mixed == meant
         reply = world.countries[country].contribute(mixed, ZEROS, ZEROS)
-        opened.take_contribution(country, reply)
+        round_.take_contribution(country, reply)
 
 
 Mixed = Callable[[Sequence[bytes]], Sequence[bytes]]
@@ -155,32 +155,32 @@ def test_a_country_reports_whose_parts_do_not_open_and_gives_the_others(
     mix: Mixed, lost: list[str]
 ) -> None:
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_EE)
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_EE)
     run, stored = liar.world.countries["AT"], liar.world.countries["AT"].to_bytes()
-    honest = liar.answer_request(opened, "AT", WITHOUT_EE)
+    honest = liar.answer_request(round_, "AT", WITHOUT_EE)
     true = Answer.FromString(Reply.FromString(run.answer(honest)).answer.body)
     again = type(run).from_bytes(stored, run._view)
     mixed = altered_request(honest, parts=mix(parts_of(honest, SEALED_BYTES)))
     reply = again.answer(mixed)
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == lost
-    for place, owner in enumerate(WITHOUT_EE):
-        share = true.shares[32 * place : 32 * place + 32]
-        assert answer.shares[32 * place : 32 * place + 32] == (NOTHING if owner in lost else share)
+    for index, owner in enumerate(WITHOUT_EE):
+        share = true.shares[32 * index : 32 * index + 32]
+        assert answer.shares[32 * index : 32 * index + 32] == (NOTHING if owner in lost else share)
     assert answer.masks == true.masks
     liar.adversary_state.record(reply, WITHOUT_EE)
-    assert liar.opens(opened) == ()
+    assert liar.opens(round_) == ()
 
 
 def test_parts_of_another_run_are_refused() -> None:
     past = ProtocolWorld.ready(5, colluding=1, honest=2, run_id=bytes(16))
     liar = five()
     old = past.coordinator.begin_round(1, "train", MODEL)
-    opened = liar.begin()
+    round_ = liar.begin()
     macs = parts_of(old.contribute_request("AT"), MAC_BYTES)
     with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
-        request = altered_request(opened.contribute_request("AT"), parts=macs)
+        request = altered_request(round_.contribute_request("AT"), parts=macs)
         liar.world.countries["AT"].contribute(request, ZEROS, ZEROS)
     assert liar.adversary_state.contributors() == set()
     assert state_of(liar.world.countries["AT"]).open_round is None
@@ -188,8 +188,8 @@ def test_parts_of_another_run_are_refused() -> None:
 
 def test_random_parts_are_refused() -> None:
     liar = five()
-    opened = liar.begin()
+    round_ = liar.begin()
     macs = [os.urandom(MAC_BYTES) for _ in range(4)]
     with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
-        request = altered_request(opened.contribute_request("AT"), parts=macs)
+        request = altered_request(round_.contribute_request("AT"), parts=macs)
         liar.world.countries["AT"].contribute(request, ZEROS, ZEROS)

@@ -50,42 +50,42 @@ def halves(key: CompositeSigningKey) -> tuple[SigningKey, MLDSA65PrivateKey]:
     return key.ed25519, MLDSA65PrivateKey.from_seed_bytes(key.to_bytes()[32:])
 
 
-def places(message: Signed) -> tuple[bytes, bytes]:
-    """Return what is signed under each suite: the place itself, and the hash with both keys."""
-    place = bind(message.context, message.phase, message.sender, message.receiver, message.body)
+def signed_bytes(message: Signed) -> tuple[bytes, bytes]:
+    """Return what is signed under each suite: the binding itself, and the hash with both keys."""
+    binding = bind(message.context, message.phase, message.sender, message.receiver, message.body)
     raw = KEYS[message.sender].public.raw
-    return place, labelled_hash(COMPOSITE_LABEL, raw, place)
+    return binding, labelled_hash(COMPOSITE_LABEL, raw, binding)
 
 
 def with_ed25519_alone(message: Signed) -> bytes:
     """Return a forgery of a quantum computer: the right Ed25519 half, a stranger's other half."""
-    _, signed = places(message)
+    _, signed = signed_bytes(message)
     return halves(KEYS[message.sender])[0].sign(signed) + STRANGER.sign(signed)
 
 
 def with_mldsa_alone(message: Signed) -> bytes:
     """Return what an attacker who breaks ML-DSA could make."""
-    _, signed = places(message)
+    _, signed = signed_bytes(message)
     return ANOTHER.sign(signed) + halves(KEYS[message.sender])[1].sign(signed)
 
 
 def of_the_other_suite(message: Signed) -> bytes:
     """Return a signature for agreements with Ed25519 only: by the right key, 64 bytes."""
-    return halves(KEYS[message.sender])[0].sign(places(message)[0])
+    return halves(KEYS[message.sender])[0].sign(signed_bytes(message)[0])
 
 
-def apart(message: Signed) -> bytes:
+def two_separate_signatures(message: Signed) -> bytes:
     """Return signatures of both right keys over the message alone, not bound to each other."""
     ed25519, mldsa = halves(KEYS[message.sender])
-    place = places(message)[0]
-    return ed25519.sign(place) + mldsa.sign(place)
+    binding = signed_bytes(message)[0]
+    return ed25519.sign(binding) + mldsa.sign(binding)
 
 
 FORGERIES: dict[str, Forge] = {
     "ed25519 alone": with_ed25519_alone,
     "mldsa alone": with_mldsa_alone,
     "the other suite": of_the_other_suite,
-    "apart": apart,
+    "apart": two_separate_signatures,
     "no mldsa half": lambda message: message.signature[:64],
     "no ed25519 half": lambda message: message.signature[64:],
     "zeros for mldsa": lambda message: message.signature[:64] + bytes(3309),
@@ -151,8 +151,11 @@ def forged_requests(request: bytes, forge: Forge) -> Iterator[bytes]:
         body = RequestBody.FromString(envelope.signed.body)
         message = quoted(body)[number]
         message.signature = forge(message)
-        place: dict[str, Any] = {"context": envelope.signed.context, "phase": envelope.signed.phase}
-        signed = sign_request(KEYS["coordinator"].sign, body=body, **place)
+        binding: dict[str, Any] = {
+            "context": envelope.signed.context,
+            "phase": envelope.signed.phase,
+        }
+        signed = sign_request(KEYS["coordinator"].sign, body=body, **binding)
         yield write_request(signed, model=envelope.model, parts=envelope.parts)
 
 
@@ -195,24 +198,24 @@ class Forging:
                 self.take(take, country, self.request_from(country, step, ask(country)))
 
     def round(self, number: int, countries: tuple[str, ...]) -> CoordinatorRound:
-        opened = self.world.coordinator.begin_round(number, "train", MODEL)
+        round_ = self.world.coordinator.begin_round(number, "train", MODEL)
         zeros = np.zeros(TRAIN.dimension, np.int64)
         for country in countries:
-            request = opened.contribute_request(country)
+            request = round_.contribute_request(country)
             reply = self.request_from(country, "contribute", request, zeros, zeros)
-            self.take(opened.take_contribution, country, reply)
-        chosen = opened.close()
-        if opened.smaller:
+            self.take(round_.take_contribution, country, reply)
+        chosen = round_.close()
+        if round_.smaller:
             for country in chosen:
-                reply = self.request_from(country, "agree", opened.agree_request(country))
-                self.take(opened.take_assent, country, reply)
+                reply = self.request_from(country, "agree", round_.agree_request(country))
+                self.take(round_.take_assent, country, reply)
         for country in chosen:
-            reply = self.request_from(country, "answer", opened.answer_request(country))
-            if opened.smaller:
-                self.take(opened.take_answer, country, reply)
+            reply = self.request_from(country, "answer", round_.answer_request(country))
+            if round_.smaller:
+                self.take(round_.take_answer, country, reply)
             else:  # an answer holds shares only, which are checked against commitments
-                opened.take_answer(country, reply)
-        return opened
+                round_.take_answer(country, reply)
+        return round_
 
 
 def test_no_message_of_a_run_is_accepted_with_one_valid_half(forge: Forge) -> None:

@@ -163,20 +163,20 @@ def _trained(federation: NodeFederation, study: Study, number: int) -> None:
 
 def _dropped(federation: NodeFederation, run: Any, model: bytes) -> None:
     """Let one country drop out: the others agree on the remaining set, and answer."""
-    opened = run.coordinator.begin_round(3, "train", model)
+    round_ = run.coordinator.begin_round(3, "train", model)
     among = [country for country in run.terms.roster if country != ABSENT]
     for step in ("contribution", "assent", "answer"):
         if step == "assent":
-            assert opened.close() == tuple(among)
+            assert round_.close() == tuple(among)
         asks = {
-            "contribution": opened.contribute_request,
-            "assent": opened.agree_request,
-            "answer": opened.answer_request,
+            "contribution": round_.contribute_request,
+            "assent": round_.agree_request,
+            "answer": round_.answer_request,
         }
         for country in among:
             reply = federation.nodes[country].handle(asks[step](country))
-            getattr(opened, f"take_{step}")(country, reply)
-    assert isinstance(opened.open(), OpenedSum)
+            getattr(round_, f"take_{step}")(country, reply)
+    assert isinstance(round_.open(), OpenedSum)
 
 
 def _counted(federation: NodeFederation, number: int) -> None:
@@ -322,17 +322,17 @@ def test_replies_without_a_slot_read_no_record(
             frame = run.request(step, country)
             reply = handled(frame) if country == HOST else federation.nodes[country].handle(frame)
             run.take(step, country, reply)
-    opened = run.coordinator.begin_round(1, "histogram", b"")
+    round_ = run.coordinator.begin_round(1, "histogram", b"")
     among = [country for country in run.terms.roster if country != ABSENT]
     for country in among:
-        reply = federation.nodes[country].handle(opened.contribute_request(country))
-        opened.take_contribution(country, reply)
-    opened.close()
+        reply = federation.nodes[country].handle(round_.contribute_request(country))
+        round_.take_contribution(country, reply)
+    round_.close()
     for country in among:
-        frame = opened.agree_request(country)
+        frame = round_.agree_request(country)
         reply = handled(frame) if country == HOST else federation.nodes[country].handle(frame)
-        opened.take_assent(country, reply)
-    assert code_of(handled(opened.answer_request(HOST))) is None
+        round_.take_assent(country, reply)
+    assert code_of(handled(round_.answer_request(HOST))) is None
     federation.close()
 
 

@@ -52,13 +52,13 @@ def test_no_round_begins_if_a_country_is_missing_in_set_up(step: str, size: int)
 def test_a_country_missing_from_a_round_voids_it_and_the_next_one_opens(size: int) -> None:
     for dead in terms_of(size).roster:
         world = ProtocolWorld.ready(size)
-        opened = world.coordinator.begin_round(1, "train", MODEL)
+        round_ = world.coordinator.begin_round(1, "train", MODEL)
         for country in world.terms.roster:
             if country != dead:
-                world.contribute(opened, country)
+                world.contribute(round_, country)
         with pytest.raises(ProtocolFault, match="agreed"):
-            opened.answer_request(opened.close()[0])
-        assert opened.open() == VoidRound("too few countries contributed", (dead,))
+            round_.answer_request(round_.close()[0])
+        assert round_.open() == VoidRound("too few countries contributed", (dead,))
         after = world.sum(2, "train", dict.fromkeys(world.terms.roster, ZEROS + 1))
         assert isinstance(after, OpenedSum)
         assert (after.values == size).all()
@@ -68,11 +68,11 @@ def test_a_country_missing_from_a_round_voids_it_and_the_next_one_opens(size: in
 def test_a_country_missing_from_the_answers_matters_only_below_t(size: int) -> None:
     for dead in terms_of(size).roster:
         world = ProtocolWorld.ready(size)
-        opened = world.contributed()
+        round_ = world.contributed()
         for country in world.terms.roster:
             if country != dead:
-                world.answer(opened, country)
-        assert isinstance(opened.open(), OpenedSum) == (size - 1 >= world.terms.threshold)
+                world.answer(round_, country)
+        assert isinstance(round_.open(), OpenedSum) == (size - 1 >= world.terms.threshold)
 
 
 @pytest.mark.parametrize("country", ["AT", "BE", "CZ"])
@@ -82,12 +82,12 @@ def test_a_country_restarted_after_every_message_continues(country: str) -> None
         world.set_up(step)
         world.restart(country)
     for number in (1, 2):
-        opened = world.contributed(number)
+        round_ = world.contributed(number)
         world.restart(country)
         for name in world.terms.roster:
-            world.answer(opened, name)
+            world.answer(round_, name)
         world.restart(country)
-        assert isinstance(opened.open(), OpenedSum)
+        assert isinstance(round_.open(), OpenedSum)
 
 
 def test_a_country_that_lost_its_keys_takes_no_further_part_in_the_run() -> None:
@@ -100,10 +100,10 @@ def test_a_country_that_lost_its_keys_takes_no_further_part_in_the_run() -> None
 
 def secrets_in(state: CountryState) -> set[bytes]:
     """Return every secret that a thief of the state finds."""
-    opened = state.open_round
+    open_round = state.open_round
     secrets = {*state.links.values(), *state.kem_secrets.values(), state.key}
-    if opened is not None:
-        secrets |= {opened.own_share, *opened.seals.values(), *opened.masks.values()}
+    if open_round is not None:
+        secrets |= {open_round.own_share, *open_round.seals.values(), *open_round.masks.values()}
     return secrets - {b""}
 
 
@@ -123,10 +123,10 @@ def test_set_up_secrets_are_erased_once_set_up_is_complete() -> None:
 def test_no_key_that_opens_a_round_is_left_after_the_answer() -> None:
     world = ProtocolWorld.ready(3)
     earlier = state_of(world.countries["AT"])
-    opened = world.contributed()
+    round_ = world.contributed()
     during = state_of(world.countries["AT"])
     assert during.open_round is not None
-    world.answer(opened, "AT")
+    world.answer(round_, "AT")
     after = state_of(world.countries["AT"])
     assert after.open_round is None
     assert not (secrets_in(earlier) | secrets_in(during)) & secrets_in(after) - set(
@@ -134,21 +134,21 @@ def test_no_key_that_opens_a_round_is_left_after_the_answer() -> None:
     )
     for peer, link in after.links.items():
         assert link != earlier.links[peer]
-        past = ratchet.sealing_key(earlier.links[peer], opened.terms.context, peer, "AT")
-        assert past != ratchet.sealing_key(link, opened.terms.context, peer, "AT")
+        past = ratchet.sealing_key(earlier.links[peer], round_.terms.context, peer, "AT")
+        assert past != ratchet.sealing_key(link, round_.terms.context, peer, "AT")
 
 
 def test_mask_keys_are_kept_until_the_answer_but_never_the_seed_or_chain() -> None:
     world = ProtocolWorld.ready(3)
     earlier = state_of(world.countries["AT"]).links
-    opened = world.contributed()
+    round_ = world.contributed()
     during = state_of(world.countries["AT"])
-    keys = {c: ratchet.mask_key(link, opened.terms.context, "AT", c) for c, link in earlier.items()}
+    keys = {c: ratchet.mask_key(link, round_.terms.context, "AT", c) for c, link in earlier.items()}
     assert during.open_round is not None
     assert during.open_round.masks == keys
     for country in world.terms.roster:
-        world.answer(opened, country)
-    seed = opened._seeds(("AT",))["AT"]
+        world.answer(round_, country)
+    seed = round_._seeds(("AT",))["AT"]
     assert not secrets_in(during) & {seed, *earlier.values()}
     assert not secrets_in(state_of(world.countries["AT"])) & set(keys.values())
 
@@ -178,15 +178,15 @@ def test_a_country_that_is_behind_the_coordinator_stops_in_every_phase() -> None
         with refused(old, ReasonCode.DOCUMENTS_BEHIND, naming="country-BE"):
             getattr(old, step)(request)
         world.set_up(step)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     old = behind(world, "AT", BE=3)
     with refused(old, ReasonCode.DOCUMENTS_BEHIND):
-        old.contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+        old.contribute(round_.contribute_request("AT"), ZEROS, ZEROS)
     for country in world.terms.roster:
-        world.contribute(opened, country)
+        world.contribute(round_, country)
     old = behind(world, "AT", BE=3)
     with refused(old, ReasonCode.DOCUMENTS_BEHIND):
-        old.answer(opened.answer_request("AT"))
+        old.answer(round_.answer_request("AT"))
 
 
 def hiding(world: ProtocolWorld, request: bytes) -> bytes:
@@ -204,7 +204,7 @@ def test_another_country_s_messages_reveal_a_hidden_document() -> None:
         old.encapsulate(request)
     world.set_up("encapsulate")
     world.set_up("confirm")
-    opened = world.contributed()
+    round_ = world.contributed()
     old = behind(world, "AT", CZ=3)
     with refused(old, ReasonCode.DOCUMENTS_BEHIND, naming="country-CZ"):
-        old.answer(hiding(world, opened.answer_request("AT")))
+        old.answer(hiding(world, round_.answer_request("AT")))

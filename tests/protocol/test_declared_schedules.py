@@ -177,7 +177,7 @@ def test_a_study_of_fifteen_epochs_costs_what_it_declares(
     assert 0.97 < epsilon(study.mechanisms, 2, DELTA) <= NOMINAL
 
 
-def begun(federation: NodeFederation, **changes: Any) -> tuple[Study, Run, bytes]:
+def permitted_run(federation: NodeFederation, **changes: Any) -> tuple[Study, Run, bytes]:
     """Return a permitted study, its run after set-up, and the model of every round."""
     study = declared(federation, **changes)
     federation.approve(study)
@@ -190,10 +190,10 @@ def refused(
     federation: NodeFederation, run: Run, number: int, model: bytes
 ) -> set[tuple[str, str]]:
     """Return code and reason of every node's refusal to contribute to a round."""
-    opened = run.coordinator.begin_round(number, "train", model)
+    round_ = run.coordinator.begin_round(number, "train", model)
     refusals = set()
     for country, node in federation.nodes.items():
-        reply = node.handle(opened.contribute_request(country))
+        reply = node.handle(round_.contribute_request(country))
         refusals.add((str(code_of(reply)), str(last_refusal(node)["what"])))
     return refusals
 
@@ -204,7 +204,7 @@ USED_UP = {(ReasonCode.BUDGET.value, "All rounds of this kind that the study has
 def test_a_study_of_fifteen_epochs_runs_out_of_rounds(federation: NodeFederation) -> None:
     """After 15 rounds of 8 local steps, 120 updates, every node refuses all further rounds."""
     local = {"local": {"steps": BATCHES}, "average_last": 0.0, "evaluation": {"bins": 4}}
-    _, run, model = begun(federation, **local)
+    _, run, model = permitted_run(federation, **local)
     for number in range(1, ROUNDS + 1):
         assert isinstance(run.sum(number, "train", model), OpenedSum)
     assert refused(federation, run, ROUNDS + 1, model) == USED_UP
@@ -219,7 +219,7 @@ def test_a_study_of_fifteen_epochs_runs_out_of_rounds(federation: NodeFederation
 
 def test_a_void_round_allows_no_additional_round(federation: NodeFederation) -> None:
     """Countries contributed to it, so it counts although it was not opened."""
-    _, run, model = begun(federation, rounds=2, evaluation={"bins": 4})
+    _, run, model = permitted_run(federation, rounds=2, evaluation={"bins": 4})
     run.contributed(1, "train", model)
     assert isinstance(run.sum(2, "train", model), OpenedSum)
     assert refused(federation, run, 3, model) == USED_UP
@@ -246,7 +246,9 @@ def test_shuffled_batches_cannot_be_declared(claim: dict[str, Any]) -> None:
         Mechanism.model_validate(honest | claim)
 
 
-def test_a_rate_that_the_task_does_not_sample_at_is_not_priced(federation: NodeFederation) -> None:
+def test_a_schedule_with_another_sampling_rate_than_the_task_is_refused(
+    federation: NodeFederation,
+) -> None:
     """A schedule must not claim a smaller sample than the task takes."""
     study = declared(federation, rounds=120)
     assert study.priced

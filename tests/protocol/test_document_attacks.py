@@ -161,8 +161,8 @@ def test_a_changed_bit_in_top_level_metadata_is_refused(
 ) -> None:
     name = next(n for n in liar.files if n.endswith(suffix))
     whole = liar.files[name]
-    for place in range(0, len(whole), max(1, len(whole) // 40)):
-        liar.files[name] = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    for position in range(0, len(whole), max(1, len(whole) // 40)):
+        liar.files[name] = whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
         untrusted(liar.view)
     liar.files[name] = whole
     assert liar.view()
@@ -368,10 +368,10 @@ def test_others_see_from_the_versions_that_a_document_is_withheld(papers: Papers
     withholding = LyingCoordinator(papers)
     papers.folders["DK"].withdraw(withdrawal(study(papers.agreed)))
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
-    own = own_country(bundle, "DK", papers.officers["DK"].public, NOW)
-    said_by_dk = withholding.view().with_own(own).versions
-    seen_by_no = withholding.view().versions
-    assert seen_by_no.newer_in(said_by_dk) == ("country-DK",)
+    documents = own_country(bundle, "DK", papers.officers["DK"].public, NOW)
+    versions_of_dk = withholding.view().with_own(documents).versions
+    versions_of_no = withholding.view().versions
+    assert versions_of_no.newer_in(versions_of_dk) == ("country-DK",)
 
 
 def test_others_see_a_withheld_withdrawal_when_the_old_documents_expire(
@@ -585,9 +585,9 @@ def test_a_quorum_cannot_change_the_key_that_a_node_pinned_for_its_own_country(
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
     view = papers.view(pinned)
     assert view.country("DK") is None
-    own = own_country(bundle, "DK", papers.officers["DK"].public, NOW)
+    documents = own_country(bundle, "DK", papers.officers["DK"].public, NOW)
     with pytest.raises(DocumentFault, match="another document key for DK"):
-        view.with_own(own)
+        view.with_own(documents)
 
 
 def test_a_replaced_key_is_not_accepted_even_by_its_own_node(papers: Papers) -> None:
@@ -596,9 +596,9 @@ def test_a_replaced_key_is_not_accepted_even_by_its_own_node(papers: Papers) -> 
     stolen = papers.folders["DK"].sign(NOW, raw_key(100))
     amend(papers, rekeyed(raw_key(200)), raw_key(100), raw_key(200))
     view = papers.view(high_water)
-    own = own_country(stolen, "DK", raw_key(100).public, NOW)
+    documents = own_country(stolen, "DK", raw_key(100).public, NOW)
     with pytest.raises(DocumentFault, match="another document key for DK"):
-        view.with_own(own)
+        view.with_own(documents)
     fresh = papers.folders["DK"].sign(NOW, raw_key(200))
     assert view.with_own(own_country(fresh, "DK", raw_key(200).public, NOW)).country("DK")
 

@@ -69,36 +69,36 @@ def world_of(size: int, colluding: int, honest: int) -> ProtocolWorld:
 def contributions_of(roster: tuple[str, ...], number: int) -> dict[str, NDArray[np.int64]]:
     """Return each country's contribution: no two sets of countries have the same sum."""
     ones = np.arange(1, TRAIN.dimension + 1, dtype=np.int64)
-    return {country: ones * (number - 3) * 7**place for place, country in enumerate(roster)}
+    return {country: ones * (number - 3) * 7**index for index, country in enumerate(roster)}
 
 
-def begun(world: ProtocolWorld, missed: Missed) -> CoordinatorRound:
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+def contributed_round(world: ProtocolWorld, missed: Missed) -> CoordinatorRound:
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     values = contributions_of(world.terms.roster, 1)
     for country in world.terms.roster:
         if "contribute" not in missed[country]:
-            world.contribute(opened, country, values[country])
-    return opened
+            world.contribute(round_, country, values[country])
+    return round_
 
 
 def run_to_end(
-    world: ProtocolWorld, opened: CoordinatorRound, missed: Missed
+    world: ProtocolWorld, round_: CoordinatorRound, missed: Missed
 ) -> OpenedSum | VoidRound:
     """Run a round to its end; ask for nothing more once it cannot open any longer."""
-    chosen = opened.close()
-    if not opened.openable:
-        return opened.open()
-    for country in chosen if opened.smaller else ():
+    chosen = round_.close()
+    if not round_.openable:
+        return round_.open()
+    for country in chosen if round_.smaller else ():
         if "agree" not in missed[country]:
-            world.agree(opened, country)
-    if opened.smaller and len(opened.agreed) < world.terms.threshold:
+            world.agree(round_, country)
+    if round_.smaller and len(round_.agreed) < world.terms.threshold:
         with pytest.raises(ProtocolFault, match="Too few countries have agreed"):
-            opened.answer_request(chosen[0])
-        return opened.open()
+            round_.answer_request(chosen[0])
+        return round_.open()
     for country in chosen:
         if "answer" not in missed[country]:
-            world.answer(opened, country)
-    return opened.open()
+            world.answer(round_, country)
+    return round_.open()
 
 
 def must_open(terms: RunTerms, missed: Missed) -> bool:
@@ -114,7 +114,7 @@ def must_open(terms: RunTerms, missed: Missed) -> bool:
 
 
 def require_exact_or_void(world: ProtocolWorld, missed: Missed) -> None:
-    result = run_to_end(world, begun(world, missed), missed)
+    result = run_to_end(world, contributed_round(world, missed), missed)
     roster = world.terms.roster
     left = tuple(country for country in roster if "contribute" not in missed[country])
     assert isinstance(result, OpenedSum) == must_open(world.terms, missed)

@@ -75,21 +75,21 @@ def test_a_country_cannot_be_in_the_roster_twice() -> None:
 
 def test_countries_shown_different_models_open_nothing() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     other = world.twin().begin_round(1, "train", b"another model")
     for country in ("AT", "BE"):
-        world.contribute(opened, country)
+        world.contribute(round_, country)
     odd = world.countries["CZ"].contribute(other.contribute_request("CZ"), ZEROS, ZEROS)
     with pytest.raises(Refusal) as refusal:
-        opened.take_contribution("CZ", odd)
+        round_.take_contribution("CZ", odd)
     assert refusal.value.code is ReasonCode.STALE
-    heads = [opened._heads["AT"], opened._heads["BE"], Reply.FromString(odd).contribution.head]
+    heads = [round_._heads["AT"], round_._heads["BE"], Reply.FromString(odd).contribution.head]
 
     def mixed(body: RequestBody) -> None:
         content = AnswerRequest(round=1, countries=world.terms.roster, heads=heads)
         body.answer.CopyFrom(content)
 
-    request = altered_request(opened.contribute_request("AT"), mixed, model=b"", phase=PHASE_ANSWER)
+    request = altered_request(round_.contribute_request("AT"), mixed, model=b"", phase=PHASE_ANSWER)
     with refused(world.countries["AT"], ReasonCode.STALE, naming="CZ"):
         world.countries["AT"].answer(request)
 
@@ -103,11 +103,11 @@ def test_masks_cancel_between_countries_only_when_all_saw_one_model(second_model
     rounds["CZ"] = world.twin().begin_round(1, "train", second_model)
     words = np.zeros(rounds["AT"].terms.words, np.uint64)
     masker = Masker(words.size)
-    for country, opened in rounds.items():
+    for country, round_ in rounds.items():
         world.restart(country, entropy=lambda size: b"\x01" * size)
-        reply = world.contribute(opened, country)
+        reply = world.contribute(round_, country)
         words += np.frombuffer(Reply.FromString(reply).words, np.uint64)
-        masker.subtract(seed_key(opened.terms, country, seed), words)
+        masker.subtract(seed_key(round_.terms, country, seed), words)
     assert words.any() == (second_model != MODEL)
 
 
@@ -132,7 +132,7 @@ def test_a_study_changed_between_phases_is_refused() -> None:
     ],
     ids=lambda value: next(iter(value)),
 )
-def test_terms_other_than_the_countrys_own_are_refused(changes: dict[str, object]) -> None:
+def test_terms_other_than_those_of_the_country_are_refused(changes: dict[str, object]) -> None:
     world = ProtocolWorld.of(3)
     other = coordinator_of(terms_of(3, **changes))
     with refused(world.countries["AT"], ReasonCode.STALE):
@@ -141,9 +141,9 @@ def test_terms_other_than_the_countrys_own_are_refused(changes: dict[str, object
 
 def test_a_kind_of_round_that_the_study_lacks_is_refused() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     request = altered_request(
-        opened.contribute_request("AT"),
+        round_.contribute_request("AT"),
         lambda body: setattr(body.contribute, "phase_kind", "evaluate"),
     )
     with refused(world.countries["AT"], ReasonCode.TASK_UNKNOWN):
@@ -152,9 +152,9 @@ def test_a_kind_of_round_that_the_study_lacks_is_refused() -> None:
 
 def test_training_does_not_pass_as_counting() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     request = altered_request(
-        opened.contribute_request("AT"),
+        round_.contribute_request("AT"),
         lambda body: setattr(body.contribute, "phase_kind", "count"),
     )
     with refused(world.countries["AT"], ReasonCode.STALE):
@@ -163,9 +163,9 @@ def test_training_does_not_pass_as_counting() -> None:
 
 def test_a_replayed_round_is_refused() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    request = opened.contribute_request("AT")
-    world.contribute(opened, "AT")
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    request = round_.contribute_request("AT")
+    world.contribute(round_, "AT")
     with refused(world.countries["AT"], ReasonCode.STALE):
         world.countries["AT"].contribute(request, ZEROS, ZEROS)
     world.restart("AT")
@@ -191,9 +191,9 @@ def test_an_earlier_round_is_refused_after_a_later_one() -> None:
 
 def test_messages_of_another_run_are_refused() -> None:
     world, past = ProtocolWorld.ready(3), ProtocolWorld.ready(3, run_id=bytes(16))
-    opened = past.coordinator.begin_round(1, "train", MODEL)
+    round_ = past.coordinator.begin_round(1, "train", MODEL)
     with refused(world.countries["AT"], ReasonCode.STALE):
-        world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+        world.countries["AT"].contribute(round_.contribute_request("AT"), ZEROS, ZEROS)
     fresh = ProtocolWorld.of(3)
     with refused(fresh.countries["AT"], ReasonCode.STALE):
         fresh.countries["AT"].bundle(past.coordinator.bundle_request("AT"))

@@ -49,11 +49,11 @@ def results_by_present(size: int, colluding: int, honest: int) -> dict[int, Foun
 def require_safe(size: int, colluding: int, honest: int) -> None:
     """Require h honest and h + c countries at least in each set, and one set at most."""
     by_present = results_by_present(size, colluding, honest)
-    opened = [present for present, result in by_present.items() if result.sets]
+    openable = [present for present, result in by_present.items() if result.sets]
     for result in by_present.values():
         assert all(len(countries) >= honest for countries in result.sets)
         assert result.together <= 1
-    assert 2 * min(opened) > size - colluding
+    assert 2 * min(openable) > size - colluding
     everyone = by_present[size - colluding].sets
     assert max(map(len, everyone)) == size - colluding
 
@@ -132,8 +132,8 @@ def test_the_search_agrees_with_what_a_liar_can_open(size: int, colluding: int) 
 def test_every_country_replies_in_the_same_way(size: int, colluding: int) -> None:
     setting = Setting(size, colluding, 2, size - colluding)
     first = table_of(size, colluding, 2, size - colluding)
-    for place, country in enumerate(first.there[1:], 1):
-        table = Table(setting, asking=place)
+    for index, country in enumerate(first.there[1:], 1):
+        table = Table(setting, asking=index)
         assert set(table.paths) == set(first.paths_of(country))
         for path in table.paths:
             for signers in table.sets:

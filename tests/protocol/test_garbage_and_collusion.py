@@ -53,19 +53,19 @@ def garbled(reply: bytes, words: bytes, country: str) -> bytes:
 @pytest.mark.parametrize("size", [0, 8, 15, 32, 800], ids=lambda size: f"{size}-bytes")
 def test_a_vector_of_another_length_is_refused_and_a_correct_one_may_follow(size: int) -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    reply = world.countries["AT"].contribute(round_.contribute_request("AT"), ZEROS, ZEROS)
     with pytest.raises(ProtocolFault, match="AT"):
-        opened.take_contribution("AT", garbled(reply, os.urandom(size), "AT"))
-    assert not opened.contributed
-    opened.take_contribution("AT", reply)
-    assert opened.contributed == ("AT",)
+        round_.take_contribution("AT", garbled(reply, os.urandom(size), "AT"))
+    assert not round_.contributed
+    round_.take_contribution("AT", reply)
+    assert round_.contributed == ("AT",)
 
 
 def test_words_that_were_not_signed_are_refused() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    reply = world.countries["AT"].contribute(round_.contribute_request("AT"), ZEROS, ZEROS)
     reply_message = Reply.FromString(reply)
     for other in (
         bytes(len(reply_message.words)),
@@ -73,25 +73,25 @@ def test_words_that_were_not_signed_are_refused() -> None:
     ):
         reply_message.words = other
         with pytest.raises(ProtocolFault, match="words of AT are not those that it signed"):
-            opened.take_contribution("AT", serialise(reply_message))
-    assert opened.contributed == ()
+            round_.take_contribution("AT", serialise(reply_message))
+    assert round_.contributed == ()
 
 
 def test_garbage_words_spoil_the_sum_and_the_checks_say_so() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
-    opened.take_contribution("AT", garbled(reply, os.urandom(8 * opened.terms.words), "AT"))
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    reply = world.countries["AT"].contribute(round_.contribute_request("AT"), ZEROS, ZEROS)
+    round_.take_contribution("AT", garbled(reply, os.urandom(8 * round_.terms.words), "AT"))
     for country in ("BE", "CZ"):
-        world.contribute(opened, country)
+        world.contribute(round_, country)
     honest = Reply.FromString(reply).contribution.head
-    own = altered_request(
-        opened.answer_request("AT"), lambda body: body.answer.heads[0].CopyFrom(honest)
+    true_head_request = altered_request(
+        round_.answer_request("AT"), lambda body: body.answer.heads[0].CopyFrom(honest)
     )
-    opened.take_answer("AT", world.countries["AT"].answer(own))
+    round_.take_answer("AT", world.countries["AT"].answer(true_head_request))
     for country in ("BE", "CZ"):
-        world.answer(opened, country)
-    assert opened.open() == VoidRound("the check coordinates of the sum are not zero", ())
+        world.answer(round_, country)
+    assert round_.open() == VoidRound("the check coordinates of the sum are not zero", ())
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_huge_and_negative_values_spoil_the_sum_at_most(values: np.ndarray) -> N
     ],
     ids=["short", "long", "matrix", "not-a-number", "narrow"],
 )
-def test_a_vector_that_is_not_the_rounds_never_leaves(values: np.ndarray) -> None:
+def test_a_vector_of_another_length_than_that_of_the_round_never_leaves(values: np.ndarray) -> None:
     world = ProtocolWorld.ready(3)
     request = world.coordinator.begin_round(1, "train", MODEL).contribute_request("AT")
     before = world.countries["AT"].to_bytes()
@@ -131,19 +131,19 @@ def test_a_vector_that_is_not_the_rounds_never_leaves(values: np.ndarray) -> Non
 
 def test_an_inconsistent_seed_is_attributed_to_its_owner() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     reply = Reply.FromString(
-        world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+        world.countries["AT"].contribute(round_.contribute_request("AT"), ZEROS, ZEROS)
     )
     signed = reply.contribution.head
     head = ContributionHead.FromString(signed.body)
     head.seed_commitment = os.urandom(32)
     signed.CopyFrom(spoken(signed, serialise(head), IDENTITIES["AT"]))
-    opened.take_contribution("AT", serialise(reply))
+    round_.take_contribution("AT", serialise(reply))
     for country in ("BE", "CZ"):
-        world.contribute(opened, country)
+        world.contribute(round_, country)
     for country in ("BE", "CZ"):
-        world.answer(opened, country)
+        world.answer(round_, country)
     honest_share = state_of(world.countries["AT"]).open_round
     assert honest_share is not None
     given = Answer(
@@ -151,11 +151,11 @@ def test_an_inconsistent_seed_is_attributed_to_its_owner() -> None:
         shares=honest_share.own_share + 2 * NOTHING,
         unopenable=["BE", "CZ"],
     )
-    lie = spoken(
+    forged_message = spoken(
         signed, serialise(given), IDENTITIES["AT"], phase=PHASE_ANSWER, receiver=COORDINATOR
     )
-    opened.take_answer("AT", serialise(Reply(answer=lie)))
-    result = opened.open()
+    round_.take_answer("AT", serialise(Reply(answer=forged_message)))
+    result = round_.open()
     assert isinstance(result, VoidRound)
     assert "AT" in result.missing
 
@@ -164,34 +164,34 @@ def test_an_inconsistent_seed_is_attributed_to_its_owner() -> None:
 def test_colluders_and_one_half_of_the_honest_do_not_open_a_seed(size: int) -> None:
     """t is more than c plus half of the honest: fewer shares give an unrelated seed."""
     world = ProtocolWorld.ready(size, colluding=size - 2, honest=2)
-    opened = world.contributed()
+    round_ = world.contributed()
     threshold = world.terms.threshold
     for country in world.terms.roster:
-        world.answer(opened, country)
+        world.answer(round_, country)
     given = {
-        country: owner_shares["AT"] for country, owner_shares in opened._answers._shares.items()
+        country: owner_shares["AT"] for country, owner_shares in round_._answers._shares.items()
     }
     points = {world.terms.roster.index(country) + 1: share for country, share in given.items()}
     assert threshold > world.terms.colluding + 1
     few = dict(list(points.items())[: threshold - 1])
     enough = dict(list(points.items())[:threshold])
-    commitment = opened._signed["AT"].seed_commitment
-    context = opened.terms.context
+    commitment = round_._signed["AT"].seed_commitment
+    context = round_.terms.context
     assert shares.commit(context, "AT", ROSTER, shares.combine(enough)) == commitment
     assert shares.commit(context, "AT", ROSTER, shares.combine(few)) != commitment
-    assert isinstance(opened.open(), OpenedSum)
+    assert isinstance(round_.open(), OpenedSum)
 
 
 def test_too_few_answers_open_nothing() -> None:
     world = ProtocolWorld.ready(5)
-    opened = world.contributed()
+    round_ = world.contributed()
     for country in world.terms.roster[: world.terms.threshold - 1]:
-        world.answer(opened, country)
-    result = opened.open()
+        world.answer(round_, country)
+    result = round_.open()
     assert isinstance(result, VoidRound)
     assert result.missing == world.terms.roster[world.terms.threshold - 1 :]
-    world.answer(opened, result.missing[0])
-    assert isinstance(opened.open(), OpenedSum)
+    world.answer(round_, result.missing[0])
+    assert isinstance(round_.open(), OpenedSum)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
@@ -211,8 +211,8 @@ def test_one_contribution_alone_looks_like_noise() -> None:
     sent = []
     for _ in range(2):
         world = ProtocolWorld.ready(3)
-        opened = world.coordinator.begin_round(1, "train", MODEL)
-        reply = Reply.FromString(world.contribute(opened, "AT"))
+        round_ = world.coordinator.begin_round(1, "train", MODEL)
+        reply = Reply.FromString(world.contribute(round_, "AT"))
         sent.append(np.frombuffer(reply.words, np.uint64))
     assert not set(sent[0]) & set(sent[1])
     assert (sent[0] > 2**32).any()

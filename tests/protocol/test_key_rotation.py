@@ -101,13 +101,13 @@ def test_a_run_under_way_continues_during_the_change(
     run = federation.ready(study)
     announce(federation, OLD, NEW)
     federation.sync()
-    opened = run.contributed(1, "histogram")
+    round_ = run.contributed(1, "histogram")
     put_in_force(federation, "EE", "NO", "PT")
     federation.sync()
     for country in run.terms.roster:
-        request = opened.answer_request(country)
-        opened.take_answer(country, federation.nodes[country].handle(request))
-    assert opened_sum(opened.open()).countries == COUNTRIES
+        request = round_.answer_request(country)
+        round_.take_answer(country, federation.nodes[country].handle(request))
+    assert opened_sum(round_.open()).countries == COUNTRIES
 
 
 def test_the_former_key_signs_until_the_change_is_in_force(

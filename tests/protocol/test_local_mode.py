@@ -60,9 +60,9 @@ def federation(tmp_path: Path) -> Iterator[NodeFederation]:
 
 def encoded(country: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a country's records, encoded by hand."""
-    n, place = np.arange(SIZES[country]), list(SIZES).index(country)
+    n, index = np.arange(SIZES[country]), list(SIZES).index(country)
     age, male, ill = (
-        40 + 10 * place + n % 40,
+        40 + 10 * index + n % 40,
         (n % 2 == 0).astype(float),
         (n % 4 == 0).astype(float),
     )
@@ -77,13 +77,15 @@ def averaged(
     assert isinstance(study.task, Training)
     tensors = study.task.tensors(study.features)
     model = study.task.initial(study.features)
-    own = dict(net.double().named_parameters())
+    parameters = dict(net.double().named_parameters())
     for _ in range(ROUNDS):
         ended = []
         for country in (country for country in SIZES if country != without):
             for part, value in split(model, tensors).items():
-                own[names[part]].data = torch.from_numpy(value.copy())
-            ended.append(_descended(net, *encoded(country), [own[name] for name in names.values()]))
+                parameters[names[part]].data = torch.from_numpy(value.copy())
+            ended.append(
+                _descended(net, *encoded(country), [parameters[name] for name in names.values()])
+            )
         model = np.mean(ended, axis=0)
     return model
 
@@ -183,10 +185,10 @@ def test_everything_is_charged_before_a_record_is_read(
 
     study = approved(federation, GLM)
     federation.restart("DK", noise=Recorder())
-    opened = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
+    round_ = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
     for owner, name in ((Door, "_charge"), (Assignment, "lattice_sum"), (Recorder, "draw")):
         watch(owner, name)
-    assert code_of(federation.nodes["DK"].handle(opened.contribute_request("DK"))) is None
+    assert code_of(federation.nodes["DK"].handle(round_.contribute_request("DK"))) is None
     assert steps == ["_charge", *["lattice_sum", "draw"] * STEPS, "draw"]
 
 
@@ -230,23 +232,23 @@ def test_the_noise_of_the_steps_is_in_the_contribution(
 ) -> None:
     study = approved(federation, GLM | QUICK)
     step, update = study.mechanisms[1], study.mechanisms[2]
-    loud = 40 * step.scale  # forty clip norms in every coordinate
+    noise = 40 * step.scale  # forty clip norms in every coordinate
     for country in SIZES:
-        federation.restart(country, noise=Recorder(loud))
+        federation.restart(country, noise=Recorder(noise))
     run = federation.ready(study)
     monkeypatch.setattr(
         Assignment, "lattice_sum", lambda self, mechanism, *_, **__: np.zeros(4, np.int64)
     )
     result = opened_first(study, run)
-    own = STEPS * 40 * update.scale + loud
-    assert result.values.tolist() == [COUNTRIES * own] * 4
+    country_sum = STEPS * 40 * update.scale + noise
+    assert result.values.tolist() == [COUNTRIES * country_sum] * 4
 
 
 def test_the_coordinator_may_not_request_a_single_local_step(federation: NodeFederation) -> None:
     study = approved(federation, GLM)
     run, node = federation.ready(study), federation.nodes["DK"]
-    opened = run.coordinator.begin_round(1, "local-step", payload_of(study))
-    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.TASK_UNKNOWN
+    round_ = run.coordinator.begin_round(1, "local-step", payload_of(study))
+    assert code_of(node.handle(round_.contribute_request("DK"))) is ReasonCode.TASK_UNKNOWN
     assert last_refusal(node)["clause"] == "node/door"
     assert {entry.phase for entry in node.parts.ledger.entries()} == {FLOOR}
 
@@ -275,8 +277,8 @@ def test_a_model_made_to_overflow_gets_an_ordinary_update(
 def test_a_model_that_is_not_finite_is_refused(federation: NodeFederation, model: bytes) -> None:
     study = approved(federation, GLM)
     run, node = federation.ready(study), federation.nodes["DK"]
-    opened = run.coordinator.begin_round(1, "train", model)
-    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.MALFORMED
+    round_ = run.coordinator.begin_round(1, "train", model)
+    assert code_of(node.handle(round_.contribute_request("DK"))) is ReasonCode.MALFORMED
 
 
 # Samples and noise come from the operating system, step by step
@@ -296,8 +298,8 @@ def test_each_step_draws_a_separate_sample(
         return inner(self, cohort, *rest)
 
     monkeypatch.setattr(type(trainer), "contribute", contribute)
-    opened = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
-    assert code_of(federation.nodes["DK"].handle(opened.contribute_request("DK"))) is None
+    round_ = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
+    assert code_of(federation.nodes["DK"].handle(round_.contribute_request("DK"))) is None
     assert len(set(drawn)) == STEPS
     # False alarms below 1e-11: beyond 6.7 deviations of 180 coins.
     assert 0.25 * 60 < np.mean(sizes) < 0.75 * 60
@@ -315,7 +317,7 @@ def test_seeding_the_usual_generators_changes_nothing(
 ) -> None:
     """With equal seeds, a node still draws other samples, roundings, noise and updates."""
     study = approved(federation, MLP | QUICK | {"sampling_rate": rate})
-    opened = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
+    round_ = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
     calls: list[list[Any]] = []
 
     def record_calls(owner: Any, name: str) -> None:
@@ -341,7 +343,7 @@ def test_seeding_the_usual_generators_changes_nothing(
         node = federation.restart("DK", noise=DiscreteGaussian())
         seeded()
         with pytest.raises(Crash):
-            node.handle(opened.contribute_request("DK"))
+            node.handle(round_.contribute_request("DK"))
     each_step = 2 if rate == 1.0 else 3  # a step's sample, sum and noise
     assert len(calls[0]) == len(calls[1]) == each_step * STEPS + 2
     assert all(one != other for one, other in zip(*calls, strict=True))
@@ -373,8 +375,8 @@ def test_a_node_killed_between_two_steps_starts_again_with_fresh_noise_and_one_c
 ) -> None:
     study = approved(federation, GLM | QUICK)
     run = federation.ready(study)
-    opened = run.coordinator.begin_round(1, "train", payload_of(study))
-    request = opened.contribute_request("DK")
+    round_ = run.coordinator.begin_round(1, "train", payload_of(study))
+    request = round_.contribute_request("DK")
     with pytest.raises(Crash):
         federation.restart("DK", noise=Fatal(at)).handle(request)
     again = Recorder()

@@ -23,11 +23,11 @@ def federation(tmp_path: Path) -> Iterator[NodeFederation]:
     federation.close()
 
 
-def plain(federation: NodeFederation) -> Study:
+def study_without_local_mode(federation: NodeFederation) -> Study:
     return priced(drafted(federation, GLM | {"local": None}), noise_std=1_000_000)
 
 
-def local(federation: NodeFederation) -> Study:
+def study_in_local_mode(federation: NodeFederation) -> Study:
     return priced(drafted(federation, GLM), noise_std=1_000_000)
 
 
@@ -39,30 +39,36 @@ def changed(study: Study, phase: str, **changes: Any) -> Study:
 
 FORGED = {
     "a plain training release declared as derived": lambda f: changed(
-        plain(f), "train", scope=Scope.DERIVED
+        study_without_local_mode(f), "train", scope=Scope.DERIVED
     ),
     "the same with the least noise": lambda f: changed(
-        plain(f), "train", scope=Scope.DERIVED, noise_std=SMALLEST_NOISE_STD
+        study_without_local_mode(f), "train", scope=Scope.DERIVED, noise_std=SMALLEST_NOISE_STD
     ),
-    "a floor declared as derived": lambda f: changed(plain(f), FLOOR, scope=Scope.DERIVED),
+    "a floor declared as derived": lambda f: changed(
+        study_without_local_mode(f), FLOOR, scope=Scope.DERIVED
+    ),
     "local steps declared as derived": lambda f: changed(
-        local(f), "local-step", scope=Scope.DERIVED
+        study_in_local_mode(f), "local-step", scope=Scope.DERIVED
     ),
-    "local steps declared as shared": lambda f: changed(local(f), "local-step", scope=Scope.SHARED),
-    "fewer local steps than are taken": lambda f: changed(local(f), "local-step", rounds=ROUNDS),
+    "local steps declared as shared": lambda f: changed(
+        study_in_local_mode(f), "local-step", scope=Scope.SHARED
+    ),
+    "fewer local steps than are taken": lambda f: changed(
+        study_in_local_mode(f), "local-step", rounds=ROUNDS
+    ),
     "local steps of a smaller sample": lambda f: changed(
-        local(f), "local-step", sampling_rate=0.01
+        study_in_local_mode(f), "local-step", sampling_rate=0.01
     ),
-    "updates without their steps": lambda f: local(f).with_mechanisms(
-        tuple(m for m in local(f).mechanisms if m.phase != "local-step")
+    "updates without their steps": lambda f: study_in_local_mode(f).with_mechanisms(
+        tuple(m for m in study_in_local_mode(f).mechanisms if m.phase != "local-step")
     ),
-    "updates with other noise": lambda f: changed(local(f), "train", noise_std=4),
-    "updates on a finer lattice": lambda f: changed(local(f), "train", scale=2**20),
-    "a derived schedule on a study in shared mode": lambda f: plain(f).with_mechanisms(
-        local(f).mechanisms
-    ),
-    "a shared schedule on a study in local mode": lambda f: local(f).with_mechanisms(
-        plain(f).mechanisms
+    "updates with other noise": lambda f: changed(study_in_local_mode(f), "train", noise_std=4),
+    "updates on a finer lattice": lambda f: changed(study_in_local_mode(f), "train", scale=2**20),
+    "a derived schedule on a study in shared mode": lambda f: study_without_local_mode(
+        f
+    ).with_mechanisms(study_in_local_mode(f).mechanisms),
+    "a shared schedule on a study in local mode": lambda f: study_in_local_mode(f).with_mechanisms(
+        study_without_local_mode(f).mechanisms
     ),
 }
 

@@ -68,16 +68,16 @@ def puppets(victim: str, *, believed: bool) -> ProtocolWorld:
 
 
 @pytest.mark.parametrize("victim", ["AT", "BE", "CZ"])
-def test_keys_swapped_for_the_liars_own_open_nothing(victim: str) -> None:
+def test_keys_swapped_for_those_of_the_liar_open_nothing(victim: str) -> None:
     """A country that accepted the keys would be opened alone; the documents give other keys."""
     others = [country for country in ("AT", "BE", "CZ") if country != victim]
     world = puppets(victim, believed=True)
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
     liar = LyingCoordinator(world, others)
-    opened = liar.contributed()
-    liar.answer(opened, victim, world.terms.roster)
-    assert liar.opens(opened) == ((victim,),)
+    round_ = liar.contributed()
+    liar.answer(round_, victim, world.terms.roster)
+    assert liar.opens(round_) == ((victim,),)
 
     world = puppets(victim, believed=False)
     world.set_up("bundle")
@@ -87,7 +87,7 @@ def test_keys_swapped_for_the_liars_own_open_nothing(victim: str) -> None:
         world.set_up("confirm")
 
 
-def test_a_ciphertext_in_anothers_name_opens_nothing() -> None:
+def test_a_ciphertext_in_the_name_of_another_country_opens_nothing() -> None:
     """The liar knows the secret that it encapsulated to CZ as AT; CZ refuses, and all stop."""
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
@@ -110,12 +110,12 @@ def test_a_ciphertext_in_anothers_name_opens_nothing() -> None:
         world.exchange("confirm", country)
     world.coordinator._macs["CZ"] = {"AT": os.urandom(32), "BE": os.urandom(32)}
     liar = LyingCoordinator(world)
-    opened = liar.begin()
+    round_ = liar.begin()
     for country in ("AT", "BE"):
         with refused(world.countries[country], ReasonCode.NOT_AUTHENTIC, naming="CZ"):
-            liar.contribute(opened, country)
+            liar.contribute(round_, country)
     with refused(world.countries["CZ"], ReasonCode.STALE):
-        liar.contribute(opened, "CZ")
+        liar.contribute(round_, "CZ")
     assert liar.adversary_state.contributors() == set()
 
 
@@ -130,8 +130,8 @@ def test_two_rosters_open_nothing() -> None:
         with refused(world.countries[country], ReasonCode.STALE):
             world.countries[country].bundle(smaller.bundle_request(country))
     liar = LyingCoordinator(ProtocolWorld.ready(4, colluding=0, honest=2))
-    opened = liar.contributed(without=("AT", "BE"))
-    assert liar.press(opened) == ()
+    round_ = liar.contributed(without=("AT", "BE"))
+    assert liar.press(round_) == ()
 
 
 @pytest.mark.parametrize("first", [1, 2, 3])
@@ -141,29 +141,29 @@ def test_two_models_open_one_set_at_most(first: int) -> None:
     rounds = [liar.begin(1, model) for model in (b"one", b"other")]
     for country in liar.honest:
         liar.contribute(rounds[liar.honest.index(country) >= first], country)
-    for opened in rounds:
-        liar.contribute(opened, "EE")
+    for round_ in rounds:
+        liar.contribute(round_, "EE")
     parts = [liar.honest[:first], liar.honest[first:]]
-    assert [liar.opens(opened) for opened in rounds] == [(), ()]
-    for opened, part in zip(rounds, parts, strict=True):
+    assert [liar.opens(round_) for round_ in rounds] == [(), ()]
+    for round_, part in zip(rounds, parts, strict=True):
         if len(part) >= 3:
-            liar.agree_all(opened, (*part, "EE"))
-    pressed = [liar.press(opened) for opened in rounds]
+            liar.agree_all(round_, (*part, "EE"))
+    pressed = [liar.press(round_) for round_ in rounds]
     assert pressed == [(part,) if len(part) >= 3 else () for part in parts]
 
 
 def test_a_replayed_round_gives_no_second_vector() -> None:
     liar = five()
-    opened = liar.contributed()
-    before = dict(liar.adversary_state.said(opened.terms.context))
+    round_ = liar.contributed()
+    before = dict(liar.adversary_state.said(round_.terms.context))
     for number, model in ((1, MODEL), (1, b"another model")):
         for restarted in (False, True):
             if restarted:
                 liar.world.restart("AT")
             with refused(liar.world.countries["AT"], ReasonCode.STALE):
                 liar.contribute(liar.begin(number, model), "AT")
-    assert liar.adversary_state.said(opened.terms.context) == before
-    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+    assert liar.adversary_state.said(round_.terms.context) == before
+    assert liar.press(round_) == (("AT", "BE", "CZ", "DK"),)
     with refused(liar.world.countries["AT"], ReasonCode.STALE):
         liar.contribute(liar.begin(1), "AT")
 
@@ -172,7 +172,7 @@ def test_a_replayed_run_opens_nothing() -> None:
     """Replay every request of a finished run to countries that are in another run."""
     past, liar = LyingCoordinator(ProtocolWorld.ready(5, honest=2, run_id=bytes(16))), five()
     old = past.contributed()
-    opened = liar.contributed()
+    round_ = liar.contributed()
     run = liar.world.countries["AT"]
     for ask, request in (
         (run.agree, past.agree_request(old, ROSTER[:4])),
@@ -183,18 +183,18 @@ def test_a_replayed_run_opens_nothing() -> None:
             ask(request)
     with refused(run, ReasonCode.STALE):
         run.contribute(past.begin(2).contribute_request("AT"), ZEROS, ZEROS)
-    assert liar.opens(opened) == ()
+    assert liar.opens(round_) == ()
 
 
 def test_a_shrunk_roster_opens_nothing() -> None:
     """A country is removed from the answer request, its parts, and the signatures on the set."""
     liar = five()
-    opened = liar.contributed()
+    round_ = liar.contributed()
     for size in (1, 2, 3, 4):
         with refused(liar.world.countries["AT"], ReasonCode.ROSTER):
-            liar.answer(opened, "AT", ROSTER[:size])
-    assert liar.opens(opened) == ()
-    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+            liar.answer(round_, "AT", ROSTER[:size])
+    assert liar.opens(round_) == ()
+    assert liar.press(round_) == (("AT", "BE", "CZ", "DK"),)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_study_changed_between_phases_opens_nothing(changes: dict[str, object]
     terms = {"colluding": 1, "honest": 2}
     liar = five()
     other = LyingCoordinator(ProtocolWorld.ready(5, **{**terms, **changes}), ("EE",))
-    opened, foreign = liar.contributed(), other.contributed()
+    round_, foreign = liar.contributed(), other.contributed()
     run = liar.world.countries["AT"]
     with refused(run, ReasonCode.STALE):
         run.agree(other.agree_request(foreign, ROSTER[:4]))
@@ -222,7 +222,7 @@ def test_a_study_changed_between_phases_opens_nothing(changes: dict[str, object]
     with pytest.raises(Refusal) as refusal:
         CountryRun.from_bytes(run.to_bytes(), changed)
     assert refusal.value.code is ReasonCode.STALE
-    assert liar.opens(opened) == ()
+    assert liar.opens(round_) == ()
 
 
 def test_two_rounds_share_no_mask_and_no_value() -> None:
@@ -237,7 +237,7 @@ def test_two_rounds_share_no_mask_and_no_value() -> None:
     assert liar.opens(first) == (("AT", "BE", "CZ", "DK"),)
     assert liar.opens(second) == (("AT", "BE", "CZ"),)
     words = [
-        liar.adversary_state.said(opened.terms.context)["AT"].words for opened in (first, second)
+        liar.adversary_state.said(round_.terms.context)["AT"].words for round_ in (first, second)
     ]
     assert not set(np.frombuffer(words[0], np.uint64)) & set(np.frombuffer(words[1], np.uint64))
 
@@ -259,8 +259,8 @@ def test_two_rounds_share_no_mask_and_no_value() -> None:
 def test_any_model_opens_the_sum_of_all_and_no_part_of_it(model: bytes) -> None:
     """The task checks whether the model is usable; the liar shows it to all or to none."""
     liar = five()
-    opened = liar.contributed(1, model)
-    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+    round_ = liar.contributed(1, model)
+    assert liar.press(round_) == (("AT", "BE", "CZ", "DK"),)
 
 
 SETTINGS = [(n, c) for n in range(2, 7) for c in range(n - 1)]
@@ -270,12 +270,12 @@ SETTINGS = [(n, c) for n in range(2, 7) for c in range(n - 1)]
 def test_colluders_need_as_many_answers_as_the_threshold_says(size: int, colluding: int) -> None:
     world = ProtocolWorld.ready(size, colluding=colluding, honest=2)
     liar = LyingCoordinator(world, world.terms.roster[size - colluding :])
-    opened = liar.contributed()
-    for place, country in enumerate(liar.honest):
-        enough = place + colluding >= world.terms.threshold
-        assert liar.safe(opened) == ((liar.honest,) if enough else ())
-        liar.answer(opened, country, world.terms.roster)
-    assert liar.safe(opened) == (liar.honest,)
+    round_ = liar.contributed()
+    for index, country in enumerate(liar.honest):
+        enough = index + colluding >= world.terms.threshold
+        assert liar.safe(round_) == ((liar.honest,) if enough else ())
+        liar.answer(round_, country, world.terms.roster)
+    assert liar.safe(round_) == (liar.honest,)
     assert world.terms.threshold > colluding + (size - colluding) // 2
 
 
@@ -287,26 +287,26 @@ def test_a_country_killed_at_any_point_opens_nothing_to_the_liar(point: str) -> 
     """AT is killed and continues from its stored state; or it never comes back."""
     for returns in (True, False):
         liar = five()
-        opened = liar.contributed()
+        round_ = liar.contributed()
         left = ("AT", "BE", "CZ", "EE")
         steps: dict[str, Callable[[CoordinatorRound, tuple[str, ...]], None]] = {
             "agreed": liar.agree_all,
             "answered": liar.answer_all,
         }
         for reached in POINTS[1 : POINTS.index(point) + 1]:
-            steps[reached](opened, left)
+            steps[reached](round_, left)
         liar.world.restart("AT")
-        before = liar.safe(opened)
+        before = liar.safe(round_)
         assert before == ((("AT", "BE", "CZ"),) if point == "answered" else ())
         if returns:
-            liar.press(opened)
+            liar.press(round_)
         else:
             for country in ("BE", "CZ", "DK"):
                 for chosen in (left, ROSTER, ROSTER[1:]):
                     for ask in (liar.agree, liar.answer):
                         with suppress(Refusal):
-                            ask(opened, country, chosen)
-            liar.safe(opened)
+                            ask(round_, country, chosen)
+            liar.safe(round_)
 
 
 def garbled(reply: bytes) -> Reply:
@@ -327,13 +327,13 @@ def garbled(reply: bytes) -> Reply:
 @pytest.mark.parametrize("colluding", [1, 2])
 def test_garbage_of_colluders_opens_nothing_in_addition(colluding: int) -> None:
     liar = five(colluding)
-    opened = liar.begin()
+    round_ = liar.begin()
     for country in liar.honest:
-        liar.contribute(opened, country)
+        liar.contribute(round_, country)
     for country in liar.colluders:
-        reply = liar.contribute(opened, country)
-        liar.adversary_state.said(opened.terms.context)[country].CopyFrom(garbled(reply))
-    assert liar.opens(opened) == ()
+        reply = liar.contribute(round_, country)
+        liar.adversary_state.said(round_.terms.context)[country].CopyFrom(garbled(reply))
+    assert liar.opens(round_) == ()
     for country in liar.honest:
-        liar.answer(opened, country, ROSTER)
-    assert liar.safe(opened) == (liar.honest,)
+        liar.answer(round_, country, ROSTER)
+    assert liar.safe(round_) == (liar.honest,)

@@ -71,9 +71,9 @@ def plain_descent(study: Study, net: nn.Module, names: Mapping[str, str]) -> Flo
     assert study.task.kind.startswith("train/")
     tensors = study.task.tensors(study.features)  # type: ignore[union-attr]
     start = split(study.task.initial(study.features), tensors)  # type: ignore[union-attr]
-    own = dict(net.double().named_parameters())
+    parameters = dict(net.double().named_parameters())
     for part, name in names.items():
-        own[name].data = torch.from_numpy(start[part].copy())
+        parameters[name].data = torch.from_numpy(start[part].copy())
     optimiser = torch.optim.SGD(net.parameters(), lr=RATE)
     rows, target = pooled(study)
     for _ in range(ROUNDS):
@@ -81,7 +81,7 @@ def plain_descent(study: Study, net: nn.Module, names: Mapping[str, str]) -> Flo
         loss = nn.functional.binary_cross_entropy_with_logits(net(rows), target)
         torch.autograd.backward(loss)
         optimiser.step()
-    return torch.cat([own[name].detach().ravel() for name in names.values()]).numpy()
+    return torch.cat([parameters[name].detach().ravel() for name in names.values()]).numpy()
 
 
 def test_a_perceptron_equals_one_trained_on_pooled_records(

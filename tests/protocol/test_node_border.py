@@ -108,8 +108,8 @@ def test_a_contribution_looks_like_noise_for_any_values(folder: Path) -> None:
         federation.papers.now += timedelta(minutes=1)
         federation.permit("DK", study)  # a permit covers one run
         run = federation.ready(study, bytes([number]) * 16)
-        opened = run.coordinator.begin_round(1, "histogram", b"")
-        reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
+        round_ = run.coordinator.begin_round(1, "histogram", b"")
+        reply = federation.nodes["DK"].handle(round_.contribute_request("DK"))
         words.append(Reply.FromString(reply).words)
     pairs = zip(_words(words[0]), _words(words[1]), strict=True)
     assert all(one != other for one, other in pairs)
@@ -177,14 +177,14 @@ def test_the_noise_source_has_no_default(owner: type) -> None:
 
 
 def test_only_the_wiring_passes_a_failpoint_on_and_nothing_that_runs_a_node_does() -> None:
-    calling = {str(f.relative_to(ROOM)) for f in files() if "failpoint" in words(f)}
+    calling = {str(f.relative_to(ROOM)) for f in files() if "failpoint" in identifiers(f)}
     border = ("door", "charge", "cohort_floor", "outbox", "request_handler")
     assert calling == {"wiring.py", *(f"border/{name}.py" for name in border)}
     for owner in (Door, CohortFloor, Outbox, Surroundings):
         assert inspect.signature(owner).parameters["failpoint"].default is no_failpoint
 
 
-def words(file: Path) -> set[str]:
+def identifiers(file: Path) -> set[str]:
     """Return every name, argument and keyword in a file's code."""
     nodes = list(ast.walk(ast.parse(file.read_text())))
     keywords = {node.arg for node in nodes if isinstance(node, ast.keyword | ast.arg) and node.arg}

@@ -67,7 +67,7 @@ def rotated(federation: NodeFederation) -> NodeKeys:
     return keys
 
 
-def begun(federation: NodeFederation, study: Study) -> Run:
+def run_with_published_keys(federation: NodeFederation, study: Study) -> Run:
     """Return a run whose coordinator uses the published keys."""
     view = federation.papers.view()
     keys = {country: view.node_keys(country) for country in study.countries}
@@ -95,7 +95,7 @@ def changes(node: Node) -> int:
 def test_the_new_key_signs_once_it_is_published(federation: NodeFederation, study: Study) -> None:
     keys = rotated(federation)
     assert in_use(federation) == keys.identity_key != OLD.public.to_text()
-    run = begun(federation, study)
+    run = run_with_published_keys(federation, study)
     run.set_up()
     assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
     assert changes(federation.nodes["DK"]) == 1
@@ -123,7 +123,9 @@ def test_the_officer_s_documents_alone_change_nothing(
     federation.nodes["DK"].deliver(bundle)
     federation.sync()
     assert in_use(federation) == OLD.public.to_text()
-    reply = federation.nodes["DK"].handle(begun(federation, study).request("bundle", "DK"))
+    reply = federation.nodes["DK"].handle(
+        run_with_published_keys(federation, study).request("bundle", "DK")
+    )
     assert code_of(reply) is ReasonCode.ROSTER
     papers.store.accept_country(bundle, papers.now, online=papers.online)
     federation.sync()
@@ -139,7 +141,9 @@ def test_the_published_documents_alone_change_nothing(
     papers.give("DK")
     federation.sync()
     assert in_use(federation) == OLD.public.to_text()
-    reply = federation.nodes["DK"].handle(begun(federation, study).request("bundle", "DK"))
+    reply = federation.nodes["DK"].handle(
+        run_with_published_keys(federation, study).request("bundle", "DK")
+    )
     assert code_of(reply) is ReasonCode.DOCUMENTS_BEHIND
 
 
@@ -160,13 +164,13 @@ def test_a_run_under_way_ends_with_the_key_that_it_began_with(
     federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
-    opened = run.contributed(1, "histogram")
+    round_ = run.contributed(1, "histogram")
     rotated(federation)
     federation.restart("DK").tend()
     for country in run.terms.roster:
-        request = opened.answer_request(country)
-        opened.take_answer(country, federation.nodes[country].handle(request))
-    assert opened_sum(opened.open()).countries == COUNTRIES
+        request = round_.answer_request(country)
+        round_.take_answer(country, federation.nodes[country].handle(request))
+    assert opened_sum(round_.open()).countries == COUNTRIES
 
 
 @pytest.mark.parametrize("step", ["encapsulation", "confirmation"])
@@ -213,8 +217,8 @@ def test_a_run_whose_former_key_is_gone_is_refused(
     run = federation.ready(study)
     rotated(federation)
     federation.nodes["DK"].parts.identities.destroy_formers_except(set())
-    opened = run.coordinator.begin_round(1, "histogram", b"")
-    reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
+    round_ = run.coordinator.begin_round(1, "histogram", b"")
+    reply = federation.nodes["DK"].handle(round_.contribute_request("DK"))
     assert code_of(reply) is ReasonCode.ROSTER
     assert "identity key" in str(last_refusal(federation.nodes["DK"]))
 
@@ -228,7 +232,9 @@ def test_a_new_run_is_never_signed_with_the_former_key(
     federation.papers.folders["DK"].set_node(node_keys("DK"))
     federation.hand_over("DK")
     other = federation.approved(id="second-look")
-    reply = federation.nodes["DK"].handle(begun(federation, other).request("bundle", "DK"))
+    reply = federation.nodes["DK"].handle(
+        run_with_published_keys(federation, other).request("bundle", "DK")
+    )
     assert code_of(reply) is ReasonCode.ROSTER
 
 
@@ -245,7 +251,9 @@ def test_keys_that_the_node_did_not_create_are_refused(
     federation.hand_over("DK")
     federation.sync()
     assert in_use(federation) == OLD.public.to_text()
-    reply = federation.nodes["DK"].handle(begun(federation, study).request("bundle", "DK"))
+    reply = federation.nodes["DK"].handle(
+        run_with_published_keys(federation, study).request("bundle", "DK")
+    )
     assert code_of(reply) is ReasonCode.ROSTER
 
 

@@ -44,12 +44,12 @@ class Training:
         entries = self.federation.nodes[country].parts.ledger.entries(run=self.run.id)
         return [entry.phase for entry in entries]
 
-    def answered(self, opened: CoordinatorRound) -> OpenedSum | VoidRound:
+    def answered(self, round_: CoordinatorRound) -> OpenedSum | VoidRound:
         """Let all countries of the set answer, and open the sum."""
-        for country in opened.close():
-            request = opened.answer_request(country)
-            opened.take_answer(country, self.federation.nodes[country].handle(request))
-        return opened.open()
+        for country in round_.close():
+            request = round_.answer_request(country)
+            round_.take_answer(country, self.federation.nodes[country].handle(request))
+        return round_.open()
 
 
 @pytest.fixture
@@ -78,18 +78,18 @@ def test_a_node_missing_in_round_two_takes_part_again_in_round_three(scene: Trai
 def test_a_node_killed_in_a_round_without_another_country_can_go_on(
     scene: Training, moment: str
 ) -> None:
-    opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
+    round_ = scene.run.contributed(1, "train", scene.model, without={"PT"})
     drawn = scene.drawn()
     if moment == "contributed":
         scene.restart("EE")
-    scene.run.agreed(opened)
+    scene.run.agreed(round_)
     if moment == "agreed":
         scene.restart("EE")
     if moment == "answered":
-        before = scene.federation.nodes["EE"].handle(opened.answer_request("EE"))
+        before = scene.federation.nodes["EE"].handle(round_.answer_request("EE"))
         scene.restart("EE")
-        assert scene.federation.nodes["EE"].handle(opened.answer_request("EE")) == before
-    assert countries_of(scene.answered(opened)) == REST
+        assert scene.federation.nodes["EE"].handle(round_.answer_request("EE")) == before
+    assert countries_of(scene.answered(round_)) == REST
     assert scene.drawn() == drawn
     assert scene.charged("EE") == ["train"]
 
@@ -97,10 +97,10 @@ def test_a_node_killed_in_a_round_without_another_country_can_go_on(
 def test_every_message_of_such_a_round_is_repeated_byte_for_byte_after_a_crash(
     scene: Training,
 ) -> None:
-    opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
-    scene.run.agreed(opened)
-    scene.answered(opened)
-    asks = (opened.contribute_request, opened.agree_request, opened.answer_request)
+    round_ = scene.run.contributed(1, "train", scene.model, without={"PT"})
+    scene.run.agreed(round_)
+    scene.answered(round_)
+    asks = (round_.contribute_request, round_.agree_request, round_.answer_request)
     frames = [ask("NO") for ask in asks]
     before = [scene.federation.nodes["NO"].handle(frame) for frame in frames]
     scene.restart("NO")
@@ -111,38 +111,38 @@ def test_every_message_of_such_a_round_is_repeated_byte_for_byte_after_a_crash(
 def test_a_contribution_after_closing_is_in_no_sum_and_the_next_round_has_all_countries(
     scene: Training,
 ) -> None:
-    opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
-    request = opened.contribute_request("PT")
-    scene.run.agreed(opened)
+    round_ = scene.run.contributed(1, "train", scene.model, without={"PT"})
+    request = round_.contribute_request("PT")
+    scene.run.agreed(round_)
     late = scene.federation.nodes["PT"].handle(request)
     assert code_of(late) is None
     with pytest.raises(Exception, match="after the round was closed"):
-        opened.take_contribution("PT", late)
-    assert countries_of(scene.answered(opened)) == REST
+        round_.take_contribution("PT", late)
+    assert countries_of(scene.answered(round_)) == REST
     assert countries_of(scene.run.sum(2, "train", scene.model)) == COUNTRIES
 
 
 def test_a_country_that_signed_one_set_signs_no_other_after_a_crash(scene: Training) -> None:
     """A coordinator that lost U asks for the roster in the same round: no country of U answers."""
-    opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
-    request = opened.contribute_request("PT")
-    scene.run.agreed(opened)
+    round_ = scene.run.contributed(1, "train", scene.model, without={"PT"})
+    request = round_.contribute_request("PT")
+    scene.run.agreed(round_)
     for country in REST:
         scene.restart(country)
-    opened._chosen = None
-    opened.take_contribution("PT", scene.federation.nodes["PT"].handle(request))
-    opened._assents.clear()
+    round_._chosen = None
+    round_.take_contribution("PT", scene.federation.nodes["PT"].handle(request))
+    round_._assents.clear()
     for country in REST:
-        reply = scene.federation.nodes[country].handle(opened.answer_request(country))
+        reply = scene.federation.nodes[country].handle(round_.answer_request(country))
         assert code_of(reply) is ReasonCode.ROSTER
-    assert isinstance(opened.open(), VoidRound)
+    assert isinstance(round_.open(), VoidRound)
 
 
 def test_a_round_is_void_if_a_second_country_is_missing(scene: Training) -> None:
-    opened = scene.run.contributed(1, "train", scene.model, without={"PT", "EE"})
-    opened.close()
-    assert not opened.openable
-    assert isinstance(opened.open(), VoidRound)
-    reply = scene.federation.nodes["DK"].handle(opened.agree_request("DK"))
+    round_ = scene.run.contributed(1, "train", scene.model, without={"PT", "EE"})
+    round_.close()
+    assert not round_.openable
+    assert isinstance(round_.open(), VoidRound)
+    reply = scene.federation.nodes["DK"].handle(round_.agree_request("DK"))
     assert code_of(reply) is ReasonCode.ROSTER
     assert countries_of(scene.run.sum(2, "train", scene.model)) == COUNTRIES

@@ -25,21 +25,21 @@ def seize_all(liar: LyingCoordinator) -> None:
 
 def test_all_nodes_seized_after_answering_open_no_more_than_was_open() -> None:
     liar = five()
-    opened = liar.contributed()
-    liar.answer_all(opened, ROSTER)
-    assert liar.opens(opened) == (liar.honest,)
+    round_ = liar.contributed()
+    liar.answer_all(round_, ROSTER)
+    assert liar.opens(round_) == (liar.honest,)
     seize_all(liar)
-    assert liar.opens(opened) == (liar.honest,)
+    assert liar.opens(round_) == (liar.honest,)
 
 
 def test_all_members_seized_after_answering_for_a_smaller_set_open_no_more() -> None:
     """DK is outside the set and contributed late; its state, seized as well, opens nothing."""
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_DK)
-    liar.answer_all(opened, WITHOUT_DK)
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_DK)
+    liar.answer_all(round_, WITHOUT_DK)
     seize_all(liar)
-    assert liar.opens(opened) == (("AT", "BE", "CZ"),)
+    assert liar.opens(round_) == (("AT", "BE", "CZ"),)
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["contributed", "signed"])
@@ -66,10 +66,10 @@ def test_all_nodes_seized_after_the_next_round_began_open_no_half_answered_round
 
 def during_a_round(liar: LyingCoordinator, kind: str) -> tuple[CoordinatorRound, tuple[str, ...]]:
     """Return an open round with all contributions, and with signatures if the set is smaller."""
-    opened = liar.contributed()
+    round_ = liar.contributed()
     if kind == "smaller":
-        liar.agree_all(opened, WITHOUT_DK)
-    return opened, ROSTER if kind == "roster" else WITHOUT_DK
+        liar.agree_all(round_, WITHOUT_DK)
+    return round_, ROSTER if kind == "roster" else WITHOUT_DK
 
 
 @pytest.mark.parametrize("kind", ["roster", "smaller"])
@@ -79,12 +79,12 @@ def test_a_node_seized_during_a_round_opens_nothing_with_fewer_than_t_shares(
 ) -> None:
     """t = 4: c colluders, the thief's node, and answers up to t − 1 shares in all."""
     liar = five(colluding)
-    opened, chosen = during_a_round(liar, kind)
+    round_, chosen = during_a_round(liar, kind)
     liar.seize("AT")
-    assert liar.opens(opened) == ()
+    assert liar.opens(round_) == ()
     for country in ("BE", "CZ")[: liar.world.terms.threshold - colluding - 2]:
-        liar.answer(opened, country, chosen)
-        assert liar.opens(opened) == ()
+        liar.answer(round_, country, chosen)
+        assert liar.opens(round_) == ()
 
 
 @pytest.mark.parametrize("kind", ["roster", "smaller"])
@@ -93,30 +93,30 @@ def test_with_t_shares_a_node_seized_during_a_round_opens_only_its_own_part(
 ) -> None:
     """Its masks are known, so it counts as a colluder; the other countries do not."""
     liar = five()
-    opened = liar.contributed()
+    round_ = liar.contributed()
     liar.seize("AT")
     chosen = ROSTER if kind == "roster" else WITHOUT_DK
     if kind == "smaller":
-        liar.agree_all(opened, chosen)
+        liar.agree_all(round_, chosen)
     for country in ("BE", "CZ"):
-        liar.answer(opened, country, chosen)
+        liar.answer(round_, country, chosen)
     rest = ("BE", "CZ", "DK") if kind == "roster" else ("BE", "CZ")
-    assert liar.opens(opened) == (("AT",), rest)
+    assert liar.opens(round_) == (("AT",), rest)
 
 
 def test_a_node_seized_after_signing_a_set_opens_no_part_of_it() -> None:
     """It still has the keys of its masks with DK only, and DK is outside the set."""
     liar = five()
-    opened = liar.contributed()
-    liar.agree_all(opened, WITHOUT_DK)
+    round_ = liar.contributed()
+    liar.agree_all(round_, WITHOUT_DK)
     stored = state_of(liar.world.countries["AT"]).open_round
     assert stored is not None
     assert stored.masks.keys() == {"DK"}
     liar.seize("AT")
-    assert liar.opens(opened) == ()
+    assert liar.opens(round_) == ()
     for country in ("BE", "CZ"):
-        liar.answer(opened, country, WITHOUT_DK)
-    assert liar.opens(opened) == (("AT", "BE", "CZ"),)
+        liar.answer(round_, country, WITHOUT_DK)
+    assert liar.opens(round_) == (("AT", "BE", "CZ"),)
 
 
 @pytest.mark.parametrize("seized_count", [0, 1, 2, 3])
@@ -125,10 +125,10 @@ def test_t_shares_of_seized_nodes_open_a_round_without_an_answer(
 ) -> None:
     """Three honest states and a colluder's give four shares: t, and every secret is there."""
     liar = five()
-    opened = liar.contributed()
+    round_ = liar.contributed()
     for country in liar.honest[:seized_count]:
         liar.seize(country)
-    opens = liar.opens(opened)
+    opens = liar.opens(round_)
     assert bool(opens) == (seized_count + 1 >= liar.world.terms.threshold)
 
 

@@ -1,4 +1,4 @@
-"""A coordinator swaps keys, encapsulates in another's name, or is not the coordinator.
+"""A coordinator swaps keys, encapsulates in another country's name, or is not the coordinator.
 
 Every test uses the real state machines of both sides; the attacker has the coordinator's key.
 """
@@ -36,14 +36,14 @@ from tests.support.protocol_world import (
 )
 
 
-def swapped_bundle(body: RequestBody, country: str, key: SigningKey) -> HybridKey:
+def swap_bundle(body: RequestBody, country: str, key: SigningKey) -> HybridKey:
     """Put other keys into a country's bundle and sign them with `key`; return the private keys."""
-    own = HybridKey.generate()
+    new_keys = HybridKey.generate()
     message = next(m for m in body.encapsulate.bundles if m.sender == country)
     bundle = Bundle.FromString(message.body)
-    bundle.x25519, bundle.mlkem = own.public.x25519, own.public.mlkem
+    bundle.x25519, bundle.mlkem = new_keys.public.x25519, new_keys.public.mlkem
     message.CopyFrom(spoken(message, serialise(bundle), key))
-    return own
+    return new_keys
 
 
 @pytest.mark.parametrize("victim", ["BE", "CZ"])
@@ -53,7 +53,7 @@ def test_keys_swapped_by_the_coordinator_stop_the_set_up(victim: str) -> None:
     forged = SigningKey.generate()
     request = altered_request(
         world.coordinator.encapsulate_request("AT"),
-        lambda body: swapped_bundle(body, victim, forged),
+        lambda body: swap_bundle(body, victim, forged),
     )
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming=victim):
         world.countries["AT"].encapsulate(request)
@@ -63,34 +63,34 @@ def test_keys_changed_without_a_new_signature_stop_the_set_up() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
 
-    def flip(body: RequestBody) -> None:
+    def replace_key(body: RequestBody) -> None:
         message = body.encapsulate.bundles[1]
         bundle = Bundle.FromString(message.body)
         bundle.x25519 = HybridKey.generate().public.x25519
         message.body = serialise(bundle)
 
-    request = altered_request(world.coordinator.encapsulate_request("AT"), flip)
+    request = altered_request(world.coordinator.encapsulate_request("AT"), replace_key)
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
         world.countries["AT"].encapsulate(request)
 
 
-def test_own_bundle_replaced_stops_the_set_up_even_when_signed_by_a_stolen_key() -> None:
+def test_a_replaced_own_bundle_stops_the_set_up_even_if_signed_by_a_stolen_key() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
     request = altered_request(
         world.coordinator.encapsulate_request("BE"),
-        lambda body: swapped_bundle(body, "BE", IDENTITIES["BE"]),
+        lambda body: swap_bundle(body, "BE", IDENTITIES["BE"]),
     )
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="this country's name"):
         world.countries["BE"].encapsulate(request)
 
 
-def test_a_colluding_country_that_shows_two_bundles_confirms_with_nobody_it_deceived() -> None:
+def test_a_country_with_two_bundles_cannot_confirm_with_a_country_that_it_deceived() -> None:
     world = ProtocolWorld.of(3)
     world.set_up("bundle")
     request = altered_request(
         world.coordinator.encapsulate_request("AT"),
-        lambda body: swapped_bundle(body, "CZ", IDENTITIES["CZ"]),
+        lambda body: swap_bundle(body, "CZ", IDENTITIES["CZ"]),
     )
     reply = world.countries["AT"].encapsulate(request)
     with pytest.raises(Refusal, match="other key bundles"):
@@ -106,13 +106,13 @@ def test_a_colluding_country_that_shows_two_bundles_confirms_with_nobody_it_dece
         body.confirm.encapsulations.extend(lists)
 
     parts = [Reply.FromString(reply).encapsulation.ciphertexts[:MLKEM_CIPHERTEXT_BYTES]]
-    begun = world.coordinator.bundle_request("BE")
-    retold_request = altered_request(begun, deliver, parts=parts, phase=PHASE_CONFIRM)
+    request = world.coordinator.bundle_request("BE")
+    forged_confirm_request = altered_request(request, deliver, parts=parts, phase=PHASE_CONFIRM)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
-        world.countries["BE"].confirm(retold_request)
+        world.countries["BE"].confirm(forged_confirm_request)
 
 
-def test_a_second_bundle_is_neither_made_nor_accepted() -> None:
+def test_a_second_bundle_is_neither_created_nor_accepted() -> None:
     world = ProtocolWorld.of(3)
     request = world.coordinator.bundle_request("AT")
     world.exchange("bundle", "AT")
@@ -149,13 +149,13 @@ def with_ciphertext(
     ciphertext: bytes,
     change: Callable[[RequestBody], object] = lambda body: None,
 ) -> bytes:
-    """Return CZ's confirm request with another ciphertext of AT, the first lower country."""
+    """Return CZ's confirm request with another ciphertext of AT, which is first in the roster."""
     honest = world.coordinator.confirm_request("CZ")
     parts = [ciphertext, *parts_of(honest, MLKEM_CIPHERTEXT_BYTES)[1:]]
     return altered_request(honest, change, parts=parts)
 
 
-def test_a_ciphertext_in_anothers_name_is_refused() -> None:
+def test_a_ciphertext_in_the_name_of_another_country_is_refused() -> None:
     world = encapsulated_world()
     body, ciphertext = encapsulated_for(world, "AT", "CZ")
 
@@ -177,35 +177,35 @@ def test_a_ciphertext_other_than_the_signed_one_is_refused() -> None:
         world.countries["CZ"].confirm(request)
 
 
-def test_a_colluding_country_that_signs_two_lists_confirms_with_nobody() -> None:
+def test_a_country_that_signs_two_lists_cannot_confirm_with_a_country_that_it_deceived() -> None:
     """Both lists verify, so only the transcripts differ: no MAC of the deceived pair fits."""
     world = encapsulated_world()
     body, ciphertext = encapsulated_for(world, "AT", "CZ")
 
-    def other(content: RequestBody) -> None:
+    def replace_list(content: RequestBody) -> None:
         message = content.confirm.encapsulations[0]
         message.CopyFrom(spoken(message, body, IDENTITIES["AT"]))
 
     world.exchange("confirm", "BE")
-    request = with_ciphertext(world, ciphertext, other)
+    request = with_ciphertext(world, ciphertext, replace_list)
     world.coordinator.take_confirmation("CZ", world.countries["CZ"].confirm(request))
     world.exchange("confirm", "AT")
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="CZ"):
-        world.countries["BE"].admit(opened.contribute_request("BE"))
+        world.countries["BE"].admit(round_.contribute_request("BE"))
 
 
 def test_nobody_contributes_before_every_mac_verifies() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    honest = opened.contribute_request("AT")
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    honest = round_.contribute_request("AT")
 
     macs = parts_of(honest, MAC_BYTES)
     flipped = bytes([macs[1][0] ^ 1]) + macs[1][1:]
     for parts, named in (
         ([macs[0], flipped], "CZ"),
         (macs[::-1], "BE"),
-        (parts_of(opened.contribute_request("BE"), MAC_BYTES), "BE"),
+        (parts_of(round_.contribute_request("BE"), MAC_BYTES), "BE"),
     ):
         with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming=named):
             world.countries["AT"].contribute(altered_request(honest, parts=parts), ZEROS, ZEROS)
@@ -217,10 +217,10 @@ def test_nobody_contributes_before_every_mac_verifies() -> None:
 
 def test_nobody_contributes_before_set_up_is_complete() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     early = CountryRun.start(view_of("AT", world.terms))
     with refused(early, ReasonCode.STALE):
-        early.contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+        early.contribute(round_.contribute_request("AT"), ZEROS, ZEROS)
 
 
 @pytest.mark.parametrize("phase", ["bundle", "contribute", "answer"])
@@ -231,9 +231,9 @@ def test_a_request_by_another_key_is_refused(phase: str) -> None:
         request = altered_request(world.coordinator.bundle_request("AT"), key=stranger)
     else:
         world = ProtocolWorld.ready(3)
-        opened = world.contributed() if phase == "answer" else None
-        opened = opened or world.coordinator.begin_round(1, "train", MODEL)
-        request = altered_request(getattr(opened, f"{phase}_request")("AT"), key=stranger)
+        round_ = world.contributed() if phase == "answer" else None
+        round_ = round_ or world.coordinator.begin_round(1, "train", MODEL)
+        request = altered_request(getattr(round_, f"{phase}_request")("AT"), key=stranger)
     run = world.countries["AT"]
     arguments = (ZEROS, ZEROS) if phase == "contribute" else ()
     with refused(run, ReasonCode.NOT_AUTHENTIC):
@@ -241,29 +241,29 @@ def test_a_request_by_another_key_is_refused(phase: str) -> None:
 
 
 def test_a_request_for_another_country_is_refused() -> None:
-    """The words are for all; BE sees from the parts for AT that the request is not for it."""
+    """The signed request is the same for all countries, but its parts are for AT alone."""
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
-        world.countries["BE"].admit(opened.contribute_request("AT"))
+        world.countries["BE"].admit(round_.contribute_request("AT"))
 
 
 @pytest.mark.parametrize("receiver", ["AT", "BE", "coordinator", ""])
 @pytest.mark.parametrize("phase", ["bundle", "encapsulate", "confirm", "contribute", "answer"])
 def test_a_request_that_is_not_for_the_whole_roster_is_refused(phase: str, receiver: str) -> None:
-    """Otherwise a country could be asked in words that the others never see."""
+    """Otherwise a country could be asked for something that the others never see."""
     world = ProtocolWorld.of(3)
     for step in ("bundle", "encapsulate", "confirm"):
         if phase == step:
             break
         world.set_up(step)
-    asking: object = world.coordinator
+    requester: object = world.coordinator
     if phase == "contribute":
-        asking = world.coordinator.begin_round(1, "train", MODEL)
+        requester = world.coordinator.begin_round(1, "train", MODEL)
     if phase == "answer":
-        asking = world.contributed()
+        requester = world.contributed()
     run = world.countries["AT"]
-    request = altered_request(getattr(asking, f"{phase}_request")("AT"), receiver=receiver)
+    request = altered_request(getattr(requester, f"{phase}_request")("AT"), receiver=receiver)
     arguments = (ZEROS, ZEROS) if phase == "contribute" else ()
     with refused(run, ReasonCode.STALE):
         getattr(run, phase)(request, *arguments)
@@ -280,17 +280,23 @@ def test_parts_are_refused_in_requests_that_have_none(phase: str) -> None:
     getattr(world.countries["AT"], phase)(honest)
 
 
-def test_every_lower_country_has_a_ciphertext_beside_the_request() -> None:
+def test_each_country_earlier_in_the_roster_has_a_ciphertext_beside_the_request() -> None:
     world = encapsulated_world()
     honest = world.coordinator.confirm_request("CZ")
-    given = parts_of(honest, MLKEM_CIPHERTEXT_BYTES)
-    assert len(given) == 2
+    ciphertexts = parts_of(honest, MLKEM_CIPHERTEXT_BYTES)
+    assert len(ciphertexts) == 2
     assert parts_of(world.coordinator.confirm_request("AT"), MLKEM_CIPHERTEXT_BYTES) == []
-    for parts in ([], given[:1], [*given, given[0]], [*given, b"0"], [given[0], given[1][:-1]]):
+    for parts in (
+        [],
+        ciphertexts[:1],
+        [*ciphertexts, ciphertexts[0]],
+        [*ciphertexts, b"0"],
+        [ciphertexts[0], ciphertexts[1][:-1]],
+    ):
         with refused(world.countries["CZ"], ReasonCode.ROSTER):
             world.countries["CZ"].confirm(altered_request(honest, parts=parts))
     with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
-        world.countries["CZ"].confirm(altered_request(honest, parts=given[::-1]))
+        world.countries["CZ"].confirm(altered_request(honest, parts=ciphertexts[::-1]))
     with refused(world.countries["AT"], ReasonCode.ROSTER):
         world.countries["AT"].confirm(honest)
     world.countries["CZ"].confirm(honest)
@@ -325,8 +331,8 @@ def test_a_key_of_small_order_stops_the_set_up() -> None:
     digests = world.coordinator._bundle_digests()
     ciphertext, _ = encapsulate(setup.public_keys(bundle, "BE"))
     body = serialise(setup.encapsulations(world.terms, "BE", digests, {"CZ": ciphertext}))
-    lie = spoken(signed, body, IDENTITIES["BE"], phase=PHASE_ENCAPSULATE)
-    reply_message = Reply(encapsulation=EncapsulationReply(signed=lie, ciphertexts=ciphertext))
+    forged = spoken(signed, body, IDENTITIES["BE"], phase=PHASE_ENCAPSULATE)
+    reply_message = Reply(encapsulation=EncapsulationReply(signed=forged, ciphertexts=ciphertext))
     world.coordinator.take_encapsulation("BE", serialise(reply_message))
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
         world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))

@@ -15,12 +15,12 @@ TESTS = Path(__file__).parents[1]
 
 WITHSTOOD = {
     "swaps keys": (
-        "test_keys_swapped_for_the_liars_own_open_nothing",
+        "test_keys_swapped_for_those_of_the_liar_open_nothing",
         "test_keys_swapped_by_the_coordinator_stop_the_set_up",
     ),
     "encapsulates in another's name": (
-        "test_a_ciphertext_in_anothers_name_opens_nothing",
-        "test_a_ciphertext_in_anothers_name_is_refused",
+        "test_a_ciphertext_in_the_name_of_another_country_opens_nothing",
+        "test_a_ciphertext_in_the_name_of_another_country_is_refused",
     ),
     "equivocates on roster": (
         "test_two_rosters_open_nothing",

@@ -54,8 +54,8 @@ def test_a_country_that_claims_an_unpublished_document_is_left_out_and_named(
     waited: list[float] = []
     led.driver._sleep = waited.append
     for number in (1, 2):
-        lie = [lambda frame: claiming(led.carrier.honest(LIAR, frame), LIAR, claim)]
-        led.carrier.misbehave(LIAR, "contribute", *lie * (1 + len(CATCHING_UP)))
+        claiming_replies = [lambda frame: claiming(led.carrier.honest(LIAR, frame), LIAR, claim)]
+        led.carrier.misbehave(LIAR, "contribute", *claiming_replies * (1 + len(CATCHING_UP)))
         report = led.driver.sum(number, "train", MODEL)
         led.require(report, ("AT", "BE", "CZ", "DK"))
         assert report.causes == {LIAR: f"{LIAR} has documents that are not published"}
@@ -67,21 +67,21 @@ def test_the_coordinator_waits_for_a_document_that_is_published_later() -> None:
     world = ProtocolWorld.ready(4)
     published = [versions_of(world.terms.roster)]
     world.coordinator._view = replace(world.coordinator._view, published=lambda: published[-1])
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    reply = world.countries["DK"].contribute(opened.contribute_request("DK"), ZEROS, ZEROS)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    reply = world.countries["DK"].contribute(round_.contribute_request("DK"), ZEROS, ZEROS)
     ahead = claiming(reply, "DK", lambda versions: versions.countries.update({"DK": 4}))
     with pytest.raises(Unpublished, match=r"DK has documents .* country-DK"):
-        opened.take_contribution("DK", ahead)
-    assert not opened.contributed
+        round_.take_contribution("DK", ahead)
+    assert not round_.contributed
     published.append(versions_of(world.terms.roster, DK=4))
-    opened.take_contribution("DK", ahead)
-    assert opened.contributed == ("DK",)
+    round_.take_contribution("DK", ahead)
+    assert round_.contributed == ("DK",)
 
 
 def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
     led = LedRun(ProtocolWorld.of(4))
 
-    def lie(frame: bytes) -> bytes:
+    def claiming_bundle(frame: bytes) -> bytes:
         reply_message = Reply.FromString(led.carrier.honest("BE", frame))
         bundle = Bundle.FromString(reply_message.bundle.body)
         bundle.versions.countries["DK"] += 1
@@ -90,7 +90,7 @@ def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
         )
         return serialise(reply_message)
 
-    led.carrier.misbehave("BE", "bundle", *[lie] * (1 + len(CATCHING_UP)))
+    led.carrier.misbehave("BE", "bundle", *[claiming_bundle] * (1 + len(CATCHING_UP)))
     with pytest.raises(SetUpFailed) as failed:
         led.driver.set_up()
     assert failed.value.causes == {"BE": "BE has documents that are not published"}
@@ -112,13 +112,13 @@ def test_countries_with_documents_that_expired_meanwhile_are_not_left_out(
 ) -> None:
     run = federation.ready(federation.approved())
     publish_for_a_minute(federation, monkeypatch)
-    opened = run.coordinator.begin_round(1, "histogram", b"")
+    round_ = run.coordinator.begin_round(1, "histogram", b"")
     honest = ("DK", "EE", "NO")
-    replies = {c: federation.nodes[c].handle(opened.contribute_request(c)) for c in honest}
+    replies = {c: federation.nodes[c].handle(round_.contribute_request(c)) for c in honest}
     federation.papers.now += timedelta(minutes=2)
     for country, reply in replies.items():
-        opened.take_contribution(country, reply)
-    assert opened.contributed == honest
+        round_.take_contribution(country, reply)
+    assert round_.contributed == honest
 
 
 def test_a_set_up_is_resumed_after_a_document_has_expired(

@@ -33,7 +33,7 @@ NAMES = frozenset({"Flower", "Python", "Cedar"})
 class Text(NamedTuple):
     """One part of an error in the code: its literal beginning and end."""
 
-    place: str
+    location: str
     part: str
     begins: str
     ends: str
@@ -89,9 +89,9 @@ def parts(call: ast.Call, helpers: Helpers) -> Iterator[tuple[str, ast.expr]]:
         return
     known = helpers.get(ast.unparse(call.func).removeprefix("self."), {})
     named = {argument.arg: argument.value for argument in call.keywords if argument.arg}
-    for place, value in (*enumerate(call.args), *named.items()):
-        if place in known:
-            yield known[place], value
+    for name_or_position, value in (*enumerate(call.args), *named.items()):
+        if name_or_position in known:
+            yield known[name_or_position], value
 
 
 def texts_of(file: Path, tree: ast.Module, helpers: Helpers) -> Iterator[Text]:
@@ -128,7 +128,7 @@ def texts() -> list[Text]:
 
 
 def is_name(text: str) -> bool:
-    """Return whether a text begins with a name that keeps its spelling: GetRun, state.db, δ."""
+    """Return whether a text begins with a name that is never changed: GetRun, state.db, δ."""
     first = text.split(maxsplit=1)[0].rstrip(".,:;").removesuffix("'s")
     signs = any(sign in first for sign in "./_-") or not first.isascii()
     return signs or first in NAMES or first[1:] != first[1:].lower()

@@ -1,4 +1,4 @@
-"""The study in `docs/local-mode.md` is valid, and the page's quotations are the program's text."""
+"""The study in `docs/local-mode.md` is valid, and the page quotes the texts of the program."""
 
 import re
 from pathlib import Path
@@ -28,24 +28,25 @@ def study() -> Study:
     )
 
 
-def test_the_study_costs_at_most_its_epsilon_for_the_page_s_number_of_steps() -> None:
+def test_the_study_on_the_page_costs_at_most_its_epsilon() -> None:
     fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
-    priced = complete(study(), Agreement.model_validate(fields))
-    assert priced.priced
-    spent = epsilon(priced.mechanisms, HONEST, priced.privacy.delta)
-    assert 0.98 * priced.privacy.epsilon < spent <= priced.privacy.epsilon
-    assert [m.scope for m in priced.mechanisms] == [
+    with_schedule = complete(study(), Agreement.model_validate(fields))
+    assert with_schedule.priced
+    spent = epsilon(with_schedule.mechanisms, HONEST, with_schedule.privacy.delta)
+    stated = with_schedule.privacy.epsilon
+    assert 0.98 * stated < spent <= stated
+    assert [m.scope for m in with_schedule.mechanisms] == [
         Scope.LOCAL,
         Scope.LOCAL,
         Scope.DERIVED,
         Scope.SHARED,
     ]
-    step, update = priced.mechanisms[1:3]
+    step, update = with_schedule.mechanisms[1:3]
     assert (step.rounds, update.rounds) == (40, 8)
     assert update.lane_bits(4) <= 32
 
 
-def test_the_quoted_line_and_sentence_are_the_program_s() -> None:
+def test_the_quoted_texts_are_those_of_the_program() -> None:
     mode = LocalMode.model_validate(yaml.safe_load(BLOCKS[0])["local"])
     assert mode == study().local_mode
     quoted = " ".join(line[2:] for line in PAGE.splitlines() if line.startswith("> "))

@@ -69,7 +69,7 @@ def requirements_of(name: str) -> list[str]:
         return []
 
 
-def wanted(lines: list[str], where: dict[str, str], extras: set[str]) -> Iterator[Requirement]:
+def applicable(lines: list[str], where: dict[str, str], extras: set[str]) -> Iterator[Requirement]:
     """Yield the requirements of these lines on a machine such as `where`."""
     for line in lines:
         requirement = Requirement(line)
@@ -80,7 +80,7 @@ def wanted(lines: list[str], where: dict[str, str], extras: set[str]) -> Iterato
 
 def everything_needed(where: dict[str, str]) -> Iterator[Requirement]:
     """Yield the requirements of project, extras and build, with all their dependencies."""
-    waiting, wanted_names = list(wanted([*NEEDED, *BUILD_TOOLS], where, set())), set[str]()
+    waiting, wanted_names = list(applicable([*NEEDED, *BUILD_TOOLS], where, set())), set[str]()
     while waiting:
         requirement = waiting.pop()
         yield requirement
@@ -88,7 +88,7 @@ def everything_needed(where: dict[str, str]) -> Iterator[Requirement]:
             key := f"{canonicalize_name(requirement.name)} {sorted(requirement.extras)}"
         ) not in wanted_names:
             wanted_names.add(key)
-            waiting += wanted(requirements_of(requirement.name), where, requirement.extras)
+            waiting += applicable(requirements_of(requirement.name), where, requirement.extras)
 
 
 def test_there_is_no_other_lock_file() -> None:
@@ -140,7 +140,7 @@ def test_developer_tools_are_not_installed_for_a_node() -> None:
 def test_the_locks_hold_every_dependency_of_every_dependency(python: str, machine: str) -> None:
     """Otherwise `--no-deps` would leave something out."""
     where = environment(python, machine)
-    applies = [pin for pin in installed_pins() if list(wanted([pin.requirement], where, set()))]
+    applies = [pin for pin in installed_pins() if list(applicable([pin.requirement], where, set()))]
     pinned = versions(applies)
     needed = list(everything_needed(where))
     assert len({canonicalize_name(requirement.name) for requirement in needed}) > len(NEEDED)

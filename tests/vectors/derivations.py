@@ -87,8 +87,8 @@ def derive(secret: bytes, label: str, *fields: bytes) -> bytes:
 
 def bind(context: bytes, phase: int, sender: str, receiver: str, body: bytes = b"") -> bytes:
     label = "pratique/message/v1"
-    place = (context, number(phase, 1), sender.encode(), receiver.encode())
-    return digest(label, *place, digest(label, body))
+    binding = (context, number(phase, 1), sender.encode(), receiver.encode())
+    return digest(label, *binding, digest(label, body))
 
 
 def model_digest(model: bytes) -> str:
@@ -253,12 +253,13 @@ def bundle_list(digests: Mapping[str, bytes]) -> bytes:
     return frame(*(frame(name.encode(), country) for name, country in sorted(digests.items())))
 
 
-def check_versions(theirs: pb.DocumentVersions, own: pb.DocumentVersions) -> None:
+def check_versions(claimed: pb.DocumentVersions, known: pb.DocumentVersions) -> None:
     """Require that no claimed version is newer than this country's."""
-    demand(len(theirs.countries) <= 256, "malformed")
-    demand(theirs.root <= own.root and theirs.targets <= own.targets, "documents-behind")
+    demand(len(claimed.countries) <= 256, "malformed")
+    demand(claimed.root <= known.root and claimed.targets <= known.targets, "documents-behind")
     demand(
-        all(v <= own.countries.get(k, 0) for k, v in theirs.countries.items()), "documents-behind"
+        all(v <= known.countries.get(k, 0) for k, v in claimed.countries.items()),
+        "documents-behind",
     )
 
 
@@ -298,9 +299,9 @@ def encapsulated(_country: str, key: bytes) -> tuple[bytes, bytes]:
         raise RefusedRequest("not-authentic") from fault
 
 
-def exchanged(own: X25519PrivateKey, key: bytes) -> bytes:
+def exchanged(private_key: X25519PrivateKey, key: bytes) -> bytes:
     try:
-        return own.exchange(X25519PublicKey.from_public_bytes(key))
+        return private_key.exchange(X25519PublicKey.from_public_bytes(key))
     except ValueError as fault:
         raise RefusedRequest("not-authentic") from fault
 
@@ -322,8 +323,8 @@ class Pair:
     def secret(self, run: Run, x25519: bytes, mlkem: bytes) -> bytes:
         ciphertext = run.ciphertexts[self.lower, self.higher]
         digests = run.digests[self.lower], run.digests[self.higher]
-        place = self.bound(run.context, CONFIRM, ciphertext)
-        return derive(x25519 + mlkem, "pratique/pair/v1", place, *digests)
+        binding = self.bound(run.context, CONFIRM, ciphertext)
+        return derive(x25519 + mlkem, "pratique/pair/v1", binding, *digests)
 
     def link(self, secret: bytes, transcript: bytes, phase: int) -> bytes:
         return derive(secret, "pratique/chain/v1", self.bound(transcript, phase))

@@ -176,60 +176,60 @@ def pairs_of(recorder: Recorder) -> dict[str, Any]:
 def round_of(recorder: Recorder, pairs: dict[str, Any], number: int, kind: str, those: Any) -> Any:
     """Run one round of a world; return every message and the values derived for it."""
     world, model = recorder.world, f"model of round {number}".encode()
-    opened = world.coordinator.begin_round(number, kind, model)
-    given = {country: values_of(opened, number, place) for place, country in enumerate(those)}
+    round_ = world.coordinator.begin_round(number, kind, model)
+    given = {country: values_of(round_, number, index) for index, country in enumerate(those)}
     drawn = {country: len(recorder.entropy[country].given) for country in those}
-    requests = {country: opened.contribute_request(country) for country in those}
+    requests = {country: round_.contribute_request(country) for country in those}
     exchanges = {
         country: recorder.record_reply(country, "contribute", requests[country], *given[country])
         for country in those
     }
     seeds = {country: recorder.entropy[country].given[drawn[country] :] for country in those}
     for one, exchange in exchanges.items():
-        opened.take_contribution(one, bytes.fromhex(exchange["reply"]))
-    steps_recorded = {"contribute": exchanges, **finished(recorder, opened)}
+        round_.take_contribution(one, bytes.fromhex(exchange["reply"]))
+    steps_recorded = {"contribute": exchanges, **finished(recorder, round_)}
     countries = {
-        country: owned(opened, country, seeds[country], given[country], exchanges[country])
+        country: owned(round_, country, seeds[country], given[country], exchanges[country])
         for country in those
     }
-    return {**described(opened, model), **keys_of(recorder, pairs, opened), **steps_recorded} | {
+    return {**described(round_, model), **keys_of(recorder, pairs, round_), **steps_recorded} | {
         "countries": countries
     }
 
 
-def values_of(opened: CoordinatorRound, number: int, place: int) -> tuple[Any, Any]:
+def values_of(round_: CoordinatorRound, number: int, index: int) -> tuple[Any, Any]:
     """Return a country's values and noise: small, large and negative integers."""
-    size = opened.terms.mechanism.dimension
-    values = (np.arange(size, dtype=np.int64) - 2) * 7 ** (place + 1) + number
-    return values, np.arange(size, dtype=np.int64)[::-1] * (place - 1)
+    size = round_.terms.mechanism.dimension
+    values = (np.arange(size, dtype=np.int64) - 2) * 7 ** (index + 1) + number
+    return values, np.arange(size, dtype=np.int64)[::-1] * (index - 1)
 
 
-def finished(recorder: Recorder, opened: CoordinatorRound) -> dict[str, Any]:
+def finished(recorder: Recorder, round_: CoordinatorRound) -> dict[str, Any]:
     """Close a round, let countries agree on the set if needed, answer it, and open it."""
-    chosen, agreed = opened.close(), {}
-    if opened.smaller:
+    chosen, agreed = round_.close(), {}
+    if round_.smaller:
         agreed = {
-            country: recorder.record_reply(country, "agree", opened.agree_request(country))
+            country: recorder.record_reply(country, "agree", round_.agree_request(country))
             for country in chosen
         }
         for country, exchange in agreed.items():
-            opened.take_assent(country, bytes.fromhex(exchange["reply"]))
-    requests = {country: opened.answer_request(country) for country in chosen}
+            round_.take_assent(country, bytes.fromhex(exchange["reply"]))
+    requests = {country: round_.answer_request(country) for country in chosen}
     answered = {
         country: recorder.record_reply(country, "answer", requests[country]) for country in chosen
     }
     for country, exchange in answered.items():
-        opened.take_answer(country, bytes.fromhex(exchange["reply"]))
-    result = opened.open()
+        round_.take_answer(country, bytes.fromhex(exchange["reply"]))
+    result = round_.open()
     if not isinstance(result, OpenedSum):
         raise SystemExit(f"the round did not open: {result}")
     outcome = {"opened": result.values.tolist(), "variance": result.variance, "set": list(chosen)}
     return {"agree": agreed, "answer": answered, **outcome}
 
 
-def described(opened: CoordinatorRound, model: bytes) -> dict[str, Any]:
+def described(round_: CoordinatorRound, model: bytes) -> dict[str, Any]:
     """Return the description of a round."""
-    terms = opened.terms
+    terms = round_.terms
     return {
         "round": terms.round_number,
         "phase_kind": terms.phase_kind,
@@ -241,14 +241,14 @@ def described(opened: CoordinatorRound, model: bytes) -> dict[str, Any]:
     }
 
 
-def keys_of(recorder: Recorder, pairs: dict[str, Any], opened: CoordinatorRound) -> dict[str, Any]:
+def keys_of(recorder: Recorder, pairs: dict[str, Any], round_: CoordinatorRound) -> dict[str, Any]:
     """Return the keys of a round between each pair."""
-    context, whole = opened.terms.context, bytes.fromhex(pairs["transcript"])
+    context, whole = round_.terms.context, bytes.fromhex(pairs["transcript"])
     pair_values: dict[str, Any] = {}
     for name, pair in pairs["pairs"].items():
         lower, higher = ordered(*name.split("-"))
         first = bytes.fromhex(pair["link_of_round_1"])
-        link = advance(first, whole, lower, higher, opened.terms.round_number - 1)
+        link = advance(first, whole, lower, higher, round_.terms.round_number - 1)
         pair_values[name] = {
             "link": link.hex(),
             "mask_key": mask_key(link, context, lower, higher).hex(),
@@ -259,10 +259,10 @@ def keys_of(recorder: Recorder, pairs: dict[str, Any], opened: CoordinatorRound)
 
 
 def owned(
-    opened: CoordinatorRound, country: str, drawn: list[bytes], given: Any, exchange: dict[str, str]
+    round_: CoordinatorRound, country: str, drawn: list[bytes], given: Any, exchange: dict[str, str]
 ) -> dict[str, Any]:
     """Return what a country drew and derived for its contribution."""
-    terms, (values, noise) = opened.terms, given
+    terms, (values, noise) = round_.terms, given
     seed, *coefficients = drawn
     split = shares.split(seed, terms.run.threshold, len(terms.run.roster), iter_of(coefficients))
     reply = Reply.FromString(bytes.fromhex(exchange["reply"]))
@@ -296,9 +296,9 @@ def iter_of(drawn: list[bytes]) -> Callable[[int], bytes]:
 
 def primitives(before: Mapping[str, Any]) -> dict[str, Any]:
     """Return known answers for the primitives."""
-    key, place = bytes(range(32)), b"place"
+    key, binding = bytes(range(32)), b"place"
     with mock.patch.object(os, "urandom", Stream("nonce")):
-        sealed = seal(key, b"share", place)
+        sealed = seal(key, b"share", binding)
     composite = CompositeSigningKey.from_bytes(bytes(range(64)))
     vector = np.array([0, 1, -1, 2**19, -(2**19), 12345, -54321], np.int64)
     return {
@@ -337,7 +337,7 @@ def primitives(before: Mapping[str, Any]) -> dict[str, Any]:
             }
             for bits in (21, 32, 64)
         ],
-        "seal": {"key": key.hex(), "place": place.hex(), "share": b"share".hex()}
+        "seal": {"key": key.hex(), "place": binding.hex(), "share": b"share".hex()}
         | {"sealed": sealed.hex()},
         "ed25519": {
             "seed": COORDINATOR_KEY.to_bytes().hex(),

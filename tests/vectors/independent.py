@@ -121,9 +121,9 @@ class Country:
 
     def _verify(self, signed: pb.Signed, sender: str, receiver: str) -> None:
         demand((signed.sender, signed.receiver) == (sender, receiver), "stale")
-        place = signed.context, signed.phase, sender, receiver, signed.body
+        binding = signed.context, signed.phase, sender, receiver, signed.body
         demand(signed.phase in range(1, 7), "malformed")
-        demand(verified(self.terms.keys[sender], signed.signature, bind(*place)), "not-authentic")
+        demand(verified(self.terms.keys[sender], signed.signature, bind(*binding)), "not-authentic")
 
     def _read(self, signed: pb.Signed, context: bytes, phase: int, sender: str) -> bytes:
         """Return the body of a message of another country to all countries."""
@@ -133,8 +133,8 @@ class Country:
 
     def _sign(self, context: bytes, phase: int, receiver: str, body: bytes) -> pb.Signed:
         signature = self.sign(bind(context, phase, self.name, receiver, body))
-        place = {"phase": phase, "context": context, "sender": self.name, "receiver": receiver}
-        return pb.Signed(**place, body=body, signature=signature)  # type: ignore[arg-type]
+        binding = {"phase": phase, "context": context, "sender": self.name, "receiver": receiver}
+        return pb.Signed(**binding, body=body, signature=signature)  # type: ignore[arg-type]
 
     def _run_at(self, context: bytes, stage: int) -> Run:
         run = self.run
@@ -289,14 +289,14 @@ class Country:
         polynomial = [self._below_prime() for _ in range(self.terms.threshold(len(roster)))]
         shares = {country: share_of(polynomial, at) for at, country in enumerate(roster, 1)}
         now.own_share = shares[self.name]
-        place = partial(bind, now.context, CONTRIBUTE, self.name)
+        commitment = partial(bind, now.context, CONTRIBUTE, self.name)
         seed = polynomial[0].to_bytes(32, "big")
-        sealed = self._sealed(now, shares, place(EVERYBODY, seed))
+        sealed = self._sealed(now, shares, commitment(EVERYBODY, seed))
         words = packed(values, mechanism.lane_bits(len(roster)))
         own_key = own_mask_key(seed, now.context, self.name)
         masked_bytes = masked(words, self.name, own_key, now.masks).astype("<u8").tobytes()
-        commitments = b"".join(place(country, shares[country]) for country in roster)
-        head = pb.ContributionHead(round=now.number, seed_commitment=place(EVERYBODY, seed))
+        commitments = b"".join(commitment(country, shares[country]) for country in roster)
+        head = pb.ContributionHead(round=now.number, seed_commitment=commitment(EVERYBODY, seed))
         head.versions_digest = versions_digest(self.terms.versions)
         head.words_digest = words_digest(now.context, self.name, masked_bytes)
         head.commitments_digest = commitments_digest(now.context, self.name, commitments)
@@ -314,8 +314,8 @@ class Country:
         sealed = {}
         for other, key in now.sealers.items():
             nonce = self.draw(12)
-            place = bind(now.context, CONTRIBUTE, self.name, other, mark)
-            sealed[other] = nonce + AESGCM(key).encrypt(nonce, shares[other], place)
+            binding = bind(now.context, CONTRIBUTE, self.name, other, mark)
+            sealed[other] = nonce + AESGCM(key).encrypt(nonce, shares[other], binding)
         now.sealers = {}
         return sealed
 
@@ -408,8 +408,8 @@ class Country:
         """Return the share that the owner sealed for this country; empty if it does not open."""
         now = self.round
         assert now is not None
-        place = bind(now.context, CONTRIBUTE, owner, self.name, marks[owner])
+        binding = bind(now.context, CONTRIBUTE, owner, self.name, marks[owner])
         try:
-            return AESGCM(now.openers[owner]).decrypt(sealed[:12], sealed[12:], place)
+            return AESGCM(now.openers[owner]).decrypt(sealed[:12], sealed[12:], binding)
         except (InvalidTag, ValueError):
             return b""

@@ -71,13 +71,13 @@ def terms_for(terms: RunTerms, keys: Mapping[str, bytes]) -> Terms:
     )
 
 
-def seat_of(name: str, terms: RunTerms, **own: object) -> Seat:
-    """Return a country that signs with Ed25519; `own` changes its keys or its signing function."""
+def seat_of(name: str, terms: RunTerms, **changes: object) -> Seat:
+    """Return a country that signs with Ed25519; `changes` may be its keys or signing function."""
     signer = Ed25519PrivateKey.from_private_bytes(name.encode() * 16)
     seat = Seat(None)  # type: ignore[arg-type]
-    own_terms = terms_for(terms, own.pop("keys", KEYS))  # type: ignore[arg-type]
-    given = {"sign": signer.sign, "record": seat.record, **own}
-    seat.country = Country(name, own_terms, **given)  # type: ignore[arg-type]
+    page_terms = terms_for(terms, changes.pop("keys", KEYS))  # type: ignore[arg-type]
+    arguments = {"sign": signer.sign, "record": seat.record, **changes}
+    seat.country = Country(name, page_terms, **arguments)  # type: ignore[arg-type]
     return seat
 
 
@@ -141,29 +141,29 @@ def in_set_up(steps: int, name: str = ME) -> tuple[ProtocolWorld, Country]:
     return world, seat.country
 
 
-def begun(*silent: str) -> tuple[ProtocolWorld, Country, CoordinatorRound]:
+def contributed_round(*silent: str) -> tuple[ProtocolWorld, Country, CoordinatorRound]:
     """Return a round to which all but the silent countries contributed zeros."""
     world, country = world_with(ME)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     for name in world.terms.roster:
         if name not in silent:
-            world.contribute(opened, name)
-    opened.close()
-    return world, country, opened
+            world.contribute(round_, name)
+    round_.close()
+    return world, country, round_
 
 
-def agreed() -> tuple[ProtocolWorld, Country, CoordinatorRound]:
+def agreed_round() -> tuple[ProtocolWorld, Country, CoordinatorRound]:
     """Return a round without DK on which the other three have agreed."""
-    world, country, opened = begun("DK")
+    world, country, round_ = contributed_round("DK")
     for name in ("AT", ME, OTHER):
-        world.agree(opened, name)
-    return world, country, opened
+        world.agree(round_, name)
+    return world, country, round_
 
 
 def zeros(world: ProtocolWorld, number: int = 1) -> bytes:
-    opened = world.coordinator.begin_round(number, "train", MODEL)
+    round_ = world.coordinator.begin_round(number, "train", MODEL)
     world.countries[ME].given = [0] * 5  # type: ignore[attr-defined]
-    return opened.contribute_request(ME)
+    return round_.contribute_request(ME)
 
 
 # ---- replies that differ from what the country signed ------------------------------------

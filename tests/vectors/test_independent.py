@@ -73,8 +73,8 @@ def test_notation_has_known_values() -> None:
     derived = derive(raw(given["secret"]), given["label"], *map(raw, given["fields"]))
     assert derived.hex() == given["is"]
     given = FIRST["bind"]
-    place = raw(given["context"]), given["phase"], given["from"], given["to"], raw(given["body"])
-    assert bind(*place).hex() == given["is"]
+    binding = raw(given["context"]), given["phase"], given["from"], given["to"], raw(given["body"])
+    assert bind(*binding).hex() == given["is"]
     assert model_digest(raw(FIRST["digest"]["data"])) == FIRST["digest"]["is"]
     assert rfc8785.dumps(FIRST["json"]["value"]).hex() == FIRST["json"]["is"]
     for given in FIRST["blake3"]:
@@ -267,8 +267,8 @@ def test_every_sealed_share_opens_for_its_holder_and_with_no_other_seed(
             direction = "seals_to_higher" if owner < holder else "seals_to_lower"
             pair = Pair.of(owner, holder)
             cipher = AESGCM(raw(recorded_pair(pair, recorded["keys"])[direction]))
-            place = bind(context, CONTRIBUTE, owner, holder, head.seed_commitment)
-            share = cipher.decrypt(sealed[:12], sealed[12:], place)
+            binding = bind(context, CONTRIBUTE, owner, holder, head.seed_commitment)
+            share = cipher.decrypt(sealed[:12], sealed[12:], binding)
             expected = recorded["countries"][owner]["shares"][ROSTER.index(holder)]
             assert share.hex() == expected
 

@@ -54,13 +54,13 @@ def signed_part(given: pb.Reply) -> pb.Signed:
     return beside[content] if content in beside else getattr(given, content)
 
 
-def test_every_signature_verifies_at_its_place_only() -> None:
+def test_every_signature_verifies_with_its_binding_only() -> None:
     count = 0
     for message in messages():
-        place = message.context, message.phase, message.sender, message.receiver, message.body
-        assert verified(TERMS.keys[message.sender], message.signature, bind(*place))
-        moved = message.context, message.phase + 1, *place[2:]
-        assert not verified(TERMS.keys[message.sender], message.signature, bind(*moved))
+        binding = message.context, message.phase, message.sender, message.receiver, message.body
+        assert verified(TERMS.keys[message.sender], message.signature, bind(*binding))
+        other_binding = message.context, message.phase + 1, *binding[2:]
+        assert not verified(TERMS.keys[message.sender], message.signature, bind(*other_binding))
         count += 1
     assert count > 100
 

@@ -38,7 +38,7 @@ from tests.vectors.seat import (
 )
 
 LATE = "CZ"
-"""The country under test has two lower countries."""
+"""Two countries are earlier in the roster than the country under test."""
 
 # ---- set-up ------------------------------------------------------------------------------
 
@@ -65,10 +65,10 @@ def swap_bundle(key: SigningKey) -> Change:
     """Replace OTHER's bundle by another one, signed with this key."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
-        bundle = pb.Bundle.FromString(place.body)
+        message = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
+        bundle = pb.Bundle.FromString(message.body)
         bundle.x25519 = bytes([bundle.x25519[0] ^ 1]) + bundle.x25519[1:]
-        place.CopyFrom(spoken(place, bundle.SerializeToString(deterministic=True), key))
+        message.CopyFrom(spoken(message, bundle.SerializeToString(deterministic=True), key))
 
     return change
 
@@ -100,10 +100,10 @@ def bundle_of_other(**fields: bytes) -> Change:
     """Give OTHER's bundle these fields, signed by OTHER."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
-        bundle = pb.Bundle.FromString(place.body)
+        message = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
+        bundle = pb.Bundle.FromString(message.body)
         bundle.MergeFrom(pb.Bundle(**fields))  # type: ignore[arg-type]
-        place.CopyFrom(spoken(place, bundle.SerializeToString(), IDENTITIES[OTHER]))
+        message.CopyFrom(spoken(message, bundle.SerializeToString(), IDENTITIES[OTHER]))
 
     return change
 
@@ -122,8 +122,8 @@ def test_another_bundle_in_its_own_name_is_refused() -> None:
     world, country = in_set_up(1)
 
     def change(body: pb.RequestBody) -> None:
-        own = next(signed for signed in body.encapsulate.bundles if signed.sender == ME)
-        own.CopyFrom(spoken(own, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
+        own_bundle = next(signed for signed in body.encapsulate.bundles if signed.sender == ME)
+        own_bundle.CopyFrom(spoken(own_bundle, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
 
     require_refusal(country, world.coordinator.encapsulate_request(ME), "not-authentic", change)
     world.set_up("encapsulate")
@@ -139,7 +139,7 @@ def test_a_ciphertext_that_was_not_signed_is_refused() -> None:
 
 
 @pytest.mark.parametrize("wrong", WRONG_PARTS)
-def test_other_ciphertexts_than_one_of_each_lower_country_are_refused(wrong: str) -> None:
+def test_missing_or_extra_ciphertexts_of_earlier_countries_are_refused(wrong: str) -> None:
     world, country = in_set_up(2, LATE)
     honest = world.coordinator.confirm_request(LATE)
     require_refusal(
@@ -152,10 +152,10 @@ def list_of(sender: str, alter: Callable[[pb.Encapsulations], object]) -> Change
     """Change a country's signed list of ciphertexts, and sign it as that country."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(signed for signed in body.confirm.encapsulations if signed.sender == sender)
-        encapsulations = pb.Encapsulations.FromString(place.body)
+        message = next(signed for signed in body.confirm.encapsulations if signed.sender == sender)
+        encapsulations = pb.Encapsulations.FromString(message.body)
         alter(encapsulations)
-        place.CopyFrom(spoken(place, encapsulations.SerializeToString(), IDENTITIES[sender]))
+        message.CopyFrom(spoken(message, encapsulations.SerializeToString(), IDENTITIES[sender]))
 
     return change
 
@@ -196,19 +196,19 @@ def test_a_run_of_other_terms_and_a_second_roster_are_refused() -> None:
     world, country = in_set_up(0)
     honest = world.coordinator.bundle_request(ME)
 
-    def short(body: pb.RequestBody) -> None:
+    def shorten_run_id(body: pb.RequestBody) -> None:
         body.run_id = bytes(15)
 
-    def fewer(body: pb.RequestBody) -> None:
+    def drop_a_country(body: pb.RequestBody) -> None:
         body.bundle.roster[:] = ["AT", "BE", "CZ"]
 
     given = country.terms
     context = given.run_context(bytes(15), world.terms.roster)
-    require_refusal(country, honest, "malformed", short, context=context)
+    require_refusal(country, honest, "malformed", shorten_run_id, context=context)
     require_refusal(country, honest, "stale", nothing, context=bytes(32))
     world.set_up("bundle")
     context = given.run_context(world.terms.run_id, ["AT", "BE", "CZ"])
-    require_refusal(country, honest, "stale", fewer, context=context)
+    require_refusal(country, honest, "stale", drop_a_country, context=context)
     world.set_up("encapsulate")
 
 
@@ -261,17 +261,17 @@ def test_a_request_under_other_documents_or_with_wrong_content_is_refused() -> N
     def study(body: pb.RequestBody) -> None:
         body.study = "sha256:" + "b" * 64
 
-    def many(body: pb.RequestBody) -> None:
+    def add_versions(body: pb.RequestBody) -> None:
         body.versions.countries.update({str(at): 0 for at in range(257)})
 
     require_refusal(country, honest, "stale", agreement)
     require_refusal(country, honest, "unknown-study", study)
 
-    def long(body: pb.RequestBody) -> None:
+    def lengthen_study(body: pb.RequestBody) -> None:
         body.study = "s" * 8 * 2**20
 
-    require_refusal(country, honest, "malformed", many)
-    require_refusal(country, honest, "malformed", long)
+    require_refusal(country, honest, "malformed", add_versions)
+    require_refusal(country, honest, "malformed", lengthen_study)
     require_refusal(country, honest, "malformed", lambda body: body.ClearField("contribute"))
     require_refusal(
         country, world.coordinator.confirm_request(ME), "malformed", nothing, model=b"a model"
@@ -328,7 +328,7 @@ def test_other_macs_than_one_of_each_other_country_are_refused(wrong: str) -> No
     assert not refusal(country.take(honest))
 
 
-def test_a_repeated_place_with_other_words_is_refused() -> None:
+def test_another_request_for_the_same_place_is_refused() -> None:
     world, country = world_with(ME)
     honest = zeros(world)
     first = country.take(honest)
@@ -370,7 +370,7 @@ def test_a_refusal_because_of_records_changes_no_state() -> None:
     world, country = world_with(ME)
     honest, mine = zeros(world), country.record
 
-    def decline(*_place: object) -> list[int]:
+    def decline(*_arguments: object) -> list[int]:
         raise RefusedRequest("declined")
 
     country.record = decline

@@ -71,13 +71,13 @@ def test_sums_are_exact_when_other_countries_or_it_drop_out(name: str) -> None:
 def test_its_answer_may_be_among_any_three_of_four(name: str) -> None:
     for silent in without():
         world, _ = world_with(name)
-        opened, values = world.coordinator.begin_round(1, "train", MODEL), records_of(without())
+        round_, values = world.coordinator.begin_round(1, "train", MODEL), records_of(without())
         for country in values:
-            world.contribute(opened, country, values[country])
-        opened.close()
+            world.contribute(round_, country, values[country])
+        round_.close()
         for country in without(silent):
-            world.answer(opened, country)
-        result = opened.open()
+            world.answer(round_, country)
+        result = round_.open()
         assert isinstance(result, OpenedSum)
         assert result.values.tolist() == sum(values.values()).tolist()  # type: ignore[union-attr]
 
@@ -95,24 +95,24 @@ ZEROS = np.zeros(TRAIN.dimension, np.int64)
 
 def its_contribution() -> tuple[CoordinatorRound, pb.Reply]:
     world, _ = world_with("BE")
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    sent = world.countries["BE"].contribute(opened.contribute_request("BE"), ZEROS, ZEROS)
-    return opened, pb.Reply.FromString(sent)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    sent = world.countries["BE"].contribute(round_.contribute_request("BE"), ZEROS, ZEROS)
+    return round_, pb.Reply.FromString(sent)
 
 
-def require_refused(opened: CoordinatorRound, changed: bytes, honest: pb.Reply) -> None:
+def require_refused(round_: CoordinatorRound, changed: bytes, honest: pb.Reply) -> None:
     with pytest.raises((ProtocolFault, Refusal)):
-        opened.take_contribution("BE", changed)
-    assert opened.contributed == ()
-    opened.take_contribution("BE", serialised(honest))
+        round_.take_contribution("BE", changed)
+    assert round_.contributed == ()
+    round_.take_contribution("BE", serialised(honest))
 
 
 @each_change
 def test_the_coordinator_refuses_replies_that_differ_from_what_it_signed(alter: Alter) -> None:
-    opened, honest = its_contribution()
+    round_, honest = its_contribution()
     changed = pb.Reply.FromString(serialised(honest))
     alter(changed)
-    require_refused(opened, serialised(changed), honest)
+    require_refused(round_, serialised(changed), honest)
 
 
 def words_first(words: bytes, rest: bytes) -> bytes:
@@ -127,14 +127,14 @@ def no_words(_words: bytes, rest: bytes) -> bytes:
     return rest
 
 
-@pytest.mark.parametrize("place", [words_first, words_twice, no_words])
+@pytest.mark.parametrize("arrange", [words_first, words_twice, no_words])
 def test_the_coordinator_requires_the_words_once_and_last(
-    place: Callable[[bytes, bytes], bytes],
+    arrange: Callable[[bytes, bytes], bytes],
 ) -> None:
-    opened, honest = its_contribution()
+    round_, honest = its_contribution()
     words, rest = pb.Reply(words=honest.words), pb.Reply(contribution=honest.contribution)
     assert serialised(rest) + serialised(words) == serialised(honest)
-    require_refused(opened, place(serialised(words), serialised(rest)), honest)
+    require_refused(round_, arrange(serialised(words), serialised(rest)), honest)
 
 
 COMPOSITE = {

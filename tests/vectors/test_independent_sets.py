@@ -26,8 +26,8 @@ from tests.vectors.seat import (
     STRANGER,
     WRONG_PARTS,
     Change,
-    agreed,
-    begun,
+    agreed_round,
+    contributed_round,
     other_parts,
     refusal,
     require_refusal,
@@ -49,25 +49,25 @@ from tests.vectors.seat import (
     ids=["too small", "without it", "not sorted", "twice", "a stranger", "the roster"],
 )
 def test_an_invalid_set_is_not_signed(named: list[str], code: str) -> None:
-    world, country, opened = begun("DK")
+    world, country, round_ = contributed_round("DK")
 
     def change(body: pb.RequestBody) -> None:
         body.agree.countries[:] = named
 
-    require_refusal(country, opened.agree_request(ME), code, change)
-    require_refusal(country, opened.agree_request(ME), "malformed", parts=[bytes(SEALED)])
-    world.agree(opened, ME)
+    require_refusal(country, round_.agree_request(ME), code, change)
+    require_refusal(country, round_.agree_request(ME), "malformed", parts=[bytes(SEALED)])
+    world.agree(round_, ME)
 
 
 def test_a_second_set_is_not_signed() -> None:
-    world, country, opened = begun("DK")
-    first = world.agree(opened, ME)
+    world, country, round_ = contributed_round("DK")
+    first = world.agree(round_, ME)
 
     def change(body: pb.RequestBody) -> None:
         body.agree.countries[:] = ["AT", "BE", "DK"]
 
-    require_refusal(country, opened.agree_request(ME), "stale", change)
-    assert country.take(opened.agree_request(ME)) == first
+    require_refusal(country, round_.agree_request(ME), "stale", change)
+    assert country.take(round_.agree_request(ME)) == first
 
 
 def agree_instead(body: pb.RequestBody) -> None:
@@ -76,10 +76,10 @@ def agree_instead(body: pb.RequestBody) -> None:
 
 
 def test_no_set_is_signed_after_its_answer() -> None:
-    world, country, opened = begun()
-    world.answer(opened, ME)
+    world, country, round_ = contributed_round()
+    world.answer(round_, ME)
 
-    honest = opened.answer_request(ME)
+    honest = round_.answer_request(ME)
     require_refusal(country, honest, "stale", agree_instead, phase=pb.PHASE_AGREE, parts=[])
 
 
@@ -144,74 +144,74 @@ def forged(given: list[pb.Signed]) -> list[pb.Signed]:
 def test_invalid_signatures_on_a_set_are_refused(
     change: Callable[[list[pb.Signed]], list[pb.Signed]], code: str
 ) -> None:
-    world, country, opened = agreed()
-    require_refusal(country, opened.answer_request(ME), code, assents(change))
+    world, country, round_ = agreed_round()
+    require_refusal(country, round_.answer_request(ME), code, assents(change))
     for name in ("AT", ME, OTHER):
-        world.answer(opened, name)
-    assert isinstance(opened.open(), OpenedSum)
+        world.answer(round_, name)
+    assert isinstance(round_.open(), OpenedSum)
 
 
 def test_it_does_not_answer_for_the_roster_after_signing_a_smaller_set() -> None:
-    _, country, opened = begun()
-    honest = opened.answer_request(ME)
+    _, country, round_ = contributed_round()
+    honest = round_.answer_request(ME)
     signing = altered_request(honest, agree_instead, phase=pb.PHASE_AGREE, parts=[])
     assert not refusal(country.take(signing))
     assert refusal(country.take(honest)) == "roster"
 
 
 def test_a_second_answer_is_refused() -> None:
-    world, country, opened = begun()
-    honest, first = opened.answer_request(ME), world.answer(opened, ME)
+    world, country, round_ = contributed_round()
+    honest, first = round_.answer_request(ME), world.answer(round_, ME)
     require_refusal(country, honest, "stale", parts=[bytes(3 * SEALED)])
     assert country.take(honest) == first
 
 
 def long_head(body: pb.RequestBody) -> None:
     """Append 64 KiB that belong to no field to the head of OTHER."""
-    place = next(signed for signed in body.answer.heads if signed.sender == OTHER)
+    message = next(signed for signed in body.answer.heads if signed.sender == OTHER)
     unknown = b"\xfa\x3f\x80\x80\x04" + bytes(2**16)
-    place.CopyFrom(spoken(place, place.body + unknown, IDENTITIES[OTHER]))
+    message.CopyFrom(spoken(message, message.body + unknown, IDENTITIES[OTHER]))
 
 
 def test_an_answer_request_that_names_another_round_is_refused() -> None:
-    world, country, opened = begun()
+    world, country, round_ = contributed_round()
 
     def change(body: pb.RequestBody) -> None:
         body.answer.round = 2
 
-    require_refusal(country, opened.answer_request(ME), "stale", change)
-    world.answer(opened, ME)
+    require_refusal(country, round_.answer_request(ME), "stale", change)
+    world.answer(round_, ME)
 
 
 def head_of(sender: str, key: SigningKey, **fields: bytes | int) -> Change:
     """Give the head of a country these fields, signed with this key."""
 
     def change(body: pb.RequestBody) -> None:
-        place = next(signed for signed in body.answer.heads if signed.sender == sender)
-        head = pb.ContributionHead.FromString(place.body)
+        message = next(signed for signed in body.answer.heads if signed.sender == sender)
+        head = pb.ContributionHead.FromString(message.body)
         head.MergeFrom(pb.ContributionHead(**fields))  # type: ignore[arg-type]
-        place.CopyFrom(spoken(place, head.SerializeToString(deterministic=True), key))
+        message.CopyFrom(spoken(message, head.SerializeToString(deterministic=True), key))
 
     return change
 
 
 def test_invalid_heads_are_refused() -> None:
-    world, country, opened = begun()
-    honest = opened.answer_request(ME)
+    world, country, round_ = contributed_round()
+    honest = round_.answer_request(ME)
     require_refusal(country, honest, "not-authentic", head_of(OTHER, STRANGER))
     mark = {"seed_commitment": bytes(32)}
     require_refusal(country, honest, "not-authentic", head_of(ME, IDENTITIES[ME], **mark))
     require_refusal(country, honest, "malformed", long_head)
     require_refusal(country, honest, "roster", lambda body: body.answer.heads.pop())
-    world.answer(opened, ME)
+    world.answer(round_, ME)
 
 
 @pytest.mark.parametrize("wrong", WRONG_PARTS)
 def test_other_sealed_shares_than_one_of_each_other_country_are_refused(wrong: str) -> None:
-    world, country, opened = begun()
-    honest = opened.answer_request(ME)
+    world, country, round_ = contributed_round()
+    honest = round_.answer_request(ME)
     require_refusal(country, honest, "roster", parts=other_parts(parts_of(honest, SEALED))[wrong])
-    world.answer(opened, ME)
+    world.answer(round_, ME)
 
 
 # ---- document versions -------------------------------------------------------------------
@@ -266,14 +266,14 @@ MANY = pb.DocumentVersions(countries={f"{at:03}": 0 for at in range(257)})
 def test_versions_that_no_head_names_or_that_are_newer_are_refused(
     change: Change, code: str
 ) -> None:
-    world, country, opened = begun()
-    require_refusal(country, opened.answer_request(ME), code, change)
-    world.answer(opened, ME)
+    world, country, round_ = contributed_round()
+    require_refusal(country, round_.answer_request(ME), code, change)
+    world.answer(round_, ME)
 
 
 def test_older_versions_in_a_head_are_accepted() -> None:
-    _, country, opened = begun()
-    honest = opened.answer_request(ME)
+    _, country, round_ = contributed_round()
+    honest = round_.answer_request(ME)
     assert not refusal(country.take(altered_request(honest, of_other(OLDER, OLDER))))
 
 
@@ -281,18 +281,18 @@ def test_older_versions_in_a_head_are_accepted() -> None:
 
 
 def test_a_share_that_does_not_open_is_reported_and_the_sum_opens_without_it() -> None:
-    world, country, opened = begun()
-    honest = opened.answer_request(ME)
+    world, country, round_ = contributed_round()
+    honest = round_.answer_request(ME)
     _, *others = parts_of(honest, SEALED)
     reply = country.take(altered_request(honest, parts=[bytes(SEALED), *others]))
     answer = pb.Answer.FromString(pb.Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == ["AT"]
     assert answer.shares[:32] == bytes(32)
     assert len(answer.shares) == 4 * 32
-    opened.take_answer(ME, reply)
+    round_.take_answer(ME, reply)
     for name in ("AT", OTHER, "DK"):
-        world.answer(opened, name)
-    result = opened.open()
+        world.answer(round_, name)
+    result = round_.open()
     assert isinstance(result, OpenedSum)
     assert result.unopenable == ((ME, "AT"),)
     assert not np.any(result.values)
@@ -302,16 +302,16 @@ def test_a_share_that_does_not_open_is_reported_and_the_sum_opens_without_it() -
 
 
 def test_secrets_are_erased_when_the_page_says() -> None:
-    world, country, opened = begun("DK")
+    world, country, round_ = contributed_round("DK")
     run, now = country.run, country.round
     assert run is not None
     assert now is not None
     assert (run.x25519, run.mlkem, run.secrets) == (None, None, {})
     assert (run.link_round, now.sealers) == (2, {})
     assert sorted(now.masks) == ["AT", "CZ", "DK"]
-    world.agree(opened, ME)
+    world.agree(round_, ME)
     assert sorted(now.masks) == ["DK"]
     for name in ("AT", OTHER):
-        world.agree(opened, name)
-    world.answer(opened, ME)
+        world.agree(round_, name)
+    world.answer(round_, ME)
     assert (now.masks, now.openers, now.own_share) == ({}, {}, b"")

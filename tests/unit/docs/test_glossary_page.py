@@ -1,4 +1,4 @@
-"""The glossary is in order and short, and every place that it names exists."""
+"""The glossary is in order and short, and every path that it names exists."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_every_meaning_is_one_or_two_short_sentences() -> None:
         assert meaning.count(". ") <= 1, term
 
 
-def test_every_place_exists() -> None:
-    for term, _, places in ROWS:
-        for place in re.findall(r"`([^`]+)`", places):
-            assert (ROOT / place).exists(), f"{term}: {place}"
+def test_every_path_exists() -> None:
+    for term, _, paths in ROWS:
+        for path in re.findall(r"`([^`]+)`", paths):
+            assert (ROOT / path).exists(), f"{term}: {path}"

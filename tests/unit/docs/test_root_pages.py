@@ -8,7 +8,7 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 PAGES = ("CONTRIBUTING.md", "SECURITY.md", "tests/README.md", "docs/index.md")
 each_page = pytest.mark.parametrize("page", PAGES)
 
@@ -17,14 +17,14 @@ each_page = pytest.mark.parametrize("page", PAGES)
 def test_links_point_to_existing_files(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-        assert "://" not in link, "the pages stand on their own"
+        assert "://" not in link, "a page links to no other site"
         assert ((ROOT / page).parent / link).exists(), link
 
 
 @each_page
-def test_targets_exist(page: str) -> None:
+def test_make_targets_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert set(re.findall(r"(?:`|^)make ([a-z][a-z-]+)", text, re.MULTILINE)) <= TARGETS
+    assert set(re.findall(r"(?:`|^)make ([a-z][a-z-]+)", text, re.MULTILINE)) <= MAKE_TARGETS
 
 
 @each_page
@@ -33,7 +33,7 @@ def test_lines_are_not_too_wide(page: str) -> None:
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
-def test_no_page_has_an_invented_address() -> None:
+def test_no_page_has_an_e_mail_address() -> None:
     for page in PAGES:
         assert "@" not in (ROOT / page).read_text(encoding="utf-8"), page
 
@@ -50,8 +50,8 @@ def test_pre_commit_runs_the_same_checks_as_make_check() -> None:
 def test_every_page_of_the_navigation_exists() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     named = re.findall(r"[\w/-]+\.md", str(config["nav"]))
-    own = [page for page in named if not page.startswith("project/")]
-    assert own
-    assert [page for page in own if not (ROOT / "docs" / page).is_file()] == []
+    pages_in_docs = [page for page in named if not page.startswith("project/")]
+    assert pages_in_docs
+    assert [page for page in pages_in_docs if not (ROOT / "docs" / page).is_file()] == []
     pages = {path.name for path in (ROOT / "docs").glob("*.md")}
     assert pages <= set(named), "every page is in the navigation"

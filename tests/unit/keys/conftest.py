@@ -9,13 +9,13 @@ from tests.support.keystore import cheap_store
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     return tmp_path / "keys"
 
 
 @pytest.fixture
-def store(place: Path) -> KeyStore:
-    return cheap_store(place)
+def store(directory: Path) -> KeyStore:
+    return cheap_store(directory)
 
 
 @pytest.fixture(scope="module")

@@ -219,14 +219,14 @@ def test_every_changed_byte_that_the_authority_signed_is_noticed(
             seen_by(authority, as_pem(changed))
 
 
-@pytest.mark.parametrize("respelled", ["n - s", "the same"])
+@pytest.mark.parametrize("new_s", ["n - s", "the same"])
 def test_a_certificate_with_another_signature_encoding_has_the_same_serial_number(
-    authority: TransportAuthority, respelled: str
+    authority: TransportAuthority, new_s: str
 ) -> None:
     """ECDSA signatures have several encodings and so fingerprints: revocation uses the serial."""
     certificate = x509.load_pem_x509_certificate(issued(authority))
     r, s = decode_dss_signature(certificate.signature)
-    if respelled == "n - s":
+    if new_s == "n - s":
         s = P256_ORDER - s
     outer = certificate.tbs_certificate_bytes + ECDSA_WITH_SHA256
     bits = b"\0" + encode_dss_signature(r, s)
@@ -235,7 +235,7 @@ def test_a_certificate_with_another_signature_encoding_has_the_same_serial_numbe
     peer = seen_by(authority, pem)
     assert peer.serial == certificate.serial_number
     same = certificate_fingerprint(pem) == "sha256:" + certificate.fingerprint(SHA256()).hex()
-    assert same == (respelled == "the same")
+    assert same == (new_s == "the same")
     with pytest.raises(KeyFault, match="revoked"):
         seen_by(authority, pem, revoked=frozenset({certificate.serial_number}))
 

@@ -164,7 +164,7 @@ def test_a_key_is_written_as_text_and_read_back() -> None:
         "ed25519:" + base64.b64encode(KEY.public.raw).decode(),
     ],
 )
-def test_any_other_spelling_of_a_key_is_refused(text: str) -> None:
+def test_any_other_form_of_a_key_is_refused(text: str) -> None:
     for read in (CompositeVerifyKey.from_text, read_identity):
         with pytest.raises(KeyFault, match="not an Ed25519"):
             read(text)

@@ -83,9 +83,9 @@ def test_a_changed_ciphertext_gives_another_secret_without_an_error(position: in
 def test_a_peer_of_small_order_is_refused(point: str) -> None:
     key = HybridKey.generate()
     raw = bytes.fromhex(point)
-    for spelling in (raw, raw[:-1] + bytes([raw[-1] | 0x80])):
+    for encoding in (raw, raw[:-1] + bytes([raw[-1] | 0x80])):
         with pytest.raises(KeyFault, match="small order"):
-            key.exchange(HybridPublic(spelling, key.public.mlkem))
+            key.exchange(HybridPublic(encoding, key.public.mlkem))
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])

@@ -17,7 +17,7 @@ SIGNATURE = bytes.fromhex(
 )
 GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 
-# the points of small order, as bytes, and the spellings of them that are not canonical
+# the points of small order, as bytes, and those of their encodings that are not canonical
 SMALL_ORDER = [
     "0000000000000000000000000000000000000000000000000000000000000000",
     "0100000000000000000000000000000000000000000000000000000000000000",
@@ -94,9 +94,9 @@ def test_the_identity_point_would_verify_a_forgery_for_every_message() -> None:
     Ed25519PublicKey.from_public_bytes(identity).verify(identity + bytes(32), b"anything at all")
 
 
-@pytest.mark.parametrize("spelling", SMALL_ORDER + NOT_CANONICAL)
-def test_keys_of_small_order_or_noncanonical_encoding_are_refused(spelling: str) -> None:
-    for raw in (bytes.fromhex(spelling), with_sign_bit(bytes.fromhex(spelling))):
+@pytest.mark.parametrize("encoding", SMALL_ORDER + NOT_CANONICAL)
+def test_keys_of_small_order_or_noncanonical_encoding_are_refused(encoding: str) -> None:
+    for raw in (bytes.fromhex(encoding), with_sign_bit(bytes.fromhex(encoding))):
         with pytest.raises(KeyFault, match="not an Ed25519 key"):
             VerifyKey(raw)
         with pytest.raises(KeyFault, match="not an Ed25519 key"):
@@ -133,7 +133,7 @@ def test_a_key_is_written_as_text_and_read_back() -> None:
         text_of(PUBLIC + b"\0"),
     ],
 )
-def test_any_other_spelling_of_a_key_is_refused(text: str) -> None:
+def test_any_other_form_of_a_key_is_refused(text: str) -> None:
     with pytest.raises(KeyFault, match="not an Ed25519 key"):
         VerifyKey.from_text(text)
 

@@ -90,9 +90,9 @@ def test_a_link_is_judged_by_its_target_file(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_or_a_directory_gives_a_clear_error(tmp_path: Path) -> None:
-    for place in (tmp_path / "missing", tmp_path):
+    for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(KeyFault, match="The passphrase for the key store"):
-            from_file(place)
+            from_file(path)
 
 
 def test_a_closed_descriptor_gives_a_clear_error() -> None:

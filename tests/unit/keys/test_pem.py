@@ -35,7 +35,7 @@ def test_a_private_key_is_read_as_it_was_written() -> None:
     assert private_pem(parsed_private_key(pem)) == pem
 
 
-def test_a_public_key_has_one_spelling() -> None:
+def test_a_public_key_has_one_canonical_form() -> None:
     pem = pem_of_public(KEY.public_key())
     assert pem_of_public(parsed_public_key(pem.replace(b"\n", b"\r\n"))) == pem
 

@@ -38,20 +38,22 @@ def test_a_certificate_states_its_serial_its_end_and_its_key() -> None:
     assert certified_key(CERTIFICATE) == public_pem(KEY)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_it_is_renewed_at_two_thirds_of_its_life_and_by_three_quarters(share: float) -> None:
-    assert not renewal_due(CERTIFICATE, NOW + MONTH * 0.66, share)
-    assert renewal_due(CERTIFICATE, NOW + MONTH * 0.67, share) is (share == 0.0)
-    assert renewal_due(CERTIFICATE, NOW + MONTH * 0.751, share)
-    assert renewal_due(CERTIFICATE, NOW + 2 * MONTH, share)
+@pytest.mark.parametrize("delay_fraction", [0.0, 0.5, 1.0])
+def test_a_certificate_is_renewed_between_two_thirds_and_three_quarters_of_its_life(
+    delay_fraction: float,
+) -> None:
+    assert not renewal_due(CERTIFICATE, NOW + MONTH * 0.66, delay_fraction)
+    assert renewal_due(CERTIFICATE, NOW + MONTH * 0.67, delay_fraction) is (delay_fraction == 0.0)
+    assert renewal_due(CERTIFICATE, NOW + MONTH * 0.751, delay_fraction)
+    assert renewal_due(CERTIFICATE, NOW + 2 * MONTH, delay_fraction)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
-def test_a_party_with_a_larger_delay_renews_later(one: float, other: float) -> None:
-    first, second = sorted((one, other))
-    for tenth in range(60, 80):
-        if renewal_due(CERTIFICATE, NOW + MONTH * tenth / 80, second):
-            assert renewal_due(CERTIFICATE, NOW + MONTH * tenth / 80, first)
+def test_a_party_with_a_larger_delay_renews_later(first: float, second: float) -> None:
+    smaller, larger = sorted((first, second))
+    for eightieth in range(60, 80):
+        if renewal_due(CERTIFICATE, NOW + MONTH * eightieth / 80, larger):
+            assert renewal_due(CERTIFICATE, NOW + MONTH * eightieth / 80, smaller)
 
 
 def test_a_request_of_the_holder_of_the_new_key_is_accepted() -> None:
@@ -59,22 +61,22 @@ def test_a_request_of_the_holder_of_the_new_key_is_accepted() -> None:
     assert proven_key(public_pem(key), renewal_proof(key, SERIAL), SERIAL) == public_pem(key)
 
 
-def test_one_key_has_one_spelling() -> None:
+def test_a_key_has_one_canonical_form() -> None:
     """Otherwise a repeated request could appear to be for another key."""
     key = new_transport_key()
-    spelt = b"\n# my key\n" + public_pem(key).replace(b"\n", b"\r\n") + b"\n"
-    assert proven_key(spelt, renewal_proof(key, SERIAL), SERIAL) == public_pem(key)
+    reformatted = b"\n# my key\n" + public_pem(key).replace(b"\n", b"\r\n") + b"\n"
+    assert proven_key(reformatted, renewal_proof(key, SERIAL), SERIAL) == public_pem(key)
 
 
-def test_a_proof_for_another_certificate_by_another_key_or_none_is_refused() -> None:
+def test_a_missing_malformed_or_foreign_proof_is_refused() -> None:
     key, other = new_transport_key(), new_transport_key()
     proofs = {
-        "another certificate's": renewal_proof(key, SERIAL + 1),
-        "another key's": renewal_proof(other, SERIAL),
-        "none": b"",
+        "for another certificate": renewal_proof(key, SERIAL + 1),
+        "by another key": renewal_proof(other, SERIAL),
+        "missing": b"",
         "junk": b"\x30\x06\x02\x01\x00\x02\x01\x00",
-        "cut": renewal_proof(key, SERIAL)[:-1],
-        "long": renewal_proof(key, SERIAL) + b"\0",
+        "truncated": renewal_proof(key, SERIAL)[:-1],
+        "one byte too long": renewal_proof(key, SERIAL) + b"\0",
     }
     for name, proof in proofs.items():
         with pytest.raises(KeyFault) as caught:

@@ -7,7 +7,7 @@ KEY = bytes(range(32))
 
 
 def test_sealed_data_can_be_opened() -> None:
-    assert open_sealed(KEY, seal(KEY, b"secret", b"place"), b"place") == b"secret"
+    assert open_sealed(KEY, seal(KEY, b"secret", b"purpose"), b"purpose") == b"secret"
 
 
 def test_empty_data_can_be_sealed() -> None:
@@ -30,25 +30,25 @@ def test_every_seal_has_a_fresh_nonce() -> None:
 
 
 def test_flipping_any_bit_of_any_byte_is_noticed() -> None:
-    sealed = seal(KEY, b"secret", b"place")
+    sealed = seal(KEY, b"secret", b"purpose")
     for position in range(len(sealed) * 8):
         changed = bytearray(sealed)
         changed[position // 8] ^= 1 << position % 8
         with pytest.raises(KeyFault, match="cannot be opened"):
-            open_sealed(KEY, bytes(changed), b"place")
+            open_sealed(KEY, bytes(changed), b"purpose")
 
 
 def test_every_shorter_and_a_longer_form_is_refused() -> None:
-    sealed = seal(KEY, b"secret", b"place")
+    sealed = seal(KEY, b"secret", b"purpose")
     for cut in [*(sealed[:end] for end in range(len(sealed))), sealed + b"\0"]:
         with pytest.raises(KeyFault, match="cannot be opened"):
-            open_sealed(KEY, cut, b"place")
+            open_sealed(KEY, cut, b"purpose")
 
 
-@pytest.mark.parametrize("elsewhere", [b"", b"plac", b"place ", b"Place"])
-def test_it_does_not_open_at_another_place(elsewhere: bytes) -> None:
+@pytest.mark.parametrize("other_purpose", [b"", b"purpos", b"purpose ", b"Purpose"])
+def test_it_does_not_open_for_another_purpose(other_purpose: bytes) -> None:
     with pytest.raises(KeyFault, match="another purpose"):
-        open_sealed(KEY, seal(KEY, b"secret", b"place"), elsewhere)
+        open_sealed(KEY, seal(KEY, b"secret", b"purpose"), other_purpose)
 
 
 def test_it_does_not_open_under_another_key() -> None:

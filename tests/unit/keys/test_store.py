@@ -11,10 +11,10 @@ from keys.store import HEADER_NAME, SCRYPT_COST, SECRET_LIMIT_BYTES, KeyStore
 from tests.support.keystore import CHEAP, PASSPHRASE, reopen
 
 
-def photograph(place: Path) -> dict[str, tuple[bytes, int, int]]:
+def snapshot_of(directory: Path) -> dict[str, tuple[bytes, int, int]]:
     return {
         file.name: (file.read_bytes(), file.stat().st_mode, file.stat().st_mtime_ns)
-        for file in place.iterdir()
+        for file in directory.iterdir()
     }
 
 
@@ -25,29 +25,29 @@ def mode_of(path: Path) -> int:
 # stored secrets
 
 
-def test_a_stored_secret_is_read_after_reopening(place: Path, store: KeyStore) -> None:
+def test_a_stored_secret_is_read_after_reopening(directory: Path, store: KeyStore) -> None:
     store.put("identity", b"\x00secret\xff")
     store.put("log", b"")
-    again = reopen(place)
+    again = reopen(directory)
     assert again.get("identity") == b"\x00secret\xff"
     assert again.get("log") == b""
     assert again.names() == ["identity", "log"]
 
 
-def test_a_second_write_replaces_the_first(place: Path, store: KeyStore) -> None:
+def test_a_second_write_replaces_the_first(directory: Path, store: KeyStore) -> None:
     store.put("run", b"first")
     store.put("run", b"second")
-    assert reopen(place).get("run") == b"second"
+    assert reopen(directory).get("run") == b"second"
     assert store.names() == ["run"]
 
 
-def test_a_deleted_secret_is_gone(place: Path, store: KeyStore) -> None:
+def test_a_deleted_secret_is_gone(directory: Path, store: KeyStore) -> None:
     store.put("run", b"secret")
     store.put("other", b"kept")
     store.delete("run")
     with pytest.raises(KeyFault, match="no secret named run"):
         store.get("run")
-    assert reopen(place).names() == ["other"]
+    assert reopen(directory).names() == ["other"]
 
 
 def test_a_missing_secret_cannot_be_read_or_deleted(store: KeyStore) -> None:
@@ -65,9 +65,9 @@ def test_the_largest_secret_fits_and_one_byte_more_is_refused(store: KeyStore) -
     assert store.get("large") == b"x" * SECRET_LIMIT_BYTES
 
 
-def test_nothing_on_disk_shows_a_secret_or_the_passphrase(place: Path, store: KeyStore) -> None:
+def test_nothing_on_disk_shows_a_secret_or_the_passphrase(directory: Path, store: KeyStore) -> None:
     store.put("identity", b"a very secret secret")
-    contents = b"".join(file.read_bytes() for file in place.iterdir())
+    contents = b"".join(file.read_bytes() for file in directory.iterdir())
     assert b"very secret" not in contents
     assert PASSPHRASE not in contents
 
@@ -81,9 +81,9 @@ def test_two_stores_with_one_passphrase_have_different_keys(tmp_path: Path) -> N
         other.get("identity")
 
 
-def test_the_default_cost_is_the_strong_one(place: Path) -> None:
-    KeyStore.create(place, PASSPHRASE)
-    header = (place / HEADER_NAME).read_bytes()
+def test_the_default_cost_is_the_strong_one(directory: Path) -> None:
+    KeyStore.create(directory, PASSPHRASE)
+    header = (directory / HEADER_NAME).read_bytes()
     assert 1 << header[len(store_module.FORMAT)] == SCRYPT_COST == 2**15
 
 
@@ -118,13 +118,13 @@ def test_valid_names_are_accepted(store: KeyStore, name: str) -> None:
     ],
 )
 def test_names_that_could_leave_the_folder_are_refused(
-    place: Path, store: KeyStore, name: str
+    directory: Path, store: KeyStore, name: str
 ) -> None:
-    before = photograph(place)
+    before = snapshot_of(directory)
     for act in (store.get, store.delete, lambda name: store.put(name, b"secret")):
         with pytest.raises(KeyFault, match="cannot be the name of a secret"):
             act(name)
-    assert photograph(place) == before
+    assert snapshot_of(directory) == before
 
 
 # the passphrase
@@ -132,20 +132,20 @@ def test_names_that_could_leave_the_folder_are_refused(
 
 @pytest.mark.parametrize("wrong", [b"", PASSPHRASE + b" ", PASSPHRASE[:-1], b"x" * 2000])
 def test_a_wrong_passphrase_is_refused_and_changes_nothing(
-    place: Path, store: KeyStore, wrong: bytes
+    directory: Path, store: KeyStore, wrong: bytes
 ) -> None:
     store.put("identity", b"secret")
-    before = photograph(place)
+    before = snapshot_of(directory)
     with pytest.raises(KeyFault, match="passphrase does not open") as caught:
-        KeyStore.open(place, wrong)
+        KeyStore.open(directory, wrong)
     assert "nothing was changed" in caught.value.why
-    assert photograph(place) == before
-    assert reopen(place).get("identity") == b"secret"
+    assert snapshot_of(directory) == before
+    assert reopen(directory).get("identity") == b"secret"
 
 
-def test_an_error_repeats_neither_passphrase(place: Path, store: KeyStore) -> None:
+def test_an_error_repeats_neither_passphrase(directory: Path, store: KeyStore) -> None:
     with pytest.raises(KeyFault) as caught:
-        KeyStore.open(place, b"hunter2")
+        KeyStore.open(directory, b"hunter2")
     assert "hunter2" not in str(caught.value)
     assert PASSPHRASE.decode() not in str(caught.value)
 
@@ -153,88 +153,90 @@ def test_an_error_repeats_neither_passphrase(place: Path, store: KeyStore) -> No
 # creation
 
 
-def test_it_is_created_for_its_owner_only_whatever_the_umask(place: Path) -> None:
+def test_it_is_created_for_its_owner_only_whatever_the_umask(directory: Path) -> None:
     former = os.umask(0)
     try:
-        KeyStore.create(place, PASSPHRASE, cost=CHEAP).put("identity", b"secret")
+        KeyStore.create(directory, PASSPHRASE, cost=CHEAP).put("identity", b"secret")
     finally:
         os.umask(former)
-    assert mode_of(place) == 0o700
-    assert {mode_of(file) for file in place.iterdir()} == {0o600}
+    assert mode_of(directory) == 0o700
+    assert {mode_of(file) for file in directory.iterdir()} == {0o600}
 
 
-def test_a_store_is_never_created_over_another(place: Path, store: KeyStore) -> None:
+def test_a_store_is_never_created_over_another(directory: Path, store: KeyStore) -> None:
     store.put("identity", b"secret")
-    before = photograph(place)
+    before = snapshot_of(directory)
     with pytest.raises(KeyFault, match="not empty"):
-        KeyStore.create(place, b"another passphrase", cost=CHEAP)
-    assert photograph(place) == before
+        KeyStore.create(directory, b"another passphrase", cost=CHEAP)
+    assert snapshot_of(directory) == before
 
 
 def test_a_store_is_not_created_in_a_folder_with_secrets_but_no_header(
-    place: Path, store: KeyStore
+    directory: Path, store: KeyStore
 ) -> None:
     store.put("identity", b"secret")
-    (place / HEADER_NAME).unlink()
+    (directory / HEADER_NAME).unlink()
     with pytest.raises(KeyFault, match="not empty"):
-        KeyStore.create(place, PASSPHRASE, cost=CHEAP)
+        KeyStore.create(directory, PASSPHRASE, cost=CHEAP)
 
 
-def test_a_store_is_not_created_in_a_directory_open_to_others(place: Path) -> None:
-    place.mkdir(mode=0o755)
-    place.chmod(0o755)
+def test_a_store_is_not_created_in_a_directory_open_to_others(directory: Path) -> None:
+    directory.mkdir(mode=0o755)
+    directory.chmod(0o755)
     with pytest.raises(KeyFault) as caught:
-        KeyStore.create(place, PASSPHRASE, cost=CHEAP)
-    assert caught.value.fix == f"chmod 0700 {place}"
-    assert list(place.iterdir()) == []
+        KeyStore.create(directory, PASSPHRASE, cost=CHEAP)
+    assert caught.value.fix == f"chmod 0700 {directory}"
+    assert list(directory.iterdir()) == []
 
 
-def test_a_store_is_not_created_in_place_of_a_file(place: Path) -> None:
-    place.write_bytes(b"something")
+def test_a_store_is_not_created_in_place_of_a_file(directory: Path) -> None:
+    directory.write_bytes(b"something")
     with pytest.raises(KeyFault, match="cannot hold a key store"):
-        KeyStore.create(place, PASSPHRASE, cost=CHEAP)
-    assert place.read_bytes() == b"something"
+        KeyStore.create(directory, PASSPHRASE, cost=CHEAP)
+    assert directory.read_bytes() == b"something"
 
 
 @pytest.mark.parametrize("cost", [-2, 0, 1, 3, 2**15 + 1, 2**21])
 def test_a_cost_outside_the_range_of_scrypt_or_the_format_is_refused(
-    place: Path, cost: int
+    directory: Path, cost: int
 ) -> None:
     with pytest.raises(KeyFault, match="scrypt cost"):
-        KeyStore.create(place, PASSPHRASE, cost=cost)
+        KeyStore.create(directory, PASSPHRASE, cost=cost)
 
 
 # permissions
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o705, 0o770, 0o701, 0o755])
-def test_a_directory_open_to_others_is_refused(place: Path, store: KeyStore, mode: int) -> None:
-    place.chmod(mode)
+def test_a_directory_open_to_others_is_refused(directory: Path, store: KeyStore, mode: int) -> None:
+    directory.chmod(mode)
     with pytest.raises(KeyFault) as caught:
-        reopen(place)
-    assert caught.value.fix == f"chmod 0700 {place}"
-    place.chmod(0o700)
-    reopen(place)
+        reopen(directory)
+    assert caught.value.fix == f"chmod 0700 {directory}"
+    directory.chmod(0o700)
+    reopen(directory)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644])
-def test_files_open_to_others_are_refused(place: Path, store: KeyStore, mode: int) -> None:
+def test_files_open_to_others_are_refused(directory: Path, store: KeyStore, mode: int) -> None:
     store.put("identity", b"secret")
-    secret, header = place / "identity.sealed", place / HEADER_NAME
+    secret, header = directory / "identity.sealed", directory / HEADER_NAME
     secret.chmod(mode)
     with pytest.raises(KeyFault) as caught:
         store.get("identity")
     assert caught.value.fix == f"chmod 0600 {secret}"
     header.chmod(mode)
     with pytest.raises(KeyFault) as caught:
-        reopen(place)
+        reopen(directory)
     assert caught.value.fix == f"chmod 0600 {header}"
 
 
-def test_a_secret_that_is_a_link_is_refused(tmp_path: Path, place: Path, store: KeyStore) -> None:
+def test_a_secret_that_is_a_link_is_refused(
+    tmp_path: Path, directory: Path, store: KeyStore
+) -> None:
     store.put("identity", b"secret")
-    (place / "identity.sealed").rename(tmp_path / "elsewhere")
-    (place / "identity.sealed").symlink_to(tmp_path / "elsewhere")
+    (directory / "identity.sealed").rename(tmp_path / "elsewhere")
+    (directory / "identity.sealed").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(KeyFault, match="no secret named identity"):
         store.get("identity")
 

@@ -16,10 +16,10 @@ from tests.support.keystore import PASSPHRASE, cheap_store, leftovers, reopen
 # changed on disk
 
 
-def test_swapped_names_are_noticed(place: Path, store: KeyStore) -> None:
+def test_swapped_names_are_noticed(directory: Path, store: KeyStore) -> None:
     store.put("identity", b"one")
     store.put("log", b"other")
-    one, other, third = (place / f"{name}.sealed" for name in ("identity", "log", "third"))
+    one, other, third = (directory / f"{name}.sealed" for name in ("identity", "log", "third"))
     one.rename(third)
     other.rename(one)
     third.rename(other)
@@ -28,16 +28,16 @@ def test_swapped_names_are_noticed(place: Path, store: KeyStore) -> None:
             store.get(name)
 
 
-def test_a_renamed_secret_is_noticed(place: Path, store: KeyStore) -> None:
+def test_a_renamed_secret_is_noticed(directory: Path, store: KeyStore) -> None:
     store.put("identity", b"secret")
-    (place / "identity.sealed").rename(place / "other.sealed")
+    (directory / "identity.sealed").rename(directory / "other.sealed")
     with pytest.raises(KeyFault, match="cannot be opened"):
         store.get("other")
 
 
-def test_every_flipped_byte_of_a_secret_is_noticed(place: Path, store: KeyStore) -> None:
+def test_every_flipped_byte_of_a_secret_is_noticed(directory: Path, store: KeyStore) -> None:
     store.put("identity", b"secret")
-    file = place / "identity.sealed"
+    file = directory / "identity.sealed"
     whole = file.read_bytes()
     for position in range(len(whole)):
         file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
@@ -47,64 +47,64 @@ def test_every_flipped_byte_of_a_secret_is_noticed(place: Path, store: KeyStore)
     assert store.get("identity") == b"secret"
 
 
-def test_every_flipped_byte_of_the_header_is_noticed(place: Path, store: KeyStore) -> None:
-    file = place / HEADER_NAME
+def test_every_flipped_byte_of_the_header_is_noticed(directory: Path, store: KeyStore) -> None:
+    file = directory / HEADER_NAME
     whole = file.read_bytes()
     for position in range(HEADER_BYTES):
         file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         with pytest.raises(KeyFault):
-            reopen(place)
+            reopen(directory)
     file.write_bytes(whole)
-    reopen(place)
+    reopen(directory)
 
 
 @pytest.mark.parametrize("length", [0, 1, len(store_module.FORMAT), HEADER_BYTES - 1])
 def test_a_cut_header_is_noticed_before_the_passphrase_is_tried(
-    place: Path, store: KeyStore, length: int
+    directory: Path, store: KeyStore, length: int
 ) -> None:
-    file = place / HEADER_NAME
+    file = directory / HEADER_NAME
     file.write_bytes(file.read_bytes()[:length])
     with pytest.raises(KeyFault, match="no key store that this version can read"):
-        reopen(place)
+        reopen(directory)
 
 
-def test_a_header_of_a_newer_format_says_so(place: Path, store: KeyStore) -> None:
-    file = place / HEADER_NAME
+def test_a_header_of_a_newer_format_says_so(directory: Path, store: KeyStore) -> None:
+    file = directory / HEADER_NAME
     file.write_bytes(file.read_bytes().replace(b"/v1", b"/v2"))
     with pytest.raises(KeyFault, match="newer format"):
-        reopen(place)
+        reopen(directory)
 
 
 @pytest.mark.parametrize("power", [0, 21, 40, 255])
 def test_a_header_cannot_request_all_the_memory(
-    place: Path, store: KeyStore, power: int, monkeypatch: pytest.MonkeyPatch
+    directory: Path, store: KeyStore, power: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(passphrase: bytes, start: bytes) -> bytes:
         raise AssertionError("derived with an unchecked cost")
 
-    file = place / HEADER_NAME
+    file = directory / HEADER_NAME
     whole = file.read_bytes()
     at = len(store_module.FORMAT)
     file.write_bytes(whole[:at] + bytes([power]) + whole[at + 1 :])
     monkeypatch.setattr(store_module, "_stretch", unreachable)
     with pytest.raises(KeyFault, match="damaged"):
-        reopen(place)
+        reopen(directory)
 
 
-def test_an_oversized_file_is_not_read_completely(place: Path, store: KeyStore) -> None:
+def test_an_oversized_file_is_not_read_completely(directory: Path, store: KeyStore) -> None:
     store.put("identity", b"secret")
-    with (place / "identity.sealed").open("r+b") as opened:
+    with (directory / "identity.sealed").open("r+b") as opened:
         opened.truncate(2**40)
     with pytest.raises(KeyFault, match="cannot be opened"):
         store.get("identity")
 
 
 @pytest.mark.parametrize("missing", ["directory", "header"])
-def test_missing_files_give_a_clear_error(place: Path, missing: str) -> None:
+def test_missing_files_give_a_clear_error(directory: Path, missing: str) -> None:
     if missing == "header":
-        place.mkdir(mode=0o700)
+        directory.mkdir(mode=0o700)
     with pytest.raises(KeyFault, match="no key store to open"):
-        reopen(place)
+        reopen(directory)
 
 
 # crashes
@@ -129,44 +129,44 @@ kept.put("run", b"second")
 
 @pytest.mark.parametrize("step", KILLED_AT)
 def test_a_kill_at_any_step_of_a_write_leaves_the_old_or_the_new_secret_complete(
-    place: Path, store: KeyStore, step: str
+    directory: Path, store: KeyStore, step: str
 ) -> None:
     store.put("run", b"first")
     script = CRASH.format(fault=KILLED_AT[step])
-    command = [sys.executable, "-c", script, str(place), PASSPHRASE.decode()]
+    command = [sys.executable, "-c", script, str(directory), PASSPHRASE.decode()]
     done = subprocess.run(command, check=False, cwd=Path(__file__).parents[3])
     assert done.returncode == -signal.SIGKILL
     expected = b"second" if step == "directory sync" else b"first"
-    assert reopen(place).get("run") == expected
-    assert reopen(place).names() == ["run"]
+    assert reopen(directory).get("run") == expected
+    assert reopen(directory).names() == ["run"]
 
 
 @pytest.mark.parametrize("step", ["write", "file sync", "rename"])
 def test_deleting_a_secret_removes_its_interrupted_writes(
-    place: Path, store: KeyStore, step: str
+    directory: Path, store: KeyStore, step: str
 ) -> None:
     store.put("run", b"first")
     store.put("run-2", b"other")
     script = CRASH.format(fault=KILLED_AT[step])
-    command = [sys.executable, "-c", script, str(place), PASSPHRASE.decode()]
+    command = [sys.executable, "-c", script, str(directory), PASSPHRASE.decode()]
     subprocess.run(command, check=False, cwd=Path(__file__).parents[3])
-    (place / ".run-2.0123.tmp").write_bytes(b"of another secret")
-    assert len(leftovers(place)) == 2
+    (directory / ".run-2.0123.tmp").write_bytes(b"of another secret")
+    assert len(leftovers(directory)) == 2
     store.delete("run")
-    assert leftovers(place) == [".run-2.0123.tmp"]
+    assert leftovers(directory) == [".run-2.0123.tmp"]
     assert store.names() == ["run-2"]
 
 
-def test_a_store_whose_creation_was_interrupted_can_be_created_again(place: Path) -> None:
-    place.mkdir(mode=0o700)
-    (place / ".store.0123456789abcdef.tmp").write_bytes(b"half a header")
-    cheap_store(place).put("identity", b"secret")
-    assert reopen(place).names() == ["identity"]
+def test_a_store_whose_creation_was_interrupted_can_be_created_again(directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    (directory / ".store.0123456789abcdef.tmp").write_bytes(b"half a header")
+    cheap_store(directory).put("identity", b"secret")
+    assert reopen(directory).names() == ["identity"]
 
 
 @pytest.mark.parametrize("step", ["write_private", "sync_directory"])
 def test_a_failing_disk_gives_a_clear_error_and_leaves_no_temporary_file(
-    place: Path, store: KeyStore, step: str, monkeypatch: pytest.MonkeyPatch
+    directory: Path, store: KeyStore, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object) -> None:
         raise OSError(5, "Input/output error")
@@ -175,7 +175,7 @@ def test_a_failing_disk_gives_a_clear_error_and_leaves_no_temporary_file(
     monkeypatch.setattr(files, step, fail)
     with pytest.raises(KeyFault, match="cannot be written"):
         store.put("run", b"second")
-    assert leftovers(place) == []
+    assert leftovers(directory) == []
 
 
 def test_the_file_is_on_disk_before_its_name_and_the_name_before_put_returns(

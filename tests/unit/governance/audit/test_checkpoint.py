@@ -59,9 +59,9 @@ def test_other_texts_are_refused(text: str) -> None:
 
 def test_every_flipped_bit_of_a_signed_checkpoint_is_refused() -> None:
     note = sign_checkpoint(HEAD, LOG_KEY)
-    for place in range(len(note) * 8):
+    for position in range(len(note) * 8):
         changed = bytearray(note)
-        changed[place // 8] ^= 1 << place % 8
+        changed[position // 8] ^= 1 << position % 8
         with pytest.raises(LogFault):
             open_checkpoint(bytes(changed), OWN)
 

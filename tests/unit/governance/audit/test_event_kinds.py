@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[4]
 ROOMS = ("keys", "protocols", "governance", "client", "server")
 
 
-def named(source: str) -> Iterator[str]:
+def kinds_used_in(source: str) -> Iterator[str]:
     """Yield the members of EventKind that a module uses, except in comparisons."""
     tree = ast.parse(source)
     compared = {
@@ -30,17 +30,19 @@ def named(source: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def written() -> frozenset[str]:
+def kinds_written() -> frozenset[str]:
     files = (file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
     others = (file for file in files if file != Path(events.__file__))
-    return frozenset(name for file in others for name in named(file.read_text()))
+    return frozenset(name for file in others for name in kinds_used_in(file.read_text()))
 
 
 @pytest.mark.parametrize("kind", EventKind)
-def test_every_kind_is_written_by_the_product(kind: EventKind, written: frozenset[str]) -> None:
-    assert kind.name in written
+def test_every_kind_is_written_by_the_product(
+    kind: EventKind, kinds_written: frozenset[str]
+) -> None:
+    assert kind.name in kinds_written
 
 
 def test_a_kind_that_is_only_compared_is_not_written() -> None:
-    assert list(named("if kind == EventKind.NODE_STARTED: pass")) == []
-    assert list(named("log.append(Event(kind=EventKind.NODE_STARTED))")) == ["NODE_STARTED"]
+    assert list(kinds_used_in("if kind == EventKind.NODE_STARTED: pass")) == []
+    assert list(kinds_used_in("log.append(Event(kind=EventKind.NODE_STARTED))")) == ["NODE_STARTED"]

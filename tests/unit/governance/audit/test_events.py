@@ -43,7 +43,7 @@ FULL = event(
 )
 
 
-def test_an_entry_is_one_canonical_line_with_its_place() -> None:
+def test_an_entry_is_one_canonical_line_with_its_log_and_index() -> None:
     data = entry_bytes(FULL, origin=ORIGIN, index=7)
     assert b"\n" not in data
     assert parse_entry(data) == {

@@ -114,8 +114,8 @@ bits = st.integers(0, 255)
 def test_a_changed_inclusion_proof_is_refused(size: int, data: st.DataObject, bit: int) -> None:
     index = data.draw(st.integers(0, size - 1))
     proof, root = inclusion_proof(index, size, READ), root_at(size, READ)
-    place = data.draw(st.integers(0, len(proof) - 1))
-    bad = [*proof[:place], flipped(proof[place], bit), *proof[place + 1 :]]
+    position = data.draw(st.integers(0, len(proof) - 1))
+    bad = [*proof[:position], flipped(proof[position], bit), *proof[position + 1 :]]
     swapped = list(reversed(proof))
     for wrong in (bad, proof[:-1], proof[1:], [*proof, root], [root, *proof], swapped):
         if wrong != proof:
@@ -133,8 +133,8 @@ def test_a_changed_consistency_proof_is_refused(size: int, data: st.DataObject, 
     earlier = data.draw(st.integers(1, size - 1))
     proof = consistency_proof(earlier, size, READ)
     root1, root2 = root_at(earlier, READ), root_at(size, READ)
-    place = data.draw(st.integers(0, len(proof) - 1))
-    bad = [*proof[:place], flipped(proof[place], bit), *proof[place + 1 :]]
+    position = data.draw(st.integers(0, len(proof) - 1))
+    bad = [*proof[:position], flipped(proof[position], bit), *proof[position + 1 :]]
     for wrong in (bad, proof[:-1], [*proof, root2], [root1, *proof], []):
         with pytest.raises(LogFault):
             verify_consistency(earlier, root1, size, root2, wrong)

@@ -46,9 +46,9 @@ def test_a_witness_key_opens_no_note() -> None:
 
 
 def test_every_flipped_bit_is_refused() -> None:
-    for place in range(len(NOTE) * 8):
+    for position in range(len(NOTE) * 8):
         changed = bytearray(NOTE)
-        changed[place // 8] ^= 1 << place % 8
+        changed[position // 8] ^= 1 << position % 8
         with pytest.raises(LogFault):
             open_note(bytes(changed), OWN)
 
@@ -131,7 +131,7 @@ def test_keys_round_trip(algorithm: Algorithm) -> None:
 
 def test_every_flipped_byte_of_a_key_is_refused_or_another_key() -> None:
     text = OWN.to_text()
-    for place in range(len(text)):
-        changed = text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :]
+    for position in range(len(text)):
+        changed = text[:position] + chr(ord(text[position]) ^ 1) + text[position + 1 :]
         with pytest.raises(LogFault):
             NoteKey.from_text(changed)

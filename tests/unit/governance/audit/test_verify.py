@@ -45,9 +45,9 @@ def test_lines_may_have_line_ends() -> None:
 @pytest.mark.parametrize("index", range(len(LINES)))
 @pytest.mark.parametrize("mask", [0x01, 0x20, 0x80])
 def test_every_flipped_byte_is_found_and_its_entry_named(index: int, mask: int) -> None:
-    for place in range(len(LINES[index])):
+    for position in range(len(LINES[index])):
         changed = bytearray(LINES[index])
-        changed[place] ^= mask
+        changed[position] ^= mask
         with pytest.raises(LogFault, match=f"Entry {index} "):
             verify_export([*LINES[:index], bytes(changed), *LINES[index + 1 :]], NOTE, OWN)
 

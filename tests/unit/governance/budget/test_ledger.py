@@ -64,7 +64,7 @@ def spent(ledger: Ledger) -> int:
     return ledger.view(terms(ROOMY)).spent_micro
 
 
-def test_an_entry_holds_the_mechanism_and_its_price(ledger: Ledger) -> None:
+def test_an_entry_holds_the_mechanism_and_its_cost(ledger: Ledger) -> None:
     (entry,) = charge(ledger)
     assert entry.mechanism == release()
     assert entry.rdp_micro == ONE == spent(ledger)
@@ -255,14 +255,14 @@ def test_an_agreement_that_takes_effect_after_a_charge_still_counts_it(
     amended = terms(ONE, period=period_of(NOW + moved, PERIOD_DAYS, now))
     assert ledger.view(amended).spent_micro == (ONE if counts else 0)
 
-    def again() -> None:
+    def reserve_again() -> None:
         ledger.reserve(amended, study=STUDY, run=run_id(2), mechanisms=[release()], now=now)
 
     if counts:
         with pytest.raises(Refusal, match="does not cover"):
-            again()
+            reserve_again()
     else:
-        again()
+        reserve_again()
     assert len(ledger.entries()) == (1 if counts else 2)
 
 

@@ -1,4 +1,4 @@
-"""One decision from three policy texts: what they allow, refuse, and may never loosen."""
+"""One decision from the base policy, the agreement's policy and a national policy."""
 
 import copy
 from collections.abc import Iterator
@@ -21,18 +21,26 @@ from governance.policy.facts import Charge, Facts
 from protocols.errors import ReasonCode
 from tests.support.documents import NOW, agreement, permit, study
 
-AGREED = agreement()
-ASKED = study(AGREED)
+AGREEMENT = agreement()
+STUDY = study(AGREEMENT)
 
 
 def facts() -> Facts:
-    charge = Charge("patients", 8, 1_000, 2_000_000, 1_500_000, 0.4, 1e-5)
+    charge = Charge(
+        register="patients",
+        order=8,
+        micro=1_000,
+        cap_micro=2_000_000,
+        left_micro=1_500_000,
+        epsilon=0.4,
+        delta=1e-5,
+    )
     return Facts(
-        study=ASKED,
-        agreement=AGREED,
+        study=STUDY,
+        agreement=AGREEMENT,
         country="DK",
         now=NOW,
-        permit=permit(AGREED, ASKED),
+        permit=permit(AGREEMENT, STUDY),
         withdrawal=None,
         installed_tasks=["stats/histogram"],
         charge=charge,
@@ -44,17 +52,20 @@ CONTEXT = facts().context()
 
 
 def answer(
-    context: dict[str, Any] | None = None, *, base: str = BASE_POLICY, national: str | None = None
+    context: dict[str, Any] | None = None,
+    *,
+    agreement_policy: str = BASE_POLICY,
+    national: str | None = None,
 ) -> Decision:
-    request = PolicyRequest("coordinator", Act.CONTRIBUTE, ASKED.digest, context or CONTEXT)
-    return decide(request, base, national)
+    request = PolicyRequest("coordinator", Act.CONTRIBUTE, STUDY.digest, context or CONTEXT)
+    return decide(request, agreement_policy, national)
 
 
 def ids(decision: Decision) -> list[str]:
     return [clause.id for clause in decision.clauses]
 
 
-def test_a_lawful_request_is_allowed_by_the_one_permit() -> None:
+def test_a_permitted_request_is_allowed_by_the_one_permit_rule() -> None:
     assert answer().allowed
     assert ids(answer()) == ["base/asked"]
 
@@ -66,68 +77,68 @@ def paths(value: dict[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple
             yield from paths(inner, (*prefix, name))
 
 
-def edited(path: tuple[str, ...], change: Any) -> dict[str, Any]:
+def changed_context(path: tuple[str, ...], change: Any) -> dict[str, Any]:
     context = copy.deepcopy(CONTEXT)
-    place = context
+    parent = context
     for name in path[:-1]:
-        place = place[name]
-    change(place, path[-1])
+        parent = parent[name]
+    change(parent, path[-1])
     return context
 
 
-def drop(place: dict[str, Any], name: str) -> None:
-    del place[name]
+def drop(parent: dict[str, Any], name: str) -> None:
+    del parent[name]
 
 
-def mistype(place: dict[str, Any], name: str) -> None:
-    place[name] = {"unexpected": 1.5} if not isinstance(place[name], bool) else "true"
+def change_type(parent: dict[str, Any], name: str) -> None:
+    parent[name] = {"unexpected": 1.5} if not isinstance(parent[name], bool) else "true"
 
 
-def extend(place: dict[str, Any], name: str) -> None:
-    place[f"{name}_too"] = 1
+def extend(parent: dict[str, Any], name: str) -> None:
+    parent[f"{name}_too"] = 1
 
 
 ALL_PATHS = list(paths(CONTEXT))
 
 
 @pytest.mark.parametrize("path", ALL_PATHS, ids=".".join)
-def test_every_attribute_dropped_in_turn_is_refused(path: tuple[str, ...]) -> None:
-    decision = answer(edited(path, drop))
+def test_a_request_without_any_one_attribute_is_refused(path: tuple[str, ...]) -> None:
+    decision = answer(changed_context(path, drop))
     assert not decision.allowed
     assert ids(decision) == ["policy/no-decision"]
 
 
 @pytest.mark.parametrize("path", ALL_PATHS, ids=".".join)
-def test_every_attribute_mistyped_in_turn_is_refused(path: tuple[str, ...]) -> None:
-    assert not answer(edited(path, mistype)).allowed
+def test_a_request_with_any_attribute_of_another_type_is_refused(path: tuple[str, ...]) -> None:
+    assert not answer(changed_context(path, change_type)).allowed
 
 
 @pytest.mark.parametrize("path", ALL_PATHS, ids=".".join)
-def test_an_additional_attribute_is_refused(path: tuple[str, ...]) -> None:
-    assert not answer(edited(path, extend)).allowed
+def test_a_request_with_an_additional_attribute_is_refused(path: tuple[str, ...]) -> None:
+    assert not answer(changed_context(path, extend)).allowed
 
 
 NATIONAL = """
 @id("dk/no-models") @code("policy") @sentence("Denmark releases no models.") @fix("ask for a table")
 forbid (principal, action, resource) when { context.study.release == "model" };
-@id("dk/adults")
+@id("dk/no-tables")
 forbid (principal, action, resource) when { context.study.release == "table" };
 """
 
 
-def test_a_national_policy_tightens_and_is_named() -> None:
+def test_a_national_policy_can_forbid_and_its_rule_is_named() -> None:
     decision = answer(national=NATIONAL)
     assert not decision.allowed
-    assert ids(decision) == ["national/dk/adults"]
-    assert decision.clauses[0].sentence == "The rule national/dk/adults forbids it."
+    assert ids(decision) == ["national/dk/no-tables"]
+    assert decision.clauses[0].sentence == "The rule national/dk/no-tables forbids it."
     assert decision.clauses[0].code is ReasonCode.POLICY
 
 
 def test_a_national_policy_that_does_not_apply_changes_nothing() -> None:
-    assert answer(national=NATIONAL.partition('@id("dk/adults")')[0]).allowed
+    assert answer(national=NATIONAL.partition('@id("dk/no-tables")')[0]).allowed
 
 
-def refused_text(text: str) -> str:
+def why_refused(text: str) -> str:
     with pytest.raises(DocumentFault) as caught:
         check_national(text)
     assert not answer(national=text).allowed
@@ -135,10 +146,10 @@ def refused_text(text: str) -> str:
     return caught.value.why
 
 
-def test_a_national_permit_is_refused_not_ignored() -> None:
+def test_a_national_permit_rule_is_refused_and_not_ignored() -> None:
     text = '@id("dk/all") permit (principal, action, resource);'
-    assert "dk/all is a permit" in refused_text(text)
-    assert "dk/all is a permit" in refused_text(NATIONAL + text)
+    assert "dk/all is a permit" in why_refused(text)
+    assert "dk/all is a permit" in why_refused(NATIONAL + text)
 
 
 @pytest.mark.parametrize(
@@ -157,13 +168,12 @@ def test_a_national_permit_is_refused_not_ignored() -> None:
             "does not fit the schema",
         ),
         ('@id("a") forbid (principal == ?principal, action, resource);', "templates"),
-        ('@id("a") @sentence("a\\u{202e}b") forbid (principal, action, resource);', "hidden"),
+        ('@id("a") @sentence("a\\u{202e}b") forbid (principal, action, resource);', "invisible"),
         ("//" + "x" * MAX_CHARACTERS, "longer than"),
     ],
 )
 def test_invalid_national_policies_are_refused(text: str, expected: str) -> None:
-    why = refused_text(text)
-    assert expected in why or (expected == "hidden" and "invisible" in why)
+    assert expected in why_refused(text)
 
 
 def test_an_empty_national_policy_forbids_nothing() -> None:
@@ -171,7 +181,7 @@ def test_an_empty_national_policy_forbids_nothing() -> None:
     assert answer(national="// none").allowed
 
 
-def test_a_forbid_that_overflows_is_a_refusal_not_a_skip() -> None:
+def test_a_forbid_rule_that_overflows_is_refused_and_not_ignored() -> None:
     """Cedar reports the error and still answers Allow (cedarpy 4.12, with or without a schema)."""
     text = """@id("dk/overflow") forbid (principal, action, resource)
               when { context.now * 9223372036854775807 > 0 };"""
@@ -185,32 +195,34 @@ def test_a_forbid_that_overflows_is_a_refusal_not_a_skip() -> None:
 PERMIT_ALL = '@id("open/all") permit (principal, action, resource);'
 
 
-def test_an_agreement_cannot_drop_a_rule_of_the_base() -> None:
+def test_an_agreement_cannot_remove_a_rule_of_the_base_policy() -> None:
     check_base(PERMIT_ALL)
-    context = edited(("permit", "present"), lambda place, name: place.update({name: False}))
-    decision = answer(context, base=PERMIT_ALL)
+    context = changed_context(
+        ("permit", "present"), lambda parent, name: parent.update({name: False})
+    )
+    decision = answer(context, agreement_policy=PERMIT_ALL)
     assert not decision.allowed
     assert ids(decision) == ["permit/missing"]
 
 
 def test_an_agreement_can_add_rules() -> None:
     rule = '\n@id("agreement/small") forbid (principal, action, resource);'
-    decision = answer(base=BASE_POLICY + rule)
+    decision = answer(agreement_policy=BASE_POLICY + rule)
     assert ids(decision) == ["agreement/small"]
 
 
 def test_an_agreement_that_permits_less_allows_less() -> None:
     narrow = '@id("n/propose") permit (principal, action == Action::"propose", resource);'
-    assert not answer(base=narrow).allowed
+    assert not answer(agreement_policy=narrow).allowed
 
 
-def test_an_agreement_with_its_own_permit_is_recorded_beside_the_base() -> None:
-    assert ids(answer(base=PERMIT_ALL)) == ["base/asked", "open/all"]
+def test_a_permit_rule_of_the_agreement_is_listed_after_the_base_rule() -> None:
+    assert ids(answer(agreement_policy=PERMIT_ALL)) == ["base/asked", "open/all"]
 
 
-def test_an_unreadable_base_refuses() -> None:
-    assert ids(answer(base="permit (")) == ["policy/unusable"]
-    assert not answer(base="").allowed
+def test_an_unreadable_policy_of_the_agreement_refuses_every_request() -> None:
+    assert ids(answer(agreement_policy="permit (")) == ["policy/unusable"]
+    assert not answer(agreement_policy="").allowed
 
 
 def test_every_broken_rule_is_named_in_the_order_of_the_text() -> None:
@@ -228,8 +240,8 @@ def test_every_broken_rule_is_named_in_the_order_of_the_text() -> None:
     ]
 
 
-def test_strings_from_outside_stay_strings() -> None:
-    context = edited(
-        ("study", "task"), lambda place, name: place.update({name: '"] || true || ["'})
+def test_text_in_a_request_is_never_read_as_cedar() -> None:
+    context = changed_context(
+        ("study", "task"), lambda parent, name: parent.update({name: '"] || true || ["'})
     )
     assert ids(answer(context)) == ["agreement/task-kind", "node/task-not-installed"]

@@ -67,7 +67,7 @@ def test_a_slug_is_safe_in_a_path(text: str) -> None:
     assert problem(slug=text)
 
 
-def test_a_key_has_one_spelling_and_must_be_valid() -> None:
+def test_a_key_has_one_canonical_form_and_must_be_valid() -> None:
     good = raw_key(7).public.to_text()
     assert Sample(key=good).key == good
     assert "Ed25519" in problem(key=good[:-1])

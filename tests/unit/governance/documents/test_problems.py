@@ -1,4 +1,4 @@
-"""Each problem of a document is one sentence: the place, what is expected, and what was found."""
+"""Each problem of a document is one sentence: the field, what is expected, and what was found."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from tests.support.documents import agreement, study_fields
 Change = Callable[[dict[str, Any]], object]
 
 
-def problems(change: Change, lines: dict[tuple[str | int, ...], int] | None = None) -> list[str]:
+def problems_of(change: Change, lines: dict[tuple[str | int, ...], int] | None = None) -> list[str]:
     fields = study_fields(agreement())
     change(fields)
     with pytest.raises(ValidationError) as error:
@@ -22,7 +22,7 @@ def problems(change: Change, lines: dict[tuple[str | int, ...], int] | None = No
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "part"),
     [
         (lambda f: f.pop("title"), "title: this field is missing; add it"),
         (lambda f: f.update(titel="x"), "titel: there is no such field here; did you mean"),
@@ -52,32 +52,32 @@ def problems(change: Change, lines: dict[tuple[str | int, ...], int] | None = No
         ),
     ],
 )
-def test_a_problem_says_where_and_what_is_expected(change: Change, sentence: str) -> None:
-    sentences = problems(change)
-    assert any(sentence in one for one in sentences), sentences
+def test_a_problem_names_the_field_and_what_is_expected(change: Change, part: str) -> None:
+    problems = problems_of(change)
+    assert any(part in sentence for sentence in problems), problems
 
 
 def test_the_line_number_is_that_of_the_nearest_known_field() -> None:
     def change(fields: dict[str, Any]) -> None:
         fields["privacy"].pop("delta")
 
-    (sentence,) = problems(change, {("privacy",): 12})
+    (sentence,) = problems_of(change, {("privacy",): 12})
     assert sentence.startswith("line 12, privacy.delta: ")
 
 
-def test_a_wrong_value_is_shown_cut_and_in_plain_characters() -> None:
-    (sentence,) = problems(lambda f: f["privacy"].update(epsilon="\u202e" + "x" * 500))
+def test_a_wrong_value_is_shortened_and_shown_without_invisible_characters() -> None:
+    (sentence,) = problems_of(lambda f: f["privacy"].update(epsilon="\u202e" + "x" * 500))
     value_text = sentence.partition("found ")[2]
     assert "\u202e" not in sentence
     assert len(value_text) <= SHOWN + 1
 
 
-def test_many_problems_are_counted() -> None:
-    sentences = problems(lambda f: f.update({f"extra{n}": n for n in range(MAX_PROBLEMS + 5)}))
-    assert len(sentences) == MAX_PROBLEMS + 1
-    assert sentences[-1] == "and 5 more"
+def test_problems_beyond_the_limit_are_only_counted() -> None:
+    problems = problems_of(lambda f: f.update({f"extra{n}": n for n in range(MAX_PROBLEMS + 5)}))
+    assert len(problems) == MAX_PROBLEMS + 1
+    assert problems[-1] == "and 5 more"
 
 
-def test_a_list_with_invalid_items_is_not_also_reported_as_short() -> None:
-    sentences = problems(lambda f: f.update(countries=["DK", "Estonia"]))
-    assert not any("at least" in sentence for sentence in sentences)
+def test_a_list_with_invalid_items_is_not_also_reported_as_too_short() -> None:
+    problems = problems_of(lambda f: f.update(countries=["DK", "Estonia"]))
+    assert not any("at least" in sentence for sentence in problems)

@@ -58,11 +58,11 @@ def test_an_agreement_with_both_signatures_is_another_one_and_is_read_back() -> 
     assert again.signatures is Suite.COMPOSITE
 
 
-def test_a_spelled_out_default_is_not_the_canonical_form() -> None:
+def test_a_document_that_states_the_default_suite_is_not_canonical() -> None:
     data = agreement().canonical()
-    spelled = data.replace(b'"smallest_cohort"', b'"signatures":"ed25519","smallest_cohort"')
+    with_default = data.replace(b'"smallest_cohort"', b'"signatures":"ed25519","smallest_cohort"')
     with pytest.raises(DocumentFault, match="canonical form"):
-        Agreement.from_canonical(spelled)
+        Agreement.from_canonical(with_default)
 
 
 @pytest.mark.parametrize("suite", ["mldsa65", "ed25519+mldsa44", "none", "", None, 1])

@@ -49,24 +49,24 @@ def test_used_features_are_those_of_task_and_population() -> None:
     assert narrow.features_used == ("disease", "sex")
 
 
-def test_a_draft_has_no_price_and_a_priced_study_another_digest() -> None:
+def test_a_schedule_changes_the_digest_of_a_draft() -> None:
     draft = Study.model_validate(study_fields(AGREED))
     assert not draft.priced
-    filled = priced(draft)
-    assert filled.priced
-    assert filled.digest != draft.digest
+    with_schedule = priced(draft)
+    assert with_schedule.priced
+    assert with_schedule.digest != draft.digest
 
 
 @pytest.mark.parametrize(
     "change", [{"rounds": 2}, {"dimension": 3}, {"clip_norm": 9.0}, {"phase": "train"}]
 )
-def test_a_schedule_that_is_not_the_task_s_is_refused(change: dict[str, Any]) -> None:
+def test_a_schedule_other_than_that_of_the_task_is_refused(change: dict[str, Any]) -> None:
     first, *others = study(AGREED).mechanisms
     proposed = study(AGREED).with_mechanisms((first.model_copy(update=change), *others))
     assert not proposed.priced
 
 
-def test_a_schedule_without_a_release_is_refused() -> None:
+def test_a_schedule_with_a_missing_or_repeated_release_is_refused() -> None:
     proposed = study(AGREED)
     assert not proposed.with_mechanisms(proposed.mechanisms[:-1]).priced
     assert not proposed.with_mechanisms(proposed.mechanisms * 2).priced
@@ -76,7 +76,7 @@ def training(**changes: Any) -> Study:
     return study(AGREED, task=glm() | changes, release=RELEASE_MODEL)
 
 
-def test_a_schedule_in_local_mode_has_its_sums_of_updates_unchanged() -> None:
+def test_local_mode_adds_local_steps_and_a_derived_sum() -> None:
     proposed = training(local={"steps": 5})
     assert [m.scope for m in proposed.mechanisms] == ["local", "local", "derived", "shared"]
     assert proposed.priced
@@ -85,7 +85,7 @@ def test_a_schedule_in_local_mode_has_its_sums_of_updates_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "change"),
+    ("index", "change"),
     [
         (0, {"scope": Scope.DERIVED}),
         (1, {"scope": Scope.DERIVED}),
@@ -97,9 +97,11 @@ def test_a_schedule_in_local_mode_has_its_sums_of_updates_unchanged() -> None:
         (3, {"scope": Scope.DERIVED}),
     ],
 )
-def test_no_other_release_is_accepted_as_derived(place: int, change: dict[str, Any]) -> None:
+def test_a_changed_scope_or_noise_in_local_mode_is_refused(
+    index: int, change: dict[str, Any]
+) -> None:
     changed = list(training(local={"steps": 5}).mechanisms)
-    changed[place] = changed[place].model_copy(update=change)
+    changed[index] = changed[index].model_copy(update=change)
     assert not training(local={"steps": 5}).with_mechanisms(tuple(changed)).priced
 
 
@@ -121,26 +123,26 @@ def test_a_run_is_charged_for_all_releases_that_cost_except_an_already_charged_c
     assert charged(training(local={"steps": 5})) == ["local-step", "evaluate"]
 
 
-def test_more_local_steps_than_a_release_may_repeat_are_named() -> None:
+def test_more_local_steps_than_a_release_may_repeat_are_refused() -> None:
     task = glm(rounds=10_000, local={"steps": 11})
     assert "more than 100000 steps" in refused(task=task, release=RELEASE_MODEL)
 
 
-def test_a_study_without_local_mode_keeps_its_bytes() -> None:
-    """A study signed before is the same document, and each study has one spelling."""
+def test_a_study_without_local_mode_has_no_local_fields() -> None:
+    """So earlier studies keep their digests, and each study has one canonical form."""
     proposed = training()
     assert b"local_mode" not in proposed.canonical()
     assert b'"local":' not in proposed.canonical()
-    spelt = json.loads(proposed.canonical())
-    spelt["task"]["local"] = None
+    with_null = json.loads(proposed.canonical())
+    with_null["task"]["local"] = None
     with pytest.raises(DocumentFault, match="not a signed study"):
-        Study.from_canonical(canonical_json(spelt))
+        Study.from_canonical(canonical_json(with_null))
     assert Study.from_canonical(proposed.canonical()).digest == proposed.digest
 
 
-def test_an_undeclared_feature_is_named() -> None:
-    where = {"register": "patients", "where": [{"feature": "weight", "at_least": 1}]}
-    assert "the feature `weight`" in refused(population=where)
+def test_an_undeclared_feature_is_reported() -> None:
+    population = {"register": "patients", "where": [{"feature": "weight", "at_least": 1}]}
+    assert "the feature `weight`" in refused(population=population)
     assert "`income`" in refused(task=glm(target="income"), release=RELEASE_MODEL)
 
 
@@ -188,19 +190,19 @@ def test_an_unknown_purpose_is_refused(code: str) -> None:
     assert "HL7 PurposeOfUse" in refused(purpose=purpose)
 
 
-def test_a_prohibited_purpose_can_be_stated_and_is_refused_with_its_article() -> None:
+def test_a_prohibited_purpose_can_be_stated() -> None:
     purpose = study_fields(AGREED)["purpose"] | {"ehds": "54-c"}
     assert study(AGREED, purpose=purpose).purpose.ehds == "54-c"
 
 
-def test_a_permit_is_for_one_digest() -> None:
-    given = permit(AGREED, study(AGREED))
-    assert given.study == study(AGREED).digest
+def test_a_permit_names_one_study_by_digest() -> None:
+    granted = permit(AGREED, study(AGREED))
+    assert granted.study == study(AGREED).digest
     with pytest.raises(ValidationError):
         permit(AGREED, study(AGREED), study="sha256:short")
 
 
-def test_a_permit_s_limits_are_checked() -> None:
+def test_limits_of_a_permit_are_checked() -> None:
     with pytest.raises(ValidationError):
         PermitConditions(epsilon_at_most=-1.0, expires=NOW)
     with pytest.raises(ValidationError):
@@ -221,12 +223,12 @@ def test_a_permit_s_limits_are_checked() -> None:
         {"country": "Denmark"},
     ],
 )
-def test_node_keys_are_well_formed(change: dict[str, str]) -> None:
+def test_malformed_node_keys_are_refused(change: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         NodeKeys.model_validate(node_keys("DK").model_dump() | change)
 
 
-def test_node_keys_have_distinct_purposes() -> None:
+def test_one_key_cannot_serve_two_purposes() -> None:
     same = raw_key(5).public.to_text()
     with pytest.raises(ValidationError, match="two keys"):
         NodeKeys.model_validate(

@@ -42,12 +42,12 @@ def settled(agreed: Keyboard) -> Keyboard:
     return agreed
 
 
-def middle(low: float, high: float) -> float:
+def midpoint(low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def agent_of(officer: Keyboard, jitter: module.Jitter = middle) -> Agent:
-    def opened() -> OfficerSession:
+def agent_of(officer: Keyboard, jitter: module.Jitter = midpoint) -> Agent:
+    def open_session() -> OfficerSession:
         return OfficerSession.open(
             officer.home,
             PASSPHRASE.encode(),
@@ -56,7 +56,7 @@ def agent_of(officer: Keyboard, jitter: module.Jitter = middle) -> Agent:
             lambda *_, **__: officer.exchange,
         )
 
-    return Agent(opened, lambda: officer.now, jitter)
+    return Agent(open_session, lambda: officer.now, jitter)
 
 
 def pass_time(officer: Keyboard, by: timedelta) -> None:
@@ -70,7 +70,7 @@ def versions(officer: Keyboard) -> list[int]:
 
 
 class TestADay:
-    def test_documents_are_signed_again_about_once(self, settled: Keyboard) -> None:
+    def test_documents_are_signed_again_about_once_a_day(self, settled: Keyboard) -> None:
         agent, before = agent_of(settled), len(versions(settled))
         for _ in range(12 * 20):
             agent.look()
@@ -78,13 +78,13 @@ class TestADay:
         assert 17 <= len(versions(settled)) - before <= 27
         assert settled.papers.view().country("DK") is not None
 
-    def test_starting_again_signs_nothing_that_is_fresh(self, settled: Keyboard) -> None:
+    def test_a_restarted_agent_does_not_sign_fresh_documents_again(self, settled: Keyboard) -> None:
         before = versions(settled)
         for _ in range(5):
             agent_of(settled).look()
         assert versions(settled) == before
 
-    def test_states_when_the_next_renewal_is(self, settled: Keyboard) -> None:
+    def test_the_status_states_when_the_next_renewal_is(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
         sentence = agent.status.sentence()
@@ -93,12 +93,12 @@ class TestADay:
         )
 
     @given(st.floats(0, 1))
-    def test_happens_at_a_random_time_within_limits(self, share: float) -> None:
-        own = type("Own", (), {"signed_at": NOW})()
-        due = module.next_due(own, lambda low, high: low + (high - low) * share)
+    def test_the_next_renewal_is_at_a_random_time_within_limits(self, fraction: float) -> None:
+        documents = type("Documents", (), {"signed_at": NOW})()
+        due = module.next_due(documents, lambda low, high: low + (high - low) * fraction)
         assert NOW + EARLIEST <= due <= NOW + LATEST < NOW + COUNTRY_LIFE - MIN_LIFE
 
-    def test_a_pending_new_key_signs_too(self, settled: Keyboard) -> None:
+    def test_a_pending_new_key_signs_the_documents_too(self, settled: Keyboard) -> None:
         settled.done("rotate", "--yes")
         pass_time(settled, 2 * DAY)
         agent_of(settled).look()
@@ -120,7 +120,7 @@ class TestADay:
 
 
 class TestNever:
-    def test_it_decides_nothing(self, settled: Keyboard) -> None:
+    def test_the_agent_decides_nothing(self, settled: Keyboard) -> None:
         """A draft, a study and a stranger's node keys wait; a month later they still wait."""
         papers = settled.papers
         proposed = study(papers.agreed)
@@ -139,7 +139,9 @@ class TestNever:
         assert status is not None
         assert status.signed == ()
 
-    def test_signs_before_the_officer_has_signed_anything(self, agreed: Keyboard) -> None:
+    def test_the_agent_signs_nothing_before_the_officer_has_signed_something(
+        self, agreed: Keyboard
+    ) -> None:
         agent = agent_of(agreed)
         agent.look()
         assert "nothing to renew" in agent.status.fault
@@ -147,7 +149,7 @@ class TestNever:
 
 
 class TestALostLink:
-    def test_is_tried_again_with_growing_pauses(self, settled: Keyboard) -> None:
+    def test_a_failed_renewal_is_tried_again_with_growing_pauses(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         pass_time(settled, 2 * DAY)
         settled.exchange.submit_down = True
@@ -161,7 +163,7 @@ class TestALostLink:
         assert LONGEST_PAUSE / 2 <= pauses[-1] <= LONGEST_PAUSE
         assert agent.status.failures == 12
 
-    def test_signs_no_version_for_each_attempt(self, settled: Keyboard) -> None:
+    def test_repeated_attempts_submit_the_same_version(self, settled: Keyboard) -> None:
         """Documents that are already signed are submitted again until they are a day old."""
         agent = agent_of(settled)
         pass_time(settled, 2 * DAY)
@@ -177,7 +179,9 @@ class TestALostLink:
         assert versions(settled)[-1] == 2
         assert (agent.status.failures, agent.status.fault) == (0, "")
 
-    def test_of_three_days_needs_no_help(self, settled: Keyboard) -> None:
+    def test_after_three_days_without_the_exchange_renewal_continues(
+        self, settled: Keyboard
+    ) -> None:
         agent = agent_of(settled)
         settled.exchange.down = True
         for _ in range(24 * 3):
@@ -190,7 +194,7 @@ class TestALostLink:
         assert documents is not None
         assert documents.expires - settled.now > 6 * DAY
 
-    def test_is_not_well_when_little_is_left(self, settled: Keyboard) -> None:
+    def test_the_agent_is_not_ready_when_the_documents_soon_expire(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
         assert agent.status.well(settled.now + 4 * DAY)
@@ -198,13 +202,13 @@ class TestALostLink:
         assert not AgentStatus(due=NOW).well(NOW)
 
     @given(st.integers(1, 10_000), st.floats(0.5, 1))
-    def test_pauses_are_bounded(self, failures: int, part: float) -> None:
+    def test_pauses_between_attempts_are_bounded(self, failures: int, part: float) -> None:
         pause = pause_after(failures, lambda low, high: part)
         assert FIRST_PAUSE / 2 <= pause <= LONGEST_PAUSE
 
 
 class TestRunning:
-    def test_ends_on_request(self, settled: Keyboard) -> None:
+    def test_the_agent_ends_on_request(self, settled: Keyboard) -> None:
         stop, agent = threading.Event(), agent_of(settled)
         thread = threading.Thread(target=agent.run, args=(stop,))
         thread.start()
@@ -217,11 +221,13 @@ class TestRunning:
             run_agent(settled.home.path, b"wrong", observe=None, log_file=None)
 
     @pytest.mark.parametrize("address", ["0.0.0.0:9103", "exchange:1", "127.0.0.1:0", "[::]:9103"])
-    def test_shows_metrics_on_this_machine_only(self, settled: Keyboard, address: str) -> None:
+    def test_the_agent_shows_metrics_on_this_machine_only(
+        self, settled: Keyboard, address: str
+    ) -> None:
         with pytest.raises(OfficerFault, match="only a loopback address is allowed"):
             run_agent(settled.home.path, PASSPHRASE.encode(), observe=address, log_file=None)
 
-    def test_shows_until_when_documents_are_valid(self, settled: Keyboard) -> None:
+    def test_the_agent_shows_until_when_documents_are_valid(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
         report = shown(agent)
@@ -233,7 +239,7 @@ class TestRunning:
         assert "documents until" in report.ready()["documents"].says
 
     @pytest.mark.slow
-    def test_as_a_process_notifies_systemd_and_ends_on_a_signal(
+    def test_the_agent_process_notifies_systemd_and_ends_on_a_signal(
         self, settled: Keyboard, tmp_path: Path
     ) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -275,7 +281,7 @@ def test_it_loops_at_least_every_ten_minutes_for_the_watchdog() -> None:
     def turned() -> None:
         turns[0] += 1
 
-    agent = Agent(pytest.fail, lambda: NOW, middle, turned=turned)
+    agent = Agent(pytest.fail, lambda: NOW, midpoint, turned=turned)
     agent.status = AgentStatus(due=NOW + timedelta(days=1))
     agent.run(stop)
     assert turns == [3]

@@ -30,8 +30,8 @@ def test_every_party_is_shown_with_its_fingerprint() -> None:
 
 
 def test_only_the_reader_s_own_key_is_called_yours() -> None:
-    [own] = [line for line in text_of(country="NO").splitlines() if "(yours)" in line]
-    assert own.startswith("NO: ")
+    [line] = [line for line in text_of(country="NO").splitlines() if "(yours)" in line]
+    assert line.startswith("NO: ")
     assert "(yours)" not in text_of(country="SE")
 
 
@@ -66,8 +66,10 @@ def test_emergency_clauses_are_shown_completely() -> None:
 
 
 def test_a_policy_other_than_the_standard_one_is_pointed_out() -> None:
-    own = agreement(policy=AGREED.policy + '\n@id("more")\nforbid (principal, action, resource);')
-    assert "ask a specialist to read it" in text_of(own)
+    changed_policy = agreement(
+        policy=AGREED.policy + '\n@id("more")\nforbid (principal, action, resource);'
+    )
+    assert "ask a specialist to read it" in text_of(changed_policy)
     assert "rules: the standard policy" in text_of()
 
 

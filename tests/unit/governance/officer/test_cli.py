@@ -73,48 +73,52 @@ def test_every_command_exists() -> None:
         assert command in output
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
 class TestEveryCommand:
-    def test_refuses_a_wrong_passphrase(self, enrolled: Keyboard, words: tuple[str, ...]) -> None:
+    def test_every_command_refuses_a_wrong_passphrase(
+        self, enrolled: Keyboard, arguments: tuple[str, ...]
+    ) -> None:
         enrolled.passphrase_file.write_text("another passphrase")
-        assert "passphrase does not open the key store" in enrolled.refused(*words)
+        assert "passphrase does not open the key store" in enrolled.refused(*arguments)
 
-    def test_refuses_a_passphrase_that_others_can_read(
-        self, enrolled: Keyboard, words: tuple[str, ...]
+    def test_every_command_refuses_a_passphrase_that_others_can_read(
+        self, enrolled: Keyboard, arguments: tuple[str, ...]
     ) -> None:
         enrolled.passphrase_file.chmod(0o644)
-        assert "open to other users" in enrolled.refused(*words)
+        assert "open to other users" in enrolled.refused(*arguments)
 
-    def test_refuses_to_run_without_a_passphrase(
-        self, enrolled: Keyboard, words: tuple[str, ...]
+    def test_every_command_refuses_to_run_without_a_passphrase(
+        self, enrolled: Keyboard, arguments: tuple[str, ...]
     ) -> None:
-        assert "There is no terminal to type it at" in enrolled.refused(*words, unlock=False)
+        assert "There is no terminal to type it at" in enrolled.refused(*arguments, unlock=False)
 
-    def test_needs_a_folder(self, tmp_path: Path, words: tuple[str, ...]) -> None:
-        result = CliRunner().invoke(app, [*words, "--home", str(tmp_path / "none")])
+    def test_every_command_needs_a_folder(self, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+        result = CliRunner().invoke(app, [*arguments, "--home", str(tmp_path / "none")])
         assert result.exit_code == 1
         assert "There is no officer in" in result.stderr
         assert "keygen" in result.stderr
         assert not (tmp_path / "none").exists()
 
-    def test_closes_its_channel(self, enrolled: Keyboard, words: tuple[str, ...]) -> None:
+    def test_every_command_closes_its_channel(
+        self, enrolled: Keyboard, arguments: tuple[str, ...]
+    ) -> None:
         before = enrolled.exchange.closed
         enrolled.exchange.down = True
-        enrolled.run(*words)
-        assert enrolled.exchange.closed == before + (0 if words[0] == "renew" else 1)
+        enrolled.run(*arguments)
+        assert enrolled.exchange.closed == before + (0 if arguments[0] == "renew" else 1)
 
 
-@pytest.mark.parametrize("words", COMMANDS[:5], ids=lambda words: words[0])
+@pytest.mark.parametrize("arguments", COMMANDS[:5], ids=lambda arguments: arguments[0])
 def test_an_officer_who_is_not_enrolled_reads_how_to_enrol(
-    officer: Keyboard, words: tuple[str, ...]
+    officer: Keyboard, arguments: tuple[str, ...]
 ) -> None:
-    output = officer.refused(*words)
+    output = officer.refused(*arguments)
     assert "not enrolled" in output
     assert "pratique-officer enrol" in output
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("approve",),
         ("refuse", "any"),
@@ -127,8 +131,10 @@ def test_an_officer_who_is_not_enrolled_reads_how_to_enrol(
     ],
     ids=" ".join,
 )
-def test_a_mistyped_command_exits_with_status_2(officer: Keyboard, words: tuple[str, ...]) -> None:
-    assert officer.run(*words, unlock=False).exit_code == 2
+def test_a_mistyped_command_exits_with_status_2(
+    officer: Keyboard, arguments: tuple[str, ...]
+) -> None:
+    assert officer.run(*arguments, unlock=False).exit_code == 2
 
 
 class TestKeygen:
@@ -137,60 +143,68 @@ class TestKeygen:
         cheap_stores(monkeypatch)
 
     @pytest.fixture
-    def words(self, tmp_path: Path) -> list[str]:
+    def arguments(self, tmp_path: Path) -> list[str]:
         secret = tmp_path / "passphrase"
         secret.write_text(PASSPHRASE)
         secret.chmod(0o600)
-        words = ["keygen", "--home", str(tmp_path / "home"), "--passphrase-file", str(secret)]
-        return [*words, "--country", "DK", "--authority", "Health data authority"]
+        arguments = ["keygen", "--home", str(tmp_path / "home"), "--passphrase-file", str(secret)]
+        return [*arguments, "--country", "DK", "--authority", "Health data authority"]
 
     def home(self, tmp_path: Path) -> OfficerHome:
         return OfficerHome(tmp_path / "home")
 
-    def test_prints_the_key_and_its_fingerprint(self, tmp_path: Path, words: list[str]) -> None:
-        output = CliRunner().invoke(app, words).stdout
+    def test_keygen_prints_the_key_and_its_fingerprint(
+        self, tmp_path: Path, arguments: list[str]
+    ) -> None:
+        output = CliRunner().invoke(app, arguments).stdout
         text = self.home(tmp_path).key_file.read_text().strip()
         assert text in output
         assert VerifyKey.from_text(text).fingerprint in output
         assert "pratique-officer enrol" in output
 
-    def test_makes_a_folder_for_its_owner(self, tmp_path: Path, words: list[str]) -> None:
-        CliRunner().invoke(app, words)
+    def test_keygen_creates_a_folder_for_its_owner_only(
+        self, tmp_path: Path, arguments: list[str]
+    ) -> None:
+        CliRunner().invoke(app, arguments)
         home = self.home(tmp_path)
         assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
         assert Identity.open(home, home.settings(), PASSPHRASE.encode())
 
-    def test_prints_json_on_request(self, tmp_path: Path, words: list[str]) -> None:
-        answer = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    def test_keygen_prints_json_on_request(self, tmp_path: Path, arguments: list[str]) -> None:
+        answer = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
         assert answer["key"] == self.home(tmp_path).settings().document_key
         assert answer["country"] == "DK"
 
-    def test_runs_once_in_a_folder(self, tmp_path: Path, words: list[str]) -> None:
-        CliRunner().invoke(app, words)
+    def test_keygen_runs_once_in_a_folder(self, tmp_path: Path, arguments: list[str]) -> None:
+        CliRunner().invoke(app, arguments)
         before = self.home(tmp_path).settings()
-        result = CliRunner().invoke(app, words)
+        result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 1
         assert "There is an officer in" in result.stderr
         assert self.home(tmp_path).settings() == before
         assert Identity.open(self.home(tmp_path), before, PASSPHRASE.encode())
 
     @pytest.mark.parametrize("country", ["UK", "Denmark", "dk", ""])
-    def test_wants_a_country_code(self, tmp_path: Path, words: list[str], country: str) -> None:
-        result = CliRunner().invoke(app, [*words, "--country", country])
+    def test_keygen_requires_a_country_code(
+        self, tmp_path: Path, arguments: list[str], country: str
+    ) -> None:
+        result = CliRunner().invoke(app, [*arguments, "--country", country])
         assert result.exit_code == 1
         assert "country cannot be used" in result.stderr
         assert not (tmp_path / "home").exists()
 
-    def test_wants_a_passphrase(self, tmp_path: Path, words: list[str]) -> None:
+    def test_keygen_requires_a_passphrase(self, tmp_path: Path, arguments: list[str]) -> None:
         (tmp_path / "passphrase").write_text("\n")
-        result = CliRunner().invoke(app, words)
+        result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 1
         assert "It is empty" in result.stderr
         assert not (tmp_path / "home").exists()
 
-    def test_says_when_the_folder_cannot_be_made(self, tmp_path: Path, words: list[str]) -> None:
+    def test_keygen_reports_a_folder_that_cannot_be_created(
+        self, tmp_path: Path, arguments: list[str]
+    ) -> None:
         (tmp_path / "home").write_text("a file is in the way")
-        result = CliRunner().invoke(app, words)
+        result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 1
         assert "Traceback" not in result.output
         assert "home" in result.stderr

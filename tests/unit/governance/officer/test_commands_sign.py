@@ -31,7 +31,7 @@ def offer(officer: Keyboard, agreement: Agreement | None = None) -> Draft:
 
 
 class TestDraft:
-    def test_is_shown_completely_before_it_is_signed(self, enrolled: Keyboard) -> None:
+    def test_a_draft_is_shown_completely_before_it_is_signed(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         output = enrolled.done("sign", answer="y\n")
         for party in enrolled.papers.agreed.parties:
@@ -45,7 +45,7 @@ class TestDraft:
         assert "to 2028-01-01" in output
         assert "No data of this federation serves marketing. (Article 4(2))" in output
 
-    def test_is_signed_by_the_document_key_alone(self, enrolled: Keyboard) -> None:
+    def test_a_draft_is_signed_by_the_document_key_alone(self, enrolled: Keyboard) -> None:
         draft = offer(enrolled)
         enrolled.done("sign", "--yes")
         [(kind, content)] = enrolled.exchange.submitted
@@ -56,21 +56,21 @@ class TestDraft:
         assert [*signatures.root] == [*signatures.targets] == [key_id(key)]
         assert present(enrolled.papers.store.draft_status()).signed == ("DK",)
 
-    def test_is_not_signed_when_the_officer_says_no(self, enrolled: Keyboard) -> None:
+    def test_a_draft_is_not_signed_when_the_officer_says_no(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         assert "you answered no" in enrolled.refused("sign", answer="n\n").lower()
 
-    def test_is_not_signed_when_nobody_answers(self, enrolled: Keyboard) -> None:
+    def test_a_draft_is_not_signed_when_nobody_answers(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         assert "nobody answered" in enrolled.refused("sign").lower()
 
-    def test_is_signed_once(self, enrolled: Keyboard) -> None:
+    def test_a_draft_is_signed_once(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         enrolled.done("sign", "--yes")
         assert "waits for other countries" in enrolled.done("sign", "--yes")
         assert len(enrolled.exchange.submitted) == 1
 
-    def test_that_replaces_a_signed_one_is_signed_again(self, enrolled: Keyboard) -> None:
+    def test_a_draft_that_replaces_a_signed_one_is_signed_again(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         enrolled.done("sign", "--yes")
         enrolled.papers.now += timedelta(minutes=1)
@@ -78,18 +78,18 @@ class TestDraft:
         enrolled.done("sign", "--yes")
         assert len(enrolled.exchange.submitted) == 2
 
-    def test_is_not_signed_if_none_waits(self, enrolled: Keyboard) -> None:
+    def test_without_a_draft_nothing_is_signed(self, enrolled: Keyboard) -> None:
         assert "No agreement waits" in enrolled.done("sign")
         assert json.loads(enrolled.run("sign", "--json").stdout) == {
             "signed": False,
             "waiting": False,
         }
 
-    def test_publishes_the_agreement_with_the_others(self, agreed: Keyboard) -> None:
+    def test_signatures_of_enough_countries_publish_the_agreement(self, agreed: Keyboard) -> None:
         assert agreed.papers.store.read("metadata/1.root.json") is not None
         assert "Nothing waits for you" in agreed.done("inbox")
 
-    def test_prints_json_on_request(self, enrolled: Keyboard) -> None:
+    def test_sign_prints_json_on_request(self, enrolled: Keyboard) -> None:
         draft = offer(enrolled)
         result = enrolled.run("sign", "--yes", "--json")
         assert json.loads(result.stdout)["draft"] == draft.digest
@@ -97,7 +97,7 @@ class TestDraft:
 
 
 class TestDraftThatMustNotBeSigned:
-    def test_names_another_key_for_this_country(self, enrolled: Keyboard) -> None:
+    def test_a_draft_with_another_key_for_this_country_is_refused(self, enrolled: Keyboard) -> None:
         stranger = raw_key(7)
         offer(enrolled, agreed_with(stranger))
         output = enrolled.refused("sign", "--yes")
@@ -105,7 +105,7 @@ class TestDraftThatMustNotBeSigned:
         assert stranger.public.fingerprint in output
         assert enrolled.home.settings().verify_key.fingerprint in output
 
-    def test_does_not_name_this_country(self, enrolled: Keyboard) -> None:
+    def test_a_draft_without_this_country_is_refused(self, enrolled: Keyboard) -> None:
         countries = ("EE", "NO", "PT", "SE")
         offer(enrolled, agreed_with(raw_key(7), countries=countries))
         assert "does not name DK" in enrolled.refused("sign", "--yes")
@@ -122,12 +122,14 @@ class TestDraftThatMustNotBeSigned:
             lambda _: b"\x80\x04pickled",
         ],
     )
-    def test_is_tampered_with(self, enrolled: Keyboard, tamper: Callable[[bytes], bytes]) -> None:
+    def test_a_changed_draft_is_refused(
+        self, enrolled: Keyboard, tamper: Callable[[bytes], bytes]
+    ) -> None:
         draft = offer(enrolled)
         enrolled.exchange.tampered["draft"] = tamper(draft.canonical())
         assert "not a signed draft" in enrolled.refused("sign", "--yes")
 
-    def test_differs_from_the_one_whose_signatures_the_coordinator_counts(
+    def test_a_draft_other_than_the_one_that_is_counted_gets_no_signature(
         self, enrolled: Keyboard
     ) -> None:
         """A coordinator that shows each officer another agreement gets no signatures."""
@@ -143,7 +145,7 @@ class TestDraftThatMustNotBeSigned:
         ("drafted", "why"),
         [(NOW + timedelta(days=1), "dated in the future"), (NOW, "is version 2")],
     )
-    def test_does_not_follow_the_root_in_force(
+    def test_a_draft_that_does_not_follow_the_root_in_force_is_refused(
         self, enrolled: Keyboard, drafted: datetime, why: str
     ) -> None:
         version = 2 if "version" in why else 1
@@ -151,18 +153,18 @@ class TestDraftThatMustNotBeSigned:
         enrolled.exchange.tampered["draft"] = draft.canonical()
         assert why in enrolled.refused("sign", "--yes")
 
-    def test_is_of_an_agreement_that_has_ended(self, enrolled: Keyboard) -> None:
+    def test_a_draft_of_an_agreement_that_has_ended_is_refused(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         enrolled.now = NOW + timedelta(days=3000)
         enrolled.certified()
         assert "has ended" in enrolled.refused("sign", "--yes")
 
-    def test_cannot_be_fetched(self, enrolled: Keyboard) -> None:
+    def test_a_draft_that_cannot_be_fetched_is_not_signed(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         enrolled.exchange.down = True
         assert "does not answer" in enrolled.refused("sign", "--yes")
 
-    def test_is_a_first_one_although_an_agreement_is_in_force(self, agreed: Keyboard) -> None:
+    def test_a_first_draft_is_refused_if_an_agreement_is_in_force(self, agreed: Keyboard) -> None:
         draft = Draft(version=1, drafted=NOW, agreement=agreed.papers.agreed)
         agreed.exchange.tampered["draft"] = Draft(
             version=1, drafted=NOW + timedelta(minutes=1), agreement=draft.agreement
@@ -194,13 +196,13 @@ class TestAmendment:
         document_key = officer.home.settings().document_key
         return agreed_with(document_key, smallest_cohort=100)
 
-    def test_is_shown_with_what_it_changes(self, agreed: Keyboard) -> None:
+    def test_an_amendment_is_shown_with_what_it_changes(self, agreed: Keyboard) -> None:
         offer(agreed, self.amended(agreed))
         output = agreed.done("sign", "--yes")
         assert "smallest cohort  now 50; then 100" in output
         assert "its version  2" in output
 
-    def test_is_in_force_once_the_others_sign(self, agreed: Keyboard) -> None:
+    def test_an_amendment_is_in_force_once_the_others_sign(self, agreed: Keyboard) -> None:
         offer(agreed, self.amended(agreed))
         assert "changed agreement" in agreed.done("inbox")
         agreed.papers.sign("EE", "NO")
@@ -210,7 +212,9 @@ class TestAmendment:
 
 
 class TestInterruptedSubmission:
-    def test_is_repaired_by_signing_again(self, enrolled: Keyboard) -> None:
+    def test_an_interrupted_submission_is_repaired_by_signing_again(
+        self, enrolled: Keyboard
+    ) -> None:
         draft = offer(enrolled)
         enrolled.exchange.submit_down = True
         assert enrolled.run("sign", "--yes").exit_code == 1
@@ -228,7 +232,7 @@ class TestNodeKeys:
     def keys_file(self, officer: Keyboard, country: str = "DK", number: int = 0) -> Path:
         return officer.file("node-keys.json", node_keys(country, number).canonical())
 
-    def test_are_compared_signed_and_published(self, agreed: Keyboard) -> None:
+    def test_node_keys_are_compared_signed_and_published(self, agreed: Keyboard) -> None:
         output = agreed.done("sign", self.keys_file(agreed), answer="y\n")
         keys = node_keys("DK")
         assert VerifyKey.from_text(keys.identity_key).fingerprint in output
@@ -236,17 +240,17 @@ class TestNodeKeys:
         assert keys.log_origin in output
         assert agreed.papers.view().node_keys("DK") == keys
 
-    def test_wait_until_the_agreement_is_in_force(self, enrolled: Keyboard) -> None:
+    def test_node_keys_wait_until_the_agreement_is_in_force(self, enrolled: Keyboard) -> None:
         output = enrolled.done("sign", self.keys_file(enrolled), "--yes")
         assert "not published yet" in output
         assert enrolled.exchange.submitted == []
         assert enrolled.own().node == node_keys("DK")
 
-    def test_wait_until_an_exchange_is_known(self, officer: Keyboard) -> None:
+    def test_node_keys_wait_until_an_exchange_is_known(self, officer: Keyboard) -> None:
         assert "not enrolled" in officer.done("sign", self.keys_file(officer), "--yes")
         assert officer.own().node == node_keys("DK")
 
-    def test_that_replace_others_are_pointed_out(self, agreed: Keyboard) -> None:
+    def test_node_keys_that_replace_others_are_pointed_out(self, agreed: Keyboard) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
         output = agreed.done("sign", self.keys_file(agreed, number=5), "--yes", answer="y\n")
         assert "replace the keys" in output
@@ -260,14 +264,16 @@ class TestNodeKeys:
         signed = keys.model_copy(update={"succession": stated})
         return officer.file("node-keys.json", signed.canonical()), signed
 
-    def test_that_the_former_key_has_signed_need_no_second_question(self, agreed: Keyboard) -> None:
+    def test_node_keys_that_the_former_key_has_signed_need_no_second_question(
+        self, agreed: Keyboard
+    ) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
         file, keys = self.succeeding(agreed, FIRST, 7_001)
         assert "former key has signed these keys" in agreed.done("sign", file, "--yes")
         assert agreed.own().node == keys
         assert agreed.papers.view().node_keys("DK") == keys
 
-    def test_that_the_former_key_has_not_signed_need_confirmation_even_with_yes(
+    def test_node_keys_that_the_former_key_has_not_signed_need_confirmation_even_with_yes(
         self, agreed: Keyboard
     ) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
@@ -276,7 +282,9 @@ class TestNodeKeys:
         assert agreed.own().node == node_keys("DK")
         assert agreed.papers.view().node_keys("DK") == node_keys("DK")
 
-    def test_that_another_key_has_signed_count_as_unsigned(self, agreed: Keyboard) -> None:
+    def test_node_keys_that_another_key_has_signed_count_as_unsigned(
+        self, agreed: Keyboard
+    ) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
         file, _ = self.succeeding(agreed, 6_666, 7_001)
         assert "HAS NOT SIGNED" in agreed.refused("sign", file, "--yes")
@@ -304,7 +312,7 @@ class TestNodeKeys:
         file = agreed.file("node-keys.json", keys.model_copy(update={field: changed}).canonical())
         assert "is not signed" in agreed.refused("sign", file, "--yes")
 
-    def test_of_another_country_are_refused(self, agreed: Keyboard) -> None:
+    def test_node_keys_of_another_country_are_refused(self, agreed: Keyboard) -> None:
         output = agreed.refused("sign", self.keys_file(agreed, "EE"), "--yes")
         assert "keys of a node of EE" in output
 
@@ -319,7 +327,7 @@ class TestNodeKeys:
             ({"kind": "permit"}, "permit"),
         ],
     )
-    def test_that_are_malformed_are_refused(
+    def test_node_keys_that_are_malformed_are_refused(
         self, agreed: Keyboard, change: dict[str, str], expected: str
     ) -> None:
         fields = json.loads(node_keys("DK").canonical()) | change
@@ -327,28 +335,30 @@ class TestNodeKeys:
         assert expected in agreed.refused("sign", file, "--yes")
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"a: &x 1\nb: *x\n"])
-    def test_that_are_not_a_document_are_refused(self, agreed: Keyboard, content: bytes) -> None:
+    def test_node_keys_that_are_not_a_document_are_refused(
+        self, agreed: Keyboard, content: bytes
+    ) -> None:
         file = agreed.file("node-keys.json", content)
         assert "cannot be used" in agreed.refused("sign", file, "--yes")
 
-    def test_that_do_not_exist_are_refused(self, agreed: Keyboard) -> None:
+    def test_node_keys_that_do_not_exist_are_refused(self, agreed: Keyboard) -> None:
         assert "cannot be read" in agreed.refused("sign", agreed.folder / "none.json", "--yes")
 
-    def test_are_not_signed_when_they_do_not_match(self, agreed: Keyboard) -> None:
+    def test_node_keys_are_not_signed_when_they_do_not_match(self, agreed: Keyboard) -> None:
         assert "answered no" in agreed.refused("sign", self.keys_file(agreed), answer="n\n")
 
-    def test_are_not_signed_while_the_exchange_is_down(self, agreed: Keyboard) -> None:
+    def test_node_keys_are_not_signed_while_the_exchange_is_down(self, agreed: Keyboard) -> None:
         agreed.exchange.down = True
         assert "does not answer" in agreed.refused("sign", self.keys_file(agreed), "--yes")
 
 
 class TestPolicy:
-    def test_is_shown_and_signed(self, agreed: Keyboard) -> None:
+    def test_a_national_policy_is_shown_and_signed(self, agreed: Keyboard) -> None:
         output = agreed.done("sign", agreed.file("dk.cedar", POLICY), answer="y\n")
         assert "does not share the sex of patients" in output
         assert agreed.published().policy == POLICY
 
-    def test_forbids_studies_from_then_on(self, agreed: Keyboard) -> None:
+    def test_a_signed_national_policy_forbids_studies(self, agreed: Keyboard) -> None:
         agreed.papers.propose(study(agreed.papers.agreed))
         agreed.done("sign", agreed.file("dk.cedar", POLICY), "--yes")
         output = agreed.refused("approve", "heart-by-sex", "--yes")
@@ -366,21 +376,25 @@ class TestPolicy:
             (POLICY + "// \u202enothing", "control or invisible characters"),
         ],
     )
-    def test_that_is_malformed_is_refused(self, agreed: Keyboard, text: str, why: str) -> None:
+    def test_a_national_policy_that_is_malformed_is_refused(
+        self, agreed: Keyboard, text: str, why: str
+    ) -> None:
         assert why in agreed.refused("sign", agreed.file("dk.cedar", text), "--yes")
 
-    def test_that_is_not_text_is_refused(self, agreed: Keyboard) -> None:
+    def test_a_national_policy_that_is_not_text_is_refused(self, agreed: Keyboard) -> None:
         file = agreed.file("dk.cedar", b"\xff\xfe")
         assert "not UTF-8" in agreed.refused("sign", file, "--yes")
         assert "cannot be read" in agreed.refused("sign", agreed.folder / "no.cedar", "--yes")
 
-    def test_is_not_signed_when_the_officer_says_no(self, agreed: Keyboard) -> None:
+    def test_a_national_policy_is_not_signed_when_the_officer_says_no(
+        self, agreed: Keyboard
+    ) -> None:
         file = agreed.file("dk.cedar", POLICY)
         assert "answered no" in agreed.refused("sign", file, answer="n\n")
 
 
 class TestRenewal:
-    def test_extends_the_documents_by_seven_days(self, agreed: Keyboard) -> None:
+    def test_renewal_extends_the_documents_by_seven_days(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
         agreed.papers.now = agreed.now = NOW + timedelta(days=5)
         agreed.papers.refresh()
@@ -389,17 +403,17 @@ class TestRenewal:
         assert agreed.own().node == node_keys("DK")
         assert agreed.published().version == 2
 
-    def test_makes_expired_documents_valid_again(self, agreed: Keyboard) -> None:
+    def test_renewal_makes_expired_documents_valid_again(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
         agreed.papers.now = agreed.now = NOW + timedelta(days=9)
         agreed.papers.refresh()
         agreed.done("renew")
         assert agreed.published().node == node_keys("DK")
 
-    def test_is_refused_if_nothing_was_signed(self, agreed: Keyboard) -> None:
+    def test_renewal_is_refused_if_nothing_was_signed(self, agreed: Keyboard) -> None:
         assert "nothing to renew" in agreed.refused("renew")
 
-    def test_submits_pending_documents(self, enrolled: Keyboard) -> None:
+    def test_renewal_submits_pending_documents(self, enrolled: Keyboard) -> None:
         file = enrolled.file("node-keys.json", node_keys("DK").canonical())
         enrolled.done("sign", file, "--yes")
         enrolled.agree()
@@ -408,7 +422,7 @@ class TestRenewal:
         assert "Nothing waits for you" in enrolled.done("inbox")
         assert enrolled.papers.view().node_keys("DK") == node_keys("DK")
 
-    def test_reaches_the_node_whatever_the_exchange_shows(self, agreed: Keyboard) -> None:
+    def test_renewal_reaches_the_node_whatever_the_exchange_shows(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
         agreed.exchange.tampered["metadata/timestamp.json"] = b"{}"
         result = agreed.run("renew", "--node", agreed.make_node())
@@ -416,7 +430,7 @@ class TestRenewal:
         bundle = (agreed.node / "officer" / "country-DK.json").read_bytes()
         assert bundle_version(bundle) == 2
 
-    def test_while_the_exchange_is_down_says_so(self, agreed: Keyboard) -> None:
+    def test_renewal_reports_that_the_exchange_is_down(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
         agreed.exchange.down = True
         result = agreed.run("renew", "--bundle-out", agreed.folder / "carried")

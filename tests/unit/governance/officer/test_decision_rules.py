@@ -52,19 +52,19 @@ def permitted(conditions: Conditions = NONE, now: datetime = NOW) -> Permit:
 
 
 class TestPermit:
-    def test_binds_study_and_agreement_by_digest(self) -> None:
+    def test_a_permit_binds_study_and_agreement_by_digest(self) -> None:
         built = permitted()
         assert (built.study, built.agreement) == (ASKED.digest, AGREED.digest)
         assert (built.country, built.approved_by) == ("DK", "Health data authority")
         assert built.issued == NOW
 
-    def test_the_first_has_no_count_field(self) -> None:
+    def test_the_first_permit_has_no_count_field(self) -> None:
         built = permitted()
         assert built.number == 1
         assert b"earlier" not in built.canonical()
         assert Permit.from_canonical(built.canonical()) == built
 
-    def test_a_later_one_states_how_many_came_before(self) -> None:
+    def test_a_later_permit_states_how_many_came_before(self) -> None:
         """A restored node charges as many runs as there were permits."""
         former = permitted()
         for number in (2, 3):
@@ -72,19 +72,19 @@ class TestPermit:
             assert former.number == number
             assert Permit.from_canonical(former.canonical()).number == number
 
-    def test_without_conditions_covers_the_study_to_its_end(self) -> None:
+    def test_a_permit_without_conditions_covers_the_study_to_its_end(self) -> None:
         conditions = permitted().conditions
         assert conditions.features is None
         assert conditions.epsilon_at_most is None
         assert conditions.expires == ASKED.expires
 
     @given(st.lists(st.sampled_from(NAMES), min_size=1))
-    def test_names_each_feature_once(self, names: list[str]) -> None:
+    def test_a_permit_names_each_feature_once(self, names: list[str]) -> None:
         built = permitted(Conditions(features=" , ".join(names)))
         assert built.conditions.features == tuple(dict.fromkeys(names))
 
     @given(st.text(max_size=30))
-    def test_refuses_a_feature_that_the_study_does_not_have(self, text: str) -> None:
+    def test_a_permit_refuses_a_feature_that_the_study_does_not_have(self, text: str) -> None:
         named = {name.strip() for name in text.split(",")}
         if named <= {*NAMES}:
             return
@@ -92,7 +92,7 @@ class TestPermit:
             permitted(Conditions(features=text))
 
     @given(st.floats(allow_nan=True, allow_infinity=True))
-    def test_refuses_an_invalid_epsilon(self, epsilon: float) -> None:
+    def test_a_permit_refuses_an_invalid_epsilon(self, epsilon: float) -> None:
         conditions = Conditions(epsilon_at_most=epsilon)
         if 0 < epsilon <= 100:
             assert permitted(conditions).conditions.epsilon_at_most == epsilon
@@ -110,21 +110,21 @@ class TestPermit:
             ("2026-10-31 12:00:00.5+00:00", datetime(2026, 10, 31, 12, tzinfo=UTC)),
         ],
     )
-    def test_ends_when_the_officer_says(self, text: str, end: datetime) -> None:
+    def test_a_permit_ends_when_the_officer_says(self, text: str, end: datetime) -> None:
         assert permitted(Conditions(expires=text)).conditions.expires == end
 
     @given(st.dates(min_value=NOW.date(), max_value=datetime(2100, 1, 1, tzinfo=UTC).date()))
-    def test_never_outlives_the_study(self, day: date) -> None:
+    def test_a_permit_never_outlives_the_study(self, day: date) -> None:
         end = permitted(Conditions(expires=day.isoformat())).conditions.expires
         assert NOW < end <= ASKED.expires
 
     @given(st.dates(max_value=NOW.date() - timedelta(days=1)))
-    def test_is_never_expired_from_the_start(self, day: date) -> None:
+    def test_a_permit_is_never_expired_from_the_start(self, day: date) -> None:
         with pytest.raises(OfficerFault, match="is in the past"):
             permitted(Conditions(expires=day.isoformat()))
 
     @given(st.text(max_size=20))
-    def test_refuses_an_end_that_is_not_a_date(self, text: str) -> None:
+    def test_a_permit_refuses_an_end_that_is_not_a_date(self, text: str) -> None:
         try:
             datetime.fromisoformat(text)
         except ValueError:
@@ -132,50 +132,52 @@ class TestPermit:
                 permitted(Conditions(expires=text))
 
     @pytest.mark.parametrize("text", ["a\nb", "\u202erevers", " padded ", "x" * 2_001])
-    def test_refuses_a_sentence_with_hidden_characters(self, text: str) -> None:
+    def test_a_permit_refuses_a_sentence_with_hidden_characters(self, text: str) -> None:
         with pytest.raises(OfficerFault, match="--sentence cannot be used"):
             permitted(Conditions(sentence=text))
 
 
 class TestWithdrawal:
-    def test_names_the_study_and_the_reason(self) -> None:
+    def test_a_withdrawal_names_the_study_and_the_reason(self) -> None:
         built = build_withdrawal(ASKED.digest, "DK", "New advice.", NOW)
         assert (built.study, built.reason, built.issued) == (ASKED.digest, "New advice.", NOW)
 
-    def test_needs_a_reason(self) -> None:
+    def test_a_withdrawal_needs_a_reason(self) -> None:
         with pytest.raises(OfficerFault, match="--reason cannot be used"):
             build_withdrawal(ASKED.digest, "DK", "", NOW)
 
 
 class TestWhatMayBeDecided:
-    def test_allows_a_current_study_that_names_the_country(self) -> None:
+    def test_a_current_study_that_names_the_country_may_be_decided(self) -> None:
         require_open(ASKED, "DK", NOW)
 
-    def test_refuses_a_study_of_other_countries(self) -> None:
+    def test_a_study_of_other_countries_may_not_be_decided(self) -> None:
         with pytest.raises(OfficerFault, match="does not ask SE"):
             require_open(ASKED, "SE", NOW)
 
-    def test_refuses_a_study_that_ends_at_this_moment(self) -> None:
+    def test_a_study_that_ends_at_this_moment_may_not_be_decided(self) -> None:
         require_open(ASKED, "DK", ASKED.expires - timedelta(seconds=1))
         with pytest.raises(OfficerFault, match="expired on 2026-12-31"):
             require_open(ASKED, "DK", ASKED.expires)
 
     @pytest.mark.parametrize("standing", [APPROVED, REFUSED, WITHDRAWN])
     @pytest.mark.parametrize("verb", ["approve", "refuse"])
-    def test_refuses_an_already_decided_study(self, standing: CountryDocuments, verb: str) -> None:
+    def test_a_decided_study_may_not_be_decided_again(
+        self, standing: CountryDocuments, verb: str
+    ) -> None:
         with pytest.raises(OfficerFault, match="decided on heart-by-sex already"):
             require_undecided(ASKED, standing, verb=verb)
 
     @pytest.mark.parametrize("standing", [None, own_documents_with()])
-    def test_allows_an_undecided_study(self, standing: CountryDocuments | None) -> None:
+    def test_an_undecided_study_may_be_decided(self, standing: CountryDocuments | None) -> None:
         require_undecided(ASKED, standing, verb="approve")
 
     @pytest.mark.parametrize("standing", [None, own_documents_with(), REFUSED, WITHDRAWN])
-    def test_refuses_a_withdrawal_without_a_permit(self, standing: CountryDocuments | None) -> None:
+    def test_a_withdrawal_needs_a_permit(self, standing: CountryDocuments | None) -> None:
         with pytest.raises(OfficerFault, match="no permit for heart-by-sex to withdraw"):
             require_permit(ASKED, standing)
 
-    def test_allows_the_withdrawal_of_a_permit(self) -> None:
+    def test_a_permit_may_be_withdrawn(self) -> None:
         require_permit(ASKED, APPROVED)
 
     @pytest.mark.parametrize(

@@ -40,13 +40,13 @@ class NodeDaemon:
 
     def _answer(self, method: str, params: Mapping[str, Any]) -> Any:
         if method != "deliver":
-            raise DocumentFault(f"There is no {method} here")
+            raise DocumentFault(f"This server has no method {method}")
         bundle = base64.b64decode(params["bundle"])
         key = self._officer.home.settings().verify_key
         known = max(self.versions, default=0)
-        own = own_country(bundle, "DK", key, self._officer.now, at_least=known)
-        self.versions.append(own.version)
-        return {"version": own.version}
+        documents = own_country(bundle, "DK", key, self._officer.now, at_least=known)
+        self.versions.append(documents.version)
+        return {"version": documents.version}
 
 
 @pytest.fixture
@@ -56,13 +56,13 @@ def daemon(node: Path, agreed: Keyboard) -> Iterator[NodeDaemon]:
     running.rpc_server.close()
 
 
-def sign_keys(officer: Keyboard, *words: str | Path) -> Result:
+def sign_keys(officer: Keyboard, *options: str | Path) -> Result:
     file = officer.file("node-keys.json", node_keys("DK").canonical())
-    return officer.run("sign", file, "--yes", *words)
+    return officer.run("sign", file, "--yes", *options)
 
 
 class TestNode:
-    def test_that_runs_gets_the_documents_at_once(
+    def test_a_running_node_gets_the_documents_at_once(
         self, agreed: Keyboard, node: Path, daemon: NodeDaemon
     ) -> None:
         result = sign_keys(agreed, "--node", node)
@@ -71,19 +71,23 @@ class TestNode:
         assert daemon.versions == [1]
         assert read_delivered(agreed.home.handed_file) == Delivered(node=1, exchange=1)
 
-    def test_is_remembered(self, agreed: Keyboard, node: Path, daemon: NodeDaemon) -> None:
+    def test_a_node_given_once_is_remembered(
+        self, agreed: Keyboard, node: Path, daemon: NodeDaemon
+    ) -> None:
         sign_keys(agreed, "--node", node)
         agreed.done("renew")
         assert daemon.versions == [1, 2]
         assert agreed.home.settings().node == str(node)
 
-    def test_that_is_down_finds_them_in_its_folder(self, agreed: Keyboard, node: Path) -> None:
+    def test_a_stopped_node_finds_the_documents_in_its_folder(
+        self, agreed: Keyboard, node: Path
+    ) -> None:
         assert "reads them when it starts" in sign_keys(agreed, "--node", node).stdout
         bundle = (node / "officer" / "country-DK.json").read_bytes()
         key = agreed.home.settings().verify_key
         assert own_country(bundle, "DK", key, agreed.now).node == node_keys("DK")
 
-    def test_that_was_killed_and_left_its_socket_is_handled(
+    def test_a_killed_node_s_old_socket_counts_as_a_stopped_node(
         self, agreed: Keyboard, node: Path
     ) -> None:
         (node / "run").mkdir()
@@ -92,7 +96,7 @@ class TestNode:
         assert sign_keys(agreed, "--node", node).exit_code == 0
         assert (node / "officer" / "country-DK.json").exists()
 
-    def test_that_refuses_is_reported_and_gets_the_documents_later(
+    def test_a_node_that_refuses_is_reported_and_gets_the_documents_later(
         self, agreed: Keyboard, node: Path, daemon: NodeDaemon
     ) -> None:
         daemon.versions.append(9)
@@ -106,7 +110,7 @@ class TestNode:
         agreed.done("renew")
         assert "have not reached" not in agreed.done("inbox")
 
-    def test_that_does_not_exist_is_refused_before_anything_is_signed(
+    def test_a_node_that_does_not_exist_is_refused_before_anything_is_signed(
         self, agreed: Keyboard
     ) -> None:
         file = agreed.file("node-keys.json", node_keys("DK").canonical())
@@ -114,20 +118,20 @@ class TestNode:
         assert "There is no node in" in output
         assert read_own(agreed.home, agreed.home.settings(), agreed.now) is None
 
-    def test_that_is_unknown_must_be_named(self, agreed: Keyboard) -> None:
+    def test_without_a_known_node_the_option_node_is_required(self, agreed: Keyboard) -> None:
         assert "--node" in sign_keys(agreed).stderr
 
 
-class TestFile:
-    def test_has_the_same_bundle(self, agreed: Keyboard) -> None:
-        out = agreed.folder / "carried.json"
+class TestBundleFile:
+    def test_the_file_has_the_bundle_that_was_submitted(self, agreed: Keyboard) -> None:
+        out = agreed.folder / "bundle.json"
         sign_keys(agreed, "--bundle-out", out)
         [(_, submitted)] = agreed.exchange.submitted[-1:]
         assert out.read_bytes() == submitted
         assert bundle_version(submitted) == 1
 
-    def test_that_cannot_be_written_is_reported(self, agreed: Keyboard) -> None:
-        blocked = agreed.file("blocked", "a file, no folder") / "carried.json"
+    def test_a_file_that_cannot_be_written_is_reported(self, agreed: Keyboard) -> None:
+        blocked = agreed.file("blocked", "a file, not a folder") / "bundle.json"
         result = sign_keys(agreed, "--bundle-out", blocked)
         assert result.exit_code == 1
         assert "cannot be written" in result.stderr
@@ -135,8 +139,9 @@ class TestFile:
 
 
 class TestExchange:
-    def test_that_refuses_is_quoted(self, agreed: Keyboard) -> None:
-        """The clock of the exchange is a month ahead: documents signed now have expired there."""
+    def test_an_exchange_that_does_not_answer_is_reported_and_renewing_helps(
+        self, agreed: Keyboard
+    ) -> None:
         agreed.exchange.submit_down = True
         result = sign_keys(agreed)
         assert result.exit_code == 1
@@ -146,13 +151,13 @@ class TestExchange:
         agreed.done("renew")
         assert agreed.published().version == 2
 
-    def test_prints_as_json_which_versions_are_where(self, agreed: Keyboard) -> None:
+    def test_json_output_states_the_versions_of_node_and_exchange(self, agreed: Keyboard) -> None:
         answer = json.loads(sign_keys(agreed, "--json").stdout)
         assert answer["version"] == 1
         assert (answer["node_has"], answer["exchange_has"]) == (0, 1)
 
 
-class TestHanded:
+class TestDeliveredRecord:
     @pytest.mark.parametrize("content", ["", "{", '{"node": -1}', '{"extra": 1}'])
     def test_an_unreadable_record_counts_as_nothing_delivered(
         self, tmp_path: Path, content: str

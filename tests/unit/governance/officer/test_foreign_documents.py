@@ -28,7 +28,7 @@ from tests.support.officers import PASSPHRASE, Keyboard
 from tests.unit.governance.officer.test_agent import agent_of, pass_time
 
 pytestmark = pytest.mark.enable_socket
-LOUD = "THE EXCHANGE SHOWS DOCUMENTS THAT THIS FOLDER DID NOT SIGN"
+FOREIGN = "THE EXCHANGE SHOWS DOCUMENTS THAT THIS FOLDER DID NOT SIGN"
 POLICY = '@id("dk/none")\nforbid (principal, action, resource);\n'
 Work = Callable[[OfficerDocuments], None]
 
@@ -48,17 +48,17 @@ def studies(officer: Keyboard) -> tuple[Study, Study]:
     return study(agreed), study(agreed, id="asked-later")
 
 
-def publish(officer: Keyboard, work: Work, *, above: int = 4) -> None:
+def publish(officer: Keyboard, work: Work, *, versions_ahead: int = 4) -> None:
     """Sign with the officer's key in another folder and submit that, as a thief would."""
     papers, own = officer.papers, officer.own()
     other = OfficerDocuments(officer.folder / "other", "DK")
     work(other)
     key = papers.officers["DK"]
-    bundle = other.sign(papers.now, key, at_least=own.version + above)
+    bundle = other.sign(papers.now, key, at_least=own.version + versions_ahead)
     papers.store.accept_country(bundle, papers.now, online=papers.online)
 
 
-def theft(officer: Keyboard) -> Work:
+def foreign_work(officer: Keyboard) -> Work:
     """Return a thief's documents: its own node, a permit for the other study, and no policy."""
 
     def work(other: OfficerDocuments) -> None:
@@ -80,60 +80,73 @@ def have_same_content(before: CountryDocuments | None, after: CountryDocuments |
 
 
 class TestRenewing:
-    def test_signs_the_folder_with_a_higher_version_and_reports_it(self, settled: Keyboard) -> None:
+    def test_renewing_signs_a_higher_version_and_reports_foreign_documents(
+        self, settled: Keyboard
+    ) -> None:
         settled.done("sign", settled.file("policy.cedar", POLICY), "--yes")
         before = settled.own()
-        publish(settled, theft(settled))
+        publish(settled, foreign_work(settled))
         result = settled.run("renew", "--node", settled.make_node())
         assert have_same_content(before, settled.own())
         assert have_same_content(before, settled.papers.view().country("DK"))
         assert settled.own().version == before.version + 6
-        for named in (LOUD, "the keys of a node", "no national policy", studies(settled)[1].digest):
+        for named in (
+            FOREIGN,
+            "the keys of a node",
+            "no national policy",
+            studies(settled)[1].digest,
+        ):
             assert named in result.stderr
         assert studies(settled)[0].digest not in result.stderr
 
-    def test_gives_the_country_s_node_none_of_it(self, settled: Keyboard) -> None:
+    def test_renewing_sends_no_foreign_document_to_the_node(self, settled: Keyboard) -> None:
         before = settled.own()
-        publish(settled, theft(settled))
+        publish(settled, foreign_work(settled))
         settled.done("renew", "--node", settled.make_node())
         handed = (settled.node / "officer" / "country-DK.json").read_bytes()
         key = settled.home.settings().verify_key
         assert have_same_content(before, own_country(handed, "DK", key, settled.now))
 
-    def test_reports_it_once_and_as_json(self, settled: Keyboard) -> None:
-        publish(settled, theft(settled))
-        assert LOUD in json.loads(settled.run("renew", "--json").stdout)["not_signed_here"]
+    def test_renewing_reports_foreign_documents_once_and_as_json(self, settled: Keyboard) -> None:
+        publish(settled, foreign_work(settled))
+        assert FOREIGN in json.loads(settled.run("renew", "--json").stdout)["not_signed_here"]
         result = settled.run("renew", "--json")
         assert "not_signed_here" not in json.loads(result.stdout)
-        assert LOUD not in result.stderr
+        assert FOREIGN not in result.stderr
 
-    def test_is_not_affected_by_documents_that_are_missing_there(self, settled: Keyboard) -> None:
+    def test_documents_missing_at_the_exchange_do_not_affect_renewal(
+        self, settled: Keyboard
+    ) -> None:
         before = settled.own()
         publish(settled, lambda other: None)
-        assert LOUD in settled.run("renew").stderr
+        assert FOREIGN in settled.run("renew").stderr
         assert have_same_content(before, settled.own())
 
-    def test_notices_other_documents_of_the_same_version(self, settled: Keyboard) -> None:
+    def test_renewing_notices_foreign_documents_of_the_same_version(
+        self, settled: Keyboard
+    ) -> None:
         settled.exchange.submit_down = True
         before = settled.own()
         settled.run("renew")
         settled.exchange.submit_down = False
-        publish(settled, theft(settled), above=-1)
+        publish(settled, foreign_work(settled), versions_ahead=-1)
         assert settled.published().version == settled.own().version
-        assert LOUD in settled.run("renew").stderr
+        assert FOREIGN in settled.run("renew").stderr
         assert have_same_content(before, settled.own())
 
-    def test_does_not_report_earlier_documents_of_this_folder(self, settled: Keyboard) -> None:
+    def test_renewing_does_not_report_earlier_documents_of_this_folder(
+        self, settled: Keyboard
+    ) -> None:
         """The exchange still shows a refusal that was reconsidered; it is not restored."""
         proposed = studies(settled)[0]
         settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
         settled.exchange.submit_down = True
         settled.run("approve", proposed.id, "--reconsider", "--yes")
         settled.exchange.submit_down = False
-        assert LOUD not in settled.run("renew").stderr
+        assert FOREIGN not in settled.run("renew").stderr
         assert settled.own().withdrawal(proposed.digest) is None
 
-    def test_names_a_limited_number_of_documents(self, settled: Keyboard) -> None:
+    def test_renewing_names_a_limited_number_of_foreign_documents(self, settled: Keyboard) -> None:
         agreed = settled.papers.agreed
         many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MAX_NAMED + 3)]
 
@@ -148,7 +161,7 @@ class TestRenewing:
 
 
 class TestAForeignRefusal:
-    def test_is_copied_into_the_folder(self, settled: Keyboard) -> None:
+    def test_a_foreign_refusal_is_copied_into_the_folder(self, settled: Keyboard) -> None:
         proposed, other = studies(settled)
 
         def stopped(folder: OfficerDocuments) -> None:
@@ -159,7 +172,7 @@ class TestAForeignRefusal:
         assert f"a refusal of {proposed.digest}" in settled.run("renew").stderr
         assert set(settled.own().withdrawals) == {proposed.digest, other.digest}
 
-    def test_in_any_number_does_not_fill_the_folder(self, settled: Keyboard) -> None:
+    def test_many_foreign_refusals_do_not_fill_the_folder(self, settled: Keyboard) -> None:
         """With a full folder the officer could not withdraw from anything."""
         proposed, agreed = studies(settled)[0], settled.papers.agreed
         foreign = ForeignDocuments(
@@ -185,17 +198,17 @@ class TestAForeignRefusal:
 
 
 class TestRotating:
-    def test_signs_nothing_of_it_under_either_key(self, settled: Keyboard) -> None:
+    def test_a_rotation_signs_no_foreign_document_under_either_key(self, settled: Keyboard) -> None:
         before = settled.own()
-        publish(settled, theft(settled))
-        assert LOUD in settled.run("rotate", "--yes").stderr
+        publish(settled, foreign_work(settled))
+        assert FOREIGN in settled.run("rotate", "--yes").stderr
         kept_now = Identity.open(settled.home, settled.home.settings(), PASSPHRASE.encode())
         documents = OfficerDocuments(settled.home.documents, "DK")
         for key in kept_now.keys:
             signed = present(documents.bundle(key.public))
             assert have_same_content(before, own_country(signed, "DK", key.public, settled.now))
 
-    def test_names_another_successor(self, settled: Keyboard) -> None:
+    def test_a_foreign_successor_is_reported_and_not_copied(self, settled: Keyboard) -> None:
         papers = settled.papers
         key_history = extended(None, "DK", papers.officers["DK"], raw_key(78), papers.now)
         publish(settled, lambda other: other.set_history(key_history))
@@ -203,8 +216,8 @@ class TestRotating:
         assert f"a new document key ({raw_key(78).public.fingerprint})" in output
         assert settled.own().next_key is None
 
-    def test_forgets_it_with_the_key(self, settled: Keyboard) -> None:
-        publish(settled, theft(settled))
+    def test_foreign_documents_are_forgotten_with_the_former_key(self, settled: Keyboard) -> None:
+        publish(settled, foreign_work(settled))
         settled.done("rotate", "--yes")
         papers = settled.papers
         papers.store.renewal(papers.now)
@@ -215,25 +228,27 @@ class TestRotating:
 
 
 class TestForeignDocumentsAndTheAgent:
-    def test_copies_nothing_and_is_not_ready(
+    def test_the_agent_copies_no_foreign_document_and_is_not_ready(
         self, settled: Keyboard, caplog: pytest.LogCaptureFixture
     ) -> None:
         agent, before = agent_of(settled), settled.own()
         pass_time(settled, DAY)
-        publish(settled, theft(settled))
+        publish(settled, foreign_work(settled))
         with caplog.at_level(logging.WARNING, "pratique.agent"):
             agent.look()
         assert have_same_content(before, settled.papers.view().country("DK"))
         assert [r.message for r in caplog.records] == ["documents that this folder did not sign"]
-        assert LOUD in agent.status.sentence()
+        assert FOREIGN in agent.status.sentence()
         report = shown(agent).ready()["documents"]
         assert not report.good
-        assert LOUD in report.says
+        assert FOREIGN in report.says
 
-    def test_reports_it_until_it_is_resolved(self, settled: Keyboard) -> None:
+    def test_the_agent_reports_foreign_documents_until_they_are_resolved(
+        self, settled: Keyboard
+    ) -> None:
         agent = agent_of(settled)
         pass_time(settled, DAY)
-        publish(settled, theft(settled))
+        publish(settled, foreign_work(settled))
         settled.exchange.submit_down = True
         agent.look()
         settled.exchange.submit_down = False
@@ -241,7 +256,7 @@ class TestForeignDocumentsAndTheAgent:
             pass_time(settled, DAY)
             agent.look()
         assert agent.status.failures == 0
-        assert LOUD in agent.status.foreign
+        assert FOREIGN in agent.status.foreign
         assert not agent.status.well(settled.now)
 
 
@@ -259,7 +274,9 @@ class TestTakingOver:
             path.write_bytes(content)
         return settled, lost
 
-    def test_restores_everything(self, old: tuple[Keyboard, CountryDocuments]) -> None:
+    def test_taking_over_restores_all_lost_documents(
+        self, old: tuple[Keyboard, CountryDocuments]
+    ) -> None:
         officer, lost = old
         output = officer.done("renew", "--take-over", answer="y\n")
         assert have_same_content(lost, officer.own())
@@ -268,27 +285,31 @@ class TestTakingOver:
         assert QUESTION in output
         assert "DID NOT SIGN" not in officer.done("inbox")
 
-    def test_still_restores_after_the_agent_signed_the_folder(
+    def test_taking_over_still_works_after_the_agent_signed_the_folder(
         self, old: tuple[Keyboard, CountryDocuments]
     ) -> None:
         officer, lost = old
         pass_time(officer, DAY)
         agent_of(officer).look()
         assert studies(officer)[1].digest not in officer.own().permits
-        assert officer.done("inbox").startswith(f"1. {LOUD}")
+        assert officer.done("inbox").startswith(f"1. {FOREIGN}")
         officer.done("renew", "--take-over", answer="y\n")
         assert have_same_content(lost, officer.own())
 
-    def test_needs_a_person_to_confirm(self, old: tuple[Keyboard, CountryDocuments]) -> None:
+    def test_taking_over_needs_a_person_to_confirm(
+        self, old: tuple[Keyboard, CountryDocuments]
+    ) -> None:
         officer, _ = old
         assert "answered no" in officer.refused("renew", "--take-over", answer="n\n")
         assert "--yes does not answer" in officer.refused("renew", "--take-over")
         assert officer.run("renew", "--take-over", "--yes").exit_code == 2
 
-    def test_is_refused_if_nothing_was_found(self, settled: Keyboard) -> None:
+    def test_taking_over_without_foreign_documents_is_refused(self, settled: Keyboard) -> None:
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
-    def test_never_restores_a_permit_that_was_withdrawn_here(self, settled: Keyboard) -> None:
+    def test_taking_over_never_restores_a_permit_that_was_withdrawn_here(
+        self, settled: Keyboard
+    ) -> None:
         proposed = studies(settled)[0]
         settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
         publish(settled, lambda o: o.approve(permit(settled.papers.agreed, proposed)))
@@ -296,7 +317,9 @@ class TestTakingOver:
         assert present(settled.own().withdrawal(proposed.digest)).reason == "Stop."
 
     @pytest.mark.parametrize("content", ["", "{", '{"version": 1}'])
-    def test_ignores_a_damaged_file(self, tmp_path: Path, content: str) -> None:
+    def test_a_damaged_file_of_foreign_documents_is_ignored(
+        self, tmp_path: Path, content: str
+    ) -> None:
         (tmp_path / "kept").write_text(content)
         assert kept(tmp_path / "kept") is None
         assert kept(tmp_path / "none") is None

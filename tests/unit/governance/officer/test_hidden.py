@@ -32,7 +32,7 @@ def named_by_the_invitation(officer: Keyboard) -> None:
 
 
 @pytest.mark.parametrize("known", [seen_here, named_by_the_invitation])
-def test_gets_no_signature(
+def test_a_first_draft_that_hides_the_agreement_gets_no_signature(
     agreed: Keyboard, tmp_path: Path, known: Callable[[Keyboard], None]
 ) -> None:
     known(agreed)
@@ -41,7 +41,9 @@ def test_gets_no_signature(
     assert HIDES in agreed.run("inbox").stderr
 
 
-def test_delays_nothing_for_the_country_s_own_node(agreed: Keyboard, tmp_path: Path) -> None:
+def test_a_hidden_agreement_does_not_delay_documents_for_the_node(
+    agreed: Keyboard, tmp_path: Path
+) -> None:
     """Documents for the node are signed and delivered to it; the exchange is informed."""
     agreed.done("sign", agreed.file("keys.json", node_keys("DK").canonical()), "--yes")
     hide(agreed, tmp_path)

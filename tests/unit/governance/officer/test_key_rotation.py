@@ -60,7 +60,7 @@ def bundles(officer: Keyboard) -> list[CountryBundle]:
 
 
 class TestANewKey:
-    def test_is_signed_by_the_former_key_and_documents_are_published_under_both(
+    def test_a_new_key_is_signed_by_the_former_key_and_documents_are_published_under_both(
         self, settled: Keyboard
     ) -> None:
         former = identity(settled).key
@@ -72,7 +72,7 @@ class TestANewKey:
         assert later.signed().signed.version == present.signed().signed.version + 1
         assert settled.papers.store.announced() == {"DK": new.public.to_text()}
 
-    def test_says_what_comes_next(self, settled: Keyboard) -> None:
+    def test_rotate_says_what_comes_next(self, settled: Keyboard) -> None:
         output = settled.done("rotate", "--yes")
         new = identity(settled).next_key
         assert new is not None
@@ -80,18 +80,20 @@ class TestANewKey:
         assert "Your former key signs until the new one is in force" in output
         assert f"Your new key {new.public.fingerprint} waits" in settled.done("inbox")
 
-    def test_prints_json_on_request(self, settled: Keyboard) -> None:
+    def test_rotate_prints_json_on_request(self, settled: Keyboard) -> None:
         answer = json.loads(settled.run("rotate", "--yes", "--json").stdout)
         assert answer["key"] == settled.home.settings().verify_key.fingerprint
         assert answer["new key"]
 
-    def test_is_not_made_without_a_yes(self, settled: Keyboard) -> None:
+    def test_a_new_key_is_not_created_without_confirmation(self, settled: Keyboard) -> None:
         assert "Nothing was signed" in settled.refused("rotate", answer="n\n")
 
-    def test_is_not_made_before_there_is_an_agreement(self, enrolled: Keyboard) -> None:
+    def test_a_new_key_is_not_created_before_there_is_an_agreement(
+        self, enrolled: Keyboard
+    ) -> None:
         assert "no agreement yet" in enrolled.refused("rotate", "--yes")
 
-    def test_repeated_gives_the_same_key(self, settled: Keyboard) -> None:
+    def test_a_repeated_rotate_keeps_the_same_new_key(self, settled: Keyboard) -> None:
         new = announced(settled)
         assert announced(settled).public == new.public
         own = settled.own()
@@ -99,7 +101,9 @@ class TestANewKey:
         assert own.history is not None
         assert len(own.history.rotations) == 1
 
-    def test_reports_that_it_did_not_reach_the_exchange(self, settled: Keyboard) -> None:
+    def test_rotate_reports_that_the_exchange_does_not_have_the_new_key(
+        self, settled: Keyboard
+    ) -> None:
         settled.exchange.submit_down = True
         assert settled.run("rotate", "--yes").exit_code == 1
         settled.exchange.submit_down = False
@@ -107,14 +111,14 @@ class TestANewKey:
         settled.done("rotate", "--yes")
         assert settled.papers.store.announced()
 
-    def test_is_renewed_together_with_the_former_key(self, settled: Keyboard) -> None:
+    def test_a_new_key_is_renewed_together_with_the_former_key(self, settled: Keyboard) -> None:
         new = announced(settled)
         settled.done("renew")
         present, later = bundles(settled)[-2:]
         assert is_signed_by(later.signed(), new.public)
         assert later.signed().signed.version == present.signed().signed.version + 1
 
-    def test_is_written_to_a_file_for_the_node(self, settled: Keyboard) -> None:
+    def test_a_new_key_is_written_to_a_file_for_the_node(self, settled: Keyboard) -> None:
         out = settled.folder / "carry.json"
         settled.done("rotate", "--yes", "--bundle-out", out)
         new = identity(settled).next_key
@@ -122,14 +126,14 @@ class TestANewKey:
         assert new is not None
         assert is_signed_by(carried.signed(), new.public)
 
-    def test_waits_in_the_folder_of_a_node_that_is_down(self, settled: Keyboard) -> None:
+    def test_a_new_key_waits_in_the_folder_of_a_node_that_is_down(self, settled: Keyboard) -> None:
         settled.done("rotate", "--yes", "--node", settled.make_node())
         files = sorted(file.name for file in (settled.node / "officer").iterdir())
         assert files == ["country-DK-next.json", "country-DK.json"]
 
 
 class TestInForce:
-    def test_both_keys_sign_the_agreement_that_names_it(self, settled: Keyboard) -> None:
+    def test_both_keys_sign_the_agreement_that_names_the_new_key(self, settled: Keyboard) -> None:
         former, new = identity(settled).key, announced(settled)
         put_in_force(settled)
         root = settled.papers.store.read("metadata/2.root.json")
@@ -137,7 +141,7 @@ class TestInForce:
         signed = {signature["keyid"] for signature in json.loads(root)["signatures"]}
         assert {key_id(former.public), key_id(new.public)} <= signed
 
-    def test_the_former_is_destroyed(self, settled: Keyboard) -> None:
+    def test_the_former_key_is_destroyed(self, settled: Keyboard) -> None:
         former, new = identity(settled).key, announced(settled)
         put_in_force(settled)
         output = settled.run("inbox").stderr
@@ -166,7 +170,7 @@ class TestInForce:
         assert own is not None
         assert own.next_key is None
 
-    def test_it_can_change_again(self, settled: Keyboard) -> None:
+    def test_the_key_can_change_again(self, settled: Keyboard) -> None:
         keys = [announced(settled)]
         put_in_force(settled)
         settled.done("inbox")
@@ -179,7 +183,7 @@ class TestInForce:
         assert own.history is not None
         assert own.history.newest == keys[1].public.to_text()
 
-    def test_it_is_completed_by_the_officer_s_next_command(self, settled: Keyboard) -> None:
+    def test_the_next_command_of_the_officer_completes_the_change(self, settled: Keyboard) -> None:
         new = announced(settled)
         others_sign(settled, "EE", "NO", "PT")
         settled.papers.publish()
@@ -245,7 +249,7 @@ class TestKeysOfOtherCountries:
         officer.papers.store.draft(agreed, officer.papers.now)
         return agreed
 
-    def test_signed_by_its_former_key_is_signed(self, settled: Keyboard) -> None:
+    def test_a_new_key_signed_by_the_former_one_is_accepted(self, settled: Keyboard) -> None:
         papers, new = settled.papers, raw_key(201)
         folder = papers.folders["EE"]
         folder.set_history(extended(None, "EE", papers.officers["EE"], new, papers.now))
@@ -253,13 +257,13 @@ class TestKeysOfOtherCountries:
         self.draft(settled, new.public)
         assert "Signed and submitted" in settled.done("sign", "--yes")
 
-    def test_not_signed_by_its_former_key_is_refused(self, settled: Keyboard) -> None:
+    def test_a_new_key_not_signed_by_the_former_one_is_refused(self, settled: Keyboard) -> None:
         self.draft(settled, raw_key(666).public)
         output = settled.refused("sign", "--yes")
         assert "gives EE a new key that its former key has not signed" in output
         assert raw_key(666).public.fingerprint in output
 
-    def test_not_signed_is_accepted_if_the_officer_confirms_that_the_key_is_lost(
+    def test_an_unsigned_new_key_is_accepted_if_the_officer_confirms_the_loss(
         self, settled: Keyboard
     ) -> None:
         self.draft(settled, raw_key(201).public)

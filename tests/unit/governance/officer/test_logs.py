@@ -116,7 +116,7 @@ def trusting(officer: Keyboard) -> Keyboard:
 
 
 class TestList:
-    def test_shows_every_entry_and_its_reason(
+    def test_log_shows_every_entry_and_its_reason(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         output = trusting.done("log", "list", "--node", folder, unlock=False)
@@ -126,13 +126,15 @@ class TestList:
         assert output.count(", round") == 2  # the first entry concerns no request
         assert "3 of 3 entries" in output
 
-    def test_shows_the_newest(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
+    def test_log_shows_the_newest_entries(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
         output = trusting.done("log", "list", "--node", folder, "--last", "1", unlock=False)
         assert "number 2." in output
         assert "number 1." not in output
         assert "1 of 3 entries" in output
 
-    def test_prints_json_on_request(
+    def test_log_prints_json_on_request(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         result = trusting.run("log", "list", "--node", folder, "--json", unlock=False)
@@ -140,40 +142,40 @@ class TestList:
         assert [entry["index"] for entry in entries] == [0, 1, 2]
         assert entries[0]["study"] == STUDY
 
-    def test_reads_a_coordinators_log_too(
+    def test_log_reads_the_log_of_a_coordinator_too(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         output = trusting.done("log", "list", "--coordinator", folder, unlock=False)
         assert "2 of 2 entries" in output
 
-    def test_of_an_empty_log_says_so(
+    def test_log_says_that_a_log_is_empty(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         node.entries.clear()
         output = trusting.done("log", "list", "--node", folder, unlock=False)
         assert "0 of 0 entries" in output
 
-    def test_finds_the_country_s_own_node_without_an_option(
+    def test_log_finds_the_node_of_the_officer_s_country_without_an_option(
         self, officer: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         settings = officer.home.settings()
         officer.home.save(settings.model_copy(update={"node": str(folder)}))
         assert "3 of 3" in officer.done("log", "list", unlock=False)
 
-    def test_needs_a_daemon(self, trusting: Keyboard, folder: Path) -> None:
+    def test_log_needs_a_daemon(self, trusting: Keyboard, folder: Path) -> None:
         output = trusting.refused("log", "list", "--node", folder, unlock=False)
         assert "Nothing answers" in output
 
-    def test_needs_to_know_whose_log(self, trusting: Keyboard) -> None:
+    def test_log_must_know_whose_log_to_read(self, trusting: Keyboard) -> None:
         output = trusting.refused("log", "list", unlock=False)
         assert "--node FOLDER or --coordinator FOLDER" in output
 
-    def test_reads_one_log_at_a_time(self, trusting: Keyboard, folder: Path) -> None:
-        words = ("log", "list", "--node", folder, "--coordinator", folder)
-        assert "not both" in trusting.refused(*words, unlock=False)
+    def test_log_reads_one_log_at_a_time(self, trusting: Keyboard, folder: Path) -> None:
+        options = ("log", "list", "--node", folder, "--coordinator", folder)
+        assert "not both" in trusting.refused(*options, unlock=False)
 
     @pytest.mark.parametrize("lines", [["not json"], ["{}"], ['{"entry": {}}'], ["[]"], ["1"]])
-    def test_refuses_a_malformed_log(
+    def test_log_refuses_a_malformed_log(
         self, trusting: Keyboard, folder: Path, node: LogDaemon, lines: list[str]
     ) -> None:
         node.lines = lines
@@ -189,14 +191,14 @@ class TestVerify:
     def refused(self, officer: Keyboard, folder: Path, which: str = "--node") -> str:
         return officer.refused("log", "verify", which, folder, unlock=False)
 
-    def test_accepts_a_complete_log(
+    def test_verify_accepts_a_complete_log(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         output = self.verify(trusting, folder)
         assert f"The log {ORIGIN} is whole: 3 entries" in output
         assert NODE_KEY.public.fingerprint in output
 
-    def test_accepts_the_log_again_after_it_has_grown(
+    def test_verify_accepts_the_log_again_after_it_has_grown(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         assert "for the first time" in self.verify(trusting, folder)
@@ -205,28 +207,30 @@ class TestVerify:
         assert "43 entries" in output
         assert "It continues what you verified before." in output
 
-    def test_prints_json_on_request(
+    def test_verify_prints_json_on_request(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        words = ("log", "verify", "--node", folder, "--json")
-        answer = json.loads(trusting.run(*words, unlock=False).stdout)
+        options = ("log", "verify", "--node", folder, "--json")
+        answer = json.loads(trusting.run(*options, unlock=False).stdout)
         root = reference_root([leaf_hash(entry) for entry in node.entries])
         assert answer == {"origin": ORIGIN, "size": 3, "root": root.hex(), "whole": True}
 
-    def test_finds_a_changed_entry(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
+    def test_verify_finds_a_changed_entry(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
         node.lines = [node._line(entry) for entry in node.entries]
         node.lines[1] = node.lines[1].replace("number 1", "number 7")
         assert "Entry 1 does not verify" in self.refused(trusting, folder)
 
     @pytest.mark.parametrize("gone", [0, 1, 2])
-    def test_finds_a_missing_entry(
+    def test_verify_finds_a_missing_entry(
         self, trusting: Keyboard, folder: Path, node: LogDaemon, gone: int
     ) -> None:
         node.lines = [node._line(entry) for entry in node.entries]
         del node.lines[gone]
         assert self.refused(trusting, folder)
 
-    def test_finds_a_log_that_was_rolled_back(
+    def test_verify_finds_a_log_that_was_rolled_back(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
@@ -234,7 +238,7 @@ class TestVerify:
         output = self.refused(trusting, folder)
         assert "rolled back: 3 entries were signed before, 2 now" in output
 
-    def test_finds_a_log_that_was_forked(
+    def test_verify_finds_a_log_that_was_forked(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
@@ -256,7 +260,7 @@ class TestVerify:
         return officer.done("log", "verify", "--node", folder, "--accept-restored", unlock=False)
 
     @pytest.mark.parametrize("grown", [0, 1, 7])
-    def test_accepts_a_restored_log_only_with_the_option(
+    def test_verify_accepts_a_restored_log_only_with_the_option(
         self, trusting: Keyboard, folder: Path, node: LogDaemon, grown: int
     ) -> None:
         node.log(3)
@@ -274,7 +278,7 @@ class TestVerify:
         (recorded_file,) = trusting.home.seen.glob("*.gone-*")
         assert b"\n6\n" in recorded_file.read_bytes()
 
-    def test_accepts_one_restoration_once(
+    def test_verify_accepts_one_restoration_once(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         """An accepted restoration does not explain entries that are missing later."""
@@ -285,30 +289,30 @@ class TestVerify:
         node.log(5)
         self.verify(trusting, folder)
         del node.entries[5:]
-        words = ("log", "verify", "--node", folder, "--accept-restored")
-        assert "rolled back" in trusting.refused(*words, unlock=False)
+        options = ("log", "verify", "--node", folder, "--accept-restored")
+        assert "rolled back" in trusting.refused(*options, unlock=False)
         self.restored(node, 4)
         assert "A copy of 4 entries" in self.accept(trusting, folder)
 
-    def test_accepts_no_gap_without_a_restoration_entry_in_the_log(
+    def test_verify_accepts_no_gap_without_a_restoration_entry_in_the_log(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
         node.entries.pop()
-        words = ("log", "verify", "--node", folder, "--accept-restored")
-        assert "rolled back" in trusting.refused(*words, unlock=False)
+        options = ("log", "verify", "--node", folder, "--accept-restored")
+        assert "rolled back" in trusting.refused(*options, unlock=False)
 
-    def test_accepts_no_changed_entry_with_a_restoration(
+    def test_verify_accepts_no_changed_entry_with_a_restoration(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
         self.restored(node, 2)
         node.lines = [node._line(entry) for entry in node.entries]
         node.lines[1] = node.lines[1].replace("number 1", "number 7")
-        words = ("log", "verify", "--node", folder, "--accept-restored")
-        assert "Entry 1 does not verify" in trusting.refused(*words, unlock=False)
+        options = ("log", "verify", "--node", folder, "--accept-restored")
+        assert "Entry 1 does not verify" in trusting.refused(*options, unlock=False)
 
-    def test_reports_a_restoration_that_lost_no_entry(
+    def test_verify_reports_a_restoration_that_lost_no_entry(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
@@ -317,7 +321,7 @@ class TestVerify:
         assert "It continues what you verified before." in result.stdout
         assert "A copy of 3 entries" in result.stderr
 
-    def test_a_coordinator_s_log_cannot_be_accepted_as_restored(
+    def test_the_log_of_a_coordinator_cannot_be_accepted_as_restored(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         self.verify(trusting, folder, "--coordinator")
@@ -325,17 +329,17 @@ class TestVerify:
         restored_event = Event(kind=EventKind.STATE_RESTORED, at=NOW, actor="coordinator")
         entry = entry_bytes(restored_event, origin=coordinator.origin, index=1)
         coordinator.entries.append(entry)
-        words = ("log", "verify", "--coordinator", folder, "--accept-restored")
-        assert "are not those" in trusting.refused(*words, unlock=False)
+        options = ("log", "verify", "--coordinator", folder, "--accept-restored")
+        assert "are not those" in trusting.refused(*options, unlock=False)
 
-    def test_finds_a_log_signed_by_another_key(
+    def test_verify_finds_a_log_signed_by_another_key(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         """The key in the signed documents counts, whatever the daemon states."""
         node.key = raw_key(77)
         assert self.refused(trusting, folder)
 
-    def test_finds_the_log_of_another_node(
+    def test_verify_finds_the_log_of_another_node(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         node.origin = "nordic-heart/ee"
@@ -343,19 +347,19 @@ class TestVerify:
         node.log(3)
         assert self.refused(trusting, folder)
 
-    def test_needs_the_nodes_keys_signed(
+    def test_verify_needs_signed_keys_of_the_node(
         self, officer: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         assert "have not signed your node's keys" in self.refused(officer, folder)
 
-    def test_works_with_expired_documents(
+    def test_verify_works_with_expired_documents(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
         """A log is read years later; documents are valid for a week."""
         assert trusting.own().expires.year == NOW.year
         assert "is whole" in self.verify(trusting, folder)
 
-    def test_remembers_the_key_of_a_coordinator(
+    def test_verify_remembers_the_key_of_a_coordinator(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         assert "2 entries" in self.verify(trusting, folder, "--coordinator")
@@ -366,7 +370,7 @@ class TestVerify:
         assert "signed by another key than before" in output
         assert raw_key(55).public.fingerprint in output
 
-    def test_uses_the_coordinator_s_key_in_the_agreement(
+    def test_verify_uses_the_key_of_the_coordinator_in_the_agreement(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         agree_on(trusting, coordinator.key)
@@ -379,13 +383,13 @@ class TestVerify:
         coordinator.key = raw_key(55)
         assert "another key than" in self.refused(trusting, folder, "--coordinator")
 
-    def test_does_not_trust_a_coordinator_s_first_key_if_the_agreement_names_one(
+    def test_verify_trusts_no_first_key_of_a_coordinator_if_the_agreement_names_one(
         self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
     ) -> None:
         agree_on(trusting, raw_key(56))
         assert "another key than" in self.refused(trusting, folder, "--coordinator")
 
-    def test_keeps_checkpoints_of_two_logs_separate(
+    def test_verify_keeps_checkpoints_of_two_logs_separate(
         self,
         trusting: Keyboard,
         folder: Path,

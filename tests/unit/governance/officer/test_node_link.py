@@ -124,23 +124,23 @@ class TestDecision:
         agreed.papers.propose(study(agreed.papers.agreed))
         return agreed
 
-    def test_shows_what_is_spent(self, beside: Keyboard) -> None:
+    def test_show_states_what_is_spent(self, beside: Keyboard) -> None:
         assert "25.0 % of it, says your node" in beside.done("show", "heart-by-sex")
 
-    def test_shows_that_the_budget_is_unknown(
+    def test_show_states_that_the_budget_is_unknown(
         self, beside: Keyboard, rpc_server: StatusServer
     ) -> None:
         rpc_server.status = None
         assert "not known: your node cannot be asked now" in beside.done("show", "heart-by-sex")
 
-    def test_refuses_what_the_ledger_has_no_room_for(
+    def test_approve_refuses_a_study_that_exceeds_the_ledger(
         self, beside: Keyboard, rpc_server: StatusServer
     ) -> None:
         rpc_server.status = {"ledger": HONEST | {"spent_micro": TERMS.cap_micro}}
         assert "(agreement/budget)" in beside.refused("approve", "heart-by-sex", "--yes")
         assert "[agreement/budget]" in beside.done("show", "heart-by-sex")
 
-    def test_approves_what_the_ledger_has_room_for(self, beside: Keyboard) -> None:
+    def test_approve_accepts_a_study_that_fits_the_ledger(self, beside: Keyboard) -> None:
         assert "Your node is running and has them" in beside.done(
             "approve", "heart-by-sex", "--yes"
         )

@@ -34,7 +34,7 @@ def draft_of(papers: Papers) -> Draft:
     return Draft.from_canonical(papers.store.draft(papers.agreed, papers.now))
 
 
-def test_before_anything_is_published_there_is_no_root(papers: Papers, folder: Path) -> None:
+def test_without_a_published_agreement_there_is_no_root(papers: Papers, folder: Path) -> None:
     with pytest.raises(OfficerFault, match="not published yet"):
         TrustStore(folder, settings(papers)).view(papers.store.read, NOW)
 
@@ -47,7 +47,7 @@ def test_the_root_of_the_draft_that_was_signed_is_trusted(papers: Papers, folder
     assert trust.view(papers.store.read, NOW).agreement == papers.agreed
 
 
-def test_another_root_than_the_signed_one_is_refused(papers: Papers, folder: Path) -> None:
+def test_a_root_other_than_the_signed_one_is_refused(papers: Papers, folder: Path) -> None:
     """Three others may publish without this officer, who does not accept that automatically."""
     trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
@@ -66,7 +66,7 @@ def test_the_root_of_the_invitation_is_trusted(papers: Papers, folder: Path) -> 
     assert TrustStore(folder, known).view(papers.store.read, NOW).agreement == papers.agreed
 
 
-def test_another_root_than_the_invitation_s_is_refused(papers: Papers, folder: Path) -> None:
+def test_a_root_other_than_that_of_the_invitation_is_refused(papers: Papers, folder: Path) -> None:
     papers.begin()
     known = settings(papers, "sha256:" + "0" * 64)
     with pytest.raises(OfficerFault, match="another root than the one you know"):
@@ -141,7 +141,9 @@ def test_expired_documents_are_refused(papers: Papers, folder: Path) -> None:
         trust.view(papers.store.read, NOW + 3 * DAY)
 
 
-def test_a_clock_set_back_does_not_make_them_valid(papers: Papers, folder: Path) -> None:
+def test_a_clock_set_back_does_not_make_expired_documents_valid(
+    papers: Papers, folder: Path
+) -> None:
     papers.begin()
     trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     stale = dict(papers.snapshot_of_store())
@@ -164,7 +166,9 @@ def test_a_damaged_high_water_file_is_reported(
         trust.view(papers.store.read, NOW)
 
 
-def test_the_country_s_own_key_is_pinned_from_the_start(tmp_path: Path, folder: Path) -> None:
+def test_the_document_key_of_the_officer_s_country_is_pinned_from_the_start(
+    tmp_path: Path, folder: Path
+) -> None:
     """If a root gives the country another key, its documents count as absent."""
     papers = Papers(tmp_path / "papers").begin()
     papers.folders["DK"].set_node(node_keys("DK"))
@@ -180,20 +184,20 @@ def test_the_country_s_own_key_is_pinned_from_the_start(tmp_path: Path, folder: 
     assert "key of DK has changed" in view.absent["DK"]
 
 
-def test_a_draft_is_marked_once_it_was_submitted(papers: Papers, folder: Path) -> None:
+def test_a_draft_counts_as_signed_only_after_it_was_marked(papers: Papers, folder: Path) -> None:
     trust = TrustStore(folder, settings(papers))
     first = draft_of(papers)
-    other = Draft(version=1, drafted=NOW + DAY, agreement=agreement())
+    other_draft = Draft(version=1, drafted=NOW + DAY, agreement=agreement())
     assert not trust.has_signed(first)
     trust.keep_draft(first)
     assert not trust.has_signed(first)
     trust.mark_signed(first)
     assert trust.has_signed(first)
-    assert not trust.has_signed(other)
+    assert not trust.has_signed(other_draft)
     assert trust.draft() == first
 
 
-def test_a_changed_stored_draft_is_noticed(papers: Papers, folder: Path) -> None:
+def test_a_stored_draft_that_was_changed_is_refused(papers: Papers, folder: Path) -> None:
     trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
     path = folder / "draft.json"

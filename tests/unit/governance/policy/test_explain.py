@@ -75,7 +75,7 @@ def test_the_text_states_over_how_many_countries_a_sum_is_opened(
     )
     assert expected in explain_study(proposed, agreed, assessment)
     assert expected in explain_study(unpriced, agreed, assessment), (
-        "the text does not depend on prices"
+        "the text does not depend on costs"
     )
 
 
@@ -116,7 +116,7 @@ def test_the_last_part_says_yes_or_why_not() -> None:
     assert "To do: ask the privacy officer of DK" in refused
 
 
-def test_a_study_without_a_price_says_so() -> None:
+def test_a_study_without_a_schedule_says_so() -> None:
     assert "not known" in explained(Study.model_validate(study_fields(AGREED)))
 
 

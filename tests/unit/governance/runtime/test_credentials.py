@@ -27,7 +27,7 @@ from tests.support.long_lived_parties import (
 DAY = timedelta(days=1)
 BEGUN = datetime(2026, 9, 1, 12, tzinfo=UTC)
 WRITES = ["put", "write", "write", "put", "delete"]
-"""The writes, in order: new key, authorities, certificate, key in its place, copy removed."""
+"""The writes, in order: new key, authorities, certificate, key renamed, copy removed."""
 
 
 class Clock:

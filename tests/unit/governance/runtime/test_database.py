@@ -315,8 +315,8 @@ def test_a_joined_transaction_is_kept_only_if_the_caller_s_commits(tmp_path: Pat
     outer.rollback()
     outer.close()
     assert names(engine) == []
-    with transaction(engine) as own:
-        own.execute(setting("own"))
+    with transaction(engine) as connection:
+        connection.execute(setting("own"))
     assert names(engine) == ["own"]
 
 

@@ -121,9 +121,9 @@ def test_another_host_name_is_refused_against_dns_rebinding(endpoint: Endpoint, 
 
 
 def test_two_hosts_or_none_are_refused(endpoint: Endpoint) -> None:
-    own = f"127.0.0.1:{endpoint.port}"
-    assert endpoint.get("/metrics", own, "evil.example").status == 421
-    assert endpoint.get("/metrics", own, own).status == 421
+    own_host = f"127.0.0.1:{endpoint.port}"
+    assert endpoint.get("/metrics", own_host, "evil.example").status == 421
+    assert endpoint.get("/metrics", own_host, own_host).status == 421
     assert b" 421 " in endpoint.raw(b"GET /metrics HTTP/1.0\r\n\r\n")
 
 

@@ -137,8 +137,8 @@ def test_another_user_is_refused(
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_a_process_of_another_user_is_refused(rpc_server: LocalRpcServer, path: Path) -> None:
     """Even if every file system permission is open to it."""
-    for place in (path.parent.parent, path.parent, path):
-        place.chmod(0o777)
+    for directory in (path.parent.parent, path.parent, path):
+        directory.chmod(0o777)
     child = os.fork()
     if child == 0:
         status = 1

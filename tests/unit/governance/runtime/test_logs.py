@@ -108,13 +108,13 @@ def test_libraries_are_logged_from_warnings_up(
 
 def test_flower_s_own_handlers_get_nothing(lines: Lines) -> None:
     flower, seen = logging.getLogger("flwr"), Lines()
-    own = logging.StreamHandler(seen)
-    flower.addHandler(own)
+    handler = logging.StreamHandler(seen)
+    flower.addHandler(handler)
     try:
         flower.warning("no reply from %s", SECRET)
         flower.info("chatter")
     finally:
-        flower.removeHandler(own)
+        flower.removeHandler(handler)
     assert seen.getvalue() == ""
     assert lines.only()["event"] == "no reply from %s"
 
@@ -141,7 +141,7 @@ def test_an_error_is_logged_by_types_and_locations_without_values(lines: Lines) 
         logging.getLogger("pratique").exception("failed")
     line = lines.only()
     assert line["exception"] == "TypeError"
-    assert any(place.startswith("protocols/wire/encoding.py:") for place in line["frames"])
+    assert any(frame.startswith("protocols/wire/encoding.py:") for frame in line["frames"])
     assert "Kowalski" not in lines.getvalue()
 
 

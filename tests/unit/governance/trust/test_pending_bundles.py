@@ -1,5 +1,6 @@
 """Documents under a country's next key are pending until the agreement names that key."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -41,8 +42,7 @@ def state_with(papers: Papers, named: bool) -> PublishedState:
     state = PublishedState.read(papers.store.read)
     assert state is not None
     agreed = papers.agreed.with_officer_keys({"DK": NEXT.public.to_text()} if named else {})
-    object.__setattr__(state, "agreement", agreed)
-    return state
+    return replace(state, agreement=agreed)
 
 
 def test_documents_under_the_key_in_force_are_not_pending(

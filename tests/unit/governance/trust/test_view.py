@@ -45,8 +45,8 @@ def test_verifying_keeps_no_file_and_reads_none(
     files, pinned = full.snapshot_of_store(), full.pinned
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", nowhere)
-        for place in ("os.open", "os.mkdir", "os.symlink", "tempfile.mkdtemp"):
-            patch.setattr(place, nothing)
+        for function in ("os.open", "os.mkdir", "os.symlink", "tempfile.mkdtemp"):
+            patch.setattr(function, nothing)
         view = TrustedView.load(files.get, pinned, full.now, TrustHighWater())
     assert view.agreement == full.agreed
 

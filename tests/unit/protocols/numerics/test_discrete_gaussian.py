@@ -130,8 +130,8 @@ def test_every_tabulated_power_of_e_is_the_double_next_to_it() -> None:
     """The complete table against exact fractions; it is sorted, as its search requires."""
     assert len(THRESHOLDS) == DEEPEST
     assert (np.diff(THRESHOLDS) > 0).all()
-    for place, stored in enumerate(THRESHOLDS.tolist()):
-        exact = exp_minus(Fraction(DEEPEST - place))
+    for index, stored in enumerate(THRESHOLDS.tolist()):
+        exact = exp_minus(Fraction(DEEPEST - index))
         assert abs(Fraction(stored) - exact) <= Fraction(math.ulp(stored))
 
 

@@ -31,8 +31,8 @@ def test_a_row_gives_the_same_result_at_every_position(
     for without in (0, 251, 502):
         rest = row_products(np.delete(rows, without, axis=0), matrix)
         assert np.array_equal(np.delete(whole, without, axis=0), rest)
-    for place in (0, 250, 502):
-        assert np.array_equal(whole[place], row_products(rows[place : place + 1], matrix)[0])
+    for index in (0, 250, 502):
+        assert np.array_equal(whole[index], row_products(rows[index : index + 1], matrix)[0])
 
 
 def test_no_rows_give_no_products() -> None:

@@ -103,38 +103,38 @@ def test_data_beside_a_head_is_complete_and_matches_its_signed_digests(
     change: Change, naming: str
 ) -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    honest = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    honest = world.countries["AT"].contribute(round_.contribute_request("AT"), ZEROS, ZEROS)
     reply = Reply.FromString(honest)
     signed = reply.contribution.head
     head = ContributionHead.FromString(signed.body)
     change(reply, head)
     signed.CopyFrom(spoken(signed, serialise(head), IDENTITIES["AT"]))
     with pytest.raises(ProtocolFault, match="AT") as fault:
-        opened.take_contribution("AT", serialise(reply))
+        round_.take_contribution("AT", serialise(reply))
     assert naming in str(fault.value)
-    assert opened.contributed == ()
-    assert not opened._sum.any()
-    opened.take_contribution("AT", honest)
+    assert round_.contributed == ()
+    assert not round_._sum.any()
+    round_.take_contribution("AT", honest)
 
 
 def test_each_holder_gets_the_share_that_each_owner_sealed_for_it() -> None:
     """Shares of every country of U, in their order, for U = roster and for a smaller set."""
     world = ProtocolWorld.ready(5, colluding=1, honest=2)
     for number, present in ((1, world.terms.roster), (2, ("AT", "BE", "DK", "EE"))):
-        opened = world.coordinator.begin_round(number, "train", MODEL)
+        round_ = world.coordinator.begin_round(number, "train", MODEL)
         for country in present:
-            world.contribute(opened, country)
-        for country in opened.close():
-            if opened.smaller:
-                world.agree(opened, country)
+            world.contribute(round_, country)
+        for country in round_.close():
+            if round_.smaller:
+                world.agree(round_, country)
         for holder in present:
             owners = [country for country in present if country != holder]
-            sealed = parts_of(opened.answer_request(holder), 60)
+            sealed = parts_of(round_.answer_request(holder), 60)
             for owner, part in zip(owners, sealed, strict=True):
                 others = [country for country in world.terms.roster if country != owner]
-                place = 60 * others.index(holder)
-                assert part == opened._sealed[owner][place : place + 60]
+                start = 60 * others.index(holder)
+                assert part == round_._sealed[owner][start : start + 60]
 
 
 def test_equal_versions_are_shown_once() -> None:
@@ -145,8 +145,8 @@ def test_equal_versions_are_shown_once() -> None:
     world.countries["DK"] = type(world.countries["DK"]).from_bytes(stored, ahead)
     published = ahead.versions
     world.coordinator._view = replace(world.coordinator._view, published=lambda: published)
-    opened = world.contributed()
-    body = RequestBody.FromString(Envelope.FromString(opened.answer_request("AT")).signed.body)
+    round_ = world.contributed()
+    body = RequestBody.FromString(Envelope.FromString(round_.answer_request("AT")).signed.body)
     digests = {versions_digest(versions) for versions in body.answer.versions}
     named = [
         ContributionHead.FromString(signed.body).versions_digest for signed in body.answer.heads
@@ -154,5 +154,5 @@ def test_equal_versions_are_shown_once() -> None:
     assert (len(body.answer.versions), len(digests), len(named)) == (2, 2, 4)
     assert digests == set(named)
     with pytest.raises(Refusal, match="DK") as refusal:
-        world.countries["AT"].answer(opened.answer_request("AT"))
+        world.countries["AT"].answer(round_.answer_request("AT"))
     assert refusal.value.code is ReasonCode.DOCUMENTS_BEHIND

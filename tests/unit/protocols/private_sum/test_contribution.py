@@ -116,7 +116,7 @@ def test_words_leave_in_one_byte_order() -> None:
     assert words.flags.c_contiguous
 
 
-def test_a_words_digest_covers_their_blake3_hash_and_their_place() -> None:
+def test_a_words_digest_binds_their_blake3_hash_to_round_and_sender() -> None:
     words = words_of("AT", b"s" * 32)
     view = words.data.cast("B")
     expected = bind(CONTEXT, PHASE_CONTRIBUTE, "AT", COORDINATOR, blake3(words.tobytes()).digest())
@@ -124,9 +124,9 @@ def test_a_words_digest_covers_their_blake3_hash_and_their_place() -> None:
 
 
 def test_digests_and_keys_depend_on_their_owner() -> None:
-    for place in range(8):
+    for position in range(8):
         changed = bytearray(8)
-        changed[place] = 1
+        changed[position] = 1
         assert words_digest(ROUND, "AT", bytes(changed)) != words_digest(ROUND, "AT", bytes(8))
     assert words_digest(ROUND, "AT", b"w") != words_digest(ROUND, "BE", b"w")
     assert seed_key(ROUND, "AT", KEY) != seed_key(ROUND, "BE", KEY)

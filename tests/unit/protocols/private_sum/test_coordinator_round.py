@@ -19,54 +19,54 @@ from tests.support.protocol_world import (
 
 def test_the_round_lists_the_contributions_that_arrived() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    assert (opened.contributed, opened.answered) == ((), ())
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    assert (round_.contributed, round_.answered) == ((), ())
     for country in ("CZ", "AT", "BE"):
-        world.contribute(opened, country)
-    assert opened.contributed == ("AT", "BE", "CZ")
-    world.answer(opened, "BE")
-    assert opened.answered == ("BE",)
+        world.contribute(round_, country)
+    assert round_.contributed == ("AT", "BE", "CZ")
+    world.answer(round_, "BE")
+    assert round_.answered == ("BE",)
 
 
 def test_a_contribution_sent_twice_counts_once() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     for country in world.terms.roster:
-        reply = world.contribute(opened, country, ZEROS + 1)
-        opened.take_contribution(country, reply)
+        reply = world.contribute(round_, country, ZEROS + 1)
+        round_.take_contribution(country, reply)
     for country in world.terms.roster:
-        reply = world.answer(opened, country)
-        opened.take_answer(country, reply)
-    result = opened.open()
+        reply = world.answer(round_, country)
+        round_.take_answer(country, reply)
+    result = round_.open()
     assert isinstance(result, OpenedSum)
     assert (result.values == 3).all()
 
 
 def test_a_second_contribution_is_refused_and_not_added() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     stored = world.countries["AT"].to_bytes()
-    world.contribute(opened, "AT", ZEROS + 1)
+    world.contribute(round_, "AT", ZEROS + 1)
     view = world.countries["AT"]._view
     again = type(world.countries["AT"]).from_bytes(stored, view)
-    second = again.contribute(opened.contribute_request("AT"), ZEROS + 9, ZEROS)
+    second = again.contribute(round_.contribute_request("AT"), ZEROS + 9, ZEROS)
     with pytest.raises(ProtocolFault, match="AT gave two different replies"):
-        opened.take_contribution("AT", second)
+        round_.take_contribution("AT", second)
     for country in ("BE", "CZ"):
-        world.contribute(opened, country)
+        world.contribute(round_, country)
     for country in world.terms.roster:
-        world.answer(opened, country)
-    result = opened.open()
+        world.answer(round_, country)
+    result = round_.open()
     assert isinstance(result, OpenedSum)
     assert (result.values == 1).all()
 
 
 def test_a_round_opens_again_to_the_same_sum() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
+    round_ = world.contributed()
     for country in world.terms.roster:
-        world.answer(opened, country)
-    once, again = opened.open(), opened.open()
+        world.answer(round_, country)
+    once, again = round_.open(), round_.open()
     assert isinstance(once, OpenedSum)
     assert isinstance(again, OpenedSum)
     assert (once.values == again.values).all()
@@ -87,34 +87,34 @@ def test_the_result_states_its_countries_and_its_noise(kind: str, mechanism: obj
 
 def test_any_threshold_of_answers_opens_and_fewer_do_not() -> None:
     world = ProtocolWorld.ready(5)
-    opened = world.contributed()
-    assert opened.open() == VoidRound("too few countries answered", world.terms.roster)
+    round_ = world.contributed()
+    assert round_.open() == VoidRound("too few countries answered", world.terms.roster)
     for country in world.terms.roster[-world.terms.threshold :]:
-        assert isinstance(opened.open(), VoidRound)
-        world.answer(opened, country)
-    assert isinstance(opened.open(), OpenedSum)
+        assert isinstance(round_.open(), VoidRound)
+        world.answer(round_, country)
+    assert isinstance(round_.open(), OpenedSum)
 
 
 def test_a_refusal_in_a_round_has_its_code() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    for take in (opened.take_contribution, opened.take_answer):
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    for take in (round_.take_contribution, round_.take_answer):
         with pytest.raises(Refusal, match="AT refused") as refusal:
             take("AT", refusal_reply(ReasonCode.DECLINED))
         assert refusal.value.code is ReasonCode.DECLINED
 
 
 def altered_answer(
-    world: ProtocolWorld, opened: CoordinatorRound, country: str, **changes: object
+    world: ProtocolWorld, round_: CoordinatorRound, country: str, **changes: object
 ) -> bytes:
     """Return a country's answer with other fields, signed by the country."""
-    signed = Reply.FromString(world.countries[country].answer(opened.answer_request(country)))
+    signed = Reply.FromString(world.countries[country].answer(round_.answer_request(country)))
     answer = Answer.FromString(signed.answer.body)
     for field, value in changes.items():
         answer.ClearField(field)
         answer.MergeFrom(Answer(**{field: value}))  # type: ignore[arg-type]
-    lie = spoken(signed.answer, serialise(answer), IDENTITIES[country])
-    return serialise(Reply(answer=lie))
+    forged_message = spoken(signed.answer, serialise(answer), IDENTITIES[country])
+    return serialise(Reply(answer=forged_message))
 
 
 @pytest.mark.parametrize(
@@ -133,71 +133,71 @@ def altered_answer(
     ],
     ids=lambda value: "-".join(map(repr, value)) if isinstance(value, dict) else "",
 )
-def test_an_answer_has_one_place_for_each_country(
+def test_malformed_shares_and_unopenable_lists_in_an_answer_are_refused(
     changes: dict[str, object], code: ReasonCode
 ) -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
+    round_ = world.contributed()
     with pytest.raises(Refusal) as refusal:
-        opened.take_answer("AT", altered_answer(world, opened, "AT", **changes))
+        round_.take_answer("AT", altered_answer(world, round_, "AT", **changes))
     assert refusal.value.code is code
-    assert opened.answered == ()
+    assert round_.answered == ()
 
 
 def test_a_country_outside_the_set_cannot_be_unopenable() -> None:
     """EE is in the roster and not in U."""
     world = ProtocolWorld.ready(5, colluding=1, honest=2)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     for country in ("AT", "BE", "CZ", "DK"):
-        world.contribute(opened, country)
-    for country in opened.close():
-        world.agree(opened, country)
+        world.contribute(round_, country)
+    for country in round_.close():
+        world.agree(round_, country)
     with pytest.raises(Refusal) as refusal:
-        opened.take_answer("AT", altered_answer(world, opened, "AT", unopenable=["EE"]))
+        round_.take_answer("AT", altered_answer(world, round_, "AT", unopenable=["EE"]))
     assert refusal.value.code is ReasonCode.MALFORMED
 
 
 def test_the_placeholder_of_an_unopened_share_is_not_used_as_a_share() -> None:
     """It is ignored, right or wrong: its sender said that it has no share."""
     world = ProtocolWorld.ready(4)
-    opened = world.contributed()
-    opened.take_answer("AT", altered_answer(world, opened, "AT", unopenable=["BE"]))
-    assert set(opened._answers._shares["AT"]) == {"AT", "CZ", "DK"}
+    round_ = world.contributed()
+    round_.take_answer("AT", altered_answer(world, round_, "AT", unopenable=["BE"]))
+    assert set(round_._answers._shares["AT"]) == {"AT", "CZ", "DK"}
     for country in ("BE", "CZ", "DK"):
-        world.answer(opened, country)
-    result = opened.open()
+        world.answer(round_, country)
+    result = round_.open()
     assert isinstance(result, OpenedSum)
     assert result.unopenable == (("AT", "BE"),)
 
 
 def test_holders_that_cannot_open_shares_void_the_round_and_the_owners_are_named() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed()
+    round_ = world.contributed()
     for country in world.terms.roster:
-        lie = altered_answer(world, opened, country, unopenable=world.terms.roster)
-        opened.take_answer(country, lie)
-    result = opened.open()
+        forged_message = altered_answer(world, round_, country, unopenable=world.terms.roster)
+        round_.take_answer(country, forged_message)
+    result = round_.open()
     assert isinstance(result, VoidRound)
     assert result.missing == world.terms.roster
 
 
 def test_no_opening_while_a_contribution_is_missing() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    world.contribute(opened, "BE")
-    assert opened.open() == VoidRound("too few countries contributed", ("AT", "CZ"))
-    assert not opened.openable
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    world.contribute(round_, "BE")
+    assert round_.open() == VoidRound("too few countries contributed", ("AT", "CZ"))
+    assert not round_.openable
     with pytest.raises(ProtocolFault, match="0 have agreed, 3 must"):
-        opened.answer_request("BE")
+        round_.answer_request("BE")
 
 
 def test_a_reply_to_an_earlier_attempt_does_not_close_the_round() -> None:
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    sent = {country: world.contribute(opened, country) for country in ("AT", "BE", "CZ")}
-    agreed = {country: world.agree(opened, country) for country in opened.close()}
-    answered = world.answer(opened, "AT")
-    again = world.twin().begin_round(1, "train", MODEL, asked=opened.asked[:3])
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    sent = {country: world.contribute(round_, country) for country in ("AT", "BE", "CZ")}
+    agreed = {country: world.agree(round_, country) for country in round_.close()}
+    answered = world.answer(round_, "AT")
+    again = world.twin().begin_round(1, "train", MODEL, asked=round_.asked[:3])
     with pytest.raises(ProtocolFault, match="before it was asked"):
         again.take_assent("AT", agreed["AT"])
     with pytest.raises(ProtocolFault, match="before it was asked"):

@@ -140,9 +140,9 @@ def test_there_is_one_mac_for_each_other_country(length: int) -> None:
     world.set_up("encapsulate")
     reply = world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))
     signed = Reply.FromString(reply).confirmation
-    lie = spoken(signed, serialise(Confirmations(macs=bytes(length))), IDENTITIES["AT"])
+    forged_message = spoken(signed, serialise(Confirmations(macs=bytes(length))), IDENTITIES["AT"])
     with pytest.raises(Refusal) as refusal:
-        world.coordinator.take_confirmation("AT", serialise(Reply(confirmation=lie)))
+        world.coordinator.take_confirmation("AT", serialise(Reply(confirmation=forged_message)))
     assert refusal.value.code is ReasonCode.ROSTER
     world.coordinator.take_confirmation("AT", reply)
 
@@ -162,9 +162,9 @@ def test_every_country_is_asked_the_same_signed_words_and_they_are_signed_once()
     """A randomised signature differs each time, so separate signatures would show."""
     world, sign = ProtocolWorld.ready(4, colluding=0, honest=2), Signer()
     asks = replaying(world, sign)
-    opened = asks.begin_round(1, "train", MODEL)
+    round_ = asks.begin_round(1, "train", MODEL)
     frames = {step: getattr(asks, f"{step}_request") for step in STEPS}
-    frames["contribute"] = opened.contribute_request
+    frames["contribute"] = round_.contribute_request
     for number, (step, ask) in enumerate(frames.items(), start=1):
         requests = [Envelope.FromString(ask(country)) for country in world.terms.roster * 2]
         assert {request.signed.SerializeToString() for request in requests} == {
@@ -172,26 +172,26 @@ def test_every_country_is_asked_the_same_signed_words_and_they_are_signed_once()
         }, step
         assert requests[0].signed.receiver == "roster"
         assert sign.count == number, step
-    assert opened.contribute_request("AT") != opened.contribute_request("BE"), "the MACs differ"
+    assert round_.contribute_request("AT") != round_.contribute_request("BE"), "the MACs differ"
 
 
 def test_the_words_of_a_smaller_set_are_signed_once_a_phase() -> None:
     world, sign = ProtocolWorld.ready(4, colluding=0, honest=2), Signer()
     world.coordinator = replaying(world, COORDINATOR_KEY.sign)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     chosen = world.terms.roster[:3]
     for country in chosen:
-        world.contribute(opened, country)
-    opened._view = replace(opened._view, sign=sign)
-    opened.close()
-    agree = [Envelope.FromString(opened.agree_request(country)) for country in chosen * 2]
+        world.contribute(round_, country)
+    round_._view = replace(round_._view, sign=sign)
+    round_.close()
+    agree = [Envelope.FromString(round_.agree_request(country)) for country in chosen * 2]
     assert (len({request.SerializeToString() for request in agree}), sign.count) == (1, 1)
-    opened._view = replace(opened._view, sign=COORDINATOR_KEY.sign)
-    del opened._request_to_agree
+    round_._view = replace(round_._view, sign=COORDINATOR_KEY.sign)
+    del round_._request_to_agree
     for country in chosen:
-        world.agree(opened, country)
-    opened._view = replace(opened._view, sign=sign)
-    answer = [Envelope.FromString(opened.answer_request(country)) for country in chosen * 2]
+        world.agree(round_, country)
+    round_._view = replace(round_._view, sign=sign)
+    answer = [Envelope.FromString(round_.answer_request(country)) for country in chosen * 2]
     assert len({request.signed.SerializeToString() for request in answer}) == 1
     assert (len({request.parts for request in answer}), sign.count) == (3, 2)
 
@@ -223,5 +223,5 @@ def test_a_round_of_an_unknown_kind_does_not_begin() -> None:
     world.coordinator.begin_round(1, "train", MODEL)
 
 
-def test_the_terms_are_the_coordinators() -> None:
+def test_a_run_has_the_terms_of_its_coordinator() -> None:
     assert coordinator_of(terms_of(3)).terms == terms_of(3)

@@ -28,11 +28,11 @@ def test_a_run_goes_through_its_stages_in_order() -> None:
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
         stages.append(state_of(run).stage)
-    opened = world.contributed()
+    round_ = world.contributed()
     stages.append(state_of(run).stage)
     assert stages == list(Stage)
     assert (run.round_number, run.awaits_answer) == (1, True)
-    world.answer(opened, "AT")
+    world.answer(round_, "AT")
     assert (run.round_number, run.awaits_answer) == (1, False)
 
 
@@ -50,12 +50,12 @@ def test_no_step_of_set_up_can_be_left_out(step: str) -> None:
 
 def test_admission_changes_nothing_and_returns_the_country_s_own_terms() -> None:
     world = ProtocolWorld.ready(3)
-    run, opened = world.countries["AT"], world.coordinator.begin_round(1, "train", MODEL)
+    run, round_ = world.countries["AT"], world.coordinator.begin_round(1, "train", MODEL)
     before = run.to_bytes()
-    terms = run.admit(opened.contribute_request("AT"))
+    terms = run.admit(round_.contribute_request("AT"))
     assert run.to_bytes() == before
     assert terms.mechanism is world.terms.mechanisms[0] is TRAIN
-    assert terms.context == opened.terms.context
+    assert terms.context == round_.terms.context
 
 
 def test_state_survives_storage() -> None:
@@ -96,26 +96,26 @@ def test_rounds_of_two_kinds_share_one_sequence_of_numbers() -> None:
 
 def test_noise_and_values_are_contributed_as_one_sum() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     for country in world.terms.roster:
-        request = opened.contribute_request(country)
+        request = round_.contribute_request(country)
         reply = world.countries[country].contribute(request, ZEROS + 5, ZEROS - 2)
-        opened.take_contribution(country, reply)
+        round_.take_contribution(country, reply)
     for country in world.terms.roster:
-        world.answer(opened, country)
-    result = opened.open()
+        world.answer(round_, country)
+    result = round_.open()
     assert isinstance(result, OpenedSum)
     assert (result.values == 9).all()
 
 
-def test_an_answer_holds_a_share_of_every_countrys_seed_and_says_which_round() -> None:
+def test_an_answer_has_a_share_of_the_seed_of_every_country_and_its_round() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed(2)
-    reply = Reply.FromString(world.answer(opened, "BE"))
+    round_ = world.contributed(2)
+    reply = Reply.FromString(world.answer(round_, "BE"))
     answer = Answer.FromString(reply.answer.body)
     shares = parted(answer.shares, world.terms.roster, SHARE_BYTES)
     assert all(
-        opened._commitments[owner][32:64] == commit(opened.terms.context, owner, "BE", share)
+        round_._commitments[owner][32:64] == commit(round_.terms.context, owner, "BE", share)
         for owner, share in shares.items()
     ), "the second share of each owner, which is BE's"
     assert (answer.round, list(answer.unopenable), answer.masks) == (2, [], b"")
@@ -123,20 +123,20 @@ def test_an_answer_holds_a_share_of_every_countrys_seed_and_says_which_round() -
 
 def test_a_failed_contribution_may_be_repeated() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    request = opened.contribute_request("AT")
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
+    request = round_.contribute_request("AT")
     with pytest.raises(ProtocolFault):
         world.countries["AT"].contribute(request, ZEROS[:2], ZEROS)
-    world.contribute(opened, "AT")
+    world.contribute(round_, "AT")
 
 
 def test_a_journal_can_distinguish_a_repeated_request_from_another() -> None:
     """As the door does: same place and digest give the same bytes; another digest is refused."""
     world = ProtocolWorld.ready(3)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     twin = world.twin().begin_round(1, "train", b"another model")
     first, again, other = (
-        read_request(opening.contribute_request("AT")) for opening in (opened, opened, twin)
+        read_request(opening.contribute_request("AT")) for opening in (round_, round_, twin)
     )
     places = {(r.run_id, r.phase, r.round_number) for r in (first, again, other)}
     assert len(places) == 1

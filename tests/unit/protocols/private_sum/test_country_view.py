@@ -42,11 +42,11 @@ def test_keys_of_another_roster_are_refused(changes: dict[str, object]) -> None:
 
 def test_what_a_country_signs_verifies_by_its_documents() -> None:
     signed = VIEW.sign(PHASE_BUNDLE, TERMS.context, ROSTER, b"body")
-    place = {"phase": PHASE_BUNDLE, "context": TERMS.context, "sender": "BE", "receiver": ROSTER}
-    assert open_signed(signed, VIEW.peers["BE"], **place) == b"body"  # type: ignore[arg-type]
+    binding = {"phase": PHASE_BUNDLE, "context": TERMS.context, "sender": "BE", "receiver": ROSTER}
+    assert open_signed(signed, VIEW.peers["BE"], **binding) == b"body"  # type: ignore[arg-type]
 
 
-def test_trust_needs_key_place_and_current_documents() -> None:
+def test_trust_needs_key_phase_and_current_documents() -> None:
     request = read_request(coordinator_of(TERMS).bundle_request("BE"))
     VIEW.trust(request, PHASE_BUNDLE, TERMS.context)
     behind = replace(VIEW, versions=versions_of(TERMS.roster, AT=2))
@@ -83,8 +83,8 @@ def test_a_country_s_own_message_must_be_the_one_it_sent() -> None:
         view_of(name, TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, name.encode())
         for name in TERMS.roster
     ]
-    opened = VIEW.open_roster(signed, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"BE")
-    assert opened == {"AT": b"AT", "BE": b"BE", "CZ": b"CZ"}
+    bodies = VIEW.open_roster(signed, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"BE")
+    assert bodies == {"AT": b"AT", "BE": b"BE", "CZ": b"CZ"}
     with pytest.raises(Refusal, match="this country's name") as refusal:
         VIEW.open_roster(signed, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"what was really sent")
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC

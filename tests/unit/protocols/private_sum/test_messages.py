@@ -64,11 +64,11 @@ def test_the_claims_of_a_request_can_be_read_before_verification() -> None:
 
 def test_a_round_request_claims_number_kind_and_model() -> None:
     world = ProtocolWorld.ready(3)
-    opened = world.contributed(2)
-    parsed = read_request(opened.contribute_request("AT"))
+    round_ = world.contributed(2)
+    parsed = read_request(round_.contribute_request("AT"))
     assert (parsed.phase, parsed.round_number, parsed.phase_kind) == (PHASE_CONTRIBUTE, 2, "train")
     assert (parsed.model, parsed.roster) == (MODEL, ())
-    assert read_request(opened.answer_request("AT")).round_number == 2
+    assert read_request(round_.answer_request("AT")).round_number == 2
 
 
 def test_a_repeated_request_has_the_same_digest_and_another_one_has_not() -> None:
@@ -78,9 +78,9 @@ def test_a_repeated_request_has_the_same_digest_and_another_one_has_not() -> Non
     assert read_request(coordinator.bundle_request("BE")).digest == once.digest
     other = coordinator_of(terms_of(3, run_id=bytes(16)))
     assert read_request(other.bundle_request("AT")).digest != once.digest
-    opened = ProtocolWorld.ready(3).coordinator.begin_round(1, "train", MODEL)
+    round_ = ProtocolWorld.ready(3).coordinator.begin_round(1, "train", MODEL)
     parsed = {
-        read_request(opened.contribute_request(country)).digest for country in ("AT", "BE", "CZ")
+        read_request(round_.contribute_request(country)).digest for country in ("AT", "BE", "CZ")
     }
     assert len(parsed) == 3, "the parts for one country differ"
 
@@ -89,12 +89,12 @@ def test_a_repeated_request_has_the_same_digest_and_another_one_has_not() -> Non
 @pytest.mark.parametrize("phase", ["contribute", "agree", "answer"])
 def test_a_round_number_beyond_the_largest_is_malformed(phase: str, number: int) -> None:
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
+    round_ = world.coordinator.begin_round(1, "train", MODEL)
     for country in ("AT", "BE", "CZ"):
-        world.contribute(opened, country)
-    for country in opened.close():
-        world.agree(opened, country)
-    request = getattr(opened, f"{phase}_request")("AT")
+        world.contribute(round_, country)
+    for country in round_.close():
+        world.agree(round_, country)
+    request = getattr(round_, f"{phase}_request")("AT")
     beyond = altered_request(request, lambda body: setattr(getattr(body, phase), "round", number))
     assert read_request(request).round_number == 1
     assert code_of(read_request, beyond) is ReasonCode.MALFORMED
@@ -175,21 +175,21 @@ def test_versions_of_too_many_countries_are_refused() -> None:
     assert code_of(read_request, altered) is ReasonCode.MALFORMED
 
 
-def test_authentication_is_against_the_countrys_own_values() -> None:
+def test_authentication_uses_the_values_that_the_country_itself_has() -> None:
     terms = terms_of(3)
     request = read_request(coordinator_of(terms).bundle_request("AT"))
     key = view_of("AT", terms).coordinator
-    place: dict[str, Any] = {"phase": PHASE_BUNDLE, "context": terms.context}
-    request.authenticate(key, **place)
+    binding: dict[str, Any] = {"phase": PHASE_BUNDLE, "context": terms.context}
+    request.authenticate(key, **binding)
     for change in ({"context": CONTEXT}, {"phase": PHASE_CONTRIBUTE}):
         with pytest.raises(Refusal):
-            request.authenticate(key, **{**place, **change})
+            request.authenticate(key, **{**binding, **change})
     with pytest.raises(Refusal):
-        request.authenticate(IDENTITIES["AT"].public, **place)
+        request.authenticate(IDENTITIES["AT"].public, **binding)
     honest = coordinator_of(terms).bundle_request("AT")
     for receiver in ("AT", "BE", "coordinator", ""):
         altered = read_request(altered_request(honest, receiver=receiver))
-        assert code_of(partial(altered.authenticate, key, **place)) is ReasonCode.STALE
+        assert code_of(partial(altered.authenticate, key, **binding)) is ReasonCode.STALE
 
 
 @pytest.mark.parametrize("code", list(ReasonCode))
@@ -259,7 +259,7 @@ def test_there_is_one_part_for_each_country_in_order() -> None:
 
 @given(st.integers(0, 300), st.integers(0, 6), st.integers(1, 70))
 def test_missing_or_additional_parts_are_refused(length: int, number: int, size: int) -> None:
-    data, countries = bytes(place % 251 for place in range(length)), NAMES[:number]
+    data, countries = bytes(index % 251 for index in range(length)), NAMES[:number]
     if length != number * size:
         assert code_of(parted, data, countries, size) is ReasonCode.ROSTER
         return
@@ -295,8 +295,8 @@ def test_versions_that_differ_anywhere_have_different_digests() -> None:
 
 
 def test_a_country_that_is_behind_learns_which_documents_are_newer() -> None:
-    own = versions_of(("AT", "BE"))
-    require_current(own, own, "BE")
+    versions = versions_of(("AT", "BE"))
+    require_current(versions, versions, "BE")
     with pytest.raises(Refusal, match="country-BE") as refusal:
-        require_current(own, versions_of(("AT", "BE"), BE=4), "BE")
+        require_current(versions, versions_of(("AT", "BE"), BE=4), "BE")
     assert refusal.value.code is ReasonCode.DOCUMENTS_BEHIND

@@ -16,7 +16,7 @@ def signed_body(sender: str) -> bytes:
     return serialise(setup.encapsulations(TERMS, sender, BUNDLES, CIPHERTEXTS))
 
 
-def test_a_country_encapsulates_to_every_higher_country() -> None:
+def test_a_country_encapsulates_to_every_country_later_in_the_roster() -> None:
     assert setup.higher(TERMS, "AT") == ("BE", "CZ", "DK")
     assert setup.higher(TERMS, "DK") == ()
     assert setup.lower(TERMS, "AT") == ()

@@ -72,7 +72,7 @@ def test_a_share_outside_the_field_is_refused(bad: bytes) -> None:
         combine({1: (1).to_bytes(32, "big"), 2: bad})
 
 
-def test_a_commitment_fixes_one_place_and_value() -> None:
+def test_a_commitment_fixes_context_owner_holder_and_value() -> None:
     commitments = {
         commit(context, owner, holder, element)
         for context in (CONTEXT, bytes([1]) * 32)

@@ -31,15 +31,15 @@ class Six:
     def __init__(self) -> None:
         self.world = ProtocolWorld.ready(6, colluding=0, honest=2)
         self.roster = self.world.terms.roster
-        self.opened = self.world.coordinator.begin_round(1, "train", b"model")
-        for place, country in enumerate(self.roster):
-            self.world.contribute(self.opened, country, ZEROS + place)
+        self.round_ = self.world.coordinator.begin_round(1, "train", b"model")
+        for index, country in enumerate(self.roster):
+            self.world.contribute(self.round_, country, ZEROS + index)
 
     def answered(self, countries: Iterable[str]) -> CoordinatorRound:
         """Let these countries answer."""
         for country in countries:
-            self.world.answer(self.opened, country)
-        return self.opened
+            self.world.answer(self.round_, country)
+        return self.round_
 
     def all_answers_with_lies(
         self, wrong: Mapping[str, Iterable[str]], keys: Mapping[str, SigningKey] = IDENTITIES
@@ -49,11 +49,11 @@ class Six:
         Their answers are signed with `keys`.
         """
         for country in self.roster:
-            reply = self.world.countries[country].answer(self.opened.answer_request(country))
+            reply = self.world.countries[country].answer(self.round_.answer_request(country))
             if country in wrong:
                 reply = self.with_other_shares(reply, wrong[country], keys[country])
-            self.opened.take_answer(country, reply)
-        return self.opened
+            self.round_.take_answer(country, reply)
+        return self.round_
 
     def with_other_shares(
         self, reply: bytes, owners: Iterable[str], key: SigningKey, unopenable: Iterable[str] = ()
@@ -63,15 +63,15 @@ class Six:
         answer = Answer.FromString(body.body)
         given = bytearray(answer.shares)
         for owner in owners:
-            place = SHARE_BYTES * self.roster.index(owner)
-            given[place : place + SHARE_BYTES] = shares.draw_element(os.urandom)
+            start = SHARE_BYTES * self.roster.index(owner)
+            given[start : start + SHARE_BYTES] = shares.draw_element(os.urandom)
         answer.shares = bytes(given)
         answer.unopenable.extend(unopenable)
         return serialise(Reply(answer=spoken(body, serialise(answer), key)))
 
 
-def require_sum(opened: CoordinatorRound, unopenable: tuple[tuple[str, str], ...] = ()) -> None:
-    result = opened.open()
+def require_sum(round_: CoordinatorRound, unopenable: tuple[tuple[str, str], ...] = ()) -> None:
+    result = round_.open()
     assert isinstance(result, OpenedSum)
     assert (result.values.tolist(), result.unopenable) == (SUM, unopenable)
 
@@ -137,14 +137,14 @@ def test_too_many_wrong_shares_of_a_seed_void_the_round_and_name_its_owner() -> 
 def test_consistent_shares_of_another_seed_are_refused() -> None:
     """The first t holders agree on a seed that its owner did not sign; all of them are named."""
     six = Six()
-    opened = six.answered(six.roster)
+    round_ = six.answered(six.roster)
     other_shares = shares.split(shares.draw_element(os.urandom), 4, 6, os.urandom)
     for country, share in zip(six.roster[:4], other_shares, strict=False):
-        opened._answers._shares[country]["EE"] = share
-    assert opened.open() == VoidRound(
+        round_._answers._shares[country]["EE"] = share
+    assert round_.open() == VoidRound(
         "a country's seed cannot be recovered from its shares", ("EE",)
     )
-    assert opened._answers.unopenable(("EE",)) == tuple(
+    assert round_._answers.unopenable(("EE",)) == tuple(
         (country, "EE") for country in six.roster[:4]
     )
 
@@ -152,10 +152,10 @@ def test_consistent_shares_of_another_seed_are_refused() -> None:
 def test_a_correct_seed_is_kept_while_another_is_checked() -> None:
     """FI committed to other shares than it gave; t of them give the seed that it signed."""
     six = Six()
-    six.opened._commitments["FI"] = bytes(len(six.opened._commitments["FI"]))
-    opened = six.all_answers_with_lies({"AT": ["BE"]})
+    six.round_._commitments["FI"] = bytes(len(six.round_._commitments["FI"]))
+    round_ = six.all_answers_with_lies({"AT": ["BE"]})
     unopenable = (("AT", "BE"), *((country, "FI") for country in six.roster))
-    require_sum(opened, tuple(sorted(unopenable)))
+    require_sum(round_, tuple(sorted(unopenable)))
 
 
 @pytest.mark.parametrize("forged", [("AT",), ("FI",), ("AT", "BE")], ids="-".join)
@@ -164,59 +164,59 @@ def test_forged_answers_neither_stop_a_round_nor_name_anybody(
 ) -> None:
     six = Six()
     keys = dict.fromkeys(forged, STRANGER)
-    opened = six.all_answers_with_lies(dict.fromkeys(forged, six.roster), keys)
-    require_sum(opened)
-    counted = opened.answered
+    round_ = six.all_answers_with_lies(dict.fromkeys(forged, six.roster), keys)
+    require_sum(round_)
+    counted = round_.answered
     assert counted == (six.roster if forged == ("FI",) else six.roster[len(forged) :])
 
 
 def test_true_answers_may_still_follow_if_too_few_signed_ones_are_left() -> None:
     six = Six()
-    opened = six.answered(("CZ", "DK", "EE"))
+    round_ = six.answered(("CZ", "DK", "EE"))
     absent = {country: six.world.countries[country] for country in ("AT", "BE")}
-    true = {country: run.answer(opened.answer_request(country)) for country, run in absent.items()}
+    true = {country: run.answer(round_.answer_request(country)) for country, run in absent.items()}
     for country in absent:
-        opened.take_answer(country, six.with_other_shares(true[country], six.roster, STRANGER))
-    assert opened.open() == VoidRound("too few countries answered", ("AT", "BE", "FI"))
-    assert opened.answered == ("CZ", "DK", "EE")
-    opened.take_answer("AT", true["AT"])
-    require_sum(opened)
+        round_.take_answer(country, six.with_other_shares(true[country], six.roster, STRANGER))
+    assert round_.open() == VoidRound("too few countries answered", ("AT", "BE", "FI"))
+    assert round_.answered == ("CZ", "DK", "EE")
+    round_.take_answer("AT", true["AT"])
+    require_sum(round_)
 
 
 def test_an_answer_for_another_round_is_malformed() -> None:
     six = Six()
-    reply = six.world.countries["AT"].answer(six.opened.answer_request("AT"))
+    reply = six.world.countries["AT"].answer(six.round_.answer_request("AT"))
     body = read_reply(reply, "AT", "answer").answer
     answer = Answer.FromString(body.body)
     answer.round += 1
     other = serialise(Reply(answer=spoken(body, serialise(answer), IDENTITIES["AT"])))
     with pytest.raises(Refusal) as refusal:
-        six.opened.take_answer("AT", other)
+        six.round_.take_answer("AT", other)
     assert refusal.value.code is ReasonCode.MALFORMED
-    six.opened.take_answer("AT", reply)
+    six.round_.take_answer("AT", reply)
 
 
 def test_only_the_holder_can_report_that_a_share_does_not_open() -> None:
     six = Six()
-    reply = six.world.countries["AT"].answer(six.opened.answer_request("AT"))
+    reply = six.world.countries["AT"].answer(six.round_.answer_request("AT"))
     with pytest.raises(Refusal) as refusal:
-        six.opened.take_answer("AT", six.with_other_shares(reply, (), STRANGER, unopenable=["BE"]))
+        six.round_.take_answer("AT", six.with_other_shares(reply, (), STRANGER, unopenable=["BE"]))
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
-    assert six.opened.answered == ()
+    assert six.round_.answered == ()
 
 
 def test_mask_keys_are_accepted_from_their_country_only() -> None:
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
-    opened = world.coordinator.begin_round(1, "train", b"model")
+    round_ = world.coordinator.begin_round(1, "train", b"model")
     for country in ("AT", "BE", "CZ"):
-        world.contribute(opened, country)
-    for country in opened.close():
-        world.agree(opened, country)
-    true = world.countries["AT"].answer(opened.answer_request("AT"))
+        world.contribute(round_, country)
+    for country in round_.close():
+        world.agree(round_, country)
+    true = world.countries["AT"].answer(round_.answer_request("AT"))
     answer = read_reply(true, "AT", "answer").answer
     forged = serialise(Reply(answer=spoken(answer, answer.body, STRANGER)))
     with pytest.raises(Refusal) as refusal:
-        opened.take_answer("AT", forged)
+        round_.take_answer("AT", forged)
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
-    opened.take_answer("AT", true)
-    assert opened.answered == ("AT",)
+    round_.take_answer("AT", true)
+    assert round_.answered == ("AT",)

@@ -62,7 +62,7 @@ def test_words_of_any_length_are_framed_as_a_message_frames_them(size: int) -> N
 
 
 @pytest.mark.parametrize("size", [0, 1, 8, 504, 511, 513, 520, 1024])
-def test_words_of_another_length_than_the_rounds_are_malformed(size: int) -> None:
+def test_words_of_another_length_than_those_of_the_round_are_malformed(size: int) -> None:
     data = contribution(words=bytes(size)) if size else serialise(Reply(contribution=SAID))
     assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
 

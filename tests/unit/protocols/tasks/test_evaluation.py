@@ -17,15 +17,18 @@ def test_one_half_is_always_a_bin_boundary() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"held_out": 0.9}, {"share": 0.95}, {"smallest_cell": 1}])
-def test_terms_out_of_range_are_refused(changes: dict[str, float]) -> None:
+def test_settings_out_of_range_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Evaluation(**changes)
 
 
 def test_groups_are_all_patients_or_the_subgroups() -> None:
-    table = by_name(FEATURES)
-    assert Evaluation().groups(table) == (EVERYBODY,)
-    assert Evaluation(subgroup=Grouping(feature="sex")).groups(table) == ("female", "male")
+    features_by_name = by_name(FEATURES)
+    assert Evaluation().groups(features_by_name) == (EVERYBODY,)
+    assert Evaluation(subgroup=Grouping(feature="sex")).groups(features_by_name) == (
+        "female",
+        "male",
+    )
 
 
 def test_a_patient_of_a_yes_no_target_is_counted_once() -> None:
@@ -40,7 +43,9 @@ def test_a_patient_of_a_yes_no_target_is_counted_once() -> None:
     assert table.sum() == 3
 
 
-def test_a_patient_of_several_levels_is_counted_once_per_level_and_once_for_the_top() -> None:
+def test_a_patient_is_counted_once_for_each_of_several_classes_and_once_for_the_prediction() -> (
+    None
+):
     scores = np.array([[0.7, 0.2, 0.1], [0.2, 0.3, 0.5]])
     labels = np.array([[1, 0, 0], [0, 1, 0]])
     counts = THREE.contributions(scores, labels, np.array([0, 0]))

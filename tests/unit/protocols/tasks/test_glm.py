@@ -178,7 +178,7 @@ def test_a_zero_model_predicts_equal_probabilities() -> None:
     assert (glm().predict(FEATURES, np.zeros(7), rows) == 0.5).all()
 
 
-def test_a_linear_prediction_stays_within_the_targets_bounds() -> None:
+def test_a_linear_prediction_stays_within_the_bounds_of_the_target() -> None:
     task = glm(Family.LINEAR)
     rows = task.rows(FEATURES, columns(20))
     predicted = task.predict(FEATURES, np.full(7, 1e6), rows)

@@ -1,9 +1,11 @@
 """Document versions: which are newer, and which a message, log entry or result may contain."""
 
+from string import ascii_uppercase
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from protocols.errors import Refusal
+from protocols.errors import ReasonCode, Refusal
 from protocols.proto import round_pb2
 from protocols.wire.document_versions import LARGEST_ROSTER, DocumentVersions
 
@@ -21,23 +23,40 @@ from protocols.wire.document_versions import LARGEST_ROSTER, DocumentVersions
     ],
 )
 def test_a_newer_document_is_named(claimed: DocumentVersions, newer: tuple[str, ...]) -> None:
-    own = DocumentVersions(1, 1, {"AT": 1})
-    assert own.newer_in(claimed) == newer
+    known = DocumentVersions(1, 1, {"AT": 1})
+    assert known.newer_in(claimed) == newer
     assert DocumentVersions.from_proto(claimed.to_proto()) == claimed
 
 
-@pytest.mark.parametrize("names", [["at"], ["AUT"], [""], [f"{n:02}" for n in range(3)]])
-def test_names_that_are_not_country_codes_are_refused(names: list[str]) -> None:
+NAMES_257 = [first + second for first in ascii_uppercase for second in ascii_uppercase][:257]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["at"],
+        ["A"],
+        ["ATX"],
+        ["A1"],
+        [""],
+        ["ÄÖ"],
+        ["AT", "coordinator"],
+        [f"{n:02}" for n in range(3)],
+        NAMES_257,
+    ],
+    ids=lambda names: f"{len(names)} {names[-1]}",
+)
+def test_document_versions_name_at_most_256_valid_countries(names: list[str]) -> None:
     claimed = round_pb2.DocumentVersions(root=1, targets=1, countries=dict.fromkeys(names, 0))
-    with pytest.raises(Refusal, match="not a country"):
+    with pytest.raises(Refusal, match="not a country") as refusal:
         DocumentVersions.from_proto(claimed)
+    assert refusal.value.code is ReasonCode.MALFORMED
 
 
-def test_more_countries_than_a_roster_may_have_are_refused() -> None:
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    names = [a + b for a in letters for b in letters][: LARGEST_ROSTER + 1]
-    with pytest.raises(Refusal, match="not a country"):
-        DocumentVersions.from_proto(round_pb2.DocumentVersions(countries=dict.fromkeys(names, 1)))
+def test_a_roster_of_256_countries_is_accepted() -> None:
+    names = NAMES_257[:LARGEST_ROSTER]
+    claimed = round_pb2.DocumentVersions(countries=dict.fromkeys(names, 0))
+    assert len(DocumentVersions.from_proto(claimed).countries) == 256
 
 
 class Entry(BaseModel):
