@@ -21,7 +21,7 @@ class Upkeep:
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
 
-    def tend(self) -> None:
+    def do_upkeep(self) -> None:
         """Do the regular upkeep; a fault is logged, and `status` shows it."""
         self._parts.updates.collect()
         self._parts.record_store.refresh()
@@ -36,7 +36,7 @@ class Upkeep:
             _log.warning("documents not synced", extra={"what": fault.what, "why": fault.why})
 
     def prepare(self) -> None:
-        """Prepare the permitted studies before the first message; `tend` reports any fault."""
+        """Prepare the permitted studies before the first message; `do_upkeep` reports any fault."""
         with contextlib.suppress(PratiqueError):
             self._prepare_permitted()
 

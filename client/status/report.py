@@ -87,7 +87,7 @@ class StatusReport:
         node = current.own.node
         if node is None:
             return "the officer has not signed this node's keys (node-keys.json)"
-        identities = (self._identities.present, self._identities.successor)
+        identities = (self._identities.current, self._identities.successor)
         if node.identity_key not in {key.public.to_text() for key in identities if key}:
             return "the officer has signed the keys of another node; sign node-keys.json again"
         return ""
@@ -139,7 +139,7 @@ class StatusReport:
     def _officer_keys(self) -> OfficerKeys:
         officer = self._documents.officer
         later = VerifyKey.from_text(officer.announced).fingerprint if officer.announced else None
-        return OfficerKeys(key=officer.present.fingerprint, announced=later)
+        return OfficerKeys(key=officer.current.fingerprint, announced=later)
 
     def _data_status(self) -> DataStatus:
         fault, version = self._record_store.fault, self._record_store.version

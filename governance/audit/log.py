@@ -106,7 +106,7 @@ class AuditLog(LogWriter):
             return note
 
     def head(self) -> Checkpoint:
-        """Return the present size and root, unsigned."""
+        """Return the current size and root, unsigned."""
         with self._engine.begin() as connection:
             return self._head(connection, _size(connection))
 
@@ -166,10 +166,10 @@ def _size(connection: Connection) -> int:
 
 
 def _require_size(connection: Connection, size: int) -> None:
-    present = _size(connection)
-    if present < size:
+    current = _size(connection)
+    if current < size:
         raise LogFault(
-            f"The log has {present} entries, but {size} were signed before",
+            f"The log has {current} entries, but {size} were signed before",
             why="it was rolled back: an older copy of its database was restored",
             fix="restore the newest copy, and notify the privacy officer",
         )

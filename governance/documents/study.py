@@ -77,7 +77,7 @@ class Study(Document):
     `study check` has filled it in from the task and the privacy parameters.
     """
 
-    title_of_kind: ClassVar[str] = "study"
+    name_in_messages: ClassVar[str] = "study"
 
     kind: Literal["study"] = "study"
     schema_version: Literal[1] = Field(default=1, alias="schema")

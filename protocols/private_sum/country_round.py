@@ -16,7 +16,7 @@ from protocols.private_sum.contribution import (
     open_share,
     read_head,
     seal_share,
-    share_out,
+    shares_of_seed,
     words_digest,
 )
 from protocols.private_sum.country_state import CountryState, OpenRound, Stage
@@ -102,11 +102,11 @@ def contributed(
     """
     links = _advanced(view, state, terms.round_number - state.round_number - 1)
     context, me = terms.context, view.country
-    masks = {c: ratchet.mask_key(link, context, me, c) for c, link in links.items()}
+    pair_keys = {c: ratchet.mask_key(link, context, me, c) for c, link in links.items()}
     seed = shares.draw_element(entropy)
-    words = masked_words(terms, me, seed, masks, values, masker)
-    by_holder = share_out(terms, seed, entropy)
-    commitments, versions = commitments_of(context, me, by_holder), view.versions.to_proto()
+    words = masked_words(terms, me, seed, pair_keys, values, masker)
+    shares_by_holder = shares_of_seed(terms, seed, entropy)
+    commitments, versions = commitments_of(context, me, shares_by_holder), view.versions.to_proto()
     head = ContributionHead(
         round=terms.round_number,
         versions_digest=versions_digest(versions),
@@ -117,7 +117,7 @@ def contributed(
     body = serialise(head)
     contribution = Contribution(
         head=view.sign(PHASE_CONTRIBUTE, context, ROSTER, body),
-        shares=_sealed(view, context, links, by_holder, head.seed_commitment),
+        shares=_sealed(view, context, links, shares_by_holder, head.seed_commitment),
         commitments=commitments,
         versions=versions,
     )
@@ -125,9 +125,9 @@ def contributed(
         context=context,
         round_number=terms.round_number,
         head=body,
-        own_share=by_holder[me],
+        own_share=shares_by_holder[me],
         seals={c: ratchet.sealing_key(link, context, c, me) for c, link in links.items()},
-        masks=masks,
+        masks=pair_keys,
     )
     return _after(view, state, terms, links, opened), contribution, words
 
@@ -216,13 +216,13 @@ def _sealed(
     view: CountryView,
     context: bytes,
     links: Mapping[str, bytes],
-    by_holder: Mapping[str, bytes],
+    shares_by_holder: Mapping[str, bytes],
     seed_commitment: bytes,
 ) -> bytes:
     me, sealed = view.country, []
     for peer in view.others:
         key = ratchet.sealing_key(links[peer], context, me, peer)
-        sealed.append(seal_share(context, key, me, peer, by_holder[peer], seed_commitment))
+        sealed.append(seal_share(context, key, me, peer, shares_by_holder[peer], seed_commitment))
     return b"".join(sealed)
 
 

@@ -69,12 +69,14 @@ class UnmaskingAnswers:
 
     def seed(self, owner: str, commitment: bytes) -> bytes | None:
         """Return the seed from the first t shares, or None if it does not match its commitment."""
-        by_holder = {h: given[owner] for h, given in self._shares.items() if owner in given}
-        first = sorted(by_holder)[: self._terms.run.threshold]
+        shares_by_holder = {h: given[owner] for h, given in self._shares.items() if owner in given}
+        first = sorted(shares_by_holder)[: self._terms.run.threshold]
         if len(first) < self._terms.run.threshold:
             return None
         try:
-            seed = shares.combine({self._numbers[holder]: by_holder[holder] for holder in first})
+            seed = shares.combine(
+                {self._numbers[holder]: shares_by_holder[holder] for holder in first}
+            )
         except ProtocolFault:
             return None
         actual = shares.commit(self._terms.context, owner, ROSTER, seed)

@@ -30,7 +30,7 @@ from protocols.tasks.features import (
 from protocols.tasks.layout import IntArray, check_size, encode_rows
 from protocols.tasks.local import LocalMode
 from protocols.tasks.schedule import (
-    COHORT_SHARE,
+    COHORT_FLOOR_FRACTION,
     EVALUATE,
     LOCAL_STEP,
     TRAIN,
@@ -222,15 +222,15 @@ class Training(BaseModel, ABC):
             return (train,)
         return self.local.step_template(train), self.local.update_template(train)
 
-    def shares(self) -> tuple[float, ...]:
-        """Return the part of the budget of each release of `schedule`; they sum to one.
+    def cost_fractions(self) -> tuple[float, ...]:
+        """Return which part of the cost each release of `schedule` has; they sum to one.
 
         For a sum of updates, which is derived from local steps, it is zero.
         """
         evaluation = self.evaluation.share if self.evaluation else 0.0
-        train = 1 - COHORT_SHARE - evaluation
+        train = 1 - COHORT_FLOOR_FRACTION - evaluation
         training = (train,) if self.local is None else (train, 0.0)
-        return (COHORT_SHARE, *training, *((evaluation,) if self.evaluation else ()))
+        return (COHORT_FLOOR_FRACTION, *training, *((evaluation,) if self.evaluation else ()))
 
     @property
     def gradient_phase(self) -> str:

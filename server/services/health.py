@@ -82,7 +82,7 @@ class CoordinatorHealth:
         certificates = _certificates(context)
         self.metrics.documents(*_versions_and_expiries(view, certificates))
         self._findings = {
-            "flower": _flower(context.superlink.failed()),
+            "flower": _flower(context.superlink.failed_process()),
             "documents": documents,
             "certificates": _in_force(certificates, context.clock()),
         }
