@@ -135,7 +135,7 @@ def _documents(documents: DocumentStatus) -> HealthFinding:
 def _records(data: DataStatus) -> HealthFinding:
     if data.fault:
         return HealthFinding(
-            good=False, says="cannot be used: `pratique-node doctor` names the place"
+            good=False, says="cannot be used: `pratique-node doctor` shows where the fault is"
         )
     return HealthFinding(good=data.version is not None, says="read" if data.version else "not read")
 

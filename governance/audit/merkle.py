@@ -29,7 +29,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Node:
-    """The hash and the place of a complete subtree."""
+    """The hash and the position of a complete subtree."""
 
     level: int
     index: int

@@ -146,7 +146,9 @@ def hand_over(
     own = session.own()
     version = own.version if own else 0
     valid = f"{own.expires:%Y-%m-%d %H:%M} UTC" if own else "never"
-    session.terminal.say(f"Signed: version {version} of your country's documents, until {valid}.")
+    session.terminal.say(
+        f"Signed: version {version} of your country's documents, valid until {valid}."
+    )
     if out is not None:
         _write_out(session, bundles, out)
     ways = (("node", _to_node), ("exchange", _to_exchange))

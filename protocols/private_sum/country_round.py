@@ -27,8 +27,8 @@ from protocols.private_sum.messages import (
     SEALED_BYTES,
     SHARE_BYTES,
     Request,
-    parted,
     require_current,
+    split_parts,
     versions_digest,
 )
 from protocols.private_sum.set_agreement import (
@@ -65,7 +65,7 @@ NOTHING = bytes(SHARE_BYTES)
 Step = tuple[CountryState, Reply]
 
 
-def admitted(view: CountryView, state: CountryState, request: Request) -> RoundTerms:
+def admit(view: CountryView, state: CountryState, request: Request) -> RoundTerms:
     """Check a contribute request in full, and return the terms of the round that it opens.
 
     The terms come from this country's documents; only round number, kind and model come from the
@@ -87,7 +87,7 @@ def admitted(view: CountryView, state: CountryState, request: Request) -> RoundT
     return terms
 
 
-def contributed(
+def contribute(
     view: CountryView,
     state: CountryState,
     terms: RoundTerms,
@@ -95,7 +95,7 @@ def contributed(
     masker: Masker,
     entropy: shares.Entropy,
 ) -> tuple[CountryState, Contribution, NDArray[np.uint64]]:
-    """Mask `values` (d,), noise included, for an admitted round, and share out the seed.
+    """Mask `values` (d,), noise included, for an admitted round, and split the seed into shares.
 
     Returns the new state, the contribution, and the masked words (words,). The state holds no seed
     and no mask key of a later round; its chains are at the next round.
@@ -132,7 +132,7 @@ def contributed(
     return _after(view, state, terms, links, opened), contribution, words
 
 
-def agreed(view: CountryView, state: CountryState, request: Request) -> Step:
+def agree(view: CountryView, state: CountryState, request: Request) -> Step:
     """Sign the set, smaller than the roster, that the coordinator names; once a round.
 
     The new state no longer has the mask keys with countries in the set, so this country can answer
@@ -150,7 +150,7 @@ def agreed(view: CountryView, state: CountryState, request: Request) -> Step:
     return state.model_copy(update={"open_round": after}), Reply(assent=signed)
 
 
-def answered(view: CountryView, state: CountryState, request: Request) -> Step:
+def answer(view: CountryView, state: CountryState, request: Request) -> Step:
     """Return this country's shares for U, and the keys of its masks with countries outside U.
 
     The new state has none of them. Raises Refusal: ROSTER for a U that may not be opened, STALE if
@@ -163,7 +163,7 @@ def answered(view: CountryView, state: CountryState, request: Request) -> Step:
     require_agreed(view, opened, chosen, content.assents)
     heads = _heads(view, opened, chosen, content)
     others = [country for country in chosen if country != view.country]
-    by_owner = _opened_shares(view, opened, heads, parted(request.parts, others, SEALED_BYTES))
+    by_owner = _opened_shares(view, opened, heads, split_parts(request.parts, others, SEALED_BYTES))
     answer = Answer(
         round=opened.round_number,
         shares=b"".join(by_owner.get(country, NOTHING) for country in chosen),
@@ -199,7 +199,7 @@ def _require_turn(state: CountryState, terms: RoundTerms) -> None:
 def _require_confirmed(state: CountryState, request: Request) -> None:
     if state.stage is Stage.READY:
         return
-    macs = parted(request.parts, sorted(state.expected), MAC_BYTES)
+    macs = split_parts(request.parts, sorted(state.expected), MAC_BYTES)
     for country, expected in state.expected.items():
         if not hmac.compare_digest(macs[country], expected):
             raise setup.refuse_party(country, "its key confirmation does not verify")

@@ -259,8 +259,8 @@ class Training(BaseModel, ABC):
         """
         low, high = self._target_range(features)
         actual = self.target_feature(features).scaled(column)
-        place = (actual - low) / (high - low)
-        bins = np.clip((place * LINEAR_LABEL_BINS).astype(np.int64), 0, LINEAR_LABEL_BINS - 1)
+        position = (actual - low) / (high - low)
+        bins = np.clip((position * LINEAR_LABEL_BINS).astype(np.int64), 0, LINEAR_LABEL_BINS - 1)
         return np.clip(0.5 + (predicted - actual) / (high - low), 0, 1), bins
 
     def _target_range(self, features: Sequence[Feature]) -> tuple[float, float]:

@@ -100,8 +100,8 @@ class CoordinatorHealth:
         """Log each country that failed this round and not the round before."""
         before = self._failed_last.get(stored.run, set())
         for country in sorted(stored.causes.keys() - before):
-            place = {"run": stored.run, "round": stored.round, "country": country}
-            _log.warning("country failed a round", extra={**place, "why": stored.causes[country]})
+            fields = {"run": stored.run, "round": stored.round, "country": country}
+            _log.warning("country failed a round", extra={**fields, "why": stored.causes[country]})
         self._failed_last[stored.run] = set(stored.causes)
 
 
