@@ -350,7 +350,7 @@ def fleet_server(keyring: NodeKeyring) -> MakeServer:
     from client.app import build_app  # noqa: PLC0415 - Flower takes a second to import
     from client.flower_client import FleetClient  # noqa: PLC0415
 
-    key = load_pem_private_key(keyring.node_auth, None)
+    key = load_pem_private_key(keyring.node_auth_key, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise NodeFault(
             "The node's SuperLink key cannot be used",

@@ -165,7 +165,7 @@ class Doctor:
         if not self.home.database.exists():
             raise SkipCheck("there is no state.db yet")
         engine = open_database(self.home.database, MIGRATIONS)
-        log = AuditLog(engine, log_origin(self._settings.country), self._keyring.log)
+        log = AuditLog(engine, log_origin(self._settings.country), self._keyring.log_key)
         LogHeadGuard(self.home, engine, log).require_newest()
         return "state.db is not older than what this node has sent"
 

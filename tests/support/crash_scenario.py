@@ -126,7 +126,7 @@ class ScenarioParties:
         self.state_checks = StateChecks(
             self.federation.home(self.country).database,
             self.country,
-            keyring_of(self.country).log,
+            keyring_of(self.country).log_key,
             budget.cap_micro,
         )
         self.node = CrashingNode(self.federation, self.country)

@@ -93,7 +93,7 @@ def context(engine: Engine, flower: Flower, sessions: RecordedSessions | None = 
         home=SimpleNamespace(superlink=Path("/home/superlink")),
         repository=SimpleNamespace(refresh=lambda *_, **__: None),
         documents=SimpleNamespace(uses_next_keys=False),
-        keys=SimpleNamespace(online=None, transport=SimpleNamespace(renew_due=lambda _: [])),
+        keys=SimpleNamespace(online_key=None, transport=SimpleNamespace(renew_due=lambda _: [])),
         note=lambda *_, **__: None,
     )
 

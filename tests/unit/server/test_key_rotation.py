@@ -76,7 +76,8 @@ def lay_out(papers: Papers, keys: CoordinatorKeys) -> Draft:
 
 
 def public(keys: CoordinatorKeys | NextKeys) -> dict[str, str]:
-    return {name: getattr(keys, name).public.to_text() for name in ROTATED}
+    rotated = (keys.identity, keys.document_key, keys.online_key)
+    return {name: key.public.to_text() for name, key in zip(ROTATED, rotated, strict=True)}
 
 
 def waiting(keys: CoordinatorKeys) -> NextKeys:

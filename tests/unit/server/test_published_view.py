@@ -60,5 +60,5 @@ def test_a_fault_in_reading_the_documents_ends_no_run(
     def failing(*_: object) -> None:
         raise DocumentFault("The documents do not verify")
 
-    monkeypatch.setattr(conducting, "published", failing)
+    monkeypatch.setattr(conducting, "read_published_view", failing)
     assert asked(coordinator) == KNOWN

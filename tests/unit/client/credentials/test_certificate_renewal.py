@@ -201,7 +201,7 @@ def test_the_pinned_digest_follows_the_authority(life: Life) -> None:
 def books(home: NodeHome) -> tuple[int, bytes, list[bytes]]:
     """Return from the node's database the micro-units spent, the log's checkpoint and lines."""
     engine = open_database(home.database, MIGRATIONS)
-    log = AuditLog(engine, "pratique/dk/node", keyring(home).log)
+    log = AuditLog(engine, "pratique/dk/node", keyring(home).log_key)
     spent = Ledger(engine).view(terms(10**9)).spent_micro
     return spent, log.checkpoint(), list(log.export(log.size()))
 
@@ -213,7 +213,7 @@ def secrets(home: NodeHome) -> dict[str, bytes]:
 
 def test_a_node_off_for_months_enrols_again_and_keeps_ledger_log_and_keys(life: Life) -> None:
     engine = open_database(life.home.database, MIGRATIONS)
-    log = AuditLog(engine, "pratique/dk/node", keyring(life.home).log)
+    log = AuditLog(engine, "pratique/dk/node", keyring(life.home).log_key)
     for number in range(3):
         log.append(event(number))
     Ledger(engine).reserve(

@@ -299,7 +299,7 @@ def test_a_study_signed_by_another_key_is_refused(full: Papers) -> None:
 
 def test_releases_are_published_beside_studies(full: Papers) -> None:
     full.propose(study(full.agreed))
-    keys = {"documents": full.documents, "online": full.online}
+    keys = {"document_key": full.documents, "online_key": full.online}
     full.store.add_release("heart-by-sex", b'{"n":4}', NOW, **keys)
     view = full.view()
     assert view.releases == {"releases/heart-by-sex.json": b'{"n":4}'}
@@ -308,7 +308,7 @@ def test_releases_are_published_beside_studies(full: Papers) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "A", "", "a/b", "a" * 64])
 def test_a_release_has_a_safe_name(full: Papers, name: str) -> None:
-    keys = {"documents": full.documents, "online": full.online}
+    keys = {"document_key": full.documents, "online_key": full.online}
     refused(lambda: full.store.add_release(name, b"{}", NOW, **keys), full)
 
 
