@@ -69,7 +69,7 @@ class Upkeep:
         self._parts.keys.forget_former()
 
     def _prepare_permitted(self) -> None:
-        """Price and prepare each permitted study, so that its first message need not wait."""
+        """Compute each permitted study's cost and prepare it: its first message need not wait."""
         current = self._parts.documents.current(self._parts.clock())
         own, view = current.own, current.view
         for study in view.studies.values():
@@ -78,6 +78,6 @@ class Upkeep:
                 self._prepare(study, view.agreement.honest)
 
     def _prepare(self, study: Study, honest: int) -> None:
-        if study.priced:
+        if study.schedule_matches_task:
             epsilon(study.mechanisms, honest, study.privacy.delta)
         self._parts.tasks.prepared(study)

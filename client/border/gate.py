@@ -244,8 +244,8 @@ class Gate:
         self, study: Study, documents: CurrentDocuments, run: str
     ) -> tuple[Assessment, Terms]:
         agreement, now = documents.view.agreement, documents.view.now
-        own = node_register(self._register, self._ledger, agreement)
-        require_node_register(own, study.population.register_name)
+        node_register_name = node_register(self._register, self._ledger, agreement)
+        require_node_register(node_register_name, study.population.register_name)
         self._require_fit(study)
         with _refusing(ReasonCode.POLICY):
             register = study.population.register_name

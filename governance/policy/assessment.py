@@ -143,12 +143,12 @@ def _finding(clause: Clause, words: Mapping[str, str]) -> Finding:
 
 
 def _charge(study: Study, agreement: Agreement, ledger: LedgerView | None) -> Charge | None:
-    """Return the charge; None if the register is unknown or the study has no price yet.
+    """Return the charge; None if the register is unknown or the study has no valid schedule.
 
     Policies refuse both (`agreement/register-unknown`, `study/not-priced`).
     """
     budget = agreement.register_budget(study.population.register_name)
-    if budget is None or not study.priced:
+    if budget is None or not study.schedule_matches_task:
         return None
     honest = agreement.honest
     return Charge(

@@ -97,7 +97,9 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
     if study.local_mode is not None:
         yield from _entry("Local mode", study.local_mode.sentence(h))
     if charge is None:
-        yield from _entry("Budget", "not known: the study has no price or the register no budget")
+        yield from _entry(
+            "Budget", "not known: the study has no valid schedule, or the register no budget"
+        )
         return
     yield from _entry("Computed", f"ε = {charge.epsilon:.4g} at δ = {charge.delta:g}")
     share = percent(charge.rdp_micro, charge.cap_micro)

@@ -102,7 +102,7 @@ class Facts:
             "epsilon_micro": micro_floor(study.privacy.epsilon),
             "loss_micro": micro_ceiling(self.charge.epsilon) if self.charge else 0,
             "delta_pico": pico_ceiling(study.privacy.delta),
-            "priced": study.priced,
+            "priced": study.schedule_matches_task,
             "recipients": list(study.recipients),
             "release": study.release.what.value,
             "keep_days": study.release.keep_days,

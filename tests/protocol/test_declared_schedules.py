@@ -249,6 +249,6 @@ def test_shuffled_batches_cannot_be_declared(claim: dict[str, Any]) -> None:
 def test_a_rate_that_the_task_does_not_sample_at_is_not_priced(federation: NodeFederation) -> None:
     """A schedule must not claim a smaller sample than the task takes."""
     study = declared(federation, rounds=120)
-    assert study.priced
+    assert study.schedule_matches_task
     claimed = [m.model_copy(update={"sampling_rate": 0.01}) for m in study.mechanisms]
-    assert not study.with_mechanisms(tuple(claimed)).priced
+    assert not study.with_mechanisms(tuple(claimed)).schedule_matches_task

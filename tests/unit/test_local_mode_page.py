@@ -31,7 +31,7 @@ def study() -> Study:
 def test_the_study_costs_at_most_its_epsilon_for_the_page_s_number_of_steps() -> None:
     fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
     priced = complete(study(), Agreement.model_validate(fields))
-    assert priced.priced
+    assert priced.schedule_matches_task
     spent = epsilon(priced.mechanisms, HONEST, priced.privacy.delta)
     assert 0.98 * priced.privacy.epsilon < spent <= priced.privacy.epsilon
     assert [m.scope for m in priced.mechanisms] == [
