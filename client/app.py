@@ -1,7 +1,7 @@
 """The Flower ClientApp of a node: receives a frame and returns the reply frame.
 
-The daemon builds its own app around its gate and door. In every other process, the name in a bundle
-resolves to `app`, which has no records and answers nothing.
+The daemon builds its app around its gate and door. A Flower bundle names `client.app:app`; in every
+other process, that app has no records and answers nothing.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def build_app(handle: FrameHandler) -> ClientApp:
     app = ClientApp()
 
     @app.query()  # type: ignore[untyped-decorator]
-    def query(message: Message, context: Context) -> Message:  # noqa: ARG001 (Flower names it)
+    def query(message: Message, context: Context) -> Message:  # noqa: ARG001 (Flower requires this parameter)
         reply = ConfigRecord({FRAME: handle(frame_of(message))})
         return Message(RecordDict({RECORD: reply}), reply_to=message)
 
@@ -40,7 +40,7 @@ def frame_of(message: Message) -> bytes:
     return frame
 
 
-def _no_node(frame: bytes) -> bytes:  # noqa: ARG001 (it answers no frame)
+def _refuse_frame(frame: bytes) -> bytes:  # noqa: ARG001 (it answers no frame)
     raise NodeFault(
         "This app answers only in the daemon of a node",
         why="the bundle of a study is configuration only, and the daemon runs the tasks",
@@ -48,4 +48,4 @@ def _no_node(frame: bytes) -> bytes:  # noqa: ARG001 (it answers no frame)
     )
 
 
-app = build_app(_no_node)
+app = build_app(_refuse_frame)

@@ -266,7 +266,7 @@ def rotate_keys(
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Make a new key for the node's messages, signed by the present one; the daemon may run."""
+    """Make a new key for the node's messages, signed by the current one; the daemon may run."""
     from client.commands.rotate_keys import rotate_keys as new_keys  # noqa: PLC0415 (keeps --help quick)
     from keys.composite import read_identity  # noqa: PLC0415
 

@@ -29,7 +29,7 @@ from client.node import Node
 from client.settings import Enrolment, NodeSettings
 from client.state.restored import Restored
 from client.state.tables import MIGRATIONS
-from client.status.health import SERVE, TEND, NodeHealth
+from client.status.health import SERVE, UPKEEP, NodeHealth
 from client.status.summary import LinkStatus
 from client.wiring import Surroundings, build_node
 from governance.runtime.credentials import Presented
@@ -46,15 +46,15 @@ from protocols.numerics.noise import DiscreteGaussian
 from protocols.private_sum.messages import refusal_reply
 from protocols.wire.channel import ExchangeLink, LinkFault
 
-SOONEST_TEND_SECONDS = 5.0
-"""Shortest time between two fetches, however often the coordinator names newer documents."""
+MIN_UPKEEP_PAUSE_SECONDS = 5.0
+"""The shortest time between two fetches, however often the coordinator names newer documents."""
 BEHIND = refusal_reply(ReasonCode.DOCUMENTS_BEHIND)
-TEND_SECONDS = 30.0
+UPKEEP_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 FINISH_SECONDS = 3.0
 """How long a message in progress may still take after the signal to stop."""
-TURN_SECONDS, WORK_SECONDS = 300.0, 3600.0
-"""How long one turn of a loop may last, if it waits for the network, or if it works on records;
+CYCLE_SECONDS, WORK_SECONDS = 300.0, 3600.0
+"""How long one cycle of a loop may last, if it waits for the network, or if it works on records;
 after that, the node counts as stuck."""
 
 _log = logging.getLogger("pratique.node")
@@ -71,7 +71,7 @@ class Server(Protocol):
 class Renewal(Protocol):
     """Keeps the node's certificate current (`client.credentials.certificate_renewal`)."""
 
-    def tend(self) -> None:
+    def renew_if_due(self) -> None:
         """Renew the certificate if it is due."""
 
     def ended(self) -> str:
@@ -110,7 +110,7 @@ class Daemon:
         self._stop, self._wake = threading.Event(), threading.Event()
         self._signed_off = threading.Event()
         self._link_status = LinkStatus()
-        self._last_tend = -SOONEST_TEND_SECONDS
+        self._last_upkeep = -MIN_UPKEEP_PAUSE_SECONDS
 
     def stop(self) -> None:
         """Start to stop; returns at once, and may be called from a signal handler."""
@@ -122,12 +122,12 @@ class Daemon:
         self._node.parts.record_store.refresh()
         self._node.note_start()
         self._node.prepare()
-        upkeep = threading.Thread(target=self._tend, name="tend", daemon=True)
+        upkeep = threading.Thread(target=self._do_upkeep, name="tend", daemon=True)
         closer = threading.Thread(target=self._close_when_stopped, name="close", daemon=True)
         rpc_server = LocalRpcServer(self._home.socket, self._answer)
         watchdog = Watchdog(self._supervisor, self._health.progress.stuck)
-        self._note_turn()
-        self._health.progress.moved(TEND, WORK_SECONDS)
+        self._note_cycle()
+        self._health.progress.moved(UPKEEP, WORK_SECONDS)
         upkeep.start()
         closer.start()
         watchdog.start()
@@ -148,9 +148,9 @@ class Daemon:
         failures = 0
         while not self._stop.is_set():
             try:
-                self._note_turn()
+                self._note_cycle()
                 server = self._make_server(
-                    self._link, self._handle, self._note_connected, self._note_turn
+                    self._link, self._handle, self._note_connected, self._note_cycle
                 )
                 server.serve(self._stop)
                 failures = 0
@@ -182,17 +182,17 @@ class Daemon:
         self._supervisor.status("connected")
         _log.info("connected")
 
-    def _note_turn(self) -> None:
-        self._health.progress.moved(SERVE, TURN_SECONDS)
+    def _note_cycle(self) -> None:
+        self._health.progress.moved(SERVE, CYCLE_SECONDS)
 
     def _handle(self, frame: bytes) -> bytes:
         self._health.progress.moved(SERVE, WORK_SECONDS)
         begun = time.monotonic()
         reply = self._node.handle(frame)
         self._health.count_reply(frame, reply, time.monotonic() - begun)
-        if reply == BEHIND and time.monotonic() - self._last_tend > SOONEST_TEND_SECONDS:
+        if reply == BEHIND and time.monotonic() - self._last_upkeep > MIN_UPKEEP_PAUSE_SECONDS:
             self._wake.set()  # the coordinator named newer documents: fetch them now
-        self._note_turn()
+        self._note_cycle()
         return reply
 
     def _close_when_stopped(self) -> None:
@@ -201,17 +201,17 @@ class Daemon:
         self._signed_off.wait(FINISH_SECONDS)
         self._link.close()
 
-    def _tend(self) -> None:
+    def _do_upkeep(self) -> None:
         while not self._stop.is_set():
-            self._health.progress.moved(TEND, WORK_SECONDS)
+            self._health.progress.moved(UPKEEP, WORK_SECONDS)
             try:
-                self._renewal.tend()
-                self._node.tend()
+                self._renewal.renew_if_due()
+                self._node.do_upkeep()
                 self._health.record_upkeep(self._node.status(self._link_status))
             except Exception:  # noqa: BLE001 - the upkeep continues after any fault
                 _log.exception("tending failed")
-            self._last_tend = time.monotonic()
-            self._wake.wait(TEND_SECONDS)
+            self._last_upkeep = time.monotonic()
+            self._wake.wait(UPKEEP_SECONDS)
             self._wake.clear()
 
     def _answer(self, method: str, params: Mapping[str, Any]) -> Any:
@@ -350,7 +350,7 @@ def fleet_server(keyring: NodeKeyring) -> MakeServer:
     from client.app import build_app  # noqa: PLC0415 - Flower takes a second to import
     from client.flower_client import FleetClient  # noqa: PLC0415
 
-    key = load_pem_private_key(keyring.node_auth, None)
+    key = load_pem_private_key(keyring.node_auth_key, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise NodeFault(
             "The node's SuperLink key cannot be used",
@@ -359,8 +359,8 @@ def fleet_server(keyring: NodeKeyring) -> MakeServer:
         )
 
     def make_server(
-        link: ExchangeLink, handle: Callable[[bytes], bytes], on_ready: Hook, on_turn: Hook
+        link: ExchangeLink, handle: Callable[[bytes], bytes], on_ready: Hook, before_pull: Hook
     ) -> Server:
-        return FleetClient(link, key, build_app(handle), on_ready=on_ready, on_turn=on_turn)
+        return FleetClient(link, key, build_app(handle), on_ready=on_ready, before_pull=before_pull)
 
     return make_server

@@ -1,4 +1,4 @@
-"""The warm Flower client: calls the Fleet API from the daemon, over the channel of the exchange.
+"""The long-running Flower client: calls the Fleet API from the daemon, over the exchange's channel.
 
 It uses Flower's own client and object classes. An interceptor sends each call as one `Relay` call
 across the border. The client pulls a message together with its object, passes it to the installed
@@ -81,16 +81,16 @@ class RelayTransport:
     """Interceptor that sends a call over the exchange, and never over HTTP.
 
     `outgoing` is the object that is sent with the next push. `incoming` is the object that came
-    with the last pull, and `received` the id of its message. One thread pulls and pushes; other
+    with the last pull, and `received_id` the id of its message. One thread pulls and pushes; other
     threads may make other calls.
     """
 
     def __init__(self, link: ExchangeLink) -> None:
         self._link = link
         self.outgoing = self.incoming = b""
-        self.received = ""
+        self.received_id = ""
         self.stop = threading.Event()
-        """Interrupts a pull; every other call is finished."""
+        """Interrupts a pull; no other call is interrupted."""
 
     def intercept(
         self,
@@ -104,7 +104,7 @@ class RelayTransport:
             body=context.request.content,
             headers={name: value for name, value in headers if name.startswith(HEADER_PREFIX)},
             object=self.outgoing if method == PUSH else b"",
-            received=self.received if method == PULL else "",
+            received=self.received_id if method == PULL else "",
         )
         seconds = SECONDS_BY_METHOD.get(method, CALL_SECONDS)
         reply = self._link.relay(request, seconds, self.stop if method == PULL else None)
@@ -123,10 +123,10 @@ class FleetClient:
         app: ClientApp,
         *,
         on_ready: Callable[[], None] = lambda: None,
-        on_turn: Callable[[], None] = lambda: None,
+        before_pull: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_ready` is called after the sign-in, `on_turn` before each pull."""
-        self._app, self._on_ready, self._on_turn = app, on_ready, on_turn
+        """`on_ready` is called after the sign-in, `before_pull` before each pull."""
+        self._app, self._on_ready, self._before_pull = app, on_ready, before_pull
         self._public = public_key_to_bytes(key.public_key())
         self._transport = RelayTransport(link)
         self._client = FleetHttpClient.from_server_address(
@@ -146,20 +146,20 @@ class FleetClient:
         node = self._activate()
         self._on_ready()
         ended = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(node, ended), daemon=True)
-        beat.start()
+        heartbeats = threading.Thread(target=self._send_heartbeats, args=(node, ended), daemon=True)
+        heartbeats.start()
         try:
             while not stop.is_set():
-                self._on_turn()
+                self._before_pull()
                 self._answer_next(node)
         finally:
             ended.set()
-            beat.join(HEARTBEAT_SECONDS)
+            heartbeats.join(HEARTBEAT_SECONDS)
             self._deactivate(node)
 
     def _activate(self) -> Node:
         request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=ONLINE_SECONDS)
-        response = _translated(lambda: self._client.ActivateNode(request))
+        response = _with_link_faults(lambda: self._client.ActivateNode(request))
         return Node(node_id=response.node_id)
 
     def _deactivate(self, node: Node) -> None:
@@ -168,7 +168,7 @@ class FleetClient:
         except (LinkFault, httpx.HTTPError):
             return  # the SuperLink drops a silent node by itself
 
-    def _beat(self, node: Node, ended: threading.Event) -> None:
+    def _send_heartbeats(self, node: Node, ended: threading.Event) -> None:
         request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=ONLINE_SECONDS)
         while not ended.wait(HEARTBEAT_SECONDS):
             try:
@@ -177,7 +177,7 @@ class FleetClient:
                 continue  # the pull loop gets the same fault, and ends the service
 
     def _answer_next(self, node: Node) -> None:
-        incoming = _translated(lambda: self._pull(node))
+        incoming = _with_link_faults(lambda: self._pull(node))
         if incoming is None:
             return
         context = Context(
@@ -192,20 +192,20 @@ class FleetClient:
         except (PratiqueError, ValueError) as error:  # not a message of Pratique: no answer
             _log.warning("message ignored", extra={"what": type(error).__name__})
             return
-        _translated(lambda: self._push(node, reply))
+        _with_link_faults(lambda: self._push(node, reply))
 
     def _pull(self, node: Node) -> Message | None:
         response = self._client.PullMessages(PullMessagesRequest(node=node))
-        self._transport.received = ""
+        self._transport.received_id = ""
         if not response.messages_list:
             return None
         metadata = metadata_from_proto(response.messages_list[0].metadata)
-        self._transport.received = metadata.message_id
-        content = _unpacked(self._transport.incoming, metadata.message_id)
+        self._transport.received_id = metadata.message_id
+        content = _unpack(self._transport.incoming, metadata.message_id)
         return make_message(metadata=metadata, content=content)
 
     def _push(self, node: Node, reply: Message) -> None:
-        content = _packed(reply.content)
+        content = _pack(reply.content)
         name = get_object_id(content)
         reply.metadata.__dict__["_message_id"] = name
         empty = make_message(metadata=reply.metadata, content=RecordDict())
@@ -221,8 +221,8 @@ class FleetClient:
         self._transport.outgoing = b""
 
 
-def _unpacked(content: bytes, name: str) -> RecordDict:
-    """Return the content of a message from its object; empty if the object is not its own."""
+def _unpack(content: bytes, name: str) -> RecordDict:
+    """Return the content of a message from its object; empty for another message's object."""
     try:
         record = ConfigRecord.inflate(content) if get_object_id(content) == name else None
     except Exception:  # noqa: BLE001 - an object that Flower cannot read is no record
@@ -230,14 +230,15 @@ def _unpacked(content: bytes, name: str) -> RecordDict:
     return RecordDict() if record is None else RecordDict({RECORD: record})
 
 
-def _packed(content: RecordDict) -> bytes:
+def _pack(content: RecordDict) -> bytes:
     """Return the one object of a reply."""
     frame = content[RECORD][FRAME]
     packed: bytes = ConfigRecord({FRAME: frame, NONCE: os.urandom(NONCE_BYTES)}).deflate()
     return packed
 
 
-def _translated(call: Callable[[], T]) -> T:
+def _with_link_faults(call: Callable[[], T]) -> T:
+    """Return the call's result. Raises LinkFault if the SuperLink answers with an error."""
     try:
         return call()
     except httpx.HTTPStatusError as error:

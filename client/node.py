@@ -39,9 +39,9 @@ class Node:
         """Fetch the published documents. Raises DocumentFault, LinkFault."""
         self.parts.updates.sync()
 
-    def tend(self) -> None:
+    def do_upkeep(self) -> None:
         """Do the regular upkeep; a fault is logged, and `status` shows it."""
-        self._upkeep.tend()
+        self._upkeep.do_upkeep()
 
     def prepare(self) -> None:
         """Prepare the permitted studies, so that the first message need not wait."""

@@ -21,7 +21,7 @@ class Upkeep:
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
 
-    def tend(self) -> None:
+    def do_upkeep(self) -> None:
         """Do the regular upkeep; a fault is logged, and `status` shows it."""
         self._parts.updates.collect()
         self._parts.record_store.refresh()
@@ -37,7 +37,7 @@ class Upkeep:
             _log.warning("documents not synced", extra={"what": fault.what, "why": fault.why})
 
     def prepare(self) -> None:
-        """Prepare the permitted studies before the first message; `tend` reports any fault."""
+        """Prepare the permitted studies before the first message; `do_upkeep` reports any fault."""
         with contextlib.suppress(PratiqueError):
             self._prepare_permitted()
 
@@ -70,7 +70,7 @@ class Upkeep:
         self._parts.keys.forget_former()
 
     def _prepare_permitted(self) -> None:
-        """Price and prepare each permitted study, so that its first message need not wait."""
+        """Compute each permitted study's cost and prepare it: its first message need not wait."""
         current = self._parts.documents.current(self._parts.clock())
         own, view = current.own, current.view
         for study in view.studies.values():
@@ -79,6 +79,6 @@ class Upkeep:
                 self._prepare(study, view.agreement.honest)
 
     def _prepare(self, study: Study, honest: int) -> None:
-        if study.priced:
+        if study.schedule_matches_task:
             epsilon(study.mechanisms, honest, study.privacy.delta)
         self._parts.tasks.prepared(study)

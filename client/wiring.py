@@ -83,8 +83,8 @@ def _parts(
 ) -> NodeParts:
     country, clock = settings.country, around.clock
     log, runs, journal = (
-        AuditLog(engine, log_origin(country), keyring.log),
-        RunStore(engine, keyring.sealing),
+        AuditLog(engine, log_origin(country), keyring.log_key),
+        RunStore(engine, keyring.sealing_key),
         ReplyJournal(engine),
     )
     decisions = DecisionLog(log, lambda: documents.not_before(clock()), country)
@@ -122,7 +122,7 @@ def _parts(
         journal=journal,
         run_expiry=RunExpiry(engine, runs=runs, journal=journal, decisions=decisions),
         record_store=record_store,
-        tasks=PreparedTasks(record_store, settings.modules, keyring.split),
+        tasks=PreparedTasks(record_store, settings.modules, keyring.split_key),
     )
 
 

@@ -23,10 +23,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from keys.errors import KeyFault
 from keys.pem import (
-    parsed_certificate,
-    parsed_certificates,
-    parsed_private_key,
-    parsed_public_key,
+    parse_certificate,
+    parse_certificates,
+    parse_private_key,
+    parse_public_key,
     pem_of_public,
     private_pem,
 )
@@ -85,7 +85,7 @@ class TransportAuthority:
     @classmethod
     def from_pem(cls, certificate_pem: bytes, key_pem: bytes) -> Self:
         """Return the authority that `to_pem` wrote. Raises KeyFault if the two do not match."""
-        certificate, key = parsed_certificate(certificate_pem), parsed_private_key(key_pem)
+        certificate, key = parse_certificate(certificate_pem), parse_private_key(key_pem)
         if certificate.public_key() != key.public_key() or not federations_of(certificate):
             raise KeyFault(
                 "This is not a transport authority",
@@ -125,7 +125,7 @@ class TransportAuthority:
 
     def issued(self, certificate_pem: bytes) -> bool:
         """Return whether this authority issued the certificate. Raises KeyFault if unreadable."""
-        return issued_by(parsed_certificate(certificate_pem), self._certificate)
+        return issued_by(parse_certificate(certificate_pem), self._certificate)
 
     def vouch(self, newer: Self, now: datetime) -> bytes:
         """Certify the next authority's key with this one's (RFC 4210, 4.4); return that, PEM.
@@ -169,7 +169,7 @@ class TransportAuthority:
         names = x509.SubjectAlternativeName([uri, *map(_host, hosts)])
         builder = (
             _builder(
-                f"{country} {role}", self._certificate.subject, parsed_public_key(public_key_pem)
+                f"{country} {role}", self._certificate.subject, parse_public_key(public_key_pem)
             )
             .not_valid_before(now - CLOCK_SKEW)
             .not_valid_after(now + lifetime)
@@ -205,8 +205,8 @@ def peer_of(
     certificate is unreadable, issued by another authority, not yet valid, expired or revoked, or
     if it does not name exactly one party.
     """
-    certificate = parsed_certificate(certificate_pem)
-    _check_issued(certificate, parsed_certificates(authority_pem))
+    certificate = parse_certificate(certificate_pem)
+    _check_issued(certificate, parse_certificates(authority_pem))
     _check_current(certificate, now)
     if certificate.serial_number in revoked:
         raise _refused("it was revoked", "ask the coordinator for a new one")
@@ -222,7 +222,7 @@ def certificate_fingerprint(certificate_pem: bytes) -> str:
     It identifies one file and not its holder: anyone can write an ECDSA signature in another valid
     form. Revocation uses serial numbers.
     """
-    der = parsed_certificate(certificate_pem).public_bytes(Encoding.DER)
+    der = parse_certificate(certificate_pem).public_bytes(Encoding.DER)
     return "sha256:" + hashlib.sha256(der).hexdigest()
 
 
@@ -233,7 +233,7 @@ def new_transport_key() -> bytes:
 
 def public_pem(key_pem: bytes) -> bytes:
     """Return the public key of a P-256 private key, PEM. Raises KeyFault for anything else."""
-    return pem_of_public(parsed_private_key(key_pem).public_key())
+    return pem_of_public(parse_private_key(key_pem).public_key())
 
 
 def new_node_auth_key() -> tuple[bytes, str]:

@@ -27,30 +27,30 @@ MAX_CERTIFICATES = 8
 Parsed = TypeVar("Parsed")
 
 
-def parsed_certificate(pem: bytes) -> x509.Certificate:
+def parse_certificate(pem: bytes) -> x509.Certificate:
     """Return the first certificate of a PEM file. Raises KeyFault."""
-    return _parsed(x509.load_pem_x509_certificate, pem, "certificate")
+    return _parse(x509.load_pem_x509_certificate, pem, "certificate")
 
 
-def parsed_certificates(pem: bytes) -> list[x509.Certificate]:
+def parse_certificates(pem: bytes) -> list[x509.Certificate]:
     """Return all certificates of a PEM file, eight at most. Raises KeyFault."""
-    certificates = _parsed(x509.load_pem_x509_certificates, pem, "certificate")
+    certificates = _parse(x509.load_pem_x509_certificates, pem, "certificate")
     if len(certificates) > MAX_CERTIFICATES:
         raise _unreadable("certificate")
     return certificates
 
 
-def parsed_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+def parse_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     """Return an unencrypted P-256 private key. Raises KeyFault."""
-    key = _parsed(lambda data: load_pem_private_key(data, None), pem, "private key")
+    key = _parse(lambda data: load_pem_private_key(data, None), pem, "private key")
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not _is_p256(key.curve):
         raise _unreadable("private key")
     return key
 
 
-def parsed_public_key(pem: bytes) -> ec.EllipticCurvePublicKey:
+def parse_public_key(pem: bytes) -> ec.EllipticCurvePublicKey:
     """Return a P-256 public key. Raises KeyFault."""
-    key = _parsed(load_pem_public_key, pem, "public key")
+    key = _parse(load_pem_public_key, pem, "public key")
     if not isinstance(key, ec.EllipticCurvePublicKey) or not _is_p256(key.curve):
         raise _unreadable("public key")
     return key
@@ -75,7 +75,7 @@ def _is_p256(curve: ec.EllipticCurve) -> bool:
     return isinstance(curve, ec.SECP256R1)
 
 
-def _parsed(load: Callable[[bytes], Parsed], pem: bytes, kind: str) -> Parsed:
+def _parse(load: Callable[[bytes], Parsed], pem: bytes, kind: str) -> Parsed:
     try:
         if len(pem) <= PEM_LIMIT_BYTES:
             return load(pem)

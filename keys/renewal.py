@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from keys.derive import frame
 from keys.errors import KeyFault
-from keys.pem import parsed_certificate, parsed_private_key, parsed_public_key, pem_of_public
+from keys.pem import parse_certificate, parse_private_key, parse_public_key, pem_of_public
 
 LABEL = b"pratique/renewal/v1"
 EARLIEST, SPREAD = 2 / 3, 1 / 12
@@ -21,24 +21,24 @@ EARLIEST, SPREAD = 2 / 3, 1 / 12
 
 def renewal_due(certificate_pem: bytes, now: datetime, share: float) -> bool:
     """Return whether renewal is due. `share`, from 0 to 1, is this holder's part of the delay."""
-    certificate = parsed_certificate(certificate_pem)
+    certificate = parse_certificate(certificate_pem)
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return now >= begins + (ends - begins) * (EARLIEST + SPREAD * share)
 
 
 def ends_of(certificate_pem: bytes) -> datetime:
     """Return when a certificate expires. Raises KeyFault if unreadable."""
-    return parsed_certificate(certificate_pem).not_valid_after_utc
+    return parse_certificate(certificate_pem).not_valid_after_utc
 
 
 def serial_of(certificate_pem: bytes) -> int:
     """Return a certificate's serial number. Raises KeyFault if unreadable."""
-    return parsed_certificate(certificate_pem).serial_number
+    return parse_certificate(certificate_pem).serial_number
 
 
 def certified_key(certificate_pem: bytes) -> bytes:
     """Return a certificate's public key, PEM. Raises KeyFault if it is no elliptic-curve key."""
-    key = parsed_certificate(certificate_pem).public_key()
+    key = parse_certificate(certificate_pem).public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise KeyFault("This certificate is not for an elliptic-curve key")
     return pem_of_public(key)
@@ -46,7 +46,7 @@ def certified_key(certificate_pem: bytes) -> bytes:
 
 def renewal_proof(new_key_pem: bytes, old_serial: int) -> bytes:
     """Sign the new public key and the old certificate's serial number with the new key."""
-    key = parsed_private_key(new_key_pem)
+    key = parse_private_key(new_key_pem)
     return key.sign(_signed(key.public_key(), old_serial), ec.ECDSA(SHA256()))
 
 
@@ -56,7 +56,7 @@ def proven_key(new_public_pem: bytes, proof: bytes, old_serial: int) -> bytes:
     Raises KeyFault for another kind of key, and for a proof made with another key or for another
     certificate.
     """
-    key = parsed_public_key(new_public_pem)
+    key = parse_public_key(new_public_pem)
     try:
         key.verify(proof, _signed(key, old_serial), ec.ECDSA(SHA256()))
     except InvalidSignature:

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from keys.certificates import TransportAuthority, federations_of, issued_by
 from keys.errors import KeyFault
-from keys.pem import parsed_certificate, parsed_certificates, pem_of_certificate
+from keys.pem import parse_certificate, parse_certificates, pem_of_certificate
 
 BEFORE_THE_END = timedelta(days=730)
 NOTICE = timedelta(days=180)
@@ -90,9 +90,9 @@ def followed(trusted_pem: bytes, offered_pem: bytes, vouchers_pem: bytes, now: d
     Each must be trusted already, or a trusted one must vouch for it. Raises KeyFault otherwise,
     and if none is offered.
     """
-    trusted = [old for old in parsed_certificates(trusted_pem) if _is_valid(old, now)]
-    offered = parsed_certificates(offered_pem)
-    vouchers = parsed_certificates(vouchers_pem) if vouchers_pem else []
+    trusted = [old for old in parse_certificates(trusted_pem) if _is_valid(old, now)]
+    offered = parse_certificates(offered_pem)
+    vouchers = parse_certificates(vouchers_pem) if vouchers_pem else []
     for authority in offered:
         if authority not in trusted:
             _check_vouched(authority, trusted, vouchers, now)
@@ -102,8 +102,8 @@ def followed(trusted_pem: bytes, offered_pem: bytes, vouchers_pem: bytes, now: d
 
 def issuer_among(authorities_pem: bytes, certificate_pem: bytes) -> bytes:
     """Return the authority that issued the certificate, PEM. Raises KeyFault if none did."""
-    certificate = parsed_certificate(certificate_pem)
-    for authority in parsed_certificates(authorities_pem):
+    certificate = parse_certificate(certificate_pem)
+    for authority in parse_certificates(authorities_pem):
         if issued_by(certificate, authority):
             return pem_of_certificate(authority)
     raise KeyFault("None of the known transport authorities issued this certificate")

@@ -45,7 +45,7 @@ from server.state.tables import MIGRATIONS
 REFRESH_SECONDS = 3600.0
 CHECK_SECONDS = 1.0
 """How often the daemon checks whether a process of Flower or of a run has ended."""
-STARTS = 3
+RESTART_ATTEMPTS = 3
 """How many times in a row the daemon tries to restart Flower before it ends."""
 
 _log = logging.getLogger("pratique.coordinator")
@@ -70,28 +70,28 @@ def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], 
     """Run until SIGTERM or SIGINT; `ready` is called with the exchange's address."""
     keys, settings = open_keys(home, passphrase), home.settings()
     with hold_daemon_lock(home):
-        link = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
+        superlink = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
         health, supervisor = CoordinatorHealth(), Supervisor()
         try:
-            link.start()
+            superlink.start()
             with observed(settings.observe, health.report):
-                asyncio.run(_serve(home, keys, link, ready, health, supervisor))
+                asyncio.run(_serve(home, keys, superlink, ready, health, supervisor))
         finally:
-            link.close()
+            superlink.close()
         _log.info("ended", extra={"federation": settings.federation})
 
 
 async def _serve(
     home: CoordinatorHome,
     keys: CoordinatorKeys,
-    link: SuperLink,
+    superlink: SuperLink,
     ready: Callable[[str], None],
     health: CoordinatorHealth,
     supervisor: Supervisor,
 ) -> None:
     stop, forwarding = _stop_on_signals(), Forwarding()
     relay = Relay(forwarding)
-    context = _context(home, keys, link, relay)
+    context = _context(home, keys, superlink, relay)
     context.sessions.start(asyncio.get_running_loop())
     await _open_to_nodes(context, forwarding)
     server, port = await serve_exchange(
@@ -99,7 +99,7 @@ async def _serve(
         context.settings.listen,
         credentials=keys.transport,
         clock=utc_now,
-        interceptors=[RefusalCounter(health.metrics.refused)],
+        interceptors=[RefusalCounter(health.metrics.count_refused_call)],
     )
     rpc_server = LocalRpcServer(home.socket, request_handler(context))
     context.note(EventKind.COORDINATOR_STARTED)
@@ -124,19 +124,19 @@ async def _open_to_nodes(context: CoordinatorContext, forwarding: Forwarding) ->
 
 
 def _context(
-    home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay: Relay
+    home: CoordinatorHome, keys: CoordinatorKeys, superlink: SuperLink, relay: Relay
 ) -> CoordinatorContext:
     engine, settings = open_database(home.database, MIGRATIONS), home.settings()
     repository = Repository(home.repository)
-    log = AuditLog(engine, settings.log_origin, keys.log)
+    log = AuditLog(engine, settings.log_origin, keys.log_key)
 
     def log_event(kind: EventKind, subject: str) -> None:
         log.append(Event(kind=kind, at=utc_now(), actor=COORDINATOR, subject=subject))
 
     documents = ExchangeDocuments(
         repository,
-        documents=keys.documents,
-        online=keys.online,
+        document_key=keys.document_key,
+        online_key=keys.online_key,
         clock=utc_now,
         on_change=lambda what: log_event(EventKind.DOCUMENTS_PUBLISHED, what),
         next_keys=keys.next_keys,
@@ -151,8 +151,8 @@ def _context(
         documents=documents,
         runs=RunStore(engine),
         log=log,
-        superlink=link,
-        sessions=NodeSessions(relay, link),
+        superlink=superlink,
+        sessions=NodeSessions(relay, superlink),
         clock=utc_now,
     )
 
@@ -179,32 +179,32 @@ async def _supervise(
     context: CoordinatorContext,
     forwarding: Forwarding,
     stop: asyncio.Event,
-    on_turn: Callable[[], None] = lambda: None,
+    on_cycle: Callable[[], None] = lambda: None,
 ) -> None:
     """Refresh the documents, restart Flower and resume runs when needed, until `stop` is set.
 
-    `on_turn` is called at each turn.
+    `on_cycle` is called at the beginning of each cycle.
     """
-    refreshed, lost = 0.0, True  # a new SuperLink knows no run
+    refreshed, runs_lost = 0.0, True  # a new SuperLink knows no run
     loop = asyncio.get_running_loop()
     while not stop.is_set():
-        on_turn()
+        on_cycle()
         _require_keys_in_force(context)
-        if name := context.superlink.failed():
+        if name := context.superlink.failed_process():
             await _restart_flower(context, forwarding, name)
-            lost = True
+            runs_lost = True
         if loop.time() - refreshed > REFRESH_SECONDS or not refreshed:
             refreshed = loop.time()
             await asyncio.to_thread(_refresh, context)
             await asyncio.to_thread(_renew_transport, context)
-        await asyncio.to_thread(supervise_runs, context, lost=lost)
-        lost = False
-        await _set_or_timeout(stop, CHECK_SECONDS)
+        await asyncio.to_thread(supervise_runs, context, runs_lost=runs_lost)
+        runs_lost = False
+        await _wait_until_set(stop, CHECK_SECONDS)
 
 
 def _require_keys_in_force(context: CoordinatorContext) -> None:
     """Raise CoordinatorFault if new keys are in force: the next start uses them."""
-    if context.documents.superseded:
+    if context.documents.uses_next_keys:
         raise CoordinatorFault(
             "The coordinator's new keys are in force",
             why="the countries have signed the agreement that names them",
@@ -220,23 +220,26 @@ async def _restart_flower(context: CoordinatorContext, forwarding: Forwarding, n
     """
     _log.warning("Flower is started again", extra={"what": f"{name} had ended"})
     await forwarding.close()
-    for left in reversed(range(STARTS)):
+    for attempts_left in reversed(range(RESTART_ATTEMPTS)):
         try:
             await asyncio.to_thread(context.superlink.restart)
             return await _open_to_nodes(context, forwarding)
         except CoordinatorFault as fault:
-            _log.warning("Flower did not start", extra={"why": str(fault), "attempts_left": left})
-            last = fault
+            details = {"why": str(fault), "attempts_left": attempts_left}
+            _log.warning("Flower did not start", extra=details)
+            last_fault = fault
     raise CoordinatorFault(
-        f"Flower's {name} ended by itself, and Flower could not be restarted in {STARTS} attempts",
-        why=last.sentence,
+        f"Flower's {name} ended by itself, and Flower could not be restarted in "
+        f"{RESTART_ATTEMPTS} attempts",
+        why=last_fault.sentence,
         fix="read superlink.log in the coordinator's home, then start `up` again",
     )
 
 
-async def _set_or_timeout(stop: asyncio.Event, seconds: float) -> None:
+async def _wait_until_set(event: asyncio.Event, seconds: float) -> None:
+    """Return once the event is set, or after `seconds`."""
     try:
-        await asyncio.wait_for(stop.wait(), seconds)
+        await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
         return
 
@@ -244,8 +247,8 @@ async def _set_or_timeout(stop: asyncio.Event, seconds: float) -> None:
 def _renew_transport(context: CoordinatorContext) -> None:
     """Renew the exchange's certificate and the transport authority if they are due."""
     try:
-        for renewal in context.keys.transport.renew_due(context.clock()):
-            context.note(renewal, subject=COORDINATOR)
+        for event_kind in context.keys.transport.renew_due(context.clock()):
+            context.note(event_kind, subject=COORDINATOR)
     except PratiqueError as fault:
         _log.error("the exchange's certificate was not renewed", extra={"why": str(fault)})
 
@@ -253,6 +256,6 @@ def _renew_transport(context: CoordinatorContext) -> None:
 def _refresh(context: CoordinatorContext) -> None:
     """Sign a new timestamp if the document repository exists."""
     try:
-        context.repository.refresh(context.clock(), online=context.keys.online)
+        context.repository.refresh(context.clock(), online_key=context.keys.online_key)
     except PratiqueError as fault:
         _log.info("no documents to refresh yet", extra={"why": str(fault)})

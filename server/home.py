@@ -132,8 +132,8 @@ class NextKeys:
     """New keys that are not in force yet; see server/key_rotation.py."""
 
     identity: Identity
-    documents: SigningKey
-    online: SigningKey
+    document_key: SigningKey
+    online_key: SigningKey
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ class CoordinatorKeys:
     """The coordinator's unlocked keys: one each for messages, documents, freshness and log."""
 
     identity: Identity
-    documents: SigningKey
-    online: SigningKey
-    log: SigningKey
+    document_key: SigningKey
+    online_key: SigningKey
+    log_key: SigningKey
     transport: ExchangeTransport
     next_keys: NextKeys | None = None
 
@@ -153,9 +153,9 @@ class CoordinatorKeys:
         keys = {name: SigningKey.from_bytes(store.get(name)) for name in _ED25519_KEYS}
         return cls(
             identity=identity_from_bytes(store.get(IDENTITY)),
-            documents=keys[DOCUMENTS],
-            online=keys[ONLINE],
-            log=keys[LOG],
+            document_key=keys[DOCUMENTS],
+            online_key=keys[ONLINE],
+            log_key=keys[LOG],
             transport=ExchangeTransport(home.path, _hosts(home.settings()), store),
         )
 

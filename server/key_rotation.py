@@ -53,8 +53,8 @@ def open_keys(home: CoordinatorHome, passphrase: bytes) -> CoordinatorKeys:
     return replace(
         keys,
         identity=next_keys.identity,
-        documents=next_keys.documents,
-        online=next_keys.online,
+        document_key=next_keys.document_key,
+        online_key=next_keys.online_key,
     )
 
 
@@ -70,15 +70,15 @@ def key_fields(keys: CoordinatorKeys) -> dict[str, str]:
     """Return the coordinator's newest public keys, by field of a draft agreement."""
     newest = _by_field(keys.next_keys or keys)
     texts = {name: key.public.to_text() for name, key in newest.items()}
-    return texts | {"log_key": keys.log.public.to_text()}
+    return texts | {"log_key": keys.log_key.public.to_text()}
 
 
 def _by_field(keys: CoordinatorKeys | NextKeys) -> dict[str, Identity]:
     """Return the keys that rotate, by field of the agreement."""
     return {
         "identity_key": keys.identity,
-        "document_key": keys.documents,
-        "online_key": keys.online,
+        "document_key": keys.document_key,
+        "online_key": keys.online_key,
     }
 
 
@@ -94,8 +94,8 @@ def _complete_next_keys(store: KeyStore) -> NextKeys | None:
 def _read_next_keys(store: KeyStore) -> NextKeys:
     return NextKeys(
         identity=identity_from_bytes(store.get(NEXT + IDENTITY)),
-        documents=SigningKey.from_bytes(store.get(NEXT + DOCUMENTS)),
-        online=SigningKey.from_bytes(store.get(NEXT + ONLINE)),
+        document_key=SigningKey.from_bytes(store.get(NEXT + DOCUMENTS)),
+        online_key=SigningKey.from_bytes(store.get(NEXT + ONLINE)),
     )
 
 

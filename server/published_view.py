@@ -12,7 +12,7 @@ from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 
 
-def published(home: CoordinatorHome, now: datetime) -> TrustedView:
+def read_published_view(home: CoordinatorHome, now: datetime) -> TrustedView:
     """Return the verified view. Raises CoordinatorFault before the first agreement is signed."""
     repository = Repository(home.repository)
     root = repository.read(FIRST_ROOT)

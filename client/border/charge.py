@@ -1,4 +1,4 @@
-"""Charges the ledger and logs the charge, in one transaction."""
+"""Writes a charge and its log entry in one transaction: both are stored, or neither is."""
 
 from collections.abc import Sequence
 

@@ -154,6 +154,6 @@ def _mechanism(admission: Admission) -> Mechanism:
         ReasonCode.POLICY,
         "The study has no noisy count for the cohort floor",
         why="without the count, the node cannot decide whether the cohort is large enough",
-        fix="ask the coordinator to price the study with `study check`",
+        fix="ask the coordinator to run `study check`, which adds it to the study's schedule",
         clause="agreement/smallest-cohort",
     )

@@ -139,7 +139,7 @@ def _round_that_leaves(admission: Admission) -> RoundTerms:
     A release under this country's noise alone is not a sum over countries, and never leaves.
     """
     terms = admission.round
-    if terms is None or not terms.mechanism.leaves:
+    if terms is None or not terms.mechanism.leaves_country:
         raise Refusal(
             ReasonCode.TASK_UNKNOWN,
             "The request asks for a round that never leaves a country",

@@ -59,7 +59,7 @@ SYNC_PAUSE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class _AuthenticRequest:
-    """A request that the coordinator signed for the present state of its run."""
+    """A request that the coordinator signed for the current state of its run."""
 
     run: CountryRun
     record: RunRecord | None
@@ -235,17 +235,17 @@ class Gate:
 
         A run that begins now is signed with the key in use, and with no other that is published.
         """
-        present, peers = self._identities.present, _peers(documents, roster)
+        current, peers = self._identities.current, _peers(documents, roster)
         if record is not None and record.peers:
-            return self._identities.find(record.peers[self._country]) or present, record.peers
-        return present, peers
+            return self._identities.find(record.peers[self._country]) or current, record.peers
+        return current, peers
 
     def _assessed(
         self, study: Study, documents: CurrentDocuments, run: str
     ) -> tuple[Assessment, Terms]:
         agreement, now = documents.view.agreement, documents.view.now
-        own = node_register(self._register, self._ledger, agreement)
-        require_node_register(own, study.population.register_name)
+        node_register_name = node_register(self._register, self._ledger, agreement)
+        require_node_register(node_register_name, study.population.register_name)
         self._require_fit(study)
         with _refusing(ReasonCode.POLICY):
             register = study.population.register_name
@@ -386,5 +386,5 @@ def _peers(documents: CurrentDocuments, roster: tuple[str, ...]) -> dict[str, st
             fix="ask that country's officer to sign the node's keys, or to renew the documents",
         )
     with _refusing(ReasonCode.ROSTER):
-        view.require_suite(roster)
+        view.require_signature_algorithms(roster)
     return {country: node.identity_key for country, node in keys.items() if node}

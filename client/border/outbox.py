@@ -116,4 +116,6 @@ class Outbox:
         run = admission.run
         if run.round_number == 0 or run.awaits_answer:
             return False
-        return run.round_number >= sum(m.rounds for m in admission.study.mechanisms if m.leaves)
+        return run.round_number >= sum(
+            m.rounds for m in admission.study.mechanisms if m.leaves_country
+        )

@@ -19,15 +19,18 @@ def node_register(declared: str | None, ledger: Ledger, agreement: Agreement) ->
     return known.pop() if len(known) == 1 else None
 
 
-def require_node_register(own: str | None, requested: str) -> None:
-    """Raise Refusal POLICY unless the register that a study requests is this node's own."""
-    if own == requested:
+def require_node_register(register: str | None, requested: str) -> None:
+    """Raise Refusal POLICY unless the register that a study requests is this node's `register`."""
+    if register == requested:
         return
-    if own is None:
+    if register is None:
         why = "the agreement has several registers, and this node has not declared its own"
         fix = "set `person_register` in node.yaml, and restart the node"
     else:
-        why = f"the records of this node belong to {own}, and no other name may bypass its budget"
+        why = (
+            f"the records of this node belong to {register}, and no other name may bypass its "
+            "budget"
+        )
         fix = "ask the coordinator to name this node's register in the study"
     what = f"The study asks for the register {requested}"
     raise Refusal(ReasonCode.POLICY, what, why=why, fix=fix, clause=CLAUSE)

@@ -39,21 +39,21 @@ class ReplySlots:
         for old in list(self._longest)[:-MAX_RUNS]:
             del self._longest[old]
 
-    def wait(self, arrived: float, place: RunPhase) -> None:
-        """Return at the next slot of `place` after `arrived`, a moment of the monotonic clock."""
+    def wait(self, arrived: float, run_phase: RunPhase) -> None:
+        """Return at the next slot after `arrived`, a moment of the monotonic clock."""
         passed = self.monotonic() - arrived
-        slot = self._longest_slot(place)
+        slot = self._longest_slot(run_phase)
         while slot <= passed:
             slot *= 2
-        self._remember(place, slot)
+        self._remember(run_phase, slot)
         self._sleep(slot - passed)
 
-    def _longest_slot(self, place: RunPhase) -> float:
-        run, phase = place
+    def _longest_slot(self, run_phase: RunPhase) -> float:
+        run, phase = run_phase
         return self._longest.get(run, {}).get(phase, self._seconds)
 
-    def _remember(self, place: RunPhase, slot: float) -> None:
+    def _remember(self, run_phase: RunPhase, slot: float) -> None:
         """Remember the slot if the gate admitted the run; so made-up ids displace no other run."""
-        run, phase = place
+        run, phase = run_phase
         if run in self._longest:
             self._longest[run][phase] = slot

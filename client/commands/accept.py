@@ -23,7 +23,9 @@ def accept_file(home: NodeHome, file: Path, now: datetime) -> str:
     signer = signer_of(bundle, settings.country, VerifyKey.from_text(settings.officer_key))
     own = own_country(bundle, settings.country, signer, now)
     if _delivered(home, bundle):
-        return f"The running node now has version {own.version}, until {own.expires:%Y-%m-%d}."
+        return (
+            f"The running node now has version {own.version}, valid until {own.expires:%Y-%m-%d}."
+        )
     write_atomic(home.officer / f"country-{settings.country}-{own.version:010d}.json", bundle)
     return f"Version {own.version} waits in {home.officer}; the node imports it when it starts."
 

@@ -37,13 +37,13 @@ from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from keys.store import KeyStore
 
-MIN_FREE_BYTES, LOW_DISK = 200 * 2**20, 2 * 2**30
-SOON = timedelta(days=14)
-SIGNATURES_SOON = timedelta(days=60)
+MIN_FREE_BYTES, LOW_FREE_BYTES = 200 * 2**20, 2 * 2**30
+WARN_BEFORE_CERTIFICATE_END = timedelta(days=14)
+WARN_BEFORE_SIGNATURES_END = timedelta(days=60)
 _ENROL = "ask the coordinator for a new invitation, and run `pratique-node enrol`"
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 TIMESTAMP_FILE = "metadata/timestamp.json"
-WITHOUT_NODE = ("installation", "settings")
+NEED_NO_NODE = ("installation", "settings")
 """Checks that are made even if there is no node."""
 
 
@@ -94,8 +94,8 @@ class Doctor:
             "observe": self._check_observe,
         }
         for name, check in checks.items():
-            alone = name in WITHOUT_NODE
-            yield run_check(name, check if alone else partial(self._if_node_exists, check))
+            needs_no_node = name in NEED_NO_NODE
+            yield run_check(name, check if needs_no_node else partial(self._if_node_exists, check))
 
     def _if_node_exists(self, check: Callable[[], str]) -> str:
         if not self.home.settings_file.exists():
@@ -135,17 +135,18 @@ class Doctor:
 
     def _check_disk(self) -> str:
         free = shutil.disk_usage(self.home.path).free
-        says = f"{free / 2**30:.1f} GiB free"
+        finding = f"{free / 2**30:.1f} GiB free"
         fix = f"free space on the disk of {self.home.path}"
         if free < MIN_FREE_BYTES:
             raise PratiqueError(
-                says, why="if the disk is full, the node refuses every request", fix=fix
+                finding, why="if the disk is full, the node refuses every request", fix=fix
             )
-        if free < LOW_DISK:
-            raise NeedsAttention(says, fix)
-        return says
+        if free < LOW_FREE_BYTES:
+            raise NeedsAttention(finding, fix)
+        return finding
 
     def _check_keys(self) -> str:
+        # This check shows the fault itself. It fills the property, which the later checks read.
         keyring = self.__dict__["_keyring"] = self._load_keyring()
         content = read_public(
             self.home.node_keys, "The node's public keys", "restore node-keys.json from a backup"
@@ -164,25 +165,27 @@ class Doctor:
         if not self.home.database.exists():
             raise SkipCheck("there is no state.db yet")
         engine = open_database(self.home.database, MIGRATIONS)
-        log = AuditLog(engine, log_origin(self._settings.country), self._keyring.log)
+        log = AuditLog(engine, log_origin(self._settings.country), self._keyring.log_key)
         LogHeadGuard(self.home, engine, log).require_newest()
         return "state.db is not older than what this node has sent"
 
     def _check_certificate(self) -> str:
         if self._settings.enrolment is None:
             raise SkipCheck("the node is not enrolled")
-        again = "run `pratique-node enrol` with a new invitation; nothing else is lost"
+        enrol_again = (
+            "run `pratique-node enrol` with a new invitation; the node keeps its keys and its state"
+        )
         peer = peer_of(
-            read_public(self.home.certificate, "The certificate", again),
-            authority_pem=read_public(self.home.authority, "The authority", again),
+            read_public(self.home.certificate, "The certificate", enrol_again),
+            authority_pem=read_public(self.home.authority, "The authority", enrol_again),
             now=self.clock(),
             revoked=(),
         )
-        says = f"valid until {peer.not_after:%Y-%m-%d}"
-        if peer.not_after - self.clock() < SOON:
+        finding = f"valid until {peer.not_after:%Y-%m-%d}"
+        if peer.not_after - self.clock() < WARN_BEFORE_CERTIFICATE_END:
             check = "check that the daemon runs and is connected, because it renews the certificate"
-            raise NeedsAttention(says, f"{check}; if it expires, {again}")
-        return says
+            raise NeedsAttention(finding, f"{check}; if it expires, {enrol_again}")
+        return finding
 
     def _check_link(self) -> str:
         enrolment = self._settings.enrolment
@@ -225,8 +228,8 @@ class Doctor:
 
     def _latest_signed(self) -> datetime | None:
         published = _time(self._timestamp, "x-pratique-signed-at")
-        mirrored = self._documents().latest_signed() if self.home.database.exists() else None
-        return max((time for time in (published, mirrored) if time), default=None)
+        stored = self._documents().latest_signed() if self.home.database.exists() else None
+        return max((time for time in (published, stored) if time), default=None)
 
     def _documents(self, root: bytes | None = None) -> DocumentStore:
         return DocumentStore(
@@ -244,13 +247,17 @@ class Doctor:
             view = self._documents(root).view(self.clock())
         except DocumentFault as fault:
             raise SkipCheck("the documents on this node are not up to date") from fault
-        view.require_suite([self._settings.country])
-        says = f"{view.agreement.title}; signed by the countries until {view.signed_until:%Y-%m-%d}"
-        if view.signed_until - self.clock() < SIGNATURES_SOON:
+        view.require_signature_algorithms([self._settings.country])
+        finding = (
+            f"{view.agreement.title}; the countries' signatures are valid until "
+            f"{view.signed_until:%Y-%m-%d}"
+        )
+        if view.signed_until - self.clock() < WARN_BEFORE_SIGNATURES_END:
             raise NeedsAttention(
-                says, "ask the coordinator to run `agreement renew`, and the officers to run `sign`"
+                finding,
+                "ask the coordinator to run `agreement renew`, and the officers to run `sign`",
             )
-        return says
+        return finding
 
     def _check_data(self) -> str:
         report = read_records(self._settings)
@@ -258,27 +265,36 @@ class Doctor:
 
     def _check_officer(self) -> str:
         own = self._own_documents()
-        says = f"version {own.version}, until {own.expires:%Y-%m-%d %H:%M} UTC"
+        finding = (
+            f"documents of version {own.version}, valid until {own.expires:%Y-%m-%d %H:%M} UTC"
+        )
         keys = read_public(self.home.node_keys, "The node's public keys", "restore node-keys.json")
         if own.node != NodeKeys.from_canonical(keys):
-            fix = self._sign_keys
+            fix = self._how_to_sign_keys
             if own.node and own.node.identity_key == self._keyring.identity.public.to_text():
                 raise NeedsAttention("the officer has not signed this node's new keys", fix)
-            raise PratiqueError("The officer has not signed this node's keys", why=says, fix=fix)
+            raise PratiqueError(
+                "The officer has not signed this node's keys",
+                why="the signed documents contain other keys, or none",
+                fix=fix,
+            )
         if own.expires - self.clock() < timedelta(days=1):
-            raise NeedsAttention(says, "ask your officer to run `pratique-officer renew`")
-        return says
+            raise NeedsAttention(finding, "ask your officer to run `pratique-officer renew`")
+        return finding
 
     @property
-    def _sign_keys(self) -> str:
+    def _how_to_sign_keys(self) -> str:
         command = f"pratique-officer sign {self.home.node_keys} --node {self.home.path}"
         return f"ask your officer to run `{command}`"
 
     def _own_documents(self) -> CountryDocuments:
-        """Return the newest documents of the daemon and of the officer's folder."""
+        """Return the newest documents of the country.
+
+        These are the documents that the daemon stored, and those in the node's folder `officer`.
+        """
         candidates: list[CountryDocuments] = []
         fault = None
-        for read in (self._mirrored, self._waiting):
+        for read in (self._stored_documents, self._handed_over_documents):
             try:
                 candidates.extend(read())
             except DocumentFault as error:
@@ -286,15 +302,15 @@ class Doctor:
         if not candidates:
             raise fault or DocumentFault(
                 "The officer has not handed over the country's documents",
-                fix=self._sign_keys,
+                fix=self._how_to_sign_keys,
             )
         return max(candidates, key=lambda own: own.version)
 
-    def _mirrored(self) -> list[CountryDocuments]:
+    def _stored_documents(self) -> list[CountryDocuments]:
         exists = self.home.database.exists()
         return [self._documents().own(self.clock())] if exists else []
 
-    def _waiting(self) -> list[CountryDocuments]:
+    def _handed_over_documents(self) -> list[CountryDocuments]:
         key = VerifyKey.from_text(self._settings.officer_key)
         country, now = self._settings.country, self.clock()
         bundles = [file.read_bytes() for file in sorted(self.home.officer.glob("*.json"))]
@@ -316,9 +332,9 @@ class Doctor:
             raise SkipCheck("the daemon is not running")
         problems = failing_checks(address)
         if problems:
-            says = "; ".join(f"{name}: {why}" for name, why in problems.items())
+            faults = "; ".join(f"{name}: {why}" for name, why in problems.items())
             raise NeedsAttention(
-                f"http://{address}/health/ready reports faults: {says}", "see the checks above"
+                f"http://{address}/health/ready reports faults: {faults}", "see the checks above"
             )
         return f"http://{address}/metrics answers, and /health/ready reports no fault"
 

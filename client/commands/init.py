@@ -92,7 +92,7 @@ def create_node(
     keys = _public_keys(settings.country, keyring, node_auth)
     home.officer.mkdir(mode=0o700, exist_ok=True)
     engine = open_database(home.database, MIGRATIONS)
-    log = AuditLog(engine, keys.log_origin, keyring.log)
+    log = AuditLog(engine, keys.log_origin, keyring.log_key)
     log_head = LogHeadGuard(home, engine, log)
     log_head.move()
     log.append(Event(kind=EventKind.NODE_INITIALISED, at=now, actor=settings.country))
@@ -106,7 +106,7 @@ def _public_keys(country: str, keyring: NodeKeyring, node_auth: str) -> NodeKeys
     return NodeKeys(
         country=country,
         identity_key=keyring.identity.public.to_text(),
-        log_key=keyring.log.public.to_text(),
+        log_key=keyring.log_key.public.to_text(),
         log_origin=log_origin(country),
         node_auth=node_auth,
     )

@@ -1,4 +1,4 @@
-"""`pratique-node rotate-keys`: makes a new identity key, which the present key signs.
+"""`pratique-node rotate-keys`: makes a new identity key, which the current key signs.
 
 The new key is in the key store before any file names it. Nothing changes for the node until its
 officer has signed the new `node-keys.json`, and the signed documents are published.
@@ -27,7 +27,7 @@ def rotate_keys(home: NodeHome, store: KeyStore, now: datetime) -> NodeKeys:
     if before.identity_key == new.public.to_text():
         return before
     keys = before.model_copy(update={"identity_key": new.public.to_text(), "succession": None})
-    statement = succeeding(identities.present, new, keys.stated(), now)
+    statement = succeeding(identities.current, new, keys.stated(), now)
     signed = NodeKeys.model_validate(
         keys.model_dump() | {"succession": statement.model_dump()}, strict=False
     )

@@ -56,7 +56,7 @@ class CertificateRenewal:
         self._link, self._clock = link, clock
         self._not_before: datetime | None = None
 
-    def tend(self) -> None:
+    def renew_if_due(self) -> None:
         """Renew the certificate if it is due; after a fault, try again later."""
         now = self._clock()
         waiting = self._not_before is not None and now < self._not_before

@@ -1,10 +1,10 @@
-"""The keys that a node signs its messages with: the present one, its successor, and former ones.
+"""The keys that a node signs its messages with: the current one, its successor, and former ones.
 
     identity                  signs every run that begins now
     identity-next             exists, but is not in use yet
     identity-former-<name>    still signs the runs that began with it; destroyed after their end
 
-A successor takes over in three atomic writes: the present key is stored as a former one, the
+A successor takes over in three atomic writes: the current key is stored as a former one, the
 successor is stored in its place, and the second copy of the successor is deleted. If this is
 interrupted, it starts again from the beginning.
 """
@@ -28,19 +28,19 @@ class IdentityKeys:
     def __init__(self, store: KeyStore) -> None:
         """Raises KeyFault if there is no identity key."""
         self._store, self._lock = store, RLock()
-        self._present = self._read(IDENTITY)
+        self._current = self._read(IDENTITY)
 
     @property
-    def present(self) -> Identity:
+    def current(self) -> Identity:
         """The key in use."""
-        return self._present
+        return self._current
 
     @property
     def successor(self) -> Identity | None:
         """The key that will replace the one in use; None if there is none."""
         with self._lock:
             key = self._read(NEXT) if NEXT in self._store.names() else None
-            return None if key and key.public == self._present.public else key
+            return None if key and key.public == self._current.public else key
 
     def prepare_successor(self) -> Identity:
         """Return the successor of the key in use; make it if there is none."""
@@ -54,21 +54,21 @@ class IdentityKeys:
     def switch_to_successor(self, on_switch: Callable[[Identity, Identity], None]) -> None:
         """Use the successor from now on; calls `on_switch` with (former, new) at least once."""
         with self._lock:
-            successor, former = self.successor, self._present
+            successor, former = self.successor, self._current
             if successor is not None:
                 self._store.put(_former_name(former), former.to_bytes())
                 on_switch(former, successor)
                 self._store.put(IDENTITY, successor.to_bytes())
-                self._present = successor
+                self._current = successor
             self._delete_copy()
 
     def find(self, public: str) -> Identity | None:
         """Return the key in use, or a former one, by its public key; None if unknown."""
         with self._lock:
-            keys = (self._present, *map(self._read, self._former_names()))
+            keys = (self._current, *map(self._read, self._former_names()))
         return next((key for key in keys if key.public.to_text() == public), None)
 
-    def destroy_formers_except(self, in_use: AbstractSet[str]) -> None:
+    def destroy_former_keys_except(self, in_use: AbstractSet[str]) -> None:
         """Destroy the former keys whose public keys are not in `in_use`, those of live runs."""
         with self._lock:
             self._delete_copy()

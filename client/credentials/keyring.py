@@ -19,16 +19,16 @@ SEALING, SPLIT = "run-state", "held-out"
 class NodeKeyring:
     """The unlocked secrets of a node. They are never printed.
 
-    `transport` and `node_auth` are PEM. `sealing` seals run states. `split` is the key of the hash
-    that decides which patients are held out of training.
+    `transport_key` and `node_auth_key` are PEM. `sealing_key` seals run states. `split_key` is the
+    key of the hash that decides which patients are held out of training.
     """
 
     identity: Identity
-    log: SigningKey
-    transport: bytes
-    node_auth: bytes
-    sealing: bytes
-    split: bytes
+    log_key: SigningKey
+    transport_key: bytes
+    node_auth_key: bytes
+    sealing_key: bytes
+    split_key: bytes
 
     @classmethod
     def create(cls, store: KeyStore) -> tuple[Self, str]:
@@ -51,9 +51,9 @@ class NodeKeyring:
         """Read the secrets. Raises KeyFault that names one that is missing or changed."""
         return cls(
             identity=identity_from_bytes(store.get(IDENTITY)),
-            log=SigningKey.from_bytes(store.get(LOG)),
-            transport=store.get(TRANSPORT),
-            node_auth=store.get(NODE_AUTH),
-            sealing=store.get(SEALING),
-            split=store.get(SPLIT),
+            log_key=SigningKey.from_bytes(store.get(LOG)),
+            transport_key=store.get(TRANSPORT),
+            node_auth_key=store.get(NODE_AUTH),
+            sealing_key=store.get(SEALING),
+            split_key=store.get(SPLIT),
         )

@@ -1,4 +1,4 @@
-"""Stores since when each person register has its present budget periods.
+"""Stores since when each person register has its current budget periods.
 
 An amendment that moves the periods could place a boundary just after charges that were made
 already. So for the length of one period after such a move, boundaries do not count: the charges of
@@ -64,6 +64,6 @@ class BudgetPeriods(BaseModel):
         return self.model_copy(update={"registers": registers})
 
     def since(self, register: str) -> datetime | None:
-        """Return since when the register has its present periods; None: always."""
+        """Return since when the register has its current periods; None: always."""
         periods = self.registers.get(register)
         return periods.since if periods else None

@@ -69,7 +69,7 @@ class KeyChanges:
         """Destroy former keys that no live run began with; none if a live run cannot be read."""
         with contextlib.suppress(Refusal):
             live = [self._runs.live(run.run) for run in self._runs.summaries(live=True)]
-            self._identities.destroy_formers_except(
+            self._identities.destroy_former_keys_except(
                 {run.peers.get(self._country, "") for run in live}
             )
 

@@ -46,7 +46,7 @@ class OfficerKey(BaseModel):
         set_value(connection, OFFICER, self.model_dump_json())
 
     @property
-    def present(self) -> VerifyKey:
+    def current(self) -> VerifyKey:
         """The key that counts now."""
         return VerifyKey.from_text(self.key)
 
@@ -57,8 +57,8 @@ class OfficerKey(BaseModel):
         one: if the former key has signed two successors, one of them may belong to a thief.
         """
         before = self.announced
-        leads = history is not None and before is not None and history.leads(before, new)
-        if before not in {None, new} and not leads:
+        proven = history is not None and before and history.proves_succession(before, new)
+        if before not in {None, new} and not proven:
             raise DocumentFault(
                 "The officer's key has announced a second successor",
                 why=f"the first was {VerifyKey.from_text(str(before)).fingerprint}, "

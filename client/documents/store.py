@@ -2,7 +2,7 @@
 
 The documents of the node's country come only from its officer; those of the other countries come
 through the exchange. While the officer's key changes, the documents under the next key are stored
-beside those under the present one. They replace them when an agreement names the next key.
+beside those under the current one. They replace them when an agreement names the next key.
 
 The store holds bytes. A verification is reused only while every byte, the key, the high water and
 the clock show that it would have the same result (`governance.trust.view_cache`). A document that
@@ -91,7 +91,7 @@ class DocumentStore:
 
     def not_before(self, now: datetime) -> datetime:
         """Return `now`, or the latest signed time seen if the clock is behind it."""
-        return self._high_water().raised_to(now)
+        return self._high_water().later_of(now)
 
     @property
     def officer(self) -> OfficerKey:
@@ -104,7 +104,7 @@ class DocumentStore:
     def periods_known_since(
         self, register: str, connection: Connection | None = None
     ) -> datetime | None:
-        """Return since when the register has its present budget periods; None: always."""
+        """Return since when the register has its current budget periods; None: always."""
         with transaction(self._engine, connection) as opened:
             return BudgetPeriods.load(opened).since(register)
 
@@ -142,15 +142,15 @@ class DocumentStore:
         the stored ones, or have other contents under the same version.
         """
         with self._lock:
-            signer = signer_of(bundle, self._country, self.officer.present)
-            if signer == self.officer.present:
+            signer = signer_of(bundle, self._country, self.officer.current)
+            if signer == self.officer.current:
                 return self._store_present(bundle, now)
             return self._store_announced(bundle, signer, now)
 
     def _store_present(self, bundle: bytes, now: datetime) -> CountryDocuments:
         high_water, officer = self._high_water(), self.officer
-        time, version_seen = high_water.raised_to(now), high_water.countries.get(self._country, 0)
-        own = own_country(bundle, self._country, officer.present, time, at_least=version_seen)
+        time, version_seen = high_water.later_of(now), high_water.countries.get(self._country, 0)
+        own = own_country(bundle, self._country, officer.current, time, at_least=version_seen)
         self._refuse_second_contents(own, bundle, OWN)
         raised = high_water.with_country(self._country, own.version, own.signed_at)
         if own.next_key is not None:
@@ -164,7 +164,7 @@ class DocumentStore:
 
     def _store_announced(self, bundle: bytes, signer: VerifyKey, now: datetime) -> CountryDocuments:
         """Store documents that the next key has signed; they count once the agreement names it."""
-        time = self._high_water().raised_to(now)
+        time = self._high_water().later_of(now)
         own = own_country(bundle, self._country, signer, time)
         officer = self.officer.with_announced(own.key, own.history)
         self._refuse_second_contents(own, bundle, NEXT)
@@ -191,10 +191,10 @@ class DocumentStore:
         )
         with transaction(self._engine) as connection:
             if usable and bundle is not None:
-                _put(connection, {OWN: bundle}, high_water.raised_to(now))
+                _put(connection, {OWN: bundle}, high_water.later_of(now))
             connection.execute(delete(documents).where(documents.c.path == NEXT))
             successor.save(connection)
-            self._on_new_key(officer.present, successor.present, connection)
+            self._on_new_key(officer.current, successor.current, connection)
         self._officer = successor
 
     def approve_key(self, country: str, fingerprint: str, now: datetime) -> VerifyKey:
@@ -211,7 +211,7 @@ class DocumentStore:
                     why=f"it names {key.fingerprint if key else 'no key'} for {country}",
                     fix=f"compare it with the officer of {country} by voice; nothing was changed",
                 )
-            high_water = self._high_water().approve_key(country, key)
+            high_water = self._high_water().with_approved_key(country, key)
             with transaction(self._engine) as connection:
                 set_value(connection, HIGH_WATER, high_water.model_dump_json())
             self._stored_high_water = high_water
@@ -221,7 +221,7 @@ class DocumentStore:
         """Trust another key of the officer, which the operator compared and pinned."""
         with self._lock:
             officer = OfficerKey(settings=key.to_text(), key=key.to_text())
-            high_water = self._high_water().approve_key(self._country, key)
+            high_water = self._high_water().with_approved_key(self._country, key)
             with transaction(self._engine) as connection:
                 officer.save(connection)
                 set_value(connection, HIGH_WATER, high_water.model_dump_json())
@@ -250,7 +250,7 @@ class DocumentStore:
                 fix="ask your officer to run `pratique-officer sign node-keys.json --node HOME`, "
                 "or run `pratique-node accept FILE` with the officer's file",
             )
-        moment, key = self.not_before(now), self.officer.present
+        moment, key = self.not_before(now), self.officer.current
         return self._own_cache.country(bundle, self._country, key, moment)
 
     def view(self, now: datetime) -> TrustedView:

@@ -91,7 +91,7 @@ class DocumentUpdates:
 
     @property
     def _officer(self) -> str:
-        return self._documents.officer.present.fingerprint
+        return self._documents.officer.current.fingerprint
 
     def _log_decisions(self, former: CountryDocuments | None, own: CountryDocuments) -> None:
         self._log_new(EventKind.PERMIT_ACCEPTED, own.permits, former.permits if former else {})

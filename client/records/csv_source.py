@@ -235,12 +235,12 @@ def _quality(entry: Entry, column: FloatArray) -> ColumnQuality:
 
 def _duckdb_reason(message: str) -> str:
     line = re.search(r"Line: (\d+)", message)
-    place = f"line {line.group(1)}: " if line else ""
+    location = f"line {line.group(1)}: " if line else ""
     for pattern, sentence in DUCKDB_REASONS:
         match = re.search(pattern, message)
         if match:
-            return place + sentence.format(*match.groups())
-    return f"{place}this is not CSV as the dictionary describes it"
+            return location + sentence.format(*match.groups())
+    return f"{location}this is not CSV as the dictionary describes it"
 
 
 def _literal(text: str) -> str:

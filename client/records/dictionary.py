@@ -188,14 +188,14 @@ class DataDictionary(BaseModel):
 
 
 def read_dictionary(path: Path) -> DataDictionary:
-    """Return the dictionary in a YAML file. Raises RecordFault that names the wrong place."""
+    """Return the dictionary in a YAML file. Raises RecordFault that names the wrong field."""
     try:
         return DataDictionary.model_validate(_parsed(path))
     except ValidationError as error:
         raise RecordFault(
             f"The data dictionary {path} is incomplete or inconsistent",
             why="; ".join(_sentence(dict(part)) for part in error.errors()),
-            fix="correct these places in the file",
+            fix="correct these fields in the file",
         ) from error
 
 
@@ -210,8 +210,8 @@ def _parsed(path: Path) -> object:
         raise _unreadable(path, "it is not UTF-8 text") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        why = f"{place}{getattr(error, 'problem', None) or 'it is not YAML'}"
+        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        why = f"{position}{getattr(error, 'problem', None) or 'it is not YAML'}"
         raise _unreadable(path, why) from error
     return content
 
@@ -225,6 +225,6 @@ def _unreadable(path: Path, why: str) -> RecordFault:
 
 
 def _sentence(part: Mapping[str, Any]) -> str:
-    place = ".".join(str(step) for step in part["loc"])
+    field = ".".join(str(step) for step in part["loc"])
     message = str(part["msg"]).removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
+    return f"{field}: {message}" if field else message

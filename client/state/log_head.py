@@ -27,7 +27,7 @@ NEVER_KEPT = "log-head-never-kept"
 """Set by the migration of a database whose program version did not write such a file."""
 RESTORING = "restoring-since"
 """Set while `pratique-node restored` is not finished; until then the node does not start."""
-LARGEST_HEAD = 1024
+MAX_HEAD_BYTES = 1024
 
 
 class LogHeadGuard:
@@ -107,7 +107,7 @@ class LogHeadGuard:
     def _file_text(self) -> str | None:
         try:
             with self._home.log_head.open("rb") as file:
-                return file.read(LARGEST_HEAD).decode(errors="replace")
+                return file.read(MAX_HEAD_BYTES).decode(errors="replace")
         except FileNotFoundError:
             return None
 

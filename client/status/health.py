@@ -23,7 +23,7 @@ from protocols.errors import ReasonCode
 from protocols.private_sum.messages import CONTENT
 from protocols.proto.round_pb2 import Reply, Request
 
-SERVE, TEND = "serve", "tend"
+SERVE, UPKEEP = "serve", "tend"
 NOT_YET = HealthFinding(good=False, says="not checked yet")
 
 
@@ -52,11 +52,11 @@ class NodeHealth:
 
     def count_reply(self, frame: bytes, reply: bytes, seconds: float) -> None:
         """Count a reply by the phase of its request and by its reason code."""
-        self.metrics.replied(phase_of(frame), refusal_of(reply), seconds)
+        self.metrics.count_reply(phase_of(frame), refusal_of(reply), seconds)
 
     def record_upkeep(self, status: NodeStatus) -> None:
         """Record the status of the node after a turn of upkeep, and the time of that turn."""
-        self.metrics.tended(self._clock())
+        self.metrics.set_last_upkeep(self._clock())
         self.record_status(status)
 
     def record_status(self, status: NodeStatus) -> None:
@@ -74,7 +74,7 @@ class NodeHealth:
     def live(self) -> dict[str, HealthFinding]:
         """Return, for each loop, whether it moves."""
         stuck = self.progress.stuck()
-        return {loop: _moving(loop not in stuck) for loop in (SERVE, TEND)}
+        return {loop: _moving(loop not in stuck) for loop in (SERVE, UPKEEP)}
 
     def ready(self) -> dict[str, HealthFinding]:
         """Return whether the node would answer the coordinator now."""
@@ -135,7 +135,7 @@ def _documents(documents: DocumentStatus) -> HealthFinding:
 def _records(data: DataStatus) -> HealthFinding:
     if data.fault:
         return HealthFinding(
-            good=False, says="cannot be used: `pratique-node doctor` names the place"
+            good=False, says="cannot be used: `pratique-node doctor` shows where the fault is"
         )
     return HealthFinding(good=data.version is not None, says="read" if data.version else "not read")
 

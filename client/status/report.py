@@ -87,7 +87,7 @@ class StatusReport:
         node = current.own.node
         if node is None:
             return "the officer has not signed this node's keys (node-keys.json)"
-        identities = (self._identities.present, self._identities.successor)
+        identities = (self._identities.current, self._identities.successor)
         if node.identity_key not in {key.public.to_text() for key in identities if key}:
             return "the officer has signed the keys of another node; sign node-keys.json again"
         return ""
@@ -139,7 +139,7 @@ class StatusReport:
     def _officer_keys(self) -> OfficerKeys:
         officer = self._documents.officer
         later = VerifyKey.from_text(officer.announced).fingerprint if officer.announced else None
-        return OfficerKeys(key=officer.present.fingerprint, announced=later)
+        return OfficerKeys(key=officer.current.fingerprint, announced=later)
 
     def _data_status(self) -> DataStatus:
         fault, version = self._record_store.fault, self._record_store.version
@@ -153,8 +153,8 @@ class StatusReport:
     def _ledger_status(self, view: TrustedView | None) -> LedgerStatus | None:
         if view is None:
             return None
-        own = node_register(self._settings.person_register, self._ledger, view.agreement)
-        budget = view.agreement.register_budget(own) if own else None
+        register = node_register(self._settings.person_register, self._ledger, view.agreement)
+        budget = view.agreement.register_budget(register) if register else None
         if budget is None or view.now < view.agreement.effective:
             return None
         known = self._documents.periods_known_since(budget.register_name)
@@ -168,8 +168,8 @@ def _studies(
     """Return the studies that name this country, by digest."""
     if view is None:
         return {}
-    asked = [study for study in view.studies.values() if country in study.countries]
-    return {study.digest: _study_status(study, view, current) for study in asked}
+    studies = [study for study in view.studies.values() if country in study.countries]
+    return {study.digest: _study_status(study, view, current) for study in studies}
 
 
 def _study_status(study: Study, view: TrustedView, current: CurrentDocuments | None) -> StudyStatus:

@@ -16,7 +16,8 @@ from client.records.cohort import BoolArray, Cohort, held_out, select
 from client.records.source import Records
 from client.tasks.evaluate import evaluation_counts
 from client.tasks.module_registry import Modules, registered
-from client.tasks.registry import malformed, received_model, require_installed
+from client.tasks.registry import require_installed
+from client.tasks.requests import malformed, read_model
 from client.tasks.stats import table_counts
 from client.tasks.trainers import Trainer, trainer_for
 from protocols.numerics.mechanism import Mechanism, Scope
@@ -138,7 +139,7 @@ class Assignment:
         phase, task = mechanism.phase, self.task
         self._check(mechanism)
         if isinstance(task, Training) and phase == task.gradient_phase:
-            model = received_model(payload, mechanism.dimension)
+            model = read_model(payload, mechanism.dimension)
             trainer = self.trainer
             at_once = trainer.patients_at_once
             return at_once, lambda batch: trainer.contribute(batch, model, mechanism, entropy)
@@ -151,7 +152,7 @@ class Assignment:
     def _vectors(self, phase: str, payload: bytes) -> Callable[[Cohort], FloatArray]:
         task = self.task
         if isinstance(task, Training) and phase == EVALUATE:
-            model = received_model(payload, task.dimension(self.cohort.features))
+            model = read_model(payload, task.dimension(self.cohort.features))
             return lambda batch: evaluation_counts(task, batch, self.trainer.outputs(batch, model))
         if payload:
             raise malformed(f"The phase `{phase}` takes no model, and one arrived")

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from client.tasks.registry import malformed, received_model
+from client.tasks.requests import malformed, read_model
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import Feature, Task, Training
 from protocols.tasks.features import FloatArray
@@ -55,7 +55,7 @@ class Descent:
             raise malformed(
                 f"The request asks for local steps, and the study of `{task.kind}` has none"
             )
-        model = _clipped(received_model(payload, task.dimension(features)))
+        model = _clipped(read_model(payload, task.dimension(features)))
         divisor = task.sampling_rate * task.patients / countries
         rate = task.rate_at(round_number)
         return cls(task, features, rate, divisor, model, np.zeros_like(model))

@@ -5,16 +5,14 @@ A study names a task kind and a phase. A kind or phase that is not listed here i
 
 from collections.abc import Mapping
 
-from protocols.errors import ProtocolFault, ReasonCode, Refusal
-from protocols.tasks.features import FloatArray
-from protocols.tasks.layout import vector_from_bytes
+from protocols.errors import ReasonCode, Refusal
 from protocols.tasks.schedule import COHORT_FLOOR, COUNT, EVALUATE, HISTOGRAM, LOCAL_STEP, TRAIN
 
-TRAINING = (COHORT_FLOOR, LOCAL_STEP, TRAIN, EVALUATE)
+TRAINING_PHASES = (COHORT_FLOOR, LOCAL_STEP, TRAIN, EVALUATE)
 INSTALLED: Mapping[str, tuple[str, ...]] = {
-    "train/glm": TRAINING,
-    "train/mlp": TRAINING,
-    "train/module": TRAINING,
+    "train/glm": TRAINING_PHASES,
+    "train/mlp": TRAINING_PHASES,
+    "train/module": TRAINING_PHASES,
     "stats/count": (COHORT_FLOOR, COUNT),
     "stats/histogram": (COHORT_FLOOR, HISTOGRAM),
 }
@@ -30,18 +28,3 @@ def require_installed(kind: str, phase: str) -> None:
             why="a node runs only the task kinds installed on it",
             fix="update this node's software, or ask for a study with an installed task kind",
         )
-
-
-def received_model(payload: bytes, dimension: int) -> FloatArray:
-    """Return the model in a request. Raises Refusal MALFORMED if it has another size."""
-    try:
-        return vector_from_bytes(payload, dimension)
-    except ProtocolFault as fault:
-        raise malformed(fault.what, fault.why) from fault
-
-
-def malformed(what: str, why: str = "it does not match the signed study") -> Refusal:
-    """Return the refusal of a request that does not match its study."""
-    return Refusal(
-        ReasonCode.MALFORMED, what, why=why, fix="ask the coordinator to check what it sent"
-    )

@@ -1,8 +1,8 @@
 """`series-conv`: a small convolutional network over measurements in time order.
 
-The study lists its inputs in time order, such as one value for each hour: each row is a series. The
-filters are applied to neighbouring values everywhere in the series. Their outputs are normalised
-together, and one linear layer follows.
+The study lists its inputs in time order, such as one value for each hour: the inputs of one patient
+are one series. The filters are applied to neighbouring values everywhere in the series. Their
+outputs are normalised together, and one linear layer follows.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def series_conv(parameters: Mapping[str, int], inputs: int, outputs: int) -> "to
 
 def _sizes(parameters: Mapping[str, int], inputs: int) -> tuple[int, int]:
     if set(parameters) != {"channels", "kernel"}:
-        raise ValueError("it needs `channels` and `kernel`, and nothing else")
+        raise ValueError("`series-conv` needs `channels` and `kernel`, and nothing else")
     channels, kernel = parameters["channels"], parameters["kernel"]
     if not 1 <= channels <= MAX_CHANNELS or not kernel % 2 or kernel > inputs:
         raise ValueError(

@@ -113,8 +113,8 @@ class Event(BaseModel):
 def entry_bytes(event: Event, *, origin: str, index: int) -> bytes:
     """Return the canonical JSON of the entry at `index`. Raises LogFault if it is too large."""
     fields = event.model_dump(mode="json", exclude_none=True)
-    place = {"v": ENTRY_VERSION, "origin": origin, "index": index}
-    data = canonical_json({**fields, **place})
+    header = {"v": ENTRY_VERSION, "origin": origin, "index": index}
+    data = canonical_json({**fields, **header})
     if len(data) > LARGEST_ENTRY:
         raise LogFault("An event is too large to be logged", why=f"it has {len(data)} bytes")
     return data
@@ -126,8 +126,8 @@ def parse_entry(data: bytes) -> dict[str, Any]:
     An unknown kind of event is allowed: a later version of this program may have written it.
     """
     entry = parse_canonical(data, LARGEST_ENTRY)
-    place = (entry.get("v"), type(entry.get("index")), type(entry.get("origin")))
-    if place != (ENTRY_VERSION, int, str):
+    header = (entry.get("v"), type(entry.get("index")), type(entry.get("origin")))
+    if header != (ENTRY_VERSION, int, str):
         raise LogFault(
             "This is not a log entry", why="version, index or origin is missing or wrong"
         )

@@ -106,7 +106,7 @@ class AuditLog(LogWriter):
             return note
 
     def head(self) -> Checkpoint:
-        """Return the present size and root, unsigned."""
+        """Return the current size and root, unsigned."""
         with self._engine.begin() as connection:
             return self._head(connection, _size(connection))
 
@@ -166,10 +166,10 @@ def _size(connection: Connection) -> int:
 
 
 def _require_size(connection: Connection, size: int) -> None:
-    present = _size(connection)
-    if present < size:
+    current = _size(connection)
+    if current < size:
         raise LogFault(
-            f"The log has {present} entries, but {size} were signed before",
+            f"The log has {current} entries, but {size} were signed before",
             why="it was rolled back: an older copy of its database was restored",
             fix="restore the newest copy, and notify the privacy officer",
         )
@@ -195,8 +195,8 @@ def _insert(connection: Connection, index: int, entry: bytes) -> None:
     row = {"position": index, "entry": entry, "leaf_hash": leaf}
     connection.execute(insert(log_entries).values(row))
     for node in merkle.completed_by(index, leaf, _reader(connection)):
-        place = {"level": node.level, "position": node.index}
-        connection.execute(insert(log_nodes).values(hash=node.hash, **place))
+        row = {"level": node.level, "position": node.index, "hash": node.hash}
+        connection.execute(insert(log_nodes).values(row))
 
 
 def _reader(connection: Connection) -> merkle.ReadNode:
@@ -227,5 +227,5 @@ def _damaged(why: str) -> LogFault:
 def _node(level: int, index: int) -> Select[bytes]:
     if level == 0:
         return select(log_entries.c.leaf_hash).where(log_entries.c.position == index)
-    place = log_nodes.c.level == level, log_nodes.c.position == index
-    return select(log_nodes.c.hash).where(*place)
+    at_position = log_nodes.c.level == level, log_nodes.c.position == index
+    return select(log_nodes.c.hash).where(*at_position)

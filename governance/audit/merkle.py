@@ -29,7 +29,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Node:
-    """The hash and the place of a complete subtree."""
+    """The hash and the position of a complete subtree."""
 
     level: int
     index: int
@@ -38,11 +38,11 @@ class Node:
 
 def completed_by(index: int, leaf: bytes, read: ReadNode) -> Iterator[Node]:
     """Yield the nodes above level 0 that the leaf at `index` completes, lowest first."""
-    level, whole = 0, leaf
+    level, subtree_hash = 0, leaf
     while index & 1:
-        whole = node_hash(read(level, index - 1), whole)
+        subtree_hash = node_hash(read(level, index - 1), subtree_hash)
         level, index = level + 1, index >> 1
-        yield Node(level, index, whole)
+        yield Node(level, index, subtree_hash)
 
 
 @dataclass
@@ -162,8 +162,8 @@ def verify_consistency(
         raise _refused("the proof is empty")
     walk = _Walk(size1 - 1, size2 - 1)
     walk.climb_while_right()
-    whole = size1 & (size1 - 1) == 0
-    path = [root1, *proof] if whole else list(proof)
+    is_power_of_two = size1 & (size1 - 1) == 0
+    path = [root1, *proof] if is_power_of_two else list(proof)
     _require_equal(*_replay(walk, path, root1, root2))
 
 

@@ -98,8 +98,7 @@ def sign_note(text: str, name: str, key: SigningKey) -> bytes:
 
 def parse_note(data: bytes) -> Note:
     """Parse a note strictly, without verifying it. Raises LogFault."""
-    whole = _decode_text(data)
-    text, separator, lines = whole.rpartition(SEPARATOR)
+    text, separator, lines = _decode_text(data).rpartition(SEPARATOR)
     if not separator or not text or not lines.endswith("\n"):
         raise _bad_note("it has no signed text or no signature")
     signatures = lines[:-1].split("\n")

@@ -32,7 +32,7 @@ def verify_export(
     """Verify exported lines against a signed checkpoint, and earlier checkpoints `seen`.
 
     Raises LogFault naming the entry or the smallest checkpoint that is wrong: changed, missing,
-    out of place, too many, or (against `seen`) rolled back or forked.
+    at another position, too many, or (against `seen`) rolled back or forked.
     """
     head = open_checkpoint(checkpoint, key)
     earlier = [open_checkpoint(note, key) for note in seen]
@@ -72,16 +72,17 @@ def _leaf(line: bytes, index: int, origin: str) -> bytes:
     fields = parse_canonical(line, LARGEST_LINE)
     entry = canonical_json(fields.get("entry"))
     leaf = leaf_hash(entry)
-    if fields != {"entry": _placed(entry, index, origin), "leaf": leaf.hex()}:
+    if fields != {"entry": _fields_at(entry, index, origin), "leaf": leaf.hex()}:
         raise LogFault("It was changed after it was logged", why="its hash does not match")
     return leaf
 
 
-def _placed(entry: bytes, index: int, origin: str) -> dict[str, Any]:
+def _fields_at(entry: bytes, index: int, origin: str) -> dict[str, Any]:
     fields = parse_entry(entry)
     if (fields["index"], fields["origin"]) != (index, origin):
         raise LogFault(
-            "It is in the wrong place", why=f"it is entry {fields['index']} of {fields['origin']}"
+            "It is at the wrong position",
+            why=f"it is entry {fields['index']} of {fields['origin']}",
         )
     return fields
 

@@ -150,7 +150,7 @@ def _compiled(base: str, national: str) -> _Policies:
 
 
 def _position(name: str) -> int:
-    """Return a policy's place in the text: Cedar names policies `policy0`, `policy1`, ..."""
+    """Return a policy's position in the text: Cedar names policies `policy0`, `policy1`, ..."""
     return int(name.removeprefix("policy"))
 
 

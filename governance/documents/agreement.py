@@ -172,7 +172,7 @@ class Agreement(Document):
     signed; it is left out if it is Ed25519, as before the field was introduced.
     """
 
-    title_of_kind: ClassVar[str] = "agreement"
+    name_in_messages: ClassVar[str] = "agreement"
 
     kind: Literal["agreement"] = "agreement"
     schema_version: Literal[1] = Field(default=1, alias="schema")

@@ -144,7 +144,7 @@ class Part(BaseModel):
 class Document(Part):
     """A signed document: its `canonical()` bytes are stored, hashed and signed."""
 
-    title_of_kind: ClassVar[str]
+    name_in_messages: ClassVar[str]
     most_bytes: ClassVar[int] = MAX_BYTES
 
     def canonical(self) -> bytes:
@@ -182,7 +182,7 @@ class Document(Part):
 
 def _not_signed_form(kind: type[Document], why: str) -> DocumentFault:
     return DocumentFault(
-        f"This is not a signed {kind.title_of_kind}",
+        f"This is not a signed {kind.name_in_messages}",
         why=why,
         fix="ask the signer for the document again",
     )

@@ -38,7 +38,7 @@ class PermitConditions(Part):
 class Permit(Document):
     """One country's permission for one study, named by its digest."""
 
-    title_of_kind: ClassVar[str] = "permit"
+    name_in_messages: ClassVar[str] = "permit"
 
     kind: Literal["permit"] = "permit"
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -67,7 +67,7 @@ class Permit(Document):
 class Withdrawal(Document):
     """One country's refusal of one study, before or after a permit; it overrides any permit."""
 
-    title_of_kind: ClassVar[str] = "withdrawal"
+    name_in_messages: ClassVar[str] = "withdrawal"
 
     kind: Literal["withdrawal"] = "withdrawal"
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -84,7 +84,7 @@ class NodeKeys(Document):
     is present if these keys replace others: then the former identity key has signed them.
     """
 
-    title_of_kind: ClassVar[str] = "set of node keys"
+    name_in_messages: ClassVar[str] = "set of node keys"
 
     kind: Literal["node"] = "node"
     schema_version: Literal[1] = Field(default=1, alias="schema")

@@ -136,28 +136,28 @@ def _shown(value: Any) -> str:
 
 def _fields_at(schema: dict[str, Any], path: FieldPath, values: Any) -> dict[str, Any]:
     """Return the fields that a document may have at a path, by name."""
-    place: dict[str, Any] = _resolved(schema, schema, values)
+    current: dict[str, Any] = _resolved(schema, schema, values)
     for step in path:
         values = _child(values, step)
-        inner = place.get("items", {}) if isinstance(step, int) else _property(place, step)
-        place = _resolved(schema, inner, values)
-    known: dict[str, Any] = place.get("properties", {})
+        inner = current.get("items", {}) if isinstance(step, int) else _property(current, step)
+        current = _resolved(schema, inner, values)
+    known: dict[str, Any] = current.get("properties", {})
     return known
 
 
-def _property(place: dict[str, Any], name: str) -> dict[str, Any]:
-    schema: dict[str, Any] = place.get("properties", {}).get(name, {})
+def _property(current: dict[str, Any], name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = current.get("properties", {}).get(name, {})
     return schema
 
 
-def _resolved(schema: dict[str, Any], place: dict[str, Any], values: Any) -> dict[str, Any]:
+def _resolved(schema: dict[str, Any], current: dict[str, Any], values: Any) -> dict[str, Any]:
     """Follow references, and choose the member of a union to which the values belong."""
-    if "$ref" in place:
-        name = place["$ref"].rpartition("/")[2]
+    if "$ref" in current:
+        name = current["$ref"].rpartition("/")[2]
         return _resolved(schema, schema["$defs"][name], values)
-    if "discriminator" in place:
-        tag = _child(values, place["discriminator"]["propertyName"])
-        target = place["discriminator"]["mapping"].get(tag)
+    if "discriminator" in current:
+        tag = _child(values, current["discriminator"]["propertyName"])
+        target = current["discriminator"]["mapping"].get(tag)
         return _resolved(schema, {"$ref": target}, values) if target else {}
-    members = [m for m in place.get("anyOf", ()) if m.get("type") != "null"]
-    return _resolved(schema, members[0], values) if members else place
+    members = [m for m in current.get("anyOf", ()) if m.get("type") != "null"]
+    return _resolved(schema, members[0], values) if members else current

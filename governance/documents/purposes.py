@@ -169,9 +169,9 @@ def with_ancestors(table: Mapping[str, Code], code: str) -> tuple[str, ...]:
 
 def nearest(word: str, known: Mapping[str, object]) -> str:
     """Return "; did you mean ...?" for the known word closest to `word`, or nothing."""
-    spelled = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), spelled, n=1, cutoff=0.5)
-    return f"; did you mean {spelled[close[0]]}?" if close else ""
+    by_folded_name = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), by_folded_name, n=1, cutoff=0.5)
+    return f"; did you mean {by_folded_name[close[0]]}?" if close else ""
 
 
 def require(table: Mapping[str, Code], what: str, code: str) -> str:

@@ -50,7 +50,7 @@ class Rotation(Part):
 class KeyHistory(Document):
     """Every change of a country's document key, oldest first, without a gap."""
 
-    title_of_kind: ClassVar[str] = "history of a country's keys"
+    name_in_messages: ClassVar[str] = "history of a country's keys"
 
     kind: Literal["key-history"] = "key-history"
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -78,7 +78,7 @@ class KeyHistory(Document):
         """The newest key."""
         return self.rotations[-1].new
 
-    def leads(self, known: str, new: str) -> bool:
+    def proves_succession(self, known: str, new: str) -> bool:
         """Whether the statements lead from the trusted key `known` to the later key `new`."""
         keys = self.keys
         return known in keys and new in keys[keys.index(known) + 1 :]

@@ -77,7 +77,7 @@ class Study(Document):
     `study check` has filled it in from the task and the privacy parameters.
     """
 
-    title_of_kind: ClassVar[str] = "study"
+    name_in_messages: ClassVar[str] = "study"
 
     kind: Literal["study"] = "study"
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -138,10 +138,10 @@ class Study(Document):
         return self.task.schedule(self.features)
 
     @property
-    def priced(self) -> bool:
+    def schedule_matches_task(self) -> bool:
         """Whether the schedule is that of the task, with only its noise filled in."""
-        own = self.schedule()
-        return len(own) == len(self.mechanisms) and all(map(same_but_noise, own, self.mechanisms))
+        templates, given = self.schedule(), self.mechanisms
+        return len(templates) == len(given) and all(map(same_but_noise, templates, given))
 
     @property
     def local_mode(self) -> LocalMode | None:

@@ -268,7 +268,7 @@ def rotate(
     passphrase_fd: PassphraseFd = None,
     json: JsonOption = False,
 ) -> None:
-    """Create a new document key, signed by the present one. If run again, deliver it again."""
+    """Create a new document key, signed by the current one. If run again, deliver it again."""
     from governance.officer.delivery import Delivery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.key_rotation import rotate as rotate_key  # noqa: PLC0415
     from governance.officer.unlock import open_session  # noqa: PLC0415

@@ -96,7 +96,7 @@ def require_vouched_keys(
         ):
             continue
         history = published.history if published else None
-        if history and history.leads(former.officer_key, party.officer_key):
+        if history and history.proves_succession(former.officer_key, party.officer_key):
             continue
         if party.country not in lost_keys:
             raise _unvouched(party.country, party.officer_key)
@@ -144,9 +144,9 @@ def _sign(session: OfficerSession, draft: Draft, view: TrustedView | None) -> No
 
 def _keys_for(session: OfficerSession, draft: Draft) -> tuple[SigningKey, ...]:
     """Return the keys that sign the draft: both, if it names the new one, as others check both."""
-    party, (present, *later) = draft.agreement.party(session.country), session.identity.keys
+    party, (current, *later) = draft.agreement.party(session.country), session.identity.keys
     named = [key for key in later if party and party.officer_key == key.public.to_text()]
-    return (present, *named)
+    return (current, *named)
 
 
 def newest_root(session: OfficerSession, view: TrustedView) -> bytes:

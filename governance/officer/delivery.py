@@ -105,9 +105,9 @@ def take_over_and_hand_over(
     return hand_over(session, bundles, delivery.out)
 
 
-def _changed(session: OfficerSession, change: Change, at_least: int) -> tuple[bytes, ...]:
+def _changed(session: OfficerSession, change: Change, newer_than: int) -> tuple[bytes, ...]:
     change(session.documents)
-    return signed_under_every_key(session, session.documents, at_least)
+    return signed_under_every_key(session, session.documents, newer_than)
 
 
 def _warn_of_foreign(session: OfficerSession, published: CountryDocuments | None) -> None:
@@ -124,15 +124,16 @@ def _warn_of_foreign(session: OfficerSession, published: CountryDocuments | None
 
 
 def signed_under_every_key(
-    session: OfficerSession, documents: OfficerDocuments, at_least: int
+    session: OfficerSession, documents: OfficerDocuments, newer_than: int
 ) -> tuple[bytes, ...]:
     """Return all documents as signed by the key in force, then by the next key, if there is one.
 
     In this order, because a node uses the copy under the next key only if it is the newer one.
     """
-    present = documents.sign(session.now(), session.identity.key, at_least=at_least)
-    new = session.identity.next_key
-    return (present,) if new is None else (present, documents.sign_next(session.now(), new))
+    under_current = documents.sign(session.now(), session.identity.key, newer_than=newer_than)
+    if (next_key := session.identity.next_key) is None:
+        return (under_current,)
+    return (under_current, documents.sign_next(session.now(), next_key))
 
 
 def hand_over(
@@ -145,7 +146,9 @@ def hand_over(
     own = session.own()
     version = own.version if own else 0
     valid = f"{own.expires:%Y-%m-%d %H:%M} UTC" if own else "never"
-    session.terminal.say(f"Signed: version {version} of your country's documents, until {valid}.")
+    session.terminal.say(
+        f"Signed: version {version} of your country's documents, valid until {valid}."
+    )
     if out is not None:
         _write_out(session, bundles, out)
     ways = (("node", _to_node), ("exchange", _to_exchange))

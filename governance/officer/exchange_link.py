@@ -63,7 +63,7 @@ class OpenLink:
         """Renew the certificate if that is due, and present the newest one from now on.
 
         The officer's agent may have renewed it meanwhile; to present the old one would look like
-        theft. If a renewal fails, the present certificate is used until it expires.
+        theft. If a renewal fails, the current certificate is used until it expires.
         """
         if credentials.due() and not self.tried:
             self._renew(home, credentials, terminal)

@@ -118,7 +118,7 @@ def assess(
         withdrawal=withdrawal,
         installed_tasks=installed_tasks,
         charge=charge,
-        owed_micro=max(0, charge.micro - reserved_micro) if charge else 0,
+        owed_micro=max(0, charge.rdp_micro - reserved_micro) if charge else 0,
     )
     request = PolicyRequest(agreement.coordinator.identity_key, act, study.digest, facts.context())
     decision = decide(request, agreement.policy, national)
@@ -143,18 +143,18 @@ def _finding(clause: Clause, words: Mapping[str, str]) -> Finding:
 
 
 def _charge(study: Study, agreement: Agreement, ledger: LedgerView | None) -> Charge | None:
-    """Return the charge; None if the register is unknown or the study has no price yet.
+    """Return the charge; None if the register is unknown or the study has no valid schedule.
 
     Policies refuse both (`agreement/register-unknown`, `study/not-priced`).
     """
     budget = agreement.register_budget(study.population.register_name)
-    if budget is None or not study.priced:
+    if budget is None or not study.schedule_matches_task:
         return None
     honest = agreement.honest
     return Charge(
         register=budget.register_name,
         order=budget.order,
-        micro=sum(rdp_micro(m, honest, budget.order) for m in study.mechanisms),
+        rdp_micro=sum(rdp_micro(m, honest, budget.order) for m in study.mechanisms),
         cap_micro=_cap(budget),
         left_micro=_left(budget, ledger),
         epsilon=epsilon(study.mechanisms, honest, study.privacy.delta),

@@ -97,11 +97,13 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
     if study.local_mode is not None:
         yield from _entry("Local mode", study.local_mode.sentence(h))
     if charge is None:
-        yield from _entry("Budget", "not known: the study has no price or the register no budget")
+        yield from _entry(
+            "Budget", "not known: the study has no valid schedule, or the register no budget"
+        )
         return
     yield from _entry("Computed", f"ε = {charge.epsilon:.4g} at δ = {charge.delta:g}")
-    share = percent(charge.micro, charge.cap_micro)
-    left = percent(max(0, charge.left_micro - charge.micro), charge.cap_micro)
+    share = percent(charge.rdp_micro, charge.cap_micro)
+    left = percent(max(0, charge.left_micro - charge.rdp_micro), charge.cap_micro)
     yield from _entry("Budget", f"costs {share} of this period's budget; {left} would be left")
 
 

@@ -19,11 +19,14 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True)
 class Charge:
-    """What the study costs one register: RDP micro-units at `order`, and ε at δ by PLD."""
+    """What the study costs one register: RDP in millionths at `order`, and ε at δ by PLD.
+
+    `cap_micro` is the RDP that a period may spend, `left_micro` what is left of it.
+    """
 
     register: str
     order: int
-    micro: int
+    rdp_micro: int
     cap_micro: int
     left_micro: int
     epsilon: float
@@ -99,7 +102,7 @@ class Facts:
             "epsilon_micro": micro_floor(study.privacy.epsilon),
             "loss_micro": micro_ceiling(self.charge.epsilon) if self.charge else 0,
             "delta_pico": pico_ceiling(study.privacy.delta),
-            "priced": study.priced,
+            "priced": study.schedule_matches_task,
             "recipients": list(study.recipients),
             "release": study.release.what.value,
             "keep_days": study.release.keep_days,

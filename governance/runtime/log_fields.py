@@ -113,12 +113,12 @@ def admit(fields: Mapping[str, object]) -> dict[str, Value]:
 
 
 def error_fields(error: BaseException) -> dict[str, Value]:
-    """Return an error's types, outermost first, and the places in our code that it passed."""
+    """Return an error's types, outermost first, and the lines of our code that it passed."""
     chain = list(_chain(error))[:LONGEST_CHAIN]
-    places = [place for link in chain for place in _places(link.__traceback__)]
+    frames = [frame for link in chain for frame in _frames(link.__traceback__)]
     kinds = " from ".join(plain(type(link).__name__, LONGEST_NAME) for link in chain)
     shown: dict[str, Value] = {"exception": kinds}
-    return {**shown, "frames": places[-MAX_FRAMES:]} if places else shown
+    return {**shown, "frames": frames[-MAX_FRAMES:]} if frames else shown
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -130,15 +130,15 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if hidden else error.__context__)
 
 
-def _places(trace: TracebackType | None) -> Iterator[str]:
+def _frames(trace: TracebackType | None) -> Iterator[str]:
     while trace is not None:
         code = trace.tb_frame.f_code
-        if name := place_of(code.co_filename):
+        if name := project_path(code.co_filename):
             yield f"{name}:{trace.tb_lineno} {plain(code.co_name, LONGEST_NAME)}"
         trace = trace.tb_next
 
 
-def place_of(file: str) -> str:
+def project_path(file: str) -> str:
     """Return the path of a file within the project; empty for any other file."""
     path = Path(file)
     inside = path.is_relative_to(_ROOT) and path.relative_to(_ROOT)

@@ -22,8 +22,8 @@ from governance.runtime.log_fields import (
     LONGEST_TEXT,
     admit,
     error_fields,
-    place_of,
     plain,
+    project_path,
 )
 from governance.runtime.log_files import LogFile
 
@@ -114,7 +114,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _place(record: logging.LogRecord) -> str:
-    file = place_of(record.pathname) or f"{record.module}.py"
+    file = project_path(record.pathname) or f"{record.module}.py"
     return plain(f"{file}:{record.lineno}", LONGEST_TEXT)
 
 

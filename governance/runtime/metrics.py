@@ -94,7 +94,7 @@ class NodeMetrics(_Shared):
         self._phases, self._codes = frozenset(phases), frozenset(codes)
         self._define_messages()
         self._link = self._gauge("link_up", "Whether the node is connected to the coordinator.")
-        self._tended = self._gauge(
+        self._last_upkeep = self._gauge(
             "last_tend_timestamp_seconds", "When documents and records were last checked."
         )
         self._spent = Table(
@@ -140,7 +140,7 @@ class NodeMetrics(_Shared):
         """Show whether the node is connected to the coordinator."""
         self._link.set(up)
 
-    def replied(self, phase: str, code: str | None, seconds: float) -> None:
+    def count_reply(self, phase: str, code: str | None, seconds: float) -> None:
         """Count a reply; `code` is None if the message was answered."""
         label = _known(phase, self._phases)
         outcome = "answered" if code is None else _known(code, self._codes)
@@ -154,9 +154,9 @@ class NodeMetrics(_Shared):
         self._spent.set({(name,): part for name, part in spent.items()})
         self._left.set({(name,): max(0.0, 1 - part) for name, part in spent.items()})
 
-    def tended(self, at: datetime) -> None:
+    def set_last_upkeep(self, at: datetime) -> None:
         """Show when the node last checked its documents and records."""
-        self._tended.set(at.timestamp())
+        self._last_upkeep.set(at.timestamp())
 
 
 class CoordinatorMetrics(_Shared):
@@ -221,7 +221,7 @@ class CoordinatorMetrics(_Shared):
         for country in missed:
             self._missed.labels(country).inc()
 
-    def refused(self, call: str, reason: str) -> None:
+    def count_refused_call(self, call: str, reason: str) -> None:
         """Count a refused call."""
         self._refused.labels(_known(call, self._calls), _known(reason, self._reasons)).inc()
 

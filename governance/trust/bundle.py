@@ -41,7 +41,7 @@ Contents = Callable[[TargetFile], bytes]
 class CountryBundle(Document):
     """One country's role, as its officer delivers it to the exchange and to the country's node."""
 
-    title_of_kind: ClassVar[str] = "bundle of a country's documents"
+    name_in_messages: ClassVar[str] = "bundle of a country's documents"
     most_bytes: ClassVar[int] = 4 * 1024 * 1024
 
     kind: Literal["country-bundle"] = "country-bundle"
@@ -85,7 +85,7 @@ class CountryDocuments:
 
     @property
     def next_key(self) -> str | None:
-        """The next key, signed by the present one; None if none is announced."""
+        """The next key, signed by the current one; None if none is announced."""
         newest = self.history.newest if self.history else self.key
         return None if newest == self.key else newest
 
@@ -132,8 +132,8 @@ def signer_of(bundle: bytes, country: str, trusted: VerifyKey) -> VerifyKey:
     candidates = history.keys if history and history.country == country else ()
     for text_of_key in candidates:
         key = VerifyKey.from_text(text_of_key)
-        leads = history is not None and history.leads(trusted.to_text(), text_of_key)
-        if leads and is_signed_by(metadata, key):
+        proven = history is not None and history.proves_succession(trusted.to_text(), text_of_key)
+        if proven and is_signed_by(metadata, key):
             return key
     _check_signature(country, metadata, trusted)
     return trusted
@@ -220,7 +220,7 @@ def _read_decision(country: str, path: str, data: bytes) -> Permit | Withdrawal:
     if document.country != country or path_of(country, document.study) != path:
         raise _unfit(
             country,
-            f"the target {path} contains a {kind.title_of_kind} that belongs to another path",
+            f"the target {path} contains a {kind.name_in_messages} that belongs to another path",
         )
     return document
 

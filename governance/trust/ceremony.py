@@ -37,7 +37,7 @@ SignatureTable = Annotated[dict[KeyId, SignatureHex], Field(max_length=200)]
 class Draft(Document):
     """The agreement, a version and a date, from which root and targets follow."""
 
-    title_of_kind: ClassVar[str] = "draft"
+    name_in_messages: ClassVar[str] = "draft"
 
     kind: Literal["draft"] = "draft"
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -57,7 +57,7 @@ class Draft(Document):
 class SignatureSet(Document):
     """Signatures over the root and the targets of one draft, by key id."""
 
-    title_of_kind: ClassVar[str] = "set of signatures"
+    name_in_messages: ClassVar[str] = "set of signatures"
 
     kind: Literal["signatures"] = "signatures"
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -65,7 +65,7 @@ class SignatureSet(Document):
     root: SignatureTable
     targets: SignatureTable
 
-    def joined(self, other: "SignatureSet") -> "SignatureSet":
+    def merged_with(self, other: "SignatureSet") -> "SignatureSet":
         """Return both sets of signatures over the same draft."""
         if other.draft != self.draft:
             raise DocumentFault(

@@ -15,9 +15,11 @@ class TrustHighWater(BaseModel):
     """What one reader of documents has seen, stored as JSON between checks.
 
     A node starts with the key of its own country, pinned at `init`:
-    `TrustHighWater(keys={"DK": "ed25519:..."})`. Other keys come from the first view. `online` is
-    the id of the key that signed snapshot and timestamp. Their versions count under this key only:
-    after a stolen key signed a huge version, a new key repairs this (TUF specification, 5.3.11).
+    `TrustHighWater(keys={"DK": "ed25519:..."})`. Other keys come from the first view. `latest` is
+    the latest signed time seen. `online` is the id of the key that signed snapshot and timestamp.
+    Versions of snapshot and timestamp are compared only with versions signed by the same key. If a
+    thief signed a huge version, a new online key starts the count again (TUF specification,
+    5.3.11).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,13 +33,16 @@ class TrustHighWater(BaseModel):
     online: str = ""
     latest: UtcTime | None = None
 
-    def approve_key(self, country: str, key: VerifyKey) -> Self:
-        """Return a copy with a country's changed key, which the local operator approved."""
+    def with_approved_key(self, country: str, key: VerifyKey) -> Self:
+        """Return a copy with a country's changed key, which the local operator approved.
+
+        The version seen under the old key is forgotten.
+        """
         countries = {each: seen for each, seen in self.countries.items() if each != country}
         keys = {**self.keys, country: key.to_text()}
         return self.model_copy(update={"keys": keys, "countries": countries})
 
-    def raised_to(self, moment: datetime) -> datetime:
+    def later_of(self, moment: datetime) -> datetime:
         """Return the moment, or the latest signed time seen if that is later."""
         return moment if self.latest is None else max(moment, self.latest)
 
@@ -47,6 +52,6 @@ class TrustHighWater(BaseModel):
         return self.model_copy(
             update={
                 "countries": {**self.countries, country: seen},
-                "latest": self.raised_to(signed_at),
+                "latest": self.later_of(signed_at),
             }
         )

@@ -23,7 +23,7 @@ class PendingBundles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def take(self, data: bytes, agreement: Agreement, now: datetime) -> bool:
+    def store_if_next_key(self, data: bytes, agreement: Agreement, now: datetime) -> bool:
         """Store a bundle that an announced next key signed; return False for any other bundle.
 
         Raises DocumentFault if such a bundle cannot be used, or is older than the stored one.
@@ -32,12 +32,12 @@ class PendingBundles:
         party = agreement.party(country)
         if party is None:
             return False
-        present = VerifyKey.from_text(party.officer_key)
+        key_in_force = VerifyKey.from_text(party.officer_key)
         try:
-            key = signer_of(data, country, present)
+            key = signer_of(data, country, key_in_force)
         except DocumentFault:
             return False
-        if key == present:
+        if key == key_in_force:
             return False
         stored = self._bundle(country)
         at_least = stored.signed().signed.version if stored and _signed(stored, key) else 0
@@ -45,7 +45,7 @@ class PendingBundles:
         write_atomic(self._file(country), data)
         return True
 
-    def joined(
+    def with_pending(
         self, state: PublishedState, before: PublishedState | None, now: datetime
     ) -> tuple[PublishedState, Files]:
         """Return the state with the bundles whose keys its agreement names, and their files.

@@ -38,8 +38,8 @@ from governance.trust.verification import load
 from keys.identity import SigningKey
 from protocols.wire.document_versions import DocumentVersions
 
-DRAFT_FILE, SIGNATURES_FILE, PUBLIC = "draft.json", "signatures.json", "public"
-WAITING = "waiting"
+DRAFT_FILE, SIGNATURES_FILE = "draft.json", "signatures.json"
+PUBLIC_FOLDER, PENDING_FOLDER = "public", "waiting"
 RELEASE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -51,7 +51,7 @@ class Repository:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._pending = PendingBundles(directory / WAITING)
+        self._pending = PendingBundles(directory / PENDING_FOLDER)
 
     def draft(self, agreement: Agreement, now: datetime) -> bytes:
         """Begin a signing ceremony, in place of an unfinished one; return the draft to sign.
@@ -66,13 +66,13 @@ class Repository:
             self._write(DRAFT_FILE, draft)
         return draft
 
-    def renewal(self, now: datetime, coordinator: Mapping[str, str] | None = None) -> bytes:
-        """Begin a ceremony to sign the agreement in force again, so that it is valid for longer.
+    def draft_renewal(self, now: datetime, coordinator: Mapping[str, str] | None = None) -> bytes:
+        """Begin a ceremony to sign again the agreement that is in force, so that it stays valid.
 
-        The draft has every new key that a country has announced, and the keys in `coordinator`, by
-        field. Raises DocumentFault if no agreement is in force.
+        The draft has every new key that a country has announced. `coordinator` maps a field of the
+        coordinator's entry to its new key. Raises DocumentFault if no agreement is in force.
         """
-        agreement = self._published().agreement.with_officer_keys(self.announced())
+        agreement = self._published().agreement.with_officer_keys(self.announced_keys())
         return self.draft(agreement.with_coordinator_keys(coordinator or {}), now)
 
     def agreement(self) -> Agreement | None:
@@ -86,44 +86,47 @@ class Repository:
         parties = agreement.parties if agreement else ()
         return {party.country: party.officer_key for party in parties}
 
-    def announced(self) -> dict[str, str]:
-        """Return the announced next keys, by country; the keys in force signed them."""
+    def announced_keys(self) -> dict[str, str]:
+        """Return the announced next keys, by country.
+
+        Each is signed by the key that it will replace.
+        """
         state = self._state()
         keys = {}
         for party in state.agreement.parties if state else ():
             history = self._history(state, party.country) if state else None
-            if history and history.leads(party.officer_key, history.newest):
+            if history and history.proves_succession(party.officer_key, history.newest):
                 keys[party.country] = history.newest
         return keys
 
     def _history(self, state: PublishedState, country: str) -> KeyHistory | None:
-        listed = state.role(role_of(country))
-        target = listed.targets.get(history_path(country)) if listed else None
+        role_targets = state.role(role_of(country))
+        target = role_targets.targets.get(history_path(country)) if role_targets else None
         data = self.read(target_name(target)) if target else None
         return KeyHistory.from_canonical(data) if data else None
 
     def current_draft(self) -> bytes | None:
-        """Return the draft of the present ceremony; None if there is none."""
+        """Return the draft of the current ceremony; None if there is none."""
         return self._read_file(DRAFT_FILE)
 
     def add_signatures(self, signatures: bytes) -> DraftStatus:
         """Add one officer's signatures over the draft; return who has signed."""
         with one_writer(self._directory):
             draft, collected = self._ceremony()
-            joined = collected.joined(SignatureSet.from_canonical(signatures))
-            status = ceremony.status(draft, joined, self._root(draft.version - 1))
-            self._write(SIGNATURES_FILE, joined.canonical())
+            merged = collected.merged_with(SignatureSet.from_canonical(signatures))
+            status = ceremony.status(draft, merged, self._root(draft.version - 1))
+            self._write(SIGNATURES_FILE, merged.canonical())
         return status
 
     def draft_status(self) -> DraftStatus | None:
-        """Return who has signed in the present ceremony; None if there is none."""
+        """Return who has signed in the current ceremony; None if there is none."""
         if self.current_draft() is None:
             return None
         draft, collected = self._ceremony()
         return ceremony.status(draft, collected, self._root(draft.version - 1))
 
     def publish(
-        self, now: datetime, *, documents: SigningKey, online: SigningKey
+        self, now: datetime, *, document_key: SigningKey, online_key: SigningKey
     ) -> DocumentVersions:
         """Publish the draft once its thresholds are met (the old ones too, in an amendment)."""
         with one_writer(self._directory):
@@ -131,15 +134,15 @@ class Repository:
             _check_ready(ceremony.status(draft, collected, self._root(draft.version - 1)))
             root, targets = ceremony.signed_metadata(draft, collected)
             state = self._amended(draft, targets.to_bytes())
-            state, pending_files = self._pending.joined(state, self._state(), now)
-            state, files = state.with_coordinator(now, documents, {})
+            state, pending_files = self._pending.with_pending(state, self._state(), now)
+            state, files = state.with_coordinator_documents(now, document_key, {})
             files |= pending_files
             agreement = targets.signed.targets[AGREEMENT_PATH]
             files |= {target_name(agreement): draft.agreement.canonical()}
             files |= state.role_files(Targets.type)
-            files |= state.daily_files(now, online, fresh=True)
-            latest = files.popitem()
-            files |= {metadata_name(Root.type, draft.version): root.to_bytes()} | dict([latest])
+            files |= state.snapshot_and_timestamp(now, online_key, force=True)
+            timestamp = files.popitem()  # the timestamp is written last, after the root
+            files |= {metadata_name(Root.type, draft.version): root.to_bytes()} | dict([timestamp])
             self._commit(files, now)
             self._path(DRAFT_FILE).unlink()
         return state.versions()
@@ -153,12 +156,13 @@ class Repository:
         if old is None:
             return state
         valid = {name: data for name, data in old.roles.items() if _delegated(targets, name, data)}
-        lists = {COORDINATOR_ROLE: old.roles[COORDINATOR_ROLE]}  # signed again before publication
-        roles = valid | lists | {Targets.type: targets}
+        # its old key may be replaced; it is signed again before publication
+        coordinator_role = {COORDINATOR_ROLE: old.roles[COORDINATOR_ROLE]}
+        roles = valid | coordinator_role | {Targets.type: targets}
         return replace(state, roles=roles, snapshot=old.snapshot, timestamp=old.timestamp)
 
     def accept_country(
-        self, bundle: bytes, now: datetime, *, online: SigningKey
+        self, bundle: bytes, now: datetime, *, online_key: SigningKey
     ) -> DocumentVersions:
         """Publish a country's signed bundle. The same bundle again changes nothing.
 
@@ -167,7 +171,7 @@ class Repository:
         read = CountryBundle.from_canonical(bundle)
         with one_writer(self._directory):
             state = self._published()
-            if self._pending.take(bundle, state.agreement, now):
+            if self._pending.store_if_next_key(bundle, state.agreement, now):
                 return state.versions()
             role, data = role_of(read.country), read.metadata.encode()
             if state.roles.get(role) == data:
@@ -177,12 +181,14 @@ class Repository:
             state = state.with_role(role, data)
             contents = [(target, read.content(target)) for target in signed.targets.values()]
             files = {target_name(target): data for target, data in contents}
-            files |= state.role_files(role) | state.daily_files(now, online, fresh=True)
+            files |= state.role_files(role) | state.snapshot_and_timestamp(
+                now, online_key, force=True
+            )
             self._commit(files, now, country=read.country)
         return state.versions()
 
     def add_study(
-        self, study: Study, now: datetime, *, documents: SigningKey, online: SigningKey
+        self, study: Study, now: datetime, *, document_key: SigningKey, online_key: SigningKey
     ) -> DocumentVersions:
         """Publish `studies/<id>.json` under the coordinator's document key."""
         if study.agreement != self._published().agreement.digest:
@@ -191,10 +197,18 @@ class Repository:
                 why="it names one that is not the agreement in force",
                 fix=f"name {self._published().agreement.digest} in it",
             )
-        return self._add(f"studies/{study.id}.json", study.canonical(), now, documents, online)
+        return self._add(
+            f"studies/{study.id}.json", study.canonical(), now, document_key, online_key
+        )
 
     def add_release(
-        self, name: str, data: bytes, now: datetime, *, documents: SigningKey, online: SigningKey
+        self,
+        name: str,
+        data: bytes,
+        now: datetime,
+        *,
+        document_key: SigningKey,
+        online_key: SigningKey,
     ) -> DocumentVersions:
         """Publish `releases/<name>.json` under the coordinator's document key."""
         if not RELEASE_NAME.fullmatch(name) or len(data) > MAX_BYTES:
@@ -203,28 +217,33 @@ class Repository:
                 why=f"allowed are lower-case letters, digits and hyphens, and {MAX_BYTES} bytes",
                 fix="choose another name, or make the release smaller",
             )
-        return self._add(f"releases/{name}.json", data, now, documents, online)
+        return self._add(f"releases/{name}.json", data, now, document_key, online_key)
 
     def _add(
-        self, path: str, data: bytes, now: datetime, documents: SigningKey, online: SigningKey
+        self,
+        path: str,
+        data: bytes,
+        now: datetime,
+        document_key: SigningKey,
+        online_key: SigningKey,
     ) -> DocumentVersions:
         with one_writer(self._directory):
             state = self._published()
-            listed = state.role(COORDINATOR_ROLE)
-            old = listed.targets.get(path) if listed else None
+            role_targets = state.role(COORDINATOR_ROLE)
+            old = role_targets.targets.get(path) if role_targets else None
             if old is not None:
                 _check_same(old, data)
                 return state.versions()
-            state, files = state.with_coordinator(now, documents, {path: data})
-            files |= state.daily_files(now, online, fresh=True)
+            state, files = state.with_coordinator_documents(now, document_key, {path: data})
+            files |= state.snapshot_and_timestamp(now, online_key, force=True)
             self._commit(files, now)
         return state.versions()
 
-    def refresh(self, now: datetime, *, online: SigningKey) -> DocumentVersions:
-        """Sign a new timestamp (24 h), and a new snapshot if the old one is a day old."""
+    def refresh(self, now: datetime, *, online_key: SigningKey) -> DocumentVersions:
+        """Sign a new timestamp, valid for 24 hours, and a new snapshot if the old is a day old."""
         with one_writer(self._directory):
             state = self._published()
-            self._commit(state.daily_files(now, online, fresh=False), now)
+            self._commit(state.snapshot_and_timestamp(now, online_key, force=False), now)
         return state.versions()
 
     def read(self, name: str) -> bytes | None:
@@ -232,7 +251,9 @@ class Repository:
 
         Names: `metadata/1.root.json`, `metadata/timestamp.json`, `targets/<dir>/<hash>.<file>`.
         """
-        return self._read_file(f"{PUBLIC}/{name}") if PUBLISHED_NAME.fullmatch(name) else None
+        return (
+            self._read_file(f"{PUBLIC_FOLDER}/{name}") if PUBLISHED_NAME.fullmatch(name) else None
+        )
 
     def _commit(self, files: Files, now: datetime, *, country: str | None = None) -> None:
         """Verify the new state as a node would; only then write it."""
@@ -248,7 +269,7 @@ class Repository:
                 fix=f"ask the privacy officer of {country} to sign and send them again",
             )
         for name, data in files.items():
-            self._write(f"{PUBLIC}/{name}", data)
+            self._write(f"{PUBLIC_FOLDER}/{name}", data)
 
     def _state(self) -> PublishedState | None:
         return PublishedState.read(self.read)
@@ -294,7 +315,7 @@ def _no_signatures(draft: bytes) -> bytes:
 def _check_ready(status: DraftStatus) -> None:
     if not status.ready:
         raise DocumentFault(
-            f"{status.needed} more signatures are needed",
+            f"Signatures still needed: {status.needed}",
             why=f"signed: {', '.join(status.signed) or 'nobody'}; "
             f"not yet: {', '.join(status.unsigned)}",
             fix="send the draft to the officers who have not signed",
@@ -306,7 +327,7 @@ def _check_newer(country: str, version: int, old: Targets | None) -> None:
         raise DocumentFault(
             f"The documents of {country} are not newer than those published",
             why=f"they are version {version}; version {old.version} is published",
-            fix=f"sign again on the officer's side, above version {old.version}",
+            fix=f"ask the officer to sign again with a version higher than {old.version}",
         )
 
 

@@ -31,10 +31,10 @@ NEXT_FILE = "next-bundle.json"
 PENDING_FILE = "pending.json"
 
 
-class Pending(Document):
-    """What the next signature will cover: every target, by path."""
+class DocumentsToSign(Document):
+    """The documents that the next signature will cover: every target, by path."""
 
-    title_of_kind: ClassVar[str] = "folder of documents to be signed"
+    name_in_messages: ClassVar[str] = "folder of documents to be signed"
     most_bytes: ClassVar[int] = CountryBundle.most_bytes
 
     kind: Literal["pending"] = "pending"
@@ -60,7 +60,7 @@ class OfficerDocuments:
         return max((_version(data) for data in bundles if data), default=0)
 
     def bundle(self, key: VerifyKey | None = None) -> bytes | None:
-        """Return the present bundle, or the one that `key` signed if there is one."""
+        """Return the current bundle, or the one that `key` signed if there is one."""
         bundles = [data for data in (self._read(BUNDLE_FILE), self._read(NEXT_FILE)) if data]
         first = bundles[0] if bundles else None
         if key is None:
@@ -100,22 +100,23 @@ class OfficerDocuments:
 
     def history(self) -> KeyHistory | None:
         """Return the history of the country's document key, signed or not yet signed."""
-        text = self._pending().targets.get(history_path(self._country))
+        text = self._to_sign().targets.get(history_path(self._country))
         return KeyHistory.from_canonical(text.encode()) if text else None
 
-    def sign(self, now: datetime, key: SigningKey, *, at_least: int = 0) -> bytes:
-        """Sign all present documents, for seven days; return the bundle as one file.
+    def sign(self, now: datetime, key: SigningKey, *, newer_than: int = 0) -> bytes:
+        """Sign all current documents, for seven days; return the bundle as one file.
 
-        The version is above the last one and above `at_least` (what the exchange shows).
+        The new version is higher than the last one and than `newer_than`, the version that the
+        exchange publishes.
         """
-        return self._sign(BUNDLE_FILE, now, key, at_least)
+        return self._sign(BUNDLE_FILE, now, key, newer_than)
 
     def sign_next(self, now: datetime, key: SigningKey) -> bytes:
         """Sign the same documents with the next key; return that bundle."""
         return self._sign(NEXT_FILE, now, key, 0)
 
     def adopt_next(self) -> None:
-        """Replace the present bundle by the bundle of the next key, if there is one.
+        """Replace the current bundle by the bundle of the next key, if there is one.
 
         After a crash it can be repeated without harm.
         """
@@ -125,11 +126,11 @@ class OfficerDocuments:
                 write_atomic(self._directory / BUNDLE_FILE, data)
                 (self._directory / NEXT_FILE).unlink()
 
-    def _sign(self, name: str, now: datetime, key: SigningKey, at_least: int) -> bytes:
+    def _sign(self, name: str, now: datetime, key: SigningKey, newer_than: int) -> bytes:
         with one_writer(self._directory):
-            targets = self._pending().targets
+            targets = self._to_sign().targets
             signed = Targets(
-                version=max(self.version, at_least) + 1,
+                version=max(self.version, newer_than) + 1,
                 expires=now + COUNTRY_LIFE,
                 targets={p: TargetFile.from_data(p, text.encode()) for p, text in targets.items()},
                 unrecognized_fields=signed_field(now),
@@ -152,13 +153,14 @@ class OfficerDocuments:
 
     def _change(self, added: dict[str, str], *, removed: str = "") -> None:
         with one_writer(self._directory):
-            others = {path: t for path, t in self._pending().targets.items() if path != removed}
-            changed = Pending(country=self._country, targets=others | added)
+            others = {path: t for path, t in self._to_sign().targets.items() if path != removed}
+            changed = DocumentsToSign(country=self._country, targets=others | added)
             write_atomic(self._directory / PENDING_FILE, changed.canonical())
 
-    def _pending(self) -> Pending:
-        data = self._read(PENDING_FILE)
-        return Pending.from_canonical(data) if data else Pending(country=self._country, targets={})
+    def _to_sign(self) -> DocumentsToSign:
+        if data := self._read(PENDING_FILE):
+            return DocumentsToSign.from_canonical(data)
+        return DocumentsToSign(country=self._country, targets={})
 
     def _read(self, name: str) -> bytes | None:
         try:

@@ -66,7 +66,7 @@ class PublishedState:
         )
 
     def role(self, name: str) -> Targets | None:
-        """Return a role's present metadata; None if it has published nothing."""
+        """Return a role's current metadata; None if it has published nothing."""
         data = self.roles.get(name)
         return None if data is None else read_targets_metadata(data).signed
 
@@ -91,15 +91,17 @@ class PublishedState:
             for name in names
         }
 
-    def daily_files(self, now: datetime, online: SigningKey, *, fresh: bool) -> Files:
-        """Return a new timestamp; also a new snapshot if `fresh` or if the old one is a day old."""
+    def snapshot_and_timestamp(
+        self, now: datetime, online_key: SigningKey, *, force: bool
+    ) -> Files:
+        """Return a new timestamp; also a new snapshot if `force` or if the old one is a day old."""
         old = Metadata[Snapshot].from_bytes(self.snapshot).signed if self.snapshot else None
-        if not fresh and old and self.snapshot and now - signed_at(old) < SNAPSHOT_RENEWAL:
-            return self._timestamp(now, online, old.version, self.snapshot)
+        if not force and old and self.snapshot and now - signed_at(old) < SNAPSHOT_RENEWAL:
+            return self._timestamp(now, online_key, old.version, self.snapshot)
         version = old.version + 1 if old else 1
-        snapshot = _signed(self._snapshot(now, version), online)
+        snapshot = _signed(self._snapshot(now, version), online_key)
         name = metadata_name("snapshot", version)
-        return {name: snapshot, **self._timestamp(now, online, version, snapshot)}
+        return {name: snapshot, **self._timestamp(now, online_key, version, snapshot)}
 
     def _snapshot(self, now: datetime, version: int) -> Snapshot:
         roles = {f"{name}.json": data for name, data in self.roles.items()}
@@ -110,16 +112,18 @@ class PublishedState:
         expires = now + SNAPSHOT_LIFE
         return Snapshot(version, None, expires, meta, signed_field(now))
 
-    def _timestamp(self, now: datetime, online: SigningKey, version: int, snapshot: bytes) -> Files:
+    def _timestamp(
+        self, now: datetime, online_key: SigningKey, version: int, snapshot: bytes
+    ) -> Files:
         meta = MetaFile.from_data(version, snapshot, ["sha256"])
         expires = now + TIMESTAMP_LIFE
         signed = Timestamp(self.timestamp + 1, None, expires, meta, signed_field(now))
-        return {TIMESTAMP_NAME: _signed(signed, online)}
+        return {TIMESTAMP_NAME: _signed(signed, online_key)}
 
-    def with_coordinator(
-        self, now: datetime, documents: SigningKey, added: Mapping[str, bytes]
+    def with_coordinator_documents(
+        self, now: datetime, document_key: SigningKey, added: Mapping[str, bytes]
     ) -> tuple[Self, Files]:
-        """Return the state with these files added to the coordinator's role, and its files."""
+        """Return the state with these documents added to the coordinator's role, and its files."""
         old = self.role(COORDINATOR_ROLE)
         new = {path: TargetFile.from_data(path, data) for path, data in added.items()}
         signed = Targets(
@@ -128,7 +132,7 @@ class PublishedState:
             targets={**(old.targets if old else {}), **new},
             unrecognized_fields=signed_field(now),
         )
-        state = self.with_role(COORDINATOR_ROLE, _signed(signed, documents))
+        state = self.with_role(COORDINATOR_ROLE, _signed(signed, document_key))
         contents = {target_name(new[path]): data for path, data in added.items()}
         return state, contents | state.role_files(COORDINATOR_ROLE)
 

@@ -61,7 +61,7 @@ def load(
     """Return what verifies. Raises DocumentFault if the top-level documents do not verify."""
     recorder = Recorder(fetch)
     with _plainly():
-        client = Client(recorder, pinned_root, high_water.raised_to(now))
+        client = Client(recorder, pinned_root, high_water.later_of(now))
         client.refresh()
         return _Loading(client, recorder, high_water, now).loaded()
 
@@ -95,7 +95,7 @@ class _Loading:
         self, client: Client, recorder: Recorder, high_water: TrustHighWater, clock: datetime
     ) -> None:
         self._client, self._recorder, self._high_water = client, recorder, high_water
-        self._clock, self._now = clock, high_water.raised_to(clock)
+        self._clock, self._now = clock, high_water.later_of(clock)
         self._root, self._targets, self._snapshot, self._timestamp = client.top
 
     def loaded(self) -> VerifiedDocuments:
@@ -149,7 +149,7 @@ class _Loading:
 
     def _check_not_ahead(self, signed: Signed) -> None:
         """Check by this machine's clock: the latest time seen could be moved on step by step."""
-        newest = self._high_water.raised_to(self._clock + CLOCK_SKEW)
+        newest = self._high_water.later_of(self._clock + CLOCK_SKEW)
         if signed_at(signed) > newest:
             raise _untrusted(
                 f"{signed.type} is signed in the future, at {signed_at(signed)}; "
@@ -234,7 +234,7 @@ class _Loading:
             history: KeyHistory | None = self._country(party).history
         except (DocumentFault, *TUF_ERRORS):
             return False
-        return history is not None and history.leads(known, party.officer_key)
+        return history is not None and history.proves_succession(known, party.officer_key)
 
     def _roots_since(self) -> Iterator[Metadata[Root]]:
         for version in range(self._high_water.root + 1, self._root.version + 1):
@@ -274,7 +274,7 @@ class _Loading:
                 "countries": {**still, **lapsed},
                 "keys": keys,
                 "online": self._online_key(),
-                "latest": max(self._high_water.raised_to(signed_at(each)) for each in signed),
+                "latest": max(self._high_water.later_of(signed_at(each)) for each in signed),
             }
         )
         for documents in countries.values():

@@ -77,7 +77,7 @@ class TrustedView:
         verified = load(fetch, pinned_root, now, high_water)
         versions = {country: each.version for country, each in verified.countries.items()}
         return cls(
-            now=high_water.raised_to(now),
+            now=high_water.later_of(now),
             agreement=verified.agreement,
             versions=DocumentVersions(verified.root, verified.targets, versions),
             expires=verified.expires,
@@ -138,7 +138,7 @@ class TrustedView:
             if node and not suite.admits(read_identity(node.identity_key))
         )
 
-    def require_suite(self, countries: Iterable[str]) -> None:
+    def require_signature_algorithms(self, countries: Iterable[str]) -> None:
         """Raise DocumentFault unless every node of these countries can sign as is required."""
         if lacking := self.ed25519_only(countries):
             raise DocumentFault(

@@ -59,7 +59,7 @@ class ViewCache:
         """Return the same as `TrustedView.load`. Raises DocumentFault as it does."""
         seen = self._seen
         if seen is not None and _is_current(seen, fetch, pinned_root, now, high_water):
-            return replace(seen.view, now=high_water.raised_to(now))
+            return replace(seen.view, now=high_water.later_of(now))
         return self._loaded(fetch, pinned_root, now, high_water)
 
     def _loaded(

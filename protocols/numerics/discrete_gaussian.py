@@ -14,7 +14,7 @@ rounding, and δ needs no addition for it. The only assumption is that the ciphe
 distinguished from uniform bits.
 
 *Errors of floating point.* Let ρ = 2^-53, and assume that `np.exp` is accurate to 4 units in its
-last place: an error of 2^-51 at most, as no probability exceeds 1. With w = u/σ + v - 1 and
+last index: an error of 2^-51 at most, as no probability exceeds 1. With w = u/σ + v - 1 and
 x = u/σ + w²/2, the parts of x have rounding errors of at most 2ρ·(u/σ), ρ·(v + 2)·|w| and 2ρ·w²,
 and the sum one of ρ·x; they change e^(-x) by e^(-x) times as much. As |w| ≤ v + 1, w ≥ v - 1 and
 u/σ < 1, that is at most ρ·(2 + (v + 2)(v + 1) + 2w² + x)·e^(-x) < 16ρ = 2^-49, largest at v = 2.
@@ -101,8 +101,8 @@ class Sampler:
         nearest = THRESHOLDS[np.minimum(np.searchsorted(THRESHOLDS, uniform), DEEPEST - 1)]
         below = THRESHOLDS[np.maximum(np.searchsorted(THRESHOLDS, uniform) - 1, 0)]
         unsure = np.minimum(np.abs(nearest - uniform), np.abs(below - uniform)) < UNSURE
-        for place in np.flatnonzero(unsure):
-            steps[place] = self._exact_steps(int(words[place]))
+        for index in np.flatnonzero(unsure):
+            steps[index] = self._exact_steps(int(words[index]))
         return np.asarray(steps, dtype=np.int64)
 
     def _proposals(self, std: int, missing: int) -> Proposals:
@@ -120,10 +120,10 @@ class Sampler:
     def _passed(self, std: int, proposed: Proposals) -> NDArray[np.bool_]:
         distance = _rough_chances(std, proposed) - _fractions(proposed.deciding)
         passed = distance > 0
-        for place in np.flatnonzero(np.abs(distance) < UNSURE):
-            below, steps = int(proposed.below[place]), int(proposed.steps[place])
+        for index in np.flatnonzero(np.abs(distance) < UNSURE):
+            below, steps = int(proposed.below[index]), int(proposed.steps[index])
             exponent = Fraction(2 * std * below + (below + std * steps - std) ** 2, 2 * std * std)
-            passed[place], _ = self._is_below((int(proposed.deciding[place]), WORD_BITS), exponent)
+            passed[index], _ = self._is_below((int(proposed.deciding[index]), WORD_BITS), exponent)
         return passed
 
     def _exact_steps(self, word: int) -> int:

@@ -108,7 +108,7 @@ class Mechanism(BaseModel):
         return self.scope is not Scope.DERIVED
 
     @property
-    def leaves(self) -> bool:
+    def leaves_country(self) -> bool:
         """Whether the release is summed over countries; a local one stays in its country."""
         return self.scope is not Scope.LOCAL
 
@@ -121,6 +121,10 @@ class Mechanism(BaseModel):
         """Noise variance, in squared lattice units, that the accountant may rely on."""
         shares = honest if self.scope is Scope.SHARED else 1
         return shares * self.noise_std**2
+
+    def require_fitting_lane(self, countries: int) -> None:
+        """Raise ProtocolFault if the sums of this many countries could overflow a 64-bit word."""
+        self.lane_bits(countries)
 
     def lane_bits(self, countries: int) -> int:
         """Return k, the narrowest lane in which a sum overflows with probability ≤ 2^-40.

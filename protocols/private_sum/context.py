@@ -184,10 +184,10 @@ def _check_roster(terms: RunTerms) -> None:
 
 
 def _check_lanes(terms: RunTerms) -> None:
-    summed = [mechanism for mechanism in terms.mechanisms if mechanism.leaves]
+    summed = [mechanism for mechanism in terms.mechanisms if mechanism.leaves_country]
     for mechanism in summed:
         try:
-            mechanism.lane_bits(len(terms.roster))
+            mechanism.require_fitting_lane(len(terms.roster))
         except ProtocolFault as fault:
             code = ReasonCode.MALFORMED
             raise Refusal(code, fault.what, why=fault.why, fix=fault.fix) from None

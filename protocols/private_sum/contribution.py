@@ -2,7 +2,8 @@
 
     y_i = x_i + noise_i + PRG(b_i) + Σ_{j>i} PRG(s_ij) − Σ_{j<i} PRG(s_ij)
 
-on whole words, after packing (Bonawitz et al. 2017, Section 4, for the double mask).
+x_i: the values, b_i: the country's own seed, s_ij: the key of the pair. All are whole words, after
+packing (Bonawitz et al. 2017, Section 4, for the double mask).
 """
 
 from collections.abc import Mapping
@@ -29,8 +30,9 @@ from protocols.wire.signed_message import (
 
 SEED_LABEL = "pratique/seed/v1"
 COMMITMENTS_LABEL = "pratique/commitments/v1"
-LARGEST_HEAD = 1 << 16
-"""64 KiB, and as much for the versions beside a head: every country receives those of all."""
+MAX_HEAD_BYTES = 1 << 16
+"""64 KiB. The document versions sent with a head have the same limit. Every country receives the
+heads and versions of all countries."""
 
 
 def seed_key(terms: RoundTerms, owner: str, seed: bytes) -> bytes:
@@ -42,32 +44,33 @@ def masked_words(
     terms: RoundTerms,
     owner: str,
     seed: bytes,
-    masks: Mapping[str, bytes],
+    pair_keys: Mapping[str, bytes],
     values: NDArray[np.int64],
     masker: Masker,
 ) -> NDArray[np.uint64]:
     """Return `values` (d,) and the check coordinates, packed and masked: the words to send.
 
-    `seed` is the owner's, `masks` the key of the pair's mask for each other country.
+    `seed` is the owner's. `pair_keys` maps each other country to the key of their common mask.
     """
     words = pack(values, terms.lane_bits, values.size + CHECK_COORDINATES)
     masker.add(seed_key(terms, owner, seed), words)
-    for peer, key in masks.items():
+    for peer, key in pair_keys.items():
         apply = masker.add if peer > owner else masker.subtract
         apply(key, words)
     return words.astype(WORDS_DTYPE, copy=False)
 
 
 def words_digest(terms: RoundTerms, owner: str, words: bytes | memoryview) -> bytes:
-    """Return the digest of an owner's masked words, from their BLAKE3 hash, which is faster.
+    """Return the digest of an owner's masked words.
 
-    It ensures that the coordinator adds the words that were signed; no mask or key depends on it.
+    The words are hashed with BLAKE3, which is faster than SHA-256. The digest ensures that the
+    coordinator adds the words that were signed; no mask or key depends on it.
     """
     body = blake3(words).digest()
     return bind(terms.context, PHASE_CONTRIBUTE, owner, COORDINATOR, body)
 
 
-def share_out(terms: RoundTerms, seed: bytes, entropy: shares.Entropy) -> dict[str, bytes]:
+def shares_of_seed(terms: RoundTerms, seed: bytes, entropy: shares.Entropy) -> dict[str, bytes]:
     """Return a share of the seed for every country of the roster, its owner included."""
     roster = terms.run.roster
     return dict(
@@ -75,10 +78,10 @@ def share_out(terms: RoundTerms, seed: bytes, entropy: shares.Entropy) -> dict[s
     )
 
 
-def commitments_of(context: bytes, owner: str, by_holder: Mapping[str, bytes]) -> bytes:
-    """Return the commitments to an owner's shares, 32 bytes each, in the order of `by_holder`."""
+def commitments_of(context: bytes, owner: str, shares_by_holder: Mapping[str, bytes]) -> bytes:
+    """Return the commitments to an owner's shares, 32 bytes each, in the order of the mapping."""
     return b"".join(
-        shares.commit(context, owner, holder, share) for holder, share in by_holder.items()
+        shares.commit(context, owner, holder, share) for holder, share in shares_by_holder.items()
     )
 
 
@@ -101,13 +104,13 @@ def open_share(
 
     Only the owner and the holder have the key; `seed_commitment` is what the owner signed.
     """
-    place = bind(context, PHASE_CONTRIBUTE, owner, holder, seed_commitment)
+    binding = bind(context, PHASE_CONTRIBUTE, owner, holder, seed_commitment)
     try:
-        return open_sealed(key, sealed, place)
+        return open_sealed(key, sealed, binding)
     except KeyFault:
         return None
 
 
 def read_head(body: bytes) -> ContributionHead:
     """Return a contribution's head. Raises Refusal MALFORMED."""
-    return parse(ContributionHead, body, LARGEST_HEAD)
+    return parse(ContributionHead, body, MAX_HEAD_BYTES)

@@ -18,7 +18,7 @@ from protocols.errors import ProtocolFault
 from protocols.numerics.packing import unpack
 from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.contribution import (
-    LARGEST_HEAD,
+    MAX_HEAD_BYTES,
     commitments_digest,
     read_head,
     seed_key,
@@ -257,19 +257,19 @@ class CoordinatorRound:
         return self._member(country)
 
     @cached_property
-    def _sealed_by_holder(self) -> NDArray[np.uint8]:
+    def _sealed_shares_by_holder(self) -> NDArray[np.uint8]:
         """The sealed shares of U: (holders, owners, bytes), zeros if the owner is the holder."""
         size = len(self._roster)
         table = np.zeros((len(self._set), size, SEALED_BYTES), np.uint8)
         for row, owner in zip(table, self._set, strict=True):
             sealed = np.frombuffer(self._sealed[owner], np.uint8).reshape(-1, SEALED_BYTES)
-            place = self._roster.index(owner)
-            row[:place], row[place + 1 :] = sealed[:place], sealed[place:]
+            index = self._roster.index(owner)
+            row[:index], row[index + 1 :] = sealed[:index], sealed[index:]
         return np.ascontiguousarray(table.swapaxes(0, 1))
 
     def _sealed_for(self, holder: str) -> bytes:
         """Return the shares that the other countries of U sealed for a holder."""
-        sealed: NDArray[np.uint8] = self._sealed_by_holder[self._roster.index(holder)]
+        sealed: NDArray[np.uint8] = self._sealed_shares_by_holder[self._roster.index(holder)]
         own = self._set.index(holder)
         return sealed[:own].tobytes() + sealed[own + 1 :].tobytes()
 
@@ -309,7 +309,7 @@ class CoordinatorRound:
         self, country: str, contribution: Contribution, head: ContributionHead
     ) -> None:
         contribution.versions.DiscardUnknownFields()  # they are forwarded to other countries
-        if contribution.versions.ByteSize() > LARGEST_HEAD:
+        if contribution.versions.ByteSize() > MAX_HEAD_BYTES:
             raise malformed(f"{country} claims document versions of too many countries")
         if versions_digest(contribution.versions) != head.versions_digest:
             raise ProtocolFault(f"The document versions of {country} are not those that it signed")

@@ -17,7 +17,13 @@ from protocols.private_sum import setup
 from protocols.private_sum.context import RoundTerms, RunTerms
 from protocols.private_sum.coordinator_round import CoordinatorRound
 from protocols.private_sum.coordinator_view import CoordinatorView, keep
-from protocols.private_sum.messages import MAC_BYTES, parted, read_reply, with_parts, write_request
+from protocols.private_sum.messages import (
+    MAC_BYTES,
+    read_reply,
+    split_parts,
+    with_parts,
+    write_request,
+)
 from protocols.proto.round_pb2 import (
     PHASE_BUNDLE,
     PHASE_CONFIRM,
@@ -99,7 +105,7 @@ class CoordinatorRun:
         )
         signed = setup.read_encapsulations(self.terms, country, self._bundle_digests(), body)
         receivers = setup.higher(self.terms, country)
-        ciphertexts = parted(encapsulation.ciphertexts, receivers, MLKEM_CIPHERTEXT_BYTES)
+        ciphertexts = split_parts(encapsulation.ciphertexts, receivers, MLKEM_CIPHERTEXT_BYTES)
         for receiver, ciphertext in ciphertexts.items():
             actual = setup.ciphertext_digest(self.terms, country, receiver, ciphertext)
             if actual != signed[receiver]:
@@ -121,7 +127,7 @@ class CoordinatorRun:
         body = self._view.open(signed, country, PHASE_CONFIRM, self.terms.context, COORDINATOR)
         others = [other for other in self.terms.roster if other != country]
         confirmations = parse(Confirmations, body, setup.LARGEST_BODY)
-        keep(self._macs, country, parted(confirmations.macs, others, MAC_BYTES))
+        keep(self._macs, country, split_parts(confirmations.macs, others, MAC_BYTES))
 
     def begin_round(
         self,

@@ -10,7 +10,7 @@ from protocols.private_sum.context import RunTerms, roster_refusal
 from protocols.private_sum.messages import sign_request
 from protocols.proto.round_pb2 import Phase, RequestBody, Signed
 from protocols.wire.document_versions import DocumentVersions
-from protocols.wire.signed_message import Signer, require_place, verify_signed
+from protocols.wire.signed_message import Signer, require_header, verify_signed
 
 Value = TypeVar("Value")
 
@@ -55,17 +55,17 @@ class CoordinatorView:
 
         Unknown fields, which nobody signed, are removed, because the message is forwarded.
         """
-        body = self.placed(message, country, phase, context, receiver)
+        body = self.read_unverified(message, country, phase, context, receiver)
         message.DiscardUnknownFields()
         self.verify(message, country)
         return body
 
-    def placed(
+    def read_unverified(
         self, message: Signed, country: str, phase: Phase, context: bytes, receiver: str
     ) -> bytes:
-        """Return the body of a message in a country's name; `verify` checks the signature."""
+        """Return the body of a country's message, whose signature only `verify` checks."""
         self.require_known(country)
-        require_place(message, phase=phase, context=context, sender=country, receiver=receiver)
+        require_header(message, phase=phase, context=context, sender=country, receiver=receiver)
         return message.body
 
     def verify(self, message: Signed, country: str) -> None:

@@ -16,7 +16,7 @@ from protocols.private_sum.contribution import (
     open_share,
     read_head,
     seal_share,
-    share_out,
+    shares_of_seed,
     words_digest,
 )
 from protocols.private_sum.country_state import CountryState, OpenRound, Stage
@@ -27,8 +27,8 @@ from protocols.private_sum.messages import (
     SEALED_BYTES,
     SHARE_BYTES,
     Request,
-    parted,
     require_current,
+    split_parts,
     versions_digest,
 )
 from protocols.private_sum.set_agreement import (
@@ -65,7 +65,7 @@ NOTHING = bytes(SHARE_BYTES)
 Step = tuple[CountryState, Reply]
 
 
-def admitted(view: CountryView, state: CountryState, request: Request) -> RoundTerms:
+def admit(view: CountryView, state: CountryState, request: Request) -> RoundTerms:
     """Check a contribute request in full, and return the terms of the round that it opens.
 
     The terms come from this country's documents; only round number, kind and model come from the
@@ -87,7 +87,7 @@ def admitted(view: CountryView, state: CountryState, request: Request) -> RoundT
     return terms
 
 
-def contributed(
+def contribute(
     view: CountryView,
     state: CountryState,
     terms: RoundTerms,
@@ -95,18 +95,18 @@ def contributed(
     masker: Masker,
     entropy: shares.Entropy,
 ) -> tuple[CountryState, Contribution, NDArray[np.uint64]]:
-    """Mask `values` (d,), noise included, for an admitted round, and share out the seed.
+    """Mask `values` (d,), noise included, for an admitted round, and split the seed into shares.
 
     Returns the new state, the contribution, and the masked words (words,). The state holds no seed
     and no mask key of a later round; its chains are at the next round.
     """
     links = _advanced(view, state, terms.round_number - state.round_number - 1)
     context, me = terms.context, view.country
-    masks = {c: ratchet.mask_key(link, context, me, c) for c, link in links.items()}
+    pair_keys = {c: ratchet.mask_key(link, context, me, c) for c, link in links.items()}
     seed = shares.draw_element(entropy)
-    words = masked_words(terms, me, seed, masks, values, masker)
-    by_holder = share_out(terms, seed, entropy)
-    commitments, versions = commitments_of(context, me, by_holder), view.versions.to_proto()
+    words = masked_words(terms, me, seed, pair_keys, values, masker)
+    shares_by_holder = shares_of_seed(terms, seed, entropy)
+    commitments, versions = commitments_of(context, me, shares_by_holder), view.versions.to_proto()
     head = ContributionHead(
         round=terms.round_number,
         versions_digest=versions_digest(versions),
@@ -117,7 +117,7 @@ def contributed(
     body = serialise(head)
     contribution = Contribution(
         head=view.sign(PHASE_CONTRIBUTE, context, ROSTER, body),
-        shares=_sealed(view, context, links, by_holder, head.seed_commitment),
+        shares=_sealed(view, context, links, shares_by_holder, head.seed_commitment),
         commitments=commitments,
         versions=versions,
     )
@@ -125,14 +125,14 @@ def contributed(
         context=context,
         round_number=terms.round_number,
         head=body,
-        own_share=by_holder[me],
+        own_share=shares_by_holder[me],
         seals={c: ratchet.sealing_key(link, context, c, me) for c, link in links.items()},
-        masks=masks,
+        masks=pair_keys,
     )
     return _after(view, state, terms, links, opened), contribution, words
 
 
-def agreed(view: CountryView, state: CountryState, request: Request) -> Step:
+def agree(view: CountryView, state: CountryState, request: Request) -> Step:
     """Sign the set, smaller than the roster, that the coordinator names; once a round.
 
     The new state no longer has the mask keys with countries in the set, so this country can answer
@@ -150,7 +150,7 @@ def agreed(view: CountryView, state: CountryState, request: Request) -> Step:
     return state.model_copy(update={"open_round": after}), Reply(assent=signed)
 
 
-def answered(view: CountryView, state: CountryState, request: Request) -> Step:
+def answer(view: CountryView, state: CountryState, request: Request) -> Step:
     """Return this country's shares for U, and the keys of its masks with countries outside U.
 
     The new state has none of them. Raises Refusal: ROSTER for a U that may not be opened, STALE if
@@ -163,7 +163,7 @@ def answered(view: CountryView, state: CountryState, request: Request) -> Step:
     require_agreed(view, opened, chosen, content.assents)
     heads = _heads(view, opened, chosen, content)
     others = [country for country in chosen if country != view.country]
-    by_owner = _opened_shares(view, opened, heads, parted(request.parts, others, SEALED_BYTES))
+    by_owner = _opened_shares(view, opened, heads, split_parts(request.parts, others, SEALED_BYTES))
     answer = Answer(
         round=opened.round_number,
         shares=b"".join(by_owner.get(country, NOTHING) for country in chosen),
@@ -199,7 +199,7 @@ def _require_turn(state: CountryState, terms: RoundTerms) -> None:
 def _require_confirmed(state: CountryState, request: Request) -> None:
     if state.stage is Stage.READY:
         return
-    macs = parted(request.parts, sorted(state.expected), MAC_BYTES)
+    macs = split_parts(request.parts, sorted(state.expected), MAC_BYTES)
     for country, expected in state.expected.items():
         if not hmac.compare_digest(macs[country], expected):
             raise setup.refuse_party(country, "its key confirmation does not verify")
@@ -216,13 +216,13 @@ def _sealed(
     view: CountryView,
     context: bytes,
     links: Mapping[str, bytes],
-    by_holder: Mapping[str, bytes],
+    shares_by_holder: Mapping[str, bytes],
     seed_commitment: bytes,
 ) -> bytes:
     me, sealed = view.country, []
     for peer in view.others:
         key = ratchet.sealing_key(links[peer], context, me, peer)
-        sealed.append(seal_share(context, key, me, peer, by_holder[peer], seed_commitment))
+        sealed.append(seal_share(context, key, me, peer, shares_by_holder[peer], seed_commitment))
     return b"".join(sealed)
 
 

@@ -89,7 +89,7 @@ class CountryRun:
 
     def admit(self, request: bytes) -> RoundTerms:
         """Check a contribute request in full and return its round, without changing anything."""
-        return country_round.admitted(self._view, self._state, read_request(request))
+        return country_round.admit(self._view, self._state, read_request(request))
 
     def contribute(
         self, request: bytes, values: NDArray[np.int64], noise: NDArray[np.int64]
@@ -103,18 +103,18 @@ class CountryRun:
             _require_vector(array, terms.mechanism.dimension)
         if self._masker.words != terms.words:
             self._masker = Masker(terms.words)
-        self._state, contribution, words = country_round.contributed(
+        self._state, contribution, words = country_round.contribute(
             self._view, self._state, terms, values + noise, self._masker, self._entropy
         )
         return write_contribution(contribution, words.data.cast("B"))
 
     def agree(self, request: bytes) -> bytes:
         """Return this country's signature on one set smaller than the roster."""
-        return self._advance(country_round.agreed(self._view, self._state, read_request(request)))
+        return self._advance(country_round.agree(self._view, self._state, read_request(request)))
 
     def answer(self, request: bytes) -> bytes:
         """Return this country's shares for U, once, and erase the round's secrets."""
-        return self._advance(country_round.answered(self._view, self._state, read_request(request)))
+        return self._advance(country_round.answer(self._view, self._state, read_request(request)))
 
     def _set_up(
         self,

@@ -7,7 +7,7 @@ from keys.hybrid import MLKEM_CIPHERTEXT_BYTES, HybridKey, HybridPublic, encapsu
 from protocols.private_sum import ratchet, setup
 from protocols.private_sum.country_state import CountryState, Stage
 from protocols.private_sum.country_view import CountryView
-from protocols.private_sum.messages import Request, parted, require_current
+from protocols.private_sum.messages import Request, require_current, split_parts
 from protocols.proto.round_pb2 import (
     PHASE_BUNDLE,
     PHASE_CONFIRM,
@@ -93,7 +93,7 @@ def _checked_keys(view: CountryView, country: str, body: bytes) -> HybridPublic:
 
 def _ciphertexts(view: CountryView, request: Request) -> dict[str, bytes]:
     lower = setup.lower(view.terms, view.country)
-    return parted(request.parts, lower, MLKEM_CIPHERTEXT_BYTES)
+    return split_parts(request.parts, lower, MLKEM_CIPHERTEXT_BYTES)
 
 
 def _pair_secrets(

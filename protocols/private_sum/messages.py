@@ -72,7 +72,8 @@ class Request:
     """A request as received. `digest` (32 bytes) covers all of it but the signature.
 
     `versions` are the document versions that the coordinator claims to have. The signed body is the
-    same for every country; `parts` are what others made for this one.
+    same for every country. `parts` are the unsigned attachments for this country: ciphertexts, MACs
+    or sealed shares that the others made for it, joined in the order of the roster.
 
     A journal compares digests to distinguish a repeated request from another one for the same
     place. A body that is signed twice has two different signatures if the algorithm uses fresh
@@ -153,8 +154,8 @@ def read_request(data: bytes) -> Request:
 
 def _digest(envelope: Envelope, model: bytes) -> bytes:
     signed = envelope.signed
-    place = bind(signed.context, signed.phase, signed.sender, signed.receiver, signed.body)
-    return labelled_hash(REQUEST_LABEL, place, envelope.parts, model)
+    binding = bind(signed.context, signed.phase, signed.sender, signed.receiver, signed.body)
+    return labelled_hash(REQUEST_LABEL, binding, envelope.parts, model)
 
 
 def sign_request(sign: Signer, *, context: bytes, phase: Phase, body: RequestBody) -> Signed:
@@ -259,7 +260,7 @@ def open_all(
     }
 
 
-def parted(data: bytes, countries: Sequence[str], size: int) -> dict[str, bytes]:
+def split_parts(data: bytes, countries: Sequence[str], size: int) -> dict[str, bytes]:
     """Split `data` into parts of `size` bytes, one for each of `countries`, in their order.
 
     Raises Refusal ROSTER if it has another length.

@@ -29,9 +29,9 @@ def first_link(pair_secret: bytes, transcript: bytes, one: str, other: str) -> b
 
 def advance(link: bytes, transcript: bytes, one: str, other: str, rounds: int) -> bytes:
     """Return the chain's value `rounds` rounds later."""
-    place = bind(transcript, PHASE_CONTRIBUTE, *ordered(one, other))
+    binding = bind(transcript, PHASE_CONTRIBUTE, *ordered(one, other))
     for _ in range(rounds):
-        link = derive_key(link, CHAIN_LABEL, place)
+        link = derive_key(link, CHAIN_LABEL, binding)
     return link
 
 

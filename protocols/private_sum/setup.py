@@ -101,8 +101,8 @@ def pair_secret(
 
     `pair` is (lower, higher). The secret is bound to the two bundles and the ciphertext's digest.
     """
-    place = bind(terms.context, PHASE_CONFIRM, *pair, digest)
-    return derive_key(b"".join(secrets), PAIR_LABEL, place, *(bundles[one] for one in pair))
+    binding = bind(terms.context, PHASE_CONFIRM, *pair, digest)
+    return derive_key(b"".join(secrets), PAIR_LABEL, binding, *(bundles[one] for one in pair))
 
 
 def higher(terms: RunTerms, country: str) -> tuple[str, ...]:

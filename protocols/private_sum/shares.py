@@ -2,7 +2,7 @@
 
 Shares are points of a random polynomial over the field of the largest 256-bit prime; country
 number i of the sorted roster, counted from one, holds the value at i. A commitment is a hash. It
-hides its content, because that is uniformly random, and it shows which share is wrong.
+hides the share, because a share is uniformly random. A wrong share does not match its commitment.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,11 +28,11 @@ def draw_element(entropy: Entropy) -> bytes:
             return element
 
 
-def split(seed: bytes, threshold: int, holders: int, entropy: Entropy) -> list[bytes]:
+def split(seed: bytes, threshold: int, holder_count: int, entropy: Entropy) -> list[bytes]:
     """Return one share for each of the holders 1, 2, …; any `threshold` of them give the seed."""
     coefficients = [seed, *(draw_element(entropy) for _ in range(threshold - 1))]
     numbers = [int.from_bytes(coefficient, "big") for coefficient in reversed(coefficients)]
-    return [_encode(_evaluate(numbers, point)) for point in range(1, holders + 1)]
+    return [_encode(_evaluate(numbers, point)) for point in range(1, holder_count + 1)]
 
 
 def combine(shares: Mapping[int, bytes]) -> bytes:
@@ -54,8 +54,10 @@ def commit(context: bytes, owner: str, holder: str, element: bytes) -> bytes:
     return bind(context, PHASE_CONTRIBUTE, owner, holder, element)
 
 
-def _evaluate(descending: list[int], point: int) -> int:
-    return reduce(lambda value, coefficient: (value * point + coefficient) % PRIME, descending, 0)
+def _evaluate(highest_first: list[int], point: int) -> int:
+    return reduce(
+        lambda value, coefficient: (value * point + coefficient) % PRIME, highest_first, 0
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -65,9 +67,9 @@ def _weights(points: tuple[int, ...]) -> tuple[int, ...]:
 
 def _weight(point: int, points: tuple[int, ...]) -> int:
     others = [other for other in points if other != point]
-    above = reduce(lambda product, other: product * other % PRIME, others, 1)
-    below = reduce(lambda product, other: product * (other - point) % PRIME, others, 1)
-    return above * pow(below, -1, PRIME) % PRIME
+    numerator = reduce(lambda product, other: product * other % PRIME, others, 1)
+    denominator = reduce(lambda product, other: product * (other - point) % PRIME, others, 1)
+    return numerator * pow(denominator, -1, PRIME) % PRIME
 
 
 def _encode(number: int) -> bytes:

@@ -14,7 +14,7 @@ from protocols.private_sum import shares
 from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.coordinator_view import CoordinatorView, keep
 from protocols.private_sum.masking import KEY_BYTES
-from protocols.private_sum.messages import SHARE_BYTES, parted
+from protocols.private_sum.messages import SHARE_BYTES, split_parts
 from protocols.private_sum.setup import LARGEST_BODY
 from protocols.proto.round_pb2 import PHASE_ANSWER, Answer, Signed
 from protocols.wire.signed_message import (
@@ -51,12 +51,12 @@ class UnmaskingAnswers:
 
     def take(self, country: str, signed: Signed, chosen: Sequence[str]) -> None:
         """Check and store a country's answer; `chosen` is U. Raises ProtocolFault and Refusal."""
-        answer = parse(Answer, self._placed(signed, country), LARGEST_BODY)
+        answer = parse(Answer, self._read_unverified(signed, country), LARGEST_BODY)
         if answer.round != self._terms.round_number:
             raise malformed(f"{country} answered for another round than the one it was asked for")
         outside = sorted(set(self._numbers) - set(chosen))
         by_owner = _shares_by_owner(answer, country, chosen)
-        masks = parted(answer.masks, outside, KEY_BYTES)
+        masks = split_parts(answer.masks, outside, KEY_BYTES)
         if answer.unopenable or masks:
             self._view.verify(signed, country)
         keep(self._signed, country, signed)
@@ -69,12 +69,14 @@ class UnmaskingAnswers:
 
     def seed(self, owner: str, commitment: bytes) -> bytes | None:
         """Return the seed from the first t shares, or None if it does not match its commitment."""
-        by_holder = {h: given[owner] for h, given in self._shares.items() if owner in given}
-        first = sorted(by_holder)[: self._terms.run.threshold]
+        shares_by_holder = {h: given[owner] for h, given in self._shares.items() if owner in given}
+        first = sorted(shares_by_holder)[: self._terms.run.threshold]
         if len(first) < self._terms.run.threshold:
             return None
         try:
-            seed = shares.combine({self._numbers[holder]: by_holder[holder] for holder in first})
+            seed = shares.combine(
+                {self._numbers[holder]: shares_by_holder[holder] for holder in first}
+            )
         except ProtocolFault:
             return None
         actual = shares.commit(self._terms.context, owner, ROSTER, seed)
@@ -90,14 +92,14 @@ class UnmaskingAnswers:
         for country in forged:
             del self._signed[country], self._shares[country], self._masks[country]
         for owner, joined in commitments.items():
-            signed = parted(joined, self._terms.run.roster, HASH_BYTES)
+            signed = split_parts(joined, self._terms.run.roster, HASH_BYTES)
             for holder, by_owner in self._shares.items():
                 if owner in by_owner and not self._is_committed(owner, holder, signed[holder]):
                     del by_owner[owner]
 
-    def _placed(self, signed: Signed, country: str) -> bytes:
+    def _read_unverified(self, signed: Signed, country: str) -> bytes:
         context = self._terms.context
-        return self._view.placed(signed, country, PHASE_ANSWER, context, COORDINATOR)
+        return self._view.read_unverified(signed, country, PHASE_ANSWER, context, COORDINATOR)
 
     def _is_authentic(self, country: str) -> bool:
         try:
@@ -116,7 +118,7 @@ def _shares_by_owner(answer: Answer, country: str, chosen: Sequence[str]) -> dic
     unopenable = list(answer.unopenable)
     if unopenable and unopenable != sorted(set(unopenable) & set(chosen)):
         raise malformed(f"the answer of {country} names other countries than the request")
-    by_owner = parted(answer.shares, chosen, SHARE_BYTES)
+    by_owner = split_parts(answer.shares, chosen, SHARE_BYTES)
     for owner in unopenable:
         del by_owner[owner]
     return by_owner

@@ -19,7 +19,7 @@ LOCAL_STEP = "local-step"
 EVALUATE = "evaluate"
 COUNT = "count"
 HISTOGRAM = "histogram"
-COHORT_SHARE = 0.05
+COHORT_FLOOR_FRACTION = 0.05
 """Part of a study's budget for the noisy count behind the cohort floor."""
 INTEGER_SCALE = 128
 REACH = 256.0

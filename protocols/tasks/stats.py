@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.features import Columns, Feature, by_name
 from protocols.tasks.layout import Grouping, IntArray, cell_indices, cell_labels, check_size
-from protocols.tasks.schedule import COHORT_SHARE, COUNT, HISTOGRAM, cohort_floor, counted
+from protocols.tasks.schedule import COHORT_FLOOR_FRACTION, COUNT, HISTOGRAM, cohort_floor, counted
 
 Strata = Annotated[tuple[Grouping, ...], Field(max_length=8)]
 SmallestCell = Annotated[int, Field(ge=5, le=1_000_000)]
@@ -59,9 +59,9 @@ class _Table(BaseModel):
         table = counted(self.phase, cells, 1, self.patients_bound)
         return cohort_floor(self.patients_bound), table
 
-    def shares(self) -> tuple[float, ...]:
-        """Return the part of the budget of each release of `schedule`; they sum to one."""
-        return COHORT_SHARE, 1 - COHORT_SHARE
+    def cost_fractions(self) -> tuple[float, ...]:
+        """Return which part of the cost each release of `schedule` has; they sum to one."""
+        return COHORT_FLOOR_FRACTION, 1 - COHORT_FLOOR_FRACTION
 
 
 class CountPatients(_Table):

@@ -30,7 +30,7 @@ from protocols.tasks.features import (
 from protocols.tasks.layout import IntArray, check_size, encode_rows
 from protocols.tasks.local import LocalMode
 from protocols.tasks.schedule import (
-    COHORT_SHARE,
+    COHORT_FLOOR_FRACTION,
     EVALUATE,
     LOCAL_STEP,
     TRAIN,
@@ -222,15 +222,15 @@ class Training(BaseModel, ABC):
             return (train,)
         return self.local.step_template(train), self.local.update_template(train)
 
-    def shares(self) -> tuple[float, ...]:
-        """Return the part of the budget of each release of `schedule`; they sum to one.
+    def cost_fractions(self) -> tuple[float, ...]:
+        """Return which part of the cost each release of `schedule` has; they sum to one.
 
         For a sum of updates, which is derived from local steps, it is zero.
         """
         evaluation = self.evaluation.share if self.evaluation else 0.0
-        train = 1 - COHORT_SHARE - evaluation
+        train = 1 - COHORT_FLOOR_FRACTION - evaluation
         training = (train,) if self.local is None else (train, 0.0)
-        return (COHORT_SHARE, *training, *((evaluation,) if self.evaluation else ()))
+        return (COHORT_FLOOR_FRACTION, *training, *((evaluation,) if self.evaluation else ()))
 
     @property
     def gradient_phase(self) -> str:
@@ -259,8 +259,8 @@ class Training(BaseModel, ABC):
         """
         low, high = self._target_range(features)
         actual = self.target_feature(features).scaled(column)
-        place = (actual - low) / (high - low)
-        bins = np.clip((place * LINEAR_LABEL_BINS).astype(np.int64), 0, LINEAR_LABEL_BINS - 1)
+        position = (actual - low) / (high - low)
+        bins = np.clip((position * LINEAR_LABEL_BINS).astype(np.int64), 0, LINEAR_LABEL_BINS - 1)
         return np.clip(0.5 + (predicted - actual) / (high - low), 0, 1), bins
 
     def _target_range(self, features: Sequence[Feature]) -> tuple[float, float]:

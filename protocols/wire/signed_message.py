@@ -31,12 +31,12 @@ ProtocolMessage = TypeVar("ProtocolMessage", bound=Message)
 
 
 def bind(context: bytes, phase: Phase, sender: str, receiver: str, body: bytes = b"") -> bytes:
-    """Return the 32 bytes that bind a signature, key or sealed value to its one place.
+    """Return the 32 bytes that bind a signature, key or sealed value to its one purpose.
 
     `context` is the digest of the run's terms in set-up and of the round's terms afterwards.
     """
-    place = (context, int(phase).to_bytes(1, "big"), sender.encode(), receiver.encode())
-    return labelled_hash(MESSAGE_LABEL, *place, labelled_hash(MESSAGE_LABEL, body))
+    header = (context, int(phase).to_bytes(1, "big"), sender.encode(), receiver.encode())
+    return labelled_hash(MESSAGE_LABEL, *header, labelled_hash(MESSAGE_LABEL, body))
 
 
 def sign_message(
@@ -63,20 +63,20 @@ def open_signed(
     sender: str,
     receiver: str,
 ) -> bytes:
-    """Check a message's place and signature, and return its body.
+    """Check a message's header and signature, and return its body.
 
     Raises Refusal: STALE if it names another phase, context or party, NOT_AUTHENTIC if `key` did
     not sign it.
     """
-    require_place(message, phase=phase, context=context, sender=sender, receiver=receiver)
+    require_header(message, phase=phase, context=context, sender=sender, receiver=receiver)
     verify_signed(message, key)
     return message.body
 
 
-def require_place(
+def require_header(
     message: Signed, *, phase: Phase, context: bytes, sender: str, receiver: str
 ) -> None:
-    """Check the place that a message names, but not its signature. Raises Refusal STALE."""
+    """Check a message's phase, context and parties, not its signature. Raises Refusal STALE."""
     expected = (phase, context, sender, receiver)
     if (message.phase, message.context, message.sender, message.receiver) != expected:
         raise Refusal(
@@ -87,7 +87,7 @@ def require_place(
 
 
 def verify_signed(message: Signed, key: PublicIdentity) -> None:
-    """Check that `key` signed the message for its place. Raises Refusal NOT_AUTHENTIC."""
+    """Check that `key` signed the message with its header. Raises Refusal NOT_AUTHENTIC."""
     signed = bind(message.context, message.phase, message.sender, message.receiver, message.body)
     try:
         key.verify(message.signature, signed)

@@ -23,8 +23,8 @@ def list_entries(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 def _print_entries(entries: list[dict[str, Any]]) -> None:
     for entry in entries:
         about = entry.get("subject") or entry.get("run") or entry.get("study") or ""
-        place = f", round {entry['round']}" if "round" in entry else ""
-        typer.echo(f"{entry['index']:5}  {entry['at']}  {entry['kind']:24} {about}{place}")
+        round_text = f", round {entry['round']}" if "round" in entry else ""
+        typer.echo(f"{entry['index']:5}  {entry['at']}  {entry['kind']:24} {about}{round_text}")
 
 
 @log_app.command()

@@ -77,11 +77,11 @@ def _write(out: Path | None, header: Any, rows: list[list[str]]) -> None:
 
 
 def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:
-    from server.commands.trusted_key import find_folder, trusted_keys  # noqa: PLC0415
+    from server.commands.trusted_key import find_result_folder, trusted_key  # noqa: PLC0415
     from server.learning.release import read_result  # noqa: PLC0415
 
-    folder = find_folder(home, name)
-    return folder, read_result(folder, trusted_keys(home, key))
+    folder = find_result_folder(home, name)
+    return folder, read_result(folder, [trusted_key(home, key)])
 
 
 def _print(result: "Result") -> None:

@@ -1,6 +1,6 @@
-"""Finds a result's folder, and the keys that may have signed it.
+"""Finds a result's folder, and the key that must have signed the result.
 
-These are the coordinator's document key in the signed agreement, or a key given by `--key`.
+This is the coordinator's document key in the signed agreement, or a key given by `--key`.
 """
 
 from pathlib import Path
@@ -10,18 +10,18 @@ from keys.identity import VerifyKey
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from server.learning.release import RESULT_FILE
-from server.published_view import published
+from server.published_view import read_published_view
 
 
-def trusted_keys(home: Path, key: str | None) -> list[VerifyKey]:
+def trusted_key(home: Path, key: str | None) -> VerifyKey:
     """Return the given key, or the coordinator's document key in the signed agreement."""
     if key is not None:
-        return [VerifyKey.from_text(key)]
-    view = published(CoordinatorHome(home), utc_now())
-    return [VerifyKey.from_text(view.agreement.coordinator.document_key)]
+        return VerifyKey.from_text(key)
+    view = read_published_view(CoordinatorHome(home), utc_now())
+    return VerifyKey.from_text(view.agreement.coordinator.document_key)
 
 
-def find_folder(home: Path, name: str) -> Path:
+def find_result_folder(home: Path, name: str) -> Path:
     """Return the folder of a result, named by path or by study id. Raises CoordinatorFault."""
     results = CoordinatorHome(home).results
     for folder in (Path(name), results / name):

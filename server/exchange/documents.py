@@ -26,8 +26,8 @@ class ExchangeDocuments:
         self,
         repository: Repository,
         *,
-        documents: SigningKey,
-        online: SigningKey,
+        document_key: SigningKey,
+        online_key: SigningKey,
         clock: Callable[[], datetime],
         on_change: Callable[[str], None],
         next_keys: NextKeys | None = None,
@@ -37,10 +37,11 @@ class ExchangeDocuments:
         `next_keys` are the coordinator's new keys, if any; see server/key_rotation.py.
         """
         self._repository, self._clock = repository, clock
-        self._documents, self._online, self._on_change = documents, online, on_change
+        self._document_key, self._online_key = document_key, online_key
+        self._on_change = on_change
         self._next_keys = next_keys
-        self.superseded = False
-        """Whether the agreement in force names the next keys, not those that this daemon uses."""
+        self.uses_next_keys = False
+        """Whether documents are signed with the next keys; the rest of the daemon uses the old."""
 
     def fetch(self, path: str) -> bytes | None:
         """Return a published file or the draft; None if it does not exist."""
@@ -66,7 +67,9 @@ class ExchangeDocuments:
                 f"{peer.country} submitted documents of {country}",
                 why="an officer may submit only the documents of its country",
             )
-        versions = self._repository.accept_country(content, self._clock(), online=self._online)
+        versions = self._repository.accept_country(
+            content, self._clock(), online_key=self._online_key
+        )
         self._on_change(f"documents of {country}, version {versions.countries.get(country, 0)}")
         self._propose_new_keys()
 
@@ -75,9 +78,9 @@ class ExchangeDocuments:
 
         A draft that waits for signatures is not replaced: the new keys wait for the next one.
         """
-        countries = ", ".join(self._repository.announced())
+        countries = ", ".join(self._repository.announced_keys())
         if countries and self._repository.current_draft() is None:
-            self._repository.renewal(self._clock())
+            self._repository.draft_renewal(self._clock())
             _log.info("agreement laid out for new keys", extra={"country": countries})
 
     def _accept_signatures(self, peer: Peer, content: bytes) -> None:
@@ -90,7 +93,7 @@ class ExchangeDocuments:
         """Publish the draft. Raises DocumentFault if too few countries have signed it."""
         self._use_named_keys()
         versions = self._repository.publish(
-            self._clock(), documents=self._documents, online=self._online
+            self._clock(), document_key=self._document_key, online_key=self._online_key
         )
         self._on_change(f"agreement, root version {versions.root}")
 
@@ -100,5 +103,5 @@ class ExchangeDocuments:
         if draft is None or next_keys is None:
             return
         if agreement_names(Draft.from_canonical(draft).agreement, next_keys):
-            self._documents, self._online = next_keys.documents, next_keys.online
-            self.superseded = True
+            self._document_key, self._online_key = next_keys.document_key, next_keys.online_key
+            self.uses_next_keys = True

@@ -1,11 +1,10 @@
 """Carries frames between the round logic and the countries, as Flower messages.
 
-It pushes all messages at once, each with its only object, and notifies the relay. The relay
-notifies it when all countries have replied; only then are the replies pulled. (Flower's grid would
-use three objects for a message, wait a second for each that is late, and sleep three seconds
-between pulls.) A node that signs in again before it has replied gets the same bytes again at once.
-A slow node is waited for. A node that is gone is waited for only shortly, and nothing is pushed for
-it.
+It pushes all messages at once, each as one object, and notifies the relay. The relay notifies it
+when all countries have replied; only then are the replies pulled. (Flower's grid would use three
+objects for a message, wait a second for each that is late, and sleep three seconds between pulls.)
+A node that signs in again before it has replied gets the same bytes again at once. A slow node is
+waited for. A node that is gone is waited for only for a short time, and nothing is pushed for it.
 """
 
 import logging
@@ -19,11 +18,14 @@ from server.flower.message_queue import MessageQueue, Received
 from server.flower.presence import Presence, PresenceUpdate
 
 RECHECK_SECONDS = 2.0
-"""How often replies are pulled although not every country is known to have replied."""
+"""How often replies are pulled while not every country is known to have replied."""
 RETRY_SECONDS = 0.2
 """The pause before a message is sent again that Flower refused or answered with an error."""
 ABSENT_SECONDS = 30.0
 """A connected node calls every 20 s at least; a node that is silent for longer is gone."""
+
+ANY_COUNT = -1
+"""Fewer changes than there can be, so that the relay answers at once."""
 
 _log = logging.getLogger("pratique.run")
 
@@ -50,7 +52,7 @@ class FlowerCarrier:
 
     def __init__(self, grid: Grid, relay: RelayClient) -> None:
         self._queue, self._relay = MessageQueue(grid), relay
-        self._presence, self._began = relay.presence_update(-1, 0), time.monotonic()
+        self._presence, self._began = self._current_presence(), time.monotonic()
         self._late: dict[str, str] = {}
         """The country of each message that is no longer waited for."""
 
@@ -61,7 +63,7 @@ class FlowerCarrier:
         If it was gone before, the exchange ends as soon as the others have replied.
         """
         pending, began = _PendingReplies(frames, self._late), time.monotonic()
-        self._presence = self._relay.presence_update(-1, 0)
+        self._presence = self._current_presence()
         self._send(pending)
         while pending.frames and (waited := time.monotonic() - began) < seconds:
             self._wait(pending, min(seconds - waited, RECHECK_SECONDS))
@@ -72,6 +74,9 @@ class FlowerCarrier:
                 time.sleep(RETRY_SECONDS)
         pending.abandon(pending.frames)
         return pending.replies
+
+    def _current_presence(self) -> PresenceUpdate:
+        return self._relay.presence_update(ANY_COUNT, 0)
 
     def _pull(self, pending: "_PendingReplies") -> None:
         """Receive the replies that have arrived; after an error, pause before the next attempt."""
@@ -94,7 +99,7 @@ class FlowerCarrier:
         return {country for country in countries if silent.get(country, never) > ABSENT_SECONDS}
 
     def _send(self, pending: "_PendingReplies") -> None:
-        """Send the frames of countries that are present and have no request since their sign-in."""
+        """Send the frames of connected countries that got none since their last sign-in."""
         present, gone = self._presence.present, self._gone(pending.frames)
         countries = [country for country in pending.to_send(present) if country not in gone]
         if not countries:
@@ -107,21 +112,21 @@ class FlowerCarrier:
         self._relay.announce(countries)
 
     def _wait(self, pending: "_PendingReplies", seconds: float) -> None:
-        """Return once all present countries have replied again, or a frame must be sent again."""
+        """Return once all connected countries have replied since, or a frame must be sent."""
         deadline, before = time.monotonic() + seconds, self._presence.present
-        while (left := deadline - time.monotonic()) > 0:
+        while (remaining := deadline - time.monotonic()) > 0:
             present, gone = self._presence.present, self._gone(pending.frames)
             waited_for = [country for country in pending.frames if country not in gone]
             replied = all(_has_replied(country, before, present) for country in waited_for)
             if replied or set(pending.to_send(present)) - gone:
                 return
-            self._presence = self._relay.presence_update(self._presence.count, left)
+            self._presence = self._relay.presence_update(self._presence.count, remaining)
 
 
 def _has_replied(
     country: str, before: Mapping[str, Presence], present: Mapping[str, Presence]
 ) -> bool:
-    """Return whether a country has sent more replies; a new Flower id counts from zero."""
+    """Return whether a country has replied since `before`; a new Flower id counts from zero."""
     node, earlier = present.get(country), before.get(country)
     if node is None:
         return False

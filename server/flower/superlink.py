@@ -96,7 +96,7 @@ class SuperLink:
 
     def restart(self) -> None:
         """End both processes and start new ones, with new secrets and another port."""
-        if name := self.failed():
+        if name := self.failed_process():
             self.restarts[name] += 1
         self.close()
         self._secrets, self.port = _secret_folder(self._home), _free_port()
@@ -109,7 +109,7 @@ class SuperLink:
         self._processes = []
         shutil.rmtree(self._secrets, ignore_errors=True)
 
-    def failed(self) -> str | None:
+    def failed_process(self) -> str | None:
         """Return the name of a process that has ended by itself; None if both are running."""
         names = ("superlink", "superexec")
         pairs = zip(names, self._processes, strict=False)
@@ -240,7 +240,7 @@ class SuperLink:
     def _wait_until_it_listens(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not _listens(self.port):
-            if self.failed() or time.monotonic() > deadline:
+            if self.failed_process() or time.monotonic() > deadline:
                 self.close()
                 raise CoordinatorFault(
                     "The Flower SuperLink did not start",

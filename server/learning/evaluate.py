@@ -18,14 +18,14 @@ from protocols.tasks.features import Feature, FloatArray, by_name
 from protocols.tasks.training import Family, Training
 from server.learning import figures
 from server.learning.estimates import (
-    TWO_SIDED,
+    NORMAL_QUANTILE,
     Estimate,
     Figure,
     Figures,
-    count_noise,
+    cell_noise_std,
     estimate,
     figures_json,
-    simulated,
+    simulate_tables,
 )
 
 UNIT = (0.0, 1.0)
@@ -93,7 +93,7 @@ def evaluate(
     reader = _Reader(
         panel=PANELS[task.family],
         smallest=evaluation.smallest_cell,
-        cell_noise=count_noise(mechanism, countries),
+        cell_noise=cell_noise_std(mechanism, countries),
         generator=generator,
     )
     table = task.score_table(features)
@@ -130,7 +130,7 @@ class _Reader:
         return GroupEvaluation(name, patients, scored | extra)
 
     def _patients(self, table: FloatArray, noise: float) -> Estimate | None:
-        total, reach = float(table.sum()), TWO_SIDED * noise * math.sqrt(table.size)
+        total, reach = float(table.sum()), NORMAL_QUANTILE * noise * math.sqrt(table.size)
         if total < self.smallest:
             return None
         return Estimate(total, max(0.0, total - reach), total + reach)
@@ -140,7 +140,7 @@ class _Reader:
     ) -> dict[str, Estimate | None]:
         if not panel:
             return {}
-        drawn = [(table, *simulated(table, noise, self.generator)) for table in tables]
+        drawn = [(table, *simulate_tables(table, noise, self.generator)) for table in tables]
         return {
             name: None
             if figure is figures.auc and self._thin(tables)

@@ -1,7 +1,7 @@
 """Figures of a table of scores by label: AUC, accuracy, calibration; errors of a numeric target.
 
 Each function maps tables (…, score bins, label bins) to figures (…,), so that the same code serves
-the observed table and a thousand simulated ones. The figure is NaN if a table does not define it.
+the observed table and a thousand simulated ones. The figure is NaN if it is undefined for a table.
 """
 
 import numpy as np
@@ -27,8 +27,8 @@ def auc(tables: FloatArray) -> FloatArray:
     Linear in the cells of each label, so independent noise does not bias the numerator.
     """
     negative, positive = tables[..., 0], tables[..., 1]
-    below = np.cumsum(negative, axis=-1) - negative / 2
-    wins = (positive * below).sum(axis=-1)
+    negatives_below = np.cumsum(negative, axis=-1) - negative / 2
+    wins = (positive * negatives_below).sum(axis=-1)
     return _ratio(wins, _pairs(negative, positive))
 
 
@@ -87,9 +87,9 @@ def variance_explained(tables: FloatArray) -> FloatArray:
     counts, residual = _residuals(tables)
     total = counts.sum(axis=-1)
     squared = _ratio(counts @ residual**2, total) - _sheppard(tables.shape[-2])
-    by_label, place = tables.sum(axis=-2), _middles(tables.shape[-1])
-    mean = _ratio(by_label @ place, total)
-    variance = _ratio(by_label @ place**2, total) - mean**2 - _sheppard(tables.shape[-1])
+    by_label, middles = tables.sum(axis=-2), _middles(tables.shape[-1])
+    mean = _ratio(by_label @ middles, total)
+    variance = _ratio(by_label @ middles**2, total) - mean**2 - _sheppard(tables.shape[-1])
     return np.asarray(1 - squared / np.where(variance > 0, variance, np.nan), dtype=np.float64)
 
 

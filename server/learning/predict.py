@@ -89,14 +89,14 @@ def _read(source: Path, inputs: Sequence[Feature]) -> Rows:
     try:
         with source.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.reader(handle, strict=True)
-            return _aligned(reader, _places(next(reader, []), inputs, source), source)
+            return _aligned(reader, _column_indices(next(reader, []), inputs, source), source)
     except OSError as error:
         raise _unusable(source, error.strerror or "it cannot be opened") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise _unusable(source, "it is not UTF-8 text in CSV form") from error
 
 
-def _places(header: list[str], inputs: Sequence[Feature], source: Path) -> dict[str, int]:
+def _column_indices(header: list[str], inputs: Sequence[Feature], source: Path) -> dict[str, int]:
     absent = [f.name for f in inputs if header.count(f.name) != 1]
     if absent:
         raise _unusable(
@@ -105,13 +105,13 @@ def _places(header: list[str], inputs: Sequence[Feature], source: Path) -> dict[
     return {f.name: header.index(f.name) for f in inputs}
 
 
-def _aligned(reader: Any, places: Mapping[str, int], source: Path) -> Rows:
-    width, rows = max(places.values()) + 1, []
+def _aligned(reader: Any, columns: Mapping[str, int], source: Path) -> Rows:
+    width, rows = max(columns.values()) + 1, []
     for fields in reader:
         if fields and len(fields) < width:
             raise _unusable(source, f"line {reader.line_num} has too few columns")
         if fields:
-            rows.append((reader.line_num, {name: fields[at] for name, at in places.items()}))
+            rows.append((reader.line_num, {name: fields[index] for name, index in columns.items()}))
     return rows
 
 

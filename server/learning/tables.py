@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.features import Feature
 from protocols.tasks.stats import CountByFeature, CountPatients
-from server.learning.estimates import TWO_SIDED, count_noise
+from server.learning.estimates import NORMAL_QUANTILE, cell_noise_std
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_table(
     countries: int,
 ) -> Table:
     """Return the table of an opened lattice sum over `countries` contributions."""
-    noise = count_noise(mechanism, countries)
+    noise = cell_noise_std(mechanism, countries)
     counts = opened / mechanism.scale
     pairs = zip(task.cells(features), counts.tolist(), strict=True)
     return Table(
@@ -74,5 +74,5 @@ def read_table(
 def _cell(labels: tuple[str, ...], count: float, noise: float, smallest: int) -> Cell:
     if count < smallest:
         return Cell(labels, None, None, None)
-    reach = TWO_SIDED * noise
+    reach = NORMAL_QUANTILE * noise
     return Cell(labels, round(count), max(0, round(count - reach)), round(count + reach))

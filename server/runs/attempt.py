@@ -26,7 +26,7 @@ from protocols.wire.document_versions import DocumentVersions
 from server.errors import CoordinatorFault
 from server.flower.carrier import Carrier
 from server.home import CoordinatorHome
-from server.published_view import published
+from server.published_view import read_published_view
 from server.runs.lock import lock_run
 from server.runs.procedure import (
     Outcome,
@@ -120,7 +120,7 @@ class _RunAttempt:
         self._services.release(stored.study, self._run_id, values, model)
 
     def _drive(self, stored: StoredRun, seconds: float) -> Outcome:
-        view = published(self._home, utc_now())
+        view = read_published_view(self._home, utc_now())
         study = _study(view, stored.study)
         _require_keys(view, study)
         driver = RoundDriver(
@@ -166,7 +166,7 @@ class _RunAttempt:
     def _published(self, known: DocumentVersions) -> DocumentVersions:
         """Return the published versions; those of the run's beginning if they cannot be read."""
         try:
-            return published(self._home, utc_now()).verified
+            return read_published_view(self._home, utc_now()).verified
         except PratiqueError:  # a fault of reading the documents is not a fault of country or run
             return known
 
@@ -198,7 +198,7 @@ def _require_keys(view: TrustedView, study: Study) -> None:
             why="its officer has not signed them, or its documents have expired",
             fix="ask its officer to run `pratique-officer sign` or `renew`",
         )
-    view.require_suite(study.countries)
+    view.require_signature_algorithms(study.countries)
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from server.answers import AgreementDraft, AgreementInForce
 from server.errors import CoordinatorFault
 from server.key_rotation import key_fields
 from server.services.context import CoordinatorContext
-from server.services.study_checks import fill_agreement, signatures_in_words
+from server.services.study_checks import fill_in_keys, signatures_in_words
 
 
 class Agreements:
@@ -23,7 +23,7 @@ class Agreements:
     def propose(self, text: str, source: str) -> AgreementDraft | AgreementInForce:
         """Prepare an agreement for signature, with the keys of the admitted parties filled in."""
         context = self._context
-        agreement = read_document(Agreement, text.encode(), source, complete=self._fill)
+        agreement = read_document(Agreement, text.encode(), source, complete=self._fill_in_keys)
         if agreement.federation != context.settings.federation:
             raise CoordinatorFault(
                 f"The agreement is for the federation {agreement.federation!r}",
@@ -39,11 +39,11 @@ class Agreements:
         It replaces an unfinished draft and the signatures on that draft.
         """
         context = self._context
-        context.repository.renewal(context.clock(), key_fields(context.keys))
+        context.repository.draft_renewal(context.clock(), key_fields(context.keys))
         return self.status()
 
     def publish(self) -> AgreementDraft | AgreementInForce:
-        """Publish the draft now, although not every country has signed it."""
+        """Publish the draft now, even if not every country has signed it."""
         self._context.documents.publish()
         return self.status()
 
@@ -58,7 +58,7 @@ class Agreements:
             signed=draft.signed,
             unsigned=draft.unsigned,
             needed=draft.needed,
-            announced=self._context.repository.announced(),
+            announced=self._context.repository.announced_keys(),
         )
 
     def _in_force(self) -> AgreementInForce:
@@ -71,15 +71,19 @@ class Agreements:
             sunset=view.agreement.sunset.isoformat(),
             signatures=signatures_in_words(view, view.agreement.countries),
             signed_until=view.signed_until.isoformat(),
-            announced=self._context.repository.announced(),
+            announced=self._context.repository.announced_keys(),
         )
 
-    def _fill(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return fill_agreement(values, self._officer_keys(), key_fields(self._context.keys))
+    def _fill_in_keys(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return fill_in_keys(values, self._officer_keys(), key_fields(self._context.keys))
 
     def _officer_keys(self) -> dict[str, str]:
-        """Return each country's newest key: announced, else in force, else as admitted."""
+        """Return each country's newest document key.
+
+        This is the announced key; without one, the key in force; without that, the key from
+        enrolment.
+        """
         context = self._context
         officers = context.enrolment.admitted(Role.OFFICER)
         keys = {officer.country: officer.document_key or "" for officer in officers}
-        return keys | context.repository.officer_keys() | context.repository.announced()
+        return keys | context.repository.officer_keys() | context.repository.announced_keys()

@@ -17,7 +17,7 @@ from server.exchange.node_sessions import NodeSessions
 from server.flower.superlink import SuperLink
 from server.home import CoordinatorHome, CoordinatorKeys, Settings
 from server.membership.enrolment import EnrolmentService
-from server.published_view import published
+from server.published_view import read_published_view
 from server.runs.store import RunStore
 
 
@@ -39,7 +39,7 @@ class CoordinatorContext:
 
     def view(self) -> TrustedView:
         """Return the verified documents. Raises CoordinatorFault before the first agreement."""
-        return published(self.home, self.clock())
+        return read_published_view(self.home, self.clock())
 
     def note(
         self, kind: EventKind, *, connection: Connection | None = None, **details: Any

@@ -95,7 +95,7 @@ def _agreement(context: CoordinatorContext) -> SignatureTerm | AgreementFault | 
     """Return how long the signatures hold, and who has a new key; None before an agreement."""
     if context.repository.read(FIRST_ROOT) is None:
         return None
-    announced = tuple(sorted(context.repository.announced()))
+    announced = tuple(sorted(context.repository.announced_keys()))
     try:
         left = context.view().signed_until - context.clock()
     except DocumentFault as fault:

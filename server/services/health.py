@@ -82,7 +82,7 @@ class CoordinatorHealth:
         certificates = _certificates(context)
         self.metrics.documents(*_versions_and_expiries(view, certificates))
         self._findings = {
-            "flower": _flower(context.superlink.failed()),
+            "flower": _flower(context.superlink.failed_process()),
             "documents": documents,
             "certificates": _in_force(certificates, context.clock()),
         }
@@ -100,8 +100,8 @@ class CoordinatorHealth:
         """Log each country that failed this round and not the round before."""
         before = self._failed_last.get(stored.run, set())
         for country in sorted(stored.causes.keys() - before):
-            place = {"run": stored.run, "round": stored.round, "country": country}
-            _log.warning("country failed a round", extra={**place, "why": stored.causes[country]})
+            fields = {"run": stored.run, "round": stored.round, "country": country}
+            _log.warning("country failed a round", extra={**fields, "why": stored.causes[country]})
         self._failed_last[stored.run] = set(stored.causes)
 
 

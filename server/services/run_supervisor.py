@@ -78,10 +78,10 @@ def submit(context: CoordinatorContext, run_id: str, attempt: int) -> int:
     return flower_run
 
 
-def supervise_runs(context: CoordinatorContext, *, lost: bool = False) -> None:
+def supervise_runs(context: CoordinatorContext, *, runs_lost: bool = False) -> None:
     """Retry or abandon each unfinished run whose attempt has ended or did not begin.
 
-    `lost`: the SuperLink is a new one, which does not know what was submitted to the former one.
+    `runs_lost`: the SuperLink is a new one, and does not know what was submitted to the former one.
     """
     actions: dict[NextStep, Callable[[CoordinatorContext, RunRow], None]] = {
         NextStep.RETRY: _retry,
@@ -89,10 +89,10 @@ def supervise_runs(context: CoordinatorContext, *, lost: bool = False) -> None:
     }
     for run in context.runs.unfinished():
         alive = is_run_locked(context.home, run.run_id)
-        attempt = AttemptState.of(run, alive=alive, lost=lost, now=context.clock())
+        attempt = AttemptState.of(run, alive=alive, lost=runs_lost, now=context.clock())
         if action := actions.get(decide(attempt)):
             action(context, run)
-            if not lost:
+            if not runs_lost:
                 stop_flower_run(context, run.flower_run)
 
 

@@ -78,7 +78,7 @@ class Studies:
             )
         keys = context.keys
         context.repository.add_study(
-            study, context.clock(), documents=keys.documents, online=keys.online
+            study, context.clock(), document_key=keys.document_key, online_key=keys.online_key
         )
         context.note(EventKind.STUDY_PROPOSED, study=study.digest, subject=study.id)
         return _proposed(study, checks)
@@ -93,7 +93,7 @@ class Studies:
         context, view = self._context, self._context.view()
         study = find(view, name)
         require_launchable(self._checks(study, view, Act.CONTRIBUTE))
-        view.require_suite(study.countries)
+        view.require_signature_algorithms(study.countries)
         self._require_no_result(study)
         self._require_unused_permits(study, view)
         self._require_nodes(study)
@@ -139,7 +139,7 @@ class Studies:
             reason=run.reason,
             over=run.over,
             round=run.round,
-            rounds=sum(m.rounds for m in study.mechanisms if m.leaves),
+            rounds=sum(m.rounds for m in study.mechanisms if m.leaves_country),
             epsilon=study.privacy.epsilon,
             delta=study.privacy.delta,
             ledgers=period_shares(view, study, context.runs.all(), context.clock()),
@@ -181,7 +181,7 @@ class Studies:
         released = find(view, study)
         self._require_releasable(run, released)
         folder = context.home.results / released.id
-        if not holds_result_of(folder, run, context.keys.documents.public):
+        if not holds_result_of(folder, run, context.keys.document_key.public):
             make_release(
                 context.home,
                 view,
@@ -189,7 +189,7 @@ class Studies:
                 run_id=run,
                 outcome=dict(outcome),
                 model=base64.b64decode(model),
-                key=context.keys.documents,
+                key=context.keys.document_key,
                 now=context.clock(),
             )
         self._publish(released, run, view)
@@ -207,7 +207,11 @@ class Studies:
         context, keys = self._context, self._context.keys
         content = (context.home.results / study.id / RESULT_FILE).read_bytes()
         context.repository.add_release(
-            study.id, content, context.clock(), documents=keys.documents, online=keys.online
+            study.id,
+            content,
+            context.clock(),
+            document_key=keys.document_key,
+            online_key=keys.online_key,
         )
 
         def log_event(connection: Connection) -> None:
@@ -237,7 +241,7 @@ class Studies:
             title=study.title,
             digest=study.digest,
             task=study.task.kind,
-            answers={checked.country: checked.answer for checked in checks},
+            answers={checked.country: checked.decision for checked in checks},
             run=run.state if run else None,
             expires=study.expires.isoformat(),
         )
@@ -292,8 +296,8 @@ def _used_up(study: Study, run: RunRow, countries: list[str]) -> CoordinatorFaul
         f"The permits of {', '.join(countries)} for {study.id} are used up",
         why=f"run {run.run_id} was charged under them and is {run.state}: "
         f"{run.reason or 'it ended without a result'}",
-        fix="ask the officers named to approve the study again (`pratique-officer approve "
-        f"{study.id} --reconsider`); a new run is charged in full",
+        fix="ask the officers of these countries to approve the study again (`pratique-officer "
+        f"approve {study.id} --reconsider`); a new run is charged in full",
     )
 
 
@@ -303,7 +307,7 @@ def _proposed(study: Study, checks: tuple[CountryCheck, ...]) -> ProposedStudy:
         digest=study.digest,
         title=study.title,
         study=study.model_dump(mode="json"),
-        countries=tuple(checked.to_answer() for checked in checks),
+        countries=tuple(checked.to_reply() for checked in checks),
     )
 
 

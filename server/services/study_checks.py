@@ -22,15 +22,15 @@ class CountryCheck:
 
     country: str
     assessment: Assessment
-    answer: str
-    """`permitted`, `withdrawn`, or `no answer yet`."""
+    decision: str
+    """Of its officer: `permitted`, `withdrawn`, or `no answer yet`."""
 
-    def to_answer(self) -> CountryAnswer:
-        """Return the decision as the daemon answers it."""
+    def to_reply(self) -> CountryAnswer:
+        """Return the check as the daemon's reply shows it."""
         return CountryAnswer(
             country=self.country,
             allowed=self.assessment.allowed,
-            answer=self.answer,
+            answer=self.decision,
             clauses=tuple(self.assessment.clauses),
             findings=tuple(
                 FindingText(
@@ -51,8 +51,8 @@ def _charge(assessment: Assessment) -> ChargeEstimate | None:
         return None
     return ChargeEstimate(
         register=charge.register,
-        share_of_period=charge.micro / charge.cap_micro,
-        rdp_micro=charge.micro,
+        share_of_period=charge.rdp_micro / charge.cap_micro,
+        rdp_micro=charge.rdp_micro,
         order=charge.order,
         epsilon=charge.epsilon,
         delta=charge.delta,
@@ -63,14 +63,14 @@ def complete(study: Study, agreement: Agreement) -> Study:
     """Return the study with the least noise that keeps its promise of ε and δ.
 
     A study with its own schedule keeps that schedule. Raises ProtocolFault if the features do not
-    fit the task, or if a sum could overflow its words; CoordinatorFault if the schedule protects
-    less than the promise.
+    fit the task, or if a sum could overflow its words; CoordinatorFault if the schedule costs more
+    than the promised ε.
     """
     study.task.check(study.features)
     completed = _with_schedule(study, agreement)
     for mechanism in completed.mechanisms:
-        if mechanism.leaves:
-            mechanism.lane_bits(len(study.countries))
+        if mechanism.leaves_country:
+            mechanism.require_fitting_lane(len(study.countries))
     return completed
 
 
@@ -78,7 +78,7 @@ def _with_schedule(study: Study, agreement: Agreement) -> Study:
     if not study.mechanisms:
         schedule = calibrate(
             study.schedule(),
-            study.task.shares(),
+            study.task.cost_fractions(),
             agreement.honest,
             study.privacy.epsilon,
             study.privacy.delta,
@@ -120,18 +120,20 @@ def _check_country(
         national=documents.policy if documents else None,
         installed_tasks=tasks,
     )
-    answer = "withdrawn" if withdrawal else "permitted" if permit else "no answer yet"
-    return CountryCheck(country, assessment, answer)
+    decision = "withdrawn" if withdrawal else "permitted" if permit else "no answer yet"
+    return CountryCheck(country, assessment, decision)
 
 
 def signatures_in_words(view: TrustedView, countries: Sequence[str]) -> str:
-    """Return how a run's messages are signed, and which nodes cannot sign so yet."""
+    """Return how a run's messages are signed, and which nodes cannot yet sign in this way."""
     signatures = view.agreement.signatures.in_words
     if not (lacking := view.ed25519_only(countries)):
         return signatures
+    one = len(lacking) == 1
+    node, operator = ("the node", "its operator") if one else ("the nodes", "their operators")
     return (
-        f"{signatures}; the node of {', '.join(lacking)} cannot yet: "
-        "its operator runs `pratique-node rotate-keys`"
+        f"{signatures}; {node} of {', '.join(lacking)} cannot yet; "
+        f"{operator} must run `pratique-node rotate-keys`"
     )
 
 
@@ -154,7 +156,8 @@ def require_launchable(checks: Sequence[CountryCheck]) -> None:
         raise CoordinatorFault(
             "The study cannot be launched yet",
             why=_reasons(checks),
-            fix="wait for the permits, or ask the officers named (`study check` shows the clauses)",
+            fix="wait for the permits, or ask the officers of these countries; `study check` shows "
+            "the clauses",
         )
 
 
@@ -181,31 +184,32 @@ def _first_reason(assessment: Assessment) -> str:
     return assessment.findings[0].sentence.rstrip(".") if assessment.findings else "refused"
 
 
-def fill_agreement(
-    values: Mapping[str, Any], officers: Mapping[str, str], keys: Mapping[str, str]
+def fill_in_keys(
+    values: Mapping[str, Any], officer_keys: Mapping[str, str], coordinator_keys: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return an agreement's fields with the officers' and the coordinator's keys filled in.
 
-    `officers` maps each country to its admitted document key. A key that the text already names
-    is not changed. Raises ProtocolFault if a party has no admitted officer.
+    `officer_keys` maps each country to its document key, `coordinator_keys` each field of the
+    coordinator's entry to its key. A key that the text already names is not changed. Raises
+    ProtocolFault if a party has no admitted officer.
     """
     filled = dict(values)
     parties = filled.get("parties")
     if isinstance(parties, list):
-        filled["parties"] = [_with_key(party, officers) for party in parties]
+        filled["parties"] = [_with_key(party, officer_keys) for party in parties]
     if isinstance(filled.get("coordinator"), dict):
-        filled["coordinator"] = {**keys, **filled["coordinator"]}
+        filled["coordinator"] = {**coordinator_keys, **filled["coordinator"]}
     return filled
 
 
-def _with_key(party: Any, officers: Mapping[str, str]) -> Any:
+def _with_key(party: Any, officer_keys: Mapping[str, str]) -> Any:
     if not isinstance(party, dict) or "officer_key" in party:
         return party
     country = str(party.get("country"))
-    if country not in officers:
+    if country not in officer_keys:
         raise ProtocolFault(
             f"{country} has no admitted officer",
             why="its document key comes from its officer's enrolment",
             fix="invite and admit its officer first, or write `officer_key` into the file",
         )
-    return {**party, "officer_key": officers[country]}
+    return {**party, "officer_key": officer_keys[country]}

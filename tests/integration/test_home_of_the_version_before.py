@@ -154,7 +154,7 @@ class TestHomesAreReadable:
         for country in PARTIES:
             store = homes.node_store(country)
             identities = IdentityKeys(store)
-            assert NodeKeyring.load(store).identity.public == identities.present.public
+            assert NodeKeyring.load(store).identity.public == identities.current.public
             assert (identities.successor is not None) == (country == "EE")
             assert store.names() == manifest["secrets"][f"{country}/{NODE}"]
             home = homes.officer_home(country)
@@ -167,7 +167,7 @@ class TestHomesAreReadable:
     def test_named_values_are_understood(self, nodes: dict[str, Node], manifest: Any) -> None:
         for country, node in nodes.items():
             key = kept_value(manifest, country, "officer-key")
-            assert node.parts.documents.officer.present.to_text() == key["key"]
+            assert node.parts.documents.officer.current.to_text() == key["key"]
             assert node.parts.documents.officer.announced == key["announced"]
             latest = kept_value(manifest, country, "documents-floor")["latest"]
             assert node.parts.documents.latest_signed() == moment(latest)
@@ -257,7 +257,7 @@ class TestHomesAreReadable:
     def test_the_released_result_verifies(
         self, coordinator: OpenCoordinator, manifest: Any
     ) -> None:
-        result, key = coordinator.result(TABLE), coordinator.keys.documents.public
+        result, key = coordinator.result(TABLE), coordinator.keys.document_key.public
         folder, run = coordinator.home.results / TABLE, manifest["runs"][TABLE]
         assert (result.run, result.study) == (run, manifest["studies"][TABLE])
         assert result.countries == PARTIES
@@ -330,7 +330,7 @@ class TestHomesStayUsable:
             officer = homes.officer(country, coordinator)
             officer.view()
             commands_sign.renew(officer, Delivery())
-            node.tend()
+            node.do_upkeep()
             node.note_stop()
         assert files(homes) == before
 
@@ -400,7 +400,7 @@ class TestHomesStayUsable:
         for country in PARTIES:
             officer = homes.officer(country, coordinator)
             commands_sign.sign_waiting_draft(officer, lost_keys=(), yes=True)
-        assert coordinator.context.documents.superseded
+        assert coordinator.context.documents.uses_next_keys
         assert set(coordinator.context.view().countries) == set(PARTIES)
         again = open_keys(homes.coordinator_home(), homes.passphrase(COORDINATOR))
         assert (again.identity.public, again.next_keys) == (waiting.identity.public, None)
@@ -408,7 +408,7 @@ class TestHomesStayUsable:
         homes.officer("EE", coordinator).view()
         assert homes.officer_home("EE").settings().document_key == announced
         nodes["EE"].sync()
-        assert nodes["EE"].parts.documents.officer.present.to_text() == announced
+        assert nodes["EE"].parts.documents.officer.current.to_text() == announced
         assert nodes["EE"].parts.documents.current(homes.now).own.withdrawals.keys() == {
             manifest["studies"][WITHDRAWN]
         }

@@ -83,7 +83,7 @@ class Site:
     def enrol(self, ago: timedelta = timedelta(0)) -> None:
         """Store an enrolment from so long ago in the node's home."""
         certificate = self.authority.issue(
-            public_pem(keyring(self.home).transport),
+            public_pem(keyring(self.home).transport_key),
             country="DK",
             role=Role.NODE,
             now=now() - ago,
@@ -168,12 +168,12 @@ def test_it_imports_documents_and_stops_within_seconds_during_a_long_poll(site: 
 
 def test_it_renews_its_certificate_and_uses_the_new_one(site: Site) -> None:
     site.enrol(timedelta(days=25))
-    key, before = keyring(site.home).transport, site.home.certificate.read_bytes()
+    key, before = keyring(site.home).transport_key, site.home.certificate.read_bytes()
     site.up()
     site.until(lambda: site.home.certificate.read_bytes() != before)
     site.until(lambda: site.enrolment.register._unused == set())  # the new certificate was used
     site.until(lambda: site.waiting() == "idle, connected")
-    assert keyring(site.home).transport != key
+    assert keyring(site.home).transport_key != key
     assert site.enrolment.register.disputes() == []
 
 

@@ -423,7 +423,7 @@ def test_a_killed_node_can_reconnect_at_once() -> None:
 
 def _superlink_gone_is_said(fleet: Fleet) -> None:
     fleet.superlink._processes[0].kill()
-    assert until(fleet.superlink.failed, 10) == "superlink"
+    assert until(fleet.superlink.failed_process, 10) == "superlink"
     with pytest.raises(LinkFault):
         fleet.node("DE").serve(threading.Event())
     with pytest.raises(CoordinatorFault) as refused:

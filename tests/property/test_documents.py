@@ -19,7 +19,7 @@ from governance.errors import DocumentFault
 from governance.trust.bundle import CountryBundle, own_country
 from governance.trust.ceremony import Draft, SignatureSet, read_root
 from governance.trust.client import PUBLISHED_NAME
-from governance.trust.signing import Pending
+from governance.trust.signing import DocumentsToSign
 from keys.identity import SigningKey
 from tests.support.documents import (
     NOW,
@@ -49,7 +49,7 @@ SAMPLES: list[Document] = [
     BUNDLE,
     DRAFT,
     SignatureSet(draft=DRAFT.digest, root={}, targets={}),
-    Pending(country="DK", targets={"country-DK/node.json": "{}"}),
+    DocumentsToSign(country="DK", targets={"country-DK/node.json": "{}"}),
 ]
 KINDS = [type(sample) for sample in SAMPLES]
 

@@ -17,8 +17,8 @@ from protocols.private_sum.country_run import CountryRun
 from protocols.private_sum.messages import (
     SEALED_BYTES,
     SHARE_BYTES,
-    parted,
     read_request,
+    split_parts,
 )
 from protocols.proto.round_pb2 import Answer, Reply
 from tests.support.examples import examples
@@ -129,7 +129,7 @@ def test_a_changed_share_beside_a_request_does_not_open_and_the_other_does(
     )
     garbled = position // SEALED_BYTES
     assert list(lied.unopenable) == [owners[garbled]]
-    shares = parted(honest.shares, ("AT", *owners), SHARE_BYTES)
+    shares = split_parts(honest.shares, ("AT", *owners), SHARE_BYTES)
     shares[owners[garbled]] = NOTHING
     assert lied.shares == b"".join(shares.values())
     assert (lied.masks, list(honest.unopenable)) == (honest.masks, [])

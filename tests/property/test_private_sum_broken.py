@@ -20,7 +20,7 @@ from tests.property.test_private_sum_liar_machine import Lying
 from tests.property.test_private_sum_machine import Lossy
 from tests.support.durable_parties import DurableCountry
 
-answered = country_round.answered
+answered = country_round.answer
 
 
 def nothing(*_: Any) -> None:
@@ -78,7 +78,7 @@ BROKEN: dict[str, tuple[type, object, str, Callable[..., Any] | property]] = {
     ),
     "h + c does not count": (Lying, RunTerms, "smallest_set", property(only_t)),
     "t is one lower": (Lying, RunTerms, "threshold", property(one_lower)),
-    "an answered round stays open": (Lossy, country_round, "answered", answered_and_open),
+    "an answered round stays open": (Lossy, country_round, "answer", answered_and_open),
     "a country contributes again": (Lossy, country_round, "_require_turn", nothing),
     "a reply leaves before the state is kept": (Lossy, DurableCountry, "store", stores_nothing),
     "the pair chains stand still": (Lossy, ratchet, "advance", same_link),

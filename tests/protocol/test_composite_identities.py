@@ -338,9 +338,9 @@ def test_the_view_names_who_cannot_sign(federation: NodeFederation) -> None:
     only_ed25519(federation, "NO")
     view = federation.papers.view()
     assert view.ed25519_only(COUNTRIES) == ["NO"]
-    view.require_suite(["DK", "EE"])
+    view.require_signature_algorithms(["DK", "EE"])
     with pytest.raises(DocumentFault, match="node of NO signs with Ed25519 only"):
-        view.require_suite(COUNTRIES)
+        view.require_signature_algorithms(COUNTRIES)
 
 
 def test_keys_of_two_halves_can_be_used_under_an_agreement_that_asks_for_one(

@@ -251,6 +251,6 @@ def test_a_schedule_with_another_sampling_rate_than_the_task_is_refused(
 ) -> None:
     """A schedule must not claim a smaller sample than the task takes."""
     study = declared(federation, rounds=120)
-    assert study.priced
+    assert study.schedule_matches_task
     claimed = [m.model_copy(update={"sampling_rate": 0.01}) for m in study.mechanisms]
-    assert not study.with_mechanisms(tuple(claimed)).priced
+    assert not study.with_mechanisms(tuple(claimed)).schedule_matches_task

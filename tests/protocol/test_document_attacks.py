@@ -570,9 +570,9 @@ def test_a_refused_new_key_is_accepted_once_the_local_operator_approves_it(paper
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
     papers.officers["DK"] = raw_key(200)
     papers.give("DK")
-    wrong = high_water.approve_key("DK", raw_key(201).public)
+    wrong = high_water.with_approved_key("DK", raw_key(201).public)
     assert papers.view(wrong).country("DK") is None
-    approved = high_water.approve_key("DK", raw_key(200).public)
+    approved = high_water.with_approved_key("DK", raw_key(200).public)
     assert papers.view(approved).country("DK") is not None
 
 
@@ -791,7 +791,7 @@ def test_replacing_a_stolen_online_key_undoes_the_huge_version_it_signed(
     snapshot.signed.version = 10**9
     snapshot.sign(signer(papers.online))
     huge = replace(state, snapshot=snapshot.to_bytes(), timestamp=10**9)
-    thief.files |= huge.daily_files(NOW, papers.online, fresh=True)
+    thief.files |= huge.snapshot_and_timestamp(NOW, papers.online, force=True)
     high_water = thief.view().high_water
     assert high_water.timestamp > 10**9
     assert "older state" in untrusted(lambda: papers.view(high_water))
@@ -857,5 +857,5 @@ def test_a_hash_that_contains_a_path_reads_no_file(
     )
     before = sorted(p for p in papers.home.rglob("*") if p.is_file())
     with pytest.raises(DocumentFault):
-        papers.store.accept_country(bundle.canonical(), NOW, online=papers.online)
+        papers.store.accept_country(bundle.canonical(), NOW, online_key=papers.online)
     assert sorted(p for p in papers.home.rglob("*") if p.is_file()) == before

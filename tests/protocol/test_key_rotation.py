@@ -39,7 +39,7 @@ def announce(federation: NodeFederation, former: SigningKey, new: SigningKey) ->
 def hand_over_next(federation: NodeFederation, new: SigningKey) -> bytes:
     papers = federation.papers
     later = papers.folders["DK"].sign_next(papers.now, new)
-    papers.store.accept_country(later, papers.now, online=papers.online)
+    papers.store.accept_country(later, papers.now, online_key=papers.online)
     federation.nodes["DK"].deliver(later)
     return later
 
@@ -47,7 +47,7 @@ def hand_over_next(federation: NodeFederation, new: SigningKey) -> bytes:
 def put_in_force(federation: NodeFederation, *signers: str, new: SigningKey | None = None) -> None:
     """Let the countries sign the agreement with the announced keys; `new` signs for DK too."""
     papers = federation.papers
-    papers.store.renewal(papers.now)
+    papers.store.draft_renewal(papers.now)
     papers.sign(*signers)
     if new is not None:
         former, papers.officers["DK"] = papers.officers["DK"], new
@@ -135,7 +135,7 @@ def test_an_officer_may_submit_the_new_documents_after_the_change(
     with pytest.raises(DocumentFault):
         federation.nodes["DK"].parts.documents.current(federation.clock())
     later = folder.sign(papers.now, NEW)
-    papers.store.accept_country(later, papers.now, online=papers.online)
+    papers.store.accept_country(later, papers.now, online_key=papers.online)
     federation.nodes["DK"].deliver(later)
     federation.sync()
     assert (
@@ -159,7 +159,7 @@ def test_a_node_that_was_away_follows_two_changes_at_once(
         papers.officers["DK"] = former
         papers.give("DK")
         later = folder.sign_next(papers.now, new)
-        papers.store.accept_country(later, papers.now, online=papers.online)
+        papers.store.accept_country(later, papers.now, online_key=papers.online)
         put_in_force(federation, "EE", "NO", "PT")
         folder.adopt_next()
     federation.sync()
@@ -260,8 +260,8 @@ def test_a_thief_with_the_former_key_cannot_undo_the_change(
     federation.sync()
     folder = federation.papers.folders["DK"]
     folder.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
-    forged = folder.sign(federation.clock(), THIEF, at_least=10_000)
-    plain = folder.sign(federation.clock(), OLD, at_least=20_000)
+    forged = folder.sign(federation.clock(), THIEF, newer_than=10_000)
+    plain = folder.sign(federation.clock(), OLD, newer_than=20_000)
     for bundle in (stolen, forged, plain):
         with pytest.raises(DocumentFault):
             node.deliver(bundle)
@@ -315,8 +315,8 @@ def test_the_coordinator_s_own_key_for_a_country_is_not_announced(
     folder.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
     forged = folder.sign_next(papers.now, THIRD)
     with pytest.raises(DocumentFault):
-        papers.store.accept_country(forged, papers.now, online=papers.online)
-    assert papers.store.announced() == {}
+        papers.store.accept_country(forged, papers.now, online_key=papers.online)
+    assert papers.store.announced_keys() == {}
 
 
 def test_targets_cannot_hold_a_country_s_history(federation: NodeFederation) -> None:

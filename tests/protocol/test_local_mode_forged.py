@@ -76,7 +76,7 @@ FORGED = {
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
 def test_a_forged_schedule_is_refused_everywhere(federation: NodeFederation, forge: Any) -> None:
     study = forge(federation)
-    assert not study.priced
+    assert not study.schedule_matches_task
     assessment = assess(  # the checks of `study check` and of the officer's `show`
         study,
         federation.papers.agreed,

@@ -31,7 +31,7 @@ def study(federation: NodeFederation) -> Study:
 
 def amend(federation: NodeFederation) -> None:
     """Sign root and targets again, which adds one root to verify."""
-    federation.papers.store.renewal(federation.papers.now)
+    federation.papers.store.draft_renewal(federation.papers.now)
     federation.papers.sign(*PRESENT)
     federation.papers.publish()
 
@@ -65,7 +65,7 @@ def test_a_node_comes_back_and_takes_part(
     bundle = leave_alone(federation, "EE", span)
     node = federation.restart("EE")
     write_atomic(federation.home("EE").officer / "country-EE.json", bundle)
-    node.tend()
+    node.do_upkeep()
     state = node.parts.documents.current(federation.clock())
     assert (state.versions.root, state.versions.targets) == (4, 4)
     assert set(state.view.countries) == set(COUNTRIES)
@@ -83,7 +83,7 @@ def test_it_releases_nothing_before_it_has_the_current_documents(
     for fetch in (lambda _: None, old.get):
         node = federation.restart("EE", fetch=fetch)
         node.deliver(bundle)
-        node.tend()
+        node.do_upkeep()
         run = federation.run(study)
         assert code_of(node.handle(run.request("bundle", "EE"))) is ReasonCode.DOCUMENTS_EXPIRED
         assert EventKind.BUDGET_CHARGED not in kinds(node)
@@ -114,7 +114,7 @@ def test_it_keeps_ledger_log_and_runs(federation: NodeFederation, study: Study) 
     bundle = leave_alone(federation, "EE", WEEK + DAY)
     node = federation.restart("EE")
     node.deliver(bundle)
-    node.tend()
+    node.do_upkeep()
     assert kinds(node)[: len(before)] == before
     assert node.parts.ledger.entries() == entries
 

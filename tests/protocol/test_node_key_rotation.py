@@ -78,7 +78,7 @@ def run_with_published_keys(federation: NodeFederation, study: Study) -> Run:
 
 
 def in_use(federation: NodeFederation) -> str:
-    return federation.nodes["DK"].parts.identities.present.public.to_text()
+    return federation.nodes["DK"].parts.identities.current.public.to_text()
 
 
 def former_keys(federation: NodeFederation) -> list[str]:
@@ -127,7 +127,7 @@ def test_the_officer_s_documents_alone_change_nothing(
         run_with_published_keys(federation, study).request("bundle", "DK")
     )
     assert code_of(reply) is ReasonCode.ROSTER
-    papers.store.accept_country(bundle, papers.now, online=papers.online)
+    papers.store.accept_country(bundle, papers.now, online_key=papers.online)
     federation.sync()
     assert in_use(federation) == keys.identity_key
     assert opened_sum(under_way.sum(1, "histogram")).countries == COUNTRIES
@@ -166,7 +166,7 @@ def test_a_run_under_way_ends_with_the_key_that_it_began_with(
     run = federation.ready(study)
     round_ = run.contributed(1, "histogram")
     rotated(federation)
-    federation.restart("DK").tend()
+    federation.restart("DK").do_upkeep()
     for country in run.terms.roster:
         request = round_.answer_request(country)
         round_.take_answer(country, federation.nodes[country].handle(request))
@@ -193,12 +193,12 @@ def test_the_former_key_is_destroyed_with_the_last_run_that_began_with_it(
 ) -> None:
     run = federation.ready(study)
     rotated(federation)
-    federation.nodes["DK"].tend()
+    federation.nodes["DK"].do_upkeep()
     assert len(former_keys(federation)) == 1
     assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
     federation.withdraw("DK", study)
-    federation.nodes["DK"].tend()
-    federation.nodes["DK"].tend()
+    federation.nodes["DK"].do_upkeep()
+    federation.nodes["DK"].do_upkeep()
     assert former_keys(federation) == []
 
 
@@ -206,7 +206,7 @@ def test_two_changes_during_one_run(federation: NodeFederation, study: Study) ->
     run = federation.ready(study)
     rotated(federation)
     rotated(federation)
-    federation.nodes["DK"].tend()
+    federation.nodes["DK"].do_upkeep()
     assert len(former_keys(federation)) == 1
     assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
 
@@ -216,7 +216,7 @@ def test_a_run_whose_former_key_is_gone_is_refused(
 ) -> None:
     run = federation.ready(study)
     rotated(federation)
-    federation.nodes["DK"].parts.identities.destroy_formers_except(set())
+    federation.nodes["DK"].parts.identities.destroy_former_keys_except(set())
     round_ = run.coordinator.begin_round(1, "histogram", b"")
     reply = federation.nodes["DK"].handle(round_.contribute_request("DK"))
     assert code_of(reply) is ReasonCode.ROSTER
@@ -324,7 +324,7 @@ def test_a_crash_while_the_key_changes_leaves_one_key_in_use(
         federation.nodes["DK"].sync()
     federation.restart("DK")
     federation.sync()
-    federation.nodes["DK"].tend()
+    federation.nodes["DK"].do_upkeep()
     assert in_use(federation) == keys.identity_key
     assert NEXT not in federation.store("DK").names()
     assert changes(federation.nodes["DK"]) >= 1

@@ -82,7 +82,7 @@ def part(
 
 
 def trained(task: TrainGlm, promised: float) -> FloatArray:
-    schedule = calibrate(task.schedule(FEATURES), task.shares(), HONEST, promised, DELTA)
+    schedule = calibrate(task.schedule(FEATURES), task.cost_fractions(), HONEST, promised, DELTA)
     assert epsilon(schedule, HONEST, DELTA) <= promised
     by = {mechanism.phase: mechanism for mechanism in schedule}
     state, countries = OptimiserState.start(task.initial(FEATURES)), assignments(task)

@@ -23,7 +23,7 @@ from protocols.private_sum.context import RoundTerms, RunTerms
 from protocols.private_sum.contribution import open_share, read_head, seed_key
 from protocols.private_sum.country_state import CountryState
 from protocols.private_sum.masking import KEY_BYTES, WORDS_DTYPE, Masker
-from protocols.private_sum.messages import SEALED_BYTES, SHARE_BYTES, parted
+from protocols.private_sum.messages import SEALED_BYTES, SHARE_BYTES, split_parts
 from protocols.private_sum.setup import ordered
 from protocols.proto.round_pb2 import Answer, Reply
 from protocols.wire.signed_message import ROSTER
@@ -93,7 +93,7 @@ class AdversaryState:
         """Return the share that an owner sealed for another country of the roster."""
         others = [one for one in self._terms.roster if one != owner]
         sealed = self._contributions[context][owner].contribution.shares
-        return parted(sealed, others, SEALED_BYTES)[holder]
+        return split_parts(sealed, others, SEALED_BYTES)[holder]
 
     def contributors(self) -> set[str]:
         """Return the countries that have contributed to any round."""
@@ -125,9 +125,9 @@ class AdversaryState:
 
     def _given(self, answer: Answer, chosen: Sequence[str]) -> Given:
         outside = [one for one in self._terms.roster if one not in chosen]
-        parts = parted(answer.shares, chosen, SHARE_BYTES)
+        parts = split_parts(answer.shares, chosen, SHARE_BYTES)
         opened = {one: share for one, share in parts.items() if one not in answer.unopenable}
-        return Given(opened, parted(answer.masks, outside, KEY_BYTES))
+        return Given(opened, split_parts(answer.masks, outside, KEY_BYTES))
 
     def _vectors(self, opened: RoundTerms, there: Sequence[str]) -> Iterator[Vector]:
         for one in there:

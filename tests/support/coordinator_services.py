@@ -108,16 +108,16 @@ class Coordinator:
         )
         keys = CoordinatorKeys(
             identity=both_key(1) if self.federation.both else raw_key(1),
-            documents=raw_key(2),
-            online=raw_key(3),
-            log=raw_key(4),
+            document_key=raw_key(2),
+            online_key=raw_key(3),
+            log_key=raw_key(4),
             transport=transport,
         )
         repository = Repository(self.home.repository)
         documents = ExchangeDocuments(
             repository,
-            documents=keys.documents,
-            online=keys.online,
+            document_key=keys.document_key,
+            online_key=keys.online_key,
             clock=self.clock,
             on_change=lambda _: None,
         )
@@ -129,7 +129,7 @@ class Coordinator:
             repository=repository,
             documents=documents,
             runs=RunStore(engine),
-            log=AuditLog(engine, f"pratique/{FEDERATION}/coordinator", keys.log),
+            log=AuditLog(engine, f"pratique/{FEDERATION}/coordinator", keys.log_key),
             superlink=self.flower,  # type: ignore[arg-type]
             sessions=self.sessions,  # type: ignore[arg-type]
             clock=self.clock,

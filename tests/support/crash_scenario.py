@@ -126,7 +126,7 @@ class ScenarioParties:
         self.state_checks = StateChecks(
             self.federation.home(self.country).database,
             self.country,
-            keyring_of(self.country).log,
+            keyring_of(self.country).log_key,
             budget.cap_micro,
         )
         self.node = CrashingNode(self.federation, self.country)
@@ -164,7 +164,7 @@ class CrashScenario:
         self.parties, self._without = parties, without or {}
         self._study, self._plan, self._model = study, plan, model
         self.run: Run = parties.federation.run(study)
-        leaving = [m for m in study.mechanisms if m.leaves]
+        leaving = [m for m in study.mechanisms if m.leaves_country]
         self._rounds = [m.phase for m in leaving for _ in range(m.rounds)]
         parties.state_checks.schedules[self.run.id] = Counter(m.phase for m in study.charged_by_run)
 

@@ -164,9 +164,9 @@ class Scene:
                 event.remove(Engine, "before_cursor_execute", reach)
                 event.remove(Engine, "commit", reach)
 
-    def supervise_runs(self, *, lost: bool = True) -> None:
+    def supervise_runs(self, *, runs_lost: bool = True) -> None:
         """Do what the daemon does when it has started."""
-        supervise_runs(self.coordinator.context, lost=lost)
+        supervise_runs(self.coordinator.context, runs_lost=runs_lost)
 
     @property
     def over(self) -> bool:

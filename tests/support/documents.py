@@ -236,7 +236,7 @@ class Papers:
             self.store.add_signatures(signed)
 
     def publish(self) -> None:
-        self.store.publish(self.now, documents=self.documents, online=self.online)
+        self.store.publish(self.now, document_key=self.documents, online_key=self.online)
 
     def begin(self) -> "Papers":
         """Publish the signed agreement; within one process, the same papers are signed once."""
@@ -261,14 +261,14 @@ class Papers:
     def give(self, country: str) -> bytes:
         """Sign a country's documents and submit them to the repository."""
         bundle = self.folders[country].sign(self.now, self.officers[country])
-        self.store.accept_country(bundle, self.now, online=self.online)
+        self.store.accept_country(bundle, self.now, online_key=self.online)
         return bundle
 
     def propose(self, asked: Study) -> None:
-        self.store.add_study(asked, self.now, documents=self.documents, online=self.online)
+        self.store.add_study(asked, self.now, document_key=self.documents, online_key=self.online)
 
     def refresh(self) -> None:
-        self.store.refresh(self.now, online=self.online)
+        self.store.refresh(self.now, online_key=self.online)
 
     @property
     def pinned(self) -> bytes:
@@ -308,17 +308,17 @@ class LyingCoordinator:
         state = self._state().with_role(role, metadata)
         self.files |= dict(contents or {})
         self.files |= state.role_files(role)
-        self.files |= state.daily_files(self.papers.now, self.online, fresh=True)
+        self.files |= state.snapshot_and_timestamp(self.papers.now, self.online, force=True)
 
     def hide(self, role: str) -> None:
         """Leave the role out of a fresh snapshot."""
         state = self._state()
         fewer = replace(state, roles={n: d for n, d in state.roles.items() if n != role})
-        self.files |= fewer.daily_files(self.papers.now, self.online, fresh=True)
+        self.files |= fewer.snapshot_and_timestamp(self.papers.now, self.online, force=True)
 
     def date(self, moment: datetime) -> None:
         """Sign snapshot and timestamp as of another moment."""
-        self.files |= self._state().daily_files(moment, self.online, fresh=True)
+        self.files |= self._state().snapshot_and_timestamp(moment, self.online, force=True)
 
     def _state(self) -> PublishedState:
         state = PublishedState.read(self.files.get)

@@ -26,8 +26,8 @@ from protocols.private_sum.messages import (
     CONTENT,
     SHARE_BYTES,
     Request,
-    parted,
     read_request,
+    split_parts,
 )
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
@@ -164,10 +164,10 @@ class DurableCountry:
         assert number in self.given
         opened = before.open_round
         assert opened is not None
-        parted(answer.shares, chosen, SHARE_BYTES)
+        split_parts(answer.shares, chosen, SHARE_BYTES)
         assert list(answer.unopenable) == sorted(set(answer.unopenable) & set(chosen))
         outside = [one for one in self._view.terms.roster if one not in chosen]
-        masks = parted(answer.masks, outside, KEY_BYTES)
+        masks = split_parts(answer.masks, outside, KEY_BYTES)
         assert masks == {one: opened.masks[one] for one in outside}, "other keys than it may give"
         left = state_of(self.run)
         assert left.open_round is None, "an answered round is still open"

@@ -161,7 +161,7 @@ class OpenRegister:
 class Lasting:
     """A node's certificate that needs no renewal."""
 
-    def tend(self) -> None:
+    def renew_if_due(self) -> None:
         return None
 
     def ended(self) -> str:

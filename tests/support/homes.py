@@ -65,7 +65,7 @@ class OpenCoordinator:
         self.keys = open_keys(home, passphrase)
         self.engine = open_database(home.database, COORDINATOR_MIGRATIONS)
         self.flower, settings = ScriptedFlower(), home.settings()
-        self.log = AuditLog(self.engine, settings.log_origin, self.keys.log)
+        self.log = AuditLog(self.engine, settings.log_origin, self.keys.log_key)
         repository = Repository(home.repository)
         self.context = CoordinatorContext(
             home=home,
@@ -75,8 +75,8 @@ class OpenCoordinator:
             repository=repository,
             documents=ExchangeDocuments(
                 repository,
-                documents=self.keys.documents,
-                online=self.keys.online,
+                document_key=self.keys.document_key,
+                online_key=self.keys.online_key,
                 clock=clock,
                 on_change=lambda _: None,
                 next_keys=self.keys.next_keys,
@@ -98,7 +98,7 @@ class OpenCoordinator:
 
     def result(self, study: str) -> Result:
         """Return a released result, its signature verified."""
-        return read_result(self.home.results / study, [self.keys.documents.public])
+        return read_result(self.home.results / study, [self.keys.document_key.public])
 
     def call(
         self, address: str, authority: bytes, key: bytes, certificate: bytes
@@ -253,6 +253,6 @@ def carried_on(homes: Homes, run: str) -> tuple[OpenCoordinator, dict[str, Node]
         node.parts.record_store.refresh()
         node.sync()
         node.resume()
-    supervise_runs(coordinator.context, lost=True)
+    supervise_runs(coordinator.context, runs_lost=True)
     conduct(homes, coordinator, run, NodeCalls(nodes))
     return coordinator, nodes

@@ -167,7 +167,7 @@ class LiveParts:
             slots=ReplySlots(),
             entropy=self.federation.entropy(country),
         )
-        serve = fleet_server(replace(keyring_of(country), node_auth=key))
+        serve = fleet_server(replace(keyring_of(country), node_auth_key=key))
         home = self.federation.home(country)
         daemon = Daemon(
             node,

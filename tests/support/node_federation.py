@@ -69,11 +69,11 @@ def keyring_of(country: str, *, both: bool = False) -> NodeKeyring:
     base = 1_000 + 10 * COUNTRIES.index(country)
     return NodeKeyring(
         identity=both_key(base) if both else raw_key(base),
-        log=raw_key(base + 1),
-        transport=b"",
-        node_auth=b"",
-        sealing=bytes([COUNTRIES.index(country) + 1]) * 32,
-        split=bytes([COUNTRIES.index(country) + 101]) * 32,
+        log_key=raw_key(base + 1),
+        transport_key=b"",
+        node_auth_key=b"",
+        sealing_key=bytes([COUNTRIES.index(country) + 1]) * 32,
+        split_key=bytes([COUNTRIES.index(country) + 101]) * 32,
     )
 
 

@@ -86,7 +86,7 @@ class PaperExchange:
     def _take(self, kind: int, content: bytes) -> None:
         papers = self.papers
         if kind == SubmitRequest.COUNTRY_BUNDLE:
-            papers.store.accept_country(content, papers.now, online=papers.online)
+            papers.store.accept_country(content, papers.now, online_key=papers.online)
         elif papers.store.add_signatures(content).ready:
             papers.publish()
 

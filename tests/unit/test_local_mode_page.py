@@ -31,7 +31,7 @@ def study() -> Study:
 def test_the_study_on_the_page_costs_at_most_its_epsilon() -> None:
     fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
     with_schedule = complete(study(), Agreement.model_validate(fields))
-    assert with_schedule.priced
+    assert with_schedule.schedule_matches_task
     spent = epsilon(with_schedule.mechanisms, HONEST, with_schedule.privacy.delta)
     stated = with_schedule.privacy.epsilon
     assert 0.98 * stated < spent <= stated

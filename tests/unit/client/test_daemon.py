@@ -277,11 +277,11 @@ def test_upkeep_continues_after_any_fault(
 ) -> None:
     calls: list[int] = []
 
-    def tend() -> None:
+    def do_upkeep() -> None:
         calls.append(1)
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(federation.nodes["DK"], "tend", tend)
+    monkeypatch.setattr(federation.nodes["DK"], "do_upkeep", do_upkeep)
     running = start(None)
     running.until(lambda: len(calls) >= 1)
     before = len(calls)
@@ -307,8 +307,8 @@ def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_
 ) -> None:
     calls: list[int] = []
     node = federation.nodes["DK"]
-    monkeypatch.setattr("client.daemon.SOONEST_TEND_SECONDS", soonest)
-    monkeypatch.setattr(node, "tend", lambda: calls.append(1))
+    monkeypatch.setattr("client.daemon.MIN_UPKEEP_PAUSE_SECONDS", soonest)
+    monkeypatch.setattr(node, "do_upkeep", lambda: calls.append(1))
     monkeypatch.setattr(node, "handle", lambda frame: refusal_reply(code))
     running = start(None)
     running.fleet.ready.wait(SOON)
@@ -326,7 +326,10 @@ def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_
 def test_studies_are_prepared_before_the_first_pull(
     start: Start, federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slow first reply would delay every later one of its run and phase."""
+    """A slow first reply would delay all later ones of its run and phase.
+
+    Within one run and phase, no reply slot is shorter than an earlier one.
+    """
     order: list[str] = []
     serve = Fleet.serve
 

@@ -53,7 +53,7 @@ def test_files_that_the_officer_left_while_the_node_was_down_are_imported(
     file = home.officer / "country-DK.json"
     file.write_bytes(bundle)
     node = federation.restart("DK")
-    node.tend()
+    node.do_upkeep()
     assert not file.exists()
     assert node.parts.documents.own(federation.clock()).withdrawal(study.digest)
 
@@ -61,7 +61,7 @@ def test_files_that_the_officer_left_while_the_node_was_down_are_imported(
 def test_a_file_that_is_not_the_officer_s_is_set_aside(federation: NodeFederation) -> None:
     home, node = federation.home("DK"), federation.nodes["DK"]
     (home.officer / "country-DK.json").write_bytes(b'{"kind":"country-bundle"}')
-    node.tend()
+    node.do_upkeep()
     assert [file.name for file in home.officer.iterdir()] == ["country-DK.refused"]
 
 
@@ -70,7 +70,7 @@ def test_upkeep_continues_after_a_lost_link(federation: NodeFederation) -> None:
         raise LinkFault("The exchange does not answer")
 
     node = federation.restart("DK", fetch=gone)
-    node.tend()
+    node.do_upkeep()
     assert node.status(UP).waiting_for == "idle, connected"
 
 
@@ -78,10 +78,10 @@ def test_a_withdrawn_run_loses_its_secrets(federation: NodeFederation, study: St
     federation.ready(study)
     node = federation.nodes["DK"]
     assert len(node.parts.runs.summaries(live=True)) == 1
-    node.tend()
+    node.do_upkeep()
     assert len(node.parts.runs.summaries(live=True)) == 1
     federation.withdraw("DK", study)
-    node.tend()
+    node.do_upkeep()
     assert node.parts.runs.summaries(live=True) == []
     assert kinds(node)[-1] == "run-ended"
 
@@ -95,7 +95,7 @@ def test_a_run_of_an_expired_study_loses_its_secrets(
         federation.hand_over(country)
     federation.papers.refresh()
     node = federation.nodes["DK"]
-    node.tend()
+    node.do_upkeep()
     assert node.parts.runs.summaries(live=True) == []
 
 
@@ -109,7 +109,7 @@ def test_a_run_without_a_message_for_a_week_loses_its_secrets(
         for country in federation.nodes:
             federation.hand_over(country)
         federation.papers.refresh()
-        node.tend()
+        node.do_upkeep()
         assert len(node.parts.runs.summaries(live=True)) == live
 
 
@@ -119,7 +119,7 @@ def test_upkeep_prepares_studies_before_their_first_message(
     priced: list[tuple[Any, ...]] = []
     monkeypatch.setattr("client.upkeep.epsilon", lambda *given: priced.append(given))
     node = federation.nodes["DK"]
-    node.tend()
+    node.do_upkeep()
     assert priced == [(study.mechanisms, 2, study.privacy.delta)]
     assert study.digest in node.parts.tasks._prepared
 

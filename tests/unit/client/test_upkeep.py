@@ -48,7 +48,7 @@ def test_upkeep_collects_reads_tidies_fetches_and_prepares_in_this_order(
     parts: NodeParts, study: Study
 ) -> None:
     watched, done = recording(parts)
-    Upkeep(watched).tend()
+    Upkeep(watched).do_upkeep()
     assert done == [
         "updates.collect",
         "record_store.refresh",
@@ -69,7 +69,7 @@ def test_a_failed_part_does_not_prevent_the_others(
 ) -> None:
     watched, done = recording(parts)
     watched.decisions.settle.side_effect = NodeFault("The log is full")  # type: ignore[attr-defined]
-    Upkeep(watched).tend()
+    Upkeep(watched).do_upkeep()
     assert "updates.sync" in done
     assert "log_head.move" in done
     assert "state not tidied" in caplog.messages
@@ -81,7 +81,7 @@ def test_documents_that_cannot_be_fetched_are_a_warning(
 ) -> None:
     watched, done = recording(parts)
     watched.updates.sync.side_effect = fault  # type: ignore[attr-defined]
-    Upkeep(watched).tend()
+    Upkeep(watched).do_upkeep()
     assert "tasks.prepared" not in done
     assert [one.levelno for one in caplog.records if one.message == "documents not synced"] == [
         logging.WARNING
@@ -93,14 +93,14 @@ def test_the_text_of_a_record_fault_is_not_logged(
 ) -> None:
     watched, _ = recording(parts)
     watched.tasks.prepared.side_effect = RecordFault("Line 7 holds 'Jensen'")  # type: ignore[attr-defined]
-    Upkeep(watched).tend()
+    Upkeep(watched).do_upkeep()
     assert "Jensen" not in caplog.text
 
 
 def test_a_node_without_a_federation_fetches_nothing(parts: NodeParts) -> None:
     settings = parts.settings.model_copy(update={"enrolment": None})
     watched, done = recording(parts, settings=settings)
-    Upkeep(watched).tend()
+    Upkeep(watched).do_upkeep()
     assert "updates.sync" not in done
 
 

@@ -14,10 +14,10 @@ from keys.errors import KeyFault
 from keys.pem import (
     MAX_CERTIFICATES,
     PEM_LIMIT_BYTES,
-    parsed_certificate,
-    parsed_certificates,
-    parsed_private_key,
-    parsed_public_key,
+    parse_certificate,
+    parse_certificates,
+    parse_private_key,
+    parse_public_key,
     pem_of_certificate,
     pem_of_public,
     private_pem,
@@ -32,18 +32,18 @@ CERTIFICATE = TransportAuthority.create("danube", NOW).certificate_pem
 
 def test_a_private_key_is_read_as_it_was_written() -> None:
     pem = private_pem(KEY)
-    assert private_pem(parsed_private_key(pem)) == pem
+    assert private_pem(parse_private_key(pem)) == pem
 
 
 def test_a_public_key_has_one_canonical_form() -> None:
     pem = pem_of_public(KEY.public_key())
-    assert pem_of_public(parsed_public_key(pem.replace(b"\n", b"\r\n"))) == pem
+    assert pem_of_public(parse_public_key(pem.replace(b"\n", b"\r\n"))) == pem
 
 
 def test_certificates_are_read_in_their_order() -> None:
     two = CERTIFICATE + CERTIFICATE
-    assert pem_of_certificate(parsed_certificate(CERTIFICATE)) == CERTIFICATE
-    assert [pem_of_certificate(certificate) for certificate in parsed_certificates(two)] == [
+    assert pem_of_certificate(parse_certificate(CERTIFICATE)) == CERTIFICATE
+    assert [pem_of_certificate(certificate) for certificate in parse_certificates(two)] == [
         CERTIFICATE
     ] * 2
 
@@ -65,7 +65,7 @@ def test_certificates_are_read_in_their_order() -> None:
 )
 def test_other_private_keys_are_refused(pem: bytes) -> None:
     with pytest.raises(KeyFault, match="not a P-256 private key"):
-        parsed_private_key(pem)
+        parse_private_key(pem)
 
 
 @pytest.mark.parametrize("key", [OTHER_CURVE.public_key(), OTHER_KIND.public_key()])
@@ -73,10 +73,10 @@ def test_other_public_keys_are_refused(
     key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey,
 ) -> None:
     with pytest.raises(KeyFault, match="not a P-256 public key"):
-        parsed_public_key(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        parse_public_key(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def test_a_file_has_a_limited_number_of_certificates() -> None:
-    assert len(parsed_certificates(CERTIFICATE * MAX_CERTIFICATES)) == MAX_CERTIFICATES
+    assert len(parse_certificates(CERTIFICATE * MAX_CERTIFICATES)) == MAX_CERTIFICATES
     with pytest.raises(KeyFault):
-        parsed_certificates(CERTIFICATE * (MAX_CERTIFICATES + 1))
+        parse_certificates(CERTIFICATE * (MAX_CERTIFICATES + 1))

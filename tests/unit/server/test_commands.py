@@ -20,7 +20,7 @@ from keys.errors import KeyFault, PratiqueError
 from keys.store import KeyStore
 from server.cli import app
 from server.commands.study import _print_check
-from server.commands.trusted_key import find_folder
+from server.commands.trusted_key import find_result_folder
 from server.commands.watch import follow
 from server.commands.wording import read_text
 from server.errors import CoordinatorFault
@@ -394,11 +394,11 @@ def test_a_result_is_found_by_study_or_folder_and_nowhere_else(tmp_path: Path) -
     folder = tmp_path / "results" / "heart"
     folder.mkdir(parents=True)
     (folder / "result.json").write_text("{}")
-    assert find_folder(tmp_path, "heart") == folder
-    assert find_folder(tmp_path, str(folder)) == folder
+    assert find_result_folder(tmp_path, "heart") == folder
+    assert find_result_folder(tmp_path, str(folder)) == folder
     for name in ("other", "", "../results"):
         with pytest.raises(CoordinatorFault) as caught:
-            find_folder(tmp_path, name)
+            find_result_folder(tmp_path, name)
         assert "heart" in caught.value.why
 
 

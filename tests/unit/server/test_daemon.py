@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from server import daemon
-from server.daemon import STARTS, _supervise, hold_daemon_lock
+from server.daemon import RESTART_ATTEMPTS, _supervise, hold_daemon_lock
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from server.runs.store import RunStore
@@ -39,7 +39,7 @@ class Flower:
         self.faults, self.starts = list(faults), 0
         self.gone: str | None = None
 
-    def failed(self) -> str | None:
+    def failed_process(self) -> str | None:
         return self.gone
 
     def restart(self) -> None:
@@ -78,7 +78,7 @@ class RecordedForwarding:
 def supervisions(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Collect, for each supervision of the runs, whether the SuperLink was a new one."""
     found: list[bool] = []
-    monkeypatch.setattr(daemon, "supervise_runs", lambda _, lost: found.append(lost))
+    monkeypatch.setattr(daemon, "supervise_runs", lambda _, runs_lost: found.append(runs_lost))
     monkeypatch.setattr(daemon, "CHECK_SECONDS", 0.02)
     return found
 
@@ -92,8 +92,8 @@ def context(engine: Engine, flower: Flower, sessions: RecordedSessions | None = 
         clock=now,
         home=SimpleNamespace(superlink=Path("/home/superlink")),
         repository=SimpleNamespace(refresh=lambda *_, **__: None),
-        documents=SimpleNamespace(superseded=False),
-        keys=SimpleNamespace(online=None, transport=SimpleNamespace(renew_due=lambda _: [])),
+        documents=SimpleNamespace(uses_next_keys=False),
+        keys=SimpleNamespace(online_key=None, transport=SimpleNamespace(renew_due=lambda _: [])),
         note=lambda *_, **__: None,
     )
 
@@ -150,7 +150,7 @@ def test_a_start_that_fails_is_tried_again(engine: Engine, supervisions: list[bo
     flower.gone = "superlink"
     sessions = RecordedSessions()
     watched(context(engine, flower, sessions), RecordedForwarding(), lambda: bool(supervisions))
-    assert flower.starts == STARTS == 3
+    assert flower.starts == RESTART_ATTEMPTS == 3
     assert len(sessions.opened) == 1
 
 
@@ -168,7 +168,7 @@ def test_a_superlink_that_dies_while_nodes_are_registered_is_restarted(
 def test_the_daemon_ends_with_the_reason_if_flower_cannot_be_restarted(
     engine: Engine, supervisions: list[bool]
 ) -> None:
-    flower = Flower(*["no memory"] * STARTS)
+    flower = Flower(*["no memory"] * RESTART_ATTEMPTS)
     flower.gone = "superexec"
     with pytest.raises(CoordinatorFault, match="superexec ended by itself") as caught:
         watched(context(engine, flower), RecordedForwarding(), lambda: False)

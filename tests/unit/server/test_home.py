@@ -63,7 +63,10 @@ def test_no_private_key_is_stored_unencrypted(home: CoordinatorHome) -> None:
 
 def test_the_keys_can_be_opened_and_all_differ(home: CoordinatorHome) -> None:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
-    signing = {k.public.to_text() for k in (keys.identity, keys.documents, keys.online, keys.log)}
+    signing = {
+        k.public.to_text()
+        for k in (keys.identity, keys.document_key, keys.online_key, keys.log_key)
+    }
     assert len(signing) == 4
     again = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     assert again.identity.public == keys.identity.public
@@ -106,7 +109,7 @@ def test_the_first_log_entry_is_the_coordinator_s_creation(
     home: CoordinatorHome, moment: datetime
 ) -> None:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
-    log = AuditLog(open_database(home.database, MIGRATIONS), SETTINGS.log_origin, keys.log)
+    log = AuditLog(open_database(home.database, MIGRATIONS), SETTINGS.log_origin, keys.log_key)
     (entry,) = (json.loads(entry) for entry in log.entries())
     assert (entry["kind"], entry["actor"]) == ("coordinator-initialised", "coordinator")
     assert entry["origin"] == "pratique/danube/coordinator"

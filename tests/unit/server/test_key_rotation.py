@@ -49,7 +49,7 @@ def papers(home: CoordinatorHome, tmp_path: Path) -> Papers:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     agreed = agreement().with_coordinator_keys(key_fields(keys))
     new_papers = Papers(tmp_path / "papers", agreed=agreed)
-    new_papers.documents, new_papers.online = keys.documents, keys.online
+    new_papers.documents, new_papers.online = keys.document_key, keys.online_key
     home.repository.symlink_to(tmp_path / "papers" / "store")
     new_papers.begin()
     for country in COUNTRIES:
@@ -61,8 +61,8 @@ def papers(home: CoordinatorHome, tmp_path: Path) -> Papers:
 def daemon(papers: Papers, keys: CoordinatorKeys) -> ExchangeDocuments:
     return ExchangeDocuments(
         papers.store,
-        documents=keys.documents,
-        online=keys.online,
+        document_key=keys.document_key,
+        online_key=keys.online_key,
         clock=lambda: papers.now,
         on_change=lambda _: None,
         next_keys=keys.next_keys,
@@ -70,13 +70,14 @@ def daemon(papers: Papers, keys: CoordinatorKeys) -> ExchangeDocuments:
 
 
 def lay_out(papers: Papers, keys: CoordinatorKeys) -> Draft:
-    draft = Draft.from_canonical(papers.store.renewal(papers.now, key_fields(keys)))
+    draft = Draft.from_canonical(papers.store.draft_renewal(papers.now, key_fields(keys)))
     papers.sign("DK", "EE", "NO")
     return draft
 
 
 def public(keys: CoordinatorKeys | NextKeys) -> dict[str, str]:
-    return {name: getattr(keys, name).public.to_text() for name in ROTATED}
+    rotated = (keys.identity, keys.document_key, keys.online_key)
+    return {name: key.public.to_text() for name, key in zip(ROTATED, rotated, strict=True)}
 
 
 def waiting(keys: CoordinatorKeys) -> NextKeys:
@@ -91,7 +92,7 @@ def test_keys_for_messages_have_two_halves_and_the_others_one(
     keys = open_keys(home, PASSPHRASE)
     for held in (keys, waiting(keys)):
         assert Suite.COMPOSITE.admits(held.identity.public)
-        assert not Suite.COMPOSITE.admits(held.documents.public)
+        assert not Suite.COMPOSITE.admits(held.document_key.public)
 
 
 def test_a_key_of_one_half_is_replaced_by_one_of_two_halves(
@@ -115,7 +116,7 @@ def test_new_keys_are_created_once(home: CoordinatorHome, papers: Papers) -> Non
     assert public(after) == public(before)
     later = waiting(after)
     fingerprints = [
-        key.public.fingerprint for key in (later.identity, later.documents, later.online)
+        key.public.fingerprint for key in (later.identity, later.document_key, later.online_key)
     ]
     assert fingerprints == list(new_fingerprints.values())
 
@@ -128,7 +129,7 @@ def test_the_former_keys_sign_until_the_countries_have_signed(
     draft = lay_out(papers, keys)
     assert draft.agreement.coordinator.identity_key == waiting(keys).identity.public.to_text()
     assert draft.agreement.digest == papers.agreed.digest
-    papers.store.refresh(papers.now, online=keys.online)
+    papers.store.refresh(papers.now, online_key=keys.online_key)
     assert public(open_keys(home, PASSPHRASE)) == public(keys)
 
 
@@ -140,17 +141,17 @@ def test_new_keys_in_force_are_used_at_the_next_start(
     lay_out(papers, keys)
     running = daemon(papers, keys)
     running.publish()
-    assert running.superseded
+    assert running.uses_next_keys
     opened = open_keys(home, PASSPHRASE)
     assert public(opened) == public(waiting(keys))
-    assert opened.log.public == keys.log.public
+    assert opened.log_key.public == keys.log_key.public
     assert opened.next_keys is None
     names = KeyStore.open(home.keys, PASSPHRASE).names()
     assert not [name for name in names if name.startswith(NEXT)]
     papers.now += timedelta(hours=2)
-    papers.store.refresh(papers.now, online=opened.online)
+    papers.store.refresh(papers.now, online_key=opened.online_key)
     with pytest.raises(DocumentFault):
-        papers.store.refresh(papers.now, online=keys.online)
+        papers.store.refresh(papers.now, online_key=keys.online_key)
 
 
 def test_documents_and_studies_stay_valid_under_the_new_keys(
@@ -185,11 +186,11 @@ def test_a_draft_without_the_new_keys_is_published_by_the_keys_in_force(
 ) -> None:
     make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
-    papers.store.renewal(papers.now)
+    papers.store.draft_renewal(papers.now)
     papers.sign("DK", "EE", "NO")
     running = daemon(papers, keys)
     running.publish()
-    assert not running.superseded
+    assert not running.uses_next_keys
     assert public(open_keys(home, PASSPHRASE)) == public(keys)
 
 
@@ -252,7 +253,7 @@ def test_a_run_continues_under_the_new_identity_key(tmp_path: Path) -> None:
 
     run = federation.run(asked, sign=sign)
     run.set_up()
-    papers.store.renewal(papers.now, {"identity_key": new.public.to_text()})
+    papers.store.draft_renewal(papers.now, {"identity_key": new.public.to_text()})
     papers.sign("DK", "EE", "NO")
     papers.publish()
     signing.append(new)

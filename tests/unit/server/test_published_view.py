@@ -12,7 +12,7 @@ from protocols.wire.document_versions import DocumentVersions
 from server.errors import CoordinatorFault
 from server.flower.carrier import Carrier
 from server.home import CoordinatorHome
-from server.published_view import published
+from server.published_view import read_published_view
 from server.runs import attempt as conducting
 from server.runs.progress import RunProgress
 from tests.support.coordinator_services import Coordinator, LocalRunServices
@@ -48,7 +48,7 @@ def test_the_published_versions_are_those_in_the_repository_now(
 
 def test_without_an_agreement_the_fault_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(CoordinatorFault, match="There is no agreement yet") as caught:
-        published(CoordinatorHome(tmp_path), datetime(2026, 3, 1, tzinfo=UTC))
+        read_published_view(CoordinatorHome(tmp_path), datetime(2026, 3, 1, tzinfo=UTC))
     assert "`pratique-coordinator agreement propose FILE`" in str(caught.value.fix)
 
 
@@ -60,5 +60,5 @@ def test_a_fault_in_reading_the_documents_ends_no_run(
     def failing(*_: object) -> None:
         raise DocumentFault("The documents do not verify")
 
-    monkeypatch.setattr(conducting, "published", failing)
+    monkeypatch.setattr(conducting, "read_published_view", failing)
     assert asked(coordinator) == KNOWN

@@ -64,7 +64,7 @@ class Trained:
     def later(self, pause: timedelta) -> None:
         """Let time pass, and the node do its upkeep."""
         self.federation.later(pause)
-        self.node.tend()
+        self.node.do_upkeep()
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_the_replies_of_a_withdrawn_run_are_erased_at_once(federation: NodeFeder
     federation.ready(study)
     federation.withdraw("DK", study)
     node = federation.nodes["DK"]
-    node.tend()
+    node.do_upkeep()
     with transaction(node.parts.engine) as connection:
         replies = connection.execute(select(journal.c.reply)).scalars().all()
     assert replies == [None, None, None]
@@ -256,7 +256,7 @@ def test_silence_ends_a_run_although_the_coordinator_is_away(
 
     monkeypatch.setattr(agreed.node, "sync", away)
     agreed.federation.papers.now += LONGEST_SILENCE + timedelta(hours=1)
-    agreed.node.tend()
+    agreed.node.do_upkeep()
     assert not agreed.node.parts.runs.summaries(live=True)
 
 
@@ -272,5 +272,5 @@ def test_a_withdrawal_ends_a_run_although_the_coordinator_is_away(
 
     monkeypatch.setattr(node, "sync", away)
     federation.withdraw("DK", study)
-    node.tend()
+    node.do_upkeep()
     assert not node.parts.runs.summaries(live=True)

@@ -86,13 +86,13 @@ def test_a_withdrawal_stops_a_reply_that_is_being_computed(
     def withdraw() -> None:
         federation.withdraw("DK", study)
         if tended:
-            federation.nodes["DK"].tend()
+            federation.nodes["DK"].do_upkeep()
 
     node = federation.restart("DK", failpoint=once(at, withdraw))
     assert code_of(node.handle(first_request(run))) is ReasonCode.NO_PERMIT
     assert "contribute" not in answered(node)
     assert "sum-contributed" not in kinds(node)
-    node.tend()
+    node.do_upkeep()
     assert state_of(node, run) is None
     assert kinds(node).count("run-ended") == 1
 
@@ -281,10 +281,10 @@ def test_a_run_that_expires_while_the_door_computes_stays_ended(
     federation.later(timedelta(days=8))
     federation.sync()
 
-    def tend() -> None:
-        federation.nodes["DK"].tend()
+    def do_upkeep() -> None:
+        federation.nodes["DK"].do_upkeep()
 
-    node = federation.restart("DK", failpoint=once(at, tend))
+    node = federation.restart("DK", failpoint=once(at, do_upkeep))
     assert code_of(node.handle(first_request(run))) is ReasonCode.STALE
     assert "nothing was sent" in last_refusal(node)["why"]
     assert state_of(node, run) is None

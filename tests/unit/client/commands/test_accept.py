@@ -36,7 +36,7 @@ def test_the_documents_wait_for_the_daemon_to_start(
     assert "waits" in sentence
     node = federation.restart("DK")
     before = node.parts.documents.own(federation.clock()).version
-    node.tend()
+    node.do_upkeep()
     assert node.parts.documents.own(federation.clock()).version == before + 1
 
 

@@ -302,7 +302,7 @@ def test_the_end_of_the_countries_signatures_is_reported_in_time(
     store.sync(papers.store.read, papers.now)
     result = look(enrolled, now=papers.now)["agreement"]
     assert result.state is state
-    assert "signed by the countries until 2027-09-01" in result.says
+    assert "the countries' signatures are valid until 2027-09-01" in result.says
 
 
 def test_a_key_that_cannot_sign_as_the_agreement_requires_is_reported(

@@ -62,7 +62,9 @@ def test_a_node_is_admitted(newcomer: Newcomer, authority: TransportAuthority) -
 
 def log_of(newcomer: Newcomer) -> list[dict[str, Any]]:
     home = newcomer.home
-    log = AuditLog(open_database(home.database, MIGRATIONS), log_origin("DK"), keyring(home).log)
+    log = AuditLog(
+        open_database(home.database, MIGRATIONS), log_origin("DK"), keyring(home).log_key
+    )
     log.checkpoint()
     return [json.loads(entry) for entry in log.entries()]
 

@@ -32,7 +32,7 @@ def test_a_node_has_keys_state_and_settings(tmp_path: Path) -> None:
     keys = NodeKeys.from_canonical(home.node_keys.read_bytes())
     secrets = keyring(home)
     assert keys.identity_key == secrets.identity.public.to_text()
-    assert keys.log_key == secrets.log.public.to_text()
+    assert keys.log_key == secrets.log_key.public.to_text()
     assert keys.node_auth.startswith("ecdsa-sha2-nistp384 ")
     assert keys.log_origin == "pratique/dk/node"
     assert home.settings().enrolment is None
@@ -49,11 +49,11 @@ def test_all_keys_of_a_node_differ(tmp_path: Path) -> None:
     secrets = keyring(made(tmp_path))
     values = [
         secrets.identity.to_bytes(),
-        secrets.log.to_bytes(),
-        secrets.sealing,
-        secrets.split,
-        secrets.transport,
-        secrets.node_auth,
+        secrets.log_key.to_bytes(),
+        secrets.sealing_key,
+        secrets.split_key,
+        secrets.transport_key,
+        secrets.node_auth_key,
     ]
     assert len(set(values)) == len(values)
 
@@ -61,12 +61,14 @@ def test_all_keys_of_a_node_differ(tmp_path: Path) -> None:
 def test_two_nodes_share_no_secret(tmp_path: Path) -> None:
     one, two = keyring(made(tmp_path / "1")), keyring(made(tmp_path / "2"))
     assert one.identity.public != two.identity.public
-    assert {one.sealing, one.split}.isdisjoint({two.sealing, two.split})
+    assert {one.sealing_key, one.split_key}.isdisjoint({two.sealing_key, two.split_key})
 
 
 def test_the_first_log_entry_is_the_node_s_creation(tmp_path: Path) -> None:
     home = made(tmp_path)
-    log = AuditLog(open_database(home.database, MIGRATIONS), "pratique/dk/node", keyring(home).log)
+    log = AuditLog(
+        open_database(home.database, MIGRATIONS), "pratique/dk/node", keyring(home).log_key
+    )
     (entry,) = [json.loads(entry) for entry in log.entries()]
     assert (entry["kind"], entry["actor"]) == ("node-initialised", "DK")
 
@@ -75,7 +77,7 @@ def test_no_secret_is_on_disk_in_the_clear(tmp_path: Path) -> None:
     home = made(tmp_path)
     secrets = keyring(home)
     contents = b"".join(file.read_bytes() for file in home.path.rglob("*") if file.is_file())
-    for secret in (secrets.identity.to_bytes(), secrets.sealing, secrets.transport[60:120]):
+    for secret in (secrets.identity.to_bytes(), secrets.sealing_key, secrets.transport_key[60:120]):
         assert secret not in contents
 
 

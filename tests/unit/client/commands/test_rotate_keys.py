@@ -51,7 +51,7 @@ def test_the_command_prints_the_fingerprint_that_the_officer_compares(
 def test_a_rotation_does_not_change_the_key_in_use_yet(home: NodeHome) -> None:
     before = keys_of(home).identity_key
     rotate_keys(home, reopen(home.keys), datetime.now(UTC))
-    assert IdentityKeys(reopen(home.keys)).present.public.to_text() == before
+    assert IdentityKeys(reopen(home.keys)).current.public.to_text() == before
 
 
 def test_public_keys_without_a_former_key_keep_their_format() -> None:

@@ -133,13 +133,13 @@ def test_a_due_certificate_is_renewed_and_used_at_once(life: Life) -> None:
     renewal, before = life.renewal(), life.link.certificate
     for _ in range(59):
         life.pass_by(1)
-        renewal.tend()
+        renewal.renew_if_due()
     assert life.link.certificate == before
     life.pass_by(1.1)
-    renewal.tend()
+    renewal.renew_if_due()
     assert life.link.certificate == life.home.certificate.read_bytes() != before
     life.link.call()
-    renewal.tend()
+    renewal.renew_if_due()
     assert len(life.link.presented) == 2
 
 
@@ -156,17 +156,17 @@ def test_a_failed_renewal_is_tried_again_later_and_delays_nothing(
     life.link.renew = counted  # type: ignore[method-assign]
     life.pass_by(61)
     for _ in range(20):
-        renewal.tend()
+        renewal.renew_if_due()
     assert len(requests) == 1
     life.now += PAUSE
-    renewal.tend()
+    renewal.renew_if_due()
     assert len(requests) == 2
     assert requests[0].public_key == requests[1].public_key
     assert "certificate not renewed" in caplog.text
     life.link.call()
     life.link.lost = False
     life.now += PAUSE
-    renewal.tend()
+    renewal.renew_if_due()
     life.link.call()
     assert renewal.ended() == ""
 
@@ -177,7 +177,7 @@ def test_an_expired_certificate_is_reported_with_a_fix(life: Life) -> None:
     assert renewal.ended() == ""
     life.now += 2 * DAY
     assert "new invitation" in renewal.ended()
-    renewal.tend()  # no request is made with an expired certificate, and the daemon continues
+    renewal.renew_if_due()  # makes no request with an expired certificate, and raises nothing
 
 
 def test_the_pinned_digest_follows_the_authority(life: Life) -> None:
@@ -188,7 +188,7 @@ def test_the_pinned_digest_follows_the_authority(life: Life) -> None:
     renewal = life.renewal()
     for _ in range(int((NOTICE + 100 * DAY) / DAY)):
         life.pass_by(1)
-        renewal.tend()
+        renewal.renew_if_due()
         life.link.call()
     second = life.transport.in_force(life.now)
     assert second.digest != first.digest
@@ -201,7 +201,7 @@ def test_the_pinned_digest_follows_the_authority(life: Life) -> None:
 def books(home: NodeHome) -> tuple[int, bytes, list[bytes]]:
     """Return from the node's database the micro-units spent, the log's checkpoint and lines."""
     engine = open_database(home.database, MIGRATIONS)
-    log = AuditLog(engine, "pratique/dk/node", keyring(home).log)
+    log = AuditLog(engine, "pratique/dk/node", keyring(home).log_key)
     spent = Ledger(engine).view(terms(10**9)).spent_micro
     return spent, log.checkpoint(), list(log.export(log.size()))
 
@@ -213,7 +213,7 @@ def secrets(home: NodeHome) -> dict[str, bytes]:
 
 def test_a_node_off_for_months_enrols_again_and_keeps_ledger_log_and_keys(life: Life) -> None:
     engine = open_database(life.home.database, MIGRATIONS)
-    log = AuditLog(engine, "pratique/dk/node", keyring(life.home).log)
+    log = AuditLog(engine, "pratique/dk/node", keyring(life.home).log_key)
     for number in range(3):
         log.append(event(number))
     Ledger(engine).reserve(

@@ -36,7 +36,7 @@ def test_the_successor_is_made_once_and_not_used_yet(store: KeyStore) -> None:
     assert keys.successor is None
     prepared = keys.prepare_successor()
     assert keys.prepare_successor().public == prepared.public
-    assert keys.present.public == FIRST.public
+    assert keys.current.public == FIRST.public
     assert keys.successor is not None
 
 
@@ -45,7 +45,7 @@ def test_a_switch_uses_the_successor_and_keeps_the_former_key(store: KeyStore) -
     new = keys.prepare_successor()
     keys.switch_to_successor(lambda *pair: switches.append(pair))
     assert [(a.public, b.public) for a, b in switches] == [(FIRST.public, new.public)]
-    assert keys.present.public == IdentityKeys(store).present.public == new.public
+    assert keys.current.public == IdentityKeys(store).current.public == new.public
     assert keys.successor is None
     former = keys.find(FIRST.public.to_text())
     assert former is not None
@@ -56,7 +56,7 @@ def test_a_switch_uses_the_successor_and_keeps_the_former_key(store: KeyStore) -
 def test_a_switch_without_a_successor_changes_nothing(store: KeyStore) -> None:
     keys = IdentityKeys(store)
     keys.switch_to_successor(lambda *_: pytest.fail("nothing changed"))
-    assert keys.present.public == FIRST.public
+    assert keys.current.public == FIRST.public
 
 
 def test_a_switch_interrupted_before_the_key_is_in_use_is_repeated(store: KeyStore) -> None:
@@ -69,9 +69,9 @@ def test_a_switch_interrupted_before_the_key_is_in_use_is_repeated(store: KeySto
     with pytest.raises(OSError):  # noqa: PT011 (raised by this test)
         keys.switch_to_successor(cut)
     again = IdentityKeys(store)
-    assert again.present.public == FIRST.public
+    assert again.current.public == FIRST.public
     again.switch_to_successor(ignore)
-    assert again.present.public == new.public
+    assert again.current.public == new.public
 
 
 def test_a_switch_interrupted_afterwards_leaves_no_second_copy(store: KeyStore) -> None:
@@ -88,8 +88,8 @@ def test_former_keys_are_destroyed_once_no_run_needs_them(store: KeyStore) -> No
     keys = IdentityKeys(store)
     keys.prepare_successor()
     keys.switch_to_successor(ignore)
-    keys.destroy_formers_except({FIRST.public.to_text()})
+    keys.destroy_former_keys_except({FIRST.public.to_text()})
     assert keys.find(FIRST.public.to_text()) is not None
-    keys.destroy_formers_except(set())
+    keys.destroy_former_keys_except(set())
     assert keys.find(FIRST.public.to_text()) is None
     assert not [name for name in store.names() if name.startswith(FORMER)]

@@ -20,7 +20,7 @@ def test_created_secrets_are_loaded_again(store: KeyStore, tmp_path: Path) -> No
     made, line = NodeKeyring.create(store)
     loaded = NodeKeyring.load(reopen(tmp_path / "keys"))
     assert loaded.identity.public == made.identity.public
-    assert (loaded.log.public, loaded.split) == (made.log.public, made.split)
+    assert (loaded.log_key.public, loaded.split_key) == (made.log_key.public, made.split_key)
     assert line.startswith("ecdsa-sha2-nistp384 ")
 
 
@@ -36,8 +36,8 @@ def test_two_nodes_share_no_secret_and_one_node_has_each_once(tmp_path: Path) ->
 
 def test_secrets_are_never_printed(store: KeyStore) -> None:
     made, _ = NodeKeyring.create(store)
-    assert made.sealing.hex() not in repr(made)
-    assert repr(made.sealing) not in repr(made)
+    assert made.sealing_key.hex() not in repr(made)
+    assert repr(made.sealing_key) not in repr(made)
 
 
 def test_a_missing_secret_is_named(store: KeyStore) -> None:

@@ -49,7 +49,7 @@ def test_the_next_key_is_used_only_once_the_published_documents_name_it(
     assert parts.keys.pending
     federation.nodes["DK"].sync()
     assert not parts.keys.pending
-    assert parts.identities.present.public == following
+    assert parts.identities.current.public == following
     entry = last_entry(parts)
     assert entry["kind"] == "node-key-changed"
     assert entry["body"] == digest(following.to_text().encode())
@@ -67,7 +67,7 @@ def test_another_key_in_the_documents_is_not_used(
 def test_a_former_key_is_kept_while_a_run_is_signed_with_it(
     federation: NodeFederation, parts: NodeParts, study: Study
 ) -> None:
-    run, former = federation.ready(study), parts.identities.present.public.to_text()
+    run, former = federation.ready(study), parts.identities.current.public.to_text()
     following = parts.identities.prepare_successor().public
     publish(federation, following.to_text())
     federation.nodes["DK"].sync()

@@ -26,7 +26,7 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
 
 
 def test_the_first_key_is_the_one_in_the_settings(connection: Connection) -> None:
-    assert OfficerKey.load(connection, FIRST.public).present == FIRST.public
+    assert OfficerKey.load(connection, FIRST.public).current == FIRST.public
 
 
 def test_the_stored_key_counts_until_another_key_is_pinned(connection: Connection) -> None:
@@ -36,15 +36,15 @@ def test_the_stored_key_counts_until_another_key_is_pinned(connection: Connectio
         .with_announced_in_force()
     )
     moved.save(connection)
-    assert OfficerKey.load(connection, FIRST.public).present == SECOND.public
-    assert OfficerKey.load(connection, THIRD.public).present == THIRD.public
+    assert OfficerKey.load(connection, FIRST.public).current == SECOND.public
+    assert OfficerKey.load(connection, THIRD.public).current == THIRD.public
 
 
 def test_an_announced_key_does_not_count_yet(connection: Connection) -> None:
     announced = OfficerKey.load(connection, FIRST.public).with_announced(text(2), None)
-    assert announced.present == FIRST.public
+    assert announced.current == FIRST.public
     assert announced.with_announced(text(2), None) == announced
-    assert announced.with_announced_in_force().present == SECOND.public
+    assert announced.with_announced_in_force().current == SECOND.public
     assert announced.with_announced_in_force().announced is None
 
 
@@ -66,5 +66,5 @@ def test_a_successor_of_the_successor_is_accepted(connection: Connection) -> Non
     history = extended(extended(None, "DK", FIRST, SECOND, NOW), "DK", SECOND, THIRD, NOW)
     announced = OfficerKey.load(connection, FIRST.public).with_announced(text(2), None)
     assert (
-        announced.with_announced(text(3), history).with_announced_in_force().present == THIRD.public
+        announced.with_announced(text(3), history).with_announced_in_force().current == THIRD.public
     )

@@ -108,7 +108,7 @@ class Two:
     def later(self, pause: timedelta) -> None:
         """Let time pass, and the node do its upkeep."""
         self.federation.later(pause)
-        self.node.tend()
+        self.node.do_upkeep()
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_start_with_the_wrong_keys_ends_no_run(
     assert sorted(reported_runs) == sorted([two.open.id, two.other.id])
     assert not [one for one in caplog.records if one.message.startswith("state not tidied")]
     use(two.node, right)
-    two.node.tend()
+    two.node.do_upkeep()
     assert live(two.node) == {two.open.id, two.other.id}
     two.open.agreed(two.round)
     assert code_of(two.node.handle(two.round.answer_request("DK"))) is None
@@ -161,7 +161,7 @@ def test_an_unreadable_run_is_refused_as_such_and_no_key_is_destroyed(
 ) -> None:
     """If its state becomes readable again, it continues under the key that it began with."""
     forgotten: list[object] = []
-    monkeypatch.setattr(two.node.parts.identities, "destroy_formers_except", forgotten.append)
+    monkeypatch.setattr(two.node.parts.identities, "destroy_former_keys_except", forgotten.append)
     damage(two.node, two.open)
     two.later(timedelta(minutes=1))
     assert not forgotten
@@ -203,7 +203,7 @@ def test_a_withdrawal_ends_its_run_although_the_check_for_silence_fails(
 ) -> None:
     fail(monkeypatch, two.node.parts.journal, "forget_ended")
     two.federation.withdraw("DK", two.study)
-    two.node.tend()
+    two.node.do_upkeep()
     assert live(two.node) == {two.other.id}
 
 
@@ -241,5 +241,5 @@ def test_a_quiet_run_without_an_open_round_is_not_written_again(two: Two) -> Non
     two.later(QUIET)
     assert sealed_of(two.node, two.other) == before
     given_up = sealed_of(two.node, two.open)
-    two.node.tend()
+    two.node.do_upkeep()
     assert sealed_of(two.node, two.open) == given_up

@@ -19,7 +19,7 @@ from client.daemon import Daemon
 from client.home import NodeHome
 from client.status.health import (
     SERVE,
-    TEND,
+    UPKEEP,
     NodeHealth,
     expires_at,
     phase_of,
@@ -125,9 +125,9 @@ def test_a_file_that_is_no_certificate_has_no_expiry(tmp_path: Path) -> None:
 
 def test_a_stuck_loop_is_reported(health: NodeHealth) -> None:
     health.progress.moved(SERVE, -1)
-    health.progress.moved(TEND, 60)
+    health.progress.moved(UPKEEP, 60)
     loops = health.live()
-    assert (loops[SERVE].good, loops[TEND].good) == (False, True)
+    assert (loops[SERVE].good, loops[UPKEEP].good) == (False, True)
     assert set(bad(health)) == {SERVE}
 
 
@@ -233,7 +233,7 @@ def supervised(
     home: NodeHome,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Supervised]:
-    monkeypatch.setattr(daemon_module, "TURN_SECONDS", 0.5)
+    monkeypatch.setattr(daemon_module, "CYCLE_SECONDS", 0.5)
     running = Supervised(federation, tmp_path_factory.mktemp("s"), home)
     try:
         yield running

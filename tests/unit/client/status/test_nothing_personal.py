@@ -146,9 +146,9 @@ def search(said: str) -> None:
         assert token not in said
 
 
-def tend(watched: Watched) -> None:
+def do_upkeep(watched: Watched) -> None:
     """Let the node do its upkeep now."""
-    watched.node.tend()
+    watched.node.do_upkeep()
     watched.health.record_upkeep(watched.node.status(watched.daemon._link_status))
 
 
@@ -160,7 +160,7 @@ def test_a_whole_run_reveals_nothing_about_its_patients(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tend(watched)
+    do_upkeep(watched)
     through_the_daemon = SimpleNamespace(handle=watched.handle)
     with monkeypatch.context() as patch:
         patch.setitem(federation.nodes, "DK", through_the_daemon)
@@ -181,7 +181,7 @@ def test_an_unreadable_cell_is_quoted_by_the_doctor_only(
     cell: str,
 ) -> None:
     (watched.home.path / "records.csv").write_text(planted_records(age=cell))
-    tend(watched)
+    do_upkeep(watched)
     assert cell in (watched.node.status(watched.daemon._link_status).data.fault or "")
     frame = federation.run(study).request("bundle", "DK")
     assert code_of(watched.handle(frame)) == "declined"
@@ -219,6 +219,6 @@ def test_faults_during_a_message_quote_no_record(
 
 
 def test_every_line_is_json_with_an_event(watched: Watched, lines: Lines) -> None:
-    tend(watched)
+    do_upkeep(watched)
     assert all("event" in json.loads(line) for line in lines.getvalue().splitlines())
     assert "connected" in lines.getvalue()

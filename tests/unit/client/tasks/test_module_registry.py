@@ -67,7 +67,7 @@ def prepared(**changes: Any) -> Assignment:
     [
         ({"module": "tokens"}, "has not registered it"),
         ({"version": 2}, "has not registered it"),
-        ({"parameters": {"channels": 2}}, "it needs `channels` and `kernel`"),
+        ({"parameters": {"channels": 2}}, "`series-conv` needs `channels` and `kernel`"),
         ({"parameters": {"channels": 4, "kernel": 3}}, "the study declares others"),
     ],
     ids=str,

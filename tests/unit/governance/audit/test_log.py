@@ -311,7 +311,7 @@ def test_a_deleted_entry_is_named(tmp_path: Path, log: AuditLog) -> None:
     raw(tmp_path, "DELETE FROM log_entries WHERE position = 4")
     with pytest.raises(LogFault, match="Entry 4 ") as caught:
         verify_export(log.export(), note, log.verifier)
-    assert "in the wrong place" in caught.value.why
+    assert "at the wrong position" in caught.value.why
 
 
 def test_a_changed_node_is_found_before_anything_is_signed(tmp_path: Path, log: AuditLog) -> None:

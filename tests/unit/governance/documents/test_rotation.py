@@ -31,15 +31,15 @@ def test_the_history_leads_from_each_key_to_every_later_one() -> None:
     key_history = history(100, 200, 300)
     assert key_history.keys == (text(100), text(200), text(300))
     assert key_history.newest == text(300)
-    assert key_history.leads(text(100), text(200))
-    assert key_history.leads(text(100), text(300))
-    assert key_history.leads(text(200), text(300))
+    assert key_history.proves_succession(text(100), text(200))
+    assert key_history.proves_succession(text(100), text(300))
+    assert key_history.proves_succession(text(200), text(300))
 
 
 @pytest.mark.parametrize("pair", [(200, 100), (300, 100), (100, 100), (666, 300), (100, 666)])
 def test_the_history_leads_to_no_other_key(pair: tuple[int, int]) -> None:
     known, new = map(text, pair)
-    assert not history(100, 200, 300).leads(known, new)
+    assert not history(100, 200, 300).proves_succession(known, new)
 
 
 def test_the_history_is_one_file() -> None:

@@ -51,9 +51,9 @@ def test_used_features_are_those_of_task_and_population() -> None:
 
 def test_a_schedule_changes_the_digest_of_a_draft() -> None:
     draft = Study.model_validate(study_fields(AGREED))
-    assert not draft.priced
+    assert not draft.schedule_matches_task
     with_schedule = priced(draft)
-    assert with_schedule.priced
+    assert with_schedule.schedule_matches_task
     assert with_schedule.digest != draft.digest
 
 
@@ -63,13 +63,13 @@ def test_a_schedule_changes_the_digest_of_a_draft() -> None:
 def test_a_schedule_other_than_that_of_the_task_is_refused(change: dict[str, Any]) -> None:
     first, *others = study(AGREED).mechanisms
     proposed = study(AGREED).with_mechanisms((first.model_copy(update=change), *others))
-    assert not proposed.priced
+    assert not proposed.schedule_matches_task
 
 
 def test_a_schedule_with_a_missing_or_repeated_release_is_refused() -> None:
     proposed = study(AGREED)
-    assert not proposed.with_mechanisms(proposed.mechanisms[:-1]).priced
-    assert not proposed.with_mechanisms(proposed.mechanisms * 2).priced
+    assert not proposed.with_mechanisms(proposed.mechanisms[:-1]).schedule_matches_task
+    assert not proposed.with_mechanisms(proposed.mechanisms * 2).schedule_matches_task
 
 
 def training(**changes: Any) -> Study:
@@ -79,7 +79,7 @@ def training(**changes: Any) -> Study:
 def test_local_mode_adds_local_steps_and_a_derived_sum() -> None:
     proposed = training(local={"steps": 5})
     assert [m.scope for m in proposed.mechanisms] == ["local", "local", "derived", "shared"]
-    assert proposed.priced
+    assert proposed.schedule_matches_task
     assert proposed.local_mode == LocalMode(steps=5)
     assert training().local_mode is study(AGREED).local_mode is None
 
@@ -102,7 +102,7 @@ def test_a_changed_scope_or_noise_in_local_mode_is_refused(
 ) -> None:
     changed = list(training(local={"steps": 5}).mechanisms)
     changed[index] = changed[index].model_copy(update=change)
-    assert not training(local={"steps": 5}).with_mechanisms(tuple(changed)).priced
+    assert not training(local={"steps": 5}).with_mechanisms(tuple(changed)).schedule_matches_task
 
 
 def test_a_plain_training_declared_as_derived_is_refused() -> None:
@@ -111,7 +111,7 @@ def test_a_plain_training_declared_as_derived_is_refused() -> None:
         forged = {"scope": Scope.DERIVED, "noise_std": noise_std}
         floor, train, evaluate = proposed.mechanisms
         schedule = (floor, train.model_copy(update=forged), evaluate)
-        assert not proposed.with_mechanisms(schedule).priced
+        assert not proposed.with_mechanisms(schedule).schedule_matches_task
 
 
 def test_a_run_is_charged_for_all_releases_that_cost_except_an_already_charged_count() -> None:

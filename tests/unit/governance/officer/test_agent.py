@@ -109,7 +109,7 @@ class TestADay:
         settled.done("rotate", "--yes")
         papers, agent = settled.papers, agent_of(settled)
         agent.look()
-        papers.store.renewal(papers.now)
+        papers.store.draft_renewal(papers.now)
         papers.sign("EE", "NO", "PT")
         papers.publish()
         pass_time(settled, 2 * DAY)

@@ -54,8 +54,8 @@ def publish(officer: Keyboard, work: Work, *, versions_ahead: int = 4) -> None:
     other = OfficerDocuments(officer.folder / "other", "DK")
     work(other)
     key = papers.officers["DK"]
-    bundle = other.sign(papers.now, key, at_least=own.version + versions_ahead)
-    papers.store.accept_country(bundle, papers.now, online=papers.online)
+    bundle = other.sign(papers.now, key, newer_than=own.version + versions_ahead)
+    papers.store.accept_country(bundle, papers.now, online_key=papers.online)
 
 
 def foreign_work(officer: Keyboard) -> Work:
@@ -220,7 +220,7 @@ class TestRotating:
         publish(settled, foreign_work(settled))
         settled.done("rotate", "--yes")
         papers = settled.papers
-        papers.store.renewal(papers.now)
+        papers.store.draft_renewal(papers.now)
         papers.sign("EE", "NO", "PT")
         papers.publish()
         assert "DID NOT SIGN" not in settled.done("inbox")

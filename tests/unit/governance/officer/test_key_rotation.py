@@ -44,7 +44,7 @@ def announced(officer: Keyboard) -> SigningKey:
 
 def others_sign(officer: Keyboard, *countries: str) -> None:
     papers = officer.papers
-    papers.store.renewal(papers.now)
+    papers.store.draft_renewal(papers.now)
     papers.sign(*countries)
 
 
@@ -70,7 +70,7 @@ class TestANewKey:
         assert is_signed_by(later.signed(), new.public)
         assert present.targets == later.targets
         assert later.signed().signed.version == present.signed().signed.version + 1
-        assert settled.papers.store.announced() == {"DK": new.public.to_text()}
+        assert settled.papers.store.announced_keys() == {"DK": new.public.to_text()}
 
     def test_rotate_says_what_comes_next(self, settled: Keyboard) -> None:
         output = settled.done("rotate", "--yes")
@@ -109,7 +109,7 @@ class TestANewKey:
         settled.exchange.submit_down = False
         assert "has not reached the exchange" in settled.done("inbox")
         settled.done("rotate", "--yes")
-        assert settled.papers.store.announced()
+        assert settled.papers.store.announced_keys()
 
     def test_a_new_key_is_renewed_together_with_the_former_key(self, settled: Keyboard) -> None:
         new = announced(settled)

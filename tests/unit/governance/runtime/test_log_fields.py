@@ -13,8 +13,8 @@ from governance.runtime.log_fields import (
     admit,
     error_fields,
     moment,
-    place_of,
     plain,
+    project_path,
     seconds,
     whole,
     word,
@@ -93,6 +93,6 @@ def test_a_chain_of_errors_ends() -> None:
 
 
 def test_only_files_of_the_packages_have_a_location() -> None:
-    assert place_of(admit.__code__.co_filename) == "governance/runtime/log_fields.py"
-    assert place_of(__file__) == ""
-    assert place_of("/usr/lib/python3/json.py") == ""
+    assert project_path(admit.__code__.co_filename) == "governance/runtime/log_fields.py"
+    assert project_path(__file__) == ""
+    assert project_path("/usr/lib/python3/json.py") == ""

@@ -26,12 +26,12 @@ FORBIDDEN = re.compile(r"cohort|sample|patient|record|rows|memory|cpu", re.IGNOR
 def node() -> NodeMetrics:
     metrics = NodeMetrics(("bundle", "contribute"), ("declined", "budget"))
     metrics.link(up=True)
-    metrics.replied("contribute", None, 0.31)
-    metrics.replied("bundle", "declined", 0.05)
+    metrics.count_reply("contribute", None, 0.31)
+    metrics.count_reply("bundle", "declined", 0.05)
     metrics.ledger({"national": 0.25})
     metrics.documents({"root": 2, "DK": 7}, {"agreement": NOON, "certificate": NOON})
     metrics.log_size(12)
-    metrics.tended(NOON)
+    metrics.set_last_upkeep(NOON)
     return metrics
 
 
@@ -42,7 +42,7 @@ def coordinator() -> CoordinatorMetrics:
     metrics.runs({"running": 1})
     metrics.restarts({"superlink": 2})
     metrics.round_over("opened", 0.7)
-    metrics.refused("Relay", "UNAUTHENTICATED")
+    metrics.count_refused_call("Relay", "UNAUTHENTICATED")
     return metrics
 
 
@@ -104,13 +104,13 @@ def test_replies_are_counted_by_the_slots_at_which_they_leave() -> None:
 def test_outside_values_make_no_new_label(
     node: NodeMetrics, coordinator: CoordinatorMetrics
 ) -> None:
-    node.replied("other", "other", 1)
-    coordinator.refused("other", "other")
+    node.count_reply("other", "other", 1)
+    coordinator.count_refused_call("other", "other")
     coordinator.round_over("other", 1)
     before = len(samples(node.registry)), len(samples(coordinator.registry))
     for number in range(500):
-        node.replied(f"phase-{number}", f"code-{number}", 1)
-        coordinator.refused(f"call-{number}", f"reason-{number}")
+        node.count_reply(f"phase-{number}", f"code-{number}", 1)
+        coordinator.count_refused_call(f"call-{number}", f"reason-{number}")
         coordinator.round_over(f"outcome-{number}", 1)
     assert (len(samples(node.registry)), len(samples(coordinator.registry))) == before
 

@@ -51,17 +51,17 @@ def test_the_status_counts_to_the_threshold(numbers: tuple[int, ...], needed: in
 
 def test_signatures_are_merged_one_by_one() -> None:
     first, second = signed(*officers(0)), signed(*officers(1))
-    assert ceremony.status(draft(), first.joined(second), None).signed == ("DK", "EE")
+    assert ceremony.status(draft(), first.merged_with(second), None).signed == ("DK", "EE")
 
 
 def test_signatures_over_another_draft_are_not_merged() -> None:
     other = draft(agreement(title="Another title"))
     with pytest.raises(DocumentFault, match="another draft"):
-        signed(*officers(0)).joined(signed(*officers(1), of=other))
+        signed(*officers(0)).merged_with(signed(*officers(1), of=other))
 
 
 def test_the_same_officer_twice_counts_once() -> None:
-    twice = signed(*officers(0)).joined(signed(*officers(0)))
+    twice = signed(*officers(0)).merged_with(signed(*officers(0)))
     assert ceremony.status(draft(), twice, None).needed == 2
 
 
@@ -140,7 +140,7 @@ def test_an_amendment_needs_the_old_threshold_and_the_new_one() -> None:
     status = ceremony.status(new, three_new, old)
     assert status.needed == 1
     assert "former DK" in status.unsigned
-    with_old = three_new.joined(signed(*officers(0), of=new, previous_root=previous))
+    with_old = three_new.merged_with(signed(*officers(0), of=new, previous_root=previous))
     assert ceremony.status(new, with_old, old).ready
     assert "former DK" in ceremony.status(new, with_old, old).signed
 

@@ -24,16 +24,16 @@ def test_countries_are_counted_apart() -> None:
 
 def test_a_clock_behind_the_latest_signed_time_is_raised_to_it() -> None:
     high_water = TrustHighWater(latest=NOW)
-    assert high_water.raised_to(NOW - DAY) == NOW
-    assert high_water.raised_to(NOW + DAY) == NOW + DAY
-    assert TrustHighWater().raised_to(NOW) == NOW
+    assert high_water.later_of(NOW - DAY) == NOW
+    assert high_water.later_of(NOW + DAY) == NOW + DAY
+    assert TrustHighWater().later_of(NOW) == NOW
 
 
 def test_an_approved_key_starts_its_versions_again() -> None:
     high_water = TrustHighWater(
         countries={"DK": 5, "EE": 2}, keys={"EE": raw_key(1).public.to_text()}
     )
-    approved = high_water.approve_key("DK", raw_key(7).public)
+    approved = high_water.with_approved_key("DK", raw_key(7).public)
     assert approved.countries == {"EE": 2}
     assert approved.keys["DK"] == raw_key(7).public.to_text()
     assert approved.keys["EE"] == high_water.keys["EE"]

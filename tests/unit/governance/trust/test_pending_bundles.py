@@ -48,12 +48,12 @@ def state_with(papers: Papers, named: bool) -> PublishedState:
 def test_documents_under_the_key_in_force_are_not_pending(
     papers: Papers, pending: PendingBundles
 ) -> None:
-    assert not pending.take(papers.give("DK"), papers.agreed, papers.now)
+    assert not pending.store_if_next_key(papers.give("DK"), papers.agreed, papers.now)
 
 
 def test_documents_of_a_stranger_are_not_pending(papers: Papers, pending: PendingBundles) -> None:
     bundle = papers.folders["DK"].sign(papers.now, raw_key(5))
-    assert not pending.take(bundle, papers.agreed, papers.now)
+    assert not pending.store_if_next_key(bundle, papers.agreed, papers.now)
 
 
 def test_documents_under_the_next_key_are_pending_and_not_replaced_by_older_ones(
@@ -61,25 +61,25 @@ def test_documents_under_the_next_key_are_pending_and_not_replaced_by_older_ones
 ) -> None:
     older = next_bundle(papers)
     newer = papers.folders["DK"].sign_next(papers.now, NEXT)
-    assert pending.take(newer, papers.agreed, papers.now)
+    assert pending.store_if_next_key(newer, papers.agreed, papers.now)
     with pytest.raises(DocumentFault):
-        pending.take(older, papers.agreed, papers.now)
+        pending.store_if_next_key(older, papers.agreed, papers.now)
 
 
 def test_pending_documents_are_published_with_the_agreement_that_names_the_key(
     papers: Papers, pending: PendingBundles
 ) -> None:
-    pending.take(next_bundle(papers), papers.agreed, papers.now)
-    _, files = pending.joined(state_with(papers, named=False), None, papers.now)
+    pending.store_if_next_key(next_bundle(papers), papers.agreed, papers.now)
+    _, files = pending.with_pending(state_with(papers, named=False), None, papers.now)
     assert not files
-    _, files = pending.joined(state_with(papers, named=True), None, papers.now)
+    _, files = pending.with_pending(state_with(papers, named=True), None, papers.now)
     assert any("country-DK" in name for name in files)
 
 
 def test_pending_documents_that_expired_are_left_out(
     papers: Papers, pending: PendingBundles
 ) -> None:
-    pending.take(next_bundle(papers), papers.agreed, papers.now)
+    pending.store_if_next_key(next_bundle(papers), papers.agreed, papers.now)
     later = NOW + timedelta(days=30)
-    _, files = pending.joined(state_with(papers, named=True), None, later)
+    _, files = pending.with_pending(state_with(papers, named=True), None, later)
     assert not files

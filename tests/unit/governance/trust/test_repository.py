@@ -50,7 +50,7 @@ def test_the_first_agreement_is_published_at_the_threshold(tmp_path: Path) -> No
     status = papers.store.draft_status()
     assert status is not None
     assert (status.signed, status.unsigned, status.needed) == (("DK", "EE"), ("NO", "PT"), 1)
-    assert "1 more signatures are needed" in refused(papers.publish, papers)
+    assert "Signatures still needed: 1" in refused(papers.publish, papers)
     papers.sign("PT")
     papers.publish()
     assert papers.store.draft_status() is None
@@ -64,7 +64,7 @@ def test_nothing_can_be_published_before_an_agreement(tmp_path: Path) -> None:
     for act in (
         papers.refresh,
         lambda: papers.propose(study(papers.agreed)),
-        lambda: papers.store.accept_country(bundle, NOW, online=papers.online),
+        lambda: papers.store.accept_country(bundle, NOW, online_key=papers.online),
     ):
         assert "No agreement is published yet" in refused(act, papers)
     assert "No signing ceremony" in refused(papers.publish, papers)
@@ -151,7 +151,7 @@ def test_an_amendment_needs_three_of_the_old_keys_too(full: Papers) -> None:
     full.sign("EE", "NO")
     full.officers["DK"] = raw_key(200)
     full.sign("DK")
-    assert "1 more signatures are needed" in refused(full.publish, full)
+    assert "Signatures still needed: 1" in refused(full.publish, full)
     full.sign("PT")
     full.publish()
 
@@ -162,7 +162,7 @@ def test_documents_signed_by_a_former_key_are_removed(full: Papers) -> None:
     assert set(view.countries) == {"EE", "NO", "PT"}
     assert "none is published" in view.absent["DK"]
     old = full.folders["DK"].sign(NOW, raw_key(100))
-    refused(lambda: full.store.accept_country(old, NOW, online=full.online), full)
+    refused(lambda: full.store.accept_country(old, NOW, online_key=full.online), full)
     full.officers["DK"] = raw_key(200)
     full.give("DK")
     assert full.view().country("DK") is not None
@@ -187,7 +187,7 @@ def test_a_country_can_leave(full: Papers) -> None:
     amend(full, amended(parties=parties), "EE", "NO", "PT")
     assert set(full.view().countries) == {"EE", "NO", "PT"}
     bundle = full.folders["DK"].sign(NOW, full.officers["DK"])
-    refused(lambda: full.store.accept_country(bundle, NOW, online=full.online), full)
+    refused(lambda: full.store.accept_country(bundle, NOW, online_key=full.online), full)
 
 
 @pytest.mark.parametrize("dies_after", range(1, 8))
@@ -231,7 +231,7 @@ def test_a_country_s_documents_are_published_and_renewed(papers: Papers) -> None
 def test_the_same_bundle_again_changes_nothing(papers: Papers) -> None:
     bundle = papers.give("DK")
     before = papers.snapshot_of_store()
-    papers.store.accept_country(bundle, NOW, online=papers.online)
+    papers.store.accept_country(bundle, NOW, online_key=papers.online)
     assert papers.snapshot_of_store() == before
 
 
@@ -239,35 +239,39 @@ def test_an_older_or_equal_version_is_refused(papers: Papers, tmp_path: Path) ->
     old = papers.give("DK")
     papers.give("DK")
     accept = papers.store.accept_country
-    reason = refused(lambda: accept(old, NOW, online=papers.online), papers)
+    reason = refused(lambda: accept(old, NOW, online_key=papers.online), papers)
     assert "version 1; version 2 is published" in reason
     other = OfficerDocuments(tmp_path / "other", "DK")
     other.set_node(node_keys("DK", 2))
-    fork = other.sign(NOW, papers.officers["DK"], at_least=1)
-    why = refused(lambda: accept(fork, NOW, online=papers.online), papers)
+    fork = other.sign(NOW, papers.officers["DK"], newer_than=1)
+    why = refused(lambda: accept(fork, NOW, online_key=papers.online), papers)
     assert "version 2 is published" in why
 
 
 def test_a_bundle_signed_by_another_country_is_refused(papers: Papers) -> None:
     bundle = papers.folders["DK"].sign(NOW, papers.officers["NO"])
-    reason = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
+    reason = refused(
+        lambda: papers.store.accept_country(bundle, NOW, online_key=papers.online), papers
+    )
     assert "documents of DK are not published" in reason
 
 
 def test_a_stranger_s_bundle_is_refused(papers: Papers, tmp_path: Path) -> None:
     bundle = OfficerDocuments(tmp_path / "se", "SE").sign(NOW, raw_key(50))
-    refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
+    refused(lambda: papers.store.accept_country(bundle, NOW, online_key=papers.online), papers)
 
 
 def test_an_expired_bundle_is_refused(papers: Papers) -> None:
     bundle = papers.folders["DK"].sign(NOW - 8 * DAY, papers.officers["DK"])
-    reason = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
+    reason = refused(
+        lambda: papers.store.accept_country(bundle, NOW, online_key=papers.online), papers
+    )
     assert "expired" in reason
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"x" * (5 * 1024 * 1024)])
 def test_random_bytes_are_refused(papers: Papers, data: bytes) -> None:
-    refused(lambda: papers.store.accept_country(data, NOW, online=papers.online), papers)
+    refused(lambda: papers.store.accept_country(data, NOW, online_key=papers.online), papers)
 
 
 # ---- studies and releases
@@ -295,7 +299,7 @@ def test_a_study_signed_by_another_key_is_refused(full: Papers) -> None:
 
 def test_releases_are_published_beside_studies(full: Papers) -> None:
     full.propose(study(full.agreed))
-    keys = {"documents": full.documents, "online": full.online}
+    keys = {"document_key": full.documents, "online_key": full.online}
     full.store.add_release("heart-by-sex", b'{"n":4}', NOW, **keys)
     view = full.view()
     assert view.releases == {"releases/heart-by-sex.json": b'{"n":4}'}
@@ -304,7 +308,7 @@ def test_releases_are_published_beside_studies(full: Papers) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "A", "", "a/b", "a" * 64])
 def test_a_release_has_a_safe_name(full: Papers, name: str) -> None:
-    keys = {"documents": full.documents, "online": full.online}
+    keys = {"document_key": full.documents, "online_key": full.online}
     refused(lambda: full.store.add_release(name, b"{}", NOW, **keys), full)
 
 
@@ -379,8 +383,8 @@ def test_concurrent_writers_lose_nothing(full: Papers, tmp_path: Path) -> None:
             store = Repository(tmp_path / "store")
             for _ in range(4):
                 bundle = full.folders[country].sign(NOW, full.officers[country])
-                store.accept_country(bundle, NOW, online=full.online)
-                store.refresh(NOW, online=full.online)
+                store.accept_country(bundle, NOW, online_key=full.online)
+                store.refresh(NOW, online_key=full.online)
         except DocumentFault as fault:
             faults.append(fault)
 
@@ -398,5 +402,5 @@ def test_concurrent_writers_lose_nothing(full: Papers, tmp_path: Path) -> None:
 def test_a_country_s_metadata_may_come_from_other_software(papers: Papers) -> None:
     metadata, _ = country_metadata(papers.officers["DK"], {}, version=9)
     bundle = CountryBundle(country="DK", metadata=metadata.decode(), targets={})
-    versions = papers.store.accept_country(bundle.canonical(), NOW, online=papers.online)
+    versions = papers.store.accept_country(bundle.canonical(), NOW, online_key=papers.online)
     assert versions.countries == {"DK": 9}

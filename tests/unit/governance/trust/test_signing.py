@@ -28,8 +28,8 @@ def folder(tmp_path: Path) -> OfficerDocuments:
     return OfficerDocuments(tmp_path / "documents", "DK")
 
 
-def signed(folder: OfficerDocuments, at_least: int = 0) -> CountryDocuments:
-    return own_country(folder.sign(NOW, KEY, at_least=at_least), "DK", KEY.public, NOW)
+def signed(folder: OfficerDocuments, newer_than: int = 0) -> CountryDocuments:
+    return own_country(folder.sign(NOW, KEY, newer_than=newer_than), "DK", KEY.public, NOW)
 
 
 def test_nothing_is_signed_before_a_request(folder: OfficerDocuments) -> None:
@@ -49,8 +49,8 @@ def test_each_signature_is_a_new_version_that_is_stored_before_it_is_returned(
 
 
 def test_a_version_is_above_the_one_at_the_exchange(folder: OfficerDocuments) -> None:
-    assert signed(folder, at_least=7).version == 8
-    assert signed(folder, at_least=3).version == 9
+    assert signed(folder, newer_than=7).version == 8
+    assert signed(folder, newer_than=3).version == 9
 
 
 def test_a_permit_stays_through_renewals_and_a_new_process(

@@ -155,14 +155,14 @@ def test_a_high_water_mark_rises_and_never_falls() -> None:
     lower = high_water.with_country("DK", 3, NOW - DAY)
     assert lower.countries == {"DK": 5}
     assert lower.latest == NOW
-    assert high_water.raised_to(NOW - DAY) == NOW
-    assert high_water.raised_to(NOW + DAY) == NOW + DAY
-    assert TrustHighWater().raised_to(NOW) == NOW
+    assert high_water.later_of(NOW - DAY) == NOW
+    assert high_water.later_of(NOW + DAY) == NOW + DAY
+    assert TrustHighWater().later_of(NOW) == NOW
 
 
 def test_approving_a_key_replaces_the_one_that_was_seen() -> None:
     high_water = TrustHighWater(keys={"DK": raw_key(1).public.to_text()})
-    assert high_water.approve_key("DK", raw_key(2).public).keys == {
+    assert high_water.with_approved_key("DK", raw_key(2).public).keys == {
         "DK": raw_key(2).public.to_text()
     }
 
@@ -225,5 +225,5 @@ def test_versions_under_another_key_and_of_strangers_are_not_compared(full: Pape
     liar.hide("country-PT")
     high_water = full.view().high_water.with_country("XX", 4, NOW)
     assert liar.view(high_water).verified.countries == dict.fromkeys(COUNTRIES, 1)
-    other = high_water.approve_key("PT", raw_key(9).public).with_country("PT", 5, NOW)
+    other = high_water.with_approved_key("PT", raw_key(9).public).with_country("PT", 5, NOW)
     assert "PT" not in liar.view(other).verified.countries

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
-from protocols.private_sum.contribution import LARGEST_HEAD, commitments_digest
+from protocols.private_sum.contribution import MAX_HEAD_BYTES, commitments_digest
 from protocols.private_sum.messages import versions_digest
 from protocols.proto.round_pb2 import ContributionHead, Reply, RequestBody
 from protocols.proto.round_pb2 import Request as Envelope
@@ -41,7 +41,7 @@ def resized(field: str, size: int) -> Change:
 
 def with_too_many_countries(reply: Reply, head: ContributionHead) -> None:
     """Claim versions of more countries than allowed, and sign their digest."""
-    for number in range(LARGEST_HEAD // 8):
+    for number in range(MAX_HEAD_BYTES // 8):
         reply.contribution.versions.countries[f"C{number}"] = 1
     head.versions_digest = versions_digest(reply.contribution.versions)
 

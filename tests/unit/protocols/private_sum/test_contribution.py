@@ -8,7 +8,7 @@ from protocols.errors import Refusal
 from protocols.numerics.packing import pack, unpack
 from protocols.private_sum import shares
 from protocols.private_sum.contribution import (
-    LARGEST_HEAD,
+    MAX_HEAD_BYTES,
     commitments_digest,
     commitments_of,
     masked_words,
@@ -16,7 +16,7 @@ from protocols.private_sum.contribution import (
     read_head,
     seal_share,
     seed_key,
-    share_out,
+    shares_of_seed,
     words_digest,
 )
 from protocols.private_sum.masking import Masker
@@ -69,7 +69,7 @@ def test_a_masked_vector_shows_nothing_while_one_mask_is_unknown(country: str) -
 
 def test_every_country_has_a_share_and_t_of_them_give_the_seed() -> None:
     seed = shares.draw_element(os.urandom)
-    shared = share_out(ROUND, seed, os.urandom)
+    shared = shares_of_seed(ROUND, seed, os.urandom)
     assert tuple(shared) == ROUND.run.roster
     assert shares.combine(dict(enumerate(shared.values(), start=1))) == seed
 
@@ -107,7 +107,7 @@ def test_a_head_that_is_too_long_is_refused() -> None:
     head = ContributionHead(words_digest=bytes(32))
     assert read_head(serialise(head)) == head
     with pytest.raises(Refusal):
-        read_head(serialise(ContributionHead(words_digest=bytes(LARGEST_HEAD))))
+        read_head(serialise(ContributionHead(words_digest=bytes(MAX_HEAD_BYTES))))
 
 
 def test_words_leave_in_one_byte_order() -> None:

@@ -6,7 +6,7 @@ from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.private_sum.country_run import CountryRun
 from protocols.private_sum.country_state import CountryState, Stage
-from protocols.private_sum.messages import SHARE_BYTES, parted, read_request
+from protocols.private_sum.messages import SHARE_BYTES, read_request, split_parts
 from protocols.private_sum.shares import commit
 from protocols.proto.round_pb2 import Answer, Reply
 from tests.support.protocol_world import (
@@ -113,7 +113,7 @@ def test_an_answer_has_a_share_of_the_seed_of_every_country_and_its_round() -> N
     round_ = world.contributed(2)
     reply = Reply.FromString(world.answer(round_, "BE"))
     answer = Answer.FromString(reply.answer.body)
-    shares = parted(answer.shares, world.terms.roster, SHARE_BYTES)
+    shares = split_parts(answer.shares, world.terms.roster, SHARE_BYTES)
     assert all(
         round_._commitments[owner][32:64] == commit(round_.terms.context, owner, "BE", share)
         for owner, share in shares.items()

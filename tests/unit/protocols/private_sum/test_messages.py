@@ -12,11 +12,11 @@ from protocols.private_sum.context import LARGEST_ROUND
 from protocols.private_sum.messages import (
     MAC_BYTES,
     open_all,
-    parted,
     read_reply,
     read_request,
     refusal_reply,
     require_current,
+    split_parts,
     versions_digest,
 )
 from protocols.proto.round_pb2 import (
@@ -244,8 +244,8 @@ def test_there_is_one_message_of_each_country_in_order() -> None:
 
 
 def test_there_is_one_part_for_each_country_in_order() -> None:
-    assert parted(b"112233", ("AT", "BE", "CZ"), 2) == {"AT": b"11", "BE": b"22", "CZ": b"33"}
-    assert parted(b"", (), 32) == {}
+    assert split_parts(b"112233", ("AT", "BE", "CZ"), 2) == {"AT": b"11", "BE": b"22", "CZ": b"33"}
+    assert split_parts(b"", (), 32) == {}
     for data, countries in (
         (b"1122", ("AT", "BE", "CZ")),
         (b"11223344", ("AT", "BE", "CZ")),
@@ -254,16 +254,16 @@ def test_there_is_one_part_for_each_country_in_order() -> None:
         (b"", ("AT",)),
         (b"11", ()),
     ):
-        assert code_of(parted, data, countries, 2) is ReasonCode.ROSTER
+        assert code_of(split_parts, data, countries, 2) is ReasonCode.ROSTER
 
 
 @given(st.integers(0, 300), st.integers(0, 6), st.integers(1, 70))
 def test_missing_or_additional_parts_are_refused(length: int, number: int, size: int) -> None:
     data, countries = bytes(index % 251 for index in range(length)), NAMES[:number]
     if length != number * size:
-        assert code_of(parted, data, countries, size) is ReasonCode.ROSTER
+        assert code_of(split_parts, data, countries, size) is ReasonCode.ROSTER
         return
-    given = parted(data, countries, size)
+    given = split_parts(data, countries, size)
     assert (tuple(given), b"".join(given.values())) == (countries, data)
     assert {len(part) for part in given.values()} <= {size}
 

@@ -145,10 +145,10 @@ def test_the_schedule_holds_floor_training_and_evaluation() -> None:
 
 def test_shares_follow_the_schedule_and_sum_to_one() -> None:
     for task in (glm(), glm(evaluation=None)):
-        assert len(task.shares()) == len(task.schedule(FEATURES))
-        assert sum(task.shares()) == pytest.approx(1)
-        assert min(task.shares()) > 0
-    assert glm(evaluation=Evaluation(share=0.3)).shares()[2] == 0.3
+        assert len(task.cost_fractions()) == len(task.schedule(FEATURES))
+        assert sum(task.cost_fractions()) == pytest.approx(1)
+        assert min(task.cost_fractions()) > 0
+    assert glm(evaluation=Evaluation(share=0.3)).cost_fractions()[2] == 0.3
 
 
 @pytest.mark.parametrize("family", list(Family))

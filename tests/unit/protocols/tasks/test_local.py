@@ -52,7 +52,7 @@ def test_the_sum_of_updates_is_derived_and_has_the_least_noise(
     assert update.noise_std == SMALLEST_NOISE_STD
     assert (update.rounds, update.dimension) == (task.rounds, task.dimension(FEATURES))
     assert not update.costs
-    assert update.leaves
+    assert update.leaves_country
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,10 +61,10 @@ def test_each_release_except_derived_ones_has_a_part_of_the_budget(
 ) -> None:
     for evaluation in (kind().evaluation, None):
         plain, local = kind(evaluation=evaluation), kind(evaluation=evaluation, local=STEPS)
-        schedule, shares = local.schedule(FEATURES), local.shares()
+        schedule, shares = local.schedule(FEATURES), local.cost_fractions()
         assert [bool(share) for share in shares] == [m.costs for m in schedule]
         assert sum(shares) == pytest.approx(1)
-        assert tuple(share for share in shares if share) == plain.shares()
+        assert tuple(share for share in shares if share) == plain.cost_fractions()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -38,7 +38,7 @@ def test_the_schedule_is_floor_training_and_evaluation(task: Any) -> None:
     floor, train, evaluate = task.schedule(FEATURES)
     assert (floor.phase, train.phase, evaluate.phase) == ("cohort-floor", "train", "evaluate")
     assert train.dimension == task.dimension(FEATURES) == len(task.initial(FEATURES))
-    assert math.fsum(task.shares()) == pytest.approx(1)
+    assert math.fsum(task.cost_fractions()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_the_schedule_is_floor_and_table() -> None:
     floor, table = histogram(strata=(SEX,)).schedule(FEATURES)
     assert (floor.phase, table.phase, table.dimension) == ("cohort-floor", "histogram", 6)
     assert count().schedule(FEATURES)[1].phase == "count"
-    assert sum(count().shares()) == pytest.approx(1)
+    assert sum(count().cost_fractions()) == pytest.approx(1)
     assert table.squared_sensitivity == table.scale**2
 
 

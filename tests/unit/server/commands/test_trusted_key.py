@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keys.errors import KeyFault
-from server.commands.trusted_key import find_folder, trusted_keys
+from server.commands.trusted_key import find_result_folder, trusted_key
 from server.errors import CoordinatorFault
 from server.learning.release import RESULT_FILE
 from tests.support.documents import raw_key
@@ -22,19 +22,19 @@ def released(tmp_path: Path) -> Path:
 
 def test_a_key_given_by_option_is_the_only_trusted_key(tmp_path: Path) -> None:
     key = raw_key(3).public
-    assert trusted_keys(tmp_path, key.to_text()) == [key]
+    assert trusted_key(tmp_path, key.to_text()) == key
     with pytest.raises(KeyFault):
-        trusted_keys(tmp_path, "ed25519:nonsense")
+        trusted_key(tmp_path, "ed25519:nonsense")
 
 
 def test_without_a_given_key_and_an_agreement_no_key_is_trusted(tmp_path: Path) -> None:
     with pytest.raises(CoordinatorFault):
-        trusted_keys(tmp_path, None)
+        trusted_key(tmp_path, None)
 
 
 def test_a_result_is_found_by_its_study_and_by_its_folder(tmp_path: Path, released: Path) -> None:
-    assert find_folder(tmp_path, "heart") == released
-    assert find_folder(tmp_path, str(released)) == released
+    assert find_result_folder(tmp_path, "heart") == released
+    assert find_result_folder(tmp_path, str(released)) == released
 
 
 def test_a_missing_result_is_refused_and_the_existing_ones_are_named(
@@ -42,5 +42,5 @@ def test_a_missing_result_is_refused_and_the_existing_ones_are_named(
 ) -> None:
     (tmp_path / "results" / "begun").mkdir()
     with pytest.raises(CoordinatorFault) as fault:
-        find_folder(tmp_path, "begun")
+        find_result_folder(tmp_path, "begun")
     assert fault.value.why == "the released results are: heart"

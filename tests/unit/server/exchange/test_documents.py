@@ -32,8 +32,8 @@ class Counter:
         self.papers, self.changes = papers, list[str]()
         self.documents = ExchangeDocuments(
             papers.store,
-            documents=papers.documents,
-            online=papers.online,
+            document_key=papers.documents,
+            online_key=papers.online,
             clock=lambda: papers.now,
             on_change=self.changes.append,
         )

@@ -192,15 +192,15 @@ def test_a_superlink_that_does_not_start_says_why(
 
 
 def test_a_process_that_ended_by_itself_is_named(link: SuperLink) -> None:
-    assert link.failed() is None
+    assert link.failed_process() is None
     link._spawn("superlink", ["/bin/sleep", "60"])
     link._spawn("superexec", ["/bin/true"])
     link._processes[1].wait(10)
-    assert link.failed() == "superexec"
+    assert link.failed_process() == "superexec"
     survivor = link._processes[0]
     link.close()
     assert survivor.returncode is not None
-    assert link.failed() is None
+    assert link.failed_process() is None
 
 
 def test_a_restart_ends_the_other_process_and_uses_new_secrets_and_another_port(

@@ -4,11 +4,11 @@ import pytest
 from server.learning.estimates import (
     DRAWS,
     Estimate,
-    count_noise,
+    cell_noise_std,
     estimate,
     figures_json,
     nearest_counts,
-    simulated,
+    simulate_tables,
 )
 from server.learning.figures import accuracy
 from tests.support.patients import glm, release
@@ -20,7 +20,7 @@ def generator() -> np.random.Generator:
 
 def test_the_noise_of_a_cell_is_that_of_all_contributions() -> None:
     mechanism = release(glm(), "evaluate", noise_std=640)
-    assert count_noise(mechanism, 4) == pytest.approx(2 * 640 / mechanism.scale)
+    assert cell_noise_std(mechanism, 4) == pytest.approx(2 * 640 / mechanism.scale)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -39,22 +39,22 @@ def test_counts_without_negative_cells_are_unchanged() -> None:
 
 
 def test_a_table_with_a_negative_total_can_be_simulated() -> None:
-    suggested, drawn = simulated(np.full((4, 2), -3.0), 2.0, generator())
-    assert suggested.sum() == pytest.approx(1.0)
+    fitted, drawn = simulate_tables(np.full((4, 2), -3.0), 2.0, generator())
+    assert fitted.sum() == pytest.approx(1.0)
     assert drawn.shape == (DRAWS, 4, 2)
     assert np.isfinite(drawn).all()
 
 
 def test_simulated_tables_have_the_spread_of_sampling_and_noise() -> None:
     table = np.full((4, 2), 100.0)
-    _, drawn = simulated(table, 30.0, generator())
+    _, drawn = simulate_tables(table, 30.0, generator())
     expected = np.sqrt(100 * (1 - 1 / 8) + 30.0**2)
     assert drawn.std(axis=0) == pytest.approx(np.full((4, 2), expected), rel=0.15)
 
 
 def interval(table: np.ndarray, noise: float) -> Estimate:
-    suggested, drawn = simulated(table, noise, generator())
-    estimated = estimate([(accuracy(table), accuracy(suggested), accuracy(drawn))], (0, 1))
+    fitted, drawn = simulate_tables(table, noise, generator())
+    estimated = estimate([(accuracy(table), accuracy(fitted), accuracy(drawn))], (0, 1))
     assert estimated is not None
     return estimated
 
@@ -80,8 +80,8 @@ def test_an_estimate_stays_within_its_limits() -> None:
 
 def test_a_figure_is_suppressed_if_the_noise_exceeds_the_patients() -> None:
     table = np.full((10, 2), 0.5)
-    suggested, drawn = simulated(table, 8.0, generator())
-    figures = [(accuracy(table), accuracy(suggested), accuracy(drawn))]
+    fitted, drawn = simulate_tables(table, 8.0, generator())
+    figures = [(accuracy(table), accuracy(fitted), accuracy(drawn))]
     assert estimate(figures, (0, 1)) is None
 
 

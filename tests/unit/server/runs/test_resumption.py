@@ -243,13 +243,13 @@ def test_a_live_attempt_is_left_alone_and_a_dead_one_is_replaced(table: Stage) -
     opened = scene.carrier.exchange
 
     def looked_at(frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
-        scene.supervise_runs(lost=False)
+        scene.supervise_runs(runs_lost=False)
         assert scene.coordinator.context.runs.get(RUN).attempt == 1
         return opened(frames, seconds)
 
     scene.carrier.exchange = looked_at  # type: ignore[method-assign]
     assert scene.attempt(("exchanged", 2))
-    scene.supervise_runs(lost=False)
+    scene.supervise_runs(runs_lost=False)
     assert scene.coordinator.context.runs.get(RUN).attempt == 2
     assert len(scene.coordinator.flower.bundles) == 2
     assert scene.coordinator.flower.stopped == [7_001]
@@ -258,10 +258,10 @@ def test_a_live_attempt_is_left_alone_and_a_dead_one_is_replaced(table: Stage) -
 def test_an_attempt_that_never_began_is_replaced_in_time(table: Stage) -> None:
     scene = table.scene()
     papers = scene.coordinator.federation.papers
-    scene.supervise_runs(lost=False)
+    scene.supervise_runs(runs_lost=False)
     assert scene.coordinator.context.runs.get(RUN).attempt == 1
     papers.now += timedelta(seconds=30)
-    scene.supervise_runs(lost=False)
+    scene.supervise_runs(runs_lost=False)
     assert scene.coordinator.context.runs.get(RUN).attempt == 2
 
 

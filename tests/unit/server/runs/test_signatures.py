@@ -88,4 +88,7 @@ def test_the_agreement_s_status_says_how_messages_are_signed(coordinator: Coordi
     assert signatures == BOTH_HOLD
     only_ed25519(coordinator, "NO")
     signatures = coordinator.ask("agreement_status")["signatures"]
-    assert signatures.startswith(BOTH_HOLD + "; the node of NO cannot yet")
+    assert signatures.startswith(BOTH_HOLD + "; the node of NO cannot yet; its operator must run")
+    only_ed25519(coordinator, "EE")
+    signatures = coordinator.ask("agreement_status")["signatures"]
+    assert "; the nodes of EE, NO cannot yet; their operators must run" in signatures

@@ -52,7 +52,9 @@ class HealthContext:
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=("localhost",))
         self.runs, self.log = RunStore(self.engine), SimpleNamespace(size=lambda: 5)
         self.sessions = SimpleNamespace(online=lambda: self.online)
-        self.superlink = SimpleNamespace(failed=lambda: self.gone, restarts=Counter(superlink=1))
+        self.superlink = SimpleNamespace(
+            failed_process=lambda: self.gone, restarts=Counter(superlink=1)
+        )
         self.home = SimpleNamespace(superlink=self.folder)
         transport = SimpleNamespace(certificate=own.certificate, in_force=lambda _: authority)
         self.keys = SimpleNamespace(transport=transport)
