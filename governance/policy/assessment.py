@@ -118,7 +118,7 @@ def assess(
         withdrawal=withdrawal,
         installed_tasks=installed_tasks,
         charge=charge,
-        owed_micro=max(0, charge.rdp_micro - reserved_micro) if charge else 0,
+        owed_micro=max(0, charge.micro - reserved_micro) if charge else 0,
     )
     request = PolicyRequest(agreement.coordinator.identity_key, act, study.digest, facts.context())
     decision = decide(request, agreement.policy, national)
@@ -154,7 +154,7 @@ def _charge(study: Study, agreement: Agreement, ledger: LedgerView | None) -> Ch
     return Charge(
         register=budget.register_name,
         order=budget.order,
-        rdp_micro=sum(rdp_micro(m, honest, budget.order) for m in study.mechanisms),
+        micro=sum(rdp_micro(m, honest, budget.order) for m in study.mechanisms),
         cap_micro=_cap(budget),
         left_micro=_left(budget, ledger),
         epsilon=epsilon(study.mechanisms, honest, study.privacy.delta),

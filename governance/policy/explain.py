@@ -102,8 +102,8 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
         )
         return
     yield from _entry("Computed", f"ε = {charge.epsilon:.4g} at δ = {charge.delta:g}")
-    share = percent(charge.rdp_micro, charge.cap_micro)
-    left = percent(max(0, charge.left_micro - charge.rdp_micro), charge.cap_micro)
+    share = percent(charge.micro, charge.cap_micro)
+    left = percent(max(0, charge.left_micro - charge.micro), charge.cap_micro)
     yield from _entry("Budget", f"costs {share} of this period's budget; {left} would be left")
 
 

@@ -26,7 +26,7 @@ class Charge:
 
     register: str
     order: int
-    rdp_micro: int
+    micro: int
     cap_micro: int
     left_micro: int
     epsilon: float

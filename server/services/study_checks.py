@@ -51,8 +51,8 @@ def _charge(assessment: Assessment) -> ChargeEstimate | None:
         return None
     return ChargeEstimate(
         register=charge.register,
-        share_of_period=charge.rdp_micro / charge.cap_micro,
-        rdp_micro=charge.rdp_micro,
+        share_of_period=charge.micro / charge.cap_micro,
+        rdp_micro=charge.micro,
         order=charge.order,
         epsilon=charge.epsilon,
         delta=charge.delta,

@@ -29,7 +29,7 @@ def facts() -> Facts:
     charge = Charge(
         register="patients",
         order=8,
-        rdp_micro=1_000,
+        micro=1_000,
         cap_micro=2_000_000,
         left_micro=1_500_000,
         epsilon=0.4,

@@ -53,7 +53,7 @@ def test_a_permitted_study_is_allowed_and_its_cost_known() -> None:
     assessment.require()
     charge = assessment.charge
     assert charge is not None
-    assert charge.rdp_micro == sum(rdp_micro(m, 2, 8) for m in ASKED.mechanisms)
+    assert charge.micro == sum(rdp_micro(m, 2, 8) for m in ASKED.mechanisms)
     assert charge.left_micro == charge.cap_micro == cap_micro(3.0, 1e-4, 8)
     assert 0 < charge.epsilon <= ASKED.privacy.epsilon
 
@@ -348,5 +348,5 @@ def test_more_honest_countries_cost_less() -> None:
     lenient, strict = assessed(proposed, trusting).charge, assessed().charge
     assert lenient is not None
     assert strict is not None
-    assert lenient.rdp_micro < strict.rdp_micro
-    assert replace(lenient, rdp_micro=0) != strict
+    assert lenient.micro < strict.rdp_micro
+    assert replace(lenient, micro=0) != strict

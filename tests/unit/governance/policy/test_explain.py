@@ -47,7 +47,7 @@ def test_the_text_names_the_data_and_the_patients() -> None:
 def test_the_text_states_the_cost_and_the_remaining_budget() -> None:
     charge = assessed(ASKED).charge
     assert charge is not None
-    share = 100 * charge.rdp_micro / charge.cap_micro
+    share = 100 * charge.micro / charge.cap_micro
     assert (
         f"costs {share:.1f} % of this period's budget; {100 - share:.1f} % would be left"
         in explained()
