@@ -348,5 +348,5 @@ def test_more_honest_countries_cost_less() -> None:
     lenient, strict = assessed(proposed, trusting).charge, assessed().charge
     assert lenient is not None
     assert strict is not None
-    assert lenient.micro < strict.rdp_micro
+    assert lenient.micro < strict.micro
     assert replace(lenient, micro=0) != strict
