@@ -29,7 +29,7 @@ from server.exchange.relay import Relay
 from server.exchange.service import serve_exchange
 from server.state.tables import MIGRATIONS
 from tests.support import exchange_server
-from tests.support.documents import Papers
+from tests.support.documents import FederationDocuments
 from tests.support.enrolling import enrolment_of
 from tests.support.exchange_server import (
     LOOPBACK,
@@ -52,10 +52,12 @@ class Site:
         self.authority = TransportAuthority.create("nordic-heart", now() - timedelta(days=60))
         state = open_database(folder / "exchange.db", MIGRATIONS)
         self.enrolment = enrolment_of(state, self.authority)
-        self.papers = Papers(folder / "papers", now=now().replace(microsecond=0)).begin()
+        self.documents = FederationDocuments(
+            folder / "documents", now=now().replace(microsecond=0)
+        ).publish_agreement()
         self.keys = NodeKeys.from_canonical(self.home.node_keys.read_bytes())
-        self.papers.folders["DK"].set_node(self.keys)
-        (self.home.officer / "country-DK.json").write_bytes(self.papers.give("DK"))
+        self.documents.folders["DK"].set_node(self.keys)
+        (self.home.officer / "country-DK.json").write_bytes(self.documents.sign_and_submit("DK"))
         self.passphrase = folder / "passphrase"
         self.passphrase.touch(mode=0o600)
         self.passphrase.write_bytes(PASSPHRASE)
@@ -78,7 +80,7 @@ class Site:
         return opened
 
     def fetch(self, path: str) -> bytes | None:
-        return self.papers.store.read(path)
+        return self.documents.store.read(path)
 
     def enrol(self, ago: timedelta = timedelta(0)) -> None:
         """Store an enrolment from so long ago in the node's home."""
@@ -91,12 +93,12 @@ class Site:
         )
         self.home.certificate.write_bytes(certificate)
         self.home.authority.write_bytes(self.authority.certificate_pem)
-        self.home.root.write_bytes(self.papers.pinned)
+        self.home.root.write_bytes(self.documents.pinned)
         enrolment = Enrolment(
             federation="nordic-heart",
             exchange=f"{LOOPBACK}:{self.exchange.port}",
             authority_digest=self.authority.digest,
-            root_digest=digest(self.papers.pinned),
+            root_digest=digest(self.documents.pinned),
         )
         settings = self.home.settings()
         self.home.write_settings(settings.model_copy(update={"enrolment": enrolment}))
@@ -152,7 +154,7 @@ def test_it_imports_documents_and_stops_within_seconds_during_a_long_poll(site: 
     site.until(lambda: site.waiting() == "idle, connected")
     status = site.status()
     assert status["documents"]["own"]["version"] == 1
-    assert status["documents"]["agreement"] == site.papers.agreed.title
+    assert status["documents"]["agreement"] == site.documents.agreed.title
     assert status["data"]["patients"] == 80
     assert "PullMessages" in site.superlink.methods
     begun = time.monotonic()
@@ -283,8 +285,8 @@ def test_a_restored_database_does_not_start_before_the_restored_command(site: Si
     code, output = run_command("restored", "--yes")
     assert (code, "pratique-officer renew" in output) == (1, True), output
     time.sleep(1.1)  # documents have signing times in whole seconds
-    site.papers.now = now().replace(microsecond=0)
-    (site.home.officer / "country-DK.json").write_bytes(site.papers.give("DK"))
+    site.documents.now = now().replace(microsecond=0)
+    (site.home.officer / "country-DK.json").write_bytes(site.documents.sign_and_submit("DK"))
     code, output = run_command("restored", "--yes")
     assert (code, "State was restored from a copy of 1 log entries" in output) == (0, True), output
     site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())

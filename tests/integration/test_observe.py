@@ -157,9 +157,9 @@ def test_refused_calls_are_counted_by_call_and_reason(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(exchange_server, "serve_exchange", counting)
     authority = TransportAuthority.create("danube", now())
-    papers = ServedFiles({"metadata/1.root.json": b"root"})
+    documents = ServedFiles({"metadata/1.root.json": b"root"})
     relay = Relay(ScriptedSuperLink().forward)
-    with OpenExchange(authority, relay, enrolments=None, documents=papers) as exchange:
+    with OpenExchange(authority, relay, enrolments=None, documents=documents) as exchange:
         node = exchange.link(caller(authority, "AT", Role.NODE))
         assert node.fetch("metadata/1.root.json") == b"root"
         with pytest.raises(LinkFault):

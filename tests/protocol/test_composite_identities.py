@@ -265,7 +265,7 @@ def study(federation: NodeFederation) -> Study:
 
 def only_ed25519(federation: NodeFederation, country: str) -> None:
     """Have a country's officer sign keys of the old form."""
-    federation.papers.folders[country].set_node(node_keys(country))
+    federation.documents.folders[country].set_node(node_keys(country))
     federation.hand_over(country)
     federation.sync()
 
@@ -331,9 +331,9 @@ def test_a_node_with_an_old_key_signs_nothing(federation: NodeFederation, study:
 
 
 def test_the_view_names_who_cannot_sign(federation: NodeFederation) -> None:
-    assert federation.papers.view().ed25519_only(COUNTRIES) == []
+    assert federation.documents.view().ed25519_only(COUNTRIES) == []
     only_ed25519(federation, "NO")
-    view = federation.papers.view()
+    view = federation.documents.view()
     assert view.ed25519_only(COUNTRIES) == ["NO"]
     view.require_suite(["DK", "EE"])
     with pytest.raises(DocumentFault, match="node of NO signs with Ed25519 only"):
@@ -348,7 +348,7 @@ def test_keys_of_two_halves_can_be_used_under_an_agreement_that_asks_for_one(
     federation.sync()
     study = federation.approved()
     for country in COUNTRIES:
-        federation.papers.folders[country].set_node(node_keys(country, both=True))
+        federation.documents.folders[country].set_node(node_keys(country, both=True))
         federation.hand_over(country)
         store = federation.store(country)
         store.put("identity", both_key(1_000 + 10 * COUNTRIES.index(country)).to_bytes())

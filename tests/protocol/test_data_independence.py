@@ -127,7 +127,7 @@ def _fields(name: str) -> dict[str, Any]:
 
 
 def _study(federation: NodeFederation, name: str) -> Study:
-    proposed = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
+    proposed = Study.model_validate(study_fields(federation.documents.agreed, **_fields(name)))
     return _permitted(federation, priced(proposed, noise_std=NOISE))
 
 
@@ -234,7 +234,7 @@ def test_the_models_overflow_for_this_patient_only(tmp_path: Path, name: str) ->
     federation = NodeFederation(tmp_path / "federation", changes={"task_kinds": KINDS})
     federation.put_records(HOST, USUAL + OVERFLOWING)
     node = federation.restart(HOST)
-    study = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
+    study = Study.model_validate(study_fields(federation.documents.agreed, **_fields(name)))
     assignment = node.parts.tasks.prepared(study).assignment
     model = np.frombuffer(overflowing_model(study), "<f8")
     with np.errstate(all="ignore"):

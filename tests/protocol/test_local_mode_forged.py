@@ -73,7 +73,7 @@ def test_a_forged_schedule_is_refused_everywhere(federation: NodeFederation, for
     assert not study.priced
     assessment = assess(  # the checks of `study check` and of the officer's `show`
         study,
-        federation.papers.agreed,
+        federation.documents.agreed,
         country="DK",
         now=federation.clock(),
         act=Act.PROPOSE,

@@ -115,7 +115,7 @@ def test_countries_with_documents_that_expired_meanwhile_are_not_left_out(
     opened = run.coordinator.begin_round(1, "histogram", b"")
     honest = ("DK", "EE", "NO")
     replies = {c: federation.nodes[c].handle(opened.contribute_request(c)) for c in honest}
-    federation.papers.now += timedelta(minutes=2)
+    federation.documents.now += timedelta(minutes=2)
     for country, reply in replies.items():
         opened.take_contribution(country, reply)
     assert opened.contributed == honest
@@ -129,7 +129,7 @@ def test_a_set_up_is_resumed_after_a_document_has_expired(
     ground = run.coordinator._view.versions
     publish_for_a_minute(federation, monkeypatch)
     replies = driver(run, federation).set_up()
-    federation.papers.now += timedelta(minutes=2)
+    federation.documents.now += timedelta(minutes=2)
     again = federation.run(study, run_id, versions=ground)
     driver(again, federation).resume(replies)
     again.coordinator.begin_round(1, "histogram", b"")

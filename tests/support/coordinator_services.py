@@ -92,13 +92,13 @@ class Coordinator:
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=0o700)
         self.home = CoordinatorHome(self.folder)
-        self.home.repository.symlink_to(self.federation.papers.home / "store")
+        self.home.repository.symlink_to(self.federation.documents.home / "store")
         (self.folder / SETTINGS_FILE).write_text(yaml.safe_dump(SETTINGS.model_dump()))
         self.context = self._context()
         self._answer = request_handler(self.context)
 
     def clock(self) -> datetime:
-        return self.federation.papers.now
+        return self.federation.documents.now
 
     def _context(self) -> CoordinatorContext:
         engine = open_database(self.home.database, MIGRATIONS)

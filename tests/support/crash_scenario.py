@@ -121,7 +121,7 @@ class ScenarioParties:
         for country in COUNTRIES:
             self.federation.restart(country, entropy=fixed)
         self.federation.nodes[self.country].parts.engine.dispose()
-        agreed = self.federation.papers.agreed
+        agreed = self.federation.documents.agreed
         budget = ledger_terms(agreed, "patients", self.federation.clock())
         self.state_checks = StateChecks(
             self.federation.home(self.country).database,
@@ -135,9 +135,9 @@ class ScenarioParties:
         """Return a study that every country has approved, the killed node's too."""
         self.node.kill()
         mortal = self.federation.restart(self.country, entropy=fixed)
-        agreed = self.federation.papers.agreed
+        agreed = self.federation.documents.agreed
         study = priced(Study.model_validate(study_fields(agreed, id=name, **changes)), noise_std)
-        self.federation.papers.propose(study)
+        self.federation.documents.propose(study)
         for country in COUNTRIES:
             self.federation.permit(country, study)
         self.federation.sync()

@@ -203,7 +203,7 @@ class Stage:
     ) -> None:
         self.folder, self.count = folder, 0
         self.origin = NodeFederation(folder / "origin", changes=dict(agreed or {}))
-        fields = study_fields(self.origin.papers.agreed, **changes)
+        fields = study_fields(self.origin.documents.agreed, **changes)
         self.study = priced(Study.model_validate(fields), HIGH)
         self.origin.approve(self.study)
 

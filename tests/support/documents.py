@@ -208,7 +208,7 @@ def node_keys(country: str, number: int = 0, *, both: bool = False) -> NodeKeys:
 
 
 @dataclass
-class Papers:
+class FederationDocuments:
     """A repository for an agreement and its documents, and an officer for each country."""
 
     home: Path
@@ -216,8 +216,8 @@ class Papers:
     now: datetime = NOW
     officers: dict[str, SigningKey] = field(default_factory=dict)
     folders: dict[str, OfficerDocuments] = field(default_factory=dict)
-    documents: SigningKey = field(default_factory=lambda: raw_key(2))
-    online: SigningKey = field(default_factory=lambda: raw_key(3))
+    documents_key: SigningKey = field(default_factory=lambda: raw_key(2))
+    online_key: SigningKey = field(default_factory=lambda: raw_key(3))
 
     def __post_init__(self) -> None:
         self.store = Repository(self.home / "store")
@@ -236,10 +236,10 @@ class Papers:
             self.store.add_signatures(signed)
 
     def publish(self) -> None:
-        self.store.publish(self.now, documents=self.documents, online=self.online)
+        self.store.publish(self.now, documents=self.documents_key, online=self.online_key)
 
-    def begin(self) -> "Papers":
-        """Publish the signed agreement; within one process, the same papers are signed once."""
+    def publish_agreement(self) -> "FederationDocuments":
+        """Publish the signed agreement; one process signs the same agreement only once."""
         folder, works = self.home / "store", ("begun", self.signers)
         kept = PREPARED.find(works) if PREPARED.usable and not look(folder) else None
         if kept is not None:
@@ -255,20 +255,20 @@ class Papers:
     @property
     def signers(self) -> str:
         """Everything that decides what a signature made now looks like, as text."""
-        keys = (*self.officers.values(), self.documents, self.online)
+        keys = (*self.officers.values(), self.documents_key, self.online_key)
         return " ".join((self.agreed.digest, str(self.now), *(k.public.to_text() for k in keys)))
 
-    def give(self, country: str) -> bytes:
+    def sign_and_submit(self, country: str) -> bytes:
         """Sign a country's documents and submit them to the repository."""
         bundle = self.folders[country].sign(self.now, self.officers[country])
-        self.store.accept_country(bundle, self.now, online=self.online)
+        self.store.accept_country(bundle, self.now, online=self.online_key)
         return bundle
 
     def propose(self, asked: Study) -> None:
-        self.store.add_study(asked, self.now, documents=self.documents, online=self.online)
+        self.store.add_study(asked, self.now, documents=self.documents_key, online=self.online_key)
 
     def refresh(self) -> None:
-        self.store.refresh(self.now, online=self.online)
+        self.store.refresh(self.now, online=self.online_key)
 
     @property
     def pinned(self) -> bytes:
@@ -295,10 +295,12 @@ class LyingCoordinator:
     It begins with the files of the repository, and signs snapshot and timestamp over any others.
     """
 
-    def __init__(self, papers: Papers, online: SigningKey | None = None) -> None:
-        self.papers = papers
-        self.online = online or papers.online
-        self.files: dict[str, bytes] = dict(papers.snapshot_of_store())
+    def __init__(
+        self, documents: FederationDocuments, online_key: SigningKey | None = None
+    ) -> None:
+        self.documents = documents
+        self.online_key = online_key or documents.online_key
+        self.files: dict[str, bytes] = dict(documents.snapshot_of_store())
 
     def show(self, name: str) -> bytes | None:
         return self.files.get(name)
@@ -308,17 +310,17 @@ class LyingCoordinator:
         state = self._state().with_role(role, metadata)
         self.files |= dict(contents or {})
         self.files |= state.role_files(role)
-        self.files |= state.daily_files(self.papers.now, self.online, fresh=True)
+        self.files |= state.daily_files(self.documents.now, self.online_key, fresh=True)
 
     def hide(self, role: str) -> None:
         """Leave the role out of a fresh snapshot."""
         state = self._state()
         fewer = replace(state, roles={n: d for n, d in state.roles.items() if n != role})
-        self.files |= fewer.daily_files(self.papers.now, self.online, fresh=True)
+        self.files |= fewer.daily_files(self.documents.now, self.online_key, fresh=True)
 
     def date(self, moment: datetime) -> None:
         """Sign snapshot and timestamp as of another moment."""
-        self.files |= self._state().daily_files(moment, self.online, fresh=True)
+        self.files |= self._state().daily_files(moment, self.online_key, fresh=True)
 
     def _state(self) -> PublishedState:
         state = PublishedState.read(self.files.get)
@@ -327,7 +329,7 @@ class LyingCoordinator:
 
     def view(self, floor: TrustHighWater | None = None, now: datetime | None = None) -> TrustedView:
         return TrustedView.load(
-            self.show, self.papers.pinned, now or self.papers.now, floor or TrustHighWater()
+            self.show, self.documents.pinned, now or self.documents.now, floor or TrustHighWater()
         )
 
 

@@ -93,11 +93,11 @@ class LiveFederation(NodeFederation):
 
     def allowed(self, name: str, *, noise_std: int = CHEAP_NOISE, **changes: Any) -> Study:
         """Propose a study and have every country approve it."""
-        today = self.papers.now = datetime.now(UTC).replace(microsecond=0)
+        today = self.documents.now = datetime.now(UTC).replace(microsecond=0)
         dates = {"created": f"{today - DAY:%Y-%m-%d}", "expires": f"{today + 60 * DAY:%Y-%m-%d}"}
-        fields = study_fields(self.papers.agreed, id=name, **dates | changes)
+        fields = study_fields(self.documents.agreed, id=name, **dates | changes)
         study = priced(Study.model_validate(fields), noise_std)
-        self.papers.propose(study)
+        self.documents.propose(study)
         for country in COUNTRIES:
             self.permit(country, study, conditions=PermitConditions(expires=today + 30 * DAY))
         self.sync()

@@ -37,8 +37,18 @@ from protocols.proto.round_pb2 import Request as Envelope
 from protocols.proto.round_pb2 import RequestBody
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import digest
-from tests.support import documents as papers_of
-from tests.support.documents import COUNTRIES, NOW, Papers, both_key, node_keys, permit, raw_key
+from tests.support.documents import (
+    COUNTRIES,
+    NOW,
+    FederationDocuments,
+    agreement,
+    both_key,
+    node_keys,
+    permit,
+    raw_key,
+    withdrawal,
+)
+from tests.support.documents import study as draft_study
 from tests.support.keystore import cheap_store, reopen
 from tests.support.prepared import PREPARED, Kept, Look, State, Words, look, put
 from tests.support.zero_noise import ZeroNoise
@@ -118,19 +128,21 @@ class NodeFederation:
     folder: Path
     noise: NoiseSource = field(default_factory=ZeroNoise)
     nodes: Nodes = field(init=False)
-    papers: Papers = field(init=False)
+    documents: FederationDocuments = field(init=False)
     changes: dict[str, Any] = field(default_factory=dict)
     began: datetime = NOW
     state: State | None = None
 
     def __post_init__(self) -> None:
         self.nodes, self._views = Nodes(self._start_late), ViewCache()
-        agreed = papers_of.agreement(**self.changes)
+        agreed = agreement(**self.changes)
         known = self.folder.exists()
         if not known:
             self.folder.mkdir(parents=True)
             self.state = State((repr(sorted(self.changes.items())),), {})
-        self.papers = Papers(self.folder / "papers", agreed=agreed, now=self.began)
+        self.documents = FederationDocuments(
+            self.folder / "documents", agreed=agreed, now=self.began
+        )
         self._looks: dict[str, Look] = {}
         if not known:
             self.once("founded", self._found)
@@ -138,9 +150,9 @@ class NodeFederation:
             self._stop_nodes()
 
     def _found(self) -> Words:
-        self.papers.begin()
+        self.documents.publish_agreement()
         for country in COUNTRIES:
-            self.papers.folders[country].set_node(node_keys(country, both=self.both))
+            self.documents.folders[country].set_node(node_keys(country, both=self.both))
             self._settle(country)
             self.nodes[country] = self.start(country)
             self.hand_over(country)
@@ -154,12 +166,12 @@ class NodeFederation:
         before, self.state = self.state, None
         if before is None or not self._untouched(before):
             return do()
-        works = (*before.works, f"{work} by {self.papers.signers}")
+        works = (*before.works, f"{work} by {self.documents.signers}")
         kept = PREPARED.find(works)
         if kept is None:
             words = do()
             self._stop_nodes()
-            PREPARED.keep(works, self.folder, self.papers.now, words)
+            PREPARED.keep(works, self.folder, self.documents.now, words)
         else:
             words = self._put(kept)
         self.state = State(works, look(self.folder))
@@ -171,7 +183,7 @@ class NodeFederation:
 
     def _put(self, kept: Kept) -> Words:
         put(kept, self.folder)
-        self.papers.now = kept.now
+        self.documents.now = kept.now
         self._stop_nodes()
         return kept.words
 
@@ -181,32 +193,32 @@ class NodeFederation:
         self.nodes.running.clear()
         self._looks = {country: look(self.home(country).path) for country in COUNTRIES}
         self._settings = {country: self.settings(country) for country in COUNTRIES}
-        self._then = self.papers.now
+        self._then = self.documents.now
 
     def _start_late(self, country: str) -> Node:
         if look(self.home(country).path) != self._looks[country]:
             raise AssertionError(f"use the node of {country} before its folder is changed")
-        now, self.papers.now = self.papers.now, self._then
+        now, self.documents.now = self.documents.now, self._then
         try:
             return self.start(country, settings=self._settings[country])
         finally:
-            self.papers.now = now
+            self.documents.now = now
 
     def copied(self, folder: Path) -> "NodeFederation":
         """Return the same federation, at the same moment, in another folder."""
         state = self.state if self.state and self._untouched(self.state) else None
         self.close()
-        put(Kept(self.folder, self.papers.now, ()), folder)
+        put(Kept(self.folder, self.documents.now, ()), folder)
         return NodeFederation(folder, noise=self.noise, changes=self.changes, state=state)
 
     @property
     def both(self) -> bool:
         """Whether the agreement requires both signatures; then nodes and coordinator have both."""
-        return self.papers.agreed.signatures is Suite.COMPOSITE
+        return self.documents.agreed.signatures is Suite.COMPOSITE
 
     def clock(self) -> datetime:
         """Return the time of every party's clock."""
-        return self.papers.now
+        return self.documents.now
 
     def home(self, country: str) -> NodeHome:
         """Return a node's folder."""
@@ -227,17 +239,17 @@ class NodeFederation:
     def settings(self, country: str, **changes: Any) -> NodeSettings:
         """Return the settings of an enrolled node."""
         path = self.home(country).path
-        officer = self.papers.officers[country].public
+        officer = self.documents.officers[country].public
         fields: dict[str, Any] = {
             "country": country,
             "data": path / "records.csv",
             "dictionary": path / "dictionary.yaml",
             "officer_key": officer.to_text(),
             "enrolment": Enrolment(
-                federation=self.papers.agreed.federation,
+                federation=self.documents.agreed.federation,
                 exchange="exchange.example:7443",
                 authority_digest=digest(b"authority"),
-                root_digest=digest(self.papers.pinned),
+                root_digest=digest(self.documents.pinned),
             ),
         }
         return NodeSettings(**fields | changes)
@@ -256,9 +268,9 @@ class NodeFederation:
         """Return a node that has not been started."""
         settings = changes.pop("settings", self.settings(country))
         identities = changes.pop("identities", None) or IdentityKeys(self.store(country))
-        root = changes.pop("pinned_root", self.papers.pinned)
+        root = changes.pop("pinned_root", self.documents.pinned)
         around = Surroundings(
-            fetch=self.papers.store.read, noise=self.noise, clock=self.clock, slots=AT_ONCE
+            fetch=self.documents.store.read, noise=self.noise, clock=self.clock, slots=AT_ONCE
         )
         home = self.home(country)
         return build_node(
@@ -296,7 +308,7 @@ class NodeFederation:
         self.once(f"hand over {country}", lambda: self._hand_over(country))
 
     def _hand_over(self, country: str) -> Words:
-        bundle = self.papers.give(country)
+        bundle = self.documents.sign_and_submit(country)
         self.nodes[country].deliver(bundle)
         return ()
 
@@ -305,10 +317,10 @@ class NodeFederation:
         self.once(f"later {pause}", lambda: self._later(pause))
 
     def _later(self, pause: timedelta) -> Words:
-        self.papers.now += pause
+        self.documents.now += pause
         for country in self.nodes:
             self.hand_over(country)
-        self.papers.refresh()
+        self.documents.refresh()
         return ()
 
     def sync(self) -> None:
@@ -322,7 +334,7 @@ class NodeFederation:
 
     def study(self, **changes: Any) -> Study:
         """Return a priced study under the federation's agreement."""
-        return papers_of.study(self.papers.agreed, **changes)
+        return draft_study(self.documents.agreed, **changes)
 
     def approved(self, *without: str, **changes: Any) -> Study:
         """Propose a study and have every country approve it except those in `without`."""
@@ -338,11 +350,11 @@ class NodeFederation:
         self.once(f"propose {study.digest}", lambda: self._propose(study))
 
     def _propose(self, study: Study) -> Words:
-        self.papers.propose(study)
+        self.documents.propose(study)
         return ()
 
     def _approved(self, study: Study, without: Collection[str]) -> Words:
-        self.papers.propose(study)
+        self.documents.propose(study)
         for country in COUNTRIES:
             if country not in without:
                 self.permit(country, study)
@@ -354,8 +366,8 @@ class NodeFederation:
         self.once(work, lambda: self._permit(country, study, changes))
 
     def _permit(self, country: str, study: Study, changes: Mapping[str, Any]) -> Words:
-        self.papers.folders[country].approve(
-            permit(self.papers.agreed, study, country, issued=self.papers.now, **changes)
+        self.documents.folders[country].approve(
+            permit(self.documents.agreed, study, country, issued=self.documents.now, **changes)
         )
         return self._hand_over(country)
 
@@ -365,13 +377,13 @@ class NodeFederation:
         self.once(work, lambda: self._withdraw(country, study))
 
     def _withdraw(self, country: str, study: Study) -> Words:
-        self.papers.folders[country].withdraw(papers_of.withdrawal(study, country))
+        self.documents.folders[country].withdraw(withdrawal(study, country))
         return self._hand_over(country)
 
     def terms(self, study: Study, run_id: bytes | None = None, **changes: Any) -> RunTerms:
         """Return the terms of an honest coordinator's run of a study."""
         chosen = run_id or secrets.token_bytes(16)
-        terms = study.run_terms(self.papers.agreed, chosen, study.countries)
+        terms = study.run_terms(self.documents.agreed, chosen, study.countries)
         return replace(terms, **changes)
 
     @property
@@ -385,7 +397,9 @@ class NodeFederation:
         return self._view().verified
 
     def _view(self) -> TrustedView:
-        return self._views.view(self.papers.store.read, self.papers.pinned, self.papers.now)
+        return self._views.view(
+            self.documents.store.read, self.documents.pinned, self.documents.now
+        )
 
     def run(self, study: Study, run_id: bytes | None = None, **changes: Any) -> "Run":
         """Return a run without any message yet; `changes` are passed to the coordinator."""

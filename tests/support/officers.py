@@ -33,7 +33,7 @@ from protocols.proto.exchange_pb2 import (
 from protocols.wire.channel import LinkFault
 from protocols.wire.encoding import digest
 from protocols.wire.invitation import Invitation, enrolment_fingerprint
-from tests.support.documents import NOW, Papers, agreement_fields
+from tests.support.documents import NOW, FederationDocuments, agreement_fields
 from tests.support.narrowing import present
 
 PASSPHRASE = "four random words here"
@@ -48,10 +48,10 @@ def unreachable() -> LinkFault:
 
 
 @dataclass
-class PaperExchange:
+class DocumentExchange:
     """What an exchange does for officers, over a document repository, without a network."""
 
-    papers: Papers
+    documents: FederationDocuments
     down: bool = False
     submit_down: bool = False
     enrolment: EnrolReply.Status = EnrolReply.ADMITTED
@@ -68,10 +68,10 @@ class PaperExchange:
         self._reach()
         if path in self.tampered:
             return self.tampered[path]
-        return self.papers.store.current_draft() if path == "draft" else self._published(path)
+        return self.documents.store.current_draft() if path == "draft" else self._published(path)
 
     def _published(self, path: str) -> bytes | None:
-        return self.papers.store.read(path)
+        return self.documents.store.read(path)
 
     def submit(self, kind: int, content: bytes) -> None:
         self._reach()
@@ -84,11 +84,11 @@ class PaperExchange:
             raise ProtocolFault(fault.what, why=fault.why, fix=fault.fix) from None
 
     def _take(self, kind: int, content: bytes) -> None:
-        papers = self.papers
+        documents = self.documents
         if kind == SubmitRequest.COUNTRY_BUNDLE:
-            papers.store.accept_country(content, papers.now, online=papers.online)
-        elif papers.store.add_signatures(content).ready:
-            papers.publish()
+            documents.store.accept_country(content, documents.now, online=documents.online_key)
+        elif documents.store.add_signatures(content).ready:
+            documents.publish()
 
     def enrol(self, request: EnrolRequest) -> EnrolReply:
         self._reach()
@@ -106,7 +106,7 @@ class PaperExchange:
             request.transport_key,
             country=country,
             role=role,
-            now=self.papers.now,
+            now=self.documents.now,
             lifetime=timedelta(days=90),
         )
 
@@ -174,7 +174,7 @@ class Keyboard:
     """The officer of DK, with a folder, a passphrase file, and methods that run commands."""
 
     folder: Path
-    exchange: PaperExchange
+    exchange: DocumentExchange
     now: datetime = NOW
 
     @property
@@ -182,8 +182,8 @@ class Keyboard:
         return OfficerHome(self.folder / "officer")
 
     @property
-    def papers(self) -> Papers:
-        return self.exchange.papers
+    def documents(self) -> FederationDocuments:
+        return self.exchange.documents
 
     @property
     def passphrase_file(self) -> Path:
@@ -222,7 +222,7 @@ class Keyboard:
         return present(read_own(self.home, self.home.settings(), self.now))
 
     def published(self) -> CountryDocuments:
-        return present(self.papers.view().country("DK"))
+        return present(self.documents.view().country("DK"))
 
     def file(self, name: str, content: str | bytes) -> Path:
         path = self.folder / name
@@ -242,7 +242,7 @@ class Keyboard:
         """Store a certificate issued now, like that of an officer whose certificate was renewed."""
         store = KeyStore.open(self.home.keys, PASSPHRASE.encode())
         request = EnrolRequest(transport_key=public_pem(store.get(TRANSPORT_KEY)))
-        self.exchange.papers.now = self.now
+        self.exchange.documents.now = self.now
         self.home.certificate_file.write_bytes(self.exchange._certificate(request))
         return self
 
@@ -261,12 +261,12 @@ class Keyboard:
 
     def _remembered(self) -> dict[str, Any]:
         state = vars(self.exchange)
-        return copy.deepcopy({name: state[name] for name in state if name != "papers"})
+        return copy.deepcopy({name: state[name] for name in state if name != "documents"})
 
     def agree(self) -> "Keyboard":
         """Sign the first agreement, as two other countries do; this publishes it."""
-        self.papers.store.draft(self.papers.agreed, self.papers.now)
-        self.papers.sign("EE", "NO")
+        self.documents.store.draft(self.documents.agreed, self.documents.now)
+        self.documents.sign("EE", "NO")
         self.done("sign", "--yes")
         return self
 
@@ -299,9 +299,9 @@ def officer_in(
     """Return the officer whose home is in this folder."""
     home = OfficerHome(folder / "officer")
     settings = home.settings()
-    papers = Papers(folder / "papers", agreed=agree(settings.document_key))
-    papers.officers["DK"] = Identity.open(home, settings, PASSPHRASE.encode()).key
-    exchange = PaperExchange(papers)
+    documents = FederationDocuments(folder / "documents", agreed=agree(settings.document_key))
+    documents.officers["DK"] = Identity.open(home, settings, PASSPHRASE.encode()).key
+    exchange = DocumentExchange(documents)
     keyboard = Keyboard(folder, exchange)
     monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: exchange)
     monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: keyboard.now)
@@ -312,5 +312,5 @@ def bundle_version(bundle: bytes) -> int:
     return CountryBundle.from_canonical(bundle).signed().signed.version
 
 
-def root_digest(papers: Papers) -> str:
-    return digest(papers.pinned)
+def root_digest(documents: FederationDocuments) -> str:
+    return digest(documents.pinned)

@@ -43,7 +43,7 @@ def drafted(federation: NodeFederation, task: dict[str, Any], **changes: Any) ->
         "privacy": {"epsilon": 2.5, "delta": 1e-5},
         "population": {"register": "patients"},
     }
-    return Study.model_validate(study_fields(federation.papers.agreed, **fields | changes))
+    return Study.model_validate(study_fields(federation.documents.agreed, **fields | changes))
 
 
 def proposed(federation: NodeFederation, study: Study) -> Study:

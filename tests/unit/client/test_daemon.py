@@ -249,9 +249,9 @@ def test_the_local_socket_imports_the_officer_s_documents(
     start: Start, federation: NodeFederation
 ) -> None:
     running = start(None)
-    bundle = federation.papers.give("DK")
+    bundle = federation.documents.sign_and_submit("DK")
     answer = running.ask("deliver", bundle=base64.b64encode(bundle).decode())
-    assert answer["version"] == federation.papers.folders["DK"].version
+    assert answer["version"] == federation.documents.folders["DK"].version
 
 
 @pytest.mark.parametrize("bundle", ["not base64!", base64.b64encode(b"{}").decode()])

@@ -39,17 +39,17 @@ def test_a_delivery_is_logged_with_each_new_decision(
 def test_a_refused_delivery_is_logged(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     with pytest.raises(DocumentFault):
-        node.deliver(federation.papers.folders["EE"].bundle() or b"")
+        node.deliver(federation.documents.folders["EE"].bundle() or b"")
     assert kinds(node)[-1] == "documents-refused"
 
 
 def test_files_that_the_officer_left_while_the_node_was_down_are_imported(
     federation: NodeFederation, study: Study
 ) -> None:
-    folder, home = federation.papers.folders["DK"], federation.home("DK")
+    folder, home = federation.documents.folders["DK"], federation.home("DK")
     federation.nodes["DK"].parts.engine.dispose()
     folder.withdraw(withdrawal(study, "DK"))
-    bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
+    bundle = folder.sign(federation.clock(), federation.documents.officers["DK"])
     file = home.officer / "country-DK.json"
     file.write_bytes(bundle)
     node = federation.restart("DK")
@@ -90,10 +90,10 @@ def test_a_run_of_an_expired_study_loses_its_secrets(
     federation: NodeFederation, study: Study
 ) -> None:
     federation.ready(study)
-    federation.papers.now = study.expires + DAY
+    federation.documents.now = study.expires + DAY
     for country in federation.nodes:
         federation.hand_over(country)
-    federation.papers.refresh()
+    federation.documents.refresh()
     node = federation.nodes["DK"]
     node.tend()
     assert node.parts.runs.summaries(live=True) == []
@@ -105,10 +105,10 @@ def test_a_run_without_a_message_for_a_week_loses_its_secrets(
     federation.ready(study)
     node = federation.nodes["DK"]
     for days, live in ((6, 1), (2, 0)):
-        federation.papers.now += days * DAY
+        federation.documents.now += days * DAY
         for country in federation.nodes:
             federation.hand_over(country)
-        federation.papers.refresh()
+        federation.documents.refresh()
         node.tend()
         assert len(node.parts.runs.summaries(live=True)) == live
 

@@ -47,7 +47,7 @@ LATER = timedelta(minutes=5)
 
 
 def spent(node: Node, federation: NodeFederation) -> int:
-    agreed = federation.papers.agreed
+    agreed = federation.documents.agreed
     return node.parts.ledger.view(ledger_terms(agreed, "patients", federation.clock())).spent_micro
 
 
@@ -57,8 +57,8 @@ def phases(node: Node) -> Counter[str]:
 
 def signed_later(federation: NodeFederation) -> None:
     """Let the officer sign again, and leave the file for the node, which is not running."""
-    federation.papers.now += LATER
-    bundle = federation.papers.give("DK")
+    federation.documents.now += LATER
+    bundle = federation.documents.sign_and_submit("DK")
     (federation.home("DK").officer / "country-DK.json").write_bytes(bundle)
 
 
@@ -144,7 +144,7 @@ def test_a_relaunch_is_refused_until_the_officer_approves_again(
     again = federation.run(study)
     assert code_of(node.handle(again.request("bundle", "DK"))) is ReasonCode.NO_PERMIT
     assert last_refusal(node)["clause"] == "node/permit-used"
-    federation.papers.now += LATER
+    federation.documents.now += LATER
     federation.permit("DK", study, earlier=1)
     federation.sync()
     anew = federation.run(study)
@@ -196,7 +196,7 @@ def test_a_study_approved_twice_since_the_copy_is_charged_twice(
 ) -> None:
     backup = Backup(federation, "DK")
     federation.ready(study).contributed(1, "histogram")
-    federation.papers.now += LATER
+    federation.documents.now += LATER
     for country in federation.nodes:
         federation.permit(country, study, earlier=1)
     federation.sync()
@@ -221,7 +221,7 @@ def test_the_cap_is_exceeded_if_that_much_may_have_been_spent(tmp_path: Any) -> 
     backup.restore()
     node, done = restored(federation)
     view = node.parts.ledger.view(
-        ledger_terms(federation.papers.agreed, "patients", federation.clock())
+        ledger_terms(federation.documents.agreed, "patients", federation.clock())
     )
     assert len(done.assumed) == 5
     assert view.spent_micro > view.cap_micro
@@ -271,8 +271,8 @@ def restored_after_begin(federation: NodeFederation) -> tuple[Node, Restored]:
 
 def test_expired_documents_are_not_enough(federation: NodeFederation) -> None:
     unstarted = federation.made("DK")
-    federation.papers.now += timedelta(days=8)
-    federation.papers.refresh()
+    federation.documents.now += timedelta(days=8)
+    federation.documents.refresh()
     with pytest.raises(NodeFault, match="must sign new documents"):
         unstarted.restore()
     unstarted.parts.engine.dispose()
@@ -300,7 +300,7 @@ def test_a_newer_version_at_the_exchange_is_waited_for(
     with pytest.raises(NodeFault):
         unstarted.restore()
     signed_later(federation)
-    federation.papers.give("DK")
+    federation.documents.sign_and_submit("DK")
     with pytest.raises(DocumentFault, match="Your officer has signed version"):
         unstarted.restore()
     unstarted.parts.engine.dispose()
@@ -359,10 +359,10 @@ def test_an_ended_permit_is_charged_unless_it_ended_before_the_copy(
     federation: NodeFederation, study: Study, ended: str, newest: bool
 ) -> None:
     """The time of the copy is known only if the state did not continue after it."""
-    federation.papers.now = NOW + timedelta(days=59, hours=23)
+    federation.documents.now = NOW + timedelta(days=59, hours=23)
     again(federation)
     if ended == "before the copy":
-        federation.papers.now += timedelta(hours=2)
+        federation.documents.now += timedelta(hours=2)
         again(federation)
     backup = Backup(federation, "DK")
     federation.withdraw("DK", study)
@@ -372,7 +372,7 @@ def test_an_ended_permit_is_charged_unless_it_ended_before_the_copy(
         federation.nodes["DK"].parts.engine.dispose()
     else:
         backup.restore()
-    federation.papers.now += timedelta(hours=3)
+    federation.documents.now += timedelta(hours=3)
     again(federation, hand_over=False)
     _, done = restored(federation)
     spared = ended == "before the copy" and not newest
@@ -381,9 +381,9 @@ def test_an_ended_permit_is_charged_unless_it_ended_before_the_copy(
 
 def again(federation: NodeFederation, *, hand_over: bool = True) -> None:
     """Let everybody sign again, so that nothing has expired."""
-    federation.papers.refresh()
+    federation.documents.refresh()
     for country in federation.nodes:
-        bundle = federation.papers.give(country)
+        bundle = federation.documents.sign_and_submit(country)
         if hand_over:
             federation.nodes[country].deliver(bundle)
 

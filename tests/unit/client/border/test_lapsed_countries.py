@@ -40,7 +40,7 @@ def shorten(federation: NodeFederation, monkeypatch: pytest.MonkeyPatch) -> Call
 
 def lapse(federation: NodeFederation) -> None:
     """Let the published documents of PT expire, and no others."""
-    federation.papers.now += 2 * SHORT
+    federation.documents.now += 2 * SHORT
 
 
 def held_of(node: Node, federation: NodeFederation) -> DocumentVersions:

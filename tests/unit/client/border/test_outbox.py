@@ -255,7 +255,7 @@ def test_silence_ends_a_run_although_the_coordinator_is_away(
         raise LinkFault("The coordinator cannot be reached")
 
     monkeypatch.setattr(agreed.node, "sync", away)
-    agreed.federation.papers.now += LONGEST_SILENCE + timedelta(hours=1)
+    agreed.federation.documents.now += LONGEST_SILENCE + timedelta(hours=1)
     agreed.node.tend()
     assert not agreed.node.parts.runs.summaries(live=True)
 

@@ -29,8 +29,8 @@ def last_entry(parts: NodeParts) -> dict[str, Any]:
 def publish(federation: NodeFederation, key: str) -> None:
     """Let the officer sign the node's next key, for the node and for the exchange."""
     named = node_keys("DK").model_copy(update={"identity_key": key})
-    federation.papers.folders["DK"].set_node(named)
-    federation.nodes["DK"].deliver(federation.papers.give("DK"))
+    federation.documents.folders["DK"].set_node(named)
+    federation.nodes["DK"].deliver(federation.documents.sign_and_submit("DK"))
 
 
 def test_without_a_next_key_no_change_is_pending(parts: NodeParts) -> None:

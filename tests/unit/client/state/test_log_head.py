@@ -180,7 +180,7 @@ def test_the_file_never_moves_to_a_copy_restored_under_a_running_node(
     with pytest.raises(NodeFault):
         other.note_start()
     with pytest.raises(NodeFault):
-        other.deliver(federation.papers.give("DK"))
+        other.deliver(federation.documents.sign_and_submit("DK"))
     assert code_of(other.handle(b"anything")) is ReasonCode.DECLINED
     assert federation.home("DK").log_head.read_bytes() == before
     other.parts.engine.dispose()

@@ -88,7 +88,7 @@ class Two:
         self.federation, self.study = federation, study
         self.open = federation.ready(study)
         self.round = self.open.contributed(1, "histogram")
-        federation.papers.now += timedelta(minutes=5)
+        federation.documents.now += timedelta(minutes=5)
         self.other = federation.ready(federation.approved(id="another-study"))
         self.node = federation.nodes["DK"]
 

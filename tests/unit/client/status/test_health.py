@@ -105,7 +105,7 @@ def test_a_paused_node_is_not_ready(health: NodeHealth, federation: NodeFederati
 def test_a_node_with_expired_documents_is_not_ready(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
-    federation.papers.now += timedelta(days=30)
+    federation.documents.now += timedelta(days=30)
     health.record_status(federation.nodes["DK"].status(LinkStatus()))
     assert "documents" in bad(health)
 
@@ -113,7 +113,7 @@ def test_a_node_with_expired_documents_is_not_ready(
 def test_a_node_with_an_expired_certificate_is_not_ready(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
-    federation.papers.now += timedelta(days=31)
+    federation.documents.now += timedelta(days=31)
     assert bad(health) == {"certificates": "expired: certificate"}
 
 
@@ -134,7 +134,7 @@ def test_a_stuck_loop_is_reported(health: NodeHealth) -> None:
 def test_expiries_and_versions_are_those_of_the_documents(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
-    metrics, view = shown(health), federation.papers.view()
+    metrics, view = shown(health), federation.documents.view()
     for name in ("agreement", "metadata", "certificate", "authority", *COUNTRIES):
         assert f'pratique_expires_timestamp_seconds{{what="{name}"}}' in metrics
     other = COUNTRIES[-1]

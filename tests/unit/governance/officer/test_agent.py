@@ -61,8 +61,8 @@ def agent_of(officer: Keyboard, jitter: module.Jitter = middle) -> Agent:
 
 def pass_time(officer: Keyboard, by: timedelta) -> None:
     officer.now += by
-    officer.papers.now = officer.now
-    officer.papers.refresh()
+    officer.documents.now = officer.now
+    officer.documents.refresh()
 
 
 def versions(officer: Keyboard) -> list[int]:
@@ -76,7 +76,7 @@ class TestADay:
             agent.look()
             pass_time(settled, timedelta(hours=2))
         assert 17 <= len(versions(settled)) - before <= 27
-        assert settled.papers.view().country("DK") is not None
+        assert settled.documents.view().country("DK") is not None
 
     def test_starting_again_signs_nothing_that_is_fresh(self, settled: Keyboard) -> None:
         before = versions(settled)
@@ -107,25 +107,27 @@ class TestADay:
 
     def test_a_new_key_in_force_is_used(self, settled: Keyboard) -> None:
         settled.done("rotate", "--yes")
-        papers, agent = settled.papers, agent_of(settled)
+        documents, agent = settled.documents, agent_of(settled)
         agent.look()
-        papers.store.renewal(papers.now)
-        papers.sign("EE", "NO", "PT")
-        papers.publish()
+        documents.store.renewal(documents.now)
+        documents.sign("EE", "NO", "PT")
+        documents.publish()
         pass_time(settled, 2 * DAY)
         agent.look()
         identity = Identity.open(settled.home, settled.home.settings(), PASSPHRASE.encode())
         assert identity.next_key is None
-        assert settled.papers.view().countries["DK"].key == identity.key.public.to_text()
+        assert settled.documents.view().countries["DK"].key == identity.key.public.to_text()
 
 
 class TestNever:
     def test_it_decides_nothing(self, settled: Keyboard) -> None:
         """A draft, a study and a stranger's node keys wait; a month later they still wait."""
-        papers = settled.papers
-        proposed = study(papers.agreed)
-        papers.propose(proposed)
-        papers.store.draft(papers.agreed.model_copy(update={"title": "Another"}), papers.now)
+        documents = settled.documents
+        proposed = study(documents.agreed)
+        documents.propose(proposed)
+        documents.store.draft(
+            documents.agreed.model_copy(update={"title": "Another"}), documents.now
+        )
         agent, before = agent_of(settled), settled.own()
         assert before is not None
         for _ in range(30):
@@ -135,7 +137,7 @@ class TestNever:
         assert own is not None
         assert (own.permits, own.withdrawals, own.node) == ({}, {}, before.node)
         assert {kind for kind, _ in settled.exchange.submitted[2:]} == {1}
-        status = papers.store.draft_status()
+        status = documents.store.draft_status()
         assert status is not None
         assert status.signed == ()
 
@@ -186,7 +188,7 @@ class TestALostLink:
         settled.exchange.down = False
         pass_time(settled, timedelta(hours=1))
         agent.look()
-        documents = settled.papers.view().country("DK")
+        documents = settled.documents.view().country("DK")
         assert documents is not None
         assert documents.expires - settled.now > 6 * DAY
 

@@ -21,8 +21,8 @@ def key_of(officer: Keyboard) -> bytes:
 
 
 def forward(officer: Keyboard, days: int) -> None:
-    officer.now = officer.papers.now = NOW + days * DAY
-    officer.papers.refresh()
+    officer.now = officer.documents.now = NOW + days * DAY
+    officer.documents.refresh()
 
 
 def test_nothing_is_renewed_before_it_is_time(agreed: Keyboard) -> None:

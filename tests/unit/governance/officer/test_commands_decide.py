@@ -22,8 +22,8 @@ def proposed(agreed: Keyboard) -> Study:
 
 
 def propose(officer: Keyboard, **changes: Any) -> Study:
-    proposed = study(officer.papers.agreed, **changes)
-    officer.papers.propose(proposed)
+    proposed = study(officer.documents.agreed, **changes)
+    officer.documents.propose(proposed)
     return proposed
 
 
@@ -34,7 +34,7 @@ class TestApproval:
         )
         permit = present(agreed.published().permit(proposed.digest))
         assert permit == agreed.own().permit(proposed.digest)
-        assert permit.agreement == agreed.papers.agreed.digest
+        assert permit.agreement == agreed.documents.agreed.digest
         assert permit.approved_by == "Health data authority of DK"
         assert permit.sentence == "For our patients."
         assert permit.issued == NOW
@@ -180,11 +180,11 @@ class TestApprovalRefused:
         assert "Article 4(2)" in output
 
     def test_for_a_cost_above_the_whole_budget(self, agreed: Keyboard) -> None:
-        proposed = study(agreed.papers.agreed, privacy={"epsilon": 50.0, "delta": 1e-5})
+        proposed = study(agreed.documents.agreed, privacy={"epsilon": 50.0, "delta": 1e-5})
         loud = proposed.with_mechanisms(
             tuple(m.model_copy(update={"noise_std": 3}) for m in proposed.mechanisms)
         )
-        agreed.papers.propose(loud)
+        agreed.documents.propose(loud)
         assert "(agreement/budget)" in agreed.refused("approve", loud.id, "--yes")
 
     def test_for_what_the_national_policy_forbids(self, agreed: Keyboard, proposed: Study) -> None:
@@ -290,7 +290,7 @@ class TestWithdrawal:
         self, agreed: Keyboard, permitted: Study
     ) -> None:
         """Another text under the same id must not hide the permitted one."""
-        other = study(agreed.papers.agreed, question="How many patients have heart disease now?")
+        other = study(agreed.documents.agreed, question="How many patients have heart disease now?")
         keep_study(agreed.home.studies, other)
         agreed.done("withdraw", permitted.id, "--reason", "Stop.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)
@@ -314,8 +314,8 @@ class TestWithdrawal:
     def test_stays_possible_after_the_study_expired(
         self, agreed: Keyboard, permitted: Study
     ) -> None:
-        agreed.papers.now = agreed.now = NOW + timedelta(days=200)
-        agreed.certified().papers.refresh()
+        agreed.documents.now = agreed.now = NOW + timedelta(days=200)
+        agreed.certified().documents.refresh()
         agreed.done("withdraw", permitted.id, "--reason", "Late.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)
 

@@ -11,14 +11,14 @@ from tests.support.officers import Keyboard
 
 
 def propose(officer: Keyboard, **changes: Any) -> Study:
-    proposed = study(officer.papers.agreed, **changes)
-    officer.papers.propose(proposed)
+    proposed = study(officer.documents.agreed, **changes)
+    officer.documents.propose(proposed)
     return proposed
 
 
 def forward(officer: Keyboard, days: int) -> None:
-    officer.papers.now = officer.now = NOW + timedelta(days=days)
-    officer.papers.refresh()
+    officer.documents.now = officer.now = NOW + timedelta(days=days)
+    officer.documents.refresh()
 
 
 class TestShow:
@@ -132,7 +132,7 @@ class TestShow:
 
 class TestInbox:
     def test_lists_a_draft_first(self, enrolled: Keyboard) -> None:
-        enrolled.papers.store.draft(enrolled.papers.agreed, NOW)
+        enrolled.documents.store.draft(enrolled.documents.agreed, NOW)
         assert enrolled.done("inbox").startswith("1. A first agreement waits for your signature")
         enrolled.done("sign", "--yes")
         assert "Nothing waits" in enrolled.done("inbox")
@@ -182,7 +182,7 @@ class TestInbox:
 
     def test_reports_an_exchange_that_must_not_be_trusted(self, agreed: Keyboard) -> None:
         """If an exchange shows an older state, nothing is listed."""
-        old = dict(agreed.papers.snapshot_of_store())
+        old = dict(agreed.documents.snapshot_of_store())
         propose(agreed)
         agreed.done("inbox")
         agreed.exchange.tampered.update(old)

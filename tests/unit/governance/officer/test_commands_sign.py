@@ -26,15 +26,15 @@ PERMITTING = '@id("dk/all")\npermit (principal, action, resource);\n'
 
 def offer(officer: Keyboard, agreement: Agreement | None = None) -> Draft:
     """Publish a draft at the exchange."""
-    papers = officer.papers
-    return Draft.from_canonical(papers.store.draft(agreement or papers.agreed, papers.now))
+    documents = officer.documents
+    return Draft.from_canonical(documents.store.draft(agreement or documents.agreed, documents.now))
 
 
 class TestDraft:
     def test_is_shown_completely_before_it_is_signed(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         output = enrolled.done("sign", answer="y\n")
-        for party in enrolled.papers.agreed.parties:
+        for party in enrolled.documents.agreed.parties:
             assert VerifyKey.from_text(party.officer_key).fingerprint in output
         assert "DK  Health data authority of DK" in output
         assert output.count("(yours)") == 1
@@ -54,7 +54,7 @@ class TestDraft:
         assert kind == SubmitRequest.DRAFT_SIGNATURES
         assert signatures.draft == draft.digest
         assert [*signatures.root] == [*signatures.targets] == [key_id(key)]
-        assert present(enrolled.papers.store.draft_status()).signed == ("DK",)
+        assert present(enrolled.documents.store.draft_status()).signed == ("DK",)
 
     def test_is_not_signed_when_the_officer_says_no(self, enrolled: Keyboard) -> None:
         offer(enrolled)
@@ -73,7 +73,7 @@ class TestDraft:
     def test_that_replaces_a_signed_one_is_signed_again(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         enrolled.done("sign", "--yes")
-        enrolled.papers.now += timedelta(minutes=1)
+        enrolled.documents.now += timedelta(minutes=1)
         offer(enrolled)
         enrolled.done("sign", "--yes")
         assert len(enrolled.exchange.submitted) == 2
@@ -86,7 +86,7 @@ class TestDraft:
         }
 
     def test_publishes_the_agreement_with_the_others(self, agreed: Keyboard) -> None:
-        assert agreed.papers.store.read("metadata/1.root.json") is not None
+        assert agreed.documents.store.read("metadata/1.root.json") is not None
         assert "Nothing waits for you" in agreed.done("inbox")
 
     def test_prints_json_on_request(self, enrolled: Keyboard) -> None:
@@ -137,7 +137,7 @@ class TestDraftThatMustNotBeSigned:
         result = enrolled.run("sign", "--yes")
         assert result.exit_code == 1
         assert "another draft" in result.stderr
-        assert present(enrolled.papers.store.draft_status()).signed == ()
+        assert present(enrolled.documents.store.draft_status()).signed == ()
 
     @pytest.mark.parametrize(
         ("drafted", "why"),
@@ -147,7 +147,7 @@ class TestDraftThatMustNotBeSigned:
         self, enrolled: Keyboard, drafted: datetime, why: str
     ) -> None:
         version = 2 if "version" in why else 1
-        draft = Draft(version=version, drafted=drafted, agreement=enrolled.papers.agreed)
+        draft = Draft(version=version, drafted=drafted, agreement=enrolled.documents.agreed)
         enrolled.exchange.tampered["draft"] = draft.canonical()
         assert why in enrolled.refused("sign", "--yes")
 
@@ -163,7 +163,7 @@ class TestDraftThatMustNotBeSigned:
         assert "does not answer" in enrolled.refused("sign", "--yes")
 
     def test_is_a_first_one_although_an_agreement_is_in_force(self, agreed: Keyboard) -> None:
-        draft = Draft(version=1, drafted=NOW, agreement=agreed.papers.agreed)
+        draft = Draft(version=1, drafted=NOW, agreement=agreed.documents.agreed)
         agreed.exchange.tampered["draft"] = Draft(
             version=1, drafted=NOW + timedelta(minutes=1), agreement=draft.agreement
         ).canonical()
@@ -171,7 +171,7 @@ class TestDraftThatMustNotBeSigned:
 
 
 def offer_other_budget(officer: Keyboard) -> Draft:
-    richer = {"budget": [{**officer.papers.agreed.budget[0].model_dump(), "epsilon": 9.0}]}
+    richer = {"budget": [{**officer.documents.agreed.budget[0].model_dump(), "epsilon": 9.0}]}
     document_key = officer.home.settings().document_key
     other = agreed_with(document_key, **richer)
     return Draft(version=1, drafted=NOW, agreement=other)
@@ -183,8 +183,8 @@ def test_another_text_under_the_same_root_is_pointed_out(enrolled: Keyboard) -> 
     enrolled.home.trust.mkdir()
     (enrolled.home.trust / "draft.json").write_bytes(draft.canonical())
     offer(enrolled, offer_other_budget(enrolled).agreement)
-    enrolled.papers.sign("EE", "NO", "PT")
-    enrolled.papers.publish()
+    enrolled.documents.sign("EE", "NO", "PT")
+    enrolled.documents.publish()
     output = enrolled.run("inbox").stderr
     assert "the agreement in force is not the text that you signed" in output
 
@@ -203,9 +203,9 @@ class TestAmendment:
     def test_is_in_force_once_the_others_sign(self, agreed: Keyboard) -> None:
         offer(agreed, self.amended(agreed))
         assert "changed agreement" in agreed.done("inbox")
-        agreed.papers.sign("EE", "NO")
+        agreed.documents.sign("EE", "NO")
         agreed.done("sign", "--yes")
-        assert agreed.papers.view().agreement.smallest_cohort == 100
+        assert agreed.documents.view().agreement.smallest_cohort == 100
         agreed.done("inbox")
 
 
@@ -216,8 +216,8 @@ class TestInterruptedSubmission:
         assert enrolled.run("sign", "--yes").exit_code == 1
         enrolled.exchange.submit_down = False
         enrolled.done("sign", "--yes")
-        assert present(enrolled.papers.store.draft_status()).digest == draft.digest
-        assert present(enrolled.papers.store.draft_status()).signed == ("DK",)
+        assert present(enrolled.documents.store.draft_status()).digest == draft.digest
+        assert present(enrolled.documents.store.draft_status()).signed == ("DK",)
 
 
 FIRST = 1_000
@@ -234,7 +234,7 @@ class TestNodeKeys:
         assert VerifyKey.from_text(keys.identity_key).fingerprint in output
         assert VerifyKey.from_text(keys.log_key).fingerprint in output
         assert keys.log_origin in output
-        assert agreed.papers.view().node_keys("DK") == keys
+        assert agreed.documents.view().node_keys("DK") == keys
 
     def test_wait_until_the_agreement_is_in_force(self, enrolled: Keyboard) -> None:
         output = enrolled.done("sign", self.keys_file(enrolled), "--yes")
@@ -265,7 +265,7 @@ class TestNodeKeys:
         file, keys = self.succeeding(agreed, FIRST, 7_001)
         assert "former key has signed these keys" in agreed.done("sign", file, "--yes")
         assert agreed.own().node == keys
-        assert agreed.papers.view().node_keys("DK") == keys
+        assert agreed.documents.view().node_keys("DK") == keys
 
     def test_that_the_former_key_has_not_signed_need_confirmation_even_with_yes(
         self, agreed: Keyboard
@@ -274,7 +274,7 @@ class TestNodeKeys:
         output = agreed.refused("sign", self.keys_file(agreed, number=5), "--yes")
         assert "THE FORMER KEY HAS NOT SIGNED THESE" in output
         assert agreed.own().node == node_keys("DK")
-        assert agreed.papers.view().node_keys("DK") == node_keys("DK")
+        assert agreed.documents.view().node_keys("DK") == node_keys("DK")
 
     def test_that_another_key_has_signed_count_as_unsigned(self, agreed: Keyboard) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
@@ -349,7 +349,7 @@ class TestPolicy:
         assert agreed.published().policy == POLICY
 
     def test_forbids_studies_from_then_on(self, agreed: Keyboard) -> None:
-        agreed.papers.propose(study(agreed.papers.agreed))
+        agreed.documents.propose(study(agreed.documents.agreed))
         agreed.done("sign", agreed.file("dk.cedar", POLICY), "--yes")
         output = agreed.refused("approve", "heart-by-sex", "--yes")
         assert "Denmark does not share the sex of patients. (national/dk/no-sex)" in output
@@ -382,8 +382,8 @@ class TestPolicy:
 class TestRenewal:
     def test_extends_the_documents_by_seven_days(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
-        agreed.papers.now = agreed.now = NOW + timedelta(days=5)
-        agreed.papers.refresh()
+        agreed.documents.now = agreed.now = NOW + timedelta(days=5)
+        agreed.documents.refresh()
         assert "until 2026-09-13" in agreed.done("renew")
         assert agreed.own().version == 2
         assert agreed.own().node == node_keys("DK")
@@ -391,8 +391,8 @@ class TestRenewal:
 
     def test_makes_expired_documents_valid_again(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
-        agreed.papers.now = agreed.now = NOW + timedelta(days=9)
-        agreed.papers.refresh()
+        agreed.documents.now = agreed.now = NOW + timedelta(days=9)
+        agreed.documents.refresh()
         agreed.done("renew")
         assert agreed.published().node == node_keys("DK")
 
@@ -406,7 +406,7 @@ class TestRenewal:
         assert "have not reached the exchange" in enrolled.done("inbox")
         enrolled.done("renew")
         assert "Nothing waits for you" in enrolled.done("inbox")
-        assert enrolled.papers.view().node_keys("DK") == node_keys("DK")
+        assert enrolled.documents.view().node_keys("DK") == node_keys("DK")
 
     def test_reaches_the_node_whatever_the_exchange_shows(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")

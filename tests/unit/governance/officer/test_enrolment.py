@@ -170,8 +170,8 @@ def test_a_new_invitation_keeps_the_root_digest_known_before(officer: Keyboard) 
 
 
 def test_an_officer_who_enrols_late_trusts_the_root_of_the_invitation(officer: Keyboard) -> None:
-    officer.papers.begin()
-    officer.done("enrol", invitation_file(officer, root_digest=root_digest(officer.papers)))
+    officer.documents.publish_agreement()
+    officer.done("enrol", invitation_file(officer, root_digest=root_digest(officer.documents)))
     assert "Nothing waits for you" in officer.done("inbox")
 
 

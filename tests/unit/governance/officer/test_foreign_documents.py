@@ -38,24 +38,24 @@ def settled(agreed: Keyboard) -> Keyboard:
     """An officer who vouches for a node and has permitted one of two studies."""
     agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
     for each in studies(agreed):
-        agreed.papers.propose(each)
+        agreed.documents.propose(each)
     agreed.done("approve", studies(agreed)[0].id, "--yes")
     return agreed
 
 
 def studies(officer: Keyboard) -> tuple[Study, Study]:
-    agreed = officer.papers.agreed
+    agreed = officer.documents.agreed
     return study(agreed), study(agreed, id="asked-later")
 
 
 def publish(officer: Keyboard, work: Work, *, above: int = 4) -> None:
     """Sign with the officer's key in another folder and submit that, as a thief would."""
-    papers, own = officer.papers, officer.own()
+    documents, own = officer.documents, officer.own()
     other = OfficerDocuments(officer.folder / "other", "DK")
     work(other)
-    key = papers.officers["DK"]
-    bundle = other.sign(papers.now, key, at_least=own.version + above)
-    papers.store.accept_country(bundle, papers.now, online=papers.online)
+    key = documents.officers["DK"]
+    bundle = other.sign(documents.now, key, at_least=own.version + above)
+    documents.store.accept_country(bundle, documents.now, online=documents.online_key)
 
 
 def theft(officer: Keyboard) -> Work:
@@ -63,7 +63,7 @@ def theft(officer: Keyboard) -> Work:
 
     def work(other: OfficerDocuments) -> None:
         other.set_node(strange_keys())
-        other.approve(permit(officer.papers.agreed, studies(officer)[1]))
+        other.approve(permit(officer.documents.agreed, studies(officer)[1]))
 
     return work
 
@@ -86,7 +86,7 @@ class TestRenewing:
         publish(settled, theft(settled))
         result = settled.run("renew", "--node", settled.make_node())
         assert have_same_content(before, settled.own())
-        assert have_same_content(before, settled.papers.view().country("DK"))
+        assert have_same_content(before, settled.documents.view().country("DK"))
         assert settled.own().version == before.version + 6
         for named in (LOUD, "the keys of a node", "no national policy", studies(settled)[1].digest):
             assert named in result.stderr
@@ -134,7 +134,7 @@ class TestRenewing:
         assert settled.own().withdrawal(proposed.digest) is None
 
     def test_names_a_limited_number_of_documents(self, settled: Keyboard) -> None:
-        agreed = settled.papers.agreed
+        agreed = settled.documents.agreed
         many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MAX_NAMED + 3)]
 
         def approve_all(other: OfficerDocuments) -> None:
@@ -161,7 +161,7 @@ class TestAForeignRefusal:
 
     def test_in_any_number_does_not_fill_the_folder(self, settled: Keyboard) -> None:
         """With a full folder the officer could not withdraw from anything."""
-        proposed, agreed = studies(settled)[0], settled.papers.agreed
+        proposed, agreed = studies(settled)[0], settled.documents.agreed
         foreign = ForeignDocuments(
             version=9,
             node=None,
@@ -175,12 +175,12 @@ class TestAForeignRefusal:
         )
         documents = OfficerDocuments(settled.home.documents, "DK")
         take_over_refusals(documents, settled.own(), foreign)
-        documents.sign(settled.now, settled.papers.officers["DK"])
+        documents.sign(settled.now, settled.documents.officers["DK"])
         own = settled.own()
         assert proposed.digest in own.withdrawals
         assert len(own.withdrawals) == MAX_REFUSALS + 1
         take_over_refusals(documents, own, foreign)
-        documents.sign(settled.now, settled.papers.officers["DK"])
+        documents.sign(settled.now, settled.documents.officers["DK"])
         assert len(settled.own().withdrawals) == MAX_REFUSALS + 1
 
 
@@ -196,8 +196,8 @@ class TestRotating:
             assert have_same_content(before, own_country(signed, "DK", key.public, settled.now))
 
     def test_names_another_successor(self, settled: Keyboard) -> None:
-        papers = settled.papers
-        key_history = extended(None, "DK", papers.officers["DK"], raw_key(78), papers.now)
+        documents = settled.documents
+        key_history = extended(None, "DK", documents.officers["DK"], raw_key(78), documents.now)
         publish(settled, lambda other: other.set_history(key_history))
         output = settled.run("renew").stderr
         assert f"a new document key ({raw_key(78).public.fingerprint})" in output
@@ -206,10 +206,10 @@ class TestRotating:
     def test_forgets_it_with_the_key(self, settled: Keyboard) -> None:
         publish(settled, theft(settled))
         settled.done("rotate", "--yes")
-        papers = settled.papers
-        papers.store.renewal(papers.now)
-        papers.sign("EE", "NO", "PT")
-        papers.publish()
+        documents = settled.documents
+        documents.store.renewal(documents.now)
+        documents.sign("EE", "NO", "PT")
+        documents.publish()
         assert "DID NOT SIGN" not in settled.done("inbox")
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
@@ -223,7 +223,7 @@ class TestForeignDocumentsAndTheAgent:
         publish(settled, theft(settled))
         with caplog.at_level(logging.WARNING, "pratique.agent"):
             agent.look()
-        assert have_same_content(before, settled.papers.view().country("DK"))
+        assert have_same_content(before, settled.documents.view().country("DK"))
         assert [r.message for r in caplog.records] == ["documents that this folder did not sign"]
         assert LOUD in agent.status.sentence()
         report = shown(agent).ready()["documents"]
@@ -263,7 +263,7 @@ class TestTakingOver:
         officer, lost = old
         output = officer.done("renew", "--take-over", answer="y\n")
         assert have_same_content(lost, officer.own())
-        assert have_same_content(lost, officer.papers.view().country("DK"))
+        assert have_same_content(lost, officer.documents.view().country("DK"))
         assert "a national policy" in output
         assert QUESTION in output
         assert "DID NOT SIGN" not in officer.done("inbox")
@@ -291,7 +291,7 @@ class TestTakingOver:
     def test_never_restores_a_permit_that_was_withdrawn_here(self, settled: Keyboard) -> None:
         proposed = studies(settled)[0]
         settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
-        publish(settled, lambda o: o.approve(permit(settled.papers.agreed, proposed)))
+        publish(settled, lambda o: o.approve(permit(settled.documents.agreed, proposed)))
         settled.done("renew", "--take-over", answer="y\n")
         assert present(settled.own().withdrawal(proposed.digest)).reason == "Stop."
 

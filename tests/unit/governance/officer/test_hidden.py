@@ -16,9 +16,9 @@ HIDES = "The exchange hides the agreement"
 
 def hide(officer: Keyboard, folder: Path) -> None:
     """Hide the first root, and show a first draft in which another country's key was replaced."""
-    papers = officer.papers
-    swapped = papers.agreed.with_officer_keys({"NO": raw_key(66).public.to_text()})
-    draft = Repository(folder / "other").draft(swapped, papers.now)
+    documents = officer.documents
+    swapped = documents.agreed.with_officer_keys({"NO": raw_key(66).public.to_text()})
+    draft = Repository(folder / "other").draft(swapped, documents.now)
     officer.exchange.tampered = {FIRST_ROOT: None, "draft": draft}
 
 
@@ -28,7 +28,7 @@ def seen_here(officer: Keyboard) -> None:
 
 def named_by_the_invitation(officer: Keyboard) -> None:
     settings = officer.home.settings()
-    officer.home.save(settings.model_copy(update={"root_digest": root_digest(officer.papers)}))
+    officer.home.save(settings.model_copy(update={"root_digest": root_digest(officer.documents)}))
 
 
 @pytest.mark.parametrize("known", [seen_here, named_by_the_invitation])

@@ -43,9 +43,9 @@ def announced(officer: Keyboard) -> SigningKey:
 
 
 def others_sign(officer: Keyboard, *countries: str) -> None:
-    papers = officer.papers
-    papers.store.renewal(papers.now)
-    papers.sign(*countries)
+    documents = officer.documents
+    documents.store.renewal(documents.now)
+    documents.sign(*countries)
 
 
 def put_in_force(officer: Keyboard) -> None:
@@ -70,7 +70,7 @@ class TestANewKey:
         assert is_signed_by(later.signed(), new.public)
         assert present.targets == later.targets
         assert later.signed().signed.version == present.signed().signed.version + 1
-        assert settled.papers.store.announced() == {"DK": new.public.to_text()}
+        assert settled.documents.store.announced() == {"DK": new.public.to_text()}
 
     def test_says_what_comes_next(self, settled: Keyboard) -> None:
         output = settled.done("rotate", "--yes")
@@ -105,7 +105,7 @@ class TestANewKey:
         settled.exchange.submit_down = False
         assert "has not reached the exchange" in settled.done("inbox")
         settled.done("rotate", "--yes")
-        assert settled.papers.store.announced()
+        assert settled.documents.store.announced()
 
     def test_is_renewed_together_with_the_former_key(self, settled: Keyboard) -> None:
         new = announced(settled)
@@ -132,7 +132,7 @@ class TestInForce:
     def test_both_keys_sign_the_agreement_that_names_it(self, settled: Keyboard) -> None:
         former, new = identity(settled).key, announced(settled)
         put_in_force(settled)
-        root = settled.papers.store.read("metadata/2.root.json")
+        root = settled.documents.store.read("metadata/2.root.json")
         assert root is not None
         signed = {signature["keyid"] for signature in json.loads(root)["signatures"]}
         assert {key_id(former.public), key_id(new.public)} <= signed
@@ -151,7 +151,7 @@ class TestInForce:
     def test_the_country_always_has_documents(self, settled: Keyboard) -> None:
         new = announced(settled)
         put_in_force(settled)
-        documents = settled.papers.view().country("DK")
+        documents = settled.documents.view().country("DK")
         assert documents is not None
         assert documents.key == new.public.to_text()
         assert documents.node == node_keys("DK")
@@ -182,7 +182,7 @@ class TestInForce:
     def test_it_is_completed_by_the_officer_s_next_command(self, settled: Keyboard) -> None:
         new = announced(settled)
         others_sign(settled, "EE", "NO", "PT")
-        settled.papers.publish()
+        settled.documents.publish()
         settled.done("renew")
         assert identity(settled).key.public == new.public
         assert is_signed_by(bundles(settled)[-1].signed(), new.public)
@@ -207,7 +207,7 @@ def test_an_interrupted_change_is_completed_by_the_next_command(
     now = identity(settled)
     assert (now.key.public, now.next_key) == (new.public, None)
     assert read_own(settled.home, settled.home.settings(), settled.now) is not None
-    assert settled.papers.view().country("DK") is not None
+    assert settled.documents.view().country("DK") is not None
 
 
 def _die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Any:
@@ -241,15 +241,15 @@ class TestKeysOfOtherCountries:
     """A draft that gives another country a new key."""
 
     def draft(self, officer: Keyboard, key: VerifyKey) -> Agreement:
-        agreed = officer.papers.agreed.with_officer_keys({"EE": key.to_text()})
-        officer.papers.store.draft(agreed, officer.papers.now)
+        agreed = officer.documents.agreed.with_officer_keys({"EE": key.to_text()})
+        officer.documents.store.draft(agreed, officer.documents.now)
         return agreed
 
     def test_signed_by_its_former_key_is_signed(self, settled: Keyboard) -> None:
-        papers, new = settled.papers, raw_key(201)
-        folder = papers.folders["EE"]
-        folder.set_history(extended(None, "EE", papers.officers["EE"], new, papers.now))
-        papers.give("EE")
+        documents, new = settled.documents, raw_key(201)
+        folder = documents.folders["EE"]
+        folder.set_history(extended(None, "EE", documents.officers["EE"], new, documents.now))
+        documents.sign_and_submit("EE")
         self.draft(settled, new.public)
         assert "Signed and submitted" in settled.done("sign", "--yes")
 

@@ -121,7 +121,7 @@ class TestDecision:
         """An officer whose node runs on the same machine, with a study to decide."""
         settings = agreed.home.settings()
         agreed.home.save(settings.model_copy(update={"node": str(node)}))
-        agreed.papers.propose(study(agreed.papers.agreed))
+        agreed.documents.propose(study(agreed.documents.agreed))
         return agreed
 
     def test_shows_what_is_spent(self, beside: Keyboard) -> None:

@@ -257,10 +257,10 @@ def test_a_live_attempt_is_left_alone_and_a_dead_one_is_replaced(table: Stage) -
 
 def test_an_attempt_that_never_began_is_replaced_in_time(table: Stage) -> None:
     scene = table.scene()
-    papers = scene.coordinator.federation.papers
+    documents = scene.coordinator.federation.documents
     scene.supervise_runs(lost=False)
     assert scene.coordinator.context.runs.get(RUN).attempt == 1
-    papers.now += timedelta(seconds=30)
+    documents.now += timedelta(seconds=30)
     scene.supervise_runs(lost=False)
     assert scene.coordinator.context.runs.get(RUN).attempt == 2
 
@@ -322,7 +322,7 @@ def test_a_result_that_was_signed_is_not_signed_again(training: Stage, moment: s
     scene = training.scene()
     assert scene.attempt((moment, 1))
     signed = scene.result
-    scene.coordinator.federation.papers.now += timedelta(hours=1)
+    scene.coordinator.federation.documents.now += timedelta(hours=1)
     if not scene.over:
         scene.supervise_runs()
         assert not scene.attempt()

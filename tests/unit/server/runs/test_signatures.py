@@ -32,7 +32,7 @@ def study(coordinator: Coordinator) -> Study:
 
 
 def only_ed25519(coordinator: Coordinator, country: str) -> None:
-    coordinator.federation.papers.folders[country].set_node(node_keys(country))
+    coordinator.federation.documents.folders[country].set_node(node_keys(country))
     coordinator.federation.hand_over(country)
 
 

@@ -234,7 +234,7 @@ def test_a_study_whose_charged_run_failed_names_the_officers_to_ask(
     assert run in fault.why
     assert "The disk is full" in fault.why
     assert "approve heart-by-sex --reconsider" in fault.fix
-    coordinator.federation.papers.now += SECOND
+    coordinator.federation.documents.now += SECOND
     for country in COUNTRIES[:-1]:
         coordinator.federation.permit(country, study)
     assert "The permits of PT for" in refused(coordinator, "study_launch", name=study.id).what
@@ -491,29 +491,29 @@ def test_the_agreement_in_force_is_drafted_again_for_another_year(
     assert coordinator.ask("status")["agreement"] == {"days_left": 365, "announced": []}
     status = coordinator.ask("agreement_renew")
     assert (status["state"], status["needed"]) == ("waiting for signatures", 3)
-    papers = coordinator.federation.papers
-    papers.now += timedelta(days=100)
-    papers.refresh()
+    documents = coordinator.federation.documents
+    documents.now += timedelta(days=100)
+    documents.refresh()
     coordinator.ask("agreement_renew")
-    papers.sign("DK", "EE", "NO")
+    documents.sign("DK", "EE", "NO")
     after = coordinator.ask("agreement_publish")
     assert after["digest"] == before["digest"]
     assert after["signed_until"] > before["signed_until"]
 
 
 def test_a_new_agreement_takes_each_country_s_newest_key(coordinator: Coordinator) -> None:
-    papers = coordinator.federation.papers
-    services, former = papers.folders["DK"], papers.officers["DK"]
-    services.set_history(extended(None, "DK", former, raw_key(200), papers.now))
-    papers.give("DK")
+    documents = coordinator.federation.documents
+    services, former = documents.folders["DK"], documents.officers["DK"]
+    services.set_history(extended(None, "DK", former, raw_key(200), documents.now))
+    documents.sign_and_submit("DK")
     assert coordinator.ask("status")["agreement"]["announced"] == ["DK"]
     fields = agreement_fields(title="As amended")
     for party in fields["parties"]:
         del party["officer_key"]
     fields["coordinator"] = {"name": "Regional institute"}
     coordinator.ask("agreement_propose", text=json.dumps(fields), source="agreement.json")
-    laid_out = Draft.from_canonical(papers.store.current_draft() or b"").agreement
+    laid_out = Draft.from_canonical(documents.store.current_draft() or b"").agreement
     keys = {party.country: party.officer_key for party in laid_out.parties}
     assert keys["DK"] == raw_key(200).public.to_text()
-    assert keys["EE"] == papers.officers["EE"].public.to_text()
+    assert keys["EE"] == documents.officers["EE"].public.to_text()
     assert laid_out.coordinator.log_key == raw_key(4).public.to_text()
