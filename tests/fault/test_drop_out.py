@@ -22,32 +22,34 @@ SLOW = 3.0
 
 
 @pytest.fixture
-def arena() -> Iterator[ProcessFederation]:
+def federation() -> Iterator[ProcessFederation]:
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    federation = ProcessFederation.raised(folder, honest=2, smallest_countries=3)
+    federation = ProcessFederation.started(folder, honest=2, smallest_countries=3)
     yield federation
     federation.end()
     shutil.rmtree(folder)
 
 
-def test_a_node_that_is_missing_for_some_rounds_stops_no_round(arena: ProcessFederation) -> None:
-    arena.allow("without-one", rounds=ROUNDS)
-    run = arena.launch("without-one")
-    arena.wait_until("without-one", lambda status: status["round"] >= GONE_AFTER)
-    assert arena.kill(Role.NODE, AWAY)
-    arena.wait_until("without-one", lambda status: status["round"] >= BACK_AFTER)
-    arena.start_node(AWAY)
-    status = arena.wait_until_over("without-one")
+def test_a_node_that_is_missing_for_some_rounds_stops_no_round(
+    federation: ProcessFederation,
+) -> None:
+    federation.propose_and_permit("without-one", rounds=ROUNDS)
+    run = federation.launch("without-one")
+    federation.wait_until("without-one", lambda status: status["round"] >= GONE_AFTER)
+    assert federation.kill(Role.NODE, AWAY)
+    federation.wait_until("without-one", lambda status: status["round"] >= BACK_AFTER)
+    federation.start_node(AWAY)
+    status = federation.wait_until_over("without-one")
     assert status["state"] == "finished", status["reason"]
-    checked = arena.check(run)
+    checked = federation.check(run)
     assert (checked["void"], checked["attempts"]) == (0, 1)
-    assert checked["charged"] == {c: ["evaluate", "train"] for c in arena.countries}
+    assert checked["charged"] == {c: ["evaluate", "train"] for c in federation.countries}
     without = [entry for entry in status["history"] if AWAY not in entry["opened"]]
     assert 0 < len(without) < len(status["history"]) - GONE_AFTER
     assert all(entry["causes"] == {AWAY: "no reply in time"} for entry in without)
     assert AWAY in status["history"][-1]["opened"], "it is back"
     _only_the_first_round_without_it_is_slow(status["history"], without)
-    _is_named_in_the_release(arena, without)
+    _is_named_in_the_release(federation, without)
 
 
 def _only_the_first_round_without_it_is_slow(
@@ -60,11 +62,11 @@ def _only_the_first_round_without_it_is_slow(
     assert median(later) < SLOW * whole
 
 
-def _is_named_in_the_release(arena: ProcessFederation, without: list[dict[str, Any]]) -> None:
+def _is_named_in_the_release(federation: ProcessFederation, without: list[dict[str, Any]]) -> None:
     trained = sum(entry["phase"] == "train" for entry in without)
-    result = json.loads(arena.coordinator.run("result", "show", "without-one", "--json"))
+    result = json.loads(federation.coordinator.run("result", "show", "without-one", "--json"))
     assert result["left_out"] == {AWAY: trained}
     assert result["rounds_opened"] == {"4": ROUNDS - trained, "3": trained}
     assert result["rounds_void"] == 0
-    output = arena.coordinator.run("result", "show", "without-one")
+    output = federation.coordinator.run("result", "show", "without-one")
     assert f"Left out: {AWAY} in {trained} rounds." in output

@@ -284,7 +284,7 @@ class ObservedFederation:
         """Run a study to its end and return how it ended."""
         allowed = self.wiring.federation.allowed(name, noise_std=NOISE_STD, **study)
         self.wiring.launch(allowed)
-        outcome: dict[str, Any] = self.wiring.until(lambda: self.wiring.over(allowed), 240)
+        outcome: dict[str, Any] = self.wiring.wait_until(lambda: self.wiring.over(allowed), 240)
         return outcome
 
     def break_records(self, country: str, content: str) -> None:

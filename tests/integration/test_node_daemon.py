@@ -41,7 +41,7 @@ from tests.support.joining_node import keyring, made
 from tests.support.keystore import PASSPHRASE
 
 PROGRAM = Path(sys.executable).parent / "pratique-node"
-SEAT, SOON = 77, 20.0
+SEAT, WAIT_SECONDS = 77, 20.0
 
 
 class Site:
@@ -125,8 +125,8 @@ class Site:
             return {}
         return status
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SOON
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
             assert time.monotonic() < deadline, self.log
             time.sleep(0.05)
@@ -151,7 +151,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def test_it_imports_documents_and_stops_within_seconds_during_a_long_poll(site: Site) -> None:
     process = site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     status = site.status()
     assert status["documents"]["own"]["version"] == 1
     assert status["documents"]["agreement"] == site.documents.agreed.title
@@ -159,7 +159,7 @@ def test_it_imports_documents_and_stops_within_seconds_during_a_long_poll(site: 
     assert "PullMessages" in site.superlink.methods
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(SOON) == 0
+    assert process.wait(WAIT_SECONDS) == 0
     assert time.monotonic() - begun < 8
     assert site.superlink.methods[-1] == "DeactivateNode"  # it signed off at the exchange
     assert not site.home.socket.exists()
@@ -172,9 +172,11 @@ def test_it_renews_its_certificate_and_uses_the_new_one(site: Site) -> None:
     site.enrol(timedelta(days=25))
     key, before = keyring(site.home).transport, site.home.certificate.read_bytes()
     site.up()
-    site.until(lambda: site.home.certificate.read_bytes() != before)
-    site.until(lambda: site.enrolment.register._unused == set())  # the new certificate was used
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.home.certificate.read_bytes() != before)
+    site.wait_until(
+        lambda: site.enrolment.register._unused == set()
+    )  # the new certificate was used
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     assert keyring(site.home).transport != key
     assert site.enrolment.register.disputes() == []
 
@@ -189,7 +191,7 @@ def test_a_node_whose_certificate_has_ended_says_what_to_do(site: Site) -> None:
 
 def test_a_second_daemon_is_refused_and_a_killed_one_starts_again(site: Site) -> None:
     first = site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     second = subprocess.run(site.command("up"), capture_output=True, text=True, check=False)
     assert second.returncode == 1
     assert "is running" in second.stderr
@@ -199,18 +201,18 @@ def test_a_second_daemon_is_refused_and_a_killed_one_starts_again(site: Site) ->
     assert site.home.socket.exists()
     site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
     site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
 
 
 def test_it_reconnects_when_the_exchange_is_reachable_again(site: Site) -> None:
     site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     port = site.exchange.port
     site.exchange.close()
-    site.until(lambda: site.waiting().startswith("waiting for the coordinator: "))
+    site.wait_until(lambda: site.waiting().startswith("waiting for the coordinator: "))
     assert str(port) in site.waiting()
     site.exchange = reopened(site, port)
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
 
 
 def reopened(site: Site, port: int) -> OpenExchange:
@@ -227,19 +229,19 @@ def reopened(site: Site, port: int) -> OpenExchange:
 
 def test_the_doctor_finds_nothing_wrong_and_an_interrupt_ends_the_daemon(site: Site) -> None:
     process = site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     words = site.command("doctor", "--json")
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     states = {check["name"]: check["state"] for check in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
     assert set(states.values()) == {"good"}
     process.send_signal(signal.SIGINT)
-    assert process.wait(SOON) == 0
+    assert process.wait(WAIT_SECONDS) == 0
 
 
 def test_pause_and_status_commands_work_while_the_daemon_runs(site: Site) -> None:
     site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
 
     def run_command(*words: str) -> str:
         command = site.command(*words, unlock=False)
@@ -273,9 +275,9 @@ def test_a_restored_database_does_not_start_before_the_restored_command(site: Si
     ):
         source.backup(to)
     process = site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(SOON) == 0
+    assert process.wait(WAIT_SECONDS) == 0
     for file in site.home.path.glob("state.db*"):
         file.unlink()
     shutil.copy(copy, site.home.database)
@@ -291,5 +293,5 @@ def test_a_restored_database_does_not_start_before_the_restored_command(site: Si
     assert (code, "State was restored from a copy of 1 log entries" in output) == (0, True), output
     site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
     site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     assert site.status()["restored"]["before"] > 1

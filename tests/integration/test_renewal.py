@@ -45,7 +45,7 @@ from tests.support.exchange_server import (
     now,
     tree,
 )
-from tests.support.keystore import cheap_store
+from tests.support.keystore import fast_store
 
 SEAT, DAY, YEAR = 101, timedelta(days=1), timedelta(days=365)
 FILE = "metadata/1.root.json"
@@ -59,7 +59,7 @@ class Exchange:
 
     def __init__(self, folder: Path, begun: datetime) -> None:
         self.ahead, self.noted = timedelta(0), Noted()
-        store = cheap_store(folder / "keys")
+        store = fast_store(folder / "keys")
         self.transport = ExchangeTransport.create(
             folder, (LOOPBACK, "localhost"), store, federation="danube", now=begun
         )
@@ -218,7 +218,7 @@ class LongPoll:
         before = len(exchange.superlink.calls)
         self._thread = threading.Thread(target=self._call)
         self._thread.start()
-        until(lambda: len(exchange.superlink.calls) > before)
+        wait_until(lambda: len(exchange.superlink.calls) > before)
 
     def _call(self) -> None:
         try:
@@ -232,7 +232,7 @@ class LongPoll:
         return self.reply
 
 
-def until(happened: Callable[[], bool]) -> None:
+def wait_until(happened: Callable[[], bool]) -> None:
     end = time.monotonic() + AT_ONCE
     while not happened():
         assert time.monotonic() < end

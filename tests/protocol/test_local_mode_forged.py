@@ -11,14 +11,14 @@ from governance.policy.assessment import Act, assess
 from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Scope
 from protocols.tasks import TASK_KINDS
 from tests.support.documents import priced
-from tests.support.local_mode import FLOOR, GLM, ROUNDS, unequal
+from tests.support.local_mode import FLOOR, GLM, ROUNDS, federation_of_unequal_countries
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.training_studies import drafted, proposed
 
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    federation = unequal(tmp_path / "federation")
+    federation = federation_of_unequal_countries(tmp_path / "federation")
     yield federation
     federation.close()
 

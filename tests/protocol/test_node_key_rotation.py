@@ -21,7 +21,7 @@ from keys.errors import KeyFault
 from keys.store import KeyStore
 from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, node_keys, raw_key
-from tests.support.keystore import PASSPHRASE, cheap_store
+from tests.support.keystore import PASSPHRASE, fast_store
 from tests.support.narrowing import opened_sum
 from tests.support.node_federation import (
     NodeFederation,
@@ -29,7 +29,7 @@ from tests.support.node_federation import (
     code_of,
     last_refusal,
 )
-from tests.support.prepared import Words
+from tests.support.prepared import PreparationResult
 
 OLD = raw_key(1_000)
 
@@ -37,11 +37,11 @@ OLD = raw_key(1_000)
 @pytest.fixture
 def federation(tmp_path: Path) -> NodeFederation:
     federation = NodeFederation(tmp_path / "federation")
-    federation.once("with its keys beside it", lambda: _with_keys(federation))
+    federation.prepare_once("with its keys beside it", lambda: _with_keys(federation))
     return federation
 
 
-def _with_keys(federation: NodeFederation) -> Words:
+def _with_keys(federation: NodeFederation) -> PreparationResult:
     federation.sync()
     federation.home("DK").node_keys.write_bytes(node_keys("DK").canonical())
     return ()
@@ -255,7 +255,7 @@ def test_a_stolen_former_key_is_refused_in_new_runs(
     """The thief runs a node with DK's former key and everything else of DK; others refuse it."""
     rotated(federation)
     thief = federation.folder / "thief"
-    store = cheap_store(thief)
+    store = fast_store(thief)
     store.put("identity", OLD.to_bytes())
     federation.restart("DK", identities=IdentityKeys(store))
     federation.nodes["DK"]._request_handler._gate._keys = lambda *_: (  # type: ignore[method-assign]

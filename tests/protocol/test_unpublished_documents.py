@@ -13,7 +13,7 @@ from protocols.proto.round_pb2 import Bundle, ContributionHead, DocumentVersions
 from protocols.wire.signed_message import serialise
 from server.runs.rounds import CATCHING_UP, RoundDriver, SetUpFailed
 from tests.support.coordinator_services import NodesCarrier
-from tests.support.direct_carrier import LedRun
+from tests.support.direct_carrier import DrivenRun
 from tests.support.node_federation import NodeFederation, Run
 from tests.support.protocol_world import (
     IDENTITIES,
@@ -50,14 +50,14 @@ def claiming(reply: bytes, country: str, claim: Claim) -> bytes:
 def test_a_country_that_claims_an_unpublished_document_is_left_out_and_named(
     claim: Claim,
 ) -> None:
-    led = LedRun(ProtocolWorld.ready(5, colluding=1, honest=2))
+    run = DrivenRun(ProtocolWorld.ready(5, colluding=1, honest=2))
     waited: list[float] = []
-    led.driver._sleep = waited.append
+    run.driver._sleep = waited.append
     for number in (1, 2):
-        lie = [lambda frame: claiming(led.carrier.honest(LIAR, frame), LIAR, claim)]
-        led.carrier.misbehave(LIAR, "contribute", *lie * (1 + len(CATCHING_UP)))
-        report = led.driver.sum(number, "train", MODEL)
-        led.require(report, ("AT", "BE", "CZ", "DK"))
+        lie = [lambda frame: claiming(run.carrier.honest(LIAR, frame), LIAR, claim)]
+        run.carrier.misbehave(LIAR, "contribute", *lie * (1 + len(CATCHING_UP)))
+        report = run.driver.sum(number, "train", MODEL)
+        run.require(report, ("AT", "BE", "CZ", "DK"))
         assert report.causes == {LIAR: f"{LIAR} has documents that are not published"}
     assert tuple(waited) == CATCHING_UP, "in the second round it is asked once"
 
@@ -79,10 +79,10 @@ def test_the_coordinator_waits_for_a_document_that_is_published_later() -> None:
 
 
 def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
-    led = LedRun(ProtocolWorld.of(4))
+    run = DrivenRun(ProtocolWorld.of(4))
 
     def lie(frame: bytes) -> bytes:
-        reply_message = Reply.FromString(led.carrier.honest("BE", frame))
+        reply_message = Reply.FromString(run.carrier.honest("BE", frame))
         bundle = Bundle.FromString(reply_message.bundle.body)
         bundle.versions.countries["DK"] += 1
         reply_message.bundle.CopyFrom(
@@ -90,9 +90,9 @@ def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
         )
         return serialise(reply_message)
 
-    led.carrier.misbehave("BE", "bundle", *[lie] * (1 + len(CATCHING_UP)))
+    run.carrier.misbehave("BE", "bundle", *[lie] * (1 + len(CATCHING_UP)))
     with pytest.raises(SetUpFailed) as failed:
-        led.driver.set_up()
+        run.driver.set_up()
     assert failed.value.causes == {"BE": "BE has documents that are not published"}
 
 

@@ -23,9 +23,9 @@ from server.runs.store import RunStore
 from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
 from server.state.tables import MIGRATIONS
-from tests.support.documents import COUNTRIES, NOW, both_key, raw_key
+from tests.support.documents import COUNTRIES, NOW, raw_key, two_algorithm_key
 from tests.support.enrolling import enrolment_of
-from tests.support.keystore import cheap_store
+from tests.support.keystore import fast_store
 from tests.support.node_federation import NodeFederation
 
 FEDERATION = "nordic-heart"
@@ -102,12 +102,12 @@ class Coordinator:
 
     def _context(self) -> CoordinatorContext:
         engine = open_database(self.home.database, MIGRATIONS)
-        store = cheap_store(self.home.keys)
+        store = fast_store(self.home.keys)
         transport = ExchangeTransport.create(
             self.folder, ("127.0.0.1",), store, federation=FEDERATION, now=NOW
         )
         keys = CoordinatorKeys(
-            identity=both_key(1) if self.federation.both else raw_key(1),
+            identity=two_algorithm_key(1) if self.federation.both else raw_key(1),
             documents=raw_key(2),
             online=raw_key(3),
             log=raw_key(4),

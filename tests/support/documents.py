@@ -36,7 +36,7 @@ def raw_key(number: int) -> SigningKey:
     return SigningKey.from_bytes(number.to_bytes(32, "big"))
 
 
-def both_key(number: int) -> CompositeSigningKey:
+def two_algorithm_key(number: int) -> CompositeSigningKey:
     """Return the key whose Ed25519 half is `raw_key(number)`."""
     return CompositeSigningKey.from_bytes(2 * number.to_bytes(32, "big"))
 
@@ -95,7 +95,7 @@ def agreement_fields(countries: tuple[str, ...] = COUNTRIES, **changes: Any) -> 
         "renewal": "2027-06-01",
     }
     if changes.get("signatures") == BOTH["signatures"]:
-        fields["coordinator"]["identity_key"] = both_key(1).public.to_text()
+        fields["coordinator"]["identity_key"] = two_algorithm_key(1).public.to_text()
     return fields | changes
 
 
@@ -197,7 +197,7 @@ def withdrawal(asked: Study, country: str = "DK") -> Withdrawal:
 
 def node_keys(country: str, number: int = 0, *, both: bool = False) -> NodeKeys:
     base = 1_000 + number + 10 * COUNTRIES.index(country)
-    identity = both_key(base) if both else raw_key(base)
+    identity = two_algorithm_key(base) if both else raw_key(base)
     return NodeKeys(
         country=country,
         identity_key=identity.public.to_text(),

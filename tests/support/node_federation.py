@@ -42,15 +42,15 @@ from tests.support.documents import (
     NOW,
     FederationDocuments,
     agreement,
-    both_key,
     node_keys,
     permit,
     raw_key,
+    two_algorithm_key,
     withdrawal,
 )
 from tests.support.documents import study as draft_study
-from tests.support.keystore import cheap_store, reopen
-from tests.support.prepared import PREPARED, Kept, Look, State, Words, look, put
+from tests.support.keystore import fast_store, reopen
+from tests.support.prepared import PREPARED, Kept, Look, PreparationResult, State, look, put
 from tests.support.zero_noise import ZeroNoise
 
 DICTIONARY = """
@@ -78,7 +78,7 @@ def keyring_of(country: str, *, both: bool = False) -> NodeKeyring:
     """Return the secrets behind `node_keys(country)`."""
     base = 1_000 + 10 * COUNTRIES.index(country)
     return NodeKeyring(
-        identity=both_key(base) if both else raw_key(base),
+        identity=two_algorithm_key(base) if both else raw_key(base),
         log=raw_key(base + 1),
         transport=b"",
         node_auth=b"",
@@ -122,7 +122,7 @@ class Nodes(MutableMapping[str, Node]):
 class NodeFederation:
     """Nodes of four countries over one document repository, and a coordinator with its key.
 
-    The first steps of a federation, in methods that use `once`, are done once in a process.
+    The first steps of a federation, in methods that use `prepare_once`, are done once in a process.
     """
 
     folder: Path
@@ -145,11 +145,11 @@ class NodeFederation:
         )
         self._looks: dict[str, Look] = {}
         if not known:
-            self.once("founded", self._found)
+            self.prepare_once("founded", self._found)
         else:
             self._stop_nodes()
 
-    def _found(self) -> Words:
+    def _found(self) -> PreparationResult:
         self.documents.publish_agreement()
         for country in COUNTRIES:
             self.documents.folders[country].set_node(node_keys(country, both=self.both))
@@ -158,7 +158,7 @@ class NodeFederation:
             self.hand_over(country)
         return ()
 
-    def once(self, work: str, do: Callable[[], Words]) -> Words:
+    def prepare_once(self, work: str, do: Callable[[], PreparationResult]) -> PreparationResult:
         """Do a step, or copy the folder that the same step left after the same earlier steps.
 
         Afterwards, if only such steps were done so far, no node runs until it is used.
@@ -181,7 +181,7 @@ class NodeFederation:
         usable = PREPARED.usable and type(self) is NodeFederation and not self.nodes.running
         return usable and look(self.folder) == state.look
 
-    def _put(self, kept: Kept) -> Words:
+    def _put(self, kept: Kept) -> PreparationResult:
         put(kept, self.folder)
         self.documents.now = kept.now
         self._stop_nodes()
@@ -288,7 +288,7 @@ class NodeFederation:
         place = self.home(country).keys
         if place.exists():
             return reopen(place)
-        store = cheap_store(place)
+        store = fast_store(place)
         store.put(IDENTITY, keyring_of(country, both=self.both).identity.to_bytes())
         return store
 
@@ -305,18 +305,18 @@ class NodeFederation:
 
     def hand_over(self, country: str) -> None:
         """Sign a country's documents, and give them to the exchange and to its node."""
-        self.once(f"hand over {country}", lambda: self._hand_over(country))
+        self.prepare_once(f"hand over {country}", lambda: self._hand_over(country))
 
-    def _hand_over(self, country: str) -> Words:
+    def _hand_over(self, country: str) -> PreparationResult:
         bundle = self.documents.sign_and_submit(country)
         self.nodes[country].deliver(bundle)
         return ()
 
     def later(self, pause: timedelta) -> None:
         """Move the clock, and renew all documents."""
-        self.once(f"later {pause}", lambda: self._later(pause))
+        self.prepare_once(f"later {pause}", lambda: self._later(pause))
 
-    def _later(self, pause: timedelta) -> Words:
+    def _later(self, pause: timedelta) -> PreparationResult:
         self.documents.now += pause
         for country in self.nodes:
             self.hand_over(country)
@@ -325,9 +325,9 @@ class NodeFederation:
 
     def sync(self) -> None:
         """Have every node fetch what is published."""
-        self.once("sync", self._sync)
+        self.prepare_once("sync", self._sync)
 
-    def _sync(self) -> Words:
+    def _sync(self) -> PreparationResult:
         for node in self.nodes.values():
             node.sync()
         return ()
@@ -342,18 +342,20 @@ class NodeFederation:
 
     def approve(self, study: Study, *without: str) -> Study:
         """Propose this study and have every country approve it except those in `without`."""
-        self.once(f"approved {without} {study.digest}", lambda: self._approved(study, without))
+        self.prepare_once(
+            f"approved {without} {study.digest}", lambda: self._approved(study, without)
+        )
         return study
 
     def propose(self, study: Study) -> None:
         """Publish a study."""
-        self.once(f"propose {study.digest}", lambda: self._propose(study))
+        self.prepare_once(f"propose {study.digest}", lambda: self._propose(study))
 
-    def _propose(self, study: Study) -> Words:
+    def _propose(self, study: Study) -> PreparationResult:
         self.documents.propose(study)
         return ()
 
-    def _approved(self, study: Study, without: Collection[str]) -> Words:
+    def _approved(self, study: Study, without: Collection[str]) -> PreparationResult:
         self.documents.propose(study)
         for country in COUNTRIES:
             if country not in without:
@@ -363,9 +365,9 @@ class NodeFederation:
     def permit(self, country: str, study: Study, **changes: Any) -> None:
         """Have one country approve a study."""
         work = f"permit {country} {study.digest} {changes}"
-        self.once(work, lambda: self._permit(country, study, changes))
+        self.prepare_once(work, lambda: self._permit(country, study, changes))
 
-    def _permit(self, country: str, study: Study, changes: Mapping[str, Any]) -> Words:
+    def _permit(self, country: str, study: Study, changes: Mapping[str, Any]) -> PreparationResult:
         self.documents.folders[country].approve(
             permit(self.documents.agreed, study, country, issued=self.documents.now, **changes)
         )
@@ -374,9 +376,9 @@ class NodeFederation:
     def withdraw(self, country: str, study: Study) -> None:
         """Have one country withdraw from a study."""
         work = f"withdraw {country} {study.digest}"
-        self.once(work, lambda: self._withdraw(country, study))
+        self.prepare_once(work, lambda: self._withdraw(country, study))
 
-    def _withdraw(self, country: str, study: Study) -> Words:
+    def _withdraw(self, country: str, study: Study) -> PreparationResult:
         self.documents.folders[country].withdraw(withdrawal(study, country))
         return self._hand_over(country)
 
@@ -407,7 +409,7 @@ class NodeFederation:
         peers = {
             country: keyring_of(country, both=self.both).identity.public for country in terms.roster
         }
-        sign = both_key(1).sign if self.both else raw_key(1).sign
+        sign = two_algorithm_key(1).sign if self.both else raw_key(1).sign
         arguments: dict[str, Any] = {"peers": peers, "sign": sign, "versions": self.versions}
         arguments["published"] = lambda: self.verified
         return Run(self, CoordinatorRun(terms, **arguments | changes), terms)
@@ -417,12 +419,12 @@ class NodeFederation:
         if type(self.noise) is not ZeroNoise:
             self.state = None  # the cohort is counted with fresh noise each time
         work = f"ready {study.digest} {run_id!r}"
-        chosen, *replies = self.once(work, lambda: self._set_up(study, run_id))
+        chosen, *replies = self.prepare_once(work, lambda: self._set_up(study, run_id))
         run = self.run(study, chosen)
         run.replay(replies)
         return run
 
-    def _set_up(self, study: Study, run_id: bytes | None) -> Words:
+    def _set_up(self, study: Study, run_id: bytes | None) -> PreparationResult:
         run = self.run(study, run_id)
         return (run.terms.run_id, *run.set_up())
 
@@ -458,7 +460,7 @@ class Run:
         }
         takes[step](country, reply)
 
-    def set_up(self, *, until: str | None = None) -> Words:
+    def set_up(self, *, until: str | None = None) -> PreparationResult:
         """Do the set-up with every country, or only the steps before `until`."""
         replies = []
         for step, country in self._steps(until):
@@ -482,12 +484,14 @@ class Run:
         opened = self.coordinator.begin_round(number, phase, model)
         asked = [country for country in self.terms.roster if country not in without]
         work = f"contributed {self.id} {number} {phase} {digest(model)} {asked}"
-        replies = self.federation.once(work, lambda: self._ask(opened.contribute_request, asked))
+        replies = self.federation.prepare_once(
+            work, lambda: self._ask(opened.contribute_request, asked)
+        )
         for country, reply in zip(asked, replies, strict=True):
             opened.take_contribution(country, reply)
         return opened
 
-    def _ask(self, request: Callable[[str], bytes], asked: Collection[str]) -> Words:
+    def _ask(self, request: Callable[[str], bytes], asked: Collection[str]) -> PreparationResult:
         nodes = self.federation.nodes
         return tuple(nodes[country].handle(request(country)) for country in asked)
 
@@ -505,7 +509,7 @@ class Run:
         """Run a whole round, and return what it opens."""
         opened = self.agreed(self.contributed(number, phase, model, without))
         work = f"answers {self.id} {number} {opened.contributed}"
-        replies = self.federation.once(
+        replies = self.federation.prepare_once(
             work, lambda: self._ask(opened.answer_request, opened.contributed)
         )
         for country, reply in zip(opened.contributed, replies, strict=True):

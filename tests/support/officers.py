@@ -162,7 +162,7 @@ def agreed_with(key: SigningKey | str, **changes: Any) -> Agreement:
 
 
 @dataclass(frozen=True)
-class Stage:
+class OfficerSnapshot:
     """A copy of an officer's folder and of the exchange's state at a moment; it never changes."""
 
     folder: Path
@@ -170,7 +170,7 @@ class Stage:
 
 
 @dataclass
-class Keyboard:
+class OfficerCommands:
     """The officer of DK, with a folder, a passphrase file, and methods that run commands."""
 
     folder: Path
@@ -234,11 +234,11 @@ class Keyboard:
         (self.node / "node.yaml").write_text("country: DK\n")
         return self.node
 
-    def enrol(self) -> "Keyboard":
+    def enrol(self) -> "OfficerCommands":
         self.done("enrol", self.file("invitation.json", invitation().model_dump_json()))
         return self
 
-    def certified(self) -> "Keyboard":
+    def certified(self) -> "OfficerCommands":
         """Store a certificate issued now, like that of an officer whose certificate was renewed."""
         store = KeyStore.open(self.home.keys, PASSPHRASE.encode())
         request = EnrolRequest(transport_key=public_pem(store.get(TRANSPORT_KEY)))
@@ -246,24 +246,24 @@ class Keyboard:
         self.home.certificate_file.write_bytes(self.exchange._certificate(request))
         return self
 
-    def kept(self, place: Path) -> Stage:
+    def kept(self, place: Path) -> OfficerSnapshot:
         """Copy this officer's state to `place`, so that tests can begin from it."""
         shutil.copytree(self.folder, place)
-        return Stage(place, self._remembered())
+        return OfficerSnapshot(place, self._remembered())
 
-    def at(self, stage: Stage) -> "Keyboard":
+    def at(self, snapshot: OfficerSnapshot) -> "OfficerCommands":
         """Continue from a stage that an officer with the same start had reached."""
-        for place in stage.folder.iterdir():
+        for place in snapshot.folder.iterdir():
             shutil.rmtree(self.folder / place.name, ignore_errors=True)
-        shutil.copytree(stage.folder, self.folder, dirs_exist_ok=True)
-        vars(self.exchange).update(copy.deepcopy(stage.remembered))
+        shutil.copytree(snapshot.folder, self.folder, dirs_exist_ok=True)
+        vars(self.exchange).update(copy.deepcopy(snapshot.remembered))
         return self
 
     def _remembered(self) -> dict[str, Any]:
         state = vars(self.exchange)
         return copy.deepcopy({name: state[name] for name in state if name != "documents"})
 
-    def agree(self) -> "Keyboard":
+    def agree(self) -> "OfficerCommands":
         """Sign the first agreement, as two other countries do; this publishes it."""
         self.documents.store.draft(self.documents.agreed, self.documents.now)
         self.documents.sign("EE", "NO")
@@ -271,8 +271,8 @@ class Keyboard:
         return self
 
 
-def cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make key stores open without delay, with scrypt at its least cost."""
+def use_fast_key_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make key stores open without delay, with the lowest cost of scrypt."""
     monkeypatch.setitem(vars(KeyStore)["create"].__func__.__kwdefaults__, "cost", 2)
 
 
@@ -280,9 +280,9 @@ def new_officer(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     agree: Callable[[str], Agreement] = agreed_with,
-) -> Keyboard:
+) -> OfficerCommands:
     """Return a new officer of DK, named in the draft agreement, with a clock that does not move."""
-    cheap_stores(monkeypatch)
+    use_fast_key_stores(monkeypatch)
     home = OfficerHome(folder / "officer")
     create_home(home, "DK", "Health data authority of DK", PASSPHRASE.encode())
     file = folder / "passphrase"
@@ -295,17 +295,17 @@ def officer_in(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     agree: Callable[[str], Agreement] = agreed_with,
-) -> Keyboard:
+) -> OfficerCommands:
     """Return the officer whose home is in this folder."""
     home = OfficerHome(folder / "officer")
     settings = home.settings()
     documents = FederationDocuments(folder / "documents", agreed=agree(settings.document_key))
     documents.officers["DK"] = Identity.open(home, settings, PASSPHRASE.encode()).key
     exchange = DocumentExchange(documents)
-    keyboard = Keyboard(folder, exchange)
+    commands = OfficerCommands(folder, exchange)
     monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: exchange)
-    monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: keyboard.now)
-    return keyboard
+    monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: commands.now)
+    return commands
 
 
 def bundle_version(bundle: bytes) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 Look = Mapping[str, tuple[int, int]]
-Words = tuple[bytes, ...]
+PreparationResult = tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Kept:
 
     folder: Path
     now: datetime
-    words: Words
+    words: PreparationResult
 
 
 class Prepared:
@@ -59,7 +59,9 @@ class Prepared:
         """Return the result of this sequence of steps, if it is kept."""
         return self._kept.get(works)
 
-    def keep(self, works: tuple[str, ...], folder: Path, now: datetime, words: Words) -> None:
+    def keep(
+        self, works: tuple[str, ...], folder: Path, now: datetime, words: PreparationResult
+    ) -> None:
         """Keep the result of this sequence of steps, with a copy of the folder."""
         assert self._place is not None
         copy = Path(self._place.name) / str(len(self._kept))

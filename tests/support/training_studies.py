@@ -50,7 +50,7 @@ def proposed(federation: NodeFederation, study: Study) -> Study:
     return federation.approve(study)
 
 
-def led(federation: NodeFederation, study: Study, *, without: str = "") -> Outcome:
+def run_study(federation: NodeFederation, study: Study, *, without: str = "") -> Outcome:
     """Run a study and return its outcome; one country may stop replying after set-up."""
     run, carrier = federation.run(study), NodesCarrier(federation)
     driver = RoundDriver(

@@ -40,7 +40,7 @@ from tests.support.node_federation import (
     code_of,
     last_refusal,
 )
-from tests.support.prepared import Words
+from tests.support.prepared import PreparationResult
 from tests.support.zero_noise import CountedZeroNoise
 
 LATER = timedelta(minutes=5)
@@ -78,13 +78,13 @@ def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored
 def reached(federation: NodeFederation, asked: Study, until: str) -> tuple[Run, Backup]:
     """Return a run after its set-up, and the backup of its node made at `until`."""
     work = f"{asked.digest} copied at {until}"
-    run_id, *replies = federation.once(work, lambda: _reached(federation, asked, until))
+    run_id, *replies = federation.prepare_once(work, lambda: _reached(federation, asked, until))
     run = federation.run(asked, run_id)
     run.replay(replies)
     return run, Backup(federation, "DK", made=True)
 
 
-def _reached(federation: NodeFederation, asked: Study, until: str) -> Words:
+def _reached(federation: NodeFederation, asked: Study, until: str) -> PreparationResult:
     run, replies = federation.run(asked), []
     for step in STEPS:
         if step == until:

@@ -27,7 +27,7 @@ from server.home import (
 )
 from server.state.tables import MIGRATIONS
 from tests.support.certificates import alternative_names
-from tests.support.keystore import CHEAP, PASSPHRASE
+from tests.support.keystore import LOWEST_SCRYPT_COST, PASSPHRASE
 
 SETTINGS = Settings(federation="danube", listen="0.0.0.0:7443", address="exchange.example.org:7443")
 
@@ -35,7 +35,7 @@ SETTINGS = Settings(federation="danube", listen="0.0.0.0:7443", address="exchang
 @pytest.fixture(autouse=True)
 def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     create = KeyStore.create.__func__  # type: ignore[attr-defined]
-    cheap = classmethod(lambda cls, path, word: create(cls, path, word, cost=CHEAP))
+    cheap = classmethod(lambda cls, path, word: create(cls, path, word, cost=LOWEST_SCRYPT_COST))
     monkeypatch.setattr(KeyStore, "create", cheap)
 
 

@@ -30,7 +30,7 @@ from tests.support.documents import (
     raw_key,
     study,
 )
-from tests.support.keystore import CHEAP, PASSPHRASE
+from tests.support.keystore import LOWEST_SCRYPT_COST, PASSPHRASE
 from tests.support.narrowing import opened_sum
 from tests.support.node_federation import NodeFederation, code_of
 
@@ -40,7 +40,9 @@ SETTINGS = Settings(federation="nordic-heart", listen="127.0.0.1:0", address="12
 @pytest.fixture(autouse=True)
 def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     create = KeyStore.create.__func__  # type: ignore[attr-defined]
-    cheap = classmethod(lambda cls, path, word, cost=CHEAP: create(cls, path, word, cost=cost))
+    cheap = classmethod(
+        lambda cls, path, word, cost=LOWEST_SCRYPT_COST: create(cls, path, word, cost=cost)
+    )
     monkeypatch.setattr(KeyStore, "create", cheap)
 
 

@@ -211,7 +211,12 @@ def test_another_node_s_public_keys_are_reported(enrolled: NodeHome) -> None:
 
 @pytest.mark.parametrize(
     ("days", "state"),
-    [(0, CheckState.GOOD), (75, CheckState.GOOD), (80, CheckState.SOON), (91, CheckState.FAILED)],
+    [
+        (0, CheckState.GOOD),
+        (75, CheckState.GOOD),
+        (80, CheckState.SOON),
+        (91, CheckState.FAILED),
+    ],
 )
 def test_an_expiring_certificate_is_reported_in_time(
     enrolled: NodeHome, days: int, state: CheckState

@@ -24,7 +24,7 @@ from tests.support.joining_node import (
     keyring,
     made,
 )
-from tests.support.keystore import CHEAP, PASSPHRASE
+from tests.support.keystore import LOWEST_SCRYPT_COST, PASSPHRASE
 
 
 def test_a_node_has_keys_state_and_settings(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_bad_records_prevent_the_creation_of_a_node(
     home = NodeHome(tmp_path / "node")
     settings = NodeSettings(country="DK", officer_key=OFFICER, **paths)
     with pytest.raises(RecordFault):
-        create_node(home, settings, PASSPHRASE, NOW, cost=CHEAP)
+        create_node(home, settings, PASSPHRASE, NOW, cost=LOWEST_SCRYPT_COST)
     assert not home.path.exists()
 
 
@@ -116,7 +116,7 @@ def test_a_missing_file_prevents_the_creation_of_a_node(tmp_path: Path) -> None:
     home = NodeHome(tmp_path / "node")
     settings = NodeSettings(country="DK", officer_key=OFFICER, **paths)
     with pytest.raises(RecordFault, match=r"none\.txt"):
-        create_node(home, settings, PASSPHRASE, NOW, cost=CHEAP)
+        create_node(home, settings, PASSPHRASE, NOW, cost=LOWEST_SCRYPT_COST)
     assert not home.path.exists()
 
 

@@ -36,7 +36,7 @@ from tests.support.joining_node import (
     keyring,
     made,
 )
-from tests.support.keystore import PASSPHRASE, cheap_store, reopen
+from tests.support.keystore import PASSPHRASE, fast_store, reopen
 from tests.support.ledger_and_log import (
     STUDY,
     event,
@@ -73,7 +73,7 @@ class Life:
     def __init__(self, folder: Path) -> None:
         self.now, self.home = NOW, made(folder)
         (folder / "exchange").mkdir()
-        store = cheap_store(folder / "exchange" / "keys")
+        store = fast_store(folder / "exchange" / "keys")
         self.transport = ExchangeTransport.create(
             folder / "exchange", ("localhost",), store, federation="nordic-heart", now=NOW
         )

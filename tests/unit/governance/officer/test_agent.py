@@ -33,11 +33,11 @@ from governance.officer.terminal import Terminal
 from governance.trust.layout import COUNTRY_LIFE
 from keys.errors import KeyFault
 from tests.support.documents import DAY, NOW, node_keys, study
-from tests.support.officers import PASSPHRASE, Keyboard, bundle_version
+from tests.support.officers import PASSPHRASE, OfficerCommands, bundle_version
 
 
 @pytest.fixture
-def settled(agreed: Keyboard) -> Keyboard:
+def settled(agreed: OfficerCommands) -> OfficerCommands:
     agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
     return agreed
 
@@ -46,7 +46,7 @@ def middle(low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def agent_of(officer: Keyboard, jitter: module.Jitter = middle) -> Agent:
+def agent_of(officer: OfficerCommands, jitter: module.Jitter = middle) -> Agent:
     def opened() -> OfficerSession:
         return OfficerSession.open(
             officer.home,
@@ -59,18 +59,18 @@ def agent_of(officer: Keyboard, jitter: module.Jitter = middle) -> Agent:
     return Agent(opened, lambda: officer.now, jitter)
 
 
-def pass_time(officer: Keyboard, by: timedelta) -> None:
+def pass_time(officer: OfficerCommands, by: timedelta) -> None:
     officer.now += by
     officer.documents.now = officer.now
     officer.documents.refresh()
 
 
-def versions(officer: Keyboard) -> list[int]:
+def versions(officer: OfficerCommands) -> list[int]:
     return [bundle_version(content) for kind, content in officer.exchange.submitted if kind == 1]
 
 
 class TestADay:
-    def test_documents_are_signed_again_about_once(self, settled: Keyboard) -> None:
+    def test_documents_are_signed_again_about_once(self, settled: OfficerCommands) -> None:
         agent, before = agent_of(settled), len(versions(settled))
         for _ in range(12 * 20):
             agent.look()
@@ -78,13 +78,13 @@ class TestADay:
         assert 17 <= len(versions(settled)) - before <= 27
         assert settled.documents.view().country("DK") is not None
 
-    def test_starting_again_signs_nothing_that_is_fresh(self, settled: Keyboard) -> None:
+    def test_starting_again_signs_nothing_that_is_fresh(self, settled: OfficerCommands) -> None:
         before = versions(settled)
         for _ in range(5):
             agent_of(settled).look()
         assert versions(settled) == before
 
-    def test_states_when_the_next_renewal_is(self, settled: Keyboard) -> None:
+    def test_states_when_the_next_renewal_is(self, settled: OfficerCommands) -> None:
         agent = agent_of(settled)
         agent.look()
         sentence = agent.status.sentence()
@@ -98,14 +98,14 @@ class TestADay:
         due = module.next_due(own, lambda low, high: low + (high - low) * share)
         assert NOW + EARLIEST <= due <= NOW + LATEST < NOW + COUNTRY_LIFE - MIN_LIFE
 
-    def test_a_pending_new_key_signs_too(self, settled: Keyboard) -> None:
+    def test_a_pending_new_key_signs_too(self, settled: OfficerCommands) -> None:
         settled.done("rotate", "--yes")
         pass_time(settled, 2 * DAY)
         agent_of(settled).look()
         first, second = versions(settled)[-2:]
         assert second == first + 1
 
-    def test_a_new_key_in_force_is_used(self, settled: Keyboard) -> None:
+    def test_a_new_key_in_force_is_used(self, settled: OfficerCommands) -> None:
         settled.done("rotate", "--yes")
         documents, agent = settled.documents, agent_of(settled)
         agent.look()
@@ -120,7 +120,7 @@ class TestADay:
 
 
 class TestNever:
-    def test_it_decides_nothing(self, settled: Keyboard) -> None:
+    def test_it_decides_nothing(self, settled: OfficerCommands) -> None:
         """A draft, a study and a stranger's node keys wait; a month later they still wait."""
         documents = settled.documents
         proposed = study(documents.agreed)
@@ -141,7 +141,7 @@ class TestNever:
         assert status is not None
         assert status.signed == ()
 
-    def test_signs_before_the_officer_has_signed_anything(self, agreed: Keyboard) -> None:
+    def test_signs_before_the_officer_has_signed_anything(self, agreed: OfficerCommands) -> None:
         agent = agent_of(agreed)
         agent.look()
         assert "nothing to renew" in agent.status.fault
@@ -149,7 +149,7 @@ class TestNever:
 
 
 class TestALostLink:
-    def test_is_tried_again_with_growing_pauses(self, settled: Keyboard) -> None:
+    def test_is_tried_again_with_growing_pauses(self, settled: OfficerCommands) -> None:
         agent = agent_of(settled)
         pass_time(settled, 2 * DAY)
         settled.exchange.submit_down = True
@@ -163,7 +163,7 @@ class TestALostLink:
         assert LONGEST_PAUSE / 2 <= pauses[-1] <= LONGEST_PAUSE
         assert agent.status.failures == 12
 
-    def test_signs_no_version_for_each_attempt(self, settled: Keyboard) -> None:
+    def test_signs_no_version_for_each_attempt(self, settled: OfficerCommands) -> None:
         """Documents that are already signed are submitted again until they are a day old."""
         agent = agent_of(settled)
         pass_time(settled, 2 * DAY)
@@ -179,7 +179,7 @@ class TestALostLink:
         assert versions(settled)[-1] == 2
         assert (agent.status.failures, agent.status.fault) == (0, "")
 
-    def test_of_three_days_needs_no_help(self, settled: Keyboard) -> None:
+    def test_of_three_days_needs_no_help(self, settled: OfficerCommands) -> None:
         agent = agent_of(settled)
         settled.exchange.down = True
         for _ in range(24 * 3):
@@ -192,7 +192,7 @@ class TestALostLink:
         assert documents is not None
         assert documents.expires - settled.now > 6 * DAY
 
-    def test_is_not_well_when_little_is_left(self, settled: Keyboard) -> None:
+    def test_is_not_well_when_little_is_left(self, settled: OfficerCommands) -> None:
         agent = agent_of(settled)
         agent.look()
         assert agent.status.well(settled.now + 4 * DAY)
@@ -206,7 +206,7 @@ class TestALostLink:
 
 
 class TestRunning:
-    def test_ends_on_request(self, settled: Keyboard) -> None:
+    def test_ends_on_request(self, settled: OfficerCommands) -> None:
         stop, agent = threading.Event(), agent_of(settled)
         thread = threading.Thread(target=agent.run, args=(stop,))
         thread.start()
@@ -214,16 +214,18 @@ class TestRunning:
         thread.join(20)
         assert not thread.is_alive()
 
-    def test_a_wrong_passphrase_is_reported_at_once(self, settled: Keyboard) -> None:
+    def test_a_wrong_passphrase_is_reported_at_once(self, settled: OfficerCommands) -> None:
         with pytest.raises(KeyFault):
             run_agent(settled.home.path, b"wrong", observe=None, log_file=None)
 
     @pytest.mark.parametrize("address", ["0.0.0.0:9103", "exchange:1", "127.0.0.1:0", "[::]:9103"])
-    def test_shows_metrics_on_this_machine_only(self, settled: Keyboard, address: str) -> None:
+    def test_shows_metrics_on_this_machine_only(
+        self, settled: OfficerCommands, address: str
+    ) -> None:
         with pytest.raises(OfficerFault, match="only a loopback address is allowed"):
             run_agent(settled.home.path, PASSPHRASE.encode(), observe=address, log_file=None)
 
-    def test_shows_until_when_documents_are_valid(self, settled: Keyboard) -> None:
+    def test_shows_until_when_documents_are_valid(self, settled: OfficerCommands) -> None:
         agent = agent_of(settled)
         agent.look()
         report = shown(agent)
@@ -236,7 +238,7 @@ class TestRunning:
 
     @pytest.mark.slow
     def test_as_a_process_notifies_systemd_and_ends_on_a_signal(
-        self, settled: Keyboard, tmp_path: Path
+        self, settled: OfficerCommands, tmp_path: Path
     ) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(tmp_path / "notify"))

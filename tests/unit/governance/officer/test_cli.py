@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from governance.officer.cli import app
 from governance.officer.home import Identity, OfficerHome
 from keys.identity import VerifyKey
-from tests.support.officers import PASSPHRASE, Keyboard, cheap_stores
+from tests.support.officers import PASSPHRASE, OfficerCommands, use_fast_key_stores
 
 HEAVY = (
     "cedarpy",
@@ -75,18 +75,20 @@ def test_every_command_exists() -> None:
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
 class TestEveryCommand:
-    def test_refuses_a_wrong_passphrase(self, enrolled: Keyboard, words: tuple[str, ...]) -> None:
+    def test_refuses_a_wrong_passphrase(
+        self, enrolled: OfficerCommands, words: tuple[str, ...]
+    ) -> None:
         enrolled.passphrase_file.write_text("another passphrase")
         assert "passphrase does not open the key store" in enrolled.refused(*words)
 
     def test_refuses_a_passphrase_that_others_can_read(
-        self, enrolled: Keyboard, words: tuple[str, ...]
+        self, enrolled: OfficerCommands, words: tuple[str, ...]
     ) -> None:
         enrolled.passphrase_file.chmod(0o644)
         assert "open to other users" in enrolled.refused(*words)
 
     def test_refuses_to_run_without_a_passphrase(
-        self, enrolled: Keyboard, words: tuple[str, ...]
+        self, enrolled: OfficerCommands, words: tuple[str, ...]
     ) -> None:
         assert "There is no terminal to type it at" in enrolled.refused(*words, unlock=False)
 
@@ -97,7 +99,7 @@ class TestEveryCommand:
         assert "keygen" in result.stderr
         assert not (tmp_path / "none").exists()
 
-    def test_closes_its_channel(self, enrolled: Keyboard, words: tuple[str, ...]) -> None:
+    def test_closes_its_channel(self, enrolled: OfficerCommands, words: tuple[str, ...]) -> None:
         before = enrolled.exchange.closed
         enrolled.exchange.down = True
         enrolled.run(*words)
@@ -106,7 +108,7 @@ class TestEveryCommand:
 
 @pytest.mark.parametrize("words", COMMANDS[:5], ids=lambda words: words[0])
 def test_an_officer_who_is_not_enrolled_reads_how_to_enrol(
-    officer: Keyboard, words: tuple[str, ...]
+    officer: OfficerCommands, words: tuple[str, ...]
 ) -> None:
     output = officer.refused(*words)
     assert "not enrolled" in output
@@ -127,14 +129,16 @@ def test_an_officer_who_is_not_enrolled_reads_how_to_enrol(
     ],
     ids=" ".join,
 )
-def test_a_mistyped_command_exits_with_status_2(officer: Keyboard, words: tuple[str, ...]) -> None:
+def test_a_mistyped_command_exits_with_status_2(
+    officer: OfficerCommands, words: tuple[str, ...]
+) -> None:
     assert officer.run(*words, unlock=False).exit_code == 2
 
 
 class TestKeygen:
     @pytest.fixture(autouse=True)
     def _cheap(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        cheap_stores(monkeypatch)
+        use_fast_key_stores(monkeypatch)
 
     @pytest.fixture
     def words(self, tmp_path: Path) -> list[str]:

@@ -16,13 +16,13 @@ from governance.officer.own_documents import read_own
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.trust.bundle import own_country
 from tests.support.documents import node_keys
-from tests.support.officers import Keyboard, bundle_version
+from tests.support.officers import OfficerCommands, bundle_version
 
 pytestmark = pytest.mark.enable_socket
 
 
 @pytest.fixture
-def node(agreed: Keyboard) -> Iterator[Path]:
+def node(agreed: OfficerCommands) -> Iterator[Path]:
     """A node's folder with a path short enough for a socket."""
     folder = Path(tempfile.mkdtemp(prefix="node-", dir="/tmp"))
     (folder / "node.yaml").write_text("country: DK\n")
@@ -33,7 +33,7 @@ def node(agreed: Keyboard) -> Iterator[Path]:
 class NodeDaemon:
     """A node's RPC server that verifies its officer's documents by the officer's key."""
 
-    def __init__(self, node: Path, officer: Keyboard) -> None:
+    def __init__(self, node: Path, officer: OfficerCommands) -> None:
         self.versions: list[int] = []
         self._officer = officer
         self.rpc_server = LocalRpcServer(node / "run" / "node.sock", self._answer)
@@ -50,20 +50,20 @@ class NodeDaemon:
 
 
 @pytest.fixture
-def daemon(node: Path, agreed: Keyboard) -> Iterator[NodeDaemon]:
+def daemon(node: Path, agreed: OfficerCommands) -> Iterator[NodeDaemon]:
     running = NodeDaemon(node, agreed)
     yield running
     running.rpc_server.close()
 
 
-def sign_keys(officer: Keyboard, *words: str | Path) -> Result:
+def sign_keys(officer: OfficerCommands, *words: str | Path) -> Result:
     file = officer.file("node-keys.json", node_keys("DK").canonical())
     return officer.run("sign", file, "--yes", *words)
 
 
 class TestNode:
     def test_that_runs_gets_the_documents_at_once(
-        self, agreed: Keyboard, node: Path, daemon: NodeDaemon
+        self, agreed: OfficerCommands, node: Path, daemon: NodeDaemon
     ) -> None:
         result = sign_keys(agreed, "--node", node)
         assert result.exit_code == 0
@@ -71,20 +71,22 @@ class TestNode:
         assert daemon.versions == [1]
         assert read_delivered(agreed.home.handed_file) == Delivered(node=1, exchange=1)
 
-    def test_is_remembered(self, agreed: Keyboard, node: Path, daemon: NodeDaemon) -> None:
+    def test_is_remembered(self, agreed: OfficerCommands, node: Path, daemon: NodeDaemon) -> None:
         sign_keys(agreed, "--node", node)
         agreed.done("renew")
         assert daemon.versions == [1, 2]
         assert agreed.home.settings().node == str(node)
 
-    def test_that_is_down_finds_them_in_its_folder(self, agreed: Keyboard, node: Path) -> None:
+    def test_that_is_down_finds_them_in_its_folder(
+        self, agreed: OfficerCommands, node: Path
+    ) -> None:
         assert "reads them when it starts" in sign_keys(agreed, "--node", node).stdout
         bundle = (node / "officer" / "country-DK.json").read_bytes()
         key = agreed.home.settings().verify_key
         assert own_country(bundle, "DK", key, agreed.now).node == node_keys("DK")
 
     def test_that_was_killed_and_left_its_socket_is_handled(
-        self, agreed: Keyboard, node: Path
+        self, agreed: OfficerCommands, node: Path
     ) -> None:
         (node / "run").mkdir()
         with socket.socket(socket.AF_UNIX) as abandoned:
@@ -93,7 +95,7 @@ class TestNode:
         assert (node / "officer" / "country-DK.json").exists()
 
     def test_that_refuses_is_reported_and_gets_the_documents_later(
-        self, agreed: Keyboard, node: Path, daemon: NodeDaemon
+        self, agreed: OfficerCommands, node: Path, daemon: NodeDaemon
     ) -> None:
         daemon.versions.append(9)
         result = sign_keys(agreed, "--node", node)
@@ -107,26 +109,26 @@ class TestNode:
         assert "have not reached" not in agreed.done("inbox")
 
     def test_that_does_not_exist_is_refused_before_anything_is_signed(
-        self, agreed: Keyboard
+        self, agreed: OfficerCommands
     ) -> None:
         file = agreed.file("node-keys.json", node_keys("DK").canonical())
         output = agreed.refused("sign", file, "--yes", "--node", agreed.folder / "nowhere")
         assert "There is no node in" in output
         assert read_own(agreed.home, agreed.home.settings(), agreed.now) is None
 
-    def test_that_is_unknown_must_be_named(self, agreed: Keyboard) -> None:
+    def test_that_is_unknown_must_be_named(self, agreed: OfficerCommands) -> None:
         assert "--node" in sign_keys(agreed).stderr
 
 
 class TestFile:
-    def test_has_the_same_bundle(self, agreed: Keyboard) -> None:
+    def test_has_the_same_bundle(self, agreed: OfficerCommands) -> None:
         out = agreed.folder / "carried.json"
         sign_keys(agreed, "--bundle-out", out)
         [(_, submitted)] = agreed.exchange.submitted[-1:]
         assert out.read_bytes() == submitted
         assert bundle_version(submitted) == 1
 
-    def test_that_cannot_be_written_is_reported(self, agreed: Keyboard) -> None:
+    def test_that_cannot_be_written_is_reported(self, agreed: OfficerCommands) -> None:
         blocked = agreed.file("blocked", "a file, no folder") / "carried.json"
         result = sign_keys(agreed, "--bundle-out", blocked)
         assert result.exit_code == 1
@@ -135,7 +137,7 @@ class TestFile:
 
 
 class TestExchange:
-    def test_that_refuses_is_quoted(self, agreed: Keyboard) -> None:
+    def test_that_refuses_is_quoted(self, agreed: OfficerCommands) -> None:
         """The clock of the exchange is a month ahead: documents signed now have expired there."""
         agreed.exchange.submit_down = True
         result = sign_keys(agreed)
@@ -146,7 +148,7 @@ class TestExchange:
         agreed.done("renew")
         assert agreed.published().version == 2
 
-    def test_prints_as_json_which_versions_are_where(self, agreed: Keyboard) -> None:
+    def test_prints_as_json_which_versions_are_where(self, agreed: OfficerCommands) -> None:
         answer = json.loads(sign_keys(agreed, "--json").stdout)
         assert answer["version"] == 1
         assert (answer["node_has"], answer["exchange_has"]) == (0, 1)

@@ -24,7 +24,7 @@ from governance.trust.bundle import CountryDocuments, own_country
 from governance.trust.signing import OfficerDocuments
 from tests.support.documents import DAY, node_keys, permit, raw_key, study, withdrawal
 from tests.support.narrowing import present
-from tests.support.officers import PASSPHRASE, Keyboard
+from tests.support.officers import PASSPHRASE, OfficerCommands
 from tests.unit.governance.officer.test_agent import agent_of, pass_time
 
 pytestmark = pytest.mark.enable_socket
@@ -34,7 +34,7 @@ Work = Callable[[OfficerDocuments], None]
 
 
 @pytest.fixture
-def settled(agreed: Keyboard) -> Keyboard:
+def settled(agreed: OfficerCommands) -> OfficerCommands:
     """An officer who vouches for a node and has permitted one of two studies."""
     agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
     for each in studies(agreed):
@@ -43,12 +43,12 @@ def settled(agreed: Keyboard) -> Keyboard:
     return agreed
 
 
-def studies(officer: Keyboard) -> tuple[Study, Study]:
+def studies(officer: OfficerCommands) -> tuple[Study, Study]:
     agreed = officer.documents.agreed
     return study(agreed), study(agreed, id="asked-later")
 
 
-def publish(officer: Keyboard, work: Work, *, above: int = 4) -> None:
+def publish(officer: OfficerCommands, work: Work, *, above: int = 4) -> None:
     """Sign with the officer's key in another folder and submit that, as a thief would."""
     documents, own = officer.documents, officer.own()
     other = OfficerDocuments(officer.folder / "other", "DK")
@@ -58,7 +58,7 @@ def publish(officer: Keyboard, work: Work, *, above: int = 4) -> None:
     documents.store.accept_country(bundle, documents.now, online=documents.online_key)
 
 
-def theft(officer: Keyboard) -> Work:
+def theft(officer: OfficerCommands) -> Work:
     """Return a thief's documents: its own node, a permit for the other study, and no policy."""
 
     def work(other: OfficerDocuments) -> None:
@@ -80,7 +80,9 @@ def have_same_content(before: CountryDocuments | None, after: CountryDocuments |
 
 
 class TestRenewing:
-    def test_signs_the_folder_with_a_higher_version_and_reports_it(self, settled: Keyboard) -> None:
+    def test_signs_the_folder_with_a_higher_version_and_reports_it(
+        self, settled: OfficerCommands
+    ) -> None:
         settled.done("sign", settled.file("policy.cedar", POLICY), "--yes")
         before = settled.own()
         publish(settled, theft(settled))
@@ -92,7 +94,7 @@ class TestRenewing:
             assert named in result.stderr
         assert studies(settled)[0].digest not in result.stderr
 
-    def test_gives_the_country_s_node_none_of_it(self, settled: Keyboard) -> None:
+    def test_gives_the_country_s_node_none_of_it(self, settled: OfficerCommands) -> None:
         before = settled.own()
         publish(settled, theft(settled))
         settled.done("renew", "--node", settled.make_node())
@@ -100,20 +102,22 @@ class TestRenewing:
         key = settled.home.settings().verify_key
         assert have_same_content(before, own_country(handed, "DK", key, settled.now))
 
-    def test_reports_it_once_and_as_json(self, settled: Keyboard) -> None:
+    def test_reports_it_once_and_as_json(self, settled: OfficerCommands) -> None:
         publish(settled, theft(settled))
         assert LOUD in json.loads(settled.run("renew", "--json").stdout)["not_signed_here"]
         result = settled.run("renew", "--json")
         assert "not_signed_here" not in json.loads(result.stdout)
         assert LOUD not in result.stderr
 
-    def test_is_not_affected_by_documents_that_are_missing_there(self, settled: Keyboard) -> None:
+    def test_is_not_affected_by_documents_that_are_missing_there(
+        self, settled: OfficerCommands
+    ) -> None:
         before = settled.own()
         publish(settled, lambda other: None)
         assert LOUD in settled.run("renew").stderr
         assert have_same_content(before, settled.own())
 
-    def test_notices_other_documents_of_the_same_version(self, settled: Keyboard) -> None:
+    def test_notices_other_documents_of_the_same_version(self, settled: OfficerCommands) -> None:
         settled.exchange.submit_down = True
         before = settled.own()
         settled.run("renew")
@@ -123,7 +127,9 @@ class TestRenewing:
         assert LOUD in settled.run("renew").stderr
         assert have_same_content(before, settled.own())
 
-    def test_does_not_report_earlier_documents_of_this_folder(self, settled: Keyboard) -> None:
+    def test_does_not_report_earlier_documents_of_this_folder(
+        self, settled: OfficerCommands
+    ) -> None:
         """The exchange still shows a refusal that was reconsidered; it is not restored."""
         proposed = studies(settled)[0]
         settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
@@ -133,7 +139,7 @@ class TestRenewing:
         assert LOUD not in settled.run("renew").stderr
         assert settled.own().withdrawal(proposed.digest) is None
 
-    def test_names_a_limited_number_of_documents(self, settled: Keyboard) -> None:
+    def test_names_a_limited_number_of_documents(self, settled: OfficerCommands) -> None:
         agreed = settled.documents.agreed
         many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MAX_NAMED + 3)]
 
@@ -148,7 +154,7 @@ class TestRenewing:
 
 
 class TestAForeignRefusal:
-    def test_is_copied_into_the_folder(self, settled: Keyboard) -> None:
+    def test_is_copied_into_the_folder(self, settled: OfficerCommands) -> None:
         proposed, other = studies(settled)
 
         def stopped(folder: OfficerDocuments) -> None:
@@ -159,7 +165,7 @@ class TestAForeignRefusal:
         assert f"a refusal of {proposed.digest}" in settled.run("renew").stderr
         assert set(settled.own().withdrawals) == {proposed.digest, other.digest}
 
-    def test_in_any_number_does_not_fill_the_folder(self, settled: Keyboard) -> None:
+    def test_in_any_number_does_not_fill_the_folder(self, settled: OfficerCommands) -> None:
         """With a full folder the officer could not withdraw from anything."""
         proposed, agreed = studies(settled)[0], settled.documents.agreed
         foreign = ForeignDocuments(
@@ -185,7 +191,7 @@ class TestAForeignRefusal:
 
 
 class TestRotating:
-    def test_signs_nothing_of_it_under_either_key(self, settled: Keyboard) -> None:
+    def test_signs_nothing_of_it_under_either_key(self, settled: OfficerCommands) -> None:
         before = settled.own()
         publish(settled, theft(settled))
         assert LOUD in settled.run("rotate", "--yes").stderr
@@ -195,7 +201,7 @@ class TestRotating:
             signed = present(documents.bundle(key.public))
             assert have_same_content(before, own_country(signed, "DK", key.public, settled.now))
 
-    def test_names_another_successor(self, settled: Keyboard) -> None:
+    def test_names_another_successor(self, settled: OfficerCommands) -> None:
         documents = settled.documents
         key_history = extended(None, "DK", documents.officers["DK"], raw_key(78), documents.now)
         publish(settled, lambda other: other.set_history(key_history))
@@ -203,7 +209,7 @@ class TestRotating:
         assert f"a new document key ({raw_key(78).public.fingerprint})" in output
         assert settled.own().next_key is None
 
-    def test_forgets_it_with_the_key(self, settled: Keyboard) -> None:
+    def test_forgets_it_with_the_key(self, settled: OfficerCommands) -> None:
         publish(settled, theft(settled))
         settled.done("rotate", "--yes")
         documents = settled.documents
@@ -216,7 +222,7 @@ class TestRotating:
 
 class TestForeignDocumentsAndTheAgent:
     def test_copies_nothing_and_is_not_ready(
-        self, settled: Keyboard, caplog: pytest.LogCaptureFixture
+        self, settled: OfficerCommands, caplog: pytest.LogCaptureFixture
     ) -> None:
         agent, before = agent_of(settled), settled.own()
         pass_time(settled, DAY)
@@ -230,7 +236,7 @@ class TestForeignDocumentsAndTheAgent:
         assert not report.good
         assert LOUD in report.says
 
-    def test_reports_it_until_it_is_resolved(self, settled: Keyboard) -> None:
+    def test_reports_it_until_it_is_resolved(self, settled: OfficerCommands) -> None:
         agent = agent_of(settled)
         pass_time(settled, DAY)
         publish(settled, theft(settled))
@@ -247,7 +253,7 @@ class TestForeignDocumentsAndTheAgent:
 
 class TestTakingOver:
     @pytest.fixture
-    def old(self, settled: Keyboard) -> tuple[Keyboard, CountryDocuments]:
+    def old(self, settled: OfficerCommands) -> tuple[OfficerCommands, CountryDocuments]:
         """A folder restored from an old copy, and the documents that were signed since."""
         files = list(settled.home.documents.rglob("*.json"))
         copy = {path: path.read_bytes() for path in files}
@@ -259,7 +265,7 @@ class TestTakingOver:
             path.write_bytes(content)
         return settled, lost
 
-    def test_restores_everything(self, old: tuple[Keyboard, CountryDocuments]) -> None:
+    def test_restores_everything(self, old: tuple[OfficerCommands, CountryDocuments]) -> None:
         officer, lost = old
         output = officer.done("renew", "--take-over", answer="y\n")
         assert have_same_content(lost, officer.own())
@@ -269,7 +275,7 @@ class TestTakingOver:
         assert "DID NOT SIGN" not in officer.done("inbox")
 
     def test_still_restores_after_the_agent_signed_the_folder(
-        self, old: tuple[Keyboard, CountryDocuments]
+        self, old: tuple[OfficerCommands, CountryDocuments]
     ) -> None:
         officer, lost = old
         pass_time(officer, DAY)
@@ -279,16 +285,18 @@ class TestTakingOver:
         officer.done("renew", "--take-over", answer="y\n")
         assert have_same_content(lost, officer.own())
 
-    def test_needs_a_person_to_confirm(self, old: tuple[Keyboard, CountryDocuments]) -> None:
+    def test_needs_a_person_to_confirm(self, old: tuple[OfficerCommands, CountryDocuments]) -> None:
         officer, _ = old
         assert "answered no" in officer.refused("renew", "--take-over", answer="n\n")
         assert "--yes does not answer" in officer.refused("renew", "--take-over")
         assert officer.run("renew", "--take-over", "--yes").exit_code == 2
 
-    def test_is_refused_if_nothing_was_found(self, settled: Keyboard) -> None:
+    def test_is_refused_if_nothing_was_found(self, settled: OfficerCommands) -> None:
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
-    def test_never_restores_a_permit_that_was_withdrawn_here(self, settled: Keyboard) -> None:
+    def test_never_restores_a_permit_that_was_withdrawn_here(
+        self, settled: OfficerCommands
+    ) -> None:
         proposed = studies(settled)[0]
         settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
         publish(settled, lambda o: o.approve(permit(settled.documents.agreed, proposed)))

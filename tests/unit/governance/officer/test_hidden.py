@@ -8,13 +8,13 @@ import pytest
 from governance.trust.layout import FIRST_ROOT
 from governance.trust.repository import Repository
 from tests.support.documents import node_keys, raw_key
-from tests.support.officers import Keyboard, root_digest
+from tests.support.officers import OfficerCommands, root_digest
 
 pytestmark = pytest.mark.enable_socket
 HIDES = "The exchange hides the agreement"
 
 
-def hide(officer: Keyboard, folder: Path) -> None:
+def hide(officer: OfficerCommands, folder: Path) -> None:
     """Hide the first root, and show a first draft in which another country's key was replaced."""
     documents = officer.documents
     swapped = documents.agreed.with_officer_keys({"NO": raw_key(66).public.to_text()})
@@ -22,18 +22,18 @@ def hide(officer: Keyboard, folder: Path) -> None:
     officer.exchange.tampered = {FIRST_ROOT: None, "draft": draft}
 
 
-def seen_here(officer: Keyboard) -> None:
+def seen_here(officer: OfficerCommands) -> None:
     officer.done("inbox")
 
 
-def named_by_the_invitation(officer: Keyboard) -> None:
+def named_by_the_invitation(officer: OfficerCommands) -> None:
     settings = officer.home.settings()
     officer.home.save(settings.model_copy(update={"root_digest": root_digest(officer.documents)}))
 
 
 @pytest.mark.parametrize("known", [seen_here, named_by_the_invitation])
 def test_gets_no_signature(
-    agreed: Keyboard, tmp_path: Path, known: Callable[[Keyboard], None]
+    agreed: OfficerCommands, tmp_path: Path, known: Callable[[OfficerCommands], None]
 ) -> None:
     known(agreed)
     hide(agreed, tmp_path)
@@ -41,7 +41,7 @@ def test_gets_no_signature(
     assert HIDES in agreed.run("inbox").stderr
 
 
-def test_delays_nothing_for_the_country_s_own_node(agreed: Keyboard, tmp_path: Path) -> None:
+def test_delays_nothing_for_the_country_s_own_node(agreed: OfficerCommands, tmp_path: Path) -> None:
     """Documents for the node are signed and delivered to it; the exchange is informed."""
     agreed.done("sign", agreed.file("keys.json", node_keys("DK").canonical()), "--yes")
     hide(agreed, tmp_path)

@@ -21,39 +21,39 @@ from keys.identity import SigningKey, VerifyKey
 from keys.store import KeyStore
 from protocols.proto.exchange_pb2 import SubmitRequest
 from tests.support.documents import node_keys, raw_key
-from tests.support.officers import PASSPHRASE, Keyboard
+from tests.support.officers import PASSPHRASE, OfficerCommands
 
 
 @pytest.fixture
-def settled(agreed: Keyboard) -> Keyboard:
+def settled(agreed: OfficerCommands) -> OfficerCommands:
     """An officer of DK whose node's keys are signed and published."""
     agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
     return agreed
 
 
-def identity(officer: Keyboard) -> Identity:
+def identity(officer: OfficerCommands) -> Identity:
     return Identity.open(officer.home, officer.home.settings(), PASSPHRASE.encode())
 
 
-def announced(officer: Keyboard) -> SigningKey:
+def announced(officer: OfficerCommands) -> SigningKey:
     officer.done("rotate", "--yes")
     new = identity(officer).next_key
     assert new is not None
     return new
 
 
-def others_sign(officer: Keyboard, *countries: str) -> None:
+def others_sign(officer: OfficerCommands, *countries: str) -> None:
     documents = officer.documents
     documents.store.renewal(documents.now)
     documents.sign(*countries)
 
 
-def put_in_force(officer: Keyboard) -> None:
+def put_in_force(officer: OfficerCommands) -> None:
     others_sign(officer, "EE", "NO")
     officer.done("sign", "--yes")
 
 
-def bundles(officer: Keyboard) -> list[CountryBundle]:
+def bundles(officer: OfficerCommands) -> list[CountryBundle]:
     kind = SubmitRequest.COUNTRY_BUNDLE
     sent = [content for what, content in officer.exchange.submitted if what == kind]
     return [CountryBundle.from_canonical(content) for content in sent]
@@ -61,7 +61,7 @@ def bundles(officer: Keyboard) -> list[CountryBundle]:
 
 class TestANewKey:
     def test_is_signed_by_the_former_key_and_documents_are_published_under_both(
-        self, settled: Keyboard
+        self, settled: OfficerCommands
     ) -> None:
         former = identity(settled).key
         new = announced(settled)
@@ -72,7 +72,7 @@ class TestANewKey:
         assert later.signed().signed.version == present.signed().signed.version + 1
         assert settled.documents.store.announced() == {"DK": new.public.to_text()}
 
-    def test_says_what_comes_next(self, settled: Keyboard) -> None:
+    def test_says_what_comes_next(self, settled: OfficerCommands) -> None:
         output = settled.done("rotate", "--yes")
         new = identity(settled).next_key
         assert new is not None
@@ -80,18 +80,18 @@ class TestANewKey:
         assert "Your former key signs until the new one is in force" in output
         assert f"Your new key {new.public.fingerprint} waits" in settled.done("inbox")
 
-    def test_prints_json_on_request(self, settled: Keyboard) -> None:
+    def test_prints_json_on_request(self, settled: OfficerCommands) -> None:
         answer = json.loads(settled.run("rotate", "--yes", "--json").stdout)
         assert answer["key"] == settled.home.settings().verify_key.fingerprint
         assert answer["new key"]
 
-    def test_is_not_made_without_a_yes(self, settled: Keyboard) -> None:
+    def test_is_not_made_without_a_yes(self, settled: OfficerCommands) -> None:
         assert "Nothing was signed" in settled.refused("rotate", answer="n\n")
 
-    def test_is_not_made_before_there_is_an_agreement(self, enrolled: Keyboard) -> None:
+    def test_is_not_made_before_there_is_an_agreement(self, enrolled: OfficerCommands) -> None:
         assert "no agreement yet" in enrolled.refused("rotate", "--yes")
 
-    def test_repeated_gives_the_same_key(self, settled: Keyboard) -> None:
+    def test_repeated_gives_the_same_key(self, settled: OfficerCommands) -> None:
         new = announced(settled)
         assert announced(settled).public == new.public
         own = settled.own()
@@ -99,7 +99,7 @@ class TestANewKey:
         assert own.history is not None
         assert len(own.history.rotations) == 1
 
-    def test_reports_that_it_did_not_reach_the_exchange(self, settled: Keyboard) -> None:
+    def test_reports_that_it_did_not_reach_the_exchange(self, settled: OfficerCommands) -> None:
         settled.exchange.submit_down = True
         assert settled.run("rotate", "--yes").exit_code == 1
         settled.exchange.submit_down = False
@@ -107,14 +107,14 @@ class TestANewKey:
         settled.done("rotate", "--yes")
         assert settled.documents.store.announced()
 
-    def test_is_renewed_together_with_the_former_key(self, settled: Keyboard) -> None:
+    def test_is_renewed_together_with_the_former_key(self, settled: OfficerCommands) -> None:
         new = announced(settled)
         settled.done("renew")
         present, later = bundles(settled)[-2:]
         assert is_signed_by(later.signed(), new.public)
         assert later.signed().signed.version == present.signed().signed.version + 1
 
-    def test_is_written_to_a_file_for_the_node(self, settled: Keyboard) -> None:
+    def test_is_written_to_a_file_for_the_node(self, settled: OfficerCommands) -> None:
         out = settled.folder / "carry.json"
         settled.done("rotate", "--yes", "--bundle-out", out)
         new = identity(settled).next_key
@@ -122,14 +122,14 @@ class TestANewKey:
         assert new is not None
         assert is_signed_by(carried.signed(), new.public)
 
-    def test_waits_in_the_folder_of_a_node_that_is_down(self, settled: Keyboard) -> None:
+    def test_waits_in_the_folder_of_a_node_that_is_down(self, settled: OfficerCommands) -> None:
         settled.done("rotate", "--yes", "--node", settled.make_node())
         files = sorted(file.name for file in (settled.node / "officer").iterdir())
         assert files == ["country-DK-next.json", "country-DK.json"]
 
 
 class TestInForce:
-    def test_both_keys_sign_the_agreement_that_names_it(self, settled: Keyboard) -> None:
+    def test_both_keys_sign_the_agreement_that_names_it(self, settled: OfficerCommands) -> None:
         former, new = identity(settled).key, announced(settled)
         put_in_force(settled)
         root = settled.documents.store.read("metadata/2.root.json")
@@ -137,7 +137,7 @@ class TestInForce:
         signed = {signature["keyid"] for signature in json.loads(root)["signatures"]}
         assert {key_id(former.public), key_id(new.public)} <= signed
 
-    def test_the_former_is_destroyed(self, settled: Keyboard) -> None:
+    def test_the_former_is_destroyed(self, settled: OfficerCommands) -> None:
         former, new = identity(settled).key, announced(settled)
         put_in_force(settled)
         output = settled.run("inbox").stderr
@@ -148,7 +148,7 @@ class TestInForce:
         assert former.to_bytes() not in [now.store.get(name) for name in now.store.names()]
         assert settled.home.key_file.read_text().strip() == new.public.to_text()
 
-    def test_the_country_always_has_documents(self, settled: Keyboard) -> None:
+    def test_the_country_always_has_documents(self, settled: OfficerCommands) -> None:
         new = announced(settled)
         put_in_force(settled)
         documents = settled.documents.view().country("DK")
@@ -156,7 +156,7 @@ class TestInForce:
         assert documents.key == new.public.to_text()
         assert documents.node == node_keys("DK")
 
-    def test_the_new_key_signs_from_then_on(self, settled: Keyboard) -> None:
+    def test_the_new_key_signs_from_then_on(self, settled: OfficerCommands) -> None:
         new = announced(settled)
         put_in_force(settled)
         settled.done("inbox")
@@ -166,7 +166,7 @@ class TestInForce:
         assert own is not None
         assert own.next_key is None
 
-    def test_it_can_change_again(self, settled: Keyboard) -> None:
+    def test_it_can_change_again(self, settled: OfficerCommands) -> None:
         keys = [announced(settled)]
         put_in_force(settled)
         settled.done("inbox")
@@ -179,7 +179,7 @@ class TestInForce:
         assert own.history is not None
         assert own.history.newest == keys[1].public.to_text()
 
-    def test_it_is_completed_by_the_officer_s_next_command(self, settled: Keyboard) -> None:
+    def test_it_is_completed_by_the_officer_s_next_command(self, settled: OfficerCommands) -> None:
         new = announced(settled)
         others_sign(settled, "EE", "NO", "PT")
         settled.documents.publish()
@@ -193,7 +193,7 @@ STEPS = range(1, 6)
 
 @pytest.mark.parametrize("dies_at", STEPS)
 def test_an_interrupted_change_is_completed_by_the_next_command(
-    settled: Keyboard, dies_at: int, monkeypatch: pytest.MonkeyPatch
+    settled: OfficerCommands, dies_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Settings, key store and documents change in turn; a crash may follow each of them."""
     new = announced(settled)
@@ -231,7 +231,7 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Any:
     return lambda: count >= step
 
 
-def _set_up_again(officer: Keyboard, monkeypatch: pytest.MonkeyPatch) -> None:
+def _set_up_again(officer: OfficerCommands, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the officer up again after everything was restored."""
     monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: officer.exchange)
     monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: officer.now)
@@ -240,12 +240,12 @@ def _set_up_again(officer: Keyboard, monkeypatch: pytest.MonkeyPatch) -> None:
 class TestKeysOfOtherCountries:
     """A draft that gives another country a new key."""
 
-    def draft(self, officer: Keyboard, key: VerifyKey) -> Agreement:
+    def draft(self, officer: OfficerCommands, key: VerifyKey) -> Agreement:
         agreed = officer.documents.agreed.with_officer_keys({"EE": key.to_text()})
         officer.documents.store.draft(agreed, officer.documents.now)
         return agreed
 
-    def test_signed_by_its_former_key_is_signed(self, settled: Keyboard) -> None:
+    def test_signed_by_its_former_key_is_signed(self, settled: OfficerCommands) -> None:
         documents, new = settled.documents, raw_key(201)
         folder = documents.folders["EE"]
         folder.set_history(extended(None, "EE", documents.officers["EE"], new, documents.now))
@@ -253,21 +253,21 @@ class TestKeysOfOtherCountries:
         self.draft(settled, new.public)
         assert "Signed and submitted" in settled.done("sign", "--yes")
 
-    def test_not_signed_by_its_former_key_is_refused(self, settled: Keyboard) -> None:
+    def test_not_signed_by_its_former_key_is_refused(self, settled: OfficerCommands) -> None:
         self.draft(settled, raw_key(666).public)
         output = settled.refused("sign", "--yes")
         assert "gives EE a new key that its former key has not signed" in output
         assert raw_key(666).public.fingerprint in output
 
     def test_not_signed_is_accepted_if_the_officer_confirms_that_the_key_is_lost(
-        self, settled: Keyboard
+        self, settled: OfficerCommands
     ) -> None:
         self.draft(settled, raw_key(201).public)
         settled.refused("sign", "--yes", "--lost-key", "NO")
         assert "Signed and submitted" in settled.done("sign", "--yes", "--lost-key", "EE")
 
 
-def test_a_key_without_its_folder_is_no_officer(settled: Keyboard, tmp_path: Path) -> None:
+def test_a_key_without_its_folder_is_no_officer(settled: OfficerCommands, tmp_path: Path) -> None:
     """Settings and key store come from different backups: neither key is the named one."""
     announced(settled)
     settings = settled.home.settings()

@@ -34,7 +34,7 @@ from server.membership.enrolment import (
     EnrolmentService,
 )
 from server.state.tables import MIGRATIONS, invitations, parties
-from tests.support.documents import both_key
+from tests.support.documents import two_algorithm_key
 from tests.support.enrolling import Applicant, enrolment_of, node_statement, officer_statement
 from tests.support.examples import examples
 
@@ -352,7 +352,7 @@ def test_no_party_is_admitted_with_half_a_key_of_another_country(
     enrolment: EnrolmentService, moment: datetime, half: slice
 ) -> None:
     """In a suite that uses only this half, the key would be the other country's."""
-    mine, own = both_key(1), bytearray(both_key(2).to_bytes())
+    mine, own = two_algorithm_key(1), bytearray(two_algorithm_key(2).to_bytes())
     own[half] = mine.to_bytes()[half]
     theirs = CompositeSigningKey.from_bytes(bytes(own)).public.to_text()
     admitted(

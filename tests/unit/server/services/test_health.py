@@ -33,7 +33,7 @@ from server.state.tables import rounds
 from tests.support.exchange_server import caller, now
 
 STUDY = "sha256:" + "5" * 64
-SOON = 10.0
+WAIT_SECONDS = 10.0
 
 
 @dataclass
@@ -219,7 +219,7 @@ def supervised_run(
     """Run `act` in a supervised event loop; return the last message to the service manager."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(folder / "n"))
-    manager.settimeout(SOON)
+    manager.settimeout(WAIT_SECONDS)
 
     def heard() -> list[str]:
         return manager.recv(4096).decode().splitlines()
