@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROLES = [Role.SERVER_APP, Role.SUPEREXEC, Role.SUPERLINK, Role.COORDINATOR]
 SEED = int(os.environ.get("PRATIQUE_KILL_SEED", "1"))
-WHOLE = ["evaluate", "train"]
+ALL_PHASES = ["evaluate", "train"]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def released(federation: ProcessFederation, name: str, run: str) -> int:
     status = federation.wait_until_over(name)
     assert (status["state"], status["run"]) == ("finished", run), status
     checked = federation.check(run)
-    assert checked["charged"] == dict.fromkeys(federation.countries, WHOLE)
+    assert checked["charged"] == dict.fromkeys(federation.countries, ALL_PHASES)
     assert checked["void"] == 0
     attempts: int = checked["attempts"]
     return attempts

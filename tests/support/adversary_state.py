@@ -169,10 +169,10 @@ class AdversaryState:
         known = dict(self._shares(opened, owner, reply))
         points = {}
         for holder, share in known.items():
-            place = self._terms.roster.index(holder)
-            signed = reply.contribution.commitments[HASH * place : HASH * (place + 1)]
+            index = self._terms.roster.index(holder)
+            signed = reply.contribution.commitments[HASH * index : HASH * (index + 1)]
             if shares.commit(opened.context, owner, holder, share) == signed:
-                points[place + 1] = share
+                points[index + 1] = share
         try:
             seed = shares.combine(points)
         except ProtocolFault:

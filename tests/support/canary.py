@@ -67,9 +67,9 @@ class Canaries:
             self._plant(needle, name)
 
     def _plant(self, needle: bytes, name: str) -> None:
-        place = _most_telling(needle)
-        anchor = int.from_bytes(needle[place : place + WORD], "little")
-        self.needles[anchor].append((place, needle, name))
+        offset = _most_telling(needle)
+        anchor = int.from_bytes(needle[offset : offset + WORD], "little")
+        self.needles[anchor].append((offset, needle, name))
 
     def found_in(self, data: bytes) -> list[str]:
         """Return the names of all needles that are in `data`."""
@@ -83,8 +83,8 @@ class Canaries:
         return sorted(names)
 
     def _at(self, data: bytes, position: int, anchor: int) -> Iterator[str]:
-        for place, needle, name in self.needles[anchor]:
-            begin = position - place
+        for offset, needle, name in self.needles[anchor]:
+            begin = position - offset
             if begin >= 0 and data[begin : begin + len(needle)] == needle:
                 yield name
 

@@ -31,6 +31,9 @@ from tests.support.node_federation import NodeFederation
 FEDERATION = "nordic-heart"
 SETTINGS = Settings(federation=FEDERATION, listen="127.0.0.1:0", address="127.0.0.1:7443")
 
+FIRST_FLOWER_RUN = 7_001
+"""The id that Flower gives to the first run; the others follow."""
+
 
 @dataclass
 class ScriptedFlower:
@@ -44,7 +47,7 @@ class ScriptedFlower:
     def run(self, bundle: Path) -> int:
         self._maybe_refuse()
         self.bundles.append(bundle)
-        return 7_000 + len(self.bundles)
+        return FIRST_FLOWER_RUN - 1 + len(self.bundles)
 
     def stop(self, flower_run: int) -> None:
         self.stopped.append(flower_run)

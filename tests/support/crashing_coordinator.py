@@ -107,7 +107,7 @@ class CrashingServices(LocalRunServices):
 
 
 @dataclass
-class Scene:
+class CrashingRun:
     """A coordinator that is killed, its nodes, and one study that they have permitted."""
 
     coordinator: Coordinator
@@ -124,7 +124,7 @@ class Scene:
             patch.setattr(secrets, "token_hex", lambda _: RUN)
             assert self.coordinator.ask("study_launch", name=self.study.id)["run"] == RUN
 
-    def attempt(self, at: Moment = 0) -> bool:
+    def attempt_dies(self, at: Moment = 0) -> bool:
         """Continue the run as its current attempt, killed at that moment; return whether it was."""
         self.attempts += 1
         self.crash.arm(at)
@@ -192,8 +192,8 @@ class Scene:
         self.coordinator.federation.close()
 
 
-class Stage:
-    """Makes scenes with the same start: the same documents, and the same draws on every node.
+class PreparedStudy:
+    """Launches runs with the same start: the same documents, and the same draws on every node.
 
     `agreed` changes the agreement, `changes` the study.
     """
@@ -207,12 +207,12 @@ class Stage:
         self.study = priced(Study.model_validate(fields), HIGH)
         self.origin.approve(self.study)
 
-    def scene(self) -> Scene:
+    def launch(self) -> CrashingRun:
         self.count += 1
         federation = self.origin.copied(self.folder / f"federation-{self.count}")
         for country in COUNTRIES:
-            draws = random.Random(country)  # noqa: S311 (each scene must draw the same)
+            draws = random.Random(country)  # noqa: S311 (each run must draw the same)
             federation.restart(country, entropy=draws.randbytes)
-        scene = Scene(Coordinator(federation, self.folder / f"office-{self.count}"), self.study)
-        scene.launch()
-        return scene
+        run = CrashingRun(Coordinator(federation, self.folder / f"office-{self.count}"), self.study)
+        run.launch()
+        return run

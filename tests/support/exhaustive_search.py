@@ -232,10 +232,10 @@ def _answers(table: Table, course: Course) -> Iterator[tuple[str, Set]]:
             if what == "agree":
                 signed.setdefault(chosen, set(table.liar.colluders)).add(one)
     for one, path in course.items():
-        for place, (what, chosen) in enumerate(path):
+        for index, (what, chosen) in enumerate(path):
             signers = signed.get(chosen, set(table.liar.colluders)) & set(chosen)
             step = (what, chosen)
-            if what == "answer" and table.does(one, path[:place], step, tuple(sorted(signers))):
+            if what == "answer" and table.does(one, path[:index], step, tuple(sorted(signers))):
                 yield one, chosen
 
 

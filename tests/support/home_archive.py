@@ -78,10 +78,10 @@ def described(homes: Homes) -> dict[str, Any]:
             if file.name != "dictionary.yaml"
         },
         "secrets": {
-            place: sorted(file.stem for file in (homes.folder / place / "keys").glob("*.sealed"))
-            for place in homes.passphrases
+            home: sorted(file.stem for file in (homes.folder / home / "keys").glob("*.sealed"))
+            for home in homes.passphrases
         },
-        "databases": {place: _tables(file) for place, file in databases.items()},
+        "databases": {home: _tables(file) for home, file in databases.items()},
     }
 
 

@@ -183,9 +183,9 @@ class Homes:
         """Return the time of every party's clock."""
         return self.now
 
-    def passphrase(self, *place: str) -> bytes:
+    def passphrase(self, *names: str) -> bytes:
         """Return the passphrase of a home, such as `DK`, `node`."""
-        return self.passphrases["/".join(place)].encode()
+        return self.passphrases["/".join(names)].encode()
 
     def coordinator_home(self) -> CoordinatorHome:
         return CoordinatorHome(self.folder / COORDINATOR)

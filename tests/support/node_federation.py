@@ -169,13 +169,13 @@ class NodeFederation:
         works = (*before.works, f"{work} by {self.documents.signers}")
         kept = PREPARED.find(works)
         if kept is None:
-            words = do()
+            result = do()
             self._stop_nodes()
-            PREPARED.keep(works, self.folder, self.documents.now, words)
+            PREPARED.keep(works, self.folder, self.documents.now, result)
         else:
-            words = self._put(kept)
+            result = self._put(kept)
         self.state = State(works, look(self.folder))
-        return words
+        return result
 
     def _untouched(self, state: State) -> bool:
         usable = PREPARED.usable and type(self) is NodeFederation and not self.nodes.running
@@ -185,7 +185,7 @@ class NodeFederation:
         put(kept, self.folder)
         self.documents.now = kept.now
         self._stop_nodes()
-        return kept.words
+        return kept.result
 
     def _stop_nodes(self) -> None:
         """Stop every node; each starts again when it is used."""
@@ -285,10 +285,10 @@ class NodeFederation:
 
     def store(self, country: str) -> KeyStore:
         """Return a node's key store, with the key that its officer signed first."""
-        place = self.home(country).keys
-        if place.exists():
-            return reopen(place)
-        store = fast_store(place)
+        directory = self.home(country).keys
+        if directory.exists():
+            return reopen(directory)
+        store = fast_store(directory)
         store.put(IDENTITY, keyring_of(country, both=self.both).identity.to_bytes())
         return store
 

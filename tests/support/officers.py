@@ -166,7 +166,7 @@ class OfficerSnapshot:
     """A copy of an officer's folder and of the exchange's state at a moment; it never changes."""
 
     folder: Path
-    remembered: dict[str, Any]
+    exchange_state: dict[str, Any]
 
 
 @dataclass
@@ -246,20 +246,20 @@ class OfficerCommands:
         self.home.certificate_file.write_bytes(self.exchange._certificate(request))
         return self
 
-    def kept(self, place: Path) -> OfficerSnapshot:
-        """Copy this officer's state to `place`, so that tests can begin from it."""
-        shutil.copytree(self.folder, place)
-        return OfficerSnapshot(place, self._remembered())
+    def save(self, folder: Path) -> OfficerSnapshot:
+        """Copy this officer's state to `folder`, so that tests can begin from it."""
+        shutil.copytree(self.folder, folder)
+        return OfficerSnapshot(folder, self._exchange_state())
 
-    def at(self, snapshot: OfficerSnapshot) -> "OfficerCommands":
-        """Continue from a stage that an officer with the same start had reached."""
-        for place in snapshot.folder.iterdir():
-            shutil.rmtree(self.folder / place.name, ignore_errors=True)
+    def restore(self, snapshot: OfficerSnapshot) -> "OfficerCommands":
+        """Continue from a state that an officer with the same start had reached."""
+        for folder in snapshot.folder.iterdir():
+            shutil.rmtree(self.folder / folder.name, ignore_errors=True)
         shutil.copytree(snapshot.folder, self.folder, dirs_exist_ok=True)
-        vars(self.exchange).update(copy.deepcopy(snapshot.remembered))
+        vars(self.exchange).update(copy.deepcopy(snapshot.exchange_state))
         return self
 
-    def _remembered(self) -> dict[str, Any]:
+    def _exchange_state(self) -> dict[str, Any]:
         state = vars(self.exchange)
         return copy.deepcopy({name: state[name] for name in state if name != "documents"})
 
@@ -302,10 +302,10 @@ def officer_in(
     documents = FederationDocuments(folder / "documents", agreed=agree(settings.document_key))
     documents.officers["DK"] = Identity.open(home, settings, PASSPHRASE.encode()).key
     exchange = DocumentExchange(documents)
-    commands = OfficerCommands(folder, exchange)
+    officer = OfficerCommands(folder, exchange)
     monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: exchange)
-    monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: commands.now)
-    return commands
+    monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: officer.now)
+    return officer
 
 
 def bundle_version(bundle: bytes) -> int:

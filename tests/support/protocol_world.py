@@ -142,11 +142,11 @@ def altered_request(
     )
 
 
-def with_head(request: bytes, place: int, change: Callable[[Signed], Signed]) -> bytes:
-    """Return a request to answer, with a changed head at one place."""
+def with_head(request: bytes, index: int, change: Callable[[Signed], Signed]) -> bytes:
+    """Return a request to answer, with one changed head."""
 
     def put(body: RequestBody) -> None:
-        body.answer.heads[place].CopyFrom(change(body.answer.heads[place]))
+        body.answer.heads[index].CopyFrom(change(body.answer.heads[index]))
 
     return altered_request(request, put)
 

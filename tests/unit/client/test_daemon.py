@@ -47,8 +47,8 @@ class Channel:
 
 
 @dataclass
-class Fleet:
-    """A server in place of the Flower client: each start does what the script says."""
+class FakeFleetClient:
+    """A stand-in for the Flower client: each start does what the script says."""
 
     channel: Channel
     script: list[Exception | None] = field(default_factory=list)
@@ -65,10 +65,10 @@ class Fleet:
         self,
         link: Any,
         handle: Callable[[bytes], bytes],
-        connected: Callable[[], None],
-        turned: Callable[[], None],
-    ) -> "Fleet":
-        self.handle, self._connected, self.turned = handle, connected, turned
+        on_ready: Callable[[], None],
+        on_turn: Callable[[], None],
+    ) -> "FakeFleetClient":
+        self.handle, self._on_ready, self._on_turn = handle, on_ready, on_turn
         return self
 
     def serve(self, stop: threading.Event) -> None:
@@ -76,19 +76,19 @@ class Fleet:
         fault = self.script.pop(0) if self.script else None
         if fault is not None:
             raise fault
-        self._connected()
+        self._on_ready()
         self.ready.set()
         self.channel.poll(stop)
         self.finished.wait()
 
 
 @dataclass
-class Running:
+class RunningDaemon:
     """A daemon in a thread."""
 
     daemon: Daemon
     home: NodeHome
-    fleet: Fleet
+    fleet: FakeFleetClient
     thread: threading.Thread
 
     def ask(self, method: str, **params: Any) -> Any:
@@ -113,14 +113,14 @@ def listens(path: Path) -> bool:
 @pytest.fixture
 def start(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Running]]:
+) -> Iterator[Callable[..., RunningDaemon]]:
     monkeypatch.setattr("client.daemon.FIRST_PAUSE", 0.01)
     monkeypatch.setattr("client.daemon.LONGEST_PAUSE", 0.05)
-    begun: list[Running] = []
+    begun: list[RunningDaemon] = []
 
-    def begin(*script: Exception | None) -> Running:
+    def begin(*script: Exception | None) -> RunningDaemon:
         channel = Channel()
-        fleet = Fleet(channel, list(script))
+        fleet = FakeFleetClient(channel, list(script))
         home = federation.home("DK")
         health, supervisor = NodeHealth(home, federation.clock), Supervisor({})
         daemon = Daemon(
@@ -134,7 +134,7 @@ def start(
         )
         thread = threading.Thread(target=daemon.run)
         thread.start()
-        begun.append(Running(daemon, home, fleet, thread))
+        begun.append(RunningDaemon(daemon, home, fleet, thread))
         begun[-1].wait_until(lambda: listens(home.socket))
         return begun[-1]
 
@@ -145,7 +145,7 @@ def start(
         assert not running.thread.is_alive()
 
 
-Start = Callable[..., Running]
+Start = Callable[..., RunningDaemon]
 
 
 def test_pauses_double_up_to_half_a_minute() -> None:
@@ -168,16 +168,16 @@ def test_a_connected_node_reports_that_it_is_connected(start: Start) -> None:
     running.wait_until(lambda: running.waiting() == "idle, connected")
 
 
-def test_a_node_reconnects_and_says_what_it_waits_for(start: Start) -> None:
-    down = LinkFault("The exchange at h:1 does not answer", why="refused")
-    running = start(down, down, down, None)
+def test_a_node_connects_again_after_link_faults(start: Start) -> None:
+    link_fault = LinkFault("The exchange at h:1 does not answer", why="refused")
+    running = start(link_fault, link_fault, link_fault, None)
     assert running.fleet.ready.wait(WAIT_SECONDS)
     assert running.fleet.starts == 4
 
 
 def test_while_the_link_is_down_the_reason_is_shown(start: Start) -> None:
-    down = LinkFault("The exchange at h:1 does not answer")
-    running = start(*[down] * 1000)
+    link_fault = LinkFault("The exchange at h:1 does not answer")
+    running = start(*[link_fault] * 1000)
     running.wait_until(lambda: "h:1 does not answer" in running.waiting())
     assert running.waiting().startswith("waiting for the coordinator: ")
 
@@ -210,7 +210,7 @@ def test_a_message_in_progress_is_finished_first(start: Start) -> None:
     assert running.fleet.channel.closed.is_set()
 
 
-def test_a_node_that_cannot_sign_off_is_cut_off(
+def test_a_node_whose_sign_out_hangs_is_disconnected(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("client.daemon.FINISH_SECONDS", 0.3)
@@ -297,7 +297,7 @@ def test_upkeep_continues_after_any_fault(
         (ReasonCode.STALE, -1.0, False),
     ],
 )
-def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_often(
+def test_a_documents_behind_refusal_starts_a_fetch_unless_one_was_recent(
     start: Start,
     federation: NodeFederation,
     monkeypatch: pytest.MonkeyPatch,
@@ -326,15 +326,15 @@ def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_
 def test_studies_are_prepared_before_the_first_pull(
     start: Start, federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slow first reply would delay every later one of its run and phase."""
+    """A slow first reply delays the later ones of its phase, which use the same reply slots."""
     order: list[str] = []
-    serve = Fleet.serve
+    serve = FakeFleetClient.serve
 
-    def served(fleet: Fleet, stop: threading.Event) -> None:
+    def served(fleet: FakeFleetClient, stop: threading.Event) -> None:
         order.append("served")
         serve(fleet, stop)
 
     monkeypatch.setattr(federation.nodes["DK"], "prepare", lambda: order.append("prepared"))
-    monkeypatch.setattr(Fleet, "serve", served)
+    monkeypatch.setattr(FakeFleetClient, "serve", served)
     start(None).fleet.ready.wait(WAIT_SECONDS)
     assert order[:2] == ["prepared", "served"]

@@ -61,20 +61,22 @@ def test_a_switch_without_a_successor_changes_nothing(store: KeyStore) -> None:
 
 def test_a_switch_interrupted_before_the_key_is_in_use_is_repeated(store: KeyStore) -> None:
     keys = IdentityKeys(store)
-    new = keys.prepare_successor()
+    successor = keys.prepare_successor()
 
-    def cut(former: Identity, following: Identity) -> None:
+    def interrupt(former: Identity, new: Identity) -> None:
         raise OSError
 
     with pytest.raises(OSError):  # noqa: PT011 (raised by this test)
-        keys.switch_to_successor(cut)
+        keys.switch_to_successor(interrupt)
     again = IdentityKeys(store)
     assert again.present.public == FIRST.public
     again.switch_to_successor(ignore)
-    assert again.present.public == new.public
+    assert again.present.public == successor.public
 
 
-def test_a_switch_interrupted_afterwards_leaves_no_second_copy(store: KeyStore) -> None:
+def test_a_switch_interrupted_after_the_key_is_in_use_leaves_no_second_copy(
+    store: KeyStore,
+) -> None:
     new = two_algorithm_key(5)
     store.put(NEXT, new.to_bytes())
     store.put(IDENTITY, new.to_bytes())

@@ -17,10 +17,10 @@ def snapshots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OfficerSnap
     """What an officer has done before a test begins; each test has a copy."""
     folder = tmp_path_factory.mktemp("stages")
     with pytest.MonkeyPatch.context() as patch:
-        commands = new_officer(tmp_path_factory.mktemp("officer"), patch)
-        by_name = {"new": commands.kept(folder / "new")}
-        by_name["enrolled"] = commands.enrol().kept(folder / "enrolled")
-        by_name["agreed"] = commands.agree().kept(folder / "agreed")
+        officer = new_officer(tmp_path_factory.mktemp("officer"), patch)
+        by_name = {"new": officer.save(folder / "new")}
+        by_name["enrolled"] = officer.enrol().save(folder / "enrolled")
+        by_name["agreed"] = officer.agree().save(folder / "agreed")
     return by_name
 
 
@@ -37,10 +37,10 @@ def officer(
 @pytest.fixture
 def enrolled(officer: OfficerCommands, snapshots: dict[str, OfficerSnapshot]) -> OfficerCommands:
     """An officer who has been admitted."""
-    return officer.at(snapshots["enrolled"])
+    return officer.restore(snapshots["enrolled"])
 
 
 @pytest.fixture
 def agreed(enrolled: OfficerCommands, snapshots: dict[str, OfficerSnapshot]) -> OfficerCommands:
     """An officer of an agreement that is in force."""
-    return enrolled.at(snapshots["agreed"])
+    return enrolled.restore(snapshots["agreed"])

@@ -33,7 +33,12 @@ from server.runs.lock import is_run_locked
 from server.runs.progress import Superseded
 from server.runs.rounds import SetUpFailed
 from server.runs.store import RunState
-from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
+from tests.support.coordinator_services import (
+    FIRST_FLOWER_RUN,
+    Coordinator,
+    LocalRunServices,
+    NodesCarrier,
+)
 from tests.support.documents import COUNTRIES, agreement_fields, raw_key
 from tests.support.enrolling import Applicant, node_statement, officer_statement
 from tests.support.narrowing import present
@@ -146,7 +151,7 @@ def test_a_run_can_be_stopped_even_if_flower_refuses(
     run = launched(coordinator, study)
     coordinator.flower.refusal = flower
     assert coordinator.ask("study_stop", name=study.id)["run"] == run
-    assert coordinator.flower.stopped == [7_001]
+    assert coordinator.flower.stopped == [FIRST_FLOWER_RUN]
     assert state(coordinator, run)[0] == "stopped"
     assert "not running" in refused(coordinator, "study_stop", name=study.id).what
 
