@@ -239,7 +239,7 @@ def answering(
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "bad_reply",
     [
         lambda m: reply(m, None, ConfigRecord({"x": b"y"})),
         lambda m: reply(m, None, ArrayRecord()),
