@@ -220,12 +220,12 @@ def ours_with_contribution(batch: Batch) -> Side:
     """Compute the exact integer sum to which a node adds noise: `Assignment.lattice_sum`."""
     payload = vector_to_bytes(batch.model)
 
-    def whole() -> Vector:
+    def gradient_of_all() -> Vector:
         integers = batch.assignment.lattice_sum(batch.mechanism, payload, entropy=os.urandom)
         total = integers / batch.mechanism.scale
         return total if isinstance(batch.assignment.task, TrainMlp) else np.roll(total, -1)
 
-    return whole
+    return gradient_of_all
 
 
 def plain_factors(

@@ -92,8 +92,8 @@ class Port:
         return self.exchange.link(who)
 
     def invite(self, country: str = "AT", role: Role = Role.OFFICER) -> Invitation:
-        place = f"{LOOPBACK}:{self.exchange.port}"
-        return self.enrolment.invite(country, role, exchange=place, root_digest=None, now=now())
+        address = f"{LOOPBACK}:{self.exchange.port}"
+        return self.enrolment.invite(country, role, exchange=address, root_digest=None, now=now())
 
     def untouched(self) -> bool:
         return not (

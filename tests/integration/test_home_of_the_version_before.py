@@ -85,9 +85,9 @@ def homes(shared: Homes, monkeypatch: pytest.MonkeyPatch) -> Homes:
 
 @pytest.fixture
 def coordinator(homes: Homes) -> Iterator[OpenCoordinator]:
-    opened = homes.coordinator()
-    yield opened
-    opened.engine.dispose()
+    coordinator = homes.coordinator()
+    yield coordinator
+    coordinator.engine.dispose()
 
 
 @pytest.fixture
@@ -275,17 +275,19 @@ class TestHomesStayUsable:
         monkeypatch.chdir(tmp_path)
         return unpacked(VERSION, tmp_path)
 
-    @pytest.mark.parametrize("place", [COORDINATOR, *(f"{country}/{NODE}" for country in PARTIES)])
+    @pytest.mark.parametrize(
+        "home_name", [COORDINATOR, *(f"{country}/{NODE}" for country in PARTIES)]
+    )
     def test_databases_are_migrated_and_nothing_is_lost(
-        self, homes: Homes, manifest: Any, place: str
+        self, homes: Homes, manifest: Any, home_name: str
     ) -> None:
-        file, written = homes.folder / place / "state.db", manifest["databases"][place]
-        migrations = COORDINATOR_MIGRATIONS if place == COORDINATOR else NODE_MIGRATIONS
+        file, written = homes.folder / home_name / "state.db", manifest["databases"][home_name]
+        migrations = COORDINATOR_MIGRATIONS if home_name == COORDINATOR else NODE_MIGRATIONS
         before = rows(create_engine(f"sqlite:///{file}"))
         assert {name: len(table_rows) for name, table_rows in before.items()} | {
             "alembic_version": 1
         } == (written["rows"])
-        known_revisions = manifest["revisions"][place.rsplit("/", maxsplit=1)[-1]]
+        known_revisions = manifest["revisions"][home_name.rsplit("/", maxsplit=1)[-1]]
         assert revisions(migrations)[: len(known_revisions)] == known_revisions
         assert written["schema"] == known_revisions[-1]
         opened = open_database(file, migrations)
@@ -306,18 +308,18 @@ class TestHomesStayUsable:
     def test_logs_verify_from_their_start_and_continue(
         self, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
-        for place, log in logs(coordinator, nodes).items():
-            written = manifest["databases"][place]["checkpoint"].encode()
+        for home_name, log in logs(coordinator, nodes).items():
+            written = manifest["databases"][home_name]["checkpoint"].encode()
             key = NoteKey(written.decode().splitlines()[0], log.verifier.key)
-            size = manifest["databases"][place]["rows"]["log_entries"]
+            size = manifest["databases"][home_name]["rows"]["log_entries"]
             assert verified(log, key, written).size == size
             assert open_checkpoint(written, key).size == size
             kinds = {json.loads(entry)["kind"] for entry in log.entries()}
             assert kinds <= set(EventKind)
-            if place == COORDINATOR:
+            if home_name == COORDINATOR:
                 coordinator.context.note(EventKind.COORDINATOR_STARTED)
             else:
-                nodes[place.split("/")[0]].note_start()
+                nodes[home_name.split("/")[0]].note_start()
             assert verified(log, key, written).size == size + 1
 
     def test_parties_go_on_in_the_same_files(

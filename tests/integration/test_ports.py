@@ -215,10 +215,12 @@ def call(
 
 def fleet_requests(node_id: int, key: bytes = b"") -> dict[str, RelayRequest]:
     """Return each Fleet call as it would be made for a node."""
-    place = Node(node_id=node_id)
-    bodies = {name: PullMessagesRequest(node=place).SerializeToString() for name in FLEET_CALLS}
+    flower_node = Node(node_id=node_id)
+    bodies = {
+        name: PullMessagesRequest(node=flower_node).SerializeToString() for name in FLEET_CALLS
+    }
     bodies["ActivateNode"] = ActivateNodeRequest(public_key=key).SerializeToString()
-    bodies["SendNodeHeartbeat"] = SendNodeHeartbeatRequest(node=place).SerializeToString()
+    bodies["SendNodeHeartbeat"] = SendNodeHeartbeatRequest(node=flower_node).SerializeToString()
     return {name: RelayRequest(method=name, body=body) for name, body in bodies.items()}
 
 

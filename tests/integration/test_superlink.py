@@ -336,8 +336,8 @@ def test_no_secret_is_an_argument_or_a_variable_of_a_process(fleet: Fleet) -> No
     for pid in processes(fleet):
         for source in ("environ", "cmdline"):
             content = Path(f"/proc/{pid}/{source}").read_bytes()
-            for spelling in (secret, secret.hex().encode(), base64.b64encode(secret)):
-                assert spelling not in content
+            for encoded in (secret, secret.hex().encode(), base64.b64encode(secret)):
+                assert encoded not in content
             assert key.encode() not in content
 
 

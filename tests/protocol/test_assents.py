@@ -240,7 +240,7 @@ def test_a_head_of_another_round_is_refused() -> None:
     past = liar.contributed(1)
     opened = liar.contributed(2)
     liar.agree_all(opened, WITHOUT_EE)
-    old = liar.adversary_state.said(past.terms.context)["BE"].contribution.head
+    old = liar.adversary_state.contributions(past.terms.context)["BE"].contribution.head
     request = with_head(liar.answer_request(opened, "AT", WITHOUT_EE), 1, lambda _: old)
     with refused(liar.world.countries["AT"], ReasonCode.STALE, naming="BE"):
         liar.world.countries["AT"].answer(request)

@@ -26,7 +26,7 @@ from protocols.numerics import rounding
 from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import TrainGlm, Training, TrainMlp
 from protocols.tasks.layout import vector_to_bytes
-from tests.support.documents import priced, study_fields
+from tests.support.documents import study_fields, with_schedule
 from tests.support.node_federation import NodeFederation, code_of
 from tests.support.observed_node import Shapes, at_rest, watched
 
@@ -128,7 +128,7 @@ def _fields(name: str) -> dict[str, Any]:
 
 def _study(federation: NodeFederation, name: str) -> Study:
     proposed = Study.model_validate(study_fields(federation.documents.agreed, **_fields(name)))
-    return _permitted(federation, priced(proposed, noise_std=NOISE))
+    return _permitted(federation, with_schedule(proposed, noise_std=NOISE))
 
 
 def _permitted(federation: NodeFederation, study: Study) -> Study:

@@ -10,7 +10,7 @@ from governance.documents.study import Study
 from governance.policy.assessment import Act, assess
 from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Scope
 from protocols.tasks import TASK_KINDS
-from tests.support.documents import priced
+from tests.support.documents import with_schedule
 from tests.support.local_mode import FLOOR, GLM, ROUNDS, federation_of_unequal_countries
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.training_studies import drafted, proposed
@@ -24,11 +24,11 @@ def federation(tmp_path: Path) -> Iterator[NodeFederation]:
 
 
 def plain(federation: NodeFederation) -> Study:
-    return priced(drafted(federation, GLM | {"local": None}), noise_std=1_000_000)
+    return with_schedule(drafted(federation, GLM | {"local": None}), noise_std=1_000_000)
 
 
 def local(federation: NodeFederation) -> Study:
-    return priced(drafted(federation, GLM), noise_std=1_000_000)
+    return with_schedule(drafted(federation, GLM), noise_std=1_000_000)
 
 
 def changed(study: Study, phase: str, **changes: Any) -> Study:

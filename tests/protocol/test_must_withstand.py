@@ -155,14 +155,14 @@ def test_two_models_open_one_set_at_most(first: int) -> None:
 def test_a_replayed_round_gives_no_second_vector() -> None:
     liar = five()
     opened = liar.contributed()
-    before = dict(liar.adversary_state.said(opened.terms.context))
+    before = dict(liar.adversary_state.contributions(opened.terms.context))
     for number, model in ((1, MODEL), (1, b"another model")):
         for restarted in (False, True):
             if restarted:
                 liar.world.restart("AT")
             with refused(liar.world.countries["AT"], ReasonCode.STALE):
                 liar.contribute(liar.begin(number, model), "AT")
-    assert liar.adversary_state.said(opened.terms.context) == before
+    assert liar.adversary_state.contributions(opened.terms.context) == before
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
     with refused(liar.world.countries["AT"], ReasonCode.STALE):
         liar.contribute(liar.begin(1), "AT")
@@ -237,7 +237,8 @@ def test_two_rounds_share_no_mask_and_no_value() -> None:
     assert liar.opens(first) == (("AT", "BE", "CZ", "DK"),)
     assert liar.opens(second) == (("AT", "BE", "CZ"),)
     words = [
-        liar.adversary_state.said(opened.terms.context)["AT"].words for opened in (first, second)
+        liar.adversary_state.contributions(opened.terms.context)["AT"].words
+        for opened in (first, second)
     ]
     assert not set(np.frombuffer(words[0], np.uint64)) & set(np.frombuffer(words[1], np.uint64))
 
@@ -332,7 +333,7 @@ def test_garbage_of_colluders_opens_nothing_in_addition(colluding: int) -> None:
         liar.contribute(opened, country)
     for country in liar.colluders:
         reply = liar.contribute(opened, country)
-        liar.adversary_state.said(opened.terms.context)[country].CopyFrom(garbled(reply))
+        liar.adversary_state.contributions(opened.terms.context)[country].CopyFrom(garbled(reply))
     assert liar.opens(opened) == ()
     for country in liar.honest:
         liar.answer(opened, country, ROSTER)

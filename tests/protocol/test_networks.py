@@ -20,7 +20,7 @@ from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import split
 from server.runs.procedure import Outcome
 from tests.support import training_studies
-from tests.support.documents import priced
+from tests.support.documents import with_schedule
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.training_studies import (
     RATE,
@@ -47,7 +47,9 @@ def federation(tmp_path: Path) -> Iterator[NodeFederation]:
 
 def approved(federation: NodeFederation, task: dict[str, Any], name: str = "network") -> Study:
     """Return a study that every country permits; its declared noise is not drawn here."""
-    return proposed(federation, priced(drafted(federation, task, id=name), noise_std=100_000))
+    return proposed(
+        federation, with_schedule(drafted(federation, task, id=name), noise_std=100_000)
+    )
 
 
 def trained(federation: NodeFederation, task: dict[str, Any]) -> tuple[Study, Outcome]:

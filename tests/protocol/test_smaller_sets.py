@@ -312,7 +312,7 @@ def test_a_member_whose_seed_does_not_come_out_voids_the_round_and_learns_nothin
     head = ContributionHead.FromString(reply.contribution.head.body)
     head.seed_commitment = os.urandom(32)
     lie = spoken(reply.contribution.head, serialise(head), IDENTITIES["EE"])
-    liar.adversary_state.said(opened.terms.context)["EE"].contribution.head.CopyFrom(lie)
+    liar.adversary_state.contributions(opened.terms.context)["EE"].contribution.head.CopyFrom(lie)
     liar.agree_all(opened, WITHOUT_DK)
     liar.answer_all(opened, WITHOUT_DK)
     assert liar.opens(opened) == (("AT", "BE", "CZ"),)

@@ -27,7 +27,7 @@ from server.learning.release import MODEL_FILE, Result, read_result
 from server.runs.attempt import run_attempt
 from server.services.run_supervisor import supervise_runs
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
-from tests.support.documents import COUNTRIES, priced, raw_key, study_fields
+from tests.support.documents import COUNTRIES, raw_key, study_fields, with_schedule
 from tests.support.node_federation import NodeFederation
 
 RUN = "0f" * 16
@@ -204,7 +204,7 @@ class PreparedStudy:
         self.folder, self.count = folder, 0
         self.origin = NodeFederation(folder / "origin", changes=dict(agreed or {}))
         fields = study_fields(self.origin.documents.agreed, **changes)
-        self.study = priced(Study.model_validate(fields), HIGH)
+        self.study = with_schedule(Study.model_validate(fields), HIGH)
         self.origin.approve(self.study)
 
     def launch(self) -> CrashingRun:

@@ -163,7 +163,7 @@ def training_fields(rounds: int, **task: Any) -> dict[str, Any]:
     }
 
 
-def priced(study: Study, noise_std: int = 3_000) -> Study:
+def with_schedule(study: Study, noise_std: int = 3_000) -> Study:
     """Fill in the schedule with generous noise, without calibrating it."""
     schedule = (
         m.model_copy(update={"noise_std": noise_std}) if m.costs else m for m in study.schedule()
@@ -173,7 +173,7 @@ def priced(study: Study, noise_std: int = 3_000) -> Study:
 
 
 def study(agreed: Agreement, **changes: Any) -> Study:
-    return priced(Study.model_validate(study_fields(agreed, **changes)))
+    return with_schedule(Study.model_validate(study_fields(agreed, **changes)))
 
 
 def permit(agreed: Agreement, asked: Study, country: str = "DK", **changes: Any) -> Permit:

@@ -35,7 +35,7 @@ from server.exchange.relay import Relay
 from server.flower.superlink import SuperLink
 from server.home import HOME_VARIABLE, CoordinatorHome
 from tests.support.coordinator_services import FEDERATION, Coordinator
-from tests.support.documents import COUNTRIES, priced, study_fields
+from tests.support.documents import COUNTRIES, study_fields, with_schedule
 from tests.support.enrolling import node_statement
 from tests.support.exchange_server import (
     LoopThread,
@@ -96,7 +96,7 @@ class LiveFederation(NodeFederation):
         today = self.documents.now = datetime.now(UTC).replace(microsecond=0)
         dates = {"created": f"{today - DAY:%Y-%m-%d}", "expires": f"{today + 60 * DAY:%Y-%m-%d}"}
         fields = study_fields(self.documents.agreed, id=name, **dates | changes)
-        study = priced(Study.model_validate(fields), noise_std)
+        study = with_schedule(Study.model_validate(fields), noise_std)
         self.documents.propose(study)
         for country in COUNTRIES:
             self.permit(country, study, conditions=PermitConditions(expires=today + 30 * DAY))

@@ -11,7 +11,7 @@ from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import Training
 from protocols.tasks.layout import vector_to_bytes
 from tests.support import training_studies
-from tests.support.documents import priced
+from tests.support.documents import with_schedule
 from tests.support.node_federation import NodeFederation, Run, records
 from tests.support.prepared import PreparationResult
 from tests.support.training_studies import drafted, proposed
@@ -57,7 +57,9 @@ class RecordingNoise:
 
 def approved(federation: NodeFederation, task: dict[str, Any], **changes: Any) -> Study:
     """Return a study that every country permits; its stated noise is large."""
-    return proposed(federation, priced(drafted(federation, task, **changes), noise_std=1_000_000))
+    return proposed(
+        federation, with_schedule(drafted(federation, task, **changes), noise_std=1_000_000)
+    )
 
 
 def payload_of(study: Study) -> bytes:

@@ -481,40 +481,40 @@ class Run:
         self, number: int, phase: str, model: bytes = b"", without: Collection[str] = ()
     ) -> CoordinatorRound:
         """Return a round to which every country contributed except those in `without`."""
-        opened = self.coordinator.begin_round(number, phase, model)
+        coordinator_round = self.coordinator.begin_round(number, phase, model)
         asked = [country for country in self.terms.roster if country not in without]
         work = f"contributed {self.id} {number} {phase} {digest(model)} {asked}"
         replies = self.federation.prepare_once(
-            work, lambda: self._ask(opened.contribute_request, asked)
+            work, lambda: self._ask(coordinator_round.contribute_request, asked)
         )
         for country, reply in zip(asked, replies, strict=True):
-            opened.take_contribution(country, reply)
-        return opened
+            coordinator_round.take_contribution(country, reply)
+        return coordinator_round
 
     def _ask(self, request: Callable[[str], bytes], asked: Collection[str]) -> PreparationResult:
         nodes = self.federation.nodes
         return tuple(nodes[country].handle(request(country)) for country in asked)
 
-    def agreed(self, opened: CoordinatorRound) -> CoordinatorRound:
+    def agreed(self, coordinator_round: CoordinatorRound) -> CoordinatorRound:
         """Close a round on those who contributed, and have them agree if others did not."""
-        chosen = opened.close()
-        for country in chosen if opened.smaller else ():
-            request = opened.agree_request(country)
-            opened.take_assent(country, self.federation.nodes[country].handle(request))
-        return opened
+        chosen = coordinator_round.close()
+        for country in chosen if coordinator_round.smaller else ():
+            request = coordinator_round.agree_request(country)
+            coordinator_round.take_assent(country, self.federation.nodes[country].handle(request))
+        return coordinator_round
 
     def sum(
         self, number: int, phase: str, model: bytes = b"", without: Collection[str] = ()
     ) -> OpenedSum | VoidRound:
         """Run a whole round, and return what it opens."""
-        opened = self.agreed(self.contributed(number, phase, model, without))
-        work = f"answers {self.id} {number} {opened.contributed}"
+        coordinator_round = self.agreed(self.contributed(number, phase, model, without))
+        work = f"answers {self.id} {number} {coordinator_round.contributed}"
         replies = self.federation.prepare_once(
-            work, lambda: self._ask(opened.answer_request, opened.contributed)
+            work, lambda: self._ask(coordinator_round.answer_request, coordinator_round.contributed)
         )
-        for country, reply in zip(opened.contributed, replies, strict=True):
-            opened.take_answer(country, reply)
-        return opened.open()
+        for country, reply in zip(coordinator_round.contributed, replies, strict=True):
+            coordinator_round.take_answer(country, reply)
+        return coordinator_round.open()
 
 
 def code_of(reply: bytes) -> ReasonCode | None:

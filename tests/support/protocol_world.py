@@ -212,45 +212,47 @@ class ProtocolWorld:
 
     def contribute(
         self,
-        opened: CoordinatorRound,
+        coordinator_round: CoordinatorRound,
         country: str,
         values: NDArray[np.int64] | None = None,
         noise: NDArray[np.int64] | None = None,
     ) -> bytes:
         """Have a country contribute `values` and `noise`, or zeros; return its reply."""
-        zeros = np.zeros(opened.terms.mechanism.dimension, np.int64)
+        zeros = np.zeros(coordinator_round.terms.mechanism.dimension, np.int64)
         vectors = (zeros if values is None else values, zeros if noise is None else noise)
-        reply = self.countries[country].contribute(opened.contribute_request(country), *vectors)
-        opened.take_contribution(country, reply)
+        reply = self.countries[country].contribute(
+            coordinator_round.contribute_request(country), *vectors
+        )
+        coordinator_round.take_contribution(country, reply)
         return reply
 
-    def agree(self, opened: CoordinatorRound, country: str) -> bytes:
+    def agree(self, coordinator_round: CoordinatorRound, country: str) -> bytes:
         """Have a country sign the smaller set that the round was closed on; return its reply."""
-        reply = self.countries[country].agree(opened.agree_request(country))
-        opened.take_assent(country, reply)
+        reply = self.countries[country].agree(coordinator_round.agree_request(country))
+        coordinator_round.take_assent(country, reply)
         return reply
 
-    def answer(self, opened: CoordinatorRound, country: str) -> bytes:
+    def answer(self, coordinator_round: CoordinatorRound, country: str) -> bytes:
         """Have a country answer; return its reply."""
-        reply = self.countries[country].answer(opened.answer_request(country))
-        opened.take_answer(country, reply)
+        reply = self.countries[country].answer(coordinator_round.answer_request(country))
+        coordinator_round.take_answer(country, reply)
         return reply
 
     def contributed(self, round_number: int = 1, model: bytes = MODEL) -> CoordinatorRound:
         """Return a training round to which every country contributed zeros."""
-        opened = self.coordinator.begin_round(round_number, "train", model)
+        coordinator_round = self.coordinator.begin_round(round_number, "train", model)
         for country in self.terms.roster:
-            self.contribute(opened, country)
-        return opened
+            self.contribute(coordinator_round, country)
+        return coordinator_round
 
     def sum(
         self, round_number: int, phase_kind: str, values: Mapping[str, NDArray[np.int64]]
     ) -> OpenedSum | VoidRound:
         """Run a whole round in which the countries of `values` contribute, without noise."""
-        opened = self.coordinator.begin_round(round_number, phase_kind, MODEL)
+        coordinator_round = self.coordinator.begin_round(round_number, phase_kind, MODEL)
         for country in values:
-            self.contribute(opened, country, values[country])
-        return self.opened(opened)
+            self.contribute(coordinator_round, country, values[country])
+        return self.opened(coordinator_round)
 
     def opened(self, begun: CoordinatorRound) -> OpenedSum | VoidRound:
         """Close a round on those who contributed, have them agree and answer, and open it."""

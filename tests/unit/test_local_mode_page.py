@@ -30,17 +30,17 @@ def study() -> Study:
 
 def test_the_study_costs_at_most_its_epsilon_for_the_page_s_number_of_steps() -> None:
     fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
-    priced = complete(study(), Agreement.model_validate(fields))
-    assert priced.priced
-    spent = epsilon(priced.mechanisms, HONEST, priced.privacy.delta)
-    assert 0.98 * priced.privacy.epsilon < spent <= priced.privacy.epsilon
-    assert [m.scope for m in priced.mechanisms] == [
+    with_schedule = complete(study(), Agreement.model_validate(fields))
+    assert with_schedule.priced
+    spent = epsilon(with_schedule.mechanisms, HONEST, with_schedule.privacy.delta)
+    assert 0.98 * with_schedule.privacy.epsilon < spent <= with_schedule.privacy.epsilon
+    assert [m.scope for m in with_schedule.mechanisms] == [
         Scope.LOCAL,
         Scope.LOCAL,
         Scope.DERIVED,
         Scope.SHARED,
     ]
-    step, update = priced.mechanisms[1:3]
+    step, update = with_schedule.mechanisms[1:3]
     assert (step.rounds, update.rounds) == (40, 8)
     assert update.lane_bits(4) <= 32
 

@@ -35,10 +35,10 @@ def study() -> Study:
 
 def test_the_study_costs_at_most_its_epsilon() -> None:
     fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
-    priced = complete(study(), Agreement.model_validate(fields))
-    spent = epsilon(priced.mechanisms, HONEST, priced.privacy.delta)
-    assert 0.98 * priced.privacy.epsilon < spent <= priced.privacy.epsilon
-    assert priced.mechanisms[1].rounding is Rounding.FACTORED
+    with_schedule = complete(study(), Agreement.model_validate(fields))
+    spent = epsilon(with_schedule.mechanisms, HONEST, with_schedule.privacy.delta)
+    assert 0.98 * with_schedule.privacy.epsilon < spent <= with_schedule.privacy.epsilon
+    assert with_schedule.mechanisms[1].rounding is Rounding.FACTORED
 
 
 def test_a_node_can_build_the_module_of_the_task() -> None:

@@ -116,11 +116,11 @@ def test_a_run_without_a_message_for_a_week_loses_its_secrets(
 def test_upkeep_prepares_studies_before_their_first_message(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    priced: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("client.upkeep.epsilon", lambda *given: priced.append(given))
+    with_schedule: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("client.upkeep.epsilon", lambda *given: with_schedule.append(given))
     node = federation.nodes["DK"]
     node.tend()
-    assert priced == [(study.mechanisms, 2, study.privacy.delta)]
+    assert with_schedule == [(study.mechanisms, 2, study.privacy.delta)]
     assert study.digest in node.parts.tasks._prepared
 
 
@@ -145,17 +145,17 @@ def test_the_log_verifies_with_the_key_in_the_documents(
     assert node_keys is not None
     key = NoteKey.from_text(export["verifier"])
     assert key.key.to_text() == node_keys.log_key
-    whole = verify_export(
+    verified = verify_export(
         [line.encode() for line in export["entries"]], export["checkpoint"].encode(), key
     )
-    assert whole.size == len(export["entries"])
-    assert whole.origin == log_origin("DK") == "pratique/dk/node"
+    assert verified.size == len(export["entries"])
+    assert verified.origin == log_origin("DK") == "pratique/dk/node"
 
 
 def test_a_part_of_the_log_can_be_requested(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
-    whole = node.log_entries()["entries"]
-    assert node.log_entries(1, 2)["entries"] == whole[1:2]
+    all_entries = node.log_entries()["entries"]
+    assert node.log_entries(1, 2)["entries"] == all_entries[1:2]
 
 
 def test_starting_and_stopping_is_logged(federation: NodeFederation) -> None:

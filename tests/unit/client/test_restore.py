@@ -32,7 +32,7 @@ from protocols.numerics.mechanism import Mechanism, Scope
 from protocols.tasks.schedule import COHORT_FLOOR
 from protocols.wire.channel import LinkFault
 from tests.support.backups import Backup
-from tests.support.documents import NOW, agreement, permit, priced, study
+from tests.support.documents import NOW, agreement, permit, study, with_schedule
 from tests.support.node_federation import (
     STEPS,
     NodeFederation,
@@ -97,10 +97,10 @@ def _reached(federation: NodeFederation, asked: Study, until: str) -> Preparatio
     return (run.terms.run_id, *replies)
 
 
-PLACES = ["bundle", "encapsulation", "confirmation", "contribution"]
+STEPS_TO_STOP_AT = ["bundle", "encapsulation", "confirmation", "contribution"]
 
 
-@pytest.mark.parametrize("until", PLACES)
+@pytest.mark.parametrize("until", STEPS_TO_STOP_AT)
 @pytest.mark.parametrize("head", [True, False], ids=["file there", "file gone"])
 def test_a_restored_ledger_has_at_least_what_was_spent(
     federation: NodeFederation, study: Study, until: str, head: bool
@@ -118,16 +118,18 @@ def test_a_restored_ledger_has_at_least_what_was_spent(
     assert (done.before is None) == (not head)
 
 
-@pytest.mark.parametrize("until", PLACES)
+@pytest.mark.parametrize("until", STEPS_TO_STOP_AT)
 def test_no_noise_is_drawn_again_for_a_reply_that_was_sent(
     federation: NodeFederation, study: Study, until: str
 ) -> None:
     run, backup = reached(federation, study, until)
-    opened = run.contributed(1, "histogram")
+    coordinator_round = run.contributed(1, "histogram")
     backup.restore()
     noise = CountedZeroNoise()
     node, _ = restored(federation, noise=noise)
-    frames = [run.request(step, "DK") for step in STEPS] + [opened.contribute_request("DK")]
+    frames = [run.request(step, "DK") for step in STEPS] + [
+        coordinator_round.contribute_request("DK")
+    ]
     assert ReasonCode.STALE in [code_of(node.handle(frame)) for frame in frames]
     assert None not in [code_of(node.handle(frame)) for frame in frames]
     assert noise.draws == 0
@@ -155,14 +157,17 @@ def test_a_run_that_the_copy_knows_is_not_charged_again(
     federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
-    opened = run.contributed(1, "histogram")
+    coordinator_round = run.contributed(1, "histogram")
     backup, truly = Backup(federation, "DK"), spent(federation.nodes["DK"], federation)
-    federation.nodes["DK"].handle(opened.answer_request("DK"))
+    federation.nodes["DK"].handle(coordinator_round.answer_request("DK"))
     backup.restore()
     node, done = restored(federation)
     assert (done.ended, done.assumed) == (1, ())
     assert spent(node, federation) == truly
-    for frame in (opened.contribute_request("DK"), opened.answer_request("DK")):
+    for frame in (
+        coordinator_round.contribute_request("DK"),
+        coordinator_round.answer_request("DK"),
+    ):
         assert code_of(node.handle(frame)) is ReasonCode.STALE
 
 
@@ -213,7 +218,7 @@ def test_the_cap_is_exceeded_if_that_much_may_have_been_spent(tmp_path: Any) -> 
     privacy = {"epsilon": 3.0, "delta": 1e-5}
     backup = Backup(federation, "DK")
     for number in range(5):
-        expensive = priced(federation.study(id=f"dear-{number}", privacy=privacy), 400)
+        expensive = with_schedule(federation.study(id=f"dear-{number}", privacy=privacy), 400)
         federation.propose(expensive)
         for country in federation.nodes:
             federation.permit(country, expensive)
@@ -390,7 +395,7 @@ def again(federation: NodeFederation, *, hand_over: bool = True) -> None:
 
 # Which runs may have been charged, decided without a node.
 
-ASKED = priced(study(agreement()), 30_000)
+ASKED = with_schedule(study(agreement()), 30_000)
 SHARED = [m for m in ASKED.mechanisms if m.scope is Scope.SHARED]
 COUNT = [m for m in ASKED.mechanisms if m.phase == COHORT_FLOOR]
 
@@ -484,7 +489,7 @@ def test_a_run_in_local_mode_was_charged_for_its_steps_and_for_no_sum_of_updates
         "local": {"steps": 3},
     }
     release = {"what": "model", "keep_days": 10, "audience": "parties"}
-    local_study = priced(study(agreement(), task=task, release=release), 30_000)
+    local_study = with_schedule(study(agreement(), task=task, release=release), 30_000)
     one, published = permit(agreement(), local_study), {local_study.digest: local_study}
     (found,) = missed(one, studies=published)
     assert [m.phase for m in found.mechanisms] == [COHORT_FLOOR, "local-step", "evaluate"]

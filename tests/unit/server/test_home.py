@@ -196,9 +196,9 @@ def test_a_written_file_is_complete_and_readable_by_its_owner_only(tmp_path: Pat
 
 
 def test_a_path_that_cannot_be_written_is_reported_in_plain_words(tmp_path: Path) -> None:
-    for place in (tmp_path / "no" / "such" / "x", Path("/proc/x")):
+    for path in (tmp_path / "no" / "such" / "x", Path("/proc/x")):
         with pytest.raises(CoordinatorFault, match="cannot be written") as caught:
-            write_new(place, b"x")
+            write_new(path, b"x")
         assert caught.value.why
         assert "folder" in caught.value.fix
 

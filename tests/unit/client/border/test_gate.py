@@ -301,8 +301,10 @@ def test_a_withdrawal_counts_at_once_and_in_the_middle_of_a_run(
 ) -> None:
     run = federation.ready(study)
     federation.withdraw("DK", study)
-    opened = run.coordinator.begin_round(1, "histogram", b"")
-    refusal = refused(federation.nodes["DK"], opened.contribute_request("DK"), ReasonCode.NO_PERMIT)
+    coordinator_round = run.coordinator.begin_round(1, "histogram", b"")
+    refusal = refused(
+        federation.nodes["DK"], coordinator_round.contribute_request("DK"), ReasonCode.NO_PERMIT
+    )
     assert "withdr" in f"{refusal['what']} {refusal['why']} {refusal['clause']}".lower()
 
 
@@ -356,27 +358,29 @@ def test_a_request_for_one_country_alone_is_stale(federation: NodeFederation, st
 def alone(frame: bytes, receiver: str) -> bytes:
     """Return a request that the coordinator addresses to one receiver."""
     signed = Envelope.FromString(frame).signed
-    place: dict[str, Any] = {
+    envelope_fields: dict[str, Any] = {
         "phase": signed.phase,
         "context": signed.context,
         "sender": signed.sender,
     }
     return write_request(
-        sign_message(raw_key(1).sign, receiver=receiver, body=signed.body, **place)
+        sign_message(raw_key(1).sign, receiver=receiver, body=signed.body, **envelope_fields)
     )
 
 
 def test_a_request_for_another_country_is_refused(federation: NodeFederation, study: Study) -> None:
     """Nothing is charged: the node sees before any charge that the proofs are for EE."""
     run = federation.ready(study)
-    opened = run.coordinator.begin_round(1, "histogram", b"")
-    frame = opened.contribute_request("EE")
+    coordinator_round = run.coordinator.begin_round(1, "histogram", b"")
+    frame = coordinator_round.contribute_request("EE")
     refused(federation.nodes["DK"], frame, ReasonCode.NOT_AUTHENTIC)
-    cut = Envelope.FromString(opened.contribute_request("DK"))
+    cut = Envelope.FromString(coordinator_round.contribute_request("DK"))
     for parts in (b"", cut.parts[:-1], cut.parts + cut.parts[:32]):
         cut.parts = parts
         refused(federation.nodes["DK"], cut.SerializeToString(), ReasonCode.ROSTER)
-    assert code_of(federation.nodes["DK"].handle(opened.contribute_request("DK"))) is None
+    assert (
+        code_of(federation.nodes["DK"].handle(coordinator_round.contribute_request("DK"))) is None
+    )
 
 
 def test_terms_that_the_coordinator_invented_are_stale(
@@ -639,8 +643,8 @@ def test_a_request_about_a_round_without_this_country_is_stale(
 ) -> None:
     """PT gets the request for a country that contributed."""
     run = federation.ready(study)
-    opened = run.agreed(run.contributed(1, "histogram", without={"PT"}))
-    asks = {"agree": opened.agree_request, "answer": opened.answer_request}
+    coordinator_round = run.agreed(run.contributed(1, "histogram", without={"PT"}))
+    asks = {"agree": coordinator_round.agree_request, "answer": coordinator_round.answer_request}
     frame = asks[phase]("DK")
     refusal = refused(federation.nodes["PT"], frame, ReasonCode.STALE)
     assert "did not contribute to" in refusal["what"]

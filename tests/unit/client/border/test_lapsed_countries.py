@@ -93,8 +93,10 @@ def test_a_run_waits_for_one_of_its_countries_whose_documents_lapsed(
     shorten()
     federation.sync()
     lapse(federation)
-    opened = run.coordinator.begin_round(1, PHASE, b"")
-    requests = {country: opened.contribute_request(country) for country in study.countries}
+    coordinator_round = run.coordinator.begin_round(1, PHASE, b"")
+    requests = {
+        country: coordinator_round.contribute_request(country) for country in study.countries
+    }
     for country in INSIDE:
         assert code_of(federation.nodes[country].handle(requests[country])) is ReasonCode.ROSTER
     refusal = last_refusal(federation.nodes["DK"])
@@ -104,8 +106,8 @@ def test_a_run_waits_for_one_of_its_countries_whose_documents_lapsed(
     federation.hand_over("PT")
     federation.sync()
     for country, frame in requests.items():
-        opened.take_contribution(country, federation.nodes[country].handle(frame))
-    assert opened.contributed == study.countries
+        coordinator_round.take_contribution(country, federation.nodes[country].handle(frame))
+    assert coordinator_round.contributed == study.countries
 
 
 def test_no_node_begins_a_run_with_a_lapsed_country(

@@ -106,13 +106,13 @@ def test_a_cohort_may_be_empty() -> None:
 
 
 def test_parts_of_a_cohort_keep_ids_and_columns_together() -> None:
-    whole = cohort(10)
+    everyone = cohort(10)
     mask = np.arange(10) % 3 == 0
-    part = whole.where(mask)
+    part = everyone.where(mask)
     assert part.ids == ("p0", "p3", "p6", "p9")
-    assert part.columns["age"].tolist() == whole.columns["age"][mask].tolist()
-    assert whole.between(4, 6).ids == ("p4", "p5")
-    assert whole.between(9, 99).patients == 1
+    assert part.columns["age"].tolist() == everyone.columns["age"][mask].tolist()
+    assert everyone.between(4, 6).ids == ("p4", "p5")
+    assert everyone.between(9, 99).patients == 1
 
 
 IDS = tuple(f"patient-{n}" for n in range(4_000))

@@ -46,9 +46,9 @@ def test_the_file_covers_every_entry_before_a_reply_is_sent(
     """In a whole run, the file covers the log entries of each reply when it is sent."""
     run, node = federation.ready(study), federation.nodes["DK"]
     assert covered(federation) == node.parts.log.size()
-    opened = run.contributed(1, "histogram")
+    coordinator_round = run.contributed(1, "histogram")
     assert covered(federation) == node.parts.log.size()
-    node.handle(opened.answer_request("DK"))
+    node.handle(coordinator_round.answer_request("DK"))
     assert covered(federation) == node.parts.log.size()
 
 

@@ -164,8 +164,8 @@ def test_a_whole_run_reveals_nothing_about_its_patients(
     through_the_daemon = SimpleNamespace(handle=watched.handle)
     with monkeypatch.context() as patch:
         patch.setitem(federation.nodes, "DK", through_the_daemon)
-        opened = federation.ready(study).sum(1, "histogram")
-    assert isinstance(opened, OpenedSum)
+        opened_sum = federation.ready(study).sum(1, "histogram")
+    assert isinstance(opened_sum, OpenedSum)
     outputs = everything(watched, lines, capfd)
     assert '{outcome="answered",phase="contribute"} 1.0' in outputs
     search(outputs)

@@ -15,10 +15,10 @@ from tests.support.documents import (
     agreement,
     node_keys,
     permit,
-    priced,
     raw_key,
     study,
     study_fields,
+    with_schedule,
 )
 
 AGREED = agreement()
@@ -52,7 +52,7 @@ def test_used_features_are_those_of_task_and_population() -> None:
 def test_a_draft_has_no_price_and_a_priced_study_another_digest() -> None:
     draft = Study.model_validate(study_fields(AGREED))
     assert not draft.priced
-    filled = priced(draft)
+    filled = with_schedule(draft)
     assert filled.priced
     assert filled.digest != draft.digest
 

@@ -226,8 +226,8 @@ def test_arbitrary_bytes_are_refused(content: bytes) -> None:
 def test_a_damaged_bundle_is_refused_or_still_configuration(data: st.DataObject) -> None:
     content = bytearray(described(HONEST))
     for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.integers(0, 255))
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] = data.draw(st.integers(0, 255))
     try:
         check_bundle(bytes(content))
     except BundleRefused:

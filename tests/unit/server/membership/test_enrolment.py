@@ -273,8 +273,8 @@ def test_a_wrong_fingerprint_admits_nobody(
 def test_a_part_of_a_fingerprint_admits_nobody(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
-    whole = enrolment.enrol("AT", Applicant().request(invitation), moment).fingerprint
-    for part in (whole[:-1], whole[1:], whole.replace("-", "")):
+    fingerprint = enrolment.enrol("AT", Applicant().request(invitation), moment).fingerprint
+    for part in (fingerprint[:-1], fingerprint[1:], fingerprint.replace("-", "")):
         with pytest.raises(CoordinatorFault):
             enrolment.admit(part, moment)
 

@@ -186,8 +186,8 @@ class Federation:
 
     def _let_in(self, folder: Path, country: str, role: Role, share: float) -> Party:
         link = DirectLink(self.enrolment, self.transport, lambda: self.now)
-        place = folder / f"{country}-{role}"
-        return Party(place, role, link, country=country, share=share).enrol()
+        home = folder / f"{country}-{role}"
+        return Party(home, role, link, country=country, share=share).enrol()
 
     def live(self, days: int) -> None:
         """Let these days pass: each party renews its certificate, and calls the exchange."""

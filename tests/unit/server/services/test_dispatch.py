@@ -347,12 +347,12 @@ def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) 
     run = launched(coordinator, study)
     services = LocalRunServices(coordinator)
     carrier = NodesCarrier(coordinator.federation)
-    opened = carrier.exchange
+    original_exchange = carrier.exchange
 
     def stop_late(frames: Any, seconds: float) -> Any:
         if coordinator.context.runs.get(run).state == "running":
             coordinator.ask("study_stop", name=study.id)
-        return opened(frames, seconds)
+        return original_exchange(frames, seconds)
 
     carrier.exchange = stop_late  # type: ignore[method-assign]
     with pytest.raises(PratiqueError):
