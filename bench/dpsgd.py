@@ -341,9 +341,9 @@ def shortfalls(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def measured_with(threads: int) -> list[dict[str, Any]]:
     """Measure in a new process, in which each library has this many threads; return the rows."""
-    words = [sys.executable, "-m", "bench.dpsgd", "--threads", str(threads)]
+    arguments = [sys.executable, "-m", "bench.dpsgd", "--threads", str(threads)]
     limits = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    done = subprocess.run(words, env=os.environ | limits, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(arguments, env=os.environ | limits, stdout=subprocess.PIPE, check=True)
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     return rows
 

@@ -116,8 +116,10 @@ def started_federation(folder: Path, rounds: int, processes: Processes) -> Feder
     draft = documents / f"{STUDY}.yaml"
     draft.write_text(text, encoding="utf-8")
     federation.coordinator.run("study", "propose", draft)
-    words = ("approve", STUDY, "--yes", "--sentence", "Approved: the patients are invented.")
-    federation.everywhere(lambda site: federation.officers[site.country].run(*words, unlock=True))
+    arguments = ("approve", STUDY, "--yes", "--sentence", "Approved: the patients are invented.")
+    federation.everywhere(
+        lambda site: federation.officers[site.country].run(*arguments, unlock=True)
+    )
     return federation
 
 

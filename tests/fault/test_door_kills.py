@@ -67,7 +67,7 @@ def test_node_killed_at_every_point_of_every_message(make_parties: Opened, count
     index = COUNTRIES.index(country)
     plan = Plan(index, shuffled=index % 2 == 1)
     another = {1: COUNTRIES[index - 1]}
-    CrashScenario(parties, parties.approved("heart-by-sex"), plan, without=another).through()
+    CrashScenario(parties, parties.approved("heart-by-sex"), plan, without=another).run_to_end()
     assert {step for _, step in parties.deaths} == {*Failpoint, LEFT}
     assert report_kills(parties.deaths) == POINTS + 1 + len(WAYS)
 
@@ -76,7 +76,7 @@ def test_node_killed_at_every_point_of_every_training_round(make_parties: Opened
     parties = make_parties("NO")
     study = parties.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
-    CrashScenario(parties, study, Plan(4), model, without={1: "PT"}).through()
+    CrashScenario(parties, study, Plan(4), model, without={1: "PT"}).run_to_end()
     a_round = [sum(len(group) for group in WAYS[phase]) + 1 for phase in ("contribute", "answer")]
     assert report_kills(parties.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
 
@@ -86,7 +86,7 @@ def test_node_killed_in_rounds_from_which_another_country_is_missing(make_partie
     study = parties.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
     without = {1: "DK", 2: "EE", 4: "PT", 5: "DK"}
-    CrashScenario(parties, study, Plan(5, points=0.3, moments=1), model, without).through()
+    CrashScenario(parties, study, Plan(5, points=0.3, moments=1), model, without).run_to_end()
     report_kills(parties.deaths)
     assert sum(deaths for (phase, _), deaths in parties.deaths.items() if phase == "agree") >= len(
         without
@@ -98,7 +98,9 @@ def test_node_killed_at_some_points_of_several_runs(make_parties: Opened) -> Non
     parties = make_parties("DK")
     for number in range(6):
         study = parties.approved(f"study-{number}")
-        CrashScenario(parties, study, Plan(number, points=0.2, left=0.2, shuffled=True)).through()
+        CrashScenario(
+            parties, study, Plan(number, points=0.2, left=0.2, shuffled=True)
+        ).run_to_end()
     assert report_kills(parties.deaths) > 6 * POINTS // 10
 
 
@@ -109,7 +111,7 @@ def test_node_killed_at_random_moments(make_parties: Opened) -> None:
         study = parties.approved(f"study-{number}")
         longest = 0.1 + 0.1 * (number % 4)
         plan = Plan(number, points=0.05, left=0.1, moments=4, longest=longest)
-        CrashScenario(parties, study, plan).through()
+        CrashScenario(parties, study, plan).run_to_end()
         number += 1
     report_kills(parties.deaths)
     assert (
@@ -123,7 +125,7 @@ def test_node_killed_again_and_again_when_the_budget_runs_out(make_parties: Open
     parties = make_parties("DK")
     for number in range(3):
         study = parties.approved(f"study-{number}", DEAR, privacy=MUCH)
-        CrashScenario(parties, study, Plan(number, points=0.3)).through()
+        CrashScenario(parties, study, Plan(number, points=0.3)).run_to_end()
     refused = CrashScenario(parties, parties.approved("one-too-many", DEAR, privacy=MUCH), Plan(9))
     assert refused.until_refused() is ReasonCode.BUDGET
     parties.state_checks.check()

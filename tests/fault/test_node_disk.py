@@ -114,7 +114,7 @@ def test_a_node_continues_after_its_disk_failed_once(tmp_path: Path, call: int) 
     )
     journey.call, journey.failures = call, Counter()
     try:
-        journey.through()
+        journey.run_to_end()
     finally:
         parties.node.kill()
         parties.federation.close()
@@ -130,7 +130,7 @@ def test_each_fdatasync_of_a_run_may_fail_once_or_permanently(
     )
     journey.lasting, journey.failures = lasting, Counter()
     try:
-        journey.through()
+        journey.run_to_end()
     finally:
         parties.node.kill()
         parties.federation.close()

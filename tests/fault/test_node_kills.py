@@ -24,7 +24,7 @@ def test_node_killed_at_every_third_or_fourth_statement_of_every_message(
     study = parties.approved("heart-by-sex")
     plan = Plan(stride, points=0, left=0, stride=stride)
     try:
-        CrashScenario(parties, study, plan, without={1: "NO"}).through()
+        CrashScenario(parties, study, plan, without={1: "NO"}).run_to_end()
     finally:
         parties.node.kill()
         parties.federation.close()

@@ -210,7 +210,9 @@ ODD_NAMES = {
 
 
 @pytest.mark.parametrize("uris", ODD_NAMES.values(), ids=ODD_NAMES.keys())
-def test_a_certificate_without_a_party_s_name_allows_no_call(port: Port, uris: tuple[str]) -> None:
+def test_a_certificate_without_the_name_of_a_party_allows_no_call(
+    port: Port, uris: tuple[str]
+) -> None:
     odd = certificate_naming(port, *uris)
     codes = {code_of(port.exchange.port, port.authority, odd, call) for call in CALLS}
     assert codes <= {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE}
@@ -323,7 +325,7 @@ def test_an_invitation_token_is_valid_for_its_own_enrolment_only(port: Port) -> 
         guest.close()
 
 
-def test_a_caller_cannot_use_another_country_s_token(port: Port) -> None:
+def test_a_caller_cannot_use_the_token_of_another_country(port: Port) -> None:
     mine, theirs = port.invite("AT"), port.invite("BE")
     guest = port.link(Caller(mine.key.encode(), mine.certificate.encode()))
     try:

@@ -37,7 +37,7 @@ from tests.support.exchange_server import (
     ScriptedSuperLink,
     now,
 )
-from tests.support.joining_node import keyring, made
+from tests.support.joining_node import create_joining_node, keyring
 from tests.support.keystore import PASSPHRASE
 
 PROGRAM = Path(sys.executable).parent / "pratique-node"
@@ -48,7 +48,7 @@ class Site:
     """One node's home, its federation's documents, and the exchange to which it connects."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.home = folder, made(folder)
+        self.folder, self.home = folder, create_joining_node(folder)
         self.authority = TransportAuthority.create("nordic-heart", now() - timedelta(days=60))
         state = open_database(folder / "exchange.db", MIGRATIONS)
         self.enrolment = enrolment_of(state, self.authority)
@@ -103,9 +103,9 @@ class Site:
         settings = self.home.settings()
         self.home.write_settings(settings.model_copy(update={"enrolment": enrolment}))
 
-    def command(self, *words: str, unlock: bool = True) -> list[str]:
+    def command(self, *arguments: str, unlock: bool = True) -> list[str]:
         secret = ["--passphrase-file", str(self.passphrase)] if unlock else []
-        return [str(PROGRAM), *words, "--home", str(self.home.path), *secret]
+        return [str(PROGRAM), *arguments, "--home", str(self.home.path), *secret]
 
     def up(self) -> subprocess.Popen[bytes]:
         """Start the daemon."""
@@ -230,8 +230,8 @@ def reopened(site: Site, port: int) -> OpenExchange:
 def test_the_doctor_finds_nothing_wrong_and_an_interrupt_ends_the_daemon(site: Site) -> None:
     process = site.up()
     site.wait_until(lambda: site.waiting() == "idle, connected")
-    words = site.command("doctor", "--json")
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    arguments = site.command("doctor", "--json")
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     states = {check["name"]: check["state"] for check in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
     assert set(states.values()) == {"good"}
@@ -243,8 +243,8 @@ def test_pause_and_status_commands_work_while_the_daemon_runs(site: Site) -> Non
     site.up()
     site.wait_until(lambda: site.waiting() == "idle, connected")
 
-    def run_command(*words: str) -> str:
-        command = site.command(*words, unlock=False)
+    def run_command(*arguments: str) -> str:
+        command = site.command(*arguments, unlock=False)
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert run_command("pause", "--reason", "audit") == "paused: audit\n"
@@ -263,8 +263,8 @@ def test_a_home_is_private(site: Site) -> None:
 
 @pytest.mark.slow
 def test_a_restored_database_does_not_start_before_the_restored_command(site: Site) -> None:
-    def run_command(*words: str) -> tuple[int, str]:
-        done = subprocess.run(site.command(*words), capture_output=True, text=True, check=False)
+    def run_command(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(site.command(*arguments), capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
     copy = site.folder / "backup.db"
@@ -281,8 +281,8 @@ def test_a_restored_database_does_not_start_before_the_restored_command(site: Si
     for file in site.home.path.glob("state.db*"):
         file.unlink()
     shutil.copy(copy, site.home.database)
-    for words in (("up",), ("doctor",)):
-        code, output = run_command(*words)
+    for arguments in (("up",), ("doctor",)):
+        code, output = run_command(*arguments)
         assert (code, "older than what this node" in output) == (1, True), output
     code, output = run_command("restored", "--yes")
     assert (code, "pratique-officer renew" in output) == (1, True), output

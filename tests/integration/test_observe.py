@@ -65,9 +65,9 @@ class Observed(Site):
             settings.write(f"observe: 127.0.0.1:{self.observe}\n")
 
     def up(self) -> subprocess.Popen[bytes]:
-        words = self.command("up", "--log-file", str(self.log_file))
+        arguments = self.command("up", "--log-file", str(self.log_file))
         process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder
         )
         self.processes.append(process)
         return process

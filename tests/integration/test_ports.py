@@ -262,7 +262,7 @@ def test_a_call_without_a_valid_certificate_is_refused(
         assert code is grpc.StatusCode.UNAVAILABLE, (name, request)
 
 
-def test_a_node_s_certificate_gives_access_to_its_own_session_only(
+def test_the_certificate_of_a_node_gives_access_to_its_session_only(
     federation: ProcessFederation, port: int, authority: TransportAuthority, node_id: int
 ) -> None:
     other = caller(authority, federation.countries[1])
@@ -291,7 +291,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_calls_outside_the_relay_s_list_are_refused(
+def test_calls_that_the_relay_does_not_list_are_refused(
     port: int, authority: TransportAuthority, node: Caller, node_id: int, name: str
 ) -> None:
     body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
@@ -314,7 +314,7 @@ def test_a_header_cannot_smuggle_another_request(
         assert code is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_a_node_s_own_certificate_is_accepted(
+def test_the_certificate_of_a_node_is_accepted(
     port: int, authority: TransportAuthority, node: Caller, node_id: int
 ) -> None:
     """Otherwise everything above might be refused for another reason."""
@@ -363,7 +363,7 @@ def test_a_node_session_needs_a_registered_node_key(
     assert answer.status_code in {400, 401, 403}
 
 
-def test_the_secrets_and_the_server_app_s_token_are_not_readable_by_others(
+def test_the_secrets_and_the_token_of_the_server_app_are_not_readable_by_others(
     federation: ProcessFederation,
 ) -> None:
     (superlink,) = federation.pids(Role.SUPERLINK)

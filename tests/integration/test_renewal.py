@@ -188,7 +188,7 @@ def test_too_large_and_too_many_requests_are_refused(exchange: Exchange) -> None
     link.close()
 
 
-def test_a_thief_s_renewal_is_refused_and_reported(exchange: Exchange) -> None:
+def test_a_renewal_by_a_thief_is_refused_and_reported(exchange: Exchange) -> None:
     who = exchange.caller()
     link, thief = exchange.link(who), exchange.link(who)
     renew(link, who)
@@ -323,7 +323,7 @@ def test_a_closed_link_stays_closed(exchange: Exchange) -> None:
         link.fetch(FILE)
 
 
-def test_the_exchange_s_own_certificate_changes_while_links_are_open(exchange: Exchange) -> None:
+def test_the_certificate_of_the_exchange_changes_while_links_are_open(exchange: Exchange) -> None:
     link = exchange.link(exchange.caller())
     waiting = LongPoll(exchange, link)
     before = served(exchange)

@@ -265,7 +265,7 @@ def test_a_large_frame_arrives_complete_in_both_directions(rehearsal: Mapping[st
 
 
 @pytest.mark.usefixtures("rehearsal")
-def test_flower_s_own_list_shows_the_run(fleet: Fleet) -> None:
+def test_the_run_list_of_flower_shows_the_run(fleet: Fleet) -> None:
     (row,) = [row for row in fleet.superlink.runs() if row["fab-id"] == "pratique/pratique-run"]
     assert wait_until(lambda: str(fleet.superlink.runs()[0]["status"]).startswith("finished"), 30)
     assert row["run-id"]
@@ -378,7 +378,7 @@ def test_the_real_superlink_refuses_an_unregistered_key(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("nodes")
-def test_one_country_s_node_cannot_pull_with_another_s_id(fleet: Fleet) -> None:
+def test_the_node_of_one_country_cannot_pull_with_the_id_of_another(fleet: Fleet) -> None:
     link = fleet.exchange.link(caller(fleet.exchange.authority, "FR"))
     body = PullMessagesRequest(
         node=Node(node_id=fleet.exchange.relay.presence()["DE"].node)
@@ -388,7 +388,7 @@ def test_one_country_s_node_cannot_pull_with_another_s_id(fleet: Fleet) -> None:
     link.close()
 
 
-def test_a_country_with_another_s_key_is_not_activated(fleet: Fleet) -> None:
+def test_a_country_with_the_key_of_another_is_not_activated(fleet: Fleet) -> None:
     link = fleet.exchange.link(caller(fleet.exchange.authority, "FR"))
     key = load_pem_private_key(fleet.keys["DE"][0], None)
     stolen = FleetClient(link, key, build_app(answer_of("FR")))  # type: ignore[arg-type]

@@ -38,8 +38,8 @@ from tests.support.protocol_world import (
     altered_request,
     parts_of,
     refused,
-    spoken,
     state_of,
+    with_body,
     with_head,
 )
 
@@ -54,7 +54,7 @@ def signed_by(*signers: str, over: tuple[str, ...] = WITHOUT_EE, **claims: objec
 
 def forged(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
     assents = signed_by(*WITHOUT_EE)(liar, opened)
-    return [*assents[:3], spoken(assents[3], assents[3].body, SigningKey.generate())]
+    return [*assents[:3], with_body(assents[3], assents[3].body, SigningKey.generate())]
 
 
 def of_a_next_round(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
@@ -73,7 +73,7 @@ def of_another_run(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Sig
 def renumbered(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
     """Return signatures in this context whose body has the number of another round."""
     assents, other = signed_by(*WITHOUT_EE)(liar, opened), signed_by("DK")(liar, liar.begin(2))
-    return [*assents[:3], spoken(assents[3], other[0].body, IDENTITIES["DK"])]
+    return [*assents[:3], with_body(assents[3], other[0].body, IDENTITIES["DK"])]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_head_in_anothers_name_is_refused_for_a_smaller_set(key: SigningKey) -
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_EE)
     request = liar.answer_request(opened, "AT", WITHOUT_EE)
-    lie = with_head(request, 1, lambda head: spoken(head, head.body, key))
+    lie = with_head(request, 1, lambda head: with_body(head, head.body, key))
     with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
         liar.world.countries["AT"].answer(lie)
     assert liar.opens(opened) == ()
@@ -329,7 +329,7 @@ def test_a_share_opens_only_with_the_seed_commitment_that_its_owner_signed() -> 
     def other(head: Signed) -> Signed:
         content = ContributionHead.FromString(head.body)
         content.seed_commitment = os.urandom(32)
-        return spoken(head, serialise(content), IDENTITIES["EE"])
+        return with_body(head, serialise(content), IDENTITIES["EE"])
 
     request = with_head(liar.answer_request(opened, "AT", WITHOUT_DK), 3, other)
     reply = liar.world.countries["AT"].answer(request)

@@ -28,7 +28,7 @@ from protocols.tasks import TrainGlm, Training, TrainMlp
 from protocols.tasks.layout import vector_to_bytes
 from tests.support.documents import study_fields, with_schedule
 from tests.support.node_federation import NodeFederation, code_of
-from tests.support.observed_node import Shapes, at_rest, watched
+from tests.support.observed_node import Shapes, observe, observe_at_rest
 
 HOST, ABSENT = "DK", "PT"
 HEADER = "id,age,sex,disease\n"
@@ -105,11 +105,11 @@ def whole_traffic(folder: Path, data: str, names: tuple[str, ...] = tuple(TASKS)
     logger = logging.getLogger("pratique")
     logger.addHandler(shapes)
     try:
-        host = watched(federation, HOST, events)
+        host = observe(federation, HOST, events)
         for number, name in enumerate(names):
             _trained(federation, _study(federation, name), number)
         _counted(federation, len(names))
-        events += at_rest(host)
+        events += observe_at_rest(host)
     finally:
         logger.removeHandler(shapes)
         federation.nodes.pop(HOST)
@@ -290,7 +290,7 @@ def test_a_decline_for_few_patients_reads_like_one_for_records_that_cannot_be_re
         federation = NodeFederation(tmp_path / str(number))
         federation.put_records(HOST, data)
         lines: list[Any] = []
-        host = watched(federation, HOST, lines)
+        host = observe(federation, HOST, lines)
         federation.nodes[HOST] = host.node
         reply = host.handle(federation.run(federation.approved()).request("bundle", HOST))
         assert code_of(reply) is ReasonCode.DECLINED

@@ -15,7 +15,7 @@ from protocols.proto.round_pb2 import Answer, Reply
 from protocols.wire.signed_message import serialise
 from server.runs.rounds import SetUpFailed
 from tests.support.direct_carrier import DrivenRun
-from tests.support.protocol_world import ProtocolWorld, spoken, terms_of
+from tests.support.protocol_world import ProtocolWorld, terms_of, with_body
 
 SET_UP = ("bundle", "encapsulate", "confirm")
 STAGES = ("contribute", "agree", "answer")
@@ -111,7 +111,7 @@ def test_an_answer_with_a_forged_signature_is_named_whether_or_not_the_sum_opens
         body = Reply.FromString(run.carrier.honest("AT", frame)).answer
         answer = Answer.FromString(body.body)
         answer.shares = bytes(len(answer.shares))
-        return serialise(Reply(answer=spoken(body, serialise(answer), SigningKey.generate())))
+        return serialise(Reply(answer=with_body(body, serialise(answer), SigningKey.generate())))
 
     run.carrier.misbehave("AT", "answer", forged)
     report = run.round(1)

@@ -33,10 +33,10 @@ from tests.support.protocol_world import (
     coordinator_of,
     parts_of,
     refused,
-    spoken,
     terms_of,
     versions_of,
     view_of,
+    with_body,
 )
 
 # ---- the set-up
@@ -100,7 +100,7 @@ def test_a_ciphertext_in_anothers_name_opens_nothing() -> None:
 
     def forge(content: RequestBody) -> None:
         message = content.confirm.encapsulations[0]
-        message.CopyFrom(spoken(message, serialise(body), SigningKey.generate()))
+        message.CopyFrom(with_body(message, serialise(body), SigningKey.generate()))
 
     honest = world.coordinator.confirm_request("CZ")
     request = altered_request(honest, forge, parts=[ciphertext, *parts_of(honest, 1088)[1:]])
@@ -320,7 +320,7 @@ def garbled(reply: bytes) -> Reply:
     )
     contribution.shares = os.urandom(len(contribution.shares))
     contribution.head.CopyFrom(
-        spoken(contribution.head, contribution.head.body, IDENTITIES[contribution.head.sender])
+        with_body(contribution.head, contribution.head.body, IDENTITIES[contribution.head.sender])
     )
     return other
 

@@ -31,8 +31,8 @@ from tests.support.protocol_world import (
     altered_request,
     parts_of,
     refused,
-    spoken,
     view_of,
+    with_body,
 )
 
 
@@ -42,7 +42,7 @@ def swapped_bundle(body: RequestBody, country: str, key: SigningKey) -> HybridKe
     message = next(m for m in body.encapsulate.bundles if m.sender == country)
     bundle = Bundle.FromString(message.body)
     bundle.x25519, bundle.mlkem = own.public.x25519, own.public.mlkem
-    message.CopyFrom(spoken(message, serialise(bundle), key))
+    message.CopyFrom(with_body(message, serialise(bundle), key))
     return own
 
 
@@ -161,7 +161,7 @@ def test_a_ciphertext_in_anothers_name_is_refused() -> None:
 
     def forge(content: RequestBody) -> None:
         message = content.confirm.encapsulations[0]
-        message.CopyFrom(spoken(message, body, SigningKey.generate()))
+        message.CopyFrom(with_body(message, body, SigningKey.generate()))
 
     request = with_ciphertext(world, ciphertext, forge)
     with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
@@ -184,7 +184,7 @@ def test_a_colluding_country_that_signs_two_lists_confirms_with_nobody() -> None
 
     def other(content: RequestBody) -> None:
         message = content.confirm.encapsulations[0]
-        message.CopyFrom(spoken(message, body, IDENTITIES["AT"]))
+        message.CopyFrom(with_body(message, body, IDENTITIES["AT"]))
 
     world.exchange("confirm", "BE")
     request = with_ciphertext(world, ciphertext, other)
@@ -318,14 +318,14 @@ def test_a_key_of_small_order_stops_the_set_up() -> None:
     ).bundle
     bundle = Bundle.FromString(signed.body)
     bundle.x25519 = bytes(32)
-    weak = spoken(signed, serialise(bundle), IDENTITIES["BE"])
+    weak = with_body(signed, serialise(bundle), IDENTITIES["BE"])
     world.coordinator.take_bundle("BE", serialise(Reply(bundle=weak)))
     for country in ("AT", "CZ"):
         world.exchange("encapsulate", country)
     digests = world.coordinator._bundle_digests()
     ciphertext, _ = encapsulate(setup.public_keys(bundle, "BE"))
     body = serialise(setup.encapsulations(world.terms, "BE", digests, {"CZ": ciphertext}))
-    lie = spoken(signed, body, IDENTITIES["BE"], phase=PHASE_ENCAPSULATE)
+    lie = with_body(signed, body, IDENTITIES["BE"], phase=PHASE_ENCAPSULATE)
     reply_message = Reply(encapsulation=EncapsulationReply(signed=lie, ciphertexts=ciphertext))
     world.coordinator.take_encapsulation("BE", serialise(reply_message))
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):

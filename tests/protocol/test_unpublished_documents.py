@@ -20,8 +20,8 @@ from tests.support.protocol_world import (
     MODEL,
     ZEROS,
     ProtocolWorld,
-    spoken,
     versions_of,
+    with_body,
 )
 
 LIAR = "EE"
@@ -41,7 +41,7 @@ def claiming(reply: bytes, country: str, claim: Claim) -> bytes:
     head = ContributionHead.FromString(reply_message.contribution.head.body)
     claim(reply_message.contribution.versions)
     head.versions_digest = versions_digest(reply_message.contribution.versions)
-    signed = spoken(reply_message.contribution.head, serialise(head), IDENTITIES[country])
+    signed = with_body(reply_message.contribution.head, serialise(head), IDENTITIES[country])
     reply_message.contribution.head.CopyFrom(signed)
     return serialise(reply_message)
 
@@ -86,7 +86,7 @@ def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
         bundle = Bundle.FromString(reply_message.bundle.body)
         bundle.versions.countries["DK"] += 1
         reply_message.bundle.CopyFrom(
-            spoken(reply_message.bundle, serialise(bundle), IDENTITIES["BE"])
+            with_body(reply_message.bundle, serialise(bundle), IDENTITIES["BE"])
         )
         return serialise(reply_message)
 

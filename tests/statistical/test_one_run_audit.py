@@ -131,7 +131,7 @@ class Audited:
             if country == COLLUDER:
                 self.known = noise
             self.world.contribute(begun, country, values, noise)
-        result = self.world.opened(begun)
+        result = self.world.finish_round(begun)
         assert isinstance(result, OpenedSum)
         return result
 

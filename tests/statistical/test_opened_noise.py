@@ -51,7 +51,7 @@ class Noisy:
             noise = self.source.draw(self.std, DIMENSION)
             self.shares.setdefault(country, []).append(noise)
             self.world.contribute(begun, country, values, noise)
-        result = self.world.opened(begun)
+        result = self.world.finish_round(begun)
         assert isinstance(result, OpenedSum)
         return result
 

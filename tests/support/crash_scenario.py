@@ -170,7 +170,7 @@ class CrashScenario:
         self._rounds = [m.phase for m in leaving for _ in range(m.rounds)]
         parties.state_checks.schedules[self.run.id] = Counter(m.phase for m in study.charged_by_run)
 
-    def through(self) -> None:
+    def run_to_end(self) -> None:
         """Drive the run to its end; every sum must be right."""
         assert self.until_refused() is None
         state_checks = self.parties.state_checks

@@ -333,7 +333,7 @@ class NodeFederation:
         return ()
 
     def study(self, **changes: Any) -> Study:
-        """Return a priced study under the federation's agreement."""
+        """Return a study with its schedule, under the federation's agreement."""
         return draft_study(self.documents.agreed, **changes)
 
     def approved(self, *without: str, **changes: Any) -> Study:

@@ -127,9 +127,9 @@ class ProcessFederation:
         draft = self.documents / f"{name}.yaml"
         draft.write_text(yaml.safe_dump(text), encoding="utf-8")
         self.coordinator.run("study", "propose", draft)
-        words = ("approve", name, "--yes", "--sentence", "Approved.")
+        arguments = ("approve", name, "--yes", "--sentence", "Approved.")
         officers = self.federation.officers
-        self.federation.everywhere(lambda site: officers[site.country].run(*words, unlock=True))
+        self.federation.everywhere(lambda site: officers[site.country].run(*arguments, unlock=True))
         self.studies.append(name)
 
     def launch(self, name: str) -> str:
@@ -177,7 +177,7 @@ class ProcessFederation:
             return []
         if role in (Role.NODE, Role.COORDINATOR):
             return [daemon.pid]
-        return [pid for pid in _descendants(daemon.pid) if role in _words(pid)]
+        return [pid for pid in _descendants(daemon.pid) if role in _command_line(pid)]
 
     def kill(self, role: Role, country: str = "") -> list[int]:
         """Kill all processes of a role with SIGKILL, but not their children; return their ids."""
@@ -315,10 +315,10 @@ def _read(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _descendants(pid: int) -> list[int]:
-    below = []
+    descendants = []
     for child in _children(pid):
-        below += [child, *_descendants(child)]
-    return below
+        descendants += [child, *_descendants(child)]
+    return descendants
 
 
 def _children(pid: int) -> list[int]:
@@ -326,7 +326,7 @@ def _children(pid: int) -> list[int]:
     return [int(word) for task in tasks for word in _text(task).split()]
 
 
-def _words(pid: int) -> str:
+def _command_line(pid: int) -> str:
     return _text(Path(f"/proc/{pid}/cmdline")).replace("\0", " ")
 
 

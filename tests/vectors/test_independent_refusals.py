@@ -17,7 +17,7 @@ from tests.support.protocol_world import (
     TRAIN,
     altered_request,
     parts_of,
-    spoken,
+    with_body,
 )
 from tests.vectors.derivations import ENCAPSULATE, RefusedRequest, bind, split_by_country
 from tests.vectors.seat import (
@@ -68,7 +68,7 @@ def swap_bundle(key: SigningKey) -> Change:
         place = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
         bundle = pb.Bundle.FromString(place.body)
         bundle.x25519 = bytes([bundle.x25519[0] ^ 1]) + bundle.x25519[1:]
-        place.CopyFrom(spoken(place, bundle.SerializeToString(deterministic=True), key))
+        place.CopyFrom(with_body(place, bundle.SerializeToString(deterministic=True), key))
 
     return change
 
@@ -103,7 +103,7 @@ def bundle_of_other(**fields: bytes) -> Change:
         place = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
         bundle = pb.Bundle.FromString(place.body)
         bundle.MergeFrom(pb.Bundle(**fields))  # type: ignore[arg-type]
-        place.CopyFrom(spoken(place, bundle.SerializeToString(), IDENTITIES[OTHER]))
+        place.CopyFrom(with_body(place, bundle.SerializeToString(), IDENTITIES[OTHER]))
 
     return change
 
@@ -123,7 +123,7 @@ def test_another_bundle_in_its_own_name_is_refused() -> None:
 
     def change(body: pb.RequestBody) -> None:
         own = next(signed for signed in body.encapsulate.bundles if signed.sender == ME)
-        own.CopyFrom(spoken(own, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
+        own.CopyFrom(with_body(own, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
 
     require_refusal(country, world.coordinator.encapsulate_request(ME), "not-authentic", change)
     world.set_up("encapsulate")
@@ -155,7 +155,7 @@ def list_of(sender: str, alter: Callable[[pb.Encapsulations], object]) -> Change
         place = next(signed for signed in body.confirm.encapsulations if signed.sender == sender)
         encapsulations = pb.Encapsulations.FromString(place.body)
         alter(encapsulations)
-        place.CopyFrom(spoken(place, encapsulations.SerializeToString(), IDENTITIES[sender]))
+        place.CopyFrom(with_body(place, encapsulations.SerializeToString(), IDENTITIES[sender]))
 
     return change
 

@@ -245,7 +245,7 @@ def test_the_local_socket_pauses_and_resumes(
     assert code_of(running.fleet.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
-def test_the_local_socket_imports_the_officer_s_documents(
+def test_the_local_socket_imports_documents_of_the_officer(
     start: Start, federation: NodeFederation
 ) -> None:
     running = start(None)

@@ -58,7 +58,7 @@ def test_files_that_the_officer_left_while_the_node_was_down_are_imported(
     assert node.parts.documents.own(federation.clock()).withdrawal(study.digest)
 
 
-def test_a_file_that_is_not_the_officer_s_is_set_aside(federation: NodeFederation) -> None:
+def test_a_file_that_is_not_from_the_officer_is_set_aside(federation: NodeFederation) -> None:
     home, node = federation.home("DK"), federation.nodes["DK"]
     (home.officer / "country-DK.json").write_bytes(b'{"kind":"country-bundle"}')
     node.tend()

@@ -89,7 +89,7 @@ def test_pooling_learns_from_the_registers(registers: World) -> None:
     assert measured.accuracy > 1 - truth.mean()
 
 
-def test_predict_reads_the_demo_s_files(registers: World, tmp_path: Path) -> None:
+def test_predict_reads_the_files_of_the_demo(registers: World, tmp_path: Path) -> None:
     people = newcomers(registers)
     weights = pooled_model(registers)
     inputs = registers.task.input_features(registers.features)

@@ -76,7 +76,7 @@ def test_a_wrong_passphrase_opens_nothing(home: CoordinatorHome) -> None:
     assert caught.value.fix
 
 
-def test_the_exchange_s_certificate_names_its_hosts_and_no_wildcard(
+def test_the_certificate_of_the_exchange_names_its_hosts_and_no_wildcard(
     home: CoordinatorHome, moment: datetime
 ) -> None:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
@@ -102,7 +102,7 @@ def test_a_coordinator_is_never_created_over_another_one(
     assert {path: path.read_bytes() for path in home.path.rglob("*") if path.is_file()} == before
 
 
-def test_the_first_log_entry_is_the_coordinator_s_creation(
+def test_the_first_log_entry_is_the_creation_of_the_coordinator(
     home: CoordinatorHome, moment: datetime
 ) -> None:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))

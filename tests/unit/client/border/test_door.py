@@ -214,7 +214,7 @@ def test_a_round_beyond_the_schedule_is_refused(federation: NodeFederation, run:
     assert code_of(node.handle(second.contribute_request("DK"))) is ReasonCode.BUDGET
 
 
-def test_a_release_under_one_country_s_noise_alone_is_never_sent(
+def test_a_release_with_the_noise_of_one_country_alone_is_never_sent(
     federation: NodeFederation, run: Run
 ) -> None:
     """The count of the cohort floor is in the schedule, but no request may ask for it."""

@@ -49,7 +49,7 @@ def held_of(node: Node, federation: NodeFederation) -> DocumentVersions:
 
 @pytest.mark.parametrize("fetched", [True, False])
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_lapsed_country_outside_the_study_stops_no_run(
+def test_a_lapsed_country_outside_the_study_does_not_stop_a_run(
     federation: NodeFederation,
     without: Study,
     shorten: Callable[[], None],
@@ -71,7 +71,7 @@ def test_a_lapsed_country_outside_the_study_stops_no_run(
     assert isinstance(run.sum(1, PHASE), OpenedSum)
 
 
-def test_a_country_that_lapses_repeatedly_stops_no_run_of_others(
+def test_a_country_that_lapses_repeatedly_does_not_stop_runs_of_others(
     federation: NodeFederation, without: Study, shorten: Callable[[], None]
 ) -> None:
     run = federation.run(without)

@@ -14,13 +14,13 @@ from keys.errors import KeyFault
 from protocols.errors import ReasonCode
 from protocols.private_sum.messages import refusal_reply
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
-from tests.support.slot_clock import Time, made
+from tests.support.slot_clock import Time, new_slots
 
 
 def test_each_round_of_a_run_waits_for_its_longest_slot_so_far(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    time, slots = made()
+    time, slots = new_slots()
     node = federation.restart("DK", slots=slots)
     run = federation.ready(study)
     frame = run.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")

@@ -30,9 +30,9 @@ from tests.support.joining_node import (
     NOW,
     Newcomer,
     ScriptedExchange,
+    create_joining_node,
     invitation,
     keyring,
-    made,
 )
 from tests.support.keystore import PASSPHRASE
 
@@ -85,7 +85,7 @@ class Exchange:
 @pytest.fixture
 def enrolled(tmp_path: Path) -> NodeHome:
     """A node that was admitted and whose officer has signed its keys."""
-    home = made(tmp_path)
+    home = create_joining_node(tmp_path)
     authority = TransportAuthority.create("nordic-heart", NOW)
     Newcomer(home, ScriptedExchange(authority)).enrol(invitation(authority))
     documents = FederationDocuments(tmp_path / "documents")
@@ -134,7 +134,7 @@ def test_state_that_is_not_the_newest_is_reported(enrolled: NodeHome) -> None:
 
 
 def test_the_doctor_says_what_a_new_node_needs_next(tmp_path: Path) -> None:
-    findings = look(made(tmp_path))
+    findings = look(create_joining_node(tmp_path))
     assert findings["settings"].state is CheckState.SOON
     assert "pratique-node enrol" in findings["settings"].fix
     for name in ("certificate", "link", "clock"):
@@ -202,7 +202,7 @@ def test_keys_that_others_may_read_are_reported(enrolled: NodeHome) -> None:
     assert finding.fix.startswith("chmod")
 
 
-def test_another_node_s_public_keys_are_reported(enrolled: NodeHome) -> None:
+def test_the_public_keys_of_another_node_are_reported(enrolled: NodeHome) -> None:
     enrolled.node_keys.write_bytes(node_keys("DK").canonical())
     findings = look(enrolled)
     assert findings["keys"].state is CheckState.FAILED
@@ -277,7 +277,7 @@ def test_expiring_documents_of_the_officer_are_reported(enrolled: NodeHome) -> N
     assert look(enrolled, now=NOW + timedelta(days=8))["officer"].state is CheckState.FAILED
 
 
-def test_an_officer_s_signature_on_other_keys_is_reported(
+def test_a_signature_of_the_officer_on_other_keys_is_reported(
     enrolled: NodeHome, tmp_path: Path
 ) -> None:
     documents = FederationDocuments(tmp_path / "others")

@@ -17,13 +17,13 @@ from keys.composite import read_identity
 from keys.errors import PratiqueError
 from keys.store import KeyStore
 from tests.support.documents import FederationDocuments, node_keys
-from tests.support.joining_node import NOW, made
+from tests.support.joining_node import NOW, create_joining_node
 from tests.support.keystore import PASSPHRASE, reopen
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> NodeHome:
-    return made(tmp_path)
+    return create_joining_node(tmp_path)
 
 
 def keys_of(home: NodeHome) -> NodeKeys:

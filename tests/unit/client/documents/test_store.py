@@ -95,7 +95,7 @@ def test_own_documents_signed_by_another_key_are_refused(federation: NodeFederat
         node.parts.documents.deliver(bundle, federation.clock())
 
 
-def test_another_country_s_documents_are_refused(federation: NodeFederation) -> None:
+def test_documents_of_another_country_are_refused(federation: NodeFederation) -> None:
     bundle = federation.documents.folders["EE"].bundle() or b""
     with pytest.raises(DocumentFault, match="EE"):
         federation.nodes["DK"].parts.documents.deliver(bundle, federation.clock())
@@ -164,7 +164,9 @@ def test_a_node_without_a_root_trusts_nothing(federation: NodeFederation) -> Non
         node.parts.documents.view(federation.clock())
 
 
-def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: NodeFederation) -> None:
+def test_a_node_without_documents_of_its_officer_says_what_to_do(
+    federation: NodeFederation,
+) -> None:
     node = federation.nodes["DK"]
     with transaction(node.parts.engine) as connection:
         connection.execute(documents.delete().where(documents.c.path == OWN))
@@ -173,7 +175,7 @@ def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: Node
     assert "pratique-node accept" in fault.value.fix
 
 
-def test_versions_are_those_of_the_officer_s_documents(federation: NodeFederation) -> None:
+def test_versions_are_those_of_the_documents_of_the_officer(federation: NodeFederation) -> None:
     folder = federation.documents.folders["DK"]
     bundle = folder.sign(federation.clock(), federation.documents.officers["DK"])
     node = federation.nodes["DK"]

@@ -49,7 +49,7 @@ def test_the_same_decisions_signed_again_are_not_logged_again(
     assert [entry["kind"] for entry in entries(federation, before)] == ["documents-accepted"]
 
 
-def test_another_country_s_documents_are_refused_and_logged(
+def test_documents_of_another_country_are_refused_and_logged(
     federation: NodeFederation, updates: DocumentUpdates
 ) -> None:
     before = federation.nodes["DK"].parts.log.size()

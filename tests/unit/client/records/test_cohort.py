@@ -125,7 +125,7 @@ def test_the_split_is_stable_and_near_its_share() -> None:
     assert not held_out(SECRET, STUDY, IDS, 0.0).any()
 
 
-def test_a_patient_s_side_does_not_depend_on_other_patients() -> None:
+def test_the_side_of_a_patient_does_not_depend_on_other_patients() -> None:
     mask_by_id = dict(zip(IDS, held_out(SECRET, STUDY, IDS, 0.3), strict=True))
     fewer = IDS[::7]
     assert held_out(SECRET, STUDY, fewer, 0.3).tolist() == [mask_by_id[one] for one in fewer]

@@ -18,7 +18,7 @@ from governance.runtime.database import transaction
 from protocols.errors import ReasonCode
 from tests.support.backups import Backup
 from tests.support.documents import NOW
-from tests.support.joining_node import made
+from tests.support.joining_node import create_joining_node
 from tests.support.node_federation import NodeFederation, code_of
 
 
@@ -113,7 +113,7 @@ def test_the_file_is_not_written_if_the_log_has_not_grown(federation: NodeFedera
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == before
 
 
-def test_the_file_covers_the_officer_s_documents(federation: NodeFederation) -> None:
+def test_the_file_covers_the_documents_of_the_officer(federation: NodeFederation) -> None:
     """A copy from before a withdrawal must not pass for the newest."""
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
@@ -215,7 +215,7 @@ def test_the_mark_of_an_upgrade_does_not_outweigh_an_existing_file(
 
 
 def test_a_new_node_has_the_file(tmp_path: Path) -> None:
-    head = parse_checkpoint(made(tmp_path).log_head.read_text())
+    head = parse_checkpoint(create_joining_node(tmp_path).log_head.read_text())
     assert (head.origin, head.size) == ("pratique/dk/node", 1)
 
 

@@ -141,7 +141,7 @@ def test_the_context_of_a_reply_is_stored(tmp_path: Path) -> None:
     assert replies.context(Place("ab" * 16, 9, "contribute")) is None
 
 
-def test_the_time_of_a_run_s_last_reply_is_stored(tmp_path: Path) -> None:
+def test_the_time_of_the_last_reply_of_a_run_is_stored(tmp_path: Path) -> None:
     replies = journal_with_reply(tmp_path)
 
     with transaction(replies._engine) as connection:

@@ -160,7 +160,7 @@ def test_an_unreadable_run_is_refused_as_such_and_no_key_is_destroyed(
 
 
 @pytest.mark.parametrize("damage", UNREADABLES)
-def test_an_unreadable_run_does_not_prevent_the_erasure_of_another_s_round(
+def test_an_unreadable_run_does_not_prevent_the_erasure_of_a_round_of_another_run(
     two: Two, damage: Damage
 ) -> None:
     assert round_of(two.node, two.open)["masks"]
@@ -169,7 +169,7 @@ def test_an_unreadable_run_does_not_prevent_the_erasure_of_another_s_round(
     assert round_of(two.node, two.open) is None
 
 
-def test_a_fault_in_one_run_does_not_prevent_the_erasure_of_another_s_round(
+def test_a_fault_in_one_run_does_not_prevent_the_erasure_of_a_round_of_another_run(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner = RunStore.erase_open_round

@@ -142,7 +142,7 @@ def test_expiries_and_versions_are_those_of_the_documents(
     assert f'pratique_document_version{{document="{other}"}} {float(version)}' in metrics
 
 
-def test_the_ledger_s_shares_are_shown(health: NodeHealth) -> None:
+def test_the_spent_part_of_each_ledger_is_shown(health: NodeHealth) -> None:
     assert "pratique_node_ledger_spent_ratio{register=" in shown(health)
     assert "} 1.0" in next(
         line for line in shown(health).splitlines() if line.startswith("pratique_node_ledger_left")

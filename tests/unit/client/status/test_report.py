@@ -30,7 +30,7 @@ def test_a_node_waits_for_documents(federation: NodeFederation) -> None:
     assert waiting(federation).startswith("waiting for documents: The documents have expired")
 
 
-def test_a_node_waits_for_its_officer_s_signature_on_its_keys(
+def test_a_node_waits_until_its_officer_has_signed_its_keys(
     federation: NodeFederation,
 ) -> None:
     federation.documents.folders["DK"].set_node(

@@ -90,7 +90,7 @@ def halves(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("patients", [37, 51, 130])
-def test_a_sum_changes_by_one_patient_s_bound_at_most(
+def test_one_patient_changes_a_sum_by_the_sensitivity_at_most(
     case: tuple[Trainer, Training, FloatArray], patients: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, task, model = case

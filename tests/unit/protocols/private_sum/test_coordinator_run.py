@@ -16,9 +16,9 @@ from tests.support.protocol_world import (
     MODEL,
     ProtocolWorld,
     coordinator_of,
-    spoken,
     terms_of,
     versions_of,
+    with_body,
 )
 
 STEPS = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
@@ -140,7 +140,7 @@ def test_there_is_one_mac_for_each_other_country(length: int) -> None:
     world.set_up("encapsulate")
     reply = world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))
     signed = Reply.FromString(reply).confirmation
-    lie = spoken(signed, serialise(Confirmations(macs=bytes(length))), IDENTITIES["AT"])
+    lie = with_body(signed, serialise(Confirmations(macs=bytes(length))), IDENTITIES["AT"])
     with pytest.raises(Refusal) as refusal:
         world.coordinator.take_confirmation("AT", serialise(Reply(confirmation=lie)))
     assert refusal.value.code is ReasonCode.ROSTER

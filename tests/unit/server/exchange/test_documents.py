@@ -25,7 +25,7 @@ def officer(country: str) -> Peer:
     return Peer("nordic-heart", country, Role.OFFICER, 1, NOW + timedelta(days=1))
 
 
-class Counter:
+class ServedDocuments:
     """The exchange's documents over a store, and the changes that it reported."""
 
     def __init__(self, documents: FederationDocuments) -> None:
@@ -48,16 +48,18 @@ class Counter:
 
 
 @pytest.fixture
-def drafted(tmp_path: Path) -> Counter:
+def drafted(tmp_path: Path) -> ServedDocuments:
     documents = FederationDocuments(tmp_path)
     documents.store.draft(documents.agreed, documents.now)
-    return Counter(documents)
+    return ServedDocuments(documents)
 
 
 @pytest.fixture(scope="module")
-def agreed(tmp_path_factory: pytest.TempPathFactory) -> Counter:
+def agreed(tmp_path_factory: pytest.TempPathFactory) -> ServedDocuments:
     """A federation with a signed agreement, which no test changes."""
-    return Counter(FederationDocuments(tmp_path_factory.mktemp("agreed")).publish_agreement())
+    return ServedDocuments(
+        FederationDocuments(tmp_path_factory.mktemp("agreed")).publish_agreement()
+    )
 
 
 def signatures(documents: FederationDocuments, country: str) -> bytes:
@@ -67,7 +69,7 @@ def signatures(documents: FederationDocuments, country: str) -> bytes:
     return sign_draft(Draft.from_canonical(draft), key, previous_root=None, now=documents.now)
 
 
-def test_a_draft_is_served_until_it_is_published(drafted: Counter) -> None:
+def test_a_draft_is_served_until_it_is_published(drafted: ServedDocuments) -> None:
     assert drafted.exchange_documents.fetch(DRAFT) == drafted.documents.store.current_draft()
     for country in ("DK", "EE", "NO", "PT"):
         content = signatures(drafted.documents, country)
@@ -77,7 +79,7 @@ def test_a_draft_is_served_until_it_is_published(drafted: Counter) -> None:
     assert drafted.changes
 
 
-def test_a_half_signed_draft_is_not_published(drafted: Counter) -> None:
+def test_a_half_signed_draft_is_not_published(drafted: ServedDocuments) -> None:
     drafted.exchange_documents.submit(
         officer("DK"), SIGNATURES, signatures(drafted.documents, "DK")
     )
@@ -95,44 +97,44 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: repr(path[:30]))
-def test_only_published_files_are_served(agreed: Counter, path: str) -> None:
+def test_only_published_files_are_served(agreed: ServedDocuments, path: str) -> None:
     assert agreed.exchange_documents.fetch(path) is None
 
 
 @given(st.text(max_size=60))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_name_reaches_a_file_that_is_not_published(agreed: Counter, path: str) -> None:
+def test_no_name_reaches_a_file_that_is_not_published(agreed: ServedDocuments, path: str) -> None:
     assert agreed.exchange_documents.fetch(path) is None
 
 
 def test_an_officer_submits_the_documents_of_its_country(tmp_path: Path) -> None:
-    counter = Counter(FederationDocuments(tmp_path).publish_agreement())
-    documents = counter.documents
+    served = ServedDocuments(FederationDocuments(tmp_path).publish_agreement())
+    documents = served.documents
     documents.folders["DK"].set_node(node_keys("DK"))
     bundle = documents.folders["DK"].sign(documents.now, documents.officers["DK"])
-    fault = counter.refused("EE", BUNDLE, bundle)
+    fault = served.refused("EE", BUNDLE, bundle)
     assert isinstance(fault, DocumentFault)
     assert "EE submitted documents of DK" in fault.what
-    counter.exchange_documents.submit(officer("DK"), BUNDLE, bundle)
-    assert "DK" in counter.changes[0]
+    served.exchange_documents.submit(officer("DK"), BUNDLE, bundle)
+    assert "DK" in served.changes[0]
     assert documents.view().node_keys("DK") == node_keys("DK")
 
 
-def test_documents_that_another_key_signed_are_refused(agreed: Counter) -> None:
+def test_documents_that_another_key_signed_are_refused(agreed: ServedDocuments) -> None:
     documents = agreed.documents
     forged = documents.folders["NO"].sign(documents.now, documents.officers["EE"])
     assert agreed.refused("NO", BUNDLE, forged).what
 
 
 @pytest.mark.parametrize("kind", [0, 3, 99, -1])
-def test_an_unknown_kind_of_submission_is_refused(agreed: Counter, kind: int) -> None:
+def test_an_unknown_kind_of_submission_is_refused(agreed: ServedDocuments, kind: int) -> None:
     assert isinstance(agreed.refused("DK", kind, b"x"), CoordinatorFault)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(kind=st.sampled_from([BUNDLE, SIGNATURES]), content=st.binary(max_size=200))
 def test_arbitrary_bytes_are_refused_in_plain_words(
-    agreed: Counter, kind: int, content: bytes
+    agreed: ServedDocuments, kind: int, content: bytes
 ) -> None:
     assert agreed.refused("DK", kind, content).what
 
@@ -143,12 +145,14 @@ def test_arbitrary_bytes_are_refused_in_plain_words(
     [b"{}", b"[]", b"null", b"[" * 100_000, b'{"country":"DK"}', b'{"country":1}', b"\x80\x04."],
     ids=lambda content: repr(content[:20]),
 )
-def test_json_of_another_shape_is_refused(agreed: Counter, kind: int, content: bytes) -> None:
+def test_json_of_another_shape_is_refused(
+    agreed: ServedDocuments, kind: int, content: bytes
+) -> None:
     assert agreed.refused("DK", kind, content).what
 
 
 @pytest.fixture(scope="module")
-def signed(agreed: Counter) -> bytes:
+def signed(agreed: ServedDocuments) -> bytes:
     documents = agreed.documents
     return documents.folders["PT"].sign(documents.now, documents.officers["PT"])
 
@@ -156,14 +160,14 @@ def signed(agreed: Counter) -> bytes:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(where=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 def test_damaged_documents_are_refused(
-    agreed: Counter, signed: bytes, where: float, change: int
+    agreed: ServedDocuments, signed: bytes, where: float, change: int
 ) -> None:
     bundle = bytearray(signed)
     bundle[int(where * len(bundle))] ^= change
     agreed.refused("PT", BUNDLE, bytes(bundle))
 
 
-def test_before_the_agreement_no_documents_are_accepted(drafted: Counter) -> None:
+def test_before_the_agreement_no_documents_are_accepted(drafted: ServedDocuments) -> None:
     documents = drafted.documents
     bundle = documents.folders["DK"].sign(documents.now, documents.officers["DK"])
     assert drafted.refused("DK", BUNDLE, bundle).fix
@@ -180,11 +184,11 @@ def announced(documents: FederationDocuments) -> bytes:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Counter:
-    return Counter(FederationDocuments(tmp_path / "fresh").publish_agreement())
+def fresh(tmp_path: Path) -> ServedDocuments:
+    return ServedDocuments(FederationDocuments(tmp_path / "fresh").publish_agreement())
 
 
-def test_an_announced_key_is_put_into_a_draft_to_be_signed(fresh: Counter) -> None:
+def test_an_announced_key_is_put_into_a_draft_to_be_signed(fresh: ServedDocuments) -> None:
     fresh.exchange_documents.submit(officer("DK"), BUNDLE, announced(fresh.documents))
     draft = fresh.exchange_documents.fetch(DRAFT)
     assert draft is not None
@@ -195,7 +199,9 @@ def test_an_announced_key_is_put_into_a_draft_to_be_signed(fresh: Counter) -> No
     assert laid_out.digest == fresh.documents.agreed.digest
 
 
-def test_an_announced_key_does_not_replace_a_draft_that_is_being_signed(fresh: Counter) -> None:
+def test_an_announced_key_does_not_replace_a_draft_that_is_being_signed(
+    fresh: ServedDocuments,
+) -> None:
     before = fresh.documents.store.draft(fresh.documents.agreed, fresh.documents.now)
     fresh.documents.sign("EE")
     fresh.exchange_documents.submit(officer("DK"), BUNDLE, announced(fresh.documents))
@@ -205,7 +211,7 @@ def test_an_announced_key_does_not_replace_a_draft_that_is_being_signed(fresh: C
     assert status.signed == ("EE",)
 
 
-def test_an_announced_key_is_not_proposed_again_within_a_day(fresh: Counter) -> None:
+def test_an_announced_key_is_not_proposed_again_within_a_day(fresh: ServedDocuments) -> None:
     fresh.exchange_documents.submit(officer("DK"), BUNDLE, announced(fresh.documents))
     draft = fresh.exchange_documents.fetch(DRAFT)
     again = fresh.documents.folders["DK"].sign(fresh.documents.now, fresh.documents.officers["DK"])
@@ -213,7 +219,7 @@ def test_an_announced_key_is_not_proposed_again_within_a_day(fresh: Counter) -> 
     assert fresh.exchange_documents.fetch(DRAFT) == draft
 
 
-def test_a_country_cannot_submit_another_country_s_new_key(fresh: Counter) -> None:
+def test_a_country_cannot_submit_the_new_key_of_another_country(fresh: ServedDocuments) -> None:
     assert (
         "only the documents of its country"
         in fresh.refused("EE", BUNDLE, announced(fresh.documents)).why

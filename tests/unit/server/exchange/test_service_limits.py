@@ -63,7 +63,7 @@ def service(monkeypatch: pytest.MonkeyPatch, country: Callable[[], str] = lambda
     return exchange, relay
 
 
-def test_one_party_s_calls_are_limited_without_an_effect_on_another_party(
+def test_calls_of_one_party_are_limited_without_an_effect_on_another_party(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def calls() -> None:

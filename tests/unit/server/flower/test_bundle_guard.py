@@ -257,7 +257,7 @@ class FakeFlower:
         assert install(self.bundle, skip_prompt=True) == "here"
 
 
-def test_the_guard_runs_before_flower_s_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guard_runs_before_the_installation_by_flower(monkeypatch: pytest.MonkeyPatch) -> None:
     flower = FakeFlower(monkeypatch)
     flower.bundle = described(HONEST)
     bundle_guard.main()

@@ -106,7 +106,7 @@ def test_the_certificate_is_for_the_requested_key(
     assert certified_key == public_pem(who.key)
 
 
-def test_the_invitation_s_own_certificate_may_only_enrol(
+def test_the_certificate_of_an_invitation_allows_only_enrolment(
     invitation: Invitation, moment: datetime, authority: TransportAuthority
 ) -> None:
     presented = invitation.certificate.encode()
@@ -168,7 +168,7 @@ def test_a_token_for_another_country_is_refused(
     refused(enrolment, Applicant(officer_statement("BE")).request(invitation), moment, "BE")
 
 
-def test_a_statement_for_another_country_than_the_caller_s_is_refused(
+def test_a_statement_for_another_country_than_that_of_the_caller_is_refused(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     refused(enrolment, Applicant(officer_statement("BE")).request(invitation), moment, "AT")

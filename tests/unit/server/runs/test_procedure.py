@@ -94,7 +94,7 @@ def test_training_continues_over_fewer_countries() -> None:
     assert outcome.part.figures_over == outcome.part.countries == COUNTRIES
 
 
-def test_the_divisor_stays_the_study_s_public_constant() -> None:
+def test_the_divisor_stays_the_public_constant_of_the_study() -> None:
     trained_study = training(rounds=1, evaluation=None)
     start = trained_study.task.initial(trained_study.features)  # type: ignore[union-attr]
     of_all_countries, smaller = (

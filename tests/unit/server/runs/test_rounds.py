@@ -540,7 +540,7 @@ def replies_of_another_country(run: ScriptedRun, country: str) -> Callable[[byte
     return answer
 
 
-def test_a_country_cannot_send_another_country_s_reply() -> None:
+def test_a_country_cannot_send_the_reply_of_another_country() -> None:
     run = ScriptedRun().set_up()
     run.carrier.misbehave("BE", "contribute", replies_of_another_country(run, "BE"))
     report = run.round()

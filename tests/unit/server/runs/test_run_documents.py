@@ -34,11 +34,11 @@ def test_a_run_is_based_on_the_published_documents(tmp_path: Path) -> None:
     assert RunDocuments.model_validate(run_documents.model_dump(mode="json")) == run_documents
 
 
-def test_requests_claim_the_versions_of_the_run_s_documents() -> None:
+def test_requests_claim_the_versions_of_the_documents_of_the_run() -> None:
     assert BEGAN.document_versions == DocumentVersions(1, 2, {"DK": 3, "EE": 4})
 
 
-def test_messages_are_verified_with_the_keys_of_the_run_s_beginning() -> None:
+def test_messages_are_verified_with_the_keys_from_the_start_of_the_run() -> None:
     assert BEGAN.peers(Suite.ED25519)["DK"] == raw_key(1).public
     with pytest.raises(KeyFault):
         BEGAN.peers(Suite.COMPOSITE)

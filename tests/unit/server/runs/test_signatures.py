@@ -83,7 +83,7 @@ def test_a_run_with_a_node_that_can_no_longer_sign_ends_with_the_reason(
     assert "Ed25519 only" in coordinator.context.runs.get(run).reason
 
 
-def test_the_agreement_s_status_says_how_messages_are_signed(coordinator: Coordinator) -> None:
+def test_the_status_of_the_agreement_says_how_messages_are_signed(coordinator: Coordinator) -> None:
     signatures = coordinator.ask("agreement_status")["signatures"]
     assert signatures == BOTH_HOLD
     only_ed25519(coordinator, "NO")

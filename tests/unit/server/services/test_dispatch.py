@@ -385,13 +385,15 @@ def test_only_a_digest_is_signed(coordinator: Coordinator) -> None:
         assert "32-byte" in fault.what
 
 
-def test_signatures_are_made_with_the_coordinator_s_identity_key(coordinator: Coordinator) -> None:
+def test_signatures_are_made_with_the_identity_key_of_the_coordinator(
+    coordinator: Coordinator,
+) -> None:
     text = base64.b64encode(b"m" * 32).decode()
     signature = base64.b64decode(coordinator.ask("sign", message=text, suite="ed25519"))
     raw_key(1).public.verify(signature, b"m" * 32)
 
 
-def test_the_coordinator_s_log_verifies(coordinator: Coordinator, study: Study) -> None:
+def test_the_log_of_the_coordinator_verifies(coordinator: Coordinator, study: Study) -> None:
     launched(coordinator, study)
     export = coordinator.ask("log_entries")
     lines = [line.encode() for line in export["entries"]]
@@ -506,7 +508,7 @@ def test_the_agreement_in_force_is_drafted_again_for_another_year(
     assert after["signed_until"] > before["signed_until"]
 
 
-def test_a_new_agreement_takes_each_country_s_newest_key(coordinator: Coordinator) -> None:
+def test_a_new_agreement_names_the_newest_key_of_each_country(coordinator: Coordinator) -> None:
     documents = coordinator.federation.documents
     services, former = documents.folders["DK"], documents.officers["DK"]
     services.set_history(extended(None, "DK", former, raw_key(200), documents.now))

@@ -134,7 +134,9 @@ def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -
     assert 'pratique_expires_timestamp_seconds{what="certificate"}' in metrics
 
 
-def test_rounds_since_the_daemon_s_start_are_counted_once(engine: Engine, context: Any) -> None:
+def test_rounds_since_the_start_of_the_daemon_are_counted_once(
+    engine: Engine, context: Any
+) -> None:
     context.round_over(1)
     health = CoordinatorHealth()
     health.check(context)
@@ -201,7 +203,7 @@ def test_a_stuck_loop_is_a_fault(health: CoordinatorHealth) -> None:
     assert bad(health) == {EXCHANGE: "stuck"}
 
 
-def test_a_check_cuts_flower_s_logs(
+def test_a_check_shortens_the_logs_of_flower(
     health: CoordinatorHealth, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut: list[str] = []
