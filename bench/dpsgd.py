@@ -220,12 +220,12 @@ def ours_with_contribution(batch: Batch) -> Side:
     """Compute the exact integer sum to which a node adds noise: `Assignment.lattice_sum`."""
     payload = vector_to_bytes(batch.model)
 
-    def whole() -> Vector:
+    def gradient_of_all() -> Vector:
         integers = batch.assignment.lattice_sum(batch.mechanism, payload, entropy=os.urandom)
         total = integers / batch.mechanism.scale
         return total if isinstance(batch.assignment.task, TrainMlp) else np.roll(total, -1)
 
-    return whole
+    return gradient_of_all
 
 
 def plain_factors(
@@ -341,9 +341,9 @@ def shortfalls(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def measured_with(threads: int) -> list[dict[str, Any]]:
     """Measure in a new process, in which each library has this many threads; return the rows."""
-    words = [sys.executable, "-m", "bench.dpsgd", "--threads", str(threads)]
+    arguments = [sys.executable, "-m", "bench.dpsgd", "--threads", str(threads)]
     limits = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    done = subprocess.run(words, env=os.environ | limits, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(arguments, env=os.environ | limits, stdout=subprocess.PIPE, check=True)
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     return rows
 

@@ -78,17 +78,17 @@ class OurSum:
         """Run a round with all countries; return the bytes of the country that sent the most."""
         self.rounds += 1
         with watch.on("server"):
-            opened = self.world.coordinator.begin_round(self.rounds, KIND, MODEL)
-        masked = self._gathered(opened.contribute_request, self._contribute, watch)
+            coordinator_round = self.world.coordinator.begin_round(self.rounds, KIND, MODEL)
+        masked = self._gathered(coordinator_round.contribute_request, self._contribute, watch)
         with watch.on("server"):
             for country, reply in masked.items():
-                opened.take_contribution(country, reply)
-            opened.close()
-        answers = self._gathered(opened.answer_request, self._answer, watch)
+                coordinator_round.take_contribution(country, reply)
+            coordinator_round.close()
+        answers = self._gathered(coordinator_round.answer_request, self._answer, watch)
         with watch.on("server"):
             for country, reply in answers.items():
-                opened.take_answer(country, reply)
-            result = opened.open()
+                coordinator_round.take_answer(country, reply)
+            result = coordinator_round.open()
         self._require_sum(result)
         return max(len(reply) + len(answers[country]) for country, reply in masked.items())
 

@@ -46,10 +46,10 @@ class _Starter:
     def __init__(self, folder: Path, environment: dict[str, str], ended: ExitStack) -> None:
         self._folder, self._environment, self._ended = folder, environment, ended
 
-    def __call__(self, program: str, *words: str) -> None:
+    def __call__(self, program: str, *arguments: str) -> None:
         log = self._ended.enter_context((self._folder / "stock.log").open("ab"))
         process = subprocess.Popen(
-            [str(PROGRAMS / program), *words],
+            [str(PROGRAMS / program), *arguments],
             env=self._environment,
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
@@ -68,8 +68,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _command(environment: dict[str, str], program: str, *words: str) -> None:
-    command: Sequence[str] = [str(PROGRAMS / program), *words]
+def _command(environment: dict[str, str], program: str, *arguments: str) -> None:
+    command: Sequence[str] = [str(PROGRAMS / program), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")

@@ -93,7 +93,7 @@ def measure_ours(folder: Path, rounds: int) -> Ours:
     processes = Processes(folder / "logs")
     meter = CpuMeter(KINDS)
     try:
-        federation = raised(folder, rounds, processes)
+        federation = started_federation(folder, rounds, processes)
         with meter.running():
             history = _run(federation)
         steps = _steps(federation)
@@ -104,7 +104,7 @@ def measure_ours(folder: Path, rounds: int) -> Ours:
     return Ours(steps, [float(entry["seconds"]) for entry in history], cpu)
 
 
-def raised(folder: Path, rounds: int, processes: Processes) -> Federation:
+def started_federation(folder: Path, rounds: int, processes: Processes) -> Federation:
     """Start a federation with the real commands, in which a study of `rounds` is permitted."""
     federation = Federation.gather(world_of(folder, rounds), Story(), processes)
     with redirect_stdout(io.StringIO()):
@@ -116,8 +116,10 @@ def raised(folder: Path, rounds: int, processes: Processes) -> Federation:
     draft = documents / f"{STUDY}.yaml"
     draft.write_text(text, encoding="utf-8")
     federation.coordinator.run("study", "propose", draft)
-    words = ("approve", STUDY, "--yes", "--sentence", "Approved: the patients are invented.")
-    federation.everywhere(lambda site: federation.officers[site.country].run(*words, unlock=True))
+    arguments = ("approve", STUDY, "--yes", "--sentence", "Approved: the patients are invented.")
+    federation.everywhere(
+        lambda site: federation.officers[site.country].run(*arguments, unlock=True)
+    )
     return federation
 
 

@@ -68,12 +68,12 @@ class MemoryGrid:
         request = self._carried(message, "server", f"client {client}")
         with self._watch.on(f"client {client}"):
             reply = secaggplus_mod(request, self._contexts[client], self._trained)
-        self.sent[client] += len(_written(reply))
+        self.sent[client] += len(_serialise(reply))
         return self._carried(reply, f"client {client}", "server")
 
     def _carried(self, message: Message, sender: str, reader: str) -> Message:
         with self._watch.on(f"messages of {sender}"):
-            data = _written(message)
+            data = _serialise(message)
         with self._watch.on(f"messages of {reader}"):
             content = recorddict_from_proto(RecordDictMessage.FromString(data))
         return Message(content, metadata=message.metadata)
@@ -158,7 +158,7 @@ def _context(node: int) -> Context:
     return Context(run_id=RUN, node_id=node, node_config={}, state=RecordDict(), run_config={})
 
 
-def _written(message: Message) -> bytes:
+def _serialise(message: Message) -> bytes:
     written: bytes = recorddict_to_proto(message.content).SerializeToString()
     return written
 

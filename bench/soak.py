@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from bench.meters import MIB, Sample, Trend, sample, trend
-from bench.rounds import raised
+from bench.rounds import started_federation
 from bench.wide import STUDY
 from demo.federation import Federation
 from demo.party import Processes
@@ -47,7 +47,7 @@ def soak(folder: Path, rounds: int, every: int) -> tuple[list[Sample], list[dict
     processes = Processes(folder / "logs")
     try:
         with redirect_stdout(io.StringIO()):
-            federation = raised(folder, rounds, processes)
+            federation = started_federation(folder, rounds, processes)
         return _watched(federation, folder, every)
     finally:
         processes.end_all()

@@ -69,8 +69,8 @@ class Federation:
         """Invite a party, enrol it and admit it by its fingerprint; return the fingerprint."""
         invitation = self.letters / f"{country}-{role}.json"
         self.coordinator.run("invite", country, "--role", role, "--out", invitation)
-        words = ("enrol", invitation, "--wait", ENROL_SECONDS)
-        with party.lines(*words, unlock=True) as lines:
+        arguments = ("enrol", invitation, "--wait", ENROL_SECONDS)
+        with party.lines(*arguments, unlock=True) as lines:
             matches = (FINGERPRINT.search(line) for line in lines)
             fingerprint = next(match.group() for match in matches if match)
             self._await_request(fingerprint)

@@ -23,9 +23,9 @@ def start_coordinator(federation: Federation) -> None:
         "country's name. Behind its only public port runs a stock Flower SuperLink, on loopback."
     )
     name = federation.world.terms.federation
-    words = ("init", "--federation", name, "--listen", f"127.0.0.1:{_free_port()}")
-    story.command("coordinator", coordinator.as_typed(words))
-    story.quote(_without_folder(federation, coordinator.run(*words, unlock=True)))
+    arguments = ("init", "--federation", name, "--listen", f"127.0.0.1:{_free_port()}")
+    story.command("coordinator", coordinator.as_typed(arguments))
+    story.quote(_without_folder(federation, coordinator.run(*arguments, unlock=True)))
     story.command("coordinator", "pratique-coordinator up")
     coordinator.start(
         "up", ready=lambda: coordinator.log_says("ready"), seconds=COORDINATOR_SECONDS
@@ -65,8 +65,8 @@ def admit_officers(federation: Federation) -> None:
 
 def _keygen(federation: Federation, site: Site) -> str:
     officer = federation.officers[site.country]
-    words = ("keygen", "--country", site.country, "--authority", site.authority)
-    return officer.run(*words, unlock=True)
+    arguments = ("keygen", "--country", site.country, "--authority", site.authority)
+    return officer.run(*arguments, unlock=True)
 
 
 def sign_agreement(federation: Federation) -> Path:
@@ -74,9 +74,9 @@ def sign_agreement(federation: Federation) -> Path:
     story, coordinator = federation.story, federation.coordinator
     documents = write_documents(federation.world, utc_now())
     story.section("The agreement is proposed, read and signed")
-    words = ("agreement", "propose", documents / "agreement.yaml")
-    story.command("coordinator", coordinator.as_typed(words))
-    coordinator.run(*words)
+    arguments = ("agreement", "propose", documents / "agreement.yaml")
+    story.command("coordinator", coordinator.as_typed(arguments))
+    coordinator.run(*arguments)
     story.command("each officer", "pratique-officer sign")
     outputs = federation.everywhere(lambda site: _sign_draft(federation, site.country))
     story.say(f"{federation.first}'s officer read this before signing:")
@@ -125,10 +125,10 @@ def start_nodes(federation: Federation) -> None:
 
 def _init_node(federation: Federation, site: Site) -> str:
     key = federation.officers[site.country].home / "country.pub"
-    words: list[str | Path] = ["init", "--country", site.country, "--officer-key", key]
-    words += ["--data", site.records, "--dictionary", site.dictionary]
-    words += ["--opt-out", site.opted_out] if site.opted_out else []
-    return federation.nodes[site.country].run(*words, unlock=True)
+    arguments: list[str | Path] = ["init", "--country", site.country, "--officer-key", key]
+    arguments += ["--data", site.records, "--dictionary", site.dictionary]
+    arguments += ["--opt-out", site.opted_out] if site.opted_out else []
+    return federation.nodes[site.country].run(*arguments, unlock=True)
 
 
 def _sign_node_keys(federation: Federation, country: str) -> None:

@@ -120,76 +120,79 @@ class Party:
         """The file with this party's passphrase."""
         return self.home.parent / f"{self.home.name}.passphrase"
 
-    def run(self, *words: str | Path, unlock: bool = False) -> str:
+    def run(self, *arguments: str | Path, unlock: bool = False) -> str:
         """Run a command and return what it printed. Raises CommandFailed unless it ends with 0."""
-        code, out, err = self._finish(words, unlock)
+        code, out, err = self._finish(arguments, unlock)
         if code:
-            raise CommandFailed(f"{self.as_typed(words)}\nended with status {code}:\n{out}{err}")
+            raise CommandFailed(
+                f"{self.as_typed(arguments)}\nended with status {code}:\n{out}{err}"
+            )
         return out
 
-    def ask(self, *words: str | Path, unlock: bool = False) -> Any:
+    def ask(self, *arguments: str | Path, unlock: bool = False) -> Any:
         """Run a command with --json and return its answer."""
-        return json.loads(self.run(*words, "--json", unlock=unlock))
+        return json.loads(self.run(*arguments, "--json", unlock=unlock))
 
-    def refused(self, *words: str | Path, unlock: bool = False) -> str:
+    def refused(self, *arguments: str | Path, unlock: bool = False) -> str:
         """Run a command that must be refused and return the reason it printed."""
-        code, out, err = self._finish(words, unlock)
+        code, out, err = self._finish(arguments, unlock)
         if code != 1:
             raise CommandFailed(
-                f"{self.as_typed(words)}\nshould have been refused, and was not:\n{out}{err}"
+                f"{self.as_typed(arguments)}\nshould have been refused, and was not:\n{out}{err}"
             )
         return out + err
 
-    def as_typed(self, words: Sequence[str | Path]) -> str:
+    def as_typed(self, arguments: Sequence[str | Path]) -> str:
         """Return the command as a person would type it."""
-        return " ".join([self.program, *(_short(word) for word in words)])
+        return " ".join([self.program, *(_short(argument) for argument in arguments)])
 
-    def _finish(self, words: Sequence[str | Path], unlock: bool) -> tuple[int, str, str]:  # noqa: FBT001
-        process = self._spawn(words, unlock, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def _finish(self, arguments: Sequence[str | Path], unlock: bool) -> tuple[int, str, str]:  # noqa: FBT001
+        process = self._spawn(arguments, unlock, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             out, err = process.communicate(timeout=COMMAND_SECONDS)
         except subprocess.TimeoutExpired:
             raise CommandFailed(
-                f"{self.as_typed(words)}\ntook over {COMMAND_SECONDS:g} s"
+                f"{self.as_typed(arguments)}\ntook over {COMMAND_SECONDS:g} s"
             ) from None
         self.processes.forget(process)
         return process.returncode, out.decode(), err.decode()
 
     def _spawn(
         self,
-        words: Sequence[str | Path],
+        arguments: Sequence[str | Path],
         unlock: bool,  # noqa: FBT001
         **streams: Any,
     ) -> subprocess.Popen[bytes]:
         secret = ["--passphrase-file", str(self.passphrase)] if unlock else []
-        command = [str(PROGRAMS / self.program), *map(str, words), "--home", str(self.home)]
+        command = [str(PROGRAMS / self.program), *map(str, arguments), "--home", str(self.home)]
         return self.processes.spawn([*command, *secret], self.home, **streams)
 
     @contextmanager
-    def lines(self, *words: str | Path, unlock: bool = False) -> Iterator[Iterator[str]]:
+    def lines(self, *arguments: str | Path, unlock: bool = False) -> Iterator[Iterator[str]]:
         """Run a command and yield its lines as it prints them. Raises CommandFailed like `run`."""
-        log = self.processes.logs / f"{self.home.name}-{words[0]}.err"
+        log = self.processes.logs / f"{self.home.name}-{arguments[0]}.err"
         with log.open("ab") as errors:
-            process = self._spawn(words, unlock, stdout=subprocess.PIPE, stderr=errors)
+            process = self._spawn(arguments, unlock, stdout=subprocess.PIPE, stderr=errors)
         with process.stdout or BytesIO() as printed:
             yield (line.decode().rstrip() for line in printed)
         if process.wait(COMMAND_SECONDS):
             errors_text = log.read_text(encoding="utf-8")
             raise CommandFailed(
-                f"{self.as_typed(words)}\nended with status {process.returncode}:\n{errors_text}"
+                f"{self.as_typed(arguments)}\n"
+                f"ended with status {process.returncode}:\n{errors_text}"
             )
         self.processes.forget(process)
 
-    def start(self, *words: str | Path, ready: Callable[[], bool], seconds: float) -> None:
+    def start(self, *arguments: str | Path, ready: Callable[[], bool], seconds: float) -> None:
         """Start a daemon and wait until `ready`. Raises CommandFailed after `seconds`."""
         log = self.processes.logs / f"{self.home.name}.log"
         with log.open("ab") as output:
-            process = self._spawn(words, unlock=True, stdout=output, stderr=output)
+            process = self._spawn(arguments, unlock=True, stdout=output, stderr=output)
         self.processes.note_daemon(self.home, process)
         deadline = time.monotonic() + seconds
         while not ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise CommandFailed(f"{self.as_typed(words)}\nis not ready:\n{_tail(log)}")
+                raise CommandFailed(f"{self.as_typed(arguments)}\nis not ready:\n{_tail(log)}")
             time.sleep(POLL_SECONDS)
 
     def kill(self) -> None:
@@ -202,8 +205,8 @@ class Party:
         return log.exists() and text in log.read_text(encoding="utf-8", errors="replace")
 
 
-def _short(word: str | Path) -> str:
-    text = word.name if isinstance(word, Path) else word
+def _short(argument: str | Path) -> str:
+    text = argument.name if isinstance(argument, Path) else argument
     return f"'{text}'" if " " in text else text
 
 

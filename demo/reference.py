@@ -41,8 +41,8 @@ def quality(scores: FloatArray, truth: FloatArray) -> Quality:
 
 def _auc(scores: FloatArray, truth: FloatArray) -> float:
     """Return the share of correctly ranked pairs; ties count half (Mann and Whitney)."""
-    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
+    _, rank_index, count = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[rank_index]
     positive = truth > 0.5
     positives = int(positive.sum())
     wins = rank[positive].sum() - positives * (positives + 1) / 2

@@ -71,8 +71,10 @@ def _permit(federation: Federation, name: str, *, in_full: bool) -> None:
         story.command(f"officer {first}", f"pratique-officer show {name}")
         story.quote(federation.officers[first].run("show", name, unlock=True), most=60)
     story.command("each officer", f"pratique-officer approve {name}")
-    words = ("approve", name, "--yes", "--sentence", "Approved after reading it in full.")
-    federation.everywhere(lambda site: federation.officers[site.country].run(*words, unlock=True))
+    arguments = ("approve", name, "--yes", "--sentence", "Approved after reading it in full.")
+    federation.everywhere(
+        lambda site: federation.officers[site.country].run(*arguments, unlock=True)
+    )
 
 
 def _run(federation: Federation, name: str, crash: NodeCrash | None) -> Outcome:

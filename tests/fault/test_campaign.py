@@ -33,10 +33,10 @@ Victim = tuple[Role, str]
 
 
 @pytest.fixture
-def arena() -> Iterator[ProcessFederation]:
+def federation() -> Iterator[ProcessFederation]:
     """Start a federation in a folder with a short name, because socket paths are limited."""
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    federation = ProcessFederation.raised(folder / "f")
+    federation = ProcessFederation.started(folder / "f")
     yield federation
     federation.end()
     shutil.rmtree(folder, ignore_errors=True)
@@ -45,34 +45,34 @@ def arena() -> Iterator[ProcessFederation]:
 class Campaign:
     """Kills one process after another, during the runs of one federation."""
 
-    def __init__(self, arena: ProcessFederation, seed: int) -> None:
-        self.arena, self.random = arena, Random(seed)  # noqa: S311  a campaign has to be repeatable
+    def __init__(self, federation: ProcessFederation, seed: int) -> None:
+        self.federation, self.random = federation, Random(seed)  # noqa: S311  a campaign has to be repeatable
         self.deaths: Counter[Victim] = Counter()
         self.ends: Counter[str] = Counter()
         self._next: list[Victim] = []
 
     def over_one_study(self, name: str) -> dict[str, Any]:
         """Propose, permit and launch a study; kill processes until its run ends; check."""
-        self.arena.allow(name, rounds=ROUNDS)
-        run = self.arena.launch(name)
+        self.federation.propose_and_permit(name, rounds=ROUNDS)
+        run = self.federation.launch(name)
         while self.deaths.total() < KILLS and not self._over(name):
             self._wait_before_kill(name)
             self._kill_next()
             self._sleep(LONGEST_ABSENCE)
-            self.arena.start_missing()
+            self.federation.start_missing()
             self._check_meanwhile(run)
-        self.arena.wait_until_over(name)
-        outcome = self.arena.check(run)
+        self.federation.wait_until_over(name)
+        outcome = self.federation.check(run)
         self.ends[outcome["state"]] += 1
         return outcome
 
     def _wait_before_kill(self, name: str) -> None:
         """Wait for a random time; in some cases wait first until the run has made progress."""
         if self.random.random() < STEP_FIRST:
-            before = self.arena.state(name) or {"round": 0}
+            before = self.federation.state(name) or {"round": 0}
             deadline = time.monotonic() + STEP_SECONDS
             while time.monotonic() < deadline and not self._over(name):
-                status = self.arena.state(name)
+                status = self.federation.state(name)
                 if status is not None and status["round"] > before["round"]:
                     break
                 time.sleep(0.1)
@@ -82,20 +82,20 @@ class Campaign:
         """Kill the next victim, and in one case of four a second process with it."""
         for _ in range(2 if self.random.random() < 0.25 else 1):
             victim = self._victim()
-            if self.arena.kill(*victim):
+            if self.federation.kill(*victim):
                 self.deaths[victim] += 1
                 print(f"{self.deaths.total():4d} dead: {' '.join(victim)}", flush=True)
 
     def _victim(self) -> Victim:
         if not self._next:
-            nodes = [(Role.NODE, country) for country in self.arena.countries]
+            nodes = [(Role.NODE, country) for country in self.federation.countries]
             others = [(role, "") for role in Role if role is not Role.NODE]
             self._next = [*nodes, *others]
             self.random.shuffle(self._next)
         return self._next.pop()
 
     def _over(self, name: str) -> bool:
-        status = self.arena.state(name)
+        status = self.federation.state(name)
         return status is not None and bool(status["over"])
 
     def _sleep(self, longest: float) -> None:
@@ -103,16 +103,18 @@ class Campaign:
 
     def _check_meanwhile(self, run: str) -> None:
         """Check ledger, journal and log of every node; no ledger may ever exceed its cap."""
-        for country in self.arena.countries:
-            self.arena.check_node(country, run)
-            ledger = ask(self.arena.node(country).home / "run" / "node.sock", "status")["ledger"]
+        for country in self.federation.countries:
+            self.federation.check_node(country, run)
+            ledger = ask(self.federation.node(country).home / "run" / "node.sock", "status")[
+                "ledger"
+            ]
             assert ledger["spent_micro"] <= ledger["cap_micro"]
 
 
 def test_every_run_ends_released_or_void_with_a_reason_whichever_process_is_killed(
-    arena: ProcessFederation,
+    federation: ProcessFederation,
 ) -> None:
-    campaign = Campaign(arena, seed=3)
+    campaign = Campaign(federation, seed=3)
     for number in count():
         if campaign.deaths.total() >= KILLS:
             break

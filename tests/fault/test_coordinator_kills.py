@@ -23,92 +23,94 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROLES = [Role.SERVER_APP, Role.SUPEREXEC, Role.SUPERLINK, Role.COORDINATOR]
 SEED = int(os.environ.get("PRATIQUE_KILL_SEED", "1"))
-WHOLE = ["evaluate", "train"]
+ALL_PHASES = ["evaluate", "train"]
 
 
 @pytest.fixture(scope="module")
-def arena() -> Iterator[ProcessFederation]:
+def federation() -> Iterator[ProcessFederation]:
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    federation = ProcessFederation.raised(folder)
+    federation = ProcessFederation.started(folder)
     yield federation
     federation.end()
     shutil.rmtree(folder)
 
 
-def released(arena: ProcessFederation, name: str, run: str) -> int:
+def released(federation: ProcessFederation, name: str, run: str) -> int:
     """Wait for the end of the run and check everything; return how many attempts it took."""
-    arena.start_missing()
-    status = arena.wait_until_over(name)
+    federation.start_missing()
+    status = federation.wait_until_over(name)
     assert (status["state"], status["run"]) == ("finished", run), status
-    checked = arena.check(run)
-    assert checked["charged"] == dict.fromkeys(arena.countries, WHOLE)
+    checked = federation.check(run)
+    assert checked["charged"] == dict.fromkeys(federation.countries, ALL_PHASES)
     assert checked["void"] == 0
     attempts: int = checked["attempts"]
     return attempts
 
 
-def kill(arena: ProcessFederation, role: Role) -> bool:
-    killed = bool(arena.kill(role))
+def kill(federation: ProcessFederation, role: Role) -> bool:
+    killed = bool(federation.kill(role))
     if role is Role.COORDINATOR:
-        arena.start_missing()
+        federation.start_missing()
     return killed
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_run_survives_the_death_of_each_process(arena: ProcessFederation, role: Role) -> None:
+def test_a_run_survives_the_death_of_each_process(
+    federation: ProcessFederation, role: Role
+) -> None:
     name = f"one-{role.name.lower().replace('_', '-')}"
-    arena.allow(name, rounds=4)
-    run = arena.launch(name)
-    arena.wait_until(name, lambda status: status["round"] >= 2 or status["over"])
-    assert kill(arena, role)
-    assert released(arena, name, run) == 2
+    federation.propose_and_permit(name, rounds=4)
+    run = federation.launch(name)
+    federation.wait_until(name, lambda status: status["round"] >= 2 or status["over"])
+    assert kill(federation, role)
+    assert released(federation, name, run) == 2
 
 
-def _runs(arena: ProcessFederation, role: Role, _: dict[str, Any]) -> bool:
-    return bool(arena.pids(role))
+def _runs(federation: ProcessFederation, role: Role, _: dict[str, Any]) -> bool:
+    return bool(federation.pids(role))
 
 
 def _past(number: int, state: dict[str, Any]) -> bool:
     return state["round"] > number or bool(state["over"])
 
 
-def test_a_run_survives_deaths_while_it_is_set_up(arena: ProcessFederation) -> None:
-    arena.allow("set-up", rounds=3)
-    run = arena.launch("set-up")
+def test_a_run_survives_deaths_while_it_is_set_up(federation: ProcessFederation) -> None:
+    federation.propose_and_permit("set-up", rounds=3)
+    run = federation.launch("set-up")
     for role in (Role.SERVER_APP, Role.COORDINATOR):
-        arena.wait_until("set-up", partial(_runs, arena, role))
-        assert kill(arena, role)
-    assert released(arena, "set-up", run) > 1
+        federation.wait_until("set-up", partial(_runs, federation, role))
+        assert kill(federation, role)
+    assert released(federation, "set-up", run) > 1
 
 
-def test_a_run_survives_many_deaths_at_any_moment(arena: ProcessFederation) -> None:
+def test_a_run_survives_many_deaths_at_any_moment(federation: ProcessFederation) -> None:
     """Kill a random process every few seconds while rounds are being made."""
     draw = random.Random(SEED)  # noqa: S311 (a test has to be repeatable)
-    arena.allow("many", rounds=12)
-    run, killed = arena.launch("many"), 0
+    federation.propose_and_permit("many", rounds=12)
+    run, killed = federation.launch("many"), 0
     for _ in range(10):
-        before = (arena.state("many") or {"round": 0})["round"]
-        arena.wait_until("many", partial(_past, before))
+        before = (federation.state("many") or {"round": 0})["round"]
+        federation.wait_until("many", partial(_past, before))
         time.sleep(draw.uniform(0, 2))
-        if (arena.state("many") or {"over": False})["over"]:
+        if (federation.state("many") or {"over": False})["over"]:
             break
-        killed += kill(arena, draw.choice(ROLES))
+        killed += kill(federation, draw.choice(ROLES))
     assert killed > 3
-    assert released(arena, "many", run) > 3
+    assert released(federation, "many", run) > 3
 
 
 def test_a_stopped_run_stays_stopped_and_the_study_command_says_what_to_do(
-    arena: ProcessFederation,
+    federation: ProcessFederation,
 ) -> None:
-    arena.allow("stopped", rounds=10)
-    arena.launch("stopped")
-    arena.wait_until("stopped", lambda status: status["round"] >= 1)
-    assert kill(arena, Role.SERVER_APP)
-    arena.wait_until("stopped", lambda status: status["resumed"]["times"] == 1)
-    arena.coordinator.run("study", "stop", "stopped")
-    assert kill(arena, Role.COORDINATOR)
-    status = arena.wait_until_over("stopped")
+    federation.propose_and_permit("stopped", rounds=10)
+    federation.launch("stopped")
+    federation.wait_until("stopped", lambda status: status["round"] >= 1)
+    assert kill(federation, Role.SERVER_APP)
+    federation.wait_until("stopped", lambda status: status["resumed"]["times"] == 1)
+    federation.coordinator.run("study", "stop", "stopped")
+    assert kill(federation, Role.COORDINATOR)
+    status = federation.wait_until_over("stopped")
     assert status["state"] == "stopped"
-    output = arena.coordinator.refused("study", "launch", "stopped")
+    output = federation.coordinator.refused("study", "launch", "stopped")
     assert "used up" in output
     assert "--reconsider" in output

@@ -63,68 +63,71 @@ def report_kills(deaths: Counter[tuple[str, str]]) -> int:
 
 @pytest.mark.parametrize("country", COUNTRIES)
 def test_node_killed_at_every_point_of_every_message(make_parties: Opened, country: str) -> None:
-    stage = make_parties(country)
-    place = COUNTRIES.index(country)
-    plan = Plan(place, shuffled=place % 2 == 1)
-    another = {1: COUNTRIES[place - 1]}
-    CrashScenario(stage, stage.approved("heart-by-sex"), plan, without=another).through()
-    assert {step for _, step in stage.deaths} == {*Failpoint, LEFT}
-    assert report_kills(stage.deaths) == POINTS + 1 + len(WAYS)
+    parties = make_parties(country)
+    index = COUNTRIES.index(country)
+    plan = Plan(index, shuffled=index % 2 == 1)
+    another = {1: COUNTRIES[index - 1]}
+    CrashScenario(parties, parties.approved("heart-by-sex"), plan, without=another).run_to_end()
+    assert {step for _, step in parties.deaths} == {*Failpoint, LEFT}
+    assert report_kills(parties.deaths) == POINTS + 1 + len(WAYS)
 
 
 def test_node_killed_at_every_point_of_every_training_round(make_parties: Opened) -> None:
-    stage = make_parties("NO")
-    study = stage.approved("who-is-ill", **TRAINING)
+    parties = make_parties("NO")
+    study = parties.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
-    CrashScenario(stage, study, Plan(4), model, without={1: "PT"}).through()
+    CrashScenario(parties, study, Plan(4), model, without={1: "PT"}).run_to_end()
     a_round = [sum(len(group) for group in WAYS[phase]) + 1 for phase in ("contribute", "answer")]
-    assert report_kills(stage.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
+    assert report_kills(parties.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
 
 
 def test_node_killed_in_rounds_from_which_another_country_is_missing(make_parties: Opened) -> None:
-    stage = make_parties("NO")
-    study = stage.approved("who-is-ill", **TRAINING)
+    parties = make_parties("NO")
+    study = parties.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
     without = {1: "DK", 2: "EE", 4: "PT", 5: "DK"}
-    CrashScenario(stage, study, Plan(5, points=0.3, moments=1), model, without).through()
-    report_kills(stage.deaths)
-    assert sum(deaths for (phase, _), deaths in stage.deaths.items() if phase == "agree") >= len(
+    CrashScenario(parties, study, Plan(5, points=0.3, moments=1), model, without).run_to_end()
+    report_kills(parties.deaths)
+    assert sum(deaths for (phase, _), deaths in parties.deaths.items() if phase == "agree") >= len(
         without
     )
 
 
 def test_node_killed_at_some_points_of_several_runs(make_parties: Opened) -> None:
     """Kill once at each of some points; the test above kills at every point."""
-    stage = make_parties("DK")
+    parties = make_parties("DK")
     for number in range(6):
-        study = stage.approved(f"study-{number}")
-        CrashScenario(stage, study, Plan(number, points=0.2, left=0.2, shuffled=True)).through()
-    assert report_kills(stage.deaths) > 6 * POINTS // 10
+        study = parties.approved(f"study-{number}")
+        CrashScenario(
+            parties, study, Plan(number, points=0.2, left=0.2, shuffled=True)
+        ).run_to_end()
+    assert report_kills(parties.deaths) > 6 * POINTS // 10
 
 
 def test_node_killed_at_random_moments(make_parties: Opened) -> None:
-    stage = make_parties("EE")
+    parties = make_parties("EE")
     number = 0
-    while stage.deaths.total() < KILLS_AT_MOMENTS:
-        study = stage.approved(f"study-{number}")
+    while parties.deaths.total() < KILLS_AT_MOMENTS:
+        study = parties.approved(f"study-{number}")
         longest = 0.1 + 0.1 * (number % 4)
         plan = Plan(number, points=0.05, left=0.1, moments=4, longest=longest)
-        CrashScenario(stage, study, plan).through()
+        CrashScenario(parties, study, plan).run_to_end()
         number += 1
-    report_kills(stage.deaths)
+    report_kills(parties.deaths)
     assert (
-        sum(n for (_, where), n in stage.deaths.items() if where == MOMENT) > KILLS_AT_MOMENTS // 2
+        sum(n for (_, where), n in parties.deaths.items() if where == MOMENT)
+        > KILLS_AT_MOMENTS // 2
     )
 
 
 def test_node_killed_again_and_again_when_the_budget_runs_out(make_parties: Opened) -> None:
     """Three runs fit the budget; the fourth is refused at every kill, and is charged nothing."""
-    stage = make_parties("DK")
+    parties = make_parties("DK")
     for number in range(3):
-        study = stage.approved(f"study-{number}", DEAR, privacy=MUCH)
-        CrashScenario(stage, study, Plan(number, points=0.3)).through()
-    refused = CrashScenario(stage, stage.approved("one-too-many", DEAR, privacy=MUCH), Plan(9))
+        study = parties.approved(f"study-{number}", DEAR, privacy=MUCH)
+        CrashScenario(parties, study, Plan(number, points=0.3)).run_to_end()
+    refused = CrashScenario(parties, parties.approved("one-too-many", DEAR, privacy=MUCH), Plan(9))
     assert refused.until_refused() is ReasonCode.BUDGET
-    stage.state_checks.check()
-    assert stage.state_checks.charged(refused.run.id) == Counter()
-    report_kills(stage.deaths)
+    parties.state_checks.check()
+    assert parties.state_checks.charged(refused.run.id) == Counter()
+    report_kills(parties.deaths)

@@ -89,7 +89,7 @@ def wiring() -> Iterator[LiveParts]:
     try:
         for country in COUNTRIES:
             parts.settle(country, FaultyLink)
-        parts.until(lambda: all(parts.coordinator.context.sessions.online().values()))
+        parts.wait_until(lambda: all(parts.coordinator.context.sessions.online().values()))
         yield parts
     finally:
         parts.close()
@@ -110,11 +110,11 @@ class Trial:
 
     def at_round(self, number: int) -> None:
         """Wait until so many rounds are done."""
-        self.wiring.until(lambda: len(self.rounds()) >= number, RUN_SECONDS)
+        self.wiring.wait_until(lambda: len(self.rounds()) >= number, RUN_SECONDS)
 
     def end(self) -> tuple[bytes, list[float]]:
         """Return the model of a run in which every country took part in every round."""
-        status = self.wiring.until(lambda: self.wiring.over(self.study), RUN_SECONDS)
+        status = self.wiring.wait_until(lambda: self.wiring.over(self.study), RUN_SECONDS)
         history = status["history"]
         assert (status["state"], status["reason"]) == ("finished", "")
         assert [entry["opened"] for entry in history] == [list(COUNTRIES)] * ROUNDS

@@ -108,31 +108,31 @@ class BadMoment(BadDisk):
 
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_node_continues_after_its_disk_failed_once(tmp_path: Path, call: int) -> None:
-    stage = ScenarioParties(NodeFederation(tmp_path / "federation"), "PT")
+    parties = ScenarioParties(NodeFederation(tmp_path / "federation"), "PT")
     journey = BadMoment(
-        stage, stage.approved("heart-by-sex"), Plan(1, points=0, left=0), without=MISSING
+        parties, parties.approved("heart-by-sex"), Plan(1, points=0, left=0), without=MISSING
     )
     journey.call, journey.failures = call, Counter()
     try:
-        journey.through()
+        journey.run_to_end()
     finally:
-        stage.node.kill()
-        stage.federation.close()
+        parties.node.kill()
+        parties.federation.close()
 
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from there on"])
 def test_each_fdatasync_of_a_run_may_fail_once_or_permanently(
     tmp_path: Path, lasting: bool
 ) -> None:
-    stage = ScenarioParties(NodeFederation(tmp_path / "federation"), "DK")
+    parties = ScenarioParties(NodeFederation(tmp_path / "federation"), "DK")
     journey = BadDisk(
-        stage, stage.approved("heart-by-sex"), Plan(1, points=0, left=0), without=MISSING
+        parties, parties.approved("heart-by-sex"), Plan(1, points=0, left=0), without=MISSING
     )
     journey.lasting, journey.failures = lasting, Counter()
     try:
-        journey.through()
+        journey.run_to_end()
     finally:
-        stage.node.kill()
-        stage.federation.close()
-    print(stage.deaths, journey.failures)
+        parties.node.kill()
+        parties.federation.close()
+    print(parties.deaths, journey.failures)
     assert set(journey.failures) == set(WAYS)

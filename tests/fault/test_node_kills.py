@@ -20,15 +20,15 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
 def test_node_killed_at_every_third_or_fourth_statement_of_every_message(
     tmp_path: Path, country: str, stride: int
 ) -> None:
-    stage = ScenarioParties(NodeFederation(tmp_path / "federation"), country)
-    study = stage.approved("heart-by-sex")
+    parties = ScenarioParties(NodeFederation(tmp_path / "federation"), country)
+    study = parties.approved("heart-by-sex")
     plan = Plan(stride, points=0, left=0, stride=stride)
     try:
-        CrashScenario(stage, study, plan, without={1: "NO"}).through()
+        CrashScenario(parties, study, plan, without={1: "NO"}).run_to_end()
     finally:
-        stage.node.kill()
-        stage.federation.close()
-    assert {phase for phase, _ in stage.deaths} == set(WAYS)
-    assert {where for _, where in stage.deaths} == {STATEMENT}
-    print(stage.deaths.total())
-    assert stage.deaths.total() > 60
+        parties.node.kill()
+        parties.federation.close()
+    assert {phase for phase, _ in parties.deaths} == set(WAYS)
+    assert {where for _, where in parties.deaths} == {STATEMENT}
+    print(parties.deaths.total())
+    assert parties.deaths.total() > 60

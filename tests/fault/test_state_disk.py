@@ -105,10 +105,10 @@ def test_a_flipped_byte_in_the_database_file_is_found_or_changes_no_verified_ent
     engine.dispose()
     data = (tmp_path / "whole" / "state.db").read_bytes()
     reported = 0
-    for place in range(0, len(data), 211):
+    for offset in range(0, len(data), 211):
         changed = bytearray(data)
-        changed[place] ^= 1 << place % 8
-        file = tmp_path / str(place) / "state.db"
+        changed[offset] ^= 1 << offset % 8
+        file = tmp_path / str(offset) / "state.db"
         file.parent.mkdir()
         file.touch(0o600)
         file.write_bytes(changed)

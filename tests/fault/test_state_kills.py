@@ -27,7 +27,7 @@ from tests.support.ledger_and_log import (
     run_id,
     terms,
 )
-from tests.support.schemas import fill, lost, made_at, revisions, rows
+from tests.support.schemas import create_at_revision, fill, revisions, rows, tables_with_losses
 
 pytestmark = pytest.mark.fault
 SCHEDULE = [release(), release(phase="evaluate", rounds=1)]
@@ -100,7 +100,9 @@ def test_the_database_opens_after_a_kill_at_any_step_of_the_first_migration(
     ids=["node", "coordinator"],
 )
 def test_a_kill_at_any_step_of_an_upgrade_loses_nothing(tmp_path: Path, migrations: Path) -> None:
-    first = made_at(tmp_path / "origin" / "state.db", migrations, revisions(migrations)[0])
+    first = create_at_revision(
+        tmp_path / "origin" / "state.db", migrations, revisions(migrations)[0]
+    )
     before = fill(first)
     for step in count(1, 2):
         folder = tmp_path / str(step)
@@ -111,7 +113,7 @@ def test_a_kill_at_any_step_of_an_upgrade_loses_nothing(tmp_path: Path, migratio
 
         died = killed_at(step, work)
         engine = open_database(folder / "state.db", migrations)
-        assert lost(before, rows(engine)) == []
+        assert tables_with_losses(before, rows(engine)) == []
         engine.dispose()
         if not died:
             assert step > 10

@@ -63,7 +63,7 @@ def test_the_page_shows_the_dictionary_that_the_demo_uses() -> None:
 
 
 @pytest.mark.hospitals
-def test_the_page_s_commands_print_what_it_shows(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_print_what_it_shows(tmp_path: Path) -> None:
     passphrase = tmp_path / "passphrase"
     passphrase.touch(0o600)
     passphrase.write_text("beside the lake\n", encoding="utf-8")

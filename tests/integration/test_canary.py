@@ -86,13 +86,13 @@ def settle(federation: NodeFederation) -> None:
 
 def test_the_search_finds_each_planted_kind_in_each_spelling(canaries: Canaries) -> None:
     noise = np.array([123_457, -98_765, 4_194_303, -77], dtype=np.int64)
-    canaries.whole("noise", noise)
+    canaries.plant_vector("noise", noise)
     for kind in ("<i8", ">i8", "<i4", ">i4", "<f8", ">f8", "<f4", ">f4"):
         hidden = entropy(1)(37) + noise.astype(kind).tobytes() + entropy(2)(11)
         assert f"noise as {kind}" in canaries.found_in(hidden)
     name = name_of("DK", 3)
-    for spelt in (name.encode(), name.encode("utf-16-le"), json.dumps(name).encode()):
-        assert canaries.found_in(b"..." + spelt + b"...") == ["a name of DK"]
+    for encoded in (name.encode(), name.encode("utf-16-le"), json.dumps(name).encode()):
+        assert canaries.found_in(b"..." + encoded + b"...") == ["a name of DK"]
     age = repr(ages("PT")[-1]).encode()
     assert canaries.found_in(age) == ["an age of PT"]
     assert canaries.found_in(FOUND_NAMES.encode().hex().encode()) == ["a malformed field"]
@@ -153,7 +153,7 @@ def test_no_reply_holds_a_record_or_a_plaintext_contribution(
         assert all(code_of(reply) is None for reply in replies)
         assert canaries.found_in(b"".join(replies)) == [], country
     words = Reply.FromString(sent_replies["DK"][3]).words
-    canaries.words("what left", np.frombuffer(words, "<u8"))
+    canaries.plant_words("what left", np.frombuffer(words, "<u8"))
     # The search covers these replies.
     assert "what left as <u8" in canaries.found_in(b"".join(sent_replies["DK"]))
 
@@ -188,8 +188,8 @@ def test_unreadable_or_overflowing_records_in_the_middle_of_a_run_reveal_nothing
         path.write_text(content, encoding="utf-8")
         node = federation.nodes["DK"]
         node.parts.record_store.refresh()
-        opened = run.coordinator.begin_round(1, "histogram", b"")
-        assert code_of(node.handle(opened.contribute_request("DK"))) is not None
+        coordinator_round = run.coordinator.begin_round(1, "histogram", b"")
+        assert code_of(node.handle(coordinator_round.contribute_request("DK"))) is not None
         run.coordinator._round_number = 0
     assert canaries.found_in(b"".join(replies["DK"])) == []
 
@@ -284,7 +284,7 @@ class ObservedFederation:
         """Run a study to its end and return how it ended."""
         allowed = self.wiring.federation.allowed(name, noise_std=NOISE_STD, **study)
         self.wiring.launch(allowed)
-        outcome: dict[str, Any] = self.wiring.until(lambda: self.wiring.over(allowed), 240)
+        outcome: dict[str, Any] = self.wiring.wait_until(lambda: self.wiring.over(allowed), 240)
         return outcome
 
     def break_records(self, country: str, content: str) -> None:

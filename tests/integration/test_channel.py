@@ -33,10 +33,12 @@ class Line:
 
     def __init__(self) -> None:
         self.authority = TransportAuthority.create("danube", now())
-        self.superlink, self.papers = ScriptedSuperLink(), ServedFiles({LARGE: CONTENT})
+        self.superlink, self.documents = ScriptedSuperLink(), ServedFiles({LARGE: CONTENT})
         relay = Relay(self.superlink.forward, long_poll=20.0)
         relay.open_session("AT", NODE, b"key")
-        self.exchange = OpenExchange(self.authority, relay, enrolments=None, documents=self.papers)
+        self.exchange = OpenExchange(
+            self.authority, relay, enrolments=None, documents=self.documents
+        )
         self.proxy = FaultProxy(self.exchange.port, self.exchange.thread)
         self.link: ExchangeLink = caller(self.authority).link(self.proxy.port, self.authority)
         assert self.link.fetch(LARGE) == CONTENT

@@ -67,7 +67,7 @@ class Port:
     def __init__(self, folder: Path) -> None:
         self.authority = TransportAuthority.create("danube", now() - 2 * DAY)
         self.ahead = timedelta(0)
-        self.superlink, self.papers = (
+        self.superlink, self.documents = (
             ScriptedSuperLink(),
             ServedFiles({"metadata/1.root.json": b"root"}),
         )
@@ -81,7 +81,7 @@ class Port:
             self.authority,
             relay,
             enrolments=self.enrolment,
-            documents=self.papers,
+            documents=self.documents,
             clock=self.clock,
         )
 
@@ -92,14 +92,14 @@ class Port:
         return self.exchange.link(who)
 
     def invite(self, country: str = "AT", role: Role = Role.OFFICER) -> Invitation:
-        place = f"{LOOPBACK}:{self.exchange.port}"
-        return self.enrolment.invite(country, role, exchange=place, root_digest=None, now=now())
+        address = f"{LOOPBACK}:{self.exchange.port}"
+        return self.enrolment.invite(country, role, exchange=address, root_digest=None, now=now())
 
     def untouched(self) -> bool:
         return not (
             self.superlink.calls
-            or self.papers.asked
-            or self.papers.handed_in
+            or self.documents.asked
+            or self.documents.handed_in
             or self.enrolment.all()
         )
 
@@ -210,7 +210,9 @@ ODD_NAMES = {
 
 
 @pytest.mark.parametrize("uris", ODD_NAMES.values(), ids=ODD_NAMES.keys())
-def test_a_certificate_without_a_party_s_name_allows_no_call(port: Port, uris: tuple[str]) -> None:
+def test_a_certificate_without_the_name_of_a_party_allows_no_call(
+    port: Port, uris: tuple[str]
+) -> None:
     odd = certificate_naming(port, *uris)
     codes = {code_of(port.exchange.port, port.authority, odd, call) for call in CALLS}
     assert codes <= {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE}
@@ -289,7 +291,7 @@ def test_an_enrolled_party_may_call_until_it_is_revoked(port: Port) -> None:
         assert link.fetch("metadata/1.root.json") == b"root"
         assert link.fetch("metadata/9.root.json") is None
         link.submit(SubmitRequest.COUNTRY_BUNDLE, b"mine")
-        assert port.papers.handed_in == [("AT", SubmitRequest.COUNTRY_BUNDLE, b"mine")]
+        assert port.documents.handed_in == [("AT", SubmitRequest.COUNTRY_BUNDLE, b"mine")]
         port.enrolment.revoke("AT", Role.OFFICER, now())
         calls: tuple[Callable[[], object], ...] = (
             lambda: link.fetch("metadata/1.root.json"),
@@ -299,7 +301,7 @@ def test_an_enrolled_party_may_call_until_it_is_revoked(port: Port) -> None:
             with pytest.raises(LinkFault) as caught:
                 call()
             assert "revoked" in caught.value.why
-        assert len(port.papers.handed_in) == 1
+        assert len(port.documents.handed_in) == 1
     finally:
         link.close()
 
@@ -315,7 +317,7 @@ def test_an_invitation_token_is_valid_for_its_own_enrolment_only(port: Port) -> 
         ):
             with pytest.raises(LinkFault, match="enrolment may not call"):
                 call()
-        assert not port.papers.asked
+        assert not port.documents.asked
         with pytest.raises(LinkFault) as caught:
             guest.enrol(Applicant(officer_statement("BE")).request(invitation))
         assert "another country" in caught.value.why
@@ -323,7 +325,7 @@ def test_an_invitation_token_is_valid_for_its_own_enrolment_only(port: Port) -> 
         guest.close()
 
 
-def test_a_caller_cannot_use_another_country_s_token(port: Port) -> None:
+def test_a_caller_cannot_use_the_token_of_another_country(port: Port) -> None:
     mine, theirs = port.invite("AT"), port.invite("BE")
     guest = port.link(Caller(mine.key.encode(), mine.certificate.encode()))
     try:
@@ -335,7 +337,7 @@ def test_a_caller_cannot_use_another_country_s_token(port: Port) -> None:
 
 
 def test_a_refused_submission_returns_the_reason_in_three_parts(port: Port) -> None:
-    port.papers.refusal = DocumentFault("It is old", why="it is version 1", fix="sign again")
+    port.documents.refusal = DocumentFault("It is old", why="it is version 1", fix="sign again")
     link = port.link(caller(port.authority, role=Role.OFFICER))
     try:
         with pytest.raises(ProtocolFault) as caught:
@@ -451,7 +453,7 @@ def test_a_message_larger_than_the_limit_is_refused(port: Port) -> None:
             exchange_pb2_grpc.ExchangeStub(channel).Submit(request, timeout=30)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     link.close()
-    assert not port.papers.handed_in
+    assert not port.documents.handed_in
 
 
 def _pair(who: Caller) -> tuple[bytes, bytes]:

@@ -40,10 +40,10 @@ from server.learning.release import holds_result_of, read_weights
 from server.state.tables import MIGRATIONS as COORDINATOR_MIGRATIONS
 from tests.support.home_archive import (
     assert_charged,
-    moment,
+    parse_moment,
     read_manifest,
-    recorded,
-    unpacked,
+    rows_when_written,
+    unpack,
 )
 from tests.support.homes import (
     COORDINATOR,
@@ -54,10 +54,10 @@ from tests.support.homes import (
     LogSource,
     NodeCalls,
     OpenCoordinator,
-    carried_on,
     conduct,
+    continue_run,
 )
-from tests.support.schemas import lost, revisions, rows
+from tests.support.schemas import revisions, rows, tables_with_losses
 
 VERSION = "0.1.0"
 TABLE, STOPPED, TRAINING = "heart-by-sex", "heart-once-more", "who-is-ill"
@@ -74,7 +74,7 @@ def manifest() -> Any:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Homes:
     """Return one copy for all tests that change nothing."""
-    return unpacked(VERSION, tmp_path_factory.mktemp("homes"))
+    return unpack(VERSION, tmp_path_factory.mktemp("homes"))
 
 
 @pytest.fixture
@@ -85,9 +85,9 @@ def homes(shared: Homes, monkeypatch: pytest.MonkeyPatch) -> Homes:
 
 @pytest.fixture
 def coordinator(homes: Homes) -> Iterator[OpenCoordinator]:
-    opened = homes.coordinator()
-    yield opened
-    opened.engine.dispose()
+    coordinator = homes.coordinator()
+    yield coordinator
+    coordinator.engine.dispose()
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def nodes(homes: Homes, coordinator: OpenCoordinator) -> Iterator[dict[str, Node
 
 def kept_value(manifest: Any, country: str, name: str) -> Any:
     """Return a stored value of a node, as JSON."""
-    values = {row["name"]: row["value"] for row in recorded(manifest, country, "settings")}
+    values = {row["name"]: row["value"] for row in rows_when_written(manifest, country, "settings")}
     return json.loads(values[name])
 
 
@@ -170,10 +170,10 @@ class TestHomesAreReadable:
             assert node.parts.documents.officer.current.to_text() == key["key"]
             assert node.parts.documents.officer.announced == key["announced"]
             latest = kept_value(manifest, country, "documents-floor")["latest"]
-            assert node.parts.documents.latest_signed() == moment(latest)
+            assert node.parts.documents.latest_signed() == parse_moment(latest)
             periods = kept_value(manifest, country, "budget-periods")["registers"]["patients"]
             since = node.parts.documents.periods_known_since("patients")
-            assert since == moment(periods["since"])
+            assert since == parse_moment(periods["since"])
         assert nodes["DK"].parts.documents.officer.announced is None
         assert nodes["EE"].parts.documents.officer.announced is not None
         assert nodes["DK"].parts.pause.state() is None
@@ -225,7 +225,7 @@ class TestHomesAreReadable:
         self, homes: Homes, nodes: dict[str, Node], manifest: Any
     ) -> None:
         for country, node in nodes.items():
-            written = recorded(manifest, country, "ledger_entries")
+            written = rows_when_written(manifest, country, "ledger_entries")
             assert_charged(node, written)
             state = node.parts.documents.current(homes.now)
             known = node.parts.documents.periods_known_since("patients")
@@ -273,24 +273,26 @@ class TestHomesStayUsable:
     @pytest.fixture
     def homes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Homes:
         monkeypatch.chdir(tmp_path)
-        return unpacked(VERSION, tmp_path)
+        return unpack(VERSION, tmp_path)
 
-    @pytest.mark.parametrize("place", [COORDINATOR, *(f"{country}/{NODE}" for country in PARTIES)])
+    @pytest.mark.parametrize(
+        "home_name", [COORDINATOR, *(f"{country}/{NODE}" for country in PARTIES)]
+    )
     def test_databases_are_migrated_and_nothing_is_lost(
-        self, homes: Homes, manifest: Any, place: str
+        self, homes: Homes, manifest: Any, home_name: str
     ) -> None:
-        file, written = homes.folder / place / "state.db", manifest["databases"][place]
-        migrations = COORDINATOR_MIGRATIONS if place == COORDINATOR else NODE_MIGRATIONS
+        file, written = homes.folder / home_name / "state.db", manifest["databases"][home_name]
+        migrations = COORDINATOR_MIGRATIONS if home_name == COORDINATOR else NODE_MIGRATIONS
         before = rows(create_engine(f"sqlite:///{file}"))
         assert {name: len(table_rows) for name, table_rows in before.items()} | {
             "alembic_version": 1
         } == (written["rows"])
-        known_revisions = manifest["revisions"][place.rsplit("/", maxsplit=1)[-1]]
+        known_revisions = manifest["revisions"][home_name.rsplit("/", maxsplit=1)[-1]]
         assert revisions(migrations)[: len(known_revisions)] == known_revisions
         assert written["schema"] == known_revisions[-1]
         opened = open_database(file, migrations)
         assert (
-            lost(
+            tables_with_losses(
                 {name: table_rows for name, table_rows in before.items() if table_rows},
                 rows(opened),
             )
@@ -306,18 +308,18 @@ class TestHomesStayUsable:
     def test_logs_verify_from_their_start_and_continue(
         self, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
-        for place, log in logs(coordinator, nodes).items():
-            written = manifest["databases"][place]["checkpoint"].encode()
+        for home_name, log in logs(coordinator, nodes).items():
+            written = manifest["databases"][home_name]["checkpoint"].encode()
             key = NoteKey(written.decode().splitlines()[0], log.verifier.key)
-            size = manifest["databases"][place]["rows"]["log_entries"]
+            size = manifest["databases"][home_name]["rows"]["log_entries"]
             assert verified(log, key, written).size == size
             assert open_checkpoint(written, key).size == size
             kinds = {json.loads(entry)["kind"] for entry in log.entries()}
             assert kinds <= set(EventKind)
-            if place == COORDINATOR:
+            if home_name == COORDINATOR:
                 coordinator.context.note(EventKind.COORDINATOR_STARTED)
             else:
-                nodes[place.split("/")[0]].note_start()
+                nodes[home_name.split("/")[0]].note_start()
             assert verified(log, key, written).size == size + 1
 
     def test_parties_go_on_in_the_same_files(
@@ -355,7 +357,7 @@ class TestHomesStayUsable:
         self, homes: Homes, manifest: Any
     ) -> None:
         run = manifest["runs"][TRAINING]
-        coordinator, nodes = carried_on(homes, run)
+        coordinator, nodes = continue_run(homes, run)
         row = coordinator.context.runs.get(run)
         assert (row.state, row.reason, row.attempt) == ("finished", "", 2)
         rounds = coordinator.context.runs.rounds_of(run)
@@ -370,7 +372,7 @@ class TestHomesStayUsable:
         assert result.evaluation is not None
         assert result.evaluation.keys() == ending["evaluation"].keys()
         for country, node in nodes.items():
-            assert_charged(node, recorded(manifest, country, "ledger_entries"))
+            assert_charged(node, rows_when_written(manifest, country, "ledger_entries"))
             assert sums(node, run) == [1, 2, 3, 4], "a sum was made twice, or not at all"
             node.parts.engine.dispose()
         coordinator.engine.dispose()
@@ -386,7 +388,7 @@ class TestHomesStayUsable:
         conduct(homes, coordinator, run, NodeCalls(nodes))
         assert coordinator.result(STOPPED).table == coordinator.result(TABLE).table
         for country, node in nodes.items():
-            known = len(recorded(manifest, country, "ledger_entries"))
+            known = len(rows_when_written(manifest, country, "ledger_entries"))
             charged = [(entry.run, entry.phase) for entry in node.parts.ledger.entries()[known:]]
             assert charged == [(run, "histogram")]
 

@@ -29,7 +29,7 @@ from server.exchange.relay import Relay
 from server.exchange.service import serve_exchange
 from server.state.tables import MIGRATIONS
 from tests.support import exchange_server
-from tests.support.documents import Papers
+from tests.support.documents import FederationDocuments
 from tests.support.enrolling import enrolment_of
 from tests.support.exchange_server import (
     LOOPBACK,
@@ -37,25 +37,27 @@ from tests.support.exchange_server import (
     ScriptedSuperLink,
     now,
 )
-from tests.support.joining_node import keyring, made
+from tests.support.joining_node import create_joining_node, keyring
 from tests.support.keystore import PASSPHRASE
 
 PROGRAM = Path(sys.executable).parent / "pratique-node"
-SEAT, SOON = 77, 20.0
+SEAT, WAIT_SECONDS = 77, 20.0
 
 
 class Site:
     """One node's home, its federation's documents, and the exchange to which it connects."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.home = folder, made(folder)
+        self.folder, self.home = folder, create_joining_node(folder)
         self.authority = TransportAuthority.create("nordic-heart", now() - timedelta(days=60))
         state = open_database(folder / "exchange.db", MIGRATIONS)
         self.enrolment = enrolment_of(state, self.authority)
-        self.papers = Papers(folder / "papers", now=now().replace(microsecond=0)).begin()
+        self.documents = FederationDocuments(
+            folder / "documents", now=now().replace(microsecond=0)
+        ).publish_agreement()
         self.keys = NodeKeys.from_canonical(self.home.node_keys.read_bytes())
-        self.papers.folders["DK"].set_node(self.keys)
-        (self.home.officer / "country-DK.json").write_bytes(self.papers.give("DK"))
+        self.documents.folders["DK"].set_node(self.keys)
+        (self.home.officer / "country-DK.json").write_bytes(self.documents.sign_and_submit("DK"))
         self.passphrase = folder / "passphrase"
         self.passphrase.touch(mode=0o600)
         self.passphrase.write_bytes(PASSPHRASE)
@@ -78,7 +80,7 @@ class Site:
         return opened
 
     def fetch(self, path: str) -> bytes | None:
-        return self.papers.store.read(path)
+        return self.documents.store.read(path)
 
     def enrol(self, ago: timedelta = timedelta(0)) -> None:
         """Store an enrolment from so long ago in the node's home."""
@@ -91,19 +93,19 @@ class Site:
         )
         self.home.certificate.write_bytes(certificate)
         self.home.authority.write_bytes(self.authority.certificate_pem)
-        self.home.root.write_bytes(self.papers.pinned)
+        self.home.root.write_bytes(self.documents.pinned)
         enrolment = Enrolment(
             federation="nordic-heart",
             exchange=f"{LOOPBACK}:{self.exchange.port}",
             authority_digest=self.authority.digest,
-            root_digest=digest(self.papers.pinned),
+            root_digest=digest(self.documents.pinned),
         )
         settings = self.home.settings()
         self.home.write_settings(settings.model_copy(update={"enrolment": enrolment}))
 
-    def command(self, *words: str, unlock: bool = True) -> list[str]:
+    def command(self, *arguments: str, unlock: bool = True) -> list[str]:
         secret = ["--passphrase-file", str(self.passphrase)] if unlock else []
-        return [str(PROGRAM), *words, "--home", str(self.home.path), *secret]
+        return [str(PROGRAM), *arguments, "--home", str(self.home.path), *secret]
 
     def up(self) -> subprocess.Popen[bytes]:
         """Start the daemon."""
@@ -123,8 +125,8 @@ class Site:
             return {}
         return status
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SOON
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
             assert time.monotonic() < deadline, self.log
             time.sleep(0.05)
@@ -149,15 +151,15 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def test_it_imports_documents_and_stops_within_seconds_during_a_long_poll(site: Site) -> None:
     process = site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     status = site.status()
     assert status["documents"]["own"]["version"] == 1
-    assert status["documents"]["agreement"] == site.papers.agreed.title
+    assert status["documents"]["agreement"] == site.documents.agreed.title
     assert status["data"]["patients"] == 80
     assert "PullMessages" in site.superlink.methods
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(SOON) == 0
+    assert process.wait(WAIT_SECONDS) == 0
     assert time.monotonic() - begun < 8
     assert site.superlink.methods[-1] == "DeactivateNode"  # it signed off at the exchange
     assert not site.home.socket.exists()
@@ -170,9 +172,11 @@ def test_it_renews_its_certificate_and_uses_the_new_one(site: Site) -> None:
     site.enrol(timedelta(days=25))
     key, before = keyring(site.home).transport_key, site.home.certificate.read_bytes()
     site.up()
-    site.until(lambda: site.home.certificate.read_bytes() != before)
-    site.until(lambda: site.enrolment.register._unused == set())  # the new certificate was used
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.home.certificate.read_bytes() != before)
+    site.wait_until(
+        lambda: site.enrolment.register._unused == set()
+    )  # the new certificate was used
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     assert keyring(site.home).transport_key != key
     assert site.enrolment.register.disputes() == []
 
@@ -187,7 +191,7 @@ def test_a_node_whose_certificate_has_ended_says_what_to_do(site: Site) -> None:
 
 def test_a_second_daemon_is_refused_and_a_killed_one_starts_again(site: Site) -> None:
     first = site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     second = subprocess.run(site.command("up"), capture_output=True, text=True, check=False)
     assert second.returncode == 1
     assert "is running" in second.stderr
@@ -197,18 +201,18 @@ def test_a_second_daemon_is_refused_and_a_killed_one_starts_again(site: Site) ->
     assert site.home.socket.exists()
     site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
     site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
 
 
 def test_it_reconnects_when_the_exchange_is_reachable_again(site: Site) -> None:
     site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     port = site.exchange.port
     site.exchange.close()
-    site.until(lambda: site.waiting().startswith("waiting for the coordinator: "))
+    site.wait_until(lambda: site.waiting().startswith("waiting for the coordinator: "))
     assert str(port) in site.waiting()
     site.exchange = reopened(site, port)
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
 
 
 def reopened(site: Site, port: int) -> OpenExchange:
@@ -225,22 +229,22 @@ def reopened(site: Site, port: int) -> OpenExchange:
 
 def test_the_doctor_finds_nothing_wrong_and_an_interrupt_ends_the_daemon(site: Site) -> None:
     process = site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
-    words = site.command("doctor", "--json")
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    site.wait_until(lambda: site.waiting() == "idle, connected")
+    arguments = site.command("doctor", "--json")
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     states = {check["name"]: check["state"] for check in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
     assert set(states.values()) == {"good"}
     process.send_signal(signal.SIGINT)
-    assert process.wait(SOON) == 0
+    assert process.wait(WAIT_SECONDS) == 0
 
 
 def test_pause_and_status_commands_work_while_the_daemon_runs(site: Site) -> None:
     site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
 
-    def run_command(*words: str) -> str:
-        command = site.command(*words, unlock=False)
+    def run_command(*arguments: str) -> str:
+        command = site.command(*arguments, unlock=False)
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert run_command("pause", "--reason", "audit") == "paused: audit\n"
@@ -259,8 +263,8 @@ def test_a_home_is_private(site: Site) -> None:
 
 @pytest.mark.slow
 def test_a_restored_database_does_not_start_before_the_restored_command(site: Site) -> None:
-    def run_command(*words: str) -> tuple[int, str]:
-        done = subprocess.run(site.command(*words), capture_output=True, text=True, check=False)
+    def run_command(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(site.command(*arguments), capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
     copy = site.folder / "backup.db"
@@ -271,23 +275,23 @@ def test_a_restored_database_does_not_start_before_the_restored_command(site: Si
     ):
         source.backup(to)
     process = site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(SOON) == 0
+    assert process.wait(WAIT_SECONDS) == 0
     for file in site.home.path.glob("state.db*"):
         file.unlink()
     shutil.copy(copy, site.home.database)
-    for words in (("up",), ("doctor",)):
-        code, output = run_command(*words)
+    for arguments in (("up",), ("doctor",)):
+        code, output = run_command(*arguments)
         assert (code, "older than what this node" in output) == (1, True), output
     code, output = run_command("restored", "--yes")
     assert (code, "pratique-officer renew" in output) == (1, True), output
     time.sleep(1.1)  # documents have signing times in whole seconds
-    site.papers.now = now().replace(microsecond=0)
-    (site.home.officer / "country-DK.json").write_bytes(site.papers.give("DK"))
+    site.documents.now = now().replace(microsecond=0)
+    (site.home.officer / "country-DK.json").write_bytes(site.documents.sign_and_submit("DK"))
     code, output = run_command("restored", "--yes")
     assert (code, "State was restored from a copy of 1 log entries" in output) == (0, True), output
     site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
     site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    site.wait_until(lambda: site.waiting() == "idle, connected")
     assert site.status()["restored"]["before"] > 1

@@ -32,7 +32,7 @@ from tests.support.exchange_server import (
     now,
 )
 
-SOON = 20.0
+WAIT_SECONDS = 20.0
 LISTENING = "0A"
 """The state of a listening socket in /proc/net/tcp."""
 
@@ -65,9 +65,9 @@ class Observed(Site):
             settings.write(f"observe: 127.0.0.1:{self.observe}\n")
 
     def up(self) -> subprocess.Popen[bytes]:
-        words = self.command("up", "--log-file", str(self.log_file))
+        arguments = self.command("up", "--log-file", str(self.log_file))
         process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder
         )
         self.processes.append(process)
         return process
@@ -82,8 +82,8 @@ class Observed(Site):
         except urllib.error.URLError:
             return 0, ""
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SOON
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -106,34 +106,34 @@ def test_a_node_shows_metrics_on_loopback_and_is_unhealthy_without_the_link(site
     process = site.up()
     assert process.stdout is not None
     assert process.stdout.readline().decode().startswith("starting the node of DK")
-    site.until(lambda: site.get("/health/ready")[0] == 200)
+    site.wait_until(lambda: site.get("/health/ready")[0] == 200)
     assert listeners(site.observe) == {"0100007F"}
     assert "pratique_node_link_up 1.0" in site.get("/metrics")[1]
     site.exchange.close()
-    site.until(lambda: site.get("/health/ready")[0] == 503)
+    site.wait_until(lambda: site.get("/health/ready")[0] == 503)
     checks = json.loads(site.get("/health/ready")[1])["checks"]
     assert {name for name, check in checks.items() if not check["good"]} == {"link"}
     assert site.get("/health/live")[0] == 200
     process.send_signal(signal.SIGHUP)
     site.log_file.rename(site.log_file.with_suffix(".old"))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(SOON) == 0
+    assert process.wait(WAIT_SECONDS) == 0
     assert process.stdout.read() == b""
     site.exchange = site.open()
 
 
 def test_logs_go_to_a_private_file_that_is_reopened_on_sighup(site: Observed) -> None:
     process = site.up()
-    site.until(lambda: site.get("/health/ready")[0] == 200)
+    site.wait_until(lambda: site.get("/health/ready")[0] == 200)
     assert "connected" in [line["event"] for line in site.lines()]
     assert site.log_file.stat().st_mode & 0o777 == 0o600
     site.log_file.rename(site.log_file.with_suffix(".old"))
     process.send_signal(signal.SIGHUP)
     site.exchange.close()
-    site.until(site.log_file.exists)
-    site.until(lambda: "link lost" in [line["event"] for line in site.lines()])
+    site.wait_until(site.log_file.exists)
+    site.wait_until(lambda: "link lost" in [line["event"] for line in site.lines()])
     process.send_signal(signal.SIGTERM)
-    assert process.wait(SOON) == 0
+    assert process.wait(WAIT_SECONDS) == 0
     site.exchange = site.open()
 
 
@@ -142,7 +142,7 @@ def test_a_port_in_use_gives_a_clear_error_at_the_start(site: Observed) -> None:
         other.bind(("127.0.0.1", site.observe))
         other.listen()
         process = site.up()
-        assert process.wait(SOON) == 1
+        assert process.wait(WAIT_SECONDS) == 1
     assert process.stdout is not None
     assert f"cannot be shown at 127.0.0.1:{site.observe}" in process.stdout.read().decode()
 
@@ -157,9 +157,9 @@ def test_refused_calls_are_counted_by_call_and_reason(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(exchange_server, "serve_exchange", counting)
     authority = TransportAuthority.create("danube", now())
-    papers = ServedFiles({"metadata/1.root.json": b"root"})
+    documents = ServedFiles({"metadata/1.root.json": b"root"})
     relay = Relay(ScriptedSuperLink().forward)
-    with OpenExchange(authority, relay, enrolments=None, documents=papers) as exchange:
+    with OpenExchange(authority, relay, enrolments=None, documents=documents) as exchange:
         node = exchange.link(caller(authority, "AT", Role.NODE))
         assert node.fetch("metadata/1.root.json") == b"root"
         with pytest.raises(LinkFault):

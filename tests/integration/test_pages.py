@@ -110,12 +110,12 @@ def test_targets_exist(page: Path) -> None:
     assert named <= known
 
 
-def test_the_readme_s_two_commands_come_first() -> None:
+def test_the_two_commands_of_the_readme_come_first() -> None:
     fences = FENCE.findall(README.read_text(encoding="utf-8"))
     assert fences[0].splitlines()[1:-1] == ["make demo", "make test"]
 
 
-def test_the_readme_s_accuracies_are_those_measured() -> None:
+def test_the_accuracies_in_the_readme_are_those_measured() -> None:
     measured = json.loads((ROOT / "bench" / "results" / "utility.json").read_text())["rows"]
     table = {(row["noise"], row["h"], row["epsilon"]): row["mean_of_centres"] for row in measured}
     table_rows = re.findall(r"^\| ([^|]+) \| (0\.\d+) \|$", README.read_text(), re.MULTILINE)

@@ -52,10 +52,10 @@ PROTOBUF = {"content-type": "application/protobuf", "accept": "application/proto
 
 
 @pytest.fixture(scope="module")
-def arena() -> Iterator[ProcessFederation]:
+def federation() -> Iterator[ProcessFederation]:
     """Start all daemons, a run, and an exchange that listens beyond loopback."""
     folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
-    federation = ProcessFederation.raised(folder)
+    federation = ProcessFederation.started(folder)
     try:
         federation.kill(Role.COORDINATOR)
         path = federation.coordinator.home / SETTINGS_FILE
@@ -63,7 +63,7 @@ def arena() -> Iterator[ProcessFederation]:
         settings["listen"] = settings["listen"].replace(LOOPBACK, EVERYWHERE)
         path.write_text(yaml.safe_dump(settings))
         federation.start_coordinator()
-        federation.allow("ports", rounds=ROUNDS)
+        federation.propose_and_permit("ports", rounds=ROUNDS)
         _until(lambda: all(ask(_socket(federation.coordinator), "status")["nodes"].values()))
         federation.launch("ports")
         federation.wait_until("ports", lambda status: status["round"] >= 1)
@@ -81,8 +81,8 @@ def _until(happened: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def port(arena: ProcessFederation) -> int:
-    settings = yaml.safe_load((arena.coordinator.home / SETTINGS_FILE).read_text())
+def port(federation: ProcessFederation) -> int:
+    settings = yaml.safe_load((federation.coordinator.home / SETTINGS_FILE).read_text())
     return int(settings["listen"].rsplit(":", 1)[1])
 
 
@@ -118,8 +118,8 @@ def listening(pids: list[int]) -> set[tuple[str, str, int]]:
     return addresses
 
 
-def tree(arena: ProcessFederation, role: Role, country: str = "") -> list[int]:
-    (daemon,) = arena.pids(role, country)
+def tree(federation: ProcessFederation, role: Role, country: str = "") -> list[int]:
+    (daemon,) = federation.pids(role, country)
     return [daemon, *_descendants(daemon)]
 
 
@@ -133,17 +133,19 @@ def test_the_list_contains_an_open_socket() -> None:
         } <= listening([os.getpid()])
 
 
-def test_all_processes_of_flower_are_listed(arena: ProcessFederation) -> None:
-    pids = set(tree(arena, Role.COORDINATOR))
+def test_all_processes_of_flower_are_listed(federation: ProcessFederation) -> None:
+    pids = set(tree(federation, Role.COORDINATOR))
     for role in (Role.SUPERLINK, Role.SUPEREXEC, Role.SERVER_APP):
-        assert set(arena.pids(role)) <= pids
-        assert arena.pids(role), role
+        assert set(federation.pids(role)) <= pids
+        assert federation.pids(role), role
 
 
-def test_only_the_exchange_listens_beyond_loopback(arena: ProcessFederation, port: int) -> None:
+def test_only_the_exchange_listens_beyond_loopback(
+    federation: ProcessFederation, port: int
+) -> None:
     """gRPC reads 0.0.0.0 as every address of both families."""
-    superlink = ask(_socket(arena.coordinator), "status")["superlink"]
-    addresses = listening(tree(arena, Role.COORDINATOR))
+    superlink = ask(_socket(federation.coordinator), "status")["superlink"]
+    addresses = listening(tree(federation, Role.COORDINATOR))
     inside = {address for address in addresses if address[1] in (LOOPBACK, "::1")}
     assert inside == {("tcp", LOOPBACK, int(superlink.rsplit(":", 1)[1]))}
     assert {(table.rstrip("6"), number) for table, _, number in addresses - inside} == {
@@ -151,15 +153,17 @@ def test_only_the_exchange_listens_beyond_loopback(arena: ProcessFederation, por
     }
 
 
-def test_no_node_listens_on_any_network(arena: ProcessFederation) -> None:
-    for country in arena.countries:
-        assert not listening(tree(arena, Role.NODE, country))
+def test_no_node_listens_on_any_network(federation: ProcessFederation) -> None:
+    for country in federation.countries:
+        assert not listening(tree(federation, Role.NODE, country))
 
 
-def test_local_sockets_are_files_that_only_their_owner_can_open(arena: ProcessFederation) -> None:
+def test_local_sockets_are_files_that_only_their_owner_can_open(
+    federation: ProcessFederation,
+) -> None:
     """A name in the abstract namespace would have no owner."""
-    daemons = [(arena.coordinator, tree(arena, Role.COORDINATOR))]
-    daemons += [(arena.node(c), tree(arena, Role.NODE, c)) for c in arena.countries]
+    daemons = [(federation.coordinator, tree(federation, Role.COORDINATOR))]
+    daemons += [(federation.node(c), tree(federation, Role.NODE, c)) for c in federation.countries]
     for party, pids in daemons:
         held_sockets, names = sockets(pids), set()
         for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
@@ -175,10 +179,10 @@ def test_local_sockets_are_files_that_only_their_owner_can_open(arena: ProcessFe
 
 
 @pytest.fixture(scope="module")
-def authority(arena: ProcessFederation) -> TransportAuthority:
+def authority(federation: ProcessFederation) -> TransportAuthority:
     """Return the federation's own authority, which only its coordinator holds."""
-    home = CoordinatorHome(arena.coordinator.home)
-    passphrase = arena.coordinator.passphrase.read_bytes()
+    home = CoordinatorHome(federation.coordinator.home)
+    passphrase = federation.coordinator.passphrase.read_bytes()
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, passphrase))
     return keys.transport.in_force(datetime.now(UTC))
 
@@ -190,9 +194,9 @@ def held_by(party: Any, key: str, certificate: Path) -> Caller:
 
 
 @pytest.fixture(scope="module")
-def node(arena: ProcessFederation) -> Caller:
-    home = arena.node(arena.countries[0]).home
-    return held_by(arena.node(arena.countries[0]), "transport", home / "certificate.pem")
+def node(federation: ProcessFederation) -> Caller:
+    home = federation.node(federation.countries[0]).home
+    return held_by(federation.node(federation.countries[0]), "transport", home / "certificate.pem")
 
 
 def call(
@@ -211,10 +215,12 @@ def call(
 
 def fleet_requests(node_id: int, key: bytes = b"") -> dict[str, RelayRequest]:
     """Return each Fleet call as it would be made for a node."""
-    place = Node(node_id=node_id)
-    bodies = {name: PullMessagesRequest(node=place).SerializeToString() for name in FLEET_CALLS}
+    flower_node = Node(node_id=node_id)
+    bodies = {
+        name: PullMessagesRequest(node=flower_node).SerializeToString() for name in FLEET_CALLS
+    }
     bodies["ActivateNode"] = ActivateNodeRequest(public_key=key).SerializeToString()
-    bodies["SendNodeHeartbeat"] = SendNodeHeartbeatRequest(node=place).SerializeToString()
+    bodies["SendNodeHeartbeat"] = SendNodeHeartbeatRequest(node=flower_node).SerializeToString()
     return {name: RelayRequest(method=name, body=body) for name, body in bodies.items()}
 
 
@@ -231,10 +237,10 @@ def requests(node_id: int) -> list[tuple[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def node_id(arena: ProcessFederation) -> int:
+def node_id(federation: ProcessFederation) -> int:
     """Return the node id of the first country's node."""
-    present = ask(_socket(arena.coordinator), "news", count=-1, wait=0)["present"]
-    return int(present[arena.countries[0]]["node"])
+    present = ask(_socket(federation.coordinator), "news", count=-1, wait=0)["present"]
+    return int(present[federation.countries[0]]["node"])
 
 
 STRANGERS: dict[str, Callable[[TransportAuthority], Caller | None]] = {
@@ -256,10 +262,10 @@ def test_a_call_without_a_valid_certificate_is_refused(
         assert code is grpc.StatusCode.UNAVAILABLE, (name, request)
 
 
-def test_a_node_s_certificate_gives_access_to_its_own_session_only(
-    arena: ProcessFederation, port: int, authority: TransportAuthority, node_id: int
+def test_the_certificate_of_a_node_gives_access_to_its_session_only(
+    federation: ProcessFederation, port: int, authority: TransportAuthority, node_id: int
 ) -> None:
-    other = caller(authority, arena.countries[1])
+    other = caller(authority, federation.countries[1])
     for name, request in fleet_requests(node_id).items():
         code, message = call(port, authority, other, "Relay", request)
         assert code is grpc.StatusCode.PERMISSION_DENIED, name
@@ -285,7 +291,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_calls_outside_the_relay_s_list_are_refused(
+def test_calls_that_the_relay_does_not_list_are_refused(
     port: int, authority: TransportAuthority, node: Caller, node_id: int, name: str
 ) -> None:
     body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
@@ -308,7 +314,7 @@ def test_a_header_cannot_smuggle_another_request(
         assert code is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_a_node_s_own_certificate_is_accepted(
+def test_the_certificate_of_a_node_is_accepted(
     port: int, authority: TransportAuthority, node: Caller, node_id: int
 ) -> None:
     """Otherwise everything above might be refused for another reason."""
@@ -323,9 +329,9 @@ def test_a_node_s_own_certificate_is_accepted(
 
 
 @pytest.fixture(scope="module")
-def local(arena: ProcessFederation) -> Iterator[httpx.Client]:
+def local(federation: ProcessFederation) -> Iterator[httpx.Client]:
     """A process of another user: it can reach the port, and accepts any certificate."""
-    address = ask(_socket(arena.coordinator), "status")["superlink"]
+    address = ask(_socket(federation.coordinator), "status")["superlink"]
     with httpx.Client(base_url=f"https://{address}", verify=False) as client:  # noqa: S501
         yield client
 
@@ -357,10 +363,10 @@ def test_a_node_session_needs_a_registered_node_key(
     assert answer.status_code in {400, 401, 403}
 
 
-def test_the_secrets_and_the_server_app_s_token_are_not_readable_by_others(
-    arena: ProcessFederation,
+def test_the_secrets_and_the_token_of_the_server_app_are_not_readable_by_others(
+    federation: ProcessFederation,
 ) -> None:
-    (superlink,) = arena.pids(Role.SUPERLINK)
+    (superlink,) = federation.pids(Role.SUPERLINK)
     words = Path(f"/proc/{superlink}/cmdline").read_bytes().decode().split("\0")
     folder = Path(words[words.index("--superexec-auth-secret-file") + 1]).parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -372,9 +378,13 @@ def test_the_secrets_and_the_server_app_s_token_are_not_readable_by_others(
 
 
 def test_a_revoked_certificate_is_refused_from_the_next_call_on(
-    arena: ProcessFederation, port: int, authority: TransportAuthority, node: Caller, node_id: int
+    federation: ProcessFederation,
+    port: int,
+    authority: TransportAuthority,
+    node: Caller,
+    node_id: int,
 ) -> None:
-    arena.coordinator.run("revoke", arena.countries[0], "--role", "node")
+    federation.coordinator.run("revoke", federation.countries[0], "--role", "node")
     for name, request in requests(node_id):
         code, message = call(port, authority, node, name, request)
         assert code is grpc.StatusCode.UNAUTHENTICATED, name

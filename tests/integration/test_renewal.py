@@ -45,7 +45,7 @@ from tests.support.exchange_server import (
     now,
     tree,
 )
-from tests.support.keystore import cheap_store
+from tests.support.keystore import fast_store
 
 SEAT, DAY, YEAR = 101, timedelta(days=1), timedelta(days=365)
 FILE = "metadata/1.root.json"
@@ -59,7 +59,7 @@ class Exchange:
 
     def __init__(self, folder: Path, begun: datetime) -> None:
         self.ahead, self.noted = timedelta(0), Noted()
-        store = cheap_store(folder / "keys")
+        store = fast_store(folder / "keys")
         self.transport = ExchangeTransport.create(
             folder, (LOOPBACK, "localhost"), store, federation="danube", now=begun
         )
@@ -188,7 +188,7 @@ def test_too_large_and_too_many_requests_are_refused(exchange: Exchange) -> None
     link.close()
 
 
-def test_a_thief_s_renewal_is_refused_and_reported(exchange: Exchange) -> None:
+def test_a_renewal_by_a_thief_is_refused_and_reported(exchange: Exchange) -> None:
     who = exchange.caller()
     link, thief = exchange.link(who), exchange.link(who)
     renew(link, who)
@@ -218,7 +218,7 @@ class LongPoll:
         before = len(exchange.superlink.calls)
         self._thread = threading.Thread(target=self._call)
         self._thread.start()
-        until(lambda: len(exchange.superlink.calls) > before)
+        wait_until(lambda: len(exchange.superlink.calls) > before)
 
     def _call(self) -> None:
         try:
@@ -232,7 +232,7 @@ class LongPoll:
         return self.reply
 
 
-def until(happened: Callable[[], bool]) -> None:
+def wait_until(happened: Callable[[], bool]) -> None:
     end = time.monotonic() + AT_ONCE
     while not happened():
         assert time.monotonic() < end
@@ -323,7 +323,7 @@ def test_a_closed_link_stays_closed(exchange: Exchange) -> None:
         link.fetch(FILE)
 
 
-def test_the_exchange_s_own_certificate_changes_while_links_are_open(exchange: Exchange) -> None:
+def test_the_certificate_of_the_exchange_changes_while_links_are_open(exchange: Exchange) -> None:
     link = exchange.link(exchange.caller())
     waiting = LongPoll(exchange, link)
     before = served(exchange)

@@ -198,7 +198,7 @@ def _serve(node: FleetClient, stop: threading.Event) -> None:
         node.serve(stop)
 
 
-def until(happened: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_until(happened: Callable[[], Any], seconds: float = 60.0) -> Any:
     end = time.monotonic() + seconds
     while not (result := happened()):
         assert time.monotonic() < end, "the condition was not true in time"
@@ -211,7 +211,7 @@ def rehearsal(fleet: Fleet, nodes: None) -> Mapping[str, Any]:
     """The replies of the nodes to a run that was launched as the coordinator launches one."""
     bundle = build_bundle(fleet.folder / "bundles" / RUN, RUN, 1)
     flower_run = fleet.superlink.run(bundle)
-    until(lambda: fleet.released or _over(fleet, flower_run))
+    wait_until(lambda: fleet.released or _over(fleet, flower_run))
     assert fleet.released, fleet.log("superexec")[-3000:]
     return fleet.released[0]
 
@@ -265,9 +265,9 @@ def test_a_large_frame_arrives_complete_in_both_directions(rehearsal: Mapping[st
 
 
 @pytest.mark.usefixtures("rehearsal")
-def test_flower_s_own_list_shows_the_run(fleet: Fleet) -> None:
+def test_the_run_list_of_flower_shows_the_run(fleet: Fleet) -> None:
     (row,) = [row for row in fleet.superlink.runs() if row["fab-id"] == "pratique/pratique-run"]
-    assert until(lambda: str(fleet.superlink.runs()[0]["status"]).startswith("finished"), 30)
+    assert wait_until(lambda: str(fleet.superlink.runs()[0]["status"]).startswith("finished"), 30)
     assert row["run-id"]
 
 
@@ -336,8 +336,8 @@ def test_no_secret_is_an_argument_or_a_variable_of_a_process(fleet: Fleet) -> No
     for pid in processes(fleet):
         for source in ("environ", "cmdline"):
             content = Path(f"/proc/{pid}/{source}").read_bytes()
-            for spelling in (secret, secret.hex().encode(), base64.b64encode(secret)):
-                assert spelling not in content
+            for encoded in (secret, secret.hex().encode(), base64.b64encode(secret)):
+                assert encoded not in content
             assert key.encode() not in content
 
 
@@ -378,7 +378,7 @@ def test_the_real_superlink_refuses_an_unregistered_key(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("nodes")
-def test_one_country_s_node_cannot_pull_with_another_s_id(fleet: Fleet) -> None:
+def test_the_node_of_one_country_cannot_pull_with_the_id_of_another(fleet: Fleet) -> None:
     link = fleet.exchange.link(caller(fleet.exchange.authority, "FR"))
     body = PullMessagesRequest(
         node=Node(node_id=fleet.exchange.relay.presence()["DE"].node)
@@ -388,7 +388,7 @@ def test_one_country_s_node_cannot_pull_with_another_s_id(fleet: Fleet) -> None:
     link.close()
 
 
-def test_a_country_with_another_s_key_is_not_activated(fleet: Fleet) -> None:
+def test_a_country_with_the_key_of_another_is_not_activated(fleet: Fleet) -> None:
     link = fleet.exchange.link(caller(fleet.exchange.authority, "FR"))
     key = load_pem_private_key(fleet.keys["DE"][0], None)
     stolen = FleetClient(link, key, build_app(answer_of("FR")))  # type: ignore[arg-type]
@@ -423,7 +423,7 @@ def test_a_killed_node_can_reconnect_at_once() -> None:
 
 def _superlink_gone_is_said(fleet: Fleet) -> None:
     fleet.superlink._processes[0].kill()
-    assert until(fleet.superlink.failed_process, 10) == "superlink"
+    assert wait_until(fleet.superlink.failed_process, 10) == "superlink"
     with pytest.raises(LinkFault):
         fleet.node("DE").serve(threading.Event())
     with pytest.raises(CoordinatorFault) as refused:
@@ -501,7 +501,7 @@ def _ended(fleet: Fleet, flower_run: int) -> tuple[str, str]:
         flower_row = rows[str(flower_run)]
         return flower_row if str(flower_row["status"]).startswith("finished") else {}
 
-    ended = until(over, 90)
+    ended = wait_until(over, 90)
     return str(ended["status"]), str(ended["status-details"])
 
 
@@ -582,7 +582,7 @@ def test_a_bundle_of_another_kind_of_app_is_not_started(stranger: Stranger) -> N
         "evil.py": stranger.code(),
     }
     stranger.submit(build_fab_from_files(files)[0], user_prompt="hello")
-    until(lambda: "Refused: flwr-agentapp" in stranger.fleet.log("superexec"))
+    wait_until(lambda: "Refused: flwr-agentapp" in stranger.fleet.log("superexec"))
     assert not stranger.trace.exists()
 
 

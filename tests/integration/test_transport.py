@@ -139,13 +139,13 @@ def test_a_node_refuses_an_exchange_of_another_authority(
     )
 
 
-def test_the_server_s_certificate_is_refused_as_a_client_s(
+def test_the_certificate_of_the_server_is_refused_as_that_of_a_client(
     authority: TransportAuthority, exchange: Exchange
 ) -> None:
     refused(exchange.port, authority, pair(authority, Role.COORDINATOR, hosts=("localhost",)))
 
 
-def test_a_node_s_certificate_is_refused_as_the_exchange_s(
+def test_the_certificate_of_a_node_is_refused_as_that_of_the_exchange(
     authority: TransportAuthority,
 ) -> None:
     false = Exchange(authority, pair(authority, Role.NODE))

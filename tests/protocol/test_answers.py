@@ -29,8 +29,8 @@ from tests.support.protocol_world import (
     altered_request,
     parts_of,
     refused,
-    spoken,
     state_of,
+    with_body,
 )
 
 
@@ -168,7 +168,7 @@ def test_a_head_of_another_round_is_refused() -> None:
         message = body.answer.heads[1]
         head = ContributionHead.FromString(message.body)
         head.round += 1
-        message.CopyFrom(spoken(message, serialise(head), IDENTITIES["BE"]))
+        message.CopyFrom(with_body(message, serialise(head), IDENTITIES["BE"]))
 
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
         world.countries["AT"].answer(altered_request(round_.answer_request("AT"), misdate))
@@ -180,7 +180,7 @@ def test_a_head_in_the_name_of_another_country_is_refused() -> None:
 
     def forge(body: RequestBody) -> None:
         head = body.answer.heads[1]
-        head.CopyFrom(spoken(head, head.body, SigningKey.generate()))
+        head.CopyFrom(with_body(head, head.body, SigningKey.generate()))
 
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
         world.countries["AT"].answer(altered_request(round_.answer_request("AT"), forge))
@@ -194,7 +194,7 @@ def test_a_head_that_the_country_itself_did_not_send_is_refused() -> None:
         message = body.answer.heads[0]
         head = ContributionHead.FromString(message.body)
         head.words_digest = bytes(32)
-        message.CopyFrom(spoken(message, serialise(head), IDENTITIES["AT"]))
+        message.CopyFrom(with_body(message, serialise(head), IDENTITIES["AT"]))
 
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC):
         world.countries["AT"].answer(altered_request(round_.answer_request("AT"), forge))
@@ -267,7 +267,7 @@ def take_wrong(world: ProtocolWorld, round_: CoordinatorRound, index: int) -> No
     answer = Answer.FromString(signed.body)
     start = 32 * index
     answer.shares = answer.shares[:start] + os.urandom(32) + answer.shares[start + 32 :]
-    forged_message = spoken(signed, serialise(answer), IDENTITIES["AT"])
+    forged_message = with_body(signed, serialise(answer), IDENTITIES["AT"])
     round_.take_answer("AT", serialise(Reply(answer=forged_message)))
 
 

@@ -38,8 +38,8 @@ from tests.support.protocol_world import (
     altered_request,
     parts_of,
     refused,
-    spoken,
     state_of,
+    with_body,
     with_head,
 )
 
@@ -54,7 +54,7 @@ def signed_by(*signers: str, over: tuple[str, ...] = WITHOUT_EE, **claims: objec
 
 def forged(liar: LyingCoordinator, round_: CoordinatorRound) -> list[Signed]:
     assents = signed_by(*WITHOUT_EE)(liar, round_)
-    return [*assents[:3], spoken(assents[3], assents[3].body, SigningKey.generate())]
+    return [*assents[:3], with_body(assents[3], assents[3].body, SigningKey.generate())]
 
 
 def of_a_next_round(liar: LyingCoordinator, round_: CoordinatorRound) -> list[Signed]:
@@ -73,7 +73,7 @@ def of_another_run(liar: LyingCoordinator, round_: CoordinatorRound) -> list[Sig
 def renumbered(liar: LyingCoordinator, round_: CoordinatorRound) -> list[Signed]:
     """Return signatures in this context whose body has the number of another round."""
     assents, other = signed_by(*WITHOUT_EE)(liar, round_), signed_by("DK")(liar, liar.begin(2))
-    return [*assents[:3], spoken(assents[3], other[0].body, IDENTITIES["DK"])]
+    return [*assents[:3], with_body(assents[3], other[0].body, IDENTITIES["DK"])]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_head_of_another_round_is_refused() -> None:
     past = liar.contributed(1)
     round_ = liar.contributed(2)
     liar.agree_all(round_, WITHOUT_EE)
-    old = liar.adversary_state.said(past.terms.context)["BE"].contribution.head
+    old = liar.adversary_state.contributions(past.terms.context)["BE"].contribution.head
     request = with_head(liar.answer_request(round_, "AT", WITHOUT_EE), 1, lambda _: old)
     with refused(liar.world.countries["AT"], ReasonCode.STALE, naming="BE"):
         liar.world.countries["AT"].answer(request)
@@ -255,7 +255,7 @@ def test_a_head_in_the_name_of_another_country_is_refused_for_a_smaller_set(
     round_ = liar.contributed()
     liar.agree_all(round_, WITHOUT_EE)
     request = liar.answer_request(round_, "AT", WITHOUT_EE)
-    forged_message = with_head(request, 1, lambda head: spoken(head, head.body, key))
+    forged_message = with_head(request, 1, lambda head: with_body(head, head.body, key))
     with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
         liar.world.countries["AT"].answer(forged_message)
     assert liar.opens(round_) == ()
@@ -331,7 +331,7 @@ def test_a_share_opens_only_with_the_seed_commitment_that_its_owner_signed() -> 
     def with_another_seed(head: Signed) -> Signed:
         content = ContributionHead.FromString(head.body)
         content.seed_commitment = os.urandom(32)
-        return spoken(head, serialise(content), IDENTITIES["EE"])
+        return with_body(head, serialise(content), IDENTITIES["EE"])
 
     request = with_head(liar.answer_request(round_, "AT", WITHOUT_DK), 3, with_another_seed)
     reply = liar.world.countries["AT"].answer(request)

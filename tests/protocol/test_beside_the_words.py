@@ -25,8 +25,8 @@ from tests.support.protocol_world import (
     altered_request,
     parts_of,
     refused,
-    spoken,
     state_of,
+    with_body,
     with_head,
 )
 
@@ -88,7 +88,7 @@ def with_versions(digest: bytes) -> Callable[[Signed], Signed]:
     def change(head: Signed) -> Signed:
         content = ContributionHead.FromString(head.body)
         content.versions_digest = digest
-        return spoken(head, serialise(content), IDENTITIES["EE"])
+        return with_body(head, serialise(content), IDENTITIES["EE"])
 
     return change
 

@@ -27,7 +27,7 @@ from protocols.private_sum.messages import sign_request, write_request
 from protocols.proto.round_pb2 import Reply, RequestBody, Signed
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.wire.signed_message import bind, serialise
-from tests.support.documents import BOTH, COUNTRIES, both_key, node_keys
+from tests.support.documents import BOTH, COUNTRIES, node_keys, two_algorithm_key
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.protocol_world import (
     MODEL,
@@ -38,7 +38,9 @@ from tests.support.protocol_world import (
     versions_of,
 )
 
-KEYS = {name: both_key(n) for n, name in enumerate(("coordinator", "AT", "BE", "CZ", "DK"), 1)}
+KEYS = {
+    name: two_algorithm_key(n) for n, name in enumerate(("coordinator", "AT", "BE", "CZ", "DK"), 1)
+}
 """Return a key whose two seeds of 32 bytes are made from `number`."""
 STRANGER = MLDSA65PrivateKey.from_seed_bytes(b"s" * 32)
 ANOTHER = SigningKey.from_bytes(b"a" * 32)
@@ -268,7 +270,7 @@ def study(federation: NodeFederation) -> Study:
 
 def only_ed25519(federation: NodeFederation, country: str) -> None:
     """Have a country's officer sign keys of the old form."""
-    federation.papers.folders[country].set_node(node_keys(country))
+    federation.documents.folders[country].set_node(node_keys(country))
     federation.hand_over(country)
     federation.sync()
 
@@ -326,7 +328,7 @@ def test_a_node_with_an_old_key_signs_nothing(federation: NodeFederation, study:
     """The documents name a key of two halves; the store has its Ed25519 half alone."""
     assert federation.nodes["DK"]
     store = federation.store("DK")
-    store.put("identity", both_key(1_000).ed25519.to_bytes())
+    store.put("identity", two_algorithm_key(1_000).ed25519.to_bytes())
     federation.restart("DK")
     reply = federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK"))
     assert code_of(reply) is ReasonCode.ROSTER
@@ -334,9 +336,9 @@ def test_a_node_with_an_old_key_signs_nothing(federation: NodeFederation, study:
 
 
 def test_the_view_names_who_cannot_sign(federation: NodeFederation) -> None:
-    assert federation.papers.view().ed25519_only(COUNTRIES) == []
+    assert federation.documents.view().ed25519_only(COUNTRIES) == []
     only_ed25519(federation, "NO")
-    view = federation.papers.view()
+    view = federation.documents.view()
     assert view.ed25519_only(COUNTRIES) == ["NO"]
     view.require_signature_algorithms(["DK", "EE"])
     with pytest.raises(DocumentFault, match="node of NO signs with Ed25519 only"):
@@ -351,10 +353,10 @@ def test_keys_of_two_halves_can_be_used_under_an_agreement_that_asks_for_one(
     federation.sync()
     study = federation.approved()
     for country in COUNTRIES:
-        federation.papers.folders[country].set_node(node_keys(country, both=True))
+        federation.documents.folders[country].set_node(node_keys(country, both=True))
         federation.hand_over(country)
         store = federation.store(country)
-        store.put("identity", both_key(1_000 + 10 * COUNTRIES.index(country)).to_bytes())
+        store.put("identity", two_algorithm_key(1_000 + 10 * COUNTRIES.index(country)).to_bytes())
         federation.restart(country)
     federation.sync()
     run = federation.ready(study)

@@ -26,9 +26,9 @@ from protocols.numerics import rounding
 from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import TrainGlm, Training, TrainMlp
 from protocols.tasks.layout import vector_to_bytes
-from tests.support.documents import priced, study_fields
+from tests.support.documents import study_fields, with_schedule
 from tests.support.node_federation import NodeFederation, code_of
-from tests.support.observed_node import Shapes, at_rest, watched
+from tests.support.observed_node import Shapes, observe, observe_at_rest
 
 HOST, ABSENT = "DK", "PT"
 HEADER = "id,age,sex,disease\n"
@@ -105,11 +105,11 @@ def whole_traffic(folder: Path, data: str, names: tuple[str, ...] = tuple(TASKS)
     logger = logging.getLogger("pratique")
     logger.addHandler(shapes)
     try:
-        host = watched(federation, HOST, events)
+        host = observe(federation, HOST, events)
         for number, name in enumerate(names):
             _trained(federation, _study(federation, name), number)
         _counted(federation, len(names))
-        events += at_rest(host)
+        events += observe_at_rest(host)
     finally:
         logger.removeHandler(shapes)
         federation.nodes.pop(HOST)
@@ -127,8 +127,8 @@ def _fields(name: str) -> dict[str, Any]:
 
 
 def _study(federation: NodeFederation, name: str) -> Study:
-    proposed = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
-    return _permitted(federation, priced(proposed, noise_std=NOISE))
+    proposed = Study.model_validate(study_fields(federation.documents.agreed, **_fields(name)))
+    return _permitted(federation, with_schedule(proposed, noise_std=NOISE))
 
 
 def _permitted(federation: NodeFederation, study: Study) -> Study:
@@ -234,7 +234,7 @@ def test_the_models_overflow_for_this_patient_only(tmp_path: Path, name: str) ->
     federation = NodeFederation(tmp_path / "federation", changes={"task_kinds": KINDS})
     federation.put_records(HOST, USUAL + OVERFLOWING)
     node = federation.restart(HOST)
-    study = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
+    study = Study.model_validate(study_fields(federation.documents.agreed, **_fields(name)))
     assignment = node.parts.tasks.prepared(study).assignment
     model = np.frombuffer(overflowing_model(study), "<f8")
     with np.errstate(all="ignore"):
@@ -290,7 +290,7 @@ def test_a_decline_for_few_patients_reads_like_one_for_records_that_cannot_be_re
         federation = NodeFederation(tmp_path / str(number))
         federation.put_records(HOST, data)
         lines: list[Any] = []
-        host = watched(federation, HOST, lines)
+        host = observe(federation, HOST, lines)
         federation.nodes[HOST] = host.node
         reply = host.handle(federation.run(federation.approved()).request("bundle", HOST))
         assert code_of(reply) is ReasonCode.DECLINED

@@ -130,7 +130,7 @@ def declared(federation: NodeFederation, **changes: Any) -> Study:
         "privacy": {"epsilon": NOMINAL, "delta": DELTA},
         "population": {"register": "patients"},
     }
-    proposed = Study.model_validate(study_fields(federation.papers.agreed, **fields))
+    proposed = Study.model_validate(study_fields(federation.documents.agreed, **fields))
     return proposed.with_mechanisms(tuple(_noised(m) for m in proposed.schedule()))
 
 
@@ -161,7 +161,7 @@ def test_a_study_that_declares_all_updates_is_refused_at_the_nominal_epsilon(
 ) -> None:
     study = declared(federation, **schedule)
     with pytest.raises(CoordinatorFault, match=r"costs ε=4\.1\d+, more than its ε=1\.0"):
-        complete(study, federation.papers.agreed)
+        complete(study, federation.documents.agreed)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_study_of_fifteen_epochs_costs_what_it_declares(
     federation: NodeFederation, schedule: dict[str, Any]
 ) -> None:
     study = declared(federation, **schedule)
-    assert complete(study, federation.papers.agreed) == study
+    assert complete(study, federation.documents.agreed) == study
     assert 0.97 < epsilon(study.mechanisms, 2, DELTA) <= NOMINAL
 
 

@@ -14,8 +14,8 @@ from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from protocols.proto.round_pb2 import Answer, Reply
 from protocols.wire.signed_message import serialise
 from server.runs.rounds import SetUpFailed
-from tests.support.direct_carrier import LedRun
-from tests.support.protocol_world import ProtocolWorld, spoken, terms_of
+from tests.support.direct_carrier import DrivenRun
+from tests.support.protocol_world import ProtocolWorld, terms_of, with_body
 
 SET_UP = ("bundle", "encapsulate", "confirm")
 STAGES = ("contribute", "agree", "answer")
@@ -31,21 +31,21 @@ def subsets(size: int) -> list[tuple[str, ...]]:
 def require_stage(stage: str, size: int, colluding: int, honest: int) -> None:
     """Remove every set of countries from a stage on, each in a separate world."""
     for gone in subsets(size):
-        led = LedRun(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
-        led.lose(gone, *STAGES[STAGES.index(stage) :])
+        run = DrivenRun(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
+        run.drop_replies(gone, *STAGES[STAGES.index(stage) :])
         threshold = (size + colluding) // 2 + 1
         needed = max(honest + colluding, threshold) if stage == "contribute" else threshold
-        left = tuple(
-            country for country in led.roster if stage != "contribute" or country not in gone
+        remaining = tuple(
+            country for country in run.roster if stage != "contribute" or country not in gone
         )
-        report = led.round(1)
+        report = run.round(1)
         if size - len(gone) >= needed:
-            led.require(report, left)
+            run.require(report, remaining)
         else:
             assert not isinstance(report.outcome, OpenedSum)
         assert set(report.causes) == set(gone)
-        led.carrier._odd.clear()
-        led.require(led.round(2), led.roster)
+        run.carrier._misbehaviour.clear()
+        run.require(run.round(2), run.roster)
 
 
 @pytest.mark.parametrize("stage", ["contribute", "answer"])
@@ -76,14 +76,14 @@ def test_a_round_is_void_if_one_country_misses_it_and_others_fall_silent_later(
     for gone in subsets(size):
         if first in gone:
             continue
-        led = LedRun(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
-        led.lose((first,), "contribute")
-        led.lose(gone, *STAGES[STAGES.index(stage) :])
-        report = led.round(1)
+        run = DrivenRun(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
+        run.drop_replies((first,), "contribute")
+        run.drop_replies(gone, *STAGES[STAGES.index(stage) :])
+        report = run.round(1)
         assert not isinstance(report.outcome, OpenedSum)
         assert set(report.causes) == {first, *gone}
-        led.carrier._odd.clear()
-        led.require(led.round(2), led.roster)
+        run.carrier._misbehaviour.clear()
+        run.require(run.round(2), run.roster)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
@@ -92,12 +92,12 @@ def test_countries_that_are_silent_in_set_up_are_named_and_no_round_begins(
     step: str, size: int
 ) -> None:
     for gone in subsets(size):
-        led = LedRun(ProtocolWorld.of(size))
-        led.lose(gone, step)
+        run = DrivenRun(ProtocolWorld.of(size))
+        run.drop_replies(gone, step)
         with pytest.raises(SetUpFailed) as fault:
-            led.driver.set_up()
+            run.driver.set_up()
         assert set(fault.value.causes) == set(gone)
-        assert not any(phase == "contribute" for _, phase in led.carrier.asked)
+        assert not any(phase == "contribute" for _, phase in run.carrier.asked)
 
 
 @pytest.mark.parametrize("size", [3, 5])
@@ -105,16 +105,16 @@ def test_an_answer_with_a_forged_signature_is_named_whether_or_not_the_sum_opens
     size: int,
 ) -> None:
     """With three countries and c = 1 every answer is needed; of five, four are enough."""
-    led = LedRun(ProtocolWorld.ready(size, colluding=1, honest=2))
+    run = DrivenRun(ProtocolWorld.ready(size, colluding=1, honest=2))
 
     def forged(frame: bytes) -> bytes:
-        body = Reply.FromString(led.carrier.honest("AT", frame)).answer
+        body = Reply.FromString(run.carrier.honest("AT", frame)).answer
         answer = Answer.FromString(body.body)
         answer.shares = bytes(len(answer.shares))
-        return serialise(Reply(answer=spoken(body, serialise(answer), SigningKey.generate())))
+        return serialise(Reply(answer=with_body(body, serialise(answer), SigningKey.generate())))
 
-    led.carrier.misbehave("AT", "answer", forged)
-    report = led.round(1)
+    run.carrier.misbehave("AT", "answer", forged)
+    report = run.round(1)
     assert isinstance(report.outcome, VoidRound) == (size == 3)
     assert report.causes == {"AT": "its answer was not signed by it"}
-    led.require(led.round(2), led.roster)
+    run.require(run.round(2), run.roster)

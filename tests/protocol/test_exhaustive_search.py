@@ -15,13 +15,13 @@ import pytest
 from protocols.private_sum import country_round
 from protocols.private_sum.context import RunTerms
 from tests.support.exhaustive_search import (
-    Found,
+    SearchResult,
     Setting,
     Table,
     courses,
     opens,
-    played,
-    searched,
+    play,
+    search,
 )
 
 SIZES = [(n, c, h) for n in range(2, 6) for c in range(n - 1) for h in range(2, n - c + 1)]
@@ -36,11 +36,11 @@ def table_of(size: int, colluding: int, honest: int, present: int) -> Table:
 
 
 @cache
-def search_of(size: int, colluding: int, honest: int, present: int) -> Found:
-    return searched(table_of(size, colluding, honest, present))
+def search_of(size: int, colluding: int, honest: int, present: int) -> SearchResult:
+    return search(table_of(size, colluding, honest, present))
 
 
-def results_by_present(size: int, colluding: int, honest: int) -> dict[int, Found]:
+def results_by_present(size: int, colluding: int, honest: int) -> dict[int, SearchResult]:
     """Return the result of a search, by the number of honest countries that contribute."""
     there = range(1, size - colluding + 1)
     return {present: search_of(size, colluding, honest, present) for present in there}
@@ -89,10 +89,10 @@ def test_without_the_agree_check_the_victim_opens_alone(
 ) -> None:
     monkeypatch.setattr(country_round, "require_agreed", lambda *_: None)
     setting = Setting(size, colluding, 2, size - colluding)
-    result = searched(Table(setting))
+    result = search(Table(setting))
     assert ("AT",) in result.sets
     assert result.smallest == 1
-    assert ("AT",) in played(setting, result.worst)
+    assert ("AT",) in play(setting, result.worst)
 
 
 def below(terms: RunTerms) -> int:
@@ -112,10 +112,10 @@ def test_one_below_the_threshold_opens_too_little_or_too_much(
     """
     monkeypatch.setattr(RunTerms, "threshold", property(below))
     setting = Setting(size, colluding, 2, size - colluding)
-    result = searched(Table(setting))
+    result = search(Table(setting))
     assert result.smallest == victims
     assert result.together > 1
-    assert len(played(setting, result.worst)) > 1
+    assert len(play(setting, result.worst)) > 1
 
 
 @pytest.mark.parametrize(("size", "colluding"), [(4, 0), (4, 1), (5, 1), (5, 2)])
@@ -125,14 +125,14 @@ def test_the_search_agrees_with_what_a_liar_can_open(size: int, colluding: int) 
         setting = Setting(size, colluding, 2, present)
         table = table_of(size, colluding, 2, present)
         for course in choose.sample(every := list(courses(table)), min(SAMPLES, len(every))):
-            assert list(played(setting, course)) == opens(table, course)
+            assert list(play(setting, course)) == opens(table, course)
 
 
 @pytest.mark.parametrize(("size", "colluding"), [(4, 0), (4, 1), (5, 2)])
 def test_every_country_replies_in_the_same_way(size: int, colluding: int) -> None:
     setting = Setting(size, colluding, 2, size - colluding)
     first = table_of(size, colluding, 2, size - colluding)
-    for index, country in enumerate(first.there[1:], 1):
+    for index, country in enumerate(first.contributors[1:], 1):
         table = Table(setting, asking=index)
         assert set(table.paths) == set(first.paths_of(country))
         for path in table.paths:

@@ -33,8 +33,8 @@ from tests.support.protocol_world import (
     ZEROS,
     ProtocolWorld,
     altered_request,
-    spoken,
     state_of,
+    with_body,
 )
 
 
@@ -46,7 +46,7 @@ def garbled(reply: bytes, words: bytes, country: str) -> bytes:
     digest = blake3(words).digest()
     head.words_digest = bind(signed.context, PHASE_CONTRIBUTE, country, COORDINATOR, digest)
     reply_message.words = words
-    signed.CopyFrom(spoken(signed, serialise(head), IDENTITIES[country]))
+    signed.CopyFrom(with_body(signed, serialise(head), IDENTITIES[country]))
     return serialise(reply_message)
 
 
@@ -138,7 +138,7 @@ def test_an_inconsistent_seed_is_attributed_to_its_owner() -> None:
     signed = reply.contribution.head
     head = ContributionHead.FromString(signed.body)
     head.seed_commitment = os.urandom(32)
-    signed.CopyFrom(spoken(signed, serialise(head), IDENTITIES["AT"]))
+    signed.CopyFrom(with_body(signed, serialise(head), IDENTITIES["AT"]))
     round_.take_contribution("AT", serialise(reply))
     for country in ("BE", "CZ"):
         world.contribute(round_, country)
@@ -151,7 +151,7 @@ def test_an_inconsistent_seed_is_attributed_to_its_owner() -> None:
         shares=honest_share.own_share + 2 * NOTHING,
         unopenable=["BE", "CZ"],
     )
-    forged_message = spoken(
+    forged_message = with_body(
         signed, serialise(given), IDENTITIES["AT"], phase=PHASE_ANSWER, receiver=COORDINATOR
     )
     round_.take_answer("AT", serialise(Reply(answer=forged_message)))

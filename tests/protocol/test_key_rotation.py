@@ -30,38 +30,38 @@ def study(federation: NodeFederation) -> Study:
 
 def announce(federation: NodeFederation, former: SigningKey, new: SigningKey) -> bytes:
     """Let DK's officer publish the statement, and documents under both keys."""
-    folder, papers = federation.papers.folders["DK"], federation.papers
-    folder.set_history(extended(folder.history(), "DK", former, new, papers.now))
+    folder, documents = federation.documents.folders["DK"], federation.documents
+    folder.set_history(extended(folder.history(), "DK", former, new, documents.now))
     federation.hand_over("DK")
     return hand_over_next(federation, new)
 
 
 def hand_over_next(federation: NodeFederation, new: SigningKey) -> bytes:
-    papers = federation.papers
-    later = papers.folders["DK"].sign_next(papers.now, new)
-    papers.store.accept_country(later, papers.now, online_key=papers.online)
+    documents = federation.documents
+    later = documents.folders["DK"].sign_next(documents.now, new)
+    documents.store.accept_country(later, documents.now, online_key=documents.online_key)
     federation.nodes["DK"].deliver(later)
     return later
 
 
 def put_in_force(federation: NodeFederation, *signers: str, new: SigningKey | None = None) -> None:
     """Let the countries sign the agreement with the announced keys; `new` signs for DK too."""
-    papers = federation.papers
-    papers.store.draft_renewal(papers.now)
-    papers.sign(*signers)
+    documents = federation.documents
+    documents.store.draft_renewal(documents.now)
+    documents.sign(*signers)
     if new is not None:
-        former, papers.officers["DK"] = papers.officers["DK"], new
-        papers.sign("DK")
-        papers.officers["DK"] = former
-    papers.publish()
+        former, documents.officers["DK"] = documents.officers["DK"], new
+        documents.sign("DK")
+        documents.officers["DK"] = former
+    documents.publish()
 
 
 def rotate(federation: NodeFederation, former: SigningKey, new: SigningKey) -> None:
     """Change DK's key from one to the next."""
     announce(federation, former, new)
     put_in_force(federation, "EE", "NO", "PT")
-    federation.papers.folders["DK"].adopt_next()
-    federation.papers.officers["DK"] = new
+    federation.documents.folders["DK"].adopt_next()
+    federation.documents.officers["DK"] = new
 
 
 def kinds(node: Node) -> list[str]:
@@ -90,9 +90,9 @@ def test_every_node_follows_without_a_gap(federation: NodeFederation, study: Stu
 def test_the_agreement_keeps_its_digest_and_permits_stay_valid(
     federation: NodeFederation, study: Study
 ) -> None:
-    before = federation.papers.view().agreement.digest
+    before = federation.documents.view().agreement.digest
     rotate(federation, OLD, NEW)
-    assert federation.papers.view().agreement.digest == before == study.agreement
+    assert federation.documents.view().agreement.digest == before == study.agreement
 
 
 def test_a_run_under_way_continues_during_the_change(
@@ -126,16 +126,16 @@ def test_an_officer_may_submit_the_new_documents_after_the_change(
     federation: NodeFederation, study: Study
 ) -> None:
     """The statement reached everyone; the documents under the new key reached nobody yet."""
-    papers = federation.papers
-    folder = papers.folders["DK"]
-    folder.set_history(extended(None, "DK", OLD, NEW, papers.now))
+    documents = federation.documents
+    folder = documents.folders["DK"]
+    folder.set_history(extended(None, "DK", OLD, NEW, documents.now))
     federation.hand_over("DK")
     put_in_force(federation, "EE", "NO", "PT")
     federation.sync()
     with pytest.raises(DocumentFault):
         federation.nodes["DK"].parts.documents.current(federation.clock())
-    later = folder.sign(papers.now, NEW)
-    papers.store.accept_country(later, papers.now, online_key=papers.online)
+    later = folder.sign(documents.now, NEW)
+    documents.store.accept_country(later, documents.now, online_key=documents.online_key)
     federation.nodes["DK"].deliver(later)
     federation.sync()
     assert (
@@ -152,14 +152,14 @@ def test_a_node_that_was_away_follows_two_changes_at_once(
         own.parts.documents.officer,
     )
     assert known.keys["DK"] == pinned.key == OLD.public.to_text()
-    papers = federation.papers
-    folder = papers.folders["DK"]
+    documents = federation.documents
+    folder = documents.folders["DK"]
     for former, new in ((OLD, NEW), (NEW, THIRD)):
-        folder.set_history(extended(folder.history(), "DK", former, new, papers.now))
-        papers.officers["DK"] = former
-        papers.give("DK")
-        later = folder.sign_next(papers.now, new)
-        papers.store.accept_country(later, papers.now, online_key=papers.online)
+        folder.set_history(extended(folder.history(), "DK", former, new, documents.now))
+        documents.officers["DK"] = former
+        documents.sign_and_submit("DK")
+        later = folder.sign_next(documents.now, new)
+        documents.store.accept_country(later, documents.now, online_key=documents.online_key)
         put_in_force(federation, "EE", "NO", "PT")
         folder.adopt_next()
     federation.sync()
@@ -188,11 +188,11 @@ def test_the_statement_alone_is_enough_for_the_others(
     federation: NodeFederation, study: Study
 ) -> None:
     """DK's officer did not sign the root; its former key signed the statement."""
-    high_water = federation.papers.view().high_water
+    high_water = federation.documents.view().high_water
     rotate(federation, OLD, NEW)
-    root = federation.papers.store.read("metadata/2.root.json")
+    root = federation.documents.store.read("metadata/2.root.json")
     assert root is not None
-    view = federation.papers.view(high_water)
+    view = federation.documents.view(high_water)
     assert view.high_water.keys["DK"] == NEW.public.to_text()
 
 
@@ -200,19 +200,19 @@ def test_the_statement_alone_is_enough_for_the_others(
 
 
 def amended(federation: NodeFederation, key: SigningKey) -> Agreement:
-    return federation.papers.agreed.with_officer_keys({"DK": key.public.to_text()})
+    return federation.documents.agreed.with_officer_keys({"DK": key.public.to_text()})
 
 
 def test_a_new_key_without_the_former_one_s_signature_stops_that_country(
     federation: NodeFederation, study: Study
 ) -> None:
     """A quorum replaces DK's key: nodes elsewhere wait for the approval of their operators."""
-    papers = federation.papers
-    papers.store.draft(amended(federation, THIEF), papers.now)
-    papers.sign("EE", "NO", "PT")
-    papers.publish()
-    papers.officers["DK"] = THIEF
-    papers.give("DK")
+    documents = federation.documents
+    documents.store.draft(amended(federation, THIEF), documents.now)
+    documents.sign("EE", "NO", "PT")
+    documents.publish()
+    documents.officers["DK"] = THIEF
+    documents.sign_and_submit("DK")
     federation.sync()
     view = federation.nodes["EE"].parts.documents.view(federation.clock())
     assert "key of DK has changed" in view.absent["DK"]
@@ -224,12 +224,12 @@ def test_a_new_key_without_the_former_one_s_signature_stops_that_country(
 def test_a_key_without_a_statement_is_accepted_once_the_operator_approves_it(
     federation: NodeFederation, study: Study
 ) -> None:
-    papers = federation.papers
-    papers.store.draft(amended(federation, NEW), papers.now)
-    papers.sign("EE", "NO", "PT")
-    papers.publish()
-    papers.officers["DK"] = NEW
-    bundle = papers.give("DK")
+    documents = federation.documents
+    documents.store.draft(amended(federation, NEW), documents.now)
+    documents.sign("EE", "NO", "PT")
+    documents.publish()
+    documents.officers["DK"] = NEW
+    bundle = documents.sign_and_submit("DK")
     federation.sync()
     node, own = federation.nodes["EE"], federation.nodes["DK"]
     with pytest.raises(DocumentFault, match="does not name a key with this fingerprint for DK"):
@@ -254,11 +254,11 @@ def test_a_thief_with_the_former_key_cannot_undo_the_change(
     federation: NodeFederation, study: Study
 ) -> None:
     """The old key was replaced because it was stolen; the thief replays and signs again."""
-    stolen = federation.papers.give("DK")
+    stolen = federation.documents.sign_and_submit("DK")
     node = federation.nodes["DK"]
     rotate(federation, OLD, NEW)
     federation.sync()
-    folder = federation.papers.folders["DK"]
+    folder = federation.documents.folders["DK"]
     folder.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
     forged = folder.sign(federation.clock(), THIEF, newer_than=10_000)
     plain = folder.sign(federation.clock(), OLD, newer_than=20_000)
@@ -274,8 +274,8 @@ def test_a_replayed_statement_does_not_restore_an_older_key(
     first = announce(federation, OLD, NEW)
     put_in_force(federation, "EE", "NO", "PT")
     federation.sync()
-    federation.papers.folders["DK"].adopt_next()
-    federation.papers.officers["DK"] = NEW
+    federation.documents.folders["DK"].adopt_next()
+    federation.documents.officers["DK"] = NEW
     rotate(federation, NEW, THIRD)
     federation.sync()
     node = federation.nodes["DK"]
@@ -286,7 +286,7 @@ def test_a_replayed_statement_does_not_restore_an_older_key(
 
 
 def test_the_exchange_cannot_restore_an_older_key(federation: NodeFederation, study: Study) -> None:
-    before = federation.papers.snapshot_of_store()
+    before = federation.documents.snapshot_of_store()
     rotate(federation, OLD, NEW)
     federation.sync()
     high_water = federation.nodes["EE"].parts.documents.view(federation.clock()).high_water
@@ -298,7 +298,7 @@ def test_the_exchange_cannot_restore_an_older_key(federation: NodeFederation, st
 
 def test_a_second_successor_of_a_key_is_refused(federation: NodeFederation, study: Study) -> None:
     announce(federation, OLD, NEW)
-    folder = federation.papers.folders["DK"]
+    folder = federation.documents.folders["DK"]
     folder.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
     second = folder.sign(federation.clock(), OLD)
     with pytest.raises(DocumentFault, match="second successor"):
@@ -310,21 +310,21 @@ def test_the_coordinator_s_own_key_for_a_country_is_not_announced(
     federation: NodeFederation, study: Study
 ) -> None:
     """A statement that the key in force did not sign has no effect."""
-    papers = federation.papers
-    folder = papers.folders["DK"]
-    folder.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
-    forged = folder.sign_next(papers.now, THIRD)
+    documents = federation.documents
+    folder = documents.folders["DK"]
+    folder.set_history(extended(None, "DK", THIEF, THIRD, documents.now))
+    forged = folder.sign_next(documents.now, THIRD)
     with pytest.raises(DocumentFault):
-        papers.store.accept_country(forged, papers.now, online_key=papers.online)
-    assert papers.store.announced_keys() == {}
+        documents.store.accept_country(forged, documents.now, online_key=documents.online_key)
+    assert documents.store.announced_keys() == {}
 
 
 def test_targets_cannot_hold_a_country_s_history(federation: NodeFederation) -> None:
     """The history counts in the country's own role only, and only if it ends at its key."""
-    papers = federation.papers
-    folder = papers.folders["DK"]
-    folder.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
-    bundle = folder.sign(papers.now, OLD)
+    documents = federation.documents
+    folder = documents.folders["DK"]
+    folder.set_history(extended(None, "DK", THIEF, THIRD, documents.now))
+    bundle = folder.sign(documents.now, OLD)
     with pytest.raises(DocumentFault, match="history of its keys"):
         federation.nodes["DK"].deliver(bundle)
 
@@ -341,7 +341,7 @@ def test_pending_documents_older_than_a_withdrawal_are_not_published(
     assert view.country("DK") is None
     with pytest.raises(DocumentFault):
         federation.nodes["DK"].parts.documents.current(federation.clock())
-    federation.papers.officers["DK"] = NEW
+    federation.documents.officers["DK"] = NEW
     federation.hand_over("DK")
     federation.sync()
     state = federation.nodes["DK"].parts.documents.current(federation.clock())
@@ -354,19 +354,19 @@ def test_pending_documents_older_than_a_withdrawal_are_not_published(
 @pytest.mark.slow
 def test_a_year_of_weekly_renewals_with_two_rotations(federation: NodeFederation) -> None:
     """The countries' signatures are renewed once as well, because they are valid for one year."""
-    papers, keys = federation.papers, {9: (OLD, NEW), 30: (NEW, THIRD)}
-    long = papers.agreed
+    documents, keys = federation.documents, {9: (OLD, NEW), 30: (NEW, THIRD)}
+    long = documents.agreed
     for week in range(1, 54):
-        papers.now += timedelta(days=6, hours=12)
-        papers.refresh()
+        documents.now += timedelta(days=6, hours=12)
+        documents.refresh()
         for country in COUNTRIES:
             federation.hand_over(country)
         if week in keys:
             rotate(federation, *keys[week])
         federation.sync()
         for node in federation.nodes.values():
-            assert set(node.parts.documents.current(papers.now).view.countries) == set(COUNTRIES), (
-                week
-            )
-    assert papers.view().agreement.digest == long.digest
+            assert set(node.parts.documents.current(documents.now).view.countries) == set(
+                COUNTRIES
+            ), week
+    assert documents.view().agreement.digest == long.digest
     assert key_of(federation.nodes["DK"]) == THIRD.public.to_text()

@@ -38,19 +38,19 @@ from tests.support.local_mode import (
     ROUNDS,
     SIZES,
     STEPS,
-    Recorder,
+    RecordingNoise,
     approved,
-    opened_first,
+    federation_of_unequal_countries,
     payload_of,
-    unequal,
+    sum_of_first_round,
 )
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
-from tests.support.training_studies import RATE, led
+from tests.support.training_studies import RATE, run_study
 
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    federation = unequal(tmp_path / "federation")
+    federation = federation_of_unequal_countries(tmp_path / "federation")
     yield federation
     federation.close()
 
@@ -118,7 +118,7 @@ def test_a_linear_model_is_the_average_of_the_countries_models(
     federation: NodeFederation,
 ) -> None:
     study = approved(federation, GLM)
-    assert led(federation, study).model == pytest.approx(
+    assert run_study(federation, study).model == pytest.approx(
         averaged(study, Line(), {"weights": "weights"}), abs=0.01
     )
 
@@ -127,7 +127,7 @@ def test_without_one_country_the_model_is_the_average_of_the_others(
     federation: NodeFederation,
 ) -> None:
     study = approved(federation, GLM)
-    model = led(federation, study, without="NO").model
+    model = run_study(federation, study, without="NO").model
     names = {"weights": "weights"}
     assert model == pytest.approx(averaged(study, Line(), names, without="NO"), abs=0.01)
     assert model != pytest.approx(averaged(study, Line(), names), abs=0.01)
@@ -137,13 +137,15 @@ def test_a_perceptron_is_the_average_of_the_countries_models(federation: NodeFed
     study = approved(federation, MLP)
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
     names = {f"layer{k}.{what}": f"{2 * k}.{what}" for k in range(3) for what in ("weight", "bias")}
-    assert led(federation, study).model == pytest.approx(averaged(study, net, names), abs=0.01)
+    assert run_study(federation, study).model == pytest.approx(
+        averaged(study, net, names), abs=0.01
+    )
 
 
 def test_a_registered_module_can_take_local_steps_too(federation: NodeFederation) -> None:
     few = {"local": {"steps": 2}, "sampling_rate": 0.1}
     study = approved(federation, MODULE | QUICK | few)
-    model = led(federation, study).model
+    model = run_study(federation, study).model
     assert model is not None
     assert isinstance(study.task, Training)
     assert np.abs(model - study.task.initial(study.features)).max() > 0.01
@@ -152,7 +154,7 @@ def test_a_registered_module_can_take_local_steps_too(federation: NodeFederation
 def test_evaluation_follows_under_all_countries_noise(federation: NodeFederation) -> None:
     study = approved(federation, GLM | {"evaluation": {"held_out": 0.3}})
     assert [m.scope for m in study.mechanisms] == ["local", "local", "derived", "shared"]
-    patients = led(federation, study).findings["everybody"]["patients"]["value"]
+    patients = run_study(federation, study).findings["everybody"]["patients"]["value"]
     assert 50 < patients < 150
 
 
@@ -161,7 +163,7 @@ def test_evaluation_follows_under_all_countries_noise(federation: NodeFederation
 
 def test_a_run_is_charged_for_every_local_step_and_for_no_sum(federation: NodeFederation) -> None:
     study = approved(federation, GLM | {"evaluation": {"held_out": 0.3}})
-    led(federation, study)
+    run_study(federation, study)
     for node in federation.nodes.values():
         entries = {entry.phase: entry for entry in node.parts.ledger.entries()}
         assert set(entries) == {FLOOR, "local-step", "evaluate"}
@@ -184,9 +186,9 @@ def test_everything_is_charged_before_a_record_is_read(
         monkeypatch.setattr(owner, name, watched)
 
     study = approved(federation, GLM)
-    federation.restart("DK", noise=Recorder())
+    federation.restart("DK", noise=RecordingNoise())
     round_ = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
-    for owner, name in ((Door, "_charge"), (Assignment, "lattice_sum"), (Recorder, "draw")):
+    for owner, name in ((Door, "_charge"), (Assignment, "lattice_sum"), (RecordingNoise, "draw")):
         watch(owner, name)
     assert code_of(federation.nodes["DK"].handle(round_.contribute_request("DK"))) is None
     assert steps == ["_charge", *["lattice_sum", "draw"] * STEPS, "draw"]
@@ -204,10 +206,10 @@ def test_no_more_rounds_of_steps_than_were_charged(federation: NodeFederation) -
 
 
 def test_every_step_and_the_sum_have_their_own_noise(federation: NodeFederation) -> None:
-    study, sources = approved(federation, GLM), {c: Recorder() for c in SIZES}
+    study, sources = approved(federation, GLM), {c: RecordingNoise() for c in SIZES}
     for country, source in sources.items():
         federation.restart(country, noise=source)
-    led(federation, study)
+    run_study(federation, study)
     step, least = (1_000_000, 4), (SMALLEST_NOISE_STD, 4)
     for source in sources.values():
         assert source.asked == [(1_000_000, 1), *([step] * STEPS + [least]) * ROUNDS]
@@ -221,7 +223,7 @@ def test_a_sum_depends_on_records_through_noised_steps_only(
     run = federation.ready(study)
     step_sum = np.array([5_000, -3_000, 200, 1], np.int64)
     monkeypatch.setattr(Assignment, "lattice_sum", lambda *_, **__: step_sum.copy())
-    result = opened_first(study, run)
+    result = sum_of_first_round(study, run)
     step, update = study.mechanisms[1], study.mechanisms[2]
     update_of_one = np.rint(STEPS * step_sum / step.scale * update.scale).astype(np.int64)
     assert result.values.tolist() == (COUNTRIES * update_of_one).tolist()
@@ -234,12 +236,12 @@ def test_the_noise_of_the_steps_is_in_the_contribution(
     step, update = study.mechanisms[1], study.mechanisms[2]
     noise = 40 * step.scale  # forty clip norms in every coordinate
     for country in SIZES:
-        federation.restart(country, noise=Recorder(noise))
+        federation.restart(country, noise=RecordingNoise(noise))
     run = federation.ready(study)
     monkeypatch.setattr(
         Assignment, "lattice_sum", lambda self, mechanism, *_, **__: np.zeros(4, np.int64)
     )
-    result = opened_first(study, run)
+    result = sum_of_first_round(study, run)
     country_sum = STEPS * 40 * update.scale + noise
     assert result.values.tolist() == [COUNTRIES * country_sum] * 4
 
@@ -356,7 +358,7 @@ class Crash(BaseException):
     """The process dies here; nothing may catch this."""
 
 
-class Fatal(Recorder):
+class Fatal(RecordingNoise):
     """A source that dies at one of its draws."""
 
     def __init__(self, at: int) -> None:
@@ -379,7 +381,7 @@ def test_a_node_killed_between_two_steps_starts_again_with_fresh_noise_and_one_c
     request = round_.contribute_request("DK")
     with pytest.raises(Crash):
         federation.restart("DK", noise=Fatal(at)).handle(request)
-    again = Recorder()
+    again = RecordingNoise()
     node = federation.restart("DK", noise=again)
     reply = node.handle(request)
     assert code_of(reply) is None

@@ -10,25 +10,25 @@ from governance.documents.study import Study
 from governance.policy.assessment import Act, assess
 from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Scope
 from protocols.tasks import TASK_KINDS
-from tests.support.documents import priced
-from tests.support.local_mode import FLOOR, GLM, ROUNDS, unequal
+from tests.support.documents import with_schedule
+from tests.support.local_mode import FLOOR, GLM, ROUNDS, federation_of_unequal_countries
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.training_studies import drafted, proposed
 
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    federation = unequal(tmp_path / "federation")
+    federation = federation_of_unequal_countries(tmp_path / "federation")
     yield federation
     federation.close()
 
 
 def study_without_local_mode(federation: NodeFederation) -> Study:
-    return priced(drafted(federation, GLM | {"local": None}), noise_std=1_000_000)
+    return with_schedule(drafted(federation, GLM | {"local": None}), noise_std=1_000_000)
 
 
 def study_in_local_mode(federation: NodeFederation) -> Study:
-    return priced(drafted(federation, GLM), noise_std=1_000_000)
+    return with_schedule(drafted(federation, GLM), noise_std=1_000_000)
 
 
 def changed(study: Study, phase: str, **changes: Any) -> Study:
@@ -79,7 +79,7 @@ def test_a_forged_schedule_is_refused_everywhere(federation: NodeFederation, for
     assert not study.schedule_matches_task
     assessment = assess(  # the checks of `study check` and of the officer's `show`
         study,
-        federation.papers.agreed,
+        federation.documents.agreed,
         country="DK",
         now=federation.clock(),
         act=Act.PROPOSE,

@@ -31,19 +31,19 @@ def study(federation: NodeFederation) -> Study:
 
 def amend(federation: NodeFederation) -> None:
     """Sign root and targets again, which adds one root to verify."""
-    federation.papers.store.draft_renewal(federation.papers.now)
-    federation.papers.sign(*PRESENT)
-    federation.papers.publish()
+    federation.documents.store.draft_renewal(federation.documents.now)
+    federation.documents.sign(*PRESENT)
+    federation.documents.publish()
 
 
 def leave_alone(federation: NodeFederation, away: str, span: timedelta) -> bytes:
     """Let time pass for all but one node; return what its officer would give it."""
-    papers, until = federation.papers, federation.papers.now + span
+    documents, until = federation.documents, federation.documents.now + span
     bundle = b""
-    while papers.now < until:
-        papers.now += min(3 * DAY, until - papers.now)
-        papers.refresh()
-        bundle = papers.give(away)
+    while documents.now < until:
+        documents.now += min(3 * DAY, until - documents.now)
+        documents.refresh()
+        bundle = documents.sign_and_submit(away)
         for country in PRESENT:
             federation.hand_over(country)
             federation.nodes[country].sync()
@@ -78,7 +78,7 @@ def test_it_releases_nothing_before_it_has_the_current_documents(
     federation: NodeFederation, study: Study
 ) -> None:
     """This holds while its link is down, and while a coordinator still shows it old files."""
-    old = federation.papers.snapshot_of_store()
+    old = federation.documents.snapshot_of_store()
     bundle = leave_alone(federation, "EE", WEEK + DAY)
     for fetch in (lambda _: None, old.get):
         node = federation.restart("EE", fetch=fetch)
@@ -123,33 +123,33 @@ def test_an_expired_old_root_is_replaced_by_its_successors(
     federation: NodeFederation, study: Study
 ) -> None:
     """The countries signed again in time; the root that the node knew expired in its absence."""
-    papers = federation.papers
-    papers.now += TOP_LIFE - 10 * DAY
-    papers.refresh()
+    documents = federation.documents
+    documents.now += TOP_LIFE - 10 * DAY
+    documents.refresh()
     amend(federation)
-    papers.now += 30 * DAY
-    papers.refresh()
+    documents.now += 30 * DAY
+    documents.refresh()
     for country in COUNTRIES:
         federation.hand_over(country)
     node = federation.restart("EE")
     node.sync()
-    assert node.parts.documents.current(papers.now).versions.root == 2
+    assert node.parts.documents.current(documents.now).versions.root == 2
 
 
 def test_everything_stops_if_nobody_signed_again(federation: NodeFederation, study: Study) -> None:
-    papers = federation.papers
-    signed_until = papers.view().signed_until
-    papers.now = signed_until - timedelta(hours=1)
-    papers.refresh()
+    documents = federation.documents
+    signed_until = documents.view().signed_until
+    documents.now = signed_until - timedelta(hours=1)
+    documents.refresh()
     federation.sync()
-    papers.now = signed_until + timedelta(hours=1)
+    documents.now = signed_until + timedelta(hours=1)
     with pytest.raises(DocumentFault, match="expired"):
         federation.nodes["EE"].sync()
 
 
 def test_an_older_state_than_it_knew_is_refused(federation: NodeFederation, study: Study) -> None:
     amend(federation)
-    before = federation.papers.snapshot_of_store()
+    before = federation.documents.snapshot_of_store()
     federation.sync()
     amend(federation)
     federation.sync()

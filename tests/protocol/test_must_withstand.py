@@ -33,10 +33,10 @@ from tests.support.protocol_world import (
     coordinator_of,
     parts_of,
     refused,
-    spoken,
     terms_of,
     versions_of,
     view_of,
+    with_body,
 )
 
 # ---- the set-up
@@ -100,7 +100,7 @@ def test_a_ciphertext_in_the_name_of_another_country_opens_nothing() -> None:
 
     def forge(content: RequestBody) -> None:
         message = content.confirm.encapsulations[0]
-        message.CopyFrom(spoken(message, serialise(body), SigningKey.generate()))
+        message.CopyFrom(with_body(message, serialise(body), SigningKey.generate()))
 
     honest = world.coordinator.confirm_request("CZ")
     request = altered_request(honest, forge, parts=[ciphertext, *parts_of(honest, 1088)[1:]])
@@ -155,14 +155,14 @@ def test_two_models_open_one_set_at_most(first: int) -> None:
 def test_a_replayed_round_gives_no_second_vector() -> None:
     liar = five()
     round_ = liar.contributed()
-    before = dict(liar.adversary_state.said(round_.terms.context))
+    before = dict(liar.adversary_state.contributions(round_.terms.context))
     for number, model in ((1, MODEL), (1, b"another model")):
         for restarted in (False, True):
             if restarted:
                 liar.world.restart("AT")
             with refused(liar.world.countries["AT"], ReasonCode.STALE):
                 liar.contribute(liar.begin(number, model), "AT")
-    assert liar.adversary_state.said(round_.terms.context) == before
+    assert liar.adversary_state.contributions(round_.terms.context) == before
     assert liar.press(round_) == (("AT", "BE", "CZ", "DK"),)
     with refused(liar.world.countries["AT"], ReasonCode.STALE):
         liar.contribute(liar.begin(1), "AT")
@@ -237,7 +237,8 @@ def test_two_rounds_share_no_mask_and_no_value() -> None:
     assert liar.opens(first) == (("AT", "BE", "CZ", "DK"),)
     assert liar.opens(second) == (("AT", "BE", "CZ"),)
     words = [
-        liar.adversary_state.said(round_.terms.context)["AT"].words for round_ in (first, second)
+        liar.adversary_state.contributions(round_.terms.context)["AT"].words
+        for round_ in (first, second)
     ]
     assert not set(np.frombuffer(words[0], np.uint64)) & set(np.frombuffer(words[1], np.uint64))
 
@@ -319,7 +320,7 @@ def garbled(reply: bytes) -> Reply:
     )
     contribution.shares = os.urandom(len(contribution.shares))
     contribution.head.CopyFrom(
-        spoken(contribution.head, contribution.head.body, IDENTITIES[contribution.head.sender])
+        with_body(contribution.head, contribution.head.body, IDENTITIES[contribution.head.sender])
     )
     return other
 
@@ -332,7 +333,7 @@ def test_garbage_of_colluders_opens_nothing_in_addition(colluding: int) -> None:
         liar.contribute(round_, country)
     for country in liar.colluders:
         reply = liar.contribute(round_, country)
-        liar.adversary_state.said(round_.terms.context)[country].CopyFrom(garbled(reply))
+        liar.adversary_state.contributions(round_.terms.context)[country].CopyFrom(garbled(reply))
     assert liar.opens(round_) == ()
     for country in liar.honest:
         liar.answer(round_, country, ROSTER)

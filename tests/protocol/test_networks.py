@@ -20,13 +20,13 @@ from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import split
 from server.runs.procedure import Outcome
 from tests.support import training_studies
-from tests.support.documents import priced
+from tests.support.documents import with_schedule
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.training_studies import (
     RATE,
     drafted,
-    led,
     proposed,
+    run_study,
 )
 
 ROUNDS, WIDTH = 5, 3
@@ -47,12 +47,14 @@ def federation(tmp_path: Path) -> Iterator[NodeFederation]:
 
 def approved(federation: NodeFederation, task: dict[str, Any], name: str = "network") -> Study:
     """Return a study that every country permits; its declared noise is not drawn here."""
-    return proposed(federation, priced(drafted(federation, task, id=name), noise_std=100_000))
+    return proposed(
+        federation, with_schedule(drafted(federation, task, id=name), noise_std=100_000)
+    )
 
 
 def trained(federation: NodeFederation, task: dict[str, Any]) -> tuple[Study, Outcome]:
     study = approved(federation, task)
-    return study, led(federation, study)
+    return study, run_study(federation, study)
 
 
 def pooled(study: Study) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,7 +109,7 @@ def test_evaluation_of_networks_opens_a_report(federation: NodeFederation) -> No
     for number, task in enumerate((MLP, MODULE)):
         evaluated_task = task | {"evaluation": {"held_out": 0.3}, "rounds": 1}
         study = approved(federation, evaluated_task, f"study-{number}")
-        outcome = led(federation, study)
+        outcome = run_study(federation, study)
         patients = outcome.findings["everybody"]["patients"]["value"]
         assert 50 < patients < 150
 
@@ -128,7 +130,7 @@ def test_a_model_of_a_million_weights_goes_through_the_whole_private_sum(
     study = approved(federation, MLP | {"hidden": [1024, 1024], "rounds": 1}, "large")
     tensors = study.task.tensors(study.features)  # type: ignore[union-attr]
     assert sum(tensor.size for tensor in tensors) > 1_000_000
-    outcome = led(federation, study)
+    outcome = run_study(federation, study)
     moved = outcome.model - study.task.initial(study.features)  # type: ignore[operator, union-attr]
     parts = split(moved, tensors)
     assert outcome.part.rounds_void == 0

@@ -105,7 +105,7 @@ def test_a_contribution_looks_like_noise_for_any_values(folder: Path) -> None:
     study = federation.approved()
     words = []
     for number in (1, 2):
-        federation.papers.now += timedelta(minutes=1)
+        federation.documents.now += timedelta(minutes=1)
         federation.permit("DK", study)  # a permit covers one run
         run = federation.ready(study, bytes([number]) * 16)
         round_ = run.coordinator.begin_round(1, "histogram", b"")

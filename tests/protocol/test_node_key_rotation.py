@@ -21,7 +21,7 @@ from keys.errors import KeyFault
 from keys.store import KeyStore
 from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, node_keys, raw_key
-from tests.support.keystore import PASSPHRASE, cheap_store
+from tests.support.keystore import PASSPHRASE, fast_store
 from tests.support.narrowing import opened_sum
 from tests.support.node_federation import (
     NodeFederation,
@@ -29,7 +29,7 @@ from tests.support.node_federation import (
     code_of,
     last_refusal,
 )
-from tests.support.prepared import Words
+from tests.support.prepared import PreparationResult
 
 OLD = raw_key(1_000)
 
@@ -37,11 +37,11 @@ OLD = raw_key(1_000)
 @pytest.fixture
 def federation(tmp_path: Path) -> NodeFederation:
     federation = NodeFederation(tmp_path / "federation")
-    federation.once("with its keys beside it", lambda: _with_keys(federation))
+    federation.prepare_once("with its keys beside it", lambda: _with_keys(federation))
     return federation
 
 
-def _with_keys(federation: NodeFederation) -> Words:
+def _with_keys(federation: NodeFederation) -> PreparationResult:
     federation.sync()
     federation.home("DK").node_keys.write_bytes(node_keys("DK").canonical())
     return ()
@@ -61,7 +61,7 @@ def new_keys(federation: NodeFederation) -> NodeKeys:
 def rotated(federation: NodeFederation) -> NodeKeys:
     """Change the key of DK's node to the next one."""
     keys = new_keys(federation)
-    federation.papers.folders["DK"].set_node(keys)
+    federation.documents.folders["DK"].set_node(keys)
     federation.hand_over("DK")
     federation.sync()
     return keys
@@ -69,7 +69,7 @@ def rotated(federation: NodeFederation) -> NodeKeys:
 
 def run_with_published_keys(federation: NodeFederation, study: Study) -> Run:
     """Return a run whose coordinator uses the published keys."""
-    view = federation.papers.view()
+    view = federation.documents.view()
     keys = {country: view.node_keys(country) for country in study.countries}
     suite = view.agreement.signatures
     identity_keys = {country: node.identity_key for country, node in keys.items() if node}
@@ -117,9 +117,9 @@ def test_the_officer_s_documents_alone_change_nothing(
 ) -> None:
     """Other countries use the published keys; until then no run begins, and old runs continue."""
     under_way = federation.ready(study)
-    papers, keys = federation.papers, new_keys(federation)
-    papers.folders["DK"].set_node(keys)
-    bundle = papers.folders["DK"].sign(papers.now, papers.officers["DK"])
+    documents, keys = federation.documents, new_keys(federation)
+    documents.folders["DK"].set_node(keys)
+    bundle = documents.folders["DK"].sign(documents.now, documents.officers["DK"])
     federation.nodes["DK"].deliver(bundle)
     federation.sync()
     assert in_use(federation) == OLD.public.to_text()
@@ -127,7 +127,7 @@ def test_the_officer_s_documents_alone_change_nothing(
         run_with_published_keys(federation, study).request("bundle", "DK")
     )
     assert code_of(reply) is ReasonCode.ROSTER
-    papers.store.accept_country(bundle, papers.now, online_key=papers.online)
+    documents.store.accept_country(bundle, documents.now, online_key=documents.online_key)
     federation.sync()
     assert in_use(federation) == keys.identity_key
     assert opened_sum(under_way.sum(1, "histogram")).countries == COUNTRIES
@@ -136,9 +136,9 @@ def test_the_officer_s_documents_alone_change_nothing(
 def test_the_published_documents_alone_change_nothing(
     federation: NodeFederation, study: Study
 ) -> None:
-    papers, keys = federation.papers, new_keys(federation)
-    papers.folders["DK"].set_node(keys)
-    papers.give("DK")
+    documents, keys = federation.documents, new_keys(federation)
+    documents.folders["DK"].set_node(keys)
+    documents.sign_and_submit("DK")
     federation.sync()
     assert in_use(federation) == OLD.public.to_text()
     reply = federation.nodes["DK"].handle(
@@ -229,7 +229,7 @@ def test_a_new_run_is_never_signed_with_the_former_key(
     """This holds even if the officer's documents name the former key again, from an old file."""
     federation.ready(study)
     rotated(federation)
-    federation.papers.folders["DK"].set_node(node_keys("DK"))
+    federation.documents.folders["DK"].set_node(node_keys("DK"))
     federation.hand_over("DK")
     other = federation.approved(id="second-look")
     reply = federation.nodes["DK"].handle(
@@ -247,7 +247,7 @@ def test_keys_that_the_node_did_not_create_are_refused(
     """An officer who was tricked into signing a stranger's keys stops the node, and no more."""
     theirs = node_keys("DK").model_copy(update={"identity_key": raw_key(666).public.to_text()})
     new_keys(federation)
-    federation.papers.folders["DK"].set_node(theirs)
+    federation.documents.folders["DK"].set_node(theirs)
     federation.hand_over("DK")
     federation.sync()
     assert in_use(federation) == OLD.public.to_text()
@@ -263,7 +263,7 @@ def test_a_stolen_former_key_is_refused_in_new_runs(
     """The thief runs a node with DK's former key and everything else of DK; others refuse it."""
     rotated(federation)
     thief = federation.folder / "thief"
-    store = cheap_store(thief)
+    store = fast_store(thief)
     store.put("identity", OLD.to_bytes())
     federation.restart("DK", identities=IdentityKeys(store))
     federation.nodes["DK"]._request_handler._gate._keys = lambda *_: (  # type: ignore[method-assign]
@@ -317,8 +317,8 @@ def test_a_crash_while_the_key_changes_leaves_one_key_in_use(
     store = Dying.open(federation.home("DK").keys, PASSPHRASE)
     store.left, store.after = change, after
     federation.restart("DK", identities=IdentityKeys(store))
-    federation.papers.folders["DK"].set_node(keys)
-    bundle = federation.papers.give("DK")
+    federation.documents.folders["DK"].set_node(keys)
+    bundle = federation.documents.sign_and_submit("DK")
     federation.nodes["DK"].parts.documents.deliver(bundle, federation.clock())
     with pytest.raises(KeyFault, match="Dead"):
         federation.nodes["DK"].sync()

@@ -53,7 +53,7 @@ class Training:
 
 
 @pytest.fixture
-def scene(federation: NodeFederation) -> Training:
+def training(federation: NodeFederation) -> Training:
     return Training(federation)
 
 
@@ -62,87 +62,89 @@ def countries_of(result: OpenedSum | VoidRound) -> tuple[str, ...]:
     return result.countries
 
 
-def test_a_node_missing_in_round_two_takes_part_again_in_round_three(scene: Training) -> None:
-    assert countries_of(scene.run.sum(1, "train", scene.model)) == COUNTRIES
-    scene.federation.nodes["PT"].parts.engine.dispose()
-    assert countries_of(scene.run.sum(2, "train", scene.model, without={"PT"})) == REST
-    scene.restart("PT")
+def test_a_node_missing_in_round_two_takes_part_again_in_round_three(training: Training) -> None:
+    assert countries_of(training.run.sum(1, "train", training.model)) == COUNTRIES
+    training.federation.nodes["PT"].parts.engine.dispose()
+    assert countries_of(training.run.sum(2, "train", training.model, without={"PT"})) == REST
+    training.restart("PT")
     for number in (3, 4):
-        assert countries_of(scene.run.sum(number, "train", scene.model)) == COUNTRIES
-    assert scene.drawn() == dict.fromkeys(REST, 4) | {"PT": 3}
-    assert all(scene.charged(country) == ["train"] for country in COUNTRIES)
-    assert not any(node.parts.runs.summaries(live=True) for node in scene.federation.nodes.values())
+        assert countries_of(training.run.sum(number, "train", training.model)) == COUNTRIES
+    assert training.drawn() == dict.fromkeys(REST, 4) | {"PT": 3}
+    assert all(training.charged(country) == ["train"] for country in COUNTRIES)
+    assert not any(
+        node.parts.runs.summaries(live=True) for node in training.federation.nodes.values()
+    )
 
 
 @pytest.mark.parametrize("moment", ["contributed", "agreed", "answered"])
 def test_a_node_killed_in_a_round_without_another_country_can_go_on(
-    scene: Training, moment: str
+    training: Training, moment: str
 ) -> None:
-    round_ = scene.run.contributed(1, "train", scene.model, without={"PT"})
-    drawn = scene.drawn()
+    round_ = training.run.contributed(1, "train", training.model, without={"PT"})
+    drawn = training.drawn()
     if moment == "contributed":
-        scene.restart("EE")
-    scene.run.agreed(round_)
+        training.restart("EE")
+    training.run.agreed(round_)
     if moment == "agreed":
-        scene.restart("EE")
+        training.restart("EE")
     if moment == "answered":
-        before = scene.federation.nodes["EE"].handle(round_.answer_request("EE"))
-        scene.restart("EE")
-        assert scene.federation.nodes["EE"].handle(round_.answer_request("EE")) == before
-    assert countries_of(scene.answered(round_)) == REST
-    assert scene.drawn() == drawn
-    assert scene.charged("EE") == ["train"]
+        before = training.federation.nodes["EE"].handle(round_.answer_request("EE"))
+        training.restart("EE")
+        assert training.federation.nodes["EE"].handle(round_.answer_request("EE")) == before
+    assert countries_of(training.answered(round_)) == REST
+    assert training.drawn() == drawn
+    assert training.charged("EE") == ["train"]
 
 
 def test_every_message_of_such_a_round_is_repeated_byte_for_byte_after_a_crash(
-    scene: Training,
+    training: Training,
 ) -> None:
-    round_ = scene.run.contributed(1, "train", scene.model, without={"PT"})
-    scene.run.agreed(round_)
-    scene.answered(round_)
+    round_ = training.run.contributed(1, "train", training.model, without={"PT"})
+    training.run.agreed(round_)
+    training.answered(round_)
     asks = (round_.contribute_request, round_.agree_request, round_.answer_request)
     frames = [ask("NO") for ask in asks]
-    before = [scene.federation.nodes["NO"].handle(frame) for frame in frames]
-    scene.restart("NO")
-    assert [scene.federation.nodes["NO"].handle(frame) for frame in frames] == before
+    before = [training.federation.nodes["NO"].handle(frame) for frame in frames]
+    training.restart("NO")
+    assert [training.federation.nodes["NO"].handle(frame) for frame in frames] == before
     assert [code_of(reply) for reply in before] == [None] * 3
 
 
 def test_a_contribution_after_closing_is_in_no_sum_and_the_next_round_has_all_countries(
-    scene: Training,
+    training: Training,
 ) -> None:
-    round_ = scene.run.contributed(1, "train", scene.model, without={"PT"})
+    round_ = training.run.contributed(1, "train", training.model, without={"PT"})
     request = round_.contribute_request("PT")
-    scene.run.agreed(round_)
-    late = scene.federation.nodes["PT"].handle(request)
+    training.run.agreed(round_)
+    late = training.federation.nodes["PT"].handle(request)
     assert code_of(late) is None
     with pytest.raises(Exception, match="after the round was closed"):
         round_.take_contribution("PT", late)
-    assert countries_of(scene.answered(round_)) == REST
-    assert countries_of(scene.run.sum(2, "train", scene.model)) == COUNTRIES
+    assert countries_of(training.answered(round_)) == REST
+    assert countries_of(training.run.sum(2, "train", training.model)) == COUNTRIES
 
 
-def test_a_country_that_signed_one_set_signs_no_other_after_a_crash(scene: Training) -> None:
+def test_a_country_that_signed_one_set_signs_no_other_after_a_crash(training: Training) -> None:
     """A coordinator that lost U asks for the roster in the same round: no country of U answers."""
-    round_ = scene.run.contributed(1, "train", scene.model, without={"PT"})
+    round_ = training.run.contributed(1, "train", training.model, without={"PT"})
     request = round_.contribute_request("PT")
-    scene.run.agreed(round_)
+    training.run.agreed(round_)
     for country in REST:
-        scene.restart(country)
+        training.restart(country)
     round_._chosen = None
-    round_.take_contribution("PT", scene.federation.nodes["PT"].handle(request))
+    round_.take_contribution("PT", training.federation.nodes["PT"].handle(request))
     round_._assents.clear()
     for country in REST:
-        reply = scene.federation.nodes[country].handle(round_.answer_request(country))
+        reply = training.federation.nodes[country].handle(round_.answer_request(country))
         assert code_of(reply) is ReasonCode.ROSTER
     assert isinstance(round_.open(), VoidRound)
 
 
-def test_a_round_is_void_if_a_second_country_is_missing(scene: Training) -> None:
-    round_ = scene.run.contributed(1, "train", scene.model, without={"PT", "EE"})
+def test_a_round_is_void_if_a_second_country_is_missing(training: Training) -> None:
+    round_ = training.run.contributed(1, "train", training.model, without={"PT", "EE"})
     round_.close()
     assert not round_.openable
     assert isinstance(round_.open(), VoidRound)
-    reply = scene.federation.nodes["DK"].handle(round_.agree_request("DK"))
+    reply = training.federation.nodes["DK"].handle(round_.agree_request("DK"))
     assert code_of(reply) is ReasonCode.ROSTER
-    assert countries_of(scene.run.sum(2, "train", scene.model)) == COUNTRIES
+    assert countries_of(training.run.sum(2, "train", training.model)) == COUNTRIES

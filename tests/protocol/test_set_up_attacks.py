@@ -31,8 +31,8 @@ from tests.support.protocol_world import (
     altered_request,
     parts_of,
     refused,
-    spoken,
     view_of,
+    with_body,
 )
 
 
@@ -42,7 +42,7 @@ def swap_bundle(body: RequestBody, country: str, key: SigningKey) -> HybridKey:
     message = next(m for m in body.encapsulate.bundles if m.sender == country)
     bundle = Bundle.FromString(message.body)
     bundle.x25519, bundle.mlkem = new_keys.public.x25519, new_keys.public.mlkem
-    message.CopyFrom(spoken(message, serialise(bundle), key))
+    message.CopyFrom(with_body(message, serialise(bundle), key))
     return new_keys
 
 
@@ -161,7 +161,7 @@ def test_a_ciphertext_in_the_name_of_another_country_is_refused() -> None:
 
     def forge(content: RequestBody) -> None:
         message = content.confirm.encapsulations[0]
-        message.CopyFrom(spoken(message, body, SigningKey.generate()))
+        message.CopyFrom(with_body(message, body, SigningKey.generate()))
 
     request = with_ciphertext(world, ciphertext, forge)
     with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
@@ -184,7 +184,7 @@ def test_a_country_that_signs_two_lists_cannot_confirm_with_a_country_that_it_de
 
     def replace_list(content: RequestBody) -> None:
         message = content.confirm.encapsulations[0]
-        message.CopyFrom(spoken(message, body, IDENTITIES["AT"]))
+        message.CopyFrom(with_body(message, body, IDENTITIES["AT"]))
 
     world.exchange("confirm", "BE")
     request = with_ciphertext(world, ciphertext, replace_list)
@@ -324,14 +324,14 @@ def test_a_key_of_small_order_stops_the_set_up() -> None:
     ).bundle
     bundle = Bundle.FromString(signed.body)
     bundle.x25519 = bytes(32)
-    weak = spoken(signed, serialise(bundle), IDENTITIES["BE"])
+    weak = with_body(signed, serialise(bundle), IDENTITIES["BE"])
     world.coordinator.take_bundle("BE", serialise(Reply(bundle=weak)))
     for country in ("AT", "CZ"):
         world.exchange("encapsulate", country)
     digests = world.coordinator._bundle_digests()
     ciphertext, _ = encapsulate(setup.public_keys(bundle, "BE"))
     body = serialise(setup.encapsulations(world.terms, "BE", digests, {"CZ": ciphertext}))
-    forged = spoken(signed, body, IDENTITIES["BE"], phase=PHASE_ENCAPSULATE)
+    forged = with_body(signed, body, IDENTITIES["BE"], phase=PHASE_ENCAPSULATE)
     reply_message = Reply(encapsulation=EncapsulationReply(signed=forged, ciphertexts=ciphertext))
     world.coordinator.take_encapsulation("BE", serialise(reply_message))
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):

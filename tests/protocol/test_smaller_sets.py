@@ -30,8 +30,8 @@ from tests.support.protocol_world import (
     ZEROS,
     ProtocolWorld,
     refused,
-    spoken,
     state_of,
+    with_body,
 )
 
 
@@ -248,7 +248,7 @@ def with_answer(reply: bytes, country: str, change: Callable[[Answer], object]) 
     signed = Reply.FromString(reply).answer
     answer = Answer.FromString(signed.body)
     change(answer)
-    return serialise(Reply(answer=spoken(signed, serialise(answer), IDENTITIES[country])))
+    return serialise(Reply(answer=with_body(signed, serialise(answer), IDENTITIES[country])))
 
 
 def test_a_wrong_mask_key_of_a_member_voids_the_round_and_the_next_one_opens() -> None:
@@ -311,8 +311,10 @@ def test_a_member_whose_seed_does_not_come_out_voids_the_round_and_learns_nothin
     reply = Reply.FromString(liar.contribute(round_, "EE"))
     head = ContributionHead.FromString(reply.contribution.head.body)
     head.seed_commitment = os.urandom(32)
-    forged_message = spoken(reply.contribution.head, serialise(head), IDENTITIES["EE"])
-    liar.adversary_state.said(round_.terms.context)["EE"].contribution.head.CopyFrom(forged_message)
+    forged_message = with_body(reply.contribution.head, serialise(head), IDENTITIES["EE"])
+    liar.adversary_state.contributions(round_.terms.context)["EE"].contribution.head.CopyFrom(
+        forged_message
+    )
     liar.agree_all(round_, WITHOUT_DK)
     liar.answer_all(round_, WITHOUT_DK)
     assert liar.opens(round_) == (("AT", "BE", "CZ"),)

@@ -13,15 +13,15 @@ from protocols.proto.round_pb2 import Bundle, ContributionHead, DocumentVersions
 from protocols.wire.signed_message import serialise
 from server.runs.rounds import CATCHING_UP, RoundDriver, SetUpFailed
 from tests.support.coordinator_services import NodesCarrier
-from tests.support.direct_carrier import LedRun
+from tests.support.direct_carrier import DrivenRun
 from tests.support.node_federation import NodeFederation, Run
 from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ZEROS,
     ProtocolWorld,
-    spoken,
     versions_of,
+    with_body,
 )
 
 LIAR = "EE"
@@ -41,7 +41,7 @@ def claiming(reply: bytes, country: str, claim: Claim) -> bytes:
     head = ContributionHead.FromString(reply_message.contribution.head.body)
     claim(reply_message.contribution.versions)
     head.versions_digest = versions_digest(reply_message.contribution.versions)
-    signed = spoken(reply_message.contribution.head, serialise(head), IDENTITIES[country])
+    signed = with_body(reply_message.contribution.head, serialise(head), IDENTITIES[country])
     reply_message.contribution.head.CopyFrom(signed)
     return serialise(reply_message)
 
@@ -50,14 +50,14 @@ def claiming(reply: bytes, country: str, claim: Claim) -> bytes:
 def test_a_country_that_claims_an_unpublished_document_is_left_out_and_named(
     claim: Claim,
 ) -> None:
-    led = LedRun(ProtocolWorld.ready(5, colluding=1, honest=2))
+    run = DrivenRun(ProtocolWorld.ready(5, colluding=1, honest=2))
     waited: list[float] = []
-    led.driver._sleep = waited.append
+    run.driver._sleep = waited.append
     for number in (1, 2):
-        claiming_replies = [lambda frame: claiming(led.carrier.honest(LIAR, frame), LIAR, claim)]
-        led.carrier.misbehave(LIAR, "contribute", *claiming_replies * (1 + len(CATCHING_UP)))
-        report = led.driver.sum(number, "train", MODEL)
-        led.require(report, ("AT", "BE", "CZ", "DK"))
+        claiming_replies = [lambda frame: claiming(run.carrier.honest(LIAR, frame), LIAR, claim)]
+        run.carrier.misbehave(LIAR, "contribute", *claiming_replies * (1 + len(CATCHING_UP)))
+        report = run.driver.sum(number, "train", MODEL)
+        run.require(report, ("AT", "BE", "CZ", "DK"))
         assert report.causes == {LIAR: f"{LIAR} has documents that are not published"}
     assert tuple(waited) == CATCHING_UP, "in the second round it is asked once"
 
@@ -79,20 +79,20 @@ def test_the_coordinator_waits_for_a_document_that_is_published_later() -> None:
 
 
 def test_only_the_country_that_claims_one_in_set_up_is_named() -> None:
-    led = LedRun(ProtocolWorld.of(4))
+    run = DrivenRun(ProtocolWorld.of(4))
 
     def claiming_bundle(frame: bytes) -> bytes:
-        reply_message = Reply.FromString(led.carrier.honest("BE", frame))
+        reply_message = Reply.FromString(run.carrier.honest("BE", frame))
         bundle = Bundle.FromString(reply_message.bundle.body)
         bundle.versions.countries["DK"] += 1
         reply_message.bundle.CopyFrom(
-            spoken(reply_message.bundle, serialise(bundle), IDENTITIES["BE"])
+            with_body(reply_message.bundle, serialise(bundle), IDENTITIES["BE"])
         )
         return serialise(reply_message)
 
-    led.carrier.misbehave("BE", "bundle", *[claiming_bundle] * (1 + len(CATCHING_UP)))
+    run.carrier.misbehave("BE", "bundle", *[claiming_bundle] * (1 + len(CATCHING_UP)))
     with pytest.raises(SetUpFailed) as failed:
-        led.driver.set_up()
+        run.driver.set_up()
     assert failed.value.causes == {"BE": "BE has documents that are not published"}
 
 
@@ -115,7 +115,7 @@ def test_countries_with_documents_that_expired_meanwhile_are_not_left_out(
     round_ = run.coordinator.begin_round(1, "histogram", b"")
     honest = ("DK", "EE", "NO")
     replies = {c: federation.nodes[c].handle(round_.contribute_request(c)) for c in honest}
-    federation.papers.now += timedelta(minutes=2)
+    federation.documents.now += timedelta(minutes=2)
     for country, reply in replies.items():
         round_.take_contribution(country, reply)
     assert round_.contributed == honest
@@ -129,7 +129,7 @@ def test_a_set_up_is_resumed_after_a_document_has_expired(
     ground = run.coordinator._view.versions
     publish_for_a_minute(federation, monkeypatch)
     replies = driver(run, federation).set_up()
-    federation.papers.now += timedelta(minutes=2)
+    federation.documents.now += timedelta(minutes=2)
     again = federation.run(study, run_id, versions=ground)
     driver(again, federation).resume(replies)
     again.coordinator.begin_round(1, "histogram", b"")

@@ -26,9 +26,9 @@ TASK: TrainGlm = glm(evaluation=Evaluation(bins=BINS))
 
 def truth(separation: float) -> np.ndarray:
     """Return the true probabilities of score bin and label."""
-    place = (np.arange(BINS) + 0.5) / BINS
-    shape = np.exp(-((place - 0.5) ** 2) / 0.08)
-    ill = 1 / (1 + np.exp(-separation * (place - 0.5)))
+    position = (np.arange(BINS) + 0.5) / BINS
+    shape = np.exp(-((position - 0.5) ** 2) / 0.08)
+    ill = 1 / (1 + np.exp(-separation * (position - 0.5)))
     chances = np.column_stack([shape * (1 - ill), shape * ill])
     return np.asarray(chances / chances.sum())
 
@@ -39,8 +39,8 @@ def studies(chances: np.ndarray, patients: int, std: int) -> list[dict[str, Esti
     evaluations = []
     for _ in range(STUDIES):
         counts = draw.multinomial(patients, chances.reshape(-1)) * mechanism.scale
-        opened = np.rint(counts + draw.normal(0, 2 * std, counts.size)).astype(np.int64)
-        report = evaluate(TASK, FEATURES, mechanism, opened, countries=4, generator=draw)
+        noisy_sums = np.rint(counts + draw.normal(0, 2 * std, counts.size)).astype(np.int64)
+        report = evaluate(TASK, FEATURES, mechanism, noisy_sums, countries=4, generator=draw)
         evaluations.append(dict(report.everybody.figures))
     return evaluations
 

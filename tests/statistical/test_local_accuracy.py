@@ -22,11 +22,11 @@ from protocols.tasks import TrainGlm
 from protocols.tasks.features import FloatArray
 from server.learning.optimiser import OptimiserState, step
 from server.services.study_checks import complete
-from tests.support.local_mode import GLM, unequal
+from tests.support.local_mode import GLM, federation_of_unequal_countries
 from tests.support.narrowing import present
 from tests.support.node_federation import records as csv_of
 from tests.support.patients import FEATURES, columns, glm, records
-from tests.support.training_studies import drafted, led, proposed
+from tests.support.training_studies import drafted, proposed, run_study
 
 pytestmark = pytest.mark.statistical
 
@@ -124,7 +124,7 @@ def test_local_mode_is_as_good_as_shared_mode_with_as_many_steps(promised: float
 
 def test_real_nodes_reach_about_the_accuracy_of_shared_mode(tmp_path: Path) -> None:
     """Run a thousand patients per country at ε = 1 with exact noise through real nodes."""
-    federation = unequal(tmp_path / "federation")
+    federation = federation_of_unequal_countries(tmp_path / "federation")
     for country in federation.nodes:
         federation.put_records(country, csv_of(1_000))
         federation.restart(country, noise=DiscreteGaussian())
@@ -138,9 +138,9 @@ def test_real_nodes_reach_about_the_accuracy_of_shared_mode(tmp_path: Path) -> N
     models = {}
     for mode, local in modes.items():
         drawn = drafted(federation, local, id=mode, privacy={"epsilon": 1.0, "delta": 1e-5})
-        study = proposed(federation, complete(drawn, federation.papers.agreed))
-        assert epsilon(study.mechanisms, federation.papers.agreed.honest, 1e-5) <= 1.0
-        models[mode] = led(federation, study).model
+        study = proposed(federation, complete(drawn, federation.documents.agreed))
+        assert epsilon(study.mechanisms, federation.documents.agreed.honest, 1e-5) <= 1.0
+        models[mode] = run_study(federation, study).model
     assert models["local"] is not None
     assert models["shared"] is not None
     apart = np.linalg.norm(models["local"] - models["shared"]) / np.linalg.norm(models["shared"])

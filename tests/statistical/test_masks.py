@@ -56,7 +56,7 @@ def distinguishers(words: Words) -> list[str]:
 def faults(words: Words) -> Iterator[str]:
     size = words.size
     octets = words.view(np.uint8).reshape(size, 8)
-    counts = np.stack([np.bincount(octets[:, place], minlength=256) for place in range(8)])
+    counts = np.stack([np.bincount(octets[:, octet], minlength=256) for octet in range(8)])
     statistic = ((counts - size / 256) ** 2 / (size / 256)).sum()
     if statistic > chi2.isf(FALSE_ALARM, 8 * 255):
         yield "its bytes are not even"
@@ -92,23 +92,23 @@ class Overheard:
         for number in range(1, ROUNDS + 1):
             self._round(self.world.coordinator.begin_round(number, "train", MODEL))
 
-    def _round(self, opened: CoordinatorRound) -> None:
+    def _round(self, coordinator_round: CoordinatorRound) -> None:
         world = self.world
         for country in world.terms.roster:
-            reply = world.contribute(opened, country, self.values)
+            reply = world.contribute(coordinator_round, country, self.values)
             if country == VICTIM:
                 words = Reply.FromString(reply).words
                 self.sent.append(np.frombuffer(words, WORDS_DTYPE))
-        masker = Masker(opened.terms.words)
+        masker = Masker(coordinator_round.terms.words)
         for peer, streams in self.pairs.items():
             open_round = state_of(world.countries[peer]).open_round
             assert open_round is not None
             streams.append(masker.stream(open_round.masks[VICTIM]).copy())
-        opened.close()
+        coordinator_round.close()
         for country in world.terms.roster:
-            world.answer(opened, country)
-        seed = opened._seeds((VICTIM,))[VICTIM]
-        key = seed_key(opened.terms, VICTIM, seed)
+            world.answer(coordinator_round, country)
+        seed = coordinator_round._seeds((VICTIM,))[VICTIM]
+        key = seed_key(coordinator_round.terms, VICTIM, seed)
         self.seeds.append(masker.stream(key).copy())
 
     def without(self, *known: list[Words]) -> Words:
@@ -150,9 +150,9 @@ def test_a_contribution_without_all_its_masks_is_plain(overheard: Overheard) -> 
 
 
 def overheard_with_mutant(
-    monkeypatch: pytest.MonkeyPatch, place: str, mutant: Callable[..., object]
+    monkeypatch: pytest.MonkeyPatch, target: str, mutant: Callable[..., object]
 ) -> Overheard:
-    monkeypatch.setattr(place, mutant)
+    monkeypatch.setattr(target, mutant)
     run = Overheard(INPUTS["one after the other"])
     run.run_all_rounds()
     return run

@@ -99,10 +99,10 @@ def contribution(coins: Bits) -> NDArray[np.int64]:
     return total
 
 
-def scores_of(opened: NDArray[np.int64]) -> Numbers:
+def scores_of(noisy_sums: NDArray[np.int64]) -> Numbers:
     """Return each canary's part in the opened sum: about 1 if it is in, about 0 if not."""
     blocks = (directions()[start : start + BLOCK] for start in range(0, CANARIES, BLOCK))
-    parts = [block.astype(np.float64) @ opened for block in blocks]
+    parts = [block.astype(np.float64) @ noisy_sums for block in blocks]
     return np.asarray(np.concatenate(parts) / (math.sqrt(CANARIES) * SCALE))
 
 
@@ -118,8 +118,8 @@ class Audited:
     def bound(self, number: int) -> float:
         """Return the lower bound on ε that one release gives."""
         coins = np.random.default_rng().random(CANARIES) < 0.5
-        opened = self._opened(number, coins)
-        right = right_guesses(scores_of(opened.values - self.known), coins)
+        noisy_sums = self._opened(number, coins)
+        right = right_guesses(scores_of(noisy_sums.values - self.known), coins)
         return lower_bound(CANARIES, GUESSES, right, DELTA)
 
     def _opened(self, number: int, coins: Bits) -> OpenedSum:
@@ -131,7 +131,7 @@ class Audited:
             if country == COLLUDER:
                 self.known = noise
             self.world.contribute(begun, country, values, noise)
-        result = self.world.opened(begun)
+        result = self.world.finish_round(begun)
         assert isinstance(result, OpenedSum)
         return result
 

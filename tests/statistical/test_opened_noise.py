@@ -46,19 +46,19 @@ class Noisy:
 
     def opened(self, number: int, among: Sequence[str]) -> OpenedSum:
         begun = self.world.coordinator.begin_round(number, "train", MODEL)
-        for place, country in enumerate(among):
-            values = np.full(DIMENSION, 10 * place - 7, np.int64)
+        for index, country in enumerate(among):
+            values = np.full(DIMENSION, 10 * index - 7, np.int64)
             noise = self.source.draw(self.std, DIMENSION)
             self.shares.setdefault(country, []).append(noise)
             self.world.contribute(begun, country, values, noise)
-        result = self.world.opened(begun)
+        result = self.world.finish_round(begun)
         assert isinstance(result, OpenedSum)
         return result
 
     def noise(self, size: int) -> NDArray[np.int64]:
         """Return the sums without the values, in the shape (rounds · dimension,)."""
         among = self.world.terms.roster[:size]
-        values = sum(10 * place - 7 for place in range(size))
+        values = sum(10 * index - 7 for index in range(size))
         sums = [self.opened(number, among) for number in range(1, ROUNDS + 1)]
         assert {opened_sum.countries for opened_sum in sums} == {among}
         assert {opened_sum.variance for opened_sum in sums} == {size * self.std**2}

@@ -50,7 +50,7 @@ class Openings:
 
 
 @dataclass(frozen=True)
-class Given:
+class Revealed:
     """What an answer reveals: shares by owner, and keys of masks by country outside its set."""
 
     shares: Mapping[str, bytes]
@@ -64,7 +64,7 @@ class AdversaryState:
         self._terms = terms
         self._honest = [one for one in terms.roster if one not in colluders]
         self._contributions: dict[bytes, dict[str, Reply]] = defaultdict(dict)
-        self._answers: dict[bytes, dict[str, list[Given]]] = defaultdict(dict)
+        self._answers: dict[bytes, dict[str, list[Revealed]]] = defaultdict(dict)
         self._states: list[tuple[str, CountryState]] = []
 
     def record(self, reply: bytes, chosen: Sequence[str] = ()) -> None:
@@ -78,20 +78,20 @@ class AdversaryState:
             self._contributions[head.context].setdefault(head.sender, message)
         if message.HasField("answer"):
             answer, revealed = message.answer, Answer.FromString(message.answer.body)
-            given = self._given(revealed, chosen)
-            self._answers[answer.context].setdefault(answer.sender, []).append(given)
+            content = self._revealed_by(revealed, chosen)
+            self._answers[answer.context].setdefault(answer.sender, []).append(content)
 
     def take(self, country: str, state: bytes) -> None:
         """Add a country's stored state, from a colluder or a thief."""
         self._states.append((country, CountryState.model_validate_json(state)))
 
-    def said(self, context: bytes) -> Mapping[str, Reply]:
+    def contributions(self, context: bytes) -> Mapping[str, Reply]:
         """Return the contributions to a round, by country."""
         return self._contributions[context]
 
     def sealed(self, context: bytes, owner: str, holder: str) -> bytes:
         """Return the share that an owner sealed for another country of the roster."""
-        others = [one for one in self._terms.roster if one != owner]
+        others = [member for member in self._terms.roster if member != owner]
         sealed = self._contributions[context][owner].contribution.shares
         return split_parts(sealed, others, SEALED_BYTES)[holder]
 
@@ -99,128 +99,142 @@ class AdversaryState:
         """Return the countries that have contributed to any round."""
         return {country for replies in self._contributions.values() for country in replies}
 
-    def openings(self, opened: RoundTerms) -> Openings:
+    def openings(self, round_terms: RoundTerms) -> Openings:
         """Return what is known about the honest contributions of a round."""
-        there = [one for one in self._honest if one in self._contributions[opened.context]]
-        columns = [("x", one) for one in there]
-        known = _without_masks(list(self._vectors(opened, there)), columns)
-        return Openings(_smallest(known, there), len(known))
+        contributors = [
+            member for member in self._honest if member in self._contributions[round_terms.context]
+        ]
+        columns = [("x", member) for member in contributors]
+        known = _without_masks(list(self._vectors(round_terms, contributors)), columns)
+        return Openings(_smallest(known, contributors), len(known))
 
-    def value(self, opened: RoundTerms, countries: Sequence[str]) -> NDArray[np.int64]:
+    def value(self, round_terms: RoundTerms, countries: Sequence[str]) -> NDArray[np.int64]:
         """Open the sum of values over `countries`, (d,) lattice units, with the known keys.
 
         Raises KeyError if a key that it needs is not known.
         """
-        masker, words = Masker(opened.words), np.zeros(opened.words, np.uint64)
-        seeds, pairs = self._seeds(opened), self._pairs(opened)
-        for one in countries:
-            words += np.frombuffer(self._contributions[opened.context][one].words, WORDS_DTYPE)
-            masker.subtract(seed_key(opened, one, seeds[one]), words)
+        masker, words = Masker(round_terms.words), np.zeros(round_terms.words, np.uint64)
+        seeds, pairs = self._seeds(round_terms), self._pairs(round_terms)
+        for member in countries:
+            words += np.frombuffer(
+                self._contributions[round_terms.context][member].words, WORDS_DTYPE
+            )
+            masker.subtract(seed_key(round_terms, member, seeds[member]), words)
             for other in set(self._terms.roster) - set(countries):
-                remove = masker.subtract if other > one else masker.add
-                remove(pairs[ordered(one, other)], words)
-        values = unpack(words, opened.lane_bits)
-        assert not values[opened.mechanism.dimension :].any()
-        return values[: opened.mechanism.dimension]
+                remove = masker.subtract if other > member else masker.add
+                remove(pairs[ordered(member, other)], words)
+        values = unpack(words, round_terms.lane_bits)
+        assert not values[round_terms.mechanism.dimension :].any()
+        return values[: round_terms.mechanism.dimension]
 
-    def _given(self, answer: Answer, chosen: Sequence[str]) -> Given:
-        outside = [one for one in self._terms.roster if one not in chosen]
+    def _revealed_by(self, answer: Answer, chosen: Sequence[str]) -> Revealed:
+        outside = [member for member in self._terms.roster if member not in chosen]
         parts = split_parts(answer.shares, chosen, SHARE_BYTES)
-        opened = {one: share for one, share in parts.items() if one not in answer.unopenable}
-        return Given(opened, split_parts(answer.masks, outside, KEY_BYTES))
+        shares_by_owner = {
+            member: share for member, share in parts.items() if member not in answer.unopenable
+        }
+        return Revealed(shares_by_owner, split_parts(answer.masks, outside, KEY_BYTES))
 
-    def _vectors(self, opened: RoundTerms, there: Sequence[str]) -> Iterator[Vector]:
-        for one in there:
+    def _vectors(self, round_terms: RoundTerms, contributors: Sequence[str]) -> Iterator[Vector]:
+        for member in contributors:
             masks: Vector = {
-                ("s", *ordered(one, other)): 1 if other > one else -1
+                ("s", *ordered(member, other)): 1 if other > member else -1
                 for other in self._terms.roster
-                if other != one
+                if other != member
             }
-            yield {("x", one): 1, ("b", one): 1, **masks}
-        for one in self._seeds(opened):
-            yield {("b", one): 1}
-        for pair in self._pairs(opened):
+            yield {("x", member): 1, ("b", member): 1, **masks}
+        for member in self._seeds(round_terms):
+            yield {("b", member): 1}
+        for pair in self._pairs(round_terms):
             yield {("s", *pair): 1}
 
-    def _pairs(self, opened: RoundTerms) -> dict[Pair, bytes]:
+    def _pairs(self, round_terms: RoundTerms) -> dict[Pair, bytes]:
         """Return the keys of pairs' masks that were revealed or are derived from a state."""
         keys: dict[Pair, bytes] = {}
-        for country, answers in self._answers[opened.context].items():
+        for country, answers in self._answers[round_terms.context].items():
             for answer in answers:
-                keys |= {ordered(country, one): key for one, key in answer.masks.items()}
+                keys |= {ordered(country, member): key for member, key in answer.masks.items()}
         for country, state in self._states:
-            for peer, link in self._links(country, state, opened).items():
-                keys[ordered(country, peer)] = ratchet.mask_key(link, opened.context, country, peer)
-            if state.open_round and state.open_round.context == opened.context:
+            for peer, link in self._links(country, state, round_terms).items():
+                keys[ordered(country, peer)] = ratchet.mask_key(
+                    link, round_terms.context, country, peer
+                )
+            if state.open_round and state.open_round.context == round_terms.context:
                 masks = state.open_round.masks
                 keys |= {ordered(country, peer): key for peer, key in masks.items()}
         return keys
 
-    def _seeds(self, opened: RoundTerms) -> dict[str, bytes]:
+    def _seeds(self, round_terms: RoundTerms) -> dict[str, bytes]:
         """Return the seeds that the known shares give, whatever threshold the terms state."""
         seeds = {}
-        for owner, reply in self._contributions[opened.context].items():
-            seed = self._seed(opened, owner, reply)
+        for owner, reply in self._contributions[round_terms.context].items():
+            seed = self._seed(round_terms, owner, reply)
             if seed is not None:
                 seeds[owner] = seed
         return seeds
 
-    def _seed(self, opened: RoundTerms, owner: str, reply: Reply) -> bytes | None:
-        known = dict(self._shares(opened, owner, reply))
+    def _seed(self, round_terms: RoundTerms, owner: str, reply: Reply) -> bytes | None:
+        known = dict(self._shares(round_terms, owner, reply))
         points = {}
         for holder, share in known.items():
-            place = self._terms.roster.index(holder)
-            signed = reply.contribution.commitments[HASH * place : HASH * (place + 1)]
-            if shares.commit(opened.context, owner, holder, share) == signed:
-                points[place + 1] = share
+            index = self._terms.roster.index(holder)
+            signed = reply.contribution.commitments[HASH * index : HASH * (index + 1)]
+            if shares.commit(round_terms.context, owner, holder, share) == signed:
+                points[index + 1] = share
         try:
             seed = shares.combine(points)
         except ProtocolFault:
             return None
         signed = read_head(reply.contribution.head.body).seed_commitment
-        return seed if shares.commit(opened.context, owner, ROSTER, seed) == signed else None
+        return seed if shares.commit(round_terms.context, owner, ROSTER, seed) == signed else None
 
-    def _shares(self, opened: RoundTerms, owner: str, reply: Reply) -> Iterator[tuple[str, bytes]]:
+    def _shares(
+        self, round_terms: RoundTerms, owner: str, reply: Reply
+    ) -> Iterator[tuple[str, bytes]]:
         """Yield shares of the owner's seed by holder: revealed, or unsealed by a state's keys."""
-        for holder, answers in self._answers[opened.context].items():
+        for holder, answers in self._answers[round_terms.context].items():
             for answer in answers:
                 if owner in answer.shares:
                     yield holder, answer.shares[owner]
         commitment = read_head(reply.contribution.head.body).seed_commitment
         for holder, state in self._states:
-            if holder == owner and state.open_round and _is_of(state, opened):
+            if holder == owner and state.open_round and _is_of(state, round_terms):
                 yield holder, state.open_round.own_share
-            key = self._seals(holder, state, opened).get(owner)
+            key = self._seals(holder, state, round_terms).get(owner)
             share = key and open_share(
-                opened.context,
+                round_terms.context,
                 key,
                 owner,
                 holder,
-                self.sealed(opened.context, owner, holder),
+                self.sealed(round_terms.context, owner, holder),
                 commitment,
             )
             if share:
                 yield holder, share
 
-    def _seals(self, country: str, state: CountryState, opened: RoundTerms) -> dict[str, bytes]:
-        if state.open_round and _is_of(state, opened):
+    def _seals(
+        self, country: str, state: CountryState, round_terms: RoundTerms
+    ) -> dict[str, bytes]:
+        if state.open_round and _is_of(state, round_terms):
             return state.open_round.seals
         return {
-            peer: ratchet.sealing_key(link, opened.context, peer, country)
-            for peer, link in self._links(country, state, opened).items()
+            peer: ratchet.sealing_key(link, round_terms.context, peer, country)
+            for peer, link in self._links(country, state, round_terms).items()
         }
 
-    def _links(self, country: str, state: CountryState, opened: RoundTerms) -> dict[str, bytes]:
+    def _links(
+        self, country: str, state: CountryState, round_terms: RoundTerms
+    ) -> dict[str, bytes]:
         """Return the pair chains at a later round than this state's; none for an earlier one."""
-        ahead = opened.round_number - state.round_number - 1
+        ahead = round_terms.round_number - state.round_number - 1
         return {
             peer: ratchet.advance(link, state.transcript, country, peer, ahead)
             for peer, link in (state.links.items() if ahead >= 0 else ())
         }
 
 
-def _is_of(state: CountryState, opened: RoundTerms) -> bool:
-    return state.open_round is not None and state.open_round.context == opened.context
+def _is_of(state: CountryState, round_terms: RoundTerms) -> bool:
+    return state.open_round is not None and state.open_round.context == round_terms.context
 
 
 def _without_masks(rows: list[Vector], columns: Sequence[Unknown]) -> list[Vector]:
@@ -252,11 +266,11 @@ def _reduced(row: Vector, pivot: Vector, column: Unknown) -> Vector:
     return {unknown: value for unknown, value in mixed.items() if value}
 
 
-def _smallest(basis: list[Vector], there: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+def _smallest(basis: list[Vector], contributors: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     smallest: list[tuple[str, ...]] = []
-    for size in range(1, len(there) + 1):
-        for chosen in combinations(there, size):
-            wanted: Vector = {("x", one): 1 for one in chosen}
+    for size in range(1, len(contributors) + 1):
+        for chosen in combinations(contributors, size):
+            wanted: Vector = {("x", member): 1 for member in chosen}
             inside = any(set(smaller) <= set(chosen) for smaller in smallest)
             if not inside and _spans(basis, wanted):
                 smallest.append(chosen)

@@ -41,11 +41,11 @@ class Canaries:
     def text(self, name: str, value: str) -> None:
         """Plant a text: as it is, in UTF-16, in JSON, in hexadecimal and in base64."""
         plain = value.encode()
-        spelt = {plain, value.encode("utf-16-le"), json.dumps(value)[1:-1].encode()}
-        for needle in {*spelt, plain.hex().encode(), *_in_base64(plain)}:
+        encodings = {plain, value.encode("utf-16-le"), json.dumps(value)[1:-1].encode()}
+        for needle in {*encodings, plain.hex().encode(), *_in_base64(plain)}:
             self._plant(needle, name)
 
-    def whole(self, name: str, vector: NDArray[Any]) -> None:
+    def plant_vector(self, name: str, vector: NDArray[Any]) -> None:
         """Plant integers: as 32- and 64-bit numbers of both byte orders, and as real numbers."""
         for kind in (*WHOLE, *REAL):
             self._add(f"{name} as {kind}", vector, kind)
@@ -55,7 +55,7 @@ class Canaries:
         for kind in REAL:
             self._add(f"{name} as {kind}", vector, kind)
 
-    def words(self, name: str, vector: NDArray[np.uint64]) -> None:
+    def plant_words(self, name: str, vector: NDArray[np.uint64]) -> None:
         """Plant 64-bit words in both byte orders."""
         for kind in ("<u8", ">u8"):
             self._add(f"{name} as {kind}", vector, kind)
@@ -67,9 +67,9 @@ class Canaries:
             self._plant(needle, name)
 
     def _plant(self, needle: bytes, name: str) -> None:
-        place = _most_telling(needle)
-        anchor = int.from_bytes(needle[place : place + WORD], "little")
-        self.needles[anchor].append((place, needle, name))
+        offset = _most_telling(needle)
+        anchor = int.from_bytes(needle[offset : offset + WORD], "little")
+        self.needles[anchor].append((offset, needle, name))
 
     def found_in(self, data: bytes) -> list[str]:
         """Return the names of all needles that are in `data`."""
@@ -83,8 +83,8 @@ class Canaries:
         return sorted(names)
 
     def _at(self, data: bytes, position: int, anchor: int) -> Iterator[str]:
-        for place, needle, name in self.needles[anchor]:
-            begin = position - place
+        for offset, needle, name in self.needles[anchor]:
+            begin = position - offset
             if begin >= 0 and data[begin : begin + len(needle)] == needle:
                 yield name
 
@@ -133,7 +133,7 @@ class Listener:
             integers = rounded(vectors, mechanism, **more)
             self.heard["patients"] += len(vectors)
             self.canaries.real(f"a patient's vector in {mechanism.phase}", vectors)
-            self.canaries.whole(f"a patient's integers in {mechanism.phase}", integers)
+            self.canaries.plant_vector(f"a patient's integers in {mechanism.phase}", integers)
             return integers
 
         def contributing(run: CountryRun, frame: bytes, values: Any, noise: Any) -> bytes:
@@ -144,9 +144,9 @@ class Listener:
                 ("a country's noise", noise),
                 ("a country's noisy sum", values + noise),
             ):
-                self.canaries.whole(name, vector)
+                self.canaries.plant_vector(name, vector)
                 packed = pack(vector, terms.lane_bits, vector.size + CHECK_COORDINATES)
-                self.canaries.words(f"{name}, packed", packed)
+                self.canaries.plant_words(f"{name}, packed", packed)
             return contributed(run, frame, values, noise)
 
         patch.setattr(protocols.numerics.rounding, "round_each", rounding)
@@ -165,7 +165,7 @@ class OverheardNoise:
         """Return the source's noise, and plant it."""
         noise = self.inner.draw(std, size)
         self.drawn += 1
-        self.canaries.whole("noise", noise)
+        self.canaries.plant_vector("noise", noise)
         return noise
 
 

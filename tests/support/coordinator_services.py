@@ -23,13 +23,16 @@ from server.runs.store import RunStore
 from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
 from server.state.tables import MIGRATIONS
-from tests.support.documents import COUNTRIES, NOW, both_key, raw_key
+from tests.support.documents import COUNTRIES, NOW, raw_key, two_algorithm_key
 from tests.support.enrolling import enrolment_of
-from tests.support.keystore import cheap_store
+from tests.support.keystore import fast_store
 from tests.support.node_federation import NodeFederation
 
 FEDERATION = "nordic-heart"
 SETTINGS = Settings(federation=FEDERATION, listen="127.0.0.1:0", address="127.0.0.1:7443")
+
+FIRST_FLOWER_RUN = 7_001
+"""The id that Flower gives to the first run; the others follow."""
 
 
 @dataclass
@@ -44,7 +47,7 @@ class ScriptedFlower:
     def run(self, bundle: Path) -> int:
         self._maybe_refuse()
         self.bundles.append(bundle)
-        return 7_000 + len(self.bundles)
+        return FIRST_FLOWER_RUN - 1 + len(self.bundles)
 
     def stop(self, flower_run: int) -> None:
         self.stopped.append(flower_run)
@@ -92,22 +95,22 @@ class Coordinator:
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=0o700)
         self.home = CoordinatorHome(self.folder)
-        self.home.repository.symlink_to(self.federation.papers.home / "store")
+        self.home.repository.symlink_to(self.federation.documents.home / "store")
         (self.folder / SETTINGS_FILE).write_text(yaml.safe_dump(SETTINGS.model_dump()))
         self.context = self._context()
         self._answer = request_handler(self.context)
 
     def clock(self) -> datetime:
-        return self.federation.papers.now
+        return self.federation.documents.now
 
     def _context(self) -> CoordinatorContext:
         engine = open_database(self.home.database, MIGRATIONS)
-        store = cheap_store(self.home.keys)
+        store = fast_store(self.home.keys)
         transport = ExchangeTransport.create(
             self.folder, ("127.0.0.1",), store, federation=FEDERATION, now=NOW
         )
         keys = CoordinatorKeys(
-            identity=both_key(1) if self.federation.both else raw_key(1),
+            identity=two_algorithm_key(1) if self.federation.both else raw_key(1),
             document_key=raw_key(2),
             online_key=raw_key(3),
             log_key=raw_key(4),

@@ -19,7 +19,7 @@ from governance.policy.assessment import ledger_terms
 from protocols.errors import ReasonCode
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
 from tests.support.crashing_node import CrashingNode, fixed, recorded_draws
-from tests.support.documents import COUNTRIES, priced, study_fields
+from tests.support.documents import COUNTRIES, study_fields, with_schedule
 from tests.support.node_federation import (
     STEPS,
     NodeFederation,
@@ -121,7 +121,7 @@ class ScenarioParties:
         for country in COUNTRIES:
             self.federation.restart(country, entropy=fixed)
         self.federation.nodes[self.country].parts.engine.dispose()
-        agreed = self.federation.papers.agreed
+        agreed = self.federation.documents.agreed
         budget = ledger_terms(agreed, "patients", self.federation.clock())
         self.state_checks = StateChecks(
             self.federation.home(self.country).database,
@@ -135,9 +135,11 @@ class ScenarioParties:
         """Return a study that every country has approved, the killed node's too."""
         self.node.kill()
         mortal = self.federation.restart(self.country, entropy=fixed)
-        agreed = self.federation.papers.agreed
-        study = priced(Study.model_validate(study_fields(agreed, id=name, **changes)), noise_std)
-        self.federation.papers.propose(study)
+        agreed = self.federation.documents.agreed
+        study = with_schedule(
+            Study.model_validate(study_fields(agreed, id=name, **changes)), noise_std
+        )
+        self.federation.documents.propose(study)
         for country in COUNTRIES:
             self.federation.permit(country, study)
         self.federation.sync()
@@ -168,7 +170,7 @@ class CrashScenario:
         self._rounds = [m.phase for m in leaving for _ in range(m.rounds)]
         parties.state_checks.schedules[self.run.id] = Counter(m.phase for m in study.charged_by_run)
 
-    def through(self) -> None:
+    def run_to_end(self) -> None:
         """Drive the run to its end; every sum must be right."""
         assert self.until_refused() is None
         state_checks = self.parties.state_checks
@@ -190,35 +192,39 @@ class CrashScenario:
         return None
 
     def _round(self, number: int, phase: str) -> ReasonCode | None:
-        opened = self.run.coordinator.begin_round(number, phase, self._model)
+        coordinator_round = self.run.coordinator.begin_round(number, phase, self._model)
         place, away = (self.run.id, number, "contribute"), self._without.get(number, "")
         for country in self.run.terms.roster:
             if country == away:
                 continue
-            reply = self._reply(country, opened.contribute_request(country), place)
+            reply = self._reply(country, coordinator_round.contribute_request(country), place)
             if code_of(reply) is not None:
                 return code_of(reply)
-            opened.take_contribution(country, reply)
+            coordinator_round.take_contribution(country, reply)
         noise = recorded_draws(self.parties.node.draws)[-1]
-        chosen = opened.close()
+        chosen = coordinator_round.close()
         if away:
-            self._assents(opened, number)
-        self._answers(opened, number)
-        result = opened.open()
+            self._assents(coordinator_round, number)
+        self._answers(coordinator_round, number)
+        result = coordinator_round.open()
         assert isinstance(result, OpenedSum), result
         assert result.values.tolist() == (self._expected(phase, chosen) + noise).tolist()
         assert result.countries == tuple(one for one in self.run.terms.roster if one != away)
         return None
 
-    def _assents(self, opened: CoordinatorRound, number: int) -> None:
+    def _assents(self, coordinator_round: CoordinatorRound, number: int) -> None:
         place = (self.run.id, number, "agree")
-        for country in opened.close():
-            opened.take_assent(country, self._reply(country, opened.agree_request(country), place))
+        for country in coordinator_round.close():
+            coordinator_round.take_assent(
+                country, self._reply(country, coordinator_round.agree_request(country), place)
+            )
 
-    def _answers(self, opened: CoordinatorRound, number: int) -> None:
+    def _answers(self, coordinator_round: CoordinatorRound, number: int) -> None:
         place = (self.run.id, number, "answer")
-        for country in opened.close():
-            opened.take_answer(country, self._reply(country, opened.answer_request(country), place))
+        for country in coordinator_round.close():
+            coordinator_round.take_answer(
+                country, self._reply(country, coordinator_round.answer_request(country), place)
+            )
 
     def _expected(self, phase: str, countries: Collection[str]) -> NDArray[np.int64]:
         """Return the sum over countries without noise, with the same sampling and rounding."""

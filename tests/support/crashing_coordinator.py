@@ -27,7 +27,7 @@ from server.learning.release import MODEL_FILE, Result, read_result
 from server.runs.attempt import run_attempt
 from server.services.run_supervisor import supervise_runs
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
-from tests.support.documents import COUNTRIES, priced, raw_key, study_fields
+from tests.support.documents import COUNTRIES, raw_key, study_fields, with_schedule
 from tests.support.node_federation import NodeFederation
 
 RUN = "0f" * 16
@@ -107,7 +107,7 @@ class CrashingServices(LocalRunServices):
 
 
 @dataclass
-class Scene:
+class CrashingRun:
     """A coordinator that is killed, its nodes, and one study that they have permitted."""
 
     coordinator: Coordinator
@@ -124,7 +124,7 @@ class Scene:
             patch.setattr(secrets, "token_hex", lambda _: RUN)
             assert self.coordinator.ask("study_launch", name=self.study.id)["run"] == RUN
 
-    def attempt(self, at: Moment = 0) -> bool:
+    def attempt_dies(self, at: Moment = 0) -> bool:
         """Continue the run as its current attempt, killed at that moment; return whether it was."""
         self.attempts += 1
         self.crash.arm(at)
@@ -192,8 +192,8 @@ class Scene:
         self.coordinator.federation.close()
 
 
-class Stage:
-    """Makes scenes with the same start: the same documents, and the same draws on every node.
+class PreparedStudy:
+    """Launches runs with the same start: the same documents, and the same draws on every node.
 
     `agreed` changes the agreement, `changes` the study.
     """
@@ -203,16 +203,16 @@ class Stage:
     ) -> None:
         self.folder, self.count = folder, 0
         self.origin = NodeFederation(folder / "origin", changes=dict(agreed or {}))
-        fields = study_fields(self.origin.papers.agreed, **changes)
-        self.study = priced(Study.model_validate(fields), HIGH)
+        fields = study_fields(self.origin.documents.agreed, **changes)
+        self.study = with_schedule(Study.model_validate(fields), HIGH)
         self.origin.approve(self.study)
 
-    def scene(self) -> Scene:
+    def launch(self) -> CrashingRun:
         self.count += 1
         federation = self.origin.copied(self.folder / f"federation-{self.count}")
         for country in COUNTRIES:
-            draws = random.Random(country)  # noqa: S311 (each scene must draw the same)
+            draws = random.Random(country)  # noqa: S311 (each run must draw the same)
             federation.restart(country, entropy=draws.randbytes)
-        scene = Scene(Coordinator(federation, self.folder / f"office-{self.count}"), self.study)
-        scene.launch()
-        return scene
+        run = CrashingRun(Coordinator(federation, self.folder / f"office-{self.count}"), self.study)
+        run.launch()
+        return run

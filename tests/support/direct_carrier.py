@@ -37,14 +37,14 @@ def phase_of(frame: bytes) -> str:
 
 
 class DirectCarrier:
-    """Brings frames to the countries of a protocol world; `misbehave` replaces a country's answers.
+    """Delivers frames to the countries of a protocol world; `misbehave` replaces their answers.
 
     A country answers a frame that it has seen before with the same bytes, as its journal does.
     """
 
     def __init__(self, world: ProtocolWorld, values: Mapping[str, Any]) -> None:
         self._world, self._values = world, values
-        self._odd: dict[tuple[str, str], list[Answer]] = {}
+        self._misbehaviour: dict[tuple[str, str], list[Answer]] = {}
         self._journal: dict[tuple[str, bytes], bytes] = {}
         self.asked: list[tuple[str, str]] = []
         self.frames: dict[tuple[str, str], bytes] = {}
@@ -52,7 +52,7 @@ class DirectCarrier:
 
     def misbehave(self, country: str, phase: str, *answers: Answer) -> None:
         """Give these answers to the next messages of `phase`; then the country is honest again."""
-        self._odd[country, phase] = list(answers)
+        self._misbehaviour[country, phase] = list(answers)
 
     def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
         self.seconds.append(seconds)
@@ -63,33 +63,35 @@ class DirectCarrier:
         phase = phase_of(frame)
         self.asked.append((country, phase))
         self.frames[country, phase] = frame
-        odd = self._odd.get((country, phase))
-        return odd.pop(0)(frame) if odd else self.honest(country, frame)
+        answers = self._misbehaviour.get((country, phase))
+        return answers.pop(0)(frame) if answers else self.honest(country, frame)
 
     def honest(self, country: str, frame: bytes) -> bytes:
         if (country, frame) not in self._journal:
             try:
-                self._journal[country, frame] = self._computed(country, frame)
+                self._journal[country, frame] = self._compute(country, frame)
             except Refusal as refusal:
                 return refusal_reply(refusal.code)
         return self._journal[country, frame]
 
-    def _computed(self, country: str, frame: bytes) -> bytes:
+    def _compute(self, country: str, frame: bytes) -> bytes:
         run, phase = self._world.countries[country], phase_of(frame)
         if phase == "contribute":
             values = self._values[country]
-            return run.contribute(frame, values, values * 0)
+            no_noise = np.zeros_like(values)
+            return run.contribute(frame, values, no_noise)
         return bytes(getattr(run, phase)(frame))
 
 
-class LedRun:
+class DrivenRun:
     """A round driver, a protocol world, and a carrier between them."""
 
     def __init__(self, world: ProtocolWorld) -> None:
         self.roster = world.terms.roster
         ones = np.ones(TRAIN.dimension, np.int64)
+        # Powers of 7: the sum shows which countries' values it has, and how often each.
         self.values: dict[str, NDArray[np.int64]] = {
-            one: ones * 7**place for place, one in enumerate(self.roster)
+            country: ones * 7**index for index, country in enumerate(self.roster)
         }
         self.carrier = DirectCarrier(world, self.values)
         self.driver = RoundDriver(
@@ -101,8 +103,8 @@ class LedRun:
             sleep=lambda _: None,
         )
 
-    def lose(self, gone: tuple[str, ...], *phases: str) -> None:
-        for country in gone:
+    def drop_replies(self, countries: tuple[str, ...], *phases: str) -> None:
+        for country in countries:
             for phase in phases:
                 self.carrier.misbehave(country, phase, *[lambda _: None] * ATTEMPTS)
 
@@ -113,7 +115,7 @@ class LedRun:
         assert all(asked.count(question) <= ATTEMPTS for question in asked)
         return report
 
-    def require(self, report: RoundReport, left: tuple[str, ...]) -> None:
+    def require(self, report: RoundReport, remaining: tuple[str, ...]) -> None:
         assert isinstance(report.outcome, OpenedSum)
-        assert report.outcome.countries == left
-        assert (report.outcome.values == sum(self.values[one] for one in left)).all()
+        assert report.outcome.countries == remaining
+        assert (report.outcome.values == sum(self.values[country] for country in remaining)).all()

@@ -36,7 +36,7 @@ def raw_key(number: int) -> SigningKey:
     return SigningKey.from_bytes(number.to_bytes(32, "big"))
 
 
-def both_key(number: int) -> CompositeSigningKey:
+def two_algorithm_key(number: int) -> CompositeSigningKey:
     """Return the key whose Ed25519 half is `raw_key(number)`."""
     return CompositeSigningKey.from_bytes(2 * number.to_bytes(32, "big"))
 
@@ -95,7 +95,7 @@ def agreement_fields(countries: tuple[str, ...] = COUNTRIES, **changes: Any) -> 
         "renewal": "2027-06-01",
     }
     if changes.get("signatures") == BOTH["signatures"]:
-        fields["coordinator"]["identity_key"] = both_key(1).public.to_text()
+        fields["coordinator"]["identity_key"] = two_algorithm_key(1).public.to_text()
     return fields | changes
 
 
@@ -163,7 +163,7 @@ def training_fields(rounds: int, **task: Any) -> dict[str, Any]:
     }
 
 
-def priced(study: Study, noise_std: int = 3_000) -> Study:
+def with_schedule(study: Study, noise_std: int = 3_000) -> Study:
     """Fill in the schedule with generous noise, without calibrating it."""
     schedule = (
         m.model_copy(update={"noise_std": noise_std}) if m.costs else m for m in study.schedule()
@@ -173,7 +173,7 @@ def priced(study: Study, noise_std: int = 3_000) -> Study:
 
 
 def study(agreed: Agreement, **changes: Any) -> Study:
-    return priced(Study.model_validate(study_fields(agreed, **changes)))
+    return with_schedule(Study.model_validate(study_fields(agreed, **changes)))
 
 
 def permit(agreed: Agreement, asked: Study, country: str = "DK", **changes: Any) -> Permit:
@@ -197,7 +197,7 @@ def withdrawal(asked: Study, country: str = "DK") -> Withdrawal:
 
 def node_keys(country: str, number: int = 0, *, both: bool = False) -> NodeKeys:
     base = 1_000 + number + 10 * COUNTRIES.index(country)
-    identity = both_key(base) if both else raw_key(base)
+    identity = two_algorithm_key(base) if both else raw_key(base)
     return NodeKeys(
         country=country,
         identity_key=identity.public.to_text(),
@@ -208,7 +208,7 @@ def node_keys(country: str, number: int = 0, *, both: bool = False) -> NodeKeys:
 
 
 @dataclass
-class Papers:
+class FederationDocuments:
     """A repository for an agreement and its documents, and an officer for each country."""
 
     home: Path
@@ -216,8 +216,8 @@ class Papers:
     now: datetime = NOW
     officers: dict[str, SigningKey] = field(default_factory=dict)
     folders: dict[str, OfficerDocuments] = field(default_factory=dict)
-    documents: SigningKey = field(default_factory=lambda: raw_key(2))
-    online: SigningKey = field(default_factory=lambda: raw_key(3))
+    document_key: SigningKey = field(default_factory=lambda: raw_key(2))
+    online_key: SigningKey = field(default_factory=lambda: raw_key(3))
 
     def __post_init__(self) -> None:
         self.store = Repository(self.home / "store")
@@ -236,10 +236,10 @@ class Papers:
             self.store.add_signatures(signed)
 
     def publish(self) -> None:
-        self.store.publish(self.now, document_key=self.documents, online_key=self.online)
+        self.store.publish(self.now, document_key=self.document_key, online_key=self.online_key)
 
-    def begin(self) -> "Papers":
-        """Publish the signed agreement; within one process, the same papers are signed once."""
+    def publish_agreement(self) -> "FederationDocuments":
+        """Publish the signed agreement; one process signs the same agreement only once."""
         folder, works = self.home / "store", ("begun", self.signers)
         kept = PREPARED.find(works) if PREPARED.usable and not look(folder) else None
         if kept is not None:
@@ -255,20 +255,22 @@ class Papers:
     @property
     def signers(self) -> str:
         """Everything that decides what a signature made now looks like, as text."""
-        keys = (*self.officers.values(), self.documents, self.online)
+        keys = (*self.officers.values(), self.document_key, self.online_key)
         return " ".join((self.agreed.digest, str(self.now), *(k.public.to_text() for k in keys)))
 
-    def give(self, country: str) -> bytes:
+    def sign_and_submit(self, country: str) -> bytes:
         """Sign a country's documents and submit them to the repository."""
         bundle = self.folders[country].sign(self.now, self.officers[country])
-        self.store.accept_country(bundle, self.now, online_key=self.online)
+        self.store.accept_country(bundle, self.now, online_key=self.online_key)
         return bundle
 
     def propose(self, asked: Study) -> None:
-        self.store.add_study(asked, self.now, document_key=self.documents, online_key=self.online)
+        self.store.add_study(
+            asked, self.now, document_key=self.document_key, online_key=self.online_key
+        )
 
     def refresh(self) -> None:
-        self.store.refresh(self.now, online_key=self.online)
+        self.store.refresh(self.now, online_key=self.online_key)
 
     @property
     def pinned(self) -> bytes:
@@ -295,10 +297,12 @@ class LyingCoordinator:
     It begins with the files of the repository, and signs snapshot and timestamp over any others.
     """
 
-    def __init__(self, papers: Papers, online: SigningKey | None = None) -> None:
-        self.papers = papers
-        self.online = online or papers.online
-        self.files: dict[str, bytes] = dict(papers.snapshot_of_store())
+    def __init__(
+        self, documents: FederationDocuments, online_key: SigningKey | None = None
+    ) -> None:
+        self.documents = documents
+        self.online_key = online_key or documents.online_key
+        self.files: dict[str, bytes] = dict(documents.snapshot_of_store())
 
     def show(self, name: str) -> bytes | None:
         return self.files.get(name)
@@ -308,17 +312,17 @@ class LyingCoordinator:
         state = self._state().with_role(role, metadata)
         self.files |= dict(contents or {})
         self.files |= state.role_files(role)
-        self.files |= state.snapshot_and_timestamp(self.papers.now, self.online, force=True)
+        self.files |= state.snapshot_and_timestamp(self.documents.now, self.online_key, force=True)
 
     def hide(self, role: str) -> None:
         """Leave the role out of a fresh snapshot."""
         state = self._state()
         fewer = replace(state, roles={n: d for n, d in state.roles.items() if n != role})
-        self.files |= fewer.snapshot_and_timestamp(self.papers.now, self.online, force=True)
+        self.files |= fewer.snapshot_and_timestamp(self.documents.now, self.online_key, force=True)
 
     def date(self, moment: datetime) -> None:
         """Sign snapshot and timestamp as of another moment."""
-        self.files |= self._state().snapshot_and_timestamp(moment, self.online, force=True)
+        self.files |= self._state().snapshot_and_timestamp(moment, self.online_key, force=True)
 
     def _state(self) -> PublishedState:
         state = PublishedState.read(self.files.get)
@@ -327,7 +331,7 @@ class LyingCoordinator:
 
     def view(self, floor: TrustHighWater | None = None, now: datetime | None = None) -> TrustedView:
         return TrustedView.load(
-            self.show, self.papers.pinned, now or self.papers.now, floor or TrustHighWater()
+            self.show, self.documents.pinned, now or self.documents.now, floor or TrustHighWater()
         )
 
 

@@ -94,9 +94,9 @@ class DurableCountry:
         request = read_request(data)
         place = request.run_id, request.round_number, request.phase
         if self._journalled and place in self.said:
-            return self._repeated(place, request)
+            return self._repeat(place, request)
         with self._unchanged():
-            reply = self._computed(request, data)
+            reply = self._compute(request, data)
         if dies:
             self.restart()
             return None
@@ -111,7 +111,7 @@ class DurableCountry:
         """Forget what is not durable."""
         self.run = CountryRun.from_bytes(self._stored, self._view)
 
-    def _repeated(self, place: Place, request: Request) -> bytes:
+    def _repeat(self, place: Place, request: Request) -> bytes:
         if self._digests[place] != request.digest:
             raise Refusal(ReasonCode.STALE, "Another request was answered at this place of the run")
         return self.said[place]
@@ -125,7 +125,7 @@ class DurableCountry:
             assert self.run.to_bytes() == before, "a refused request changed the state"
             raise
 
-    def _computed(self, request: Request, data: bytes) -> bytes:
+    def _compute(self, request: Request, data: bytes) -> bytes:
         if request.phase != PHASE_CONTRIBUTE:
             reply: bytes = getattr(self.run, CONTENT[request.phase])(data)
             return reply
@@ -142,9 +142,9 @@ class DurableCountry:
         number, message = request.round_number, Reply.FromString(reply)
         if request.phase == PHASE_CONTRIBUTE:
             self.given[number] = self._drawn
-            opened = state_of(self.run).open_round
-            assert opened is not None
-            self._masks[number] = opened.masks
+            open_round = state_of(self.run).open_round
+            assert open_round is not None
+            self._masks[number] = open_round.masks
         elif request.phase == PHASE_AGREE:
             self._check_assent(number, Assent.FromString(message.assent.body))
         elif request.phase == PHASE_ANSWER:
@@ -162,17 +162,19 @@ class DurableCountry:
         """Compare an answer with what the country signed, and its new state with the round."""
         assert self.signed.get(number, chosen) == chosen, "it answered for another set"
         assert number in self.given
-        opened = before.open_round
-        assert opened is not None
+        open_round = before.open_round
+        assert open_round is not None
         split_parts(answer.shares, chosen, SHARE_BYTES)
         assert list(answer.unopenable) == sorted(set(answer.unopenable) & set(chosen))
-        outside = [one for one in self._view.terms.roster if one not in chosen]
+        outside = [country for country in self._view.terms.roster if country not in chosen]
         masks = split_parts(answer.masks, outside, KEY_BYTES)
-        assert masks == {one: opened.masks[one] for one in outside}, "other keys than it may give"
-        left = state_of(self.run)
-        assert left.open_round is None, "an answered round is still open"
-        for peer, link in left.links.items():
-            key = ratchet.mask_key(link, opened.context, self._view.country, peer)
+        assert masks == {country: open_round.masks[country] for country in outside}, (
+            "other keys than it may give"
+        )
+        state_after = state_of(self.run)
+        assert state_after.open_round is None, "an answered round is still open"
+        for peer, link in state_after.links.items():
+            key = ratchet.mask_key(link, open_round.context, self._view.country, peer)
             assert key != self._masks[number][peer], "the chain did not move on"
 
 

@@ -158,7 +158,7 @@ class OpenRegister:
         return None
 
 
-class Lasting:
+class RenewalNeverDue:
     """A node's certificate that needs no renewal."""
 
     def renew_if_due(self) -> None:

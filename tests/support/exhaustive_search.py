@@ -64,19 +64,19 @@ class Table:
         self.setting, self.liar = setting, liar
         self.roster = liar.world.terms.roster
         self.threshold = liar.world.terms.threshold
-        self.there = liar.honest[: setting.present]
-        self._me = self.there[asking]
-        self._opened = liar.contributed(without=liar.honest[setting.present :])
+        self.contributors = liar.honest[: setting.present]
+        self._me = self.contributors[asking]
+        self._round = liar.contributed(without=liar.honest[setting.present :])
         self._view = view_of(self._me, liar.world.terms)
         self._states: dict[Path, bytes | None] = {(): liar.world.countries[self._me].to_bytes()}
-        self._asked: dict[tuple[Path, Step, Set], bytes | None] = {}
+        self._states_after: dict[tuple[Path, Step, Set], bytes | None] = {}
         self._done: dict[tuple[str, Path, Step, Set], bool] = {}
 
     @cached_property
     def sets(self) -> tuple[Set, ...]:
         """All sets of countries, with the empty one and those without contribution."""
         sizes = range(self.setting.size + 1)
-        return tuple(one for size in sizes for one in combinations(self.roster, size))
+        return tuple(members for size in sizes for members in combinations(self.roster, size))
 
     @cached_property
     def paths(self) -> tuple[Path, ...]:
@@ -122,22 +122,22 @@ class Table:
 
     def _ask(self, path: Path, step: Step, signers: Set) -> bytes | None:
         key = (path, step, signers)
-        if key not in self._asked:
-            self._asked[key] = self._asked_afresh(*key)
-        return self._asked[key]
+        if key not in self._states_after:
+            self._states_after[key] = self._state_after(*key)
+        return self._states_after[key]
 
-    def _asked_afresh(self, path: Path, step: Step, signers: Set) -> bytes | None:
+    def _state_after(self, path: Path, step: Step, signers: Set) -> bytes | None:
         state, (what, chosen) = self._state(path), step
         if state is None:
             return None
         run = CountryRun.from_bytes(state, self._view)
         try:
             if what == "agree":
-                run.agree(self.liar.agree_request(self._opened, chosen))
+                run.agree(self.liar.agree_request(self._round, chosen))
             else:
-                shown = () if chosen == self.roster else signers
-                signed = [assent(self._opened, one, chosen) for one in shown]
-                run.answer(self.liar.answer_request(self._opened, self._me, chosen, signed))
+                signers_shown = () if chosen == self.roster else signers
+                signed = [assent(self._round, signer, chosen) for signer in signers_shown]
+                run.answer(self.liar.answer_request(self._round, self._me, chosen, signed))
         except REFUSES:
             return None
         return run.to_bytes()
@@ -148,12 +148,12 @@ class Table:
             return path
         other = {self._me: country, country: self._me}
         return tuple(
-            (what, tuple(sorted(other.get(one, one) for one in chosen))) for what, chosen in path
+            (what, tuple(sorted(other.get(name, name) for name in chosen))) for what, chosen in path
         )
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The result of a search: the sets of honest countries that courses open, and the worst course.
 
     `courses` counts those tried; `together` is the most sets that one course opens. The `worst`
@@ -171,35 +171,35 @@ class Found:
         return min(map(len, self.sets), default=0)
 
 
-def searched(table: Table) -> Found:
+def search(table: Table) -> SearchResult:
     """Try every course, and return what they open."""
     sets: set[Set] = set()
     together, tried, worst, rank = 0, 0, None, (0, 0)
     for course in courses(table):
-        opened = opens(table, course)
+        opened_sets = opens(table, course)
         tried += 1
-        sets.update(opened)
-        together = max(together, len(opened))
-        harm = (-min(map(len, opened), default=table.setting.size + 1), len(opened))
+        sets.update(opened_sets)
+        together = max(together, len(opened_sets))
+        harm = (-min(map(len, opened_sets), default=table.setting.size + 1), len(opened_sets))
         if worst is None or harm > rank:
             worst, rank = course, harm
-    return Found(frozenset(sets), tried, together, worst or {})
+    return SearchResult(frozenset(sets), tried, together, worst or {})
 
 
 def courses(table: Table) -> Iterator[Course]:
     """Yield every course, except those that differ only in the other countries' names."""
-    options = [_different(table), *(table.paths_of(one) for one in table.there[1:])]
+    options = [_different(table), *(table.paths_of(country) for country in table.contributors[1:])]
     for paths in product(*options):
-        yield dict(zip(table.there, paths, strict=True))
+        yield dict(zip(table.contributors, paths, strict=True))
 
 
 def _different(table: Table) -> list[Path]:
     """Return the first country's paths, without those that only exchange other countries' names."""
     kinds: dict[object, Path] = {}
-    for path in table.paths_of(table.there[0]):
+    for path in table.paths_of(table.contributors[0]):
         named = {chosen for _, chosen in path}
-        sizes = [len(set(chosen) & set(table.there)) for chosen in named]
-        parts = [len(set(chosen) - set(table.there)) for chosen in named]
+        sizes = [len(set(chosen) & set(table.contributors)) for chosen in named]
+        parts = [len(set(chosen) - set(table.contributors)) for chosen in named]
         key = (tuple(what for what, _ in path), *sizes, *parts) if len(named) == 1 else path
         kinds.setdefault(key, path)
     return list(kinds.values())
@@ -209,53 +209,53 @@ def opens(table: Table, course: Course) -> list[Set]:
     """Return the smallest sets of honest countries that a course opens."""
     answers = list(_answers(table, course))
     revealed = {
-        frozenset((one, other))
-        for one, chosen in answers
+        frozenset((country, other))
+        for country, chosen in answers
         for other in table.roster
         if other not in chosen
     }
     known = [
-        one
-        for one in table.there
-        if _shares(table, answers, one) >= table.threshold
-        and all(frozenset((one, gone)) in revealed for gone in _absent(table))
+        country
+        for country in table.contributors
+        if _shares(table, answers, country) >= table.threshold
+        and all(frozenset((country, absent)) in revealed for absent in _absent(table))
     ]
-    parts = _components(table.there, revealed)
-    return sorted(part for part in parts if all(one in known for one in part))
+    parts = _components(table.contributors, revealed)
+    return sorted(part for part in parts if all(country in known for country in part))
 
 
 def _answers(table: Table, course: Course) -> Iterator[tuple[str, Set]]:
     """Yield each country that answers in a course, with the set that it answers for."""
     signed: dict[Set, set[str]] = {}
-    for one, path in course.items():
+    for country, path in course.items():
         for what, chosen in path:
             if what == "agree":
-                signed.setdefault(chosen, set(table.liar.colluders)).add(one)
-    for one, path in course.items():
-        for place, (what, chosen) in enumerate(path):
+                signed.setdefault(chosen, set(table.liar.colluders)).add(country)
+    for country, path in course.items():
+        for index, (what, chosen) in enumerate(path):
             signers = signed.get(chosen, set(table.liar.colluders)) & set(chosen)
             step = (what, chosen)
-            if what == "answer" and table.does(one, path[:place], step, tuple(sorted(signers))):
-                yield one, chosen
+            if what == "answer" and table.does(country, path[:index], step, tuple(sorted(signers))):
+                yield country, chosen
 
 
 def _shares(table: Table, answers: list[tuple[str, Set]], owner: str) -> int:
-    given = {one for one, chosen in answers if owner in chosen}
-    return len(given) + table.setting.colluding
+    answering = {country for country, chosen in answers if owner in chosen}
+    return len(answering) + table.setting.colluding
 
 
 def _absent(table: Table) -> Set:
     return table.liar.honest[table.setting.present :]
 
 
-def _components(there: Set, revealed: set[frozenset[str]]) -> list[Set]:
+def _components(contributors: Set, revealed: set[frozenset[str]]) -> list[Set]:
     parts: list[set[str]] = []
-    for one in there:
+    for country in contributors:
         joined = [
-            part for part in parts if any(frozenset((one, it)) not in revealed for it in part)
+            part for part in parts if any(frozenset((country, it)) not in revealed for it in part)
         ]
         parts = [part for part in parts if part not in joined]
-        parts.append({one}.union(*joined))
+        parts.append({country}.union(*joined))
     return [tuple(sorted(part)) for part in parts]
 
 
@@ -264,23 +264,28 @@ def _outdone(path: Path, other: Path) -> bool:
     return set(path) < set(other)
 
 
-def played(setting: Setting, course: Course) -> tuple[Set, ...]:
+def play(setting: Setting, course: Course) -> tuple[Set, ...]:
     """Return what a course opens with real countries, by what the liar then knows."""
     liar = setting.liar()
-    opened = liar.contributed(without=liar.honest[setting.present :])
-    waiting = {one: list(path) for one, path in course.items()}
-    while any(_played_step(liar, opened, one, left) for one, left in waiting.items()):
+    coordinator_round = liar.contributed(without=liar.honest[setting.present :])
+    waiting = {country: list(path) for country, path in course.items()}
+    while any(
+        _play_step(liar, coordinator_round, country, remaining_steps)
+        for country, remaining_steps in waiting.items()
+    ):
         pass
-    return liar.opens(opened)
+    return liar.opens(coordinator_round)
 
 
-def _played_step(liar: LyingCoordinator, opened: object, country: str, left: list[Step]) -> bool:
-    if not left:
+def _play_step(
+    liar: LyingCoordinator, coordinator_round: object, country: str, remaining_steps: list[Step]
+) -> bool:
+    if not remaining_steps:
         return False
-    what, chosen = left[0]
+    what, chosen = remaining_steps[0]
     try:
-        getattr(liar, what)(opened, country, chosen)
+        getattr(liar, what)(coordinator_round, country, chosen)
     except REFUSES:
         return False
-    left.pop(0)
+    remaining_steps.pop(0)
     return True

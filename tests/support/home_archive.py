@@ -27,7 +27,7 @@ def read_manifest(version: str) -> dict[str, Any]:
     return manifest
 
 
-def unpacked(version: str, folder: Path) -> Homes:
+def unpack(version: str, folder: Path) -> Homes:
     """Unpack a version's homes into a folder, which must be the working directory."""
     with tarfile.open(FOLDER / f"home-{version}.tar.xz") as archive:
         archive.extractall(folder, filter="tar")
@@ -43,7 +43,7 @@ def write(version: str, archive: bytes, manifest: dict[str, Any]) -> None:
     (FOLDER / f"home-{version}.json").write_text(f"{text}\n")
 
 
-def packed(folder: Path) -> bytes:
+def pack(folder: Path) -> bytes:
     """Return the homes as a tar archive; the same files give the same bytes."""
     unzipped = io.BytesIO()
     with tarfile.open(fileobj=unzipped, mode="w") as archive:
@@ -65,7 +65,7 @@ def _add(archive: tarfile.TarFile, path: Path, folder: Path) -> None:
     archive.addfile(about, io.BytesIO(content))
 
 
-def described(homes: Homes) -> dict[str, Any]:
+def describe(homes: Homes) -> dict[str, Any]:
     """Return what the homes contain, read from their files alone."""
     databases = {COORDINATOR: homes.coordinator_home().database}
     databases |= {f"{country}/{NODE}": homes.node_home(country).database for country in PARTIES}
@@ -78,10 +78,10 @@ def described(homes: Homes) -> dict[str, Any]:
             if file.name != "dictionary.yaml"
         },
         "secrets": {
-            place: sorted(file.stem for file in (homes.folder / place / "keys").glob("*.sealed"))
-            for place in homes.passphrases
+            home: sorted(file.stem for file in (homes.folder / home / "keys").glob("*.sealed"))
+            for home in homes.passphrases
         },
-        "databases": {place: _tables(file) for place, file in databases.items()},
+        "databases": {home: _tables(file) for home, file in databases.items()},
     }
 
 
@@ -105,13 +105,13 @@ def _tables(file: Path) -> dict[str, Any]:
     return contents
 
 
-def recorded(manifest: Any, country: str, table: str) -> list[dict[str, Any]]:
+def rows_when_written(manifest: Any, country: str, table: str) -> list[dict[str, Any]]:
     """Return the rows that a node's table had when the homes were written."""
     rows: list[dict[str, Any]] = manifest["databases"][f"{country}/{NODE}"][table]
     return rows
 
 
-def moment(text: str) -> datetime:
+def parse_moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
@@ -124,4 +124,4 @@ def assert_charged(node: Node, written: list[dict[str, Any]]) -> None:
         assert mechanism.items() <= entry.mechanism.model_dump(mode="json").items()
         for name in row.keys() - {"mechanism", "created"}:
             assert getattr(entry, name) == row[name]
-        assert entry.created == moment(row["created"])
+        assert entry.created == parse_moment(row["created"])

@@ -40,7 +40,7 @@ from server.key_rotation import open_keys
 from server.learning.release import Result, read_result
 from server.membership.certificates import CertificateRegister
 from server.membership.enrolment import EnrolmentService
-from server.runs import attempt as conducting
+from server.runs import attempt as attempt_module
 from server.runs.store import RunStore
 from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
@@ -183,9 +183,9 @@ class Homes:
         """Return the time of every party's clock."""
         return self.now
 
-    def passphrase(self, *place: str) -> bytes:
+    def passphrase(self, *names: str) -> bytes:
         """Return the passphrase of a home, such as `DK`, `node`."""
-        return self.passphrases["/".join(place)].encode()
+        return self.passphrases["/".join(names)].encode()
 
     def coordinator_home(self) -> CoordinatorHome:
         return CoordinatorHome(self.folder / COORDINATOR)
@@ -238,13 +238,13 @@ class Homes:
 def conduct(homes: Homes, coordinator: OpenCoordinator, run: str, carrier: NodeCalls) -> None:
     """Continue a run as its current attempt, at the homes' time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conducting, "utc_now", homes.clock)
+        patch.setattr(attempt_module, "utc_now", homes.clock)
         number = coordinator.context.runs.get(run).attempt
         services = LocalRunServices(coordinator)  # type: ignore[arg-type]
-        conducting.run_attempt(coordinator.home, run, number, carrier, services, seconds=1)
+        attempt_module.run_attempt(coordinator.home, run, number, carrier, services, seconds=1)
 
 
-def carried_on(homes: Homes, run: str) -> tuple[OpenCoordinator, dict[str, Node]]:
+def continue_run(homes: Homes, run: str) -> tuple[OpenCoordinator, dict[str, Node]]:
     """Open all homes, as after a restart, and continue a run to its end."""
     coordinator = homes.coordinator()
     nodes = {country: homes.node(country, coordinator) for country in PARTIES}

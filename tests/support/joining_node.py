@@ -20,7 +20,7 @@ from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
 from protocols.wire.encoding import digest
 from protocols.wire.invitation import Invitation
 from tests.support.documents import raw_key
-from tests.support.keystore import CHEAP, PASSPHRASE
+from tests.support.keystore import LOWEST_SCRYPT_COST, PASSPHRASE
 from tests.support.node_federation import DICTIONARY, records
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
@@ -37,11 +37,11 @@ def files(folder: Path) -> dict[str, Path]:
     return {"data": folder / "records.csv", "dictionary": folder / "dictionary.yaml"}
 
 
-def made(folder: Path, country: str = "DK", **changes: Any) -> NodeHome:
+def create_joining_node(folder: Path, country: str = "DK", **changes: Any) -> NodeHome:
     """Create a node as `init` does, and return its home."""
     home = NodeHome(folder / "node")
     fields = {"country": country, "officer_key": OFFICER, **files(folder / "files")}
-    create_node(home, NodeSettings(**fields | changes), PASSPHRASE, NOW, cost=CHEAP)
+    create_node(home, NodeSettings(**fields | changes), PASSPHRASE, NOW, cost=LOWEST_SCRYPT_COST)
     return home
 
 
@@ -124,7 +124,7 @@ class Newcomer:
 
     home: NodeHome
     exchange: ScriptedExchange
-    told: list[Introduction] = field(default_factory=list)
+    introductions: list[Introduction] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     clock: Callable[[], datetime] = lambda: NOW
 
@@ -139,5 +139,5 @@ class Newcomer:
             clock=self.clock,
         )
         return candidate.enrol(
-            asked, wait=wait, on_introduction=self.told.append, sleep=self.slept.append
+            asked, wait=wait, on_introduction=self.introductions.append, sleep=self.slept.append
         )

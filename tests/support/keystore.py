@@ -4,21 +4,21 @@ from pathlib import Path
 
 from keys.store import KeyStore
 
-CHEAP = 2
-"""The least cost that scrypt accepts: for tests only."""
+LOWEST_SCRYPT_COST = 2
+"""The lowest cost that scrypt accepts: for tests only."""
 PASSPHRASE = b"four random words here"
 
 
-def cheap_store(place: Path) -> KeyStore:
+def fast_store(directory: Path) -> KeyStore:
     """Make a key store under PASSPHRASE in a new directory."""
-    return KeyStore.create(place, PASSPHRASE, cost=CHEAP)
+    return KeyStore.create(directory, PASSPHRASE, cost=LOWEST_SCRYPT_COST)
 
 
-def reopen(place: Path) -> KeyStore:
+def reopen(directory: Path) -> KeyStore:
     """Open a key store again, as another process would."""
-    return KeyStore.open(place, PASSPHRASE)
+    return KeyStore.open(directory, PASSPHRASE)
 
 
-def leftovers(place: Path) -> list[str]:
+def leftovers(directory: Path) -> list[str]:
     """Return the names of temporary files that interrupted writes left."""
-    return [file.name for file in place.iterdir() if file.name.startswith(".")]
+    return [file.name for file in directory.iterdir() if file.name.startswith(".")]

@@ -35,12 +35,12 @@ from server.exchange.relay import Relay
 from server.flower.superlink import SuperLink
 from server.home import HOME_VARIABLE, CoordinatorHome
 from tests.support.coordinator_services import FEDERATION, Coordinator
-from tests.support.documents import COUNTRIES, priced, study_fields
+from tests.support.documents import COUNTRIES, study_fields, with_schedule
 from tests.support.enrolling import node_statement
 from tests.support.exchange_server import (
-    Lasting,
     LoopThread,
     OpenExchange,
+    RenewalNeverDue,
     caller,
     now,
 )
@@ -54,7 +54,7 @@ DAY = timedelta(days=1)
 CHEAP_NOISE = 10**6
 """A noise so large that a study costs almost nothing. The drawn noise is zero."""
 ROOMY = [{"register": "patients", "period_days": 365, "epsilon": 30.0, "delta": 1e-4, "order": 8}]
-SOON = 30.0
+WAIT_SECONDS = 30.0
 Dial = Callable[[ExchangeLink], Any]
 
 
@@ -93,11 +93,11 @@ class LiveFederation(NodeFederation):
 
     def allowed(self, name: str, *, noise_std: int = CHEAP_NOISE, **changes: Any) -> Study:
         """Propose a study and have every country approve it."""
-        today = self.papers.now = datetime.now(UTC).replace(microsecond=0)
+        today = self.documents.now = datetime.now(UTC).replace(microsecond=0)
         dates = {"created": f"{today - DAY:%Y-%m-%d}", "expires": f"{today + 60 * DAY:%Y-%m-%d}"}
-        fields = study_fields(self.papers.agreed, id=name, **dates | changes)
-        study = priced(Study.model_validate(fields), noise_std)
-        self.papers.propose(study)
+        fields = study_fields(self.documents.agreed, id=name, **dates | changes)
+        study = with_schedule(Study.model_validate(fields), noise_std)
+        self.documents.propose(study)
         for country in COUNTRIES:
             self.permit(country, study, conditions=PermitConditions(expires=today + 30 * DAY))
         self.sync()
@@ -176,7 +176,7 @@ class LiveParts:
             home,
             health=NodeHealth(home, now),
             supervisor=Supervisor({}),
-            renewal=Lasting(),
+            renewal=RenewalNeverDue(),
         )
         self.daemons[country] = daemon
         self._threads[country] = threading.Thread(target=daemon.run, name=country)
@@ -186,10 +186,10 @@ class LiveParts:
         """Start every country's node and wait until all are connected."""
         for country in COUNTRIES:
             self.settle(country)
-        self.until(lambda: all(self.coordinator.context.sessions.online().values()))
+        self.wait_until(lambda: all(self.coordinator.context.sessions.online().values()))
         return self
 
-    def until(self, happened: Callable[[], Any], seconds: float = SOON) -> Any:
+    def wait_until(self, happened: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
         end = time.monotonic() + seconds
         while not (result := happened()):
             assert time.monotonic() < end, "it did not happen in time"
@@ -199,7 +199,7 @@ class LiveParts:
     def launch(self, study: Study) -> str:
         """Launch a study once every node is connected; the nodes' streams start again."""
         self.federation.begin_streams()
-        return str(self.until(lambda: self._launched(study)))
+        return str(self.wait_until(lambda: self._launched(study)))
 
     def _launched(self, study: Study) -> str:
         try:
@@ -219,7 +219,7 @@ class LiveParts:
         for daemon in self.daemons.values():
             daemon.stop()
         for thread in self._threads.values():
-            thread.join(SOON)
+            thread.join(WAIT_SECONDS)
         for proxy in self.proxies.values():
             proxy.close()
         for end in self._endings:

@@ -11,9 +11,9 @@ from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import Training
 from protocols.tasks.layout import vector_to_bytes
 from tests.support import training_studies
-from tests.support.documents import priced
+from tests.support.documents import with_schedule
 from tests.support.node_federation import NodeFederation, Run, records
-from tests.support.prepared import Words
+from tests.support.prepared import PreparationResult
 from tests.support.training_studies import drafted, proposed
 
 KINDS = ("train/glm", "train/mlp", "train/module")
@@ -29,14 +29,14 @@ GLM, MLP, MODULE = (
 QUICK = {"rounds": 1}
 
 
-def unequal(folder: Path) -> NodeFederation:
+def federation_of_unequal_countries(folder: Path) -> NodeFederation:
     """Return four countries of different sizes and ages."""
     federation = NodeFederation(folder, changes={"task_kinds": KINDS})
-    federation.once("of different sizes", lambda: _resized(federation))
+    federation.prepare_once("of different sizes", lambda: _resized(federation))
     return federation
 
 
-def _resized(federation: NodeFederation) -> Words:
+def _resized(federation: NodeFederation) -> PreparationResult:
     for number, (country, size) in enumerate(SIZES.items()):
         text = records(size, age=40 + 10 * number)
         federation.put_records(country, text)
@@ -44,7 +44,7 @@ def _resized(federation: NodeFederation) -> Words:
     return ()
 
 
-class Recorder:
+class RecordingNoise:
     """A noise source that gives the same value every time, and records what it was asked for."""
 
     def __init__(self, value: int = 7) -> None:
@@ -57,7 +57,9 @@ class Recorder:
 
 def approved(federation: NodeFederation, task: dict[str, Any], **changes: Any) -> Study:
     """Return a study that every country permits; its stated noise is large."""
-    return proposed(federation, priced(drafted(federation, task, **changes), noise_std=1_000_000))
+    return proposed(
+        federation, with_schedule(drafted(federation, task, **changes), noise_std=1_000_000)
+    )
 
 
 def payload_of(study: Study) -> bytes:
@@ -65,7 +67,7 @@ def payload_of(study: Study) -> bytes:
     return vector_to_bytes(study.task.initial(study.features))
 
 
-def opened_first(study: Study, run: Run) -> OpenedSum:
+def sum_of_first_round(study: Study, run: Run) -> OpenedSum:
     outcome = run.sum(1, "train", payload_of(study))
     assert isinstance(outcome, OpenedSum)
     return outcome

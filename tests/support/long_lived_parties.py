@@ -19,7 +19,7 @@ from protocols.wire.channel import LinkFault
 from server.membership.enrolment import EnrolmentService
 from server.membership.transport_authority import ExchangeTransport
 from tests.support.enrolling import Applicant, node_statement, officer_statement
-from tests.support.keystore import cheap_store, reopen
+from tests.support.keystore import fast_store, reopen
 
 
 class Death(Exception):
@@ -109,7 +109,7 @@ class Party:
         """Enrol at the exchange, for the first time or again."""
         if not (self.folder / "keys").exists():
             self.folder.mkdir()
-            cheap_store(self.folder / "keys")
+            fast_store(self.folder / "keys")
         enrolment, now, pair = self.link.enrolment, self.link.clock(), self.pair
         statement_of = node_statement if self.role is Role.NODE else officer_statement
         who = Applicant(statement_of(self.country), pair.next_key())

@@ -37,10 +37,20 @@ from protocols.proto.round_pb2 import Request as Envelope
 from protocols.proto.round_pb2 import RequestBody
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import digest
-from tests.support import documents as papers_of
-from tests.support.documents import COUNTRIES, NOW, Papers, both_key, node_keys, permit, raw_key
-from tests.support.keystore import cheap_store, reopen
-from tests.support.prepared import PREPARED, Kept, Look, State, Words, look, put
+from tests.support.documents import (
+    COUNTRIES,
+    NOW,
+    FederationDocuments,
+    agreement,
+    node_keys,
+    permit,
+    raw_key,
+    two_algorithm_key,
+    withdrawal,
+)
+from tests.support.documents import study as draft_study
+from tests.support.keystore import fast_store, reopen
+from tests.support.prepared import PREPARED, Kept, Look, PreparationResult, State, look, put
 from tests.support.zero_noise import ZeroNoise
 
 DICTIONARY = """
@@ -68,7 +78,7 @@ def keyring_of(country: str, *, both: bool = False) -> NodeKeyring:
     """Return the secrets behind `node_keys(country)`."""
     base = 1_000 + 10 * COUNTRIES.index(country)
     return NodeKeyring(
-        identity=both_key(base) if both else raw_key(base),
+        identity=two_algorithm_key(base) if both else raw_key(base),
         log_key=raw_key(base + 1),
         transport_key=b"",
         node_auth_key=b"",
@@ -112,41 +122,43 @@ class Nodes(MutableMapping[str, Node]):
 class NodeFederation:
     """Nodes of four countries over one document repository, and a coordinator with its key.
 
-    The first steps of a federation, in methods that use `once`, are done once in a process.
+    The first steps of a federation, in methods that use `prepare_once`, are done once in a process.
     """
 
     folder: Path
     noise: NoiseSource = field(default_factory=ZeroNoise)
     nodes: Nodes = field(init=False)
-    papers: Papers = field(init=False)
+    documents: FederationDocuments = field(init=False)
     changes: dict[str, Any] = field(default_factory=dict)
     began: datetime = NOW
     state: State | None = None
 
     def __post_init__(self) -> None:
         self.nodes, self._views = Nodes(self._start_late), ViewCache()
-        agreed = papers_of.agreement(**self.changes)
+        agreed = agreement(**self.changes)
         known = self.folder.exists()
         if not known:
             self.folder.mkdir(parents=True)
             self.state = State((repr(sorted(self.changes.items())),), {})
-        self.papers = Papers(self.folder / "papers", agreed=agreed, now=self.began)
+        self.documents = FederationDocuments(
+            self.folder / "documents", agreed=agreed, now=self.began
+        )
         self._looks: dict[str, Look] = {}
         if not known:
-            self.once("founded", self._found)
+            self.prepare_once("founded", self._found)
         else:
             self._stop_nodes()
 
-    def _found(self) -> Words:
-        self.papers.begin()
+    def _found(self) -> PreparationResult:
+        self.documents.publish_agreement()
         for country in COUNTRIES:
-            self.papers.folders[country].set_node(node_keys(country, both=self.both))
+            self.documents.folders[country].set_node(node_keys(country, both=self.both))
             self._settle(country)
             self.nodes[country] = self.start(country)
             self.hand_over(country)
         return ()
 
-    def once(self, work: str, do: Callable[[], Words]) -> Words:
+    def prepare_once(self, work: str, do: Callable[[], PreparationResult]) -> PreparationResult:
         """Do a step, or copy the folder that the same step left after the same earlier steps.
 
         Afterwards, if only such steps were done so far, no node runs until it is used.
@@ -154,26 +166,26 @@ class NodeFederation:
         before, self.state = self.state, None
         if before is None or not self._untouched(before):
             return do()
-        works = (*before.works, f"{work} by {self.papers.signers}")
+        works = (*before.works, f"{work} by {self.documents.signers}")
         kept = PREPARED.find(works)
         if kept is None:
-            words = do()
+            result = do()
             self._stop_nodes()
-            PREPARED.keep(works, self.folder, self.papers.now, words)
+            PREPARED.keep(works, self.folder, self.documents.now, result)
         else:
-            words = self._put(kept)
+            result = self._put(kept)
         self.state = State(works, look(self.folder))
-        return words
+        return result
 
     def _untouched(self, state: State) -> bool:
         usable = PREPARED.usable and type(self) is NodeFederation and not self.nodes.running
         return usable and look(self.folder) == state.look
 
-    def _put(self, kept: Kept) -> Words:
+    def _put(self, kept: Kept) -> PreparationResult:
         put(kept, self.folder)
-        self.papers.now = kept.now
+        self.documents.now = kept.now
         self._stop_nodes()
-        return kept.words
+        return kept.result
 
     def _stop_nodes(self) -> None:
         """Stop every node; each starts again when it is used."""
@@ -181,32 +193,32 @@ class NodeFederation:
         self.nodes.running.clear()
         self._looks = {country: look(self.home(country).path) for country in COUNTRIES}
         self._settings = {country: self.settings(country) for country in COUNTRIES}
-        self._then = self.papers.now
+        self._then = self.documents.now
 
     def _start_late(self, country: str) -> Node:
         if look(self.home(country).path) != self._looks[country]:
             raise AssertionError(f"use the node of {country} before its folder is changed")
-        now, self.papers.now = self.papers.now, self._then
+        now, self.documents.now = self.documents.now, self._then
         try:
             return self.start(country, settings=self._settings[country])
         finally:
-            self.papers.now = now
+            self.documents.now = now
 
     def copied(self, folder: Path) -> "NodeFederation":
         """Return the same federation, at the same moment, in another folder."""
         state = self.state if self.state and self._untouched(self.state) else None
         self.close()
-        put(Kept(self.folder, self.papers.now, ()), folder)
+        put(Kept(self.folder, self.documents.now, ()), folder)
         return NodeFederation(folder, noise=self.noise, changes=self.changes, state=state)
 
     @property
     def both(self) -> bool:
         """Whether the agreement requires both signatures; then nodes and coordinator have both."""
-        return self.papers.agreed.signatures is Suite.COMPOSITE
+        return self.documents.agreed.signatures is Suite.COMPOSITE
 
     def clock(self) -> datetime:
         """Return the time of every party's clock."""
-        return self.papers.now
+        return self.documents.now
 
     def home(self, country: str) -> NodeHome:
         """Return a node's folder."""
@@ -227,17 +239,17 @@ class NodeFederation:
     def settings(self, country: str, **changes: Any) -> NodeSettings:
         """Return the settings of an enrolled node."""
         path = self.home(country).path
-        officer = self.papers.officers[country].public
+        officer = self.documents.officers[country].public
         fields: dict[str, Any] = {
             "country": country,
             "data": path / "records.csv",
             "dictionary": path / "dictionary.yaml",
             "officer_key": officer.to_text(),
             "enrolment": Enrolment(
-                federation=self.papers.agreed.federation,
+                federation=self.documents.agreed.federation,
                 exchange="exchange.example:7443",
                 authority_digest=digest(b"authority"),
-                root_digest=digest(self.papers.pinned),
+                root_digest=digest(self.documents.pinned),
             ),
         }
         return NodeSettings(**fields | changes)
@@ -256,9 +268,9 @@ class NodeFederation:
         """Return a node that has not been started."""
         settings = changes.pop("settings", self.settings(country))
         identities = changes.pop("identities", None) or IdentityKeys(self.store(country))
-        root = changes.pop("pinned_root", self.papers.pinned)
+        root = changes.pop("pinned_root", self.documents.pinned)
         around = Surroundings(
-            fetch=self.papers.store.read, noise=self.noise, clock=self.clock, slots=AT_ONCE
+            fetch=self.documents.store.read, noise=self.noise, clock=self.clock, slots=AT_ONCE
         )
         home = self.home(country)
         return build_node(
@@ -273,10 +285,10 @@ class NodeFederation:
 
     def store(self, country: str) -> KeyStore:
         """Return a node's key store, with the key that its officer signed first."""
-        place = self.home(country).keys
-        if place.exists():
-            return reopen(place)
-        store = cheap_store(place)
+        directory = self.home(country).keys
+        if directory.exists():
+            return reopen(directory)
+        store = fast_store(directory)
         store.put(IDENTITY, keyring_of(country, both=self.both).identity.to_bytes())
         return store
 
@@ -293,36 +305,36 @@ class NodeFederation:
 
     def hand_over(self, country: str) -> None:
         """Sign a country's documents, and give them to the exchange and to its node."""
-        self.once(f"hand over {country}", lambda: self._hand_over(country))
+        self.prepare_once(f"hand over {country}", lambda: self._hand_over(country))
 
-    def _hand_over(self, country: str) -> Words:
-        bundle = self.papers.give(country)
+    def _hand_over(self, country: str) -> PreparationResult:
+        bundle = self.documents.sign_and_submit(country)
         self.nodes[country].deliver(bundle)
         return ()
 
     def later(self, pause: timedelta) -> None:
         """Move the clock, and renew all documents."""
-        self.once(f"later {pause}", lambda: self._later(pause))
+        self.prepare_once(f"later {pause}", lambda: self._later(pause))
 
-    def _later(self, pause: timedelta) -> Words:
-        self.papers.now += pause
+    def _later(self, pause: timedelta) -> PreparationResult:
+        self.documents.now += pause
         for country in self.nodes:
             self.hand_over(country)
-        self.papers.refresh()
+        self.documents.refresh()
         return ()
 
     def sync(self) -> None:
         """Have every node fetch what is published."""
-        self.once("sync", self._sync)
+        self.prepare_once("sync", self._sync)
 
-    def _sync(self) -> Words:
+    def _sync(self) -> PreparationResult:
         for node in self.nodes.values():
             node.sync()
         return ()
 
     def study(self, **changes: Any) -> Study:
-        """Return a priced study under the federation's agreement."""
-        return papers_of.study(self.papers.agreed, **changes)
+        """Return a study with its schedule, under the federation's agreement."""
+        return draft_study(self.documents.agreed, **changes)
 
     def approved(self, *without: str, **changes: Any) -> Study:
         """Propose a study and have every country approve it except those in `without`."""
@@ -330,19 +342,21 @@ class NodeFederation:
 
     def approve(self, study: Study, *without: str) -> Study:
         """Propose this study and have every country approve it except those in `without`."""
-        self.once(f"approved {without} {study.digest}", lambda: self._approved(study, without))
+        self.prepare_once(
+            f"approved {without} {study.digest}", lambda: self._approved(study, without)
+        )
         return study
 
     def propose(self, study: Study) -> None:
         """Publish a study."""
-        self.once(f"propose {study.digest}", lambda: self._propose(study))
+        self.prepare_once(f"propose {study.digest}", lambda: self._propose(study))
 
-    def _propose(self, study: Study) -> Words:
-        self.papers.propose(study)
+    def _propose(self, study: Study) -> PreparationResult:
+        self.documents.propose(study)
         return ()
 
-    def _approved(self, study: Study, without: Collection[str]) -> Words:
-        self.papers.propose(study)
+    def _approved(self, study: Study, without: Collection[str]) -> PreparationResult:
+        self.documents.propose(study)
         for country in COUNTRIES:
             if country not in without:
                 self.permit(country, study)
@@ -351,27 +365,27 @@ class NodeFederation:
     def permit(self, country: str, study: Study, **changes: Any) -> None:
         """Have one country approve a study."""
         work = f"permit {country} {study.digest} {changes}"
-        self.once(work, lambda: self._permit(country, study, changes))
+        self.prepare_once(work, lambda: self._permit(country, study, changes))
 
-    def _permit(self, country: str, study: Study, changes: Mapping[str, Any]) -> Words:
-        self.papers.folders[country].approve(
-            permit(self.papers.agreed, study, country, issued=self.papers.now, **changes)
+    def _permit(self, country: str, study: Study, changes: Mapping[str, Any]) -> PreparationResult:
+        self.documents.folders[country].approve(
+            permit(self.documents.agreed, study, country, issued=self.documents.now, **changes)
         )
         return self._hand_over(country)
 
     def withdraw(self, country: str, study: Study) -> None:
         """Have one country withdraw from a study."""
         work = f"withdraw {country} {study.digest}"
-        self.once(work, lambda: self._withdraw(country, study))
+        self.prepare_once(work, lambda: self._withdraw(country, study))
 
-    def _withdraw(self, country: str, study: Study) -> Words:
-        self.papers.folders[country].withdraw(papers_of.withdrawal(study, country))
+    def _withdraw(self, country: str, study: Study) -> PreparationResult:
+        self.documents.folders[country].withdraw(withdrawal(study, country))
         return self._hand_over(country)
 
     def terms(self, study: Study, run_id: bytes | None = None, **changes: Any) -> RunTerms:
         """Return the terms of an honest coordinator's run of a study."""
         chosen = run_id or secrets.token_bytes(16)
-        terms = study.run_terms(self.papers.agreed, chosen, study.countries)
+        terms = study.run_terms(self.documents.agreed, chosen, study.countries)
         return replace(terms, **changes)
 
     @property
@@ -385,7 +399,9 @@ class NodeFederation:
         return self._view().verified
 
     def _view(self) -> TrustedView:
-        return self._views.view(self.papers.store.read, self.papers.pinned, self.papers.now)
+        return self._views.view(
+            self.documents.store.read, self.documents.pinned, self.documents.now
+        )
 
     def run(self, study: Study, run_id: bytes | None = None, **changes: Any) -> "Run":
         """Return a run without any message yet; `changes` are passed to the coordinator."""
@@ -393,7 +409,7 @@ class NodeFederation:
         peers = {
             country: keyring_of(country, both=self.both).identity.public for country in terms.roster
         }
-        sign = both_key(1).sign if self.both else raw_key(1).sign
+        sign = two_algorithm_key(1).sign if self.both else raw_key(1).sign
         arguments: dict[str, Any] = {"peers": peers, "sign": sign, "versions": self.versions}
         arguments["published"] = lambda: self.verified
         return Run(self, CoordinatorRun(terms, **arguments | changes), terms)
@@ -403,12 +419,12 @@ class NodeFederation:
         if type(self.noise) is not ZeroNoise:
             self.state = None  # the cohort is counted with fresh noise each time
         work = f"ready {study.digest} {run_id!r}"
-        chosen, *replies = self.once(work, lambda: self._set_up(study, run_id))
+        chosen, *replies = self.prepare_once(work, lambda: self._set_up(study, run_id))
         run = self.run(study, chosen)
         run.replay(replies)
         return run
 
-    def _set_up(self, study: Study, run_id: bytes | None) -> Words:
+    def _set_up(self, study: Study, run_id: bytes | None) -> PreparationResult:
         run = self.run(study, run_id)
         return (run.terms.run_id, *run.set_up())
 
@@ -444,7 +460,7 @@ class Run:
         }
         takes[step](country, reply)
 
-    def set_up(self, *, until: str | None = None) -> Words:
+    def set_up(self, *, until: str | None = None) -> PreparationResult:
         """Do the set-up with every country, or only the steps before `until`."""
         replies = []
         for step, country in self._steps(until):
@@ -465,38 +481,40 @@ class Run:
         self, number: int, phase: str, model: bytes = b"", without: Collection[str] = ()
     ) -> CoordinatorRound:
         """Return a round to which every country contributed except those in `without`."""
-        opened = self.coordinator.begin_round(number, phase, model)
+        coordinator_round = self.coordinator.begin_round(number, phase, model)
         asked = [country for country in self.terms.roster if country not in without]
         work = f"contributed {self.id} {number} {phase} {digest(model)} {asked}"
-        replies = self.federation.once(work, lambda: self._ask(opened.contribute_request, asked))
+        replies = self.federation.prepare_once(
+            work, lambda: self._ask(coordinator_round.contribute_request, asked)
+        )
         for country, reply in zip(asked, replies, strict=True):
-            opened.take_contribution(country, reply)
-        return opened
+            coordinator_round.take_contribution(country, reply)
+        return coordinator_round
 
-    def _ask(self, request: Callable[[str], bytes], asked: Collection[str]) -> Words:
+    def _ask(self, request: Callable[[str], bytes], asked: Collection[str]) -> PreparationResult:
         nodes = self.federation.nodes
         return tuple(nodes[country].handle(request(country)) for country in asked)
 
-    def agreed(self, opened: CoordinatorRound) -> CoordinatorRound:
+    def agreed(self, coordinator_round: CoordinatorRound) -> CoordinatorRound:
         """Close a round on those who contributed, and have them agree if others did not."""
-        chosen = opened.close()
-        for country in chosen if opened.smaller else ():
-            request = opened.agree_request(country)
-            opened.take_assent(country, self.federation.nodes[country].handle(request))
-        return opened
+        chosen = coordinator_round.close()
+        for country in chosen if coordinator_round.smaller else ():
+            request = coordinator_round.agree_request(country)
+            coordinator_round.take_assent(country, self.federation.nodes[country].handle(request))
+        return coordinator_round
 
     def sum(
         self, number: int, phase: str, model: bytes = b"", without: Collection[str] = ()
     ) -> OpenedSum | VoidRound:
         """Run a whole round, and return what it opens."""
-        opened = self.agreed(self.contributed(number, phase, model, without))
-        work = f"answers {self.id} {number} {opened.contributed}"
-        replies = self.federation.once(
-            work, lambda: self._ask(opened.answer_request, opened.contributed)
+        coordinator_round = self.agreed(self.contributed(number, phase, model, without))
+        work = f"answers {self.id} {number} {coordinator_round.contributed}"
+        replies = self.federation.prepare_once(
+            work, lambda: self._ask(coordinator_round.answer_request, coordinator_round.contributed)
         )
-        for country, reply in zip(opened.contributed, replies, strict=True):
-            opened.take_answer(country, reply)
-        return opened.open()
+        for country, reply in zip(coordinator_round.contributed, replies, strict=True):
+            coordinator_round.take_answer(country, reply)
+        return coordinator_round.open()
 
 
 def code_of(reply: bytes) -> ReasonCode | None:

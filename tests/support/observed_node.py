@@ -15,17 +15,17 @@ from tests.support.node_federation import NodeFederation, code_of
 
 
 @dataclass
-class Watched:
+class ObservedNode:
     """A node, and everything that can be observed of it, in order."""
 
     node: Node
     vitals: NodeHealth
-    seen: list[Any] = field(default_factory=list)
+    observations: list[Any] = field(default_factory=list)
 
     def handle(self, frame: bytes) -> bytes:
         reply = self.node.handle(frame)
         self.vitals.count_reply(frame, reply, 0.0)
-        self.seen.append(("sent", *shape_of(frame), content_of(reply), len(reply)))
+        self.observations.append(("sent", *shape_of(frame), content_of(reply), len(reply)))
         return reply
 
 
@@ -43,31 +43,33 @@ def content_of(reply: bytes) -> str:
 class Shapes(logging.Handler):
     """Notes the shape of every log line: logger, level, message, and the sizes of its fields."""
 
-    def __init__(self, seen: list[Any]) -> None:
+    def __init__(self, observations: list[Any]) -> None:
         super().__init__(logging.DEBUG)
-        self._seen = seen
+        self._observations = observations
 
     def emit(self, record: logging.LogRecord) -> None:
         plain = vars(logging.makeLogRecord({}))
         extra = {name: value for name, value in vars(record).items() if name not in plain}
         shapes = sorted((name, len(str(value))) for name, value in extra.items())
-        self._seen.append(("log", record.name, record.levelname, record.msg, shapes))
+        self._observations.append(("log", record.name, record.levelname, record.msg, shapes))
 
 
-def watched(federation: NodeFederation, country: str, seen: list[Any]) -> Watched:
+def observe(federation: NodeFederation, country: str, observations: list[Any]) -> ObservedNode:
     """Restart one country's node so that it is observed, its waits for reply slots too."""
 
     def sleep(seconds: float) -> None:
-        seen.append(("slot", seconds))
+        observations.append(("slot", seconds))
 
     slots = ReplySlots(sleep=sleep, monotonic=lambda: 0.0)
     node = federation.restart(country, slots=slots)
-    observed = Watched(node, NodeHealth(federation.home(country), federation.clock), seen)
+    observed = ObservedNode(
+        node, NodeHealth(federation.home(country), federation.clock), observations
+    )
     federation.nodes[country] = observed  # type: ignore[assignment]
     return observed
 
 
-def at_rest(observed: Watched) -> list[Any]:
+def observe_at_rest(observed: ObservedNode) -> list[Any]:
     """Return what can be observed afterwards: metrics, and the sizes of the audit log's entries."""
     entries = observed.node.log_entries()["entries"]
     metrics = generate_latest(observed.vitals.metrics.registry).decode()

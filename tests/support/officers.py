@@ -33,7 +33,7 @@ from protocols.proto.exchange_pb2 import (
 from protocols.wire.channel import LinkFault
 from protocols.wire.encoding import digest
 from protocols.wire.invitation import Invitation, enrolment_fingerprint
-from tests.support.documents import NOW, Papers, agreement_fields
+from tests.support.documents import NOW, FederationDocuments, agreement_fields
 from tests.support.narrowing import present
 
 PASSPHRASE = "four random words here"
@@ -48,10 +48,10 @@ def unreachable() -> LinkFault:
 
 
 @dataclass
-class PaperExchange:
+class DocumentExchange:
     """What an exchange does for officers, over a document repository, without a network."""
 
-    papers: Papers
+    documents: FederationDocuments
     down: bool = False
     submit_down: bool = False
     enrolment: EnrolReply.Status = EnrolReply.ADMITTED
@@ -68,10 +68,10 @@ class PaperExchange:
         self._reach()
         if path in self.tampered:
             return self.tampered[path]
-        return self.papers.store.current_draft() if path == "draft" else self._published(path)
+        return self.documents.store.current_draft() if path == "draft" else self._published(path)
 
     def _published(self, path: str) -> bytes | None:
-        return self.papers.store.read(path)
+        return self.documents.store.read(path)
 
     def submit(self, kind: int, content: bytes) -> None:
         self._reach()
@@ -84,11 +84,11 @@ class PaperExchange:
             raise ProtocolFault(fault.what, why=fault.why, fix=fault.fix) from None
 
     def _take(self, kind: int, content: bytes) -> None:
-        papers = self.papers
+        documents = self.documents
         if kind == SubmitRequest.COUNTRY_BUNDLE:
-            papers.store.accept_country(content, papers.now, online_key=papers.online)
-        elif papers.store.add_signatures(content).ready:
-            papers.publish()
+            documents.store.accept_country(content, documents.now, online_key=documents.online_key)
+        elif documents.store.add_signatures(content).ready:
+            documents.publish()
 
     def enrol(self, request: EnrolRequest) -> EnrolReply:
         self._reach()
@@ -106,7 +106,7 @@ class PaperExchange:
             request.transport_key,
             country=country,
             role=role,
-            now=self.papers.now,
+            now=self.documents.now,
             lifetime=timedelta(days=90),
         )
 
@@ -162,19 +162,19 @@ def agreed_with(key: SigningKey | str, **changes: Any) -> Agreement:
 
 
 @dataclass(frozen=True)
-class Stage:
+class OfficerSnapshot:
     """A copy of an officer's folder and of the exchange's state at a moment; it never changes."""
 
     folder: Path
-    remembered: dict[str, Any]
+    exchange_state: dict[str, Any]
 
 
 @dataclass
-class Keyboard:
+class OfficerCommands:
     """The officer of DK, with a folder, a passphrase file, and methods that run commands."""
 
     folder: Path
-    exchange: PaperExchange
+    exchange: DocumentExchange
     now: datetime = NOW
 
     @property
@@ -182,8 +182,8 @@ class Keyboard:
         return OfficerHome(self.folder / "officer")
 
     @property
-    def papers(self) -> Papers:
-        return self.exchange.papers
+    def documents(self) -> FederationDocuments:
+        return self.exchange.documents
 
     @property
     def passphrase_file(self) -> Path:
@@ -222,7 +222,7 @@ class Keyboard:
         return present(read_own(self.home, self.home.settings(), self.now))
 
     def published(self) -> CountryDocuments:
-        return present(self.papers.view().country("DK"))
+        return present(self.documents.view().country("DK"))
 
     def file(self, name: str, content: str | bytes) -> Path:
         path = self.folder / name
@@ -234,45 +234,45 @@ class Keyboard:
         (self.node / "node.yaml").write_text("country: DK\n")
         return self.node
 
-    def enrol(self) -> "Keyboard":
+    def enrol(self) -> "OfficerCommands":
         self.done("enrol", self.file("invitation.json", invitation().model_dump_json()))
         return self
 
-    def certified(self) -> "Keyboard":
+    def certified(self) -> "OfficerCommands":
         """Store a certificate issued now, like that of an officer whose certificate was renewed."""
         store = KeyStore.open(self.home.keys, PASSPHRASE.encode())
         request = EnrolRequest(transport_key=public_pem(store.get(TRANSPORT_KEY)))
-        self.exchange.papers.now = self.now
+        self.exchange.documents.now = self.now
         self.home.certificate_file.write_bytes(self.exchange._certificate(request))
         return self
 
-    def kept(self, place: Path) -> Stage:
-        """Copy this officer's state to `place`, so that tests can begin from it."""
-        shutil.copytree(self.folder, place)
-        return Stage(place, self._remembered())
+    def save(self, folder: Path) -> OfficerSnapshot:
+        """Copy this officer's state to `folder`, so that tests can begin from it."""
+        shutil.copytree(self.folder, folder)
+        return OfficerSnapshot(folder, self._exchange_state())
 
-    def at(self, stage: Stage) -> "Keyboard":
-        """Continue from a stage that an officer with the same start had reached."""
-        for place in stage.folder.iterdir():
-            shutil.rmtree(self.folder / place.name, ignore_errors=True)
-        shutil.copytree(stage.folder, self.folder, dirs_exist_ok=True)
-        vars(self.exchange).update(copy.deepcopy(stage.remembered))
+    def restore(self, snapshot: OfficerSnapshot) -> "OfficerCommands":
+        """Continue from a state that an officer with the same start had reached."""
+        for folder in snapshot.folder.iterdir():
+            shutil.rmtree(self.folder / folder.name, ignore_errors=True)
+        shutil.copytree(snapshot.folder, self.folder, dirs_exist_ok=True)
+        vars(self.exchange).update(copy.deepcopy(snapshot.exchange_state))
         return self
 
-    def _remembered(self) -> dict[str, Any]:
+    def _exchange_state(self) -> dict[str, Any]:
         state = vars(self.exchange)
-        return copy.deepcopy({name: state[name] for name in state if name != "papers"})
+        return copy.deepcopy({name: state[name] for name in state if name != "documents"})
 
-    def agree(self) -> "Keyboard":
+    def agree(self) -> "OfficerCommands":
         """Sign the first agreement, as two other countries do; this publishes it."""
-        self.papers.store.draft(self.papers.agreed, self.papers.now)
-        self.papers.sign("EE", "NO")
+        self.documents.store.draft(self.documents.agreed, self.documents.now)
+        self.documents.sign("EE", "NO")
         self.done("sign", "--yes")
         return self
 
 
-def cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make key stores open without delay, with scrypt at its least cost."""
+def use_fast_key_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make key stores open without delay, with the lowest cost of scrypt."""
     monkeypatch.setitem(vars(KeyStore)["create"].__func__.__kwdefaults__, "cost", 2)
 
 
@@ -280,9 +280,9 @@ def new_officer(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     agree: Callable[[str], Agreement] = agreed_with,
-) -> Keyboard:
+) -> OfficerCommands:
     """Return a new officer of DK, named in the draft agreement, with a clock that does not move."""
-    cheap_stores(monkeypatch)
+    use_fast_key_stores(monkeypatch)
     home = OfficerHome(folder / "officer")
     create_home(home, "DK", "Health data authority of DK", PASSPHRASE.encode())
     file = folder / "passphrase"
@@ -295,22 +295,22 @@ def officer_in(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     agree: Callable[[str], Agreement] = agreed_with,
-) -> Keyboard:
+) -> OfficerCommands:
     """Return the officer whose home is in this folder."""
     home = OfficerHome(folder / "officer")
     settings = home.settings()
-    papers = Papers(folder / "papers", agreed=agree(settings.document_key))
-    papers.officers["DK"] = Identity.open(home, settings, PASSPHRASE.encode()).key
-    exchange = PaperExchange(papers)
-    keyboard = Keyboard(folder, exchange)
+    documents = FederationDocuments(folder / "documents", agreed=agree(settings.document_key))
+    documents.officers["DK"] = Identity.open(home, settings, PASSPHRASE.encode()).key
+    exchange = DocumentExchange(documents)
+    officer = OfficerCommands(folder, exchange)
     monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: exchange)
-    monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: keyboard.now)
-    return keyboard
+    monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: officer.now)
+    return officer
 
 
 def bundle_version(bundle: bytes) -> int:
     return CountryBundle.from_canonical(bundle).signed().signed.version
 
 
-def root_digest(papers: Papers) -> str:
-    return digest(papers.pinned)
+def root_digest(documents: FederationDocuments) -> str:
+    return digest(documents.pinned)

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 Look = Mapping[str, tuple[int, int]]
-Words = tuple[bytes, ...]
+PreparationResult = tuple[bytes, ...]
+"""The byte strings that a step of preparation returns; most steps return none."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Kept:
 
     folder: Path
     now: datetime
-    words: Words
+    result: PreparationResult
 
 
 class Prepared:
@@ -43,28 +44,30 @@ class Prepared:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, ...], Kept] = {}
         self._patches: set[int] = set()
-        self._place: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def usable(self) -> bool:
         """Whether this process keeps results, and no test has patched anything at present."""
-        return self._place is not None and not self._patches
+        return self._folder is not None and not self._patches
 
     def begin(self, within: str | None = None) -> None:
         """Keep folders from now on. Patches are watched, so that no kept folder depends on one."""
-        self._place = tempfile.TemporaryDirectory(prefix="prepared-", dir=within)
+        self._folder = tempfile.TemporaryDirectory(prefix="prepared-", dir=within)
         _watch(self._patches)
 
     def find(self, works: tuple[str, ...]) -> Kept | None:
         """Return the result of this sequence of steps, if it is kept."""
         return self._kept.get(works)
 
-    def keep(self, works: tuple[str, ...], folder: Path, now: datetime, words: Words) -> None:
+    def keep(
+        self, works: tuple[str, ...], folder: Path, now: datetime, result: PreparationResult
+    ) -> None:
         """Keep the result of this sequence of steps, with a copy of the folder."""
-        assert self._place is not None
-        copy = Path(self._place.name) / str(len(self._kept))
+        assert self._folder is not None
+        copy = Path(self._folder.name) / str(len(self._kept))
         shutil.copytree(folder, copy, symlinks=True)
-        self._kept[works] = Kept(copy, now, words)
+        self._kept[works] = Kept(copy, now, result)
 
 
 PREPARED = Prepared()
@@ -80,11 +83,11 @@ def put(kept: Kept, folder: Path) -> None:
 def look(folder: Path) -> Look:
     """Return time and size of every file below a folder, without reading the files."""
     seen = {}
-    for place, _, names in os.walk(folder):
+    for folder_path, _, names in os.walk(folder):
         for name in names:
-            status = os.lstat(f"{place}/{name}")
+            status = os.lstat(f"{folder_path}/{name}")
             regular = stat.S_ISREG(status.st_mode)
-            seen[f"{place[len(str(folder)) :]}/{name}"] = (
+            seen[f"{folder_path[len(str(folder)) :]}/{name}"] = (
                 status.st_mtime_ns if regular else 0,
                 status.st_size,
             )

@@ -1,13 +1,13 @@
 """A federation of real processes to kill, and checks that hold whatever was killed and when.
 
-    federation = ProcessFederation.raised(folder)  # coordinator, four nodes, signed agreement
-    federation.allow("kill-1", rounds=12)          # a study that every country has permitted
+    federation = ProcessFederation.started(folder)      # all parties, and a signed agreement
+    federation.propose_and_permit("kill-1", rounds=12)  # a study that every country permits
     run = federation.launch("kill-1")
-    federation.kill(Role.SERVER_APP)               # SIGKILL; of any process, any number of times
+    federation.kill(Role.SERVER_APP)                    # SIGKILL, as often as a test needs
     federation.kill(Role.NODE, "PT")
-    federation.start_missing()                     # start killed daemons again
+    federation.start_missing()                          # start killed daemons again
     federation.wait_until_over("kill-1")
-    federation.check(run)                          # ledgers, journals, logs of all parties
+    federation.check(run)                               # ledgers, journals, logs of all parties
     federation.end()
 
 The folder's path must be short, because Unix sockets are below it.
@@ -69,14 +69,14 @@ class Silent(Story):
 
 @dataclass
 class ProcessFederation:
-    """A running federation; `studies` are those allowed so far."""
+    """A running federation; `studies` are those permitted so far."""
 
     federation: Federation
     documents: Path
     studies: list[str] = field(default_factory=list)
 
     @classmethod
-    def raised(cls, folder: Path, **changes: Any) -> "ProcessFederation":
+    def started(cls, folder: Path, **changes: Any) -> "ProcessFederation":
         """Start all parties, from keys to a signed agreement; this takes about half a minute.
 
         `changes` change the terms of the agreement.
@@ -117,7 +117,7 @@ class ProcessFederation:
 
     # Studies.
 
-    def allow(self, name: str, *, rounds: int = 12, epsilon: float = 0.5) -> None:
+    def propose_and_permit(self, name: str, *, rounds: int = 12, epsilon: float = 0.5) -> None:
         """Propose a training study of `rounds`, and have every country permit it."""
         source = self.documents / f"{self.federation.world.training}.yaml"
         text = yaml.safe_load(source.read_text(encoding="utf-8"))
@@ -127,9 +127,9 @@ class ProcessFederation:
         draft = self.documents / f"{name}.yaml"
         draft.write_text(yaml.safe_dump(text), encoding="utf-8")
         self.coordinator.run("study", "propose", draft)
-        words = ("approve", name, "--yes", "--sentence", "Approved.")
+        arguments = ("approve", name, "--yes", "--sentence", "Approved.")
         officers = self.federation.officers
-        self.federation.everywhere(lambda site: officers[site.country].run(*words, unlock=True))
+        self.federation.everywhere(lambda site: officers[site.country].run(*arguments, unlock=True))
         self.studies.append(name)
 
     def launch(self, name: str) -> str:
@@ -177,7 +177,7 @@ class ProcessFederation:
             return []
         if role in (Role.NODE, Role.COORDINATOR):
             return [daemon.pid]
-        return [pid for pid in _descendants(daemon.pid) if role in _words(pid)]
+        return [pid for pid in _descendants(daemon.pid) if role in _command_line(pid)]
 
     def kill(self, role: Role, country: str = "") -> list[int]:
         """Kill all processes of a role with SIGKILL, but not their children; return their ids."""
@@ -315,10 +315,10 @@ def _read(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _descendants(pid: int) -> list[int]:
-    below = []
+    descendants = []
     for child in _children(pid):
-        below += [child, *_descendants(child)]
-    return below
+        descendants += [child, *_descendants(child)]
+    return descendants
 
 
 def _children(pid: int) -> list[int]:
@@ -326,7 +326,7 @@ def _children(pid: int) -> list[int]:
     return [int(word) for task in tasks for word in _text(task).split()]
 
 
-def _words(pid: int) -> str:
+def _command_line(pid: int) -> str:
     return _text(Path(f"/proc/{pid}/cmdline")).replace("\0", " ")
 
 

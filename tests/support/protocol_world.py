@@ -33,7 +33,7 @@ from protocols.wire.signed_message import serialise, sign_message
 
 NAMES = (
     *("AT", "BE", "CZ", "DK", "EE", "FI"),
-    *(one + other for one in ascii_uppercase[6:] for other in ascii_uppercase),
+    *(country + other for country in ascii_uppercase[6:] for other in ascii_uppercase),
 )[:LARGEST_ROSTER]
 """Sorted; the first six are countries, the others fill the largest roster."""
 AGREEMENT = "sha256:" + "a" * 64
@@ -103,7 +103,7 @@ def view_of(country: str, terms: RunTerms) -> CountryView:
         country=country,
         terms=terms,
         identity=IDENTITIES[country],
-        peers={one: IDENTITIES[one].public for one in terms.roster},
+        peers={country: IDENTITIES[country].public for country in terms.roster},
         coordinator=COORDINATOR_KEY.public,
         versions=versions_of(terms.roster),
     )
@@ -113,7 +113,7 @@ def coordinator_of(terms: RunTerms) -> CoordinatorRun:
     """Return an honest coordinator."""
     return CoordinatorRun(
         terms,
-        peers={one: IDENTITIES[one].public for one in terms.roster},
+        peers={country: IDENTITIES[country].public for country in terms.roster},
         sign=COORDINATOR_KEY.sign,
         versions=versions_of(terms.roster),
     )
@@ -136,17 +136,17 @@ def altered_request(
     body = RequestBody.FromString(envelope.signed.body)
     change(body)
     return write_request(
-        spoken(envelope.signed, serialise(body), key, **claims),
+        with_body(envelope.signed, serialise(body), key, **claims),
         model=envelope.model if model is None else model,
         parts=envelope.parts if parts is None else b"".join(parts),
     )
 
 
-def with_head(request: bytes, place: int, change: Callable[[Signed], Signed]) -> bytes:
-    """Return a request to answer, with a changed head at one place."""
+def with_head(request: bytes, index: int, change: Callable[[Signed], Signed]) -> bytes:
+    """Return a request to answer, with one changed head."""
 
     def put(body: RequestBody) -> None:
-        body.answer.heads[place].CopyFrom(change(body.answer.heads[place]))
+        body.answer.heads[index].CopyFrom(change(body.answer.heads[index]))
 
     return altered_request(request, put)
 
@@ -157,7 +157,7 @@ def parts_of(request: bytes, size: int) -> list[bytes]:
     return [parts[at : at + size] for at in range(0, len(parts), size)]
 
 
-def spoken(message: Signed, body: bytes, key: SigningKey, **claims: object) -> Signed:
+def with_body(message: Signed, body: bytes, key: SigningKey, **claims: object) -> Signed:
     """Return another body in a message's envelope, signed by `key`."""
     envelope = {"phase": message.phase, "context": message.context, "sender": message.sender}
     envelope |= {"receiver": message.receiver, **claims}
@@ -176,7 +176,7 @@ class ProtocolWorld:
     def of(cls, size: int, **changes: object) -> "ProtocolWorld":
         """Return a world without any message yet."""
         terms = terms_of(size, **changes)
-        runs = {one: CountryRun.start(view_of(one, terms)) for one in terms.roster}
+        runs = {country: CountryRun.start(view_of(country, terms)) for country in terms.roster}
         return cls(terms, coordinator_of(terms), runs)
 
     @classmethod
@@ -212,52 +212,54 @@ class ProtocolWorld:
 
     def contribute(
         self,
-        opened: CoordinatorRound,
+        coordinator_round: CoordinatorRound,
         country: str,
         values: NDArray[np.int64] | None = None,
         noise: NDArray[np.int64] | None = None,
     ) -> bytes:
         """Have a country contribute `values` and `noise`, or zeros; return its reply."""
-        zeros = np.zeros(opened.terms.mechanism.dimension, np.int64)
+        zeros = np.zeros(coordinator_round.terms.mechanism.dimension, np.int64)
         vectors = (zeros if values is None else values, zeros if noise is None else noise)
-        reply = self.countries[country].contribute(opened.contribute_request(country), *vectors)
-        opened.take_contribution(country, reply)
+        reply = self.countries[country].contribute(
+            coordinator_round.contribute_request(country), *vectors
+        )
+        coordinator_round.take_contribution(country, reply)
         return reply
 
-    def agree(self, opened: CoordinatorRound, country: str) -> bytes:
+    def agree(self, coordinator_round: CoordinatorRound, country: str) -> bytes:
         """Have a country sign the smaller set that the round was closed on; return its reply."""
-        reply = self.countries[country].agree(opened.agree_request(country))
-        opened.take_assent(country, reply)
+        reply = self.countries[country].agree(coordinator_round.agree_request(country))
+        coordinator_round.take_assent(country, reply)
         return reply
 
-    def answer(self, opened: CoordinatorRound, country: str) -> bytes:
+    def answer(self, coordinator_round: CoordinatorRound, country: str) -> bytes:
         """Have a country answer; return its reply."""
-        reply = self.countries[country].answer(opened.answer_request(country))
-        opened.take_answer(country, reply)
+        reply = self.countries[country].answer(coordinator_round.answer_request(country))
+        coordinator_round.take_answer(country, reply)
         return reply
 
     def contributed(self, round_number: int = 1, model: bytes = MODEL) -> CoordinatorRound:
         """Return a training round to which every country contributed zeros."""
-        opened = self.coordinator.begin_round(round_number, "train", model)
+        coordinator_round = self.coordinator.begin_round(round_number, "train", model)
         for country in self.terms.roster:
-            self.contribute(opened, country)
-        return opened
+            self.contribute(coordinator_round, country)
+        return coordinator_round
 
     def sum(
         self, round_number: int, phase_kind: str, values: Mapping[str, NDArray[np.int64]]
     ) -> OpenedSum | VoidRound:
         """Run a whole round in which the countries of `values` contribute, without noise."""
-        opened = self.coordinator.begin_round(round_number, phase_kind, MODEL)
+        coordinator_round = self.coordinator.begin_round(round_number, phase_kind, MODEL)
         for country in values:
-            self.contribute(opened, country, values[country])
-        return self.opened(opened)
+            self.contribute(coordinator_round, country, values[country])
+        return self.finish_round(coordinator_round)
 
-    def opened(self, begun: CoordinatorRound) -> OpenedSum | VoidRound:
+    def finish_round(self, coordinator_round: CoordinatorRound) -> OpenedSum | VoidRound:
         """Close a round on those who contributed, have them agree and answer, and open it."""
-        chosen = begun.close()
-        if begun.openable:
-            for country in chosen if begun.smaller else ():
-                self.agree(begun, country)
+        chosen = coordinator_round.close()
+        if coordinator_round.openable:
+            for country in chosen if coordinator_round.smaller else ():
+                self.agree(coordinator_round, country)
             for country in chosen:
-                self.answer(begun, country)
-        return begun.open()
+                self.answer(coordinator_round, country)
+        return coordinator_round.open()

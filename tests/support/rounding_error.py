@@ -42,53 +42,59 @@ FLOAT = 2.0**-50
 SLACK = 1.001
 
 
-def gradient_error(family: Family, layers: Layers, found: Sequence[Factors]) -> FloatArray:
+def gradient_error(family: Family, layers: Layers, factors: Sequence[Factors]) -> FloatArray:
     """Return a bound on the error of each entry of each patient's gradient.
 
     The order is that of a model: layer by layer, weights row by row and then biases.
     """
-    entered, given = _forward(layers, found)
-    returned = _backward(family, layers, found, given)
+    input_errors, output_errors = _forward(layers, factors)
+    returned = _backward(family, layers, factors, output_errors)
     parts = []
-    for layer, before, after in zip(found, entered, returned, strict=True):
-        sizes = np.abs(layer.returned)[:, :, None] * before[:, None, :]
-        sizes += after[:, :, None] * (np.abs(layer.entered) + before)[:, None, :]
-        parts += [sizes.reshape(len(sizes), -1), after]
+    for layer, input_error, returned_error in zip(factors, input_errors, returned, strict=True):
+        sizes = np.abs(layer.returned)[:, :, None] * input_error[:, None, :]
+        sizes += returned_error[:, :, None] * (np.abs(layer.entered) + input_error)[:, None, :]
+        parts += [sizes.reshape(len(sizes), -1), returned_error]
     return SLACK * np.concatenate(parts, axis=1)
 
 
-def _forward(layers: Layers, found: Sequence[Factors]) -> tuple[Errors, Errors]:
+def _forward(layers: Layers, factors: Sequence[Factors]) -> tuple[Errors, Errors]:
     """Return bounds on the error of each layer's inputs, and of its outputs."""
-    entered: Errors = [_step(found[0].entered, layers[0])]
-    given: Errors = []
+    input_errors: Errors = [_step(factors[0].entered, layers[0])]
+    output_errors: Errors = []
     for number, (weights, biases) in enumerate(layers):
         if number:
-            entered.append(given[-1] + _step(found[number].entered, layers[number]))
-        outputs = found[number].entered @ weights.T + biases
+            input_errors.append(output_errors[-1] + _step(factors[number].entered, layers[number]))
+        outputs = factors[number].entered @ weights.T + biases
         last_bits = FLOAT * (np.abs(outputs) + np.abs(biases))
-        moved = _of_weights(found[number].entered, weights)
-        given.append(entered[-1] @ np.abs(weights).T + moved + last_bits)
-    return entered, given
+        moved = _of_weights(factors[number].entered, weights)
+        output_errors.append(input_errors[-1] @ np.abs(weights).T + moved + last_bits)
+    return input_errors, output_errors
 
 
-def _backward(family: Family, layers: Layers, found: Sequence[Factors], given: Errors) -> Errors:
+def _backward(
+    family: Family, layers: Layers, factors: Sequence[Factors], output_errors: Errors
+) -> Errors:
     """Return bounds on the error of what comes back to each layer."""
-    last = found[-1].returned
-    error = STEEPEST[family] * given[-1].max(axis=1, keepdims=True) + FLOAT * (1 + np.abs(last))
+    last = factors[-1].returned
+    error = STEEPEST[family] * output_errors[-1].max(axis=1, keepdims=True) + FLOAT * (
+        1 + np.abs(last)
+    )
     returned = [error + _step(last, layers[-1])]
     for number in range(len(layers) - 1, 0, -1):
-        weights, back = np.abs(layers[number][0]), np.abs(found[number].returned)
+        weights, back = np.abs(layers[number][0]), np.abs(factors[number].returned)
         error = returned[0] @ weights + _of_weights(back, weights)
-        error += _in_doubt(layers, found, given, number) * (back @ weights)
-        returned.insert(0, error + _step(found[number - 1].returned, layers[number - 1]))
+        error += _in_doubt(layers, factors, output_errors, number) * (back @ weights)
+        returned.insert(0, error + _step(factors[number - 1].returned, layers[number - 1]))
     return returned
 
 
-def _in_doubt(layers: Layers, found: Sequence[Factors], given: Errors, number: int) -> FloatArray:
+def _in_doubt(
+    layers: Layers, factors: Sequence[Factors], output_errors: Errors, number: int
+) -> FloatArray:
     """Return 1 for each unit before a layer whose exact value may have another sign, else 0."""
     weights, biases = layers[number - 1]
-    outputs = found[number - 1].entered @ weights.T + biases
-    reach = given[number - 1] + _step(found[number].entered, layers[number])
+    outputs = factors[number - 1].entered @ weights.T + biases
+    reach = output_errors[number - 1] + _step(factors[number].entered, layers[number])
     return (np.abs(outputs) <= 2 * reach).astype(np.float64)
 
 

@@ -23,7 +23,7 @@ def revisions(migrations: Path) -> list[str]:
     return [script.revision for script in scripts][::-1]
 
 
-def made_at(file: Path, migrations: Path, revision: str) -> Engine:
+def create_at_revision(file: Path, migrations: Path, revision: str) -> Engine:
     """Create a database of a revision, as the release of that revision did."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(0o600)
@@ -55,7 +55,7 @@ def rows(engine: Engine) -> Rows:
         }
 
 
-def lost(before: Rows, after: Rows) -> list[str]:
+def tables_with_losses(before: Rows, after: Rows) -> list[str]:
     """Return the tables in which some earlier row is missing or changed in its earlier columns."""
     return [
         name

@@ -17,7 +17,9 @@ class Time:
         self.now += seconds
 
 
-def left(time: Time, slots: ReplySlots, worked: float, place: tuple[str, int] = ("r", 1)) -> float:
+def seconds_until_reply(
+    time: Time, slots: ReplySlots, worked: float, place: tuple[str, int] = ("r", 1)
+) -> float:
     """Return how long after a request its reply leaves, if making it took `worked` seconds."""
     arrived = time.monotonic()
     time.now += worked
@@ -25,7 +27,7 @@ def left(time: Time, slots: ReplySlots, worked: float, place: tuple[str, int] = 
     return time.now - arrived
 
 
-def made() -> tuple[Time, ReplySlots]:
+def new_slots() -> tuple[Time, ReplySlots]:
     time = Time()
     slots = ReplySlots(0.05, time.monotonic, time.sleep)
     slots.know("r")

@@ -43,14 +43,14 @@ def drafted(federation: NodeFederation, task: dict[str, Any], **changes: Any) ->
         "privacy": {"epsilon": 2.5, "delta": 1e-5},
         "population": {"register": "patients"},
     }
-    return Study.model_validate(study_fields(federation.papers.agreed, **fields | changes))
+    return Study.model_validate(study_fields(federation.documents.agreed, **fields | changes))
 
 
 def proposed(federation: NodeFederation, study: Study) -> Study:
     return federation.approve(study)
 
 
-def led(federation: NodeFederation, study: Study, *, without: str = "") -> Outcome:
+def run_study(federation: NodeFederation, study: Study, *, without: str = "") -> Outcome:
     """Run a study and return its outcome; one country may stop replying after set-up."""
     run, carrier = federation.run(study), NodesCarrier(federation)
     driver = RoundDriver(

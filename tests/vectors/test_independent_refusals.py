@@ -17,7 +17,7 @@ from tests.support.protocol_world import (
     TRAIN,
     altered_request,
     parts_of,
-    spoken,
+    with_body,
 )
 from tests.vectors.derivations import ENCAPSULATE, RefusedRequest, bind, split_by_country
 from tests.vectors.seat import (
@@ -68,7 +68,7 @@ def swap_bundle(key: SigningKey) -> Change:
         message = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
         bundle = pb.Bundle.FromString(message.body)
         bundle.x25519 = bytes([bundle.x25519[0] ^ 1]) + bundle.x25519[1:]
-        message.CopyFrom(spoken(message, bundle.SerializeToString(deterministic=True), key))
+        message.CopyFrom(with_body(message, bundle.SerializeToString(deterministic=True), key))
 
     return change
 
@@ -103,7 +103,7 @@ def bundle_of_other(**fields: bytes) -> Change:
         message = next(signed for signed in body.encapsulate.bundles if signed.sender == OTHER)
         bundle = pb.Bundle.FromString(message.body)
         bundle.MergeFrom(pb.Bundle(**fields))  # type: ignore[arg-type]
-        message.CopyFrom(spoken(message, bundle.SerializeToString(), IDENTITIES[OTHER]))
+        message.CopyFrom(with_body(message, bundle.SerializeToString(), IDENTITIES[OTHER]))
 
     return change
 
@@ -123,7 +123,7 @@ def test_another_bundle_in_its_own_name_is_refused() -> None:
 
     def change(body: pb.RequestBody) -> None:
         own_bundle = next(signed for signed in body.encapsulate.bundles if signed.sender == ME)
-        own_bundle.CopyFrom(spoken(own_bundle, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
+        own_bundle.CopyFrom(with_body(own_bundle, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
 
     require_refusal(country, world.coordinator.encapsulate_request(ME), "not-authentic", change)
     world.set_up("encapsulate")
@@ -155,7 +155,7 @@ def list_of(sender: str, alter: Callable[[pb.Encapsulations], object]) -> Change
         message = next(signed for signed in body.confirm.encapsulations if signed.sender == sender)
         encapsulations = pb.Encapsulations.FromString(message.body)
         alter(encapsulations)
-        message.CopyFrom(spoken(message, encapsulations.SerializeToString(), IDENTITIES[sender]))
+        message.CopyFrom(with_body(message, encapsulations.SerializeToString(), IDENTITIES[sender]))
 
     return change
 

@@ -16,7 +16,7 @@ from tests.support.protocol_world import (
     IDENTITIES,
     altered_request,
     parts_of,
-    spoken,
+    with_body,
 )
 from tests.vectors.derivations import versions_digest
 from tests.vectors.seat import (
@@ -89,7 +89,7 @@ def test_no_set_is_signed_after_its_answer() -> None:
 def signed_by(name: str, body: pb.Assent, message: pb.Signed, **claims: object) -> pb.Signed:
     key = IDENTITIES[name]
     serialised = body.SerializeToString(deterministic=True)
-    return spoken(message, serialised, key, sender=name, **claims)
+    return with_body(message, serialised, key, sender=name, **claims)
 
 
 def assents(change: Callable[[list[pb.Signed]], list[pb.Signed]]) -> Change:
@@ -121,7 +121,7 @@ def another_context(given: list[pb.Signed]) -> list[pb.Signed]:
 
 
 def forged(given: list[pb.Signed]) -> list[pb.Signed]:
-    return [*given[:2], spoken(given[2], given[2].body, STRANGER)]
+    return [*given[:2], with_body(given[2], given[2].body, STRANGER)]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def long_head(body: pb.RequestBody) -> None:
     """Append 64 KiB that belong to no field to the head of OTHER."""
     message = next(signed for signed in body.answer.heads if signed.sender == OTHER)
     unknown = b"\xfa\x3f\x80\x80\x04" + bytes(2**16)
-    message.CopyFrom(spoken(message, message.body + unknown, IDENTITIES[OTHER]))
+    message.CopyFrom(with_body(message, message.body + unknown, IDENTITIES[OTHER]))
 
 
 def test_an_answer_request_that_names_another_round_is_refused() -> None:
@@ -190,7 +190,7 @@ def head_of(sender: str, key: SigningKey, **fields: bytes | int) -> Change:
         message = next(signed for signed in body.answer.heads if signed.sender == sender)
         head = pb.ContributionHead.FromString(message.body)
         head.MergeFrom(pb.ContributionHead(**fields))  # type: ignore[arg-type]
-        message.CopyFrom(spoken(message, head.SerializeToString(deterministic=True), key))
+        message.CopyFrom(with_body(message, head.SerializeToString(deterministic=True), key))
 
     return change
 

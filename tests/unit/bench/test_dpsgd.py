@@ -66,7 +66,7 @@ def test_some_patients_are_clipped_and_some_are_not(widths: tuple[int, ...]) -> 
     assert len(norms) == 256
 
 
-def test_our_side_uses_the_node_s_code_and_leaves_the_batch_unchanged() -> None:
+def test_our_side_uses_the_code_of_the_node_and_leaves_the_batch_unchanged() -> None:
     batch = batch_of((5, 7, 3, 1))
     before = batch.rows.copy(), batch.model.copy()
     first = ours_separate(batch)()

@@ -153,7 +153,7 @@ def rows(**changes: float) -> list[dict[str, float]]:
     return [figures(n, d, **{**ENOUGH, **changes}) for n, d in BOUNDS]
 
 
-def test_ratios_are_flwr_s_cost_over_ours_and_our_upload_over_flwr_s() -> None:
+def test_ratios_are_the_cost_of_flwr_over_ours_and_our_upload_over_that_of_flwr() -> None:
     assert ratios(figures(4, 10, client=7, server=8, upload=0.3)) == {
         "client": 7.0,
         "server": 8.0,

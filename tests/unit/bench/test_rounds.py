@@ -29,7 +29,7 @@ def test_the_study_is_a_real_one_of_ten_thousand_coordinates() -> None:
     assert train.rounds == 20
 
 
-def test_every_country_s_file_fits_its_dictionary_and_the_study(tmp_path: Path) -> None:
+def test_the_file_of_every_country_fits_its_dictionary_and_the_study(tmp_path: Path) -> None:
     world = wide_world(tmp_path, 20)
     assert world.countries == COUNTRIES
     for site in world.sites:

@@ -107,7 +107,7 @@ def test_init_prints_how_the_records_were_read(tmp_path: Path, init_words: Words
         assert words in result.stdout
 
 
-def test_init_takes_the_officer_s_file_and_a_list_of_opt_outs(
+def test_init_accepts_the_file_of_the_officer_and_a_list_of_opt_outs(
     tmp_path: Path, init_words: Words
 ) -> None:
     key, opted_out = tmp_path / "country.pub", tmp_path / "opt-out.txt"

@@ -20,10 +20,10 @@ from governance.runtime.systemd import Supervisor
 from protocols.errors import ReasonCode
 from protocols.private_sum.messages import refusal_reply
 from protocols.wire.channel import LinkFault
-from tests.support.exchange_server import Lasting
+from tests.support.exchange_server import RenewalNeverDue
 from tests.support.node_federation import NodeFederation, code_of
 
-SOON = 5.0
+WAIT_SECONDS = 5.0
 
 
 @dataclass
@@ -47,8 +47,8 @@ class Channel:
 
 
 @dataclass
-class Fleet:
-    """A server in place of the Flower client: each start does what the script says."""
+class FakeFleetClient:
+    """A stand-in for the Flower client: each start does what the script says."""
 
     channel: Channel
     script: list[Exception | None] = field(default_factory=list)
@@ -65,10 +65,10 @@ class Fleet:
         self,
         link: Any,
         handle: Callable[[bytes], bytes],
-        connected: Callable[[], None],
-        turned: Callable[[], None],
-    ) -> "Fleet":
-        self.handle, self._connected, self.turned = handle, connected, turned
+        on_ready: Callable[[], None],
+        on_turn: Callable[[], None],
+    ) -> "FakeFleetClient":
+        self.handle, self._on_ready, self._on_turn = handle, on_ready, on_turn
         return self
 
     def serve(self, stop: threading.Event) -> None:
@@ -76,19 +76,19 @@ class Fleet:
         fault = self.script.pop(0) if self.script else None
         if fault is not None:
             raise fault
-        self._connected()
+        self._on_ready()
         self.ready.set()
         self.channel.poll(stop)
         self.finished.wait()
 
 
 @dataclass
-class Running:
+class RunningDaemon:
     """A daemon in a thread."""
 
     daemon: Daemon
     home: NodeHome
-    fleet: Fleet
+    fleet: FakeFleetClient
     thread: threading.Thread
 
     def ask(self, method: str, **params: Any) -> Any:
@@ -97,8 +97,8 @@ class Running:
     def waiting(self) -> str:
         return str(self.ask("status")["waiting_for"])
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SOON
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -113,14 +113,14 @@ def listens(path: Path) -> bool:
 @pytest.fixture
 def start(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Running]]:
+) -> Iterator[Callable[..., RunningDaemon]]:
     monkeypatch.setattr("client.daemon.FIRST_PAUSE", 0.01)
     monkeypatch.setattr("client.daemon.LONGEST_PAUSE", 0.05)
-    begun: list[Running] = []
+    begun: list[RunningDaemon] = []
 
-    def begin(*script: Exception | None) -> Running:
+    def begin(*script: Exception | None) -> RunningDaemon:
         channel = Channel()
-        fleet = Fleet(channel, list(script))
+        fleet = FakeFleetClient(channel, list(script))
         home = federation.home("DK")
         health, supervisor = NodeHealth(home, federation.clock), Supervisor({})
         daemon = Daemon(
@@ -130,22 +130,22 @@ def start(
             home,
             health=health,
             supervisor=supervisor,
-            renewal=Lasting(),
+            renewal=RenewalNeverDue(),
         )
         thread = threading.Thread(target=daemon.run)
         thread.start()
-        begun.append(Running(daemon, home, fleet, thread))
-        begun[-1].until(lambda: listens(home.socket))
+        begun.append(RunningDaemon(daemon, home, fleet, thread))
+        begun[-1].wait_until(lambda: listens(home.socket))
         return begun[-1]
 
     yield begin
     for running in begun:
         running.daemon.stop()
-        running.thread.join(SOON)
+        running.thread.join(WAIT_SECONDS)
         assert not running.thread.is_alive()
 
 
-Start = Callable[..., Running]
+Start = Callable[..., RunningDaemon]
 
 
 def test_pauses_double_up_to_half_a_minute() -> None:
@@ -164,35 +164,35 @@ def test_pauses_differ_and_stay_within_bounds() -> None:
 
 def test_a_connected_node_reports_that_it_is_connected(start: Start) -> None:
     running = start(None)
-    assert running.fleet.ready.wait(SOON)
-    running.until(lambda: running.waiting() == "idle, connected")
+    assert running.fleet.ready.wait(WAIT_SECONDS)
+    running.wait_until(lambda: running.waiting() == "idle, connected")
 
 
-def test_a_node_reconnects_and_says_what_it_waits_for(start: Start) -> None:
-    down = LinkFault("The exchange at h:1 does not answer", why="refused")
-    running = start(down, down, down, None)
-    assert running.fleet.ready.wait(SOON)
+def test_a_node_connects_again_after_link_faults(start: Start) -> None:
+    link_fault = LinkFault("The exchange at h:1 does not answer", why="refused")
+    running = start(link_fault, link_fault, link_fault, None)
+    assert running.fleet.ready.wait(WAIT_SECONDS)
     assert running.fleet.starts == 4
 
 
 def test_while_the_link_is_down_the_reason_is_shown(start: Start) -> None:
-    down = LinkFault("The exchange at h:1 does not answer")
-    running = start(*[down] * 1000)
-    running.until(lambda: "h:1 does not answer" in running.waiting())
+    link_fault = LinkFault("The exchange at h:1 does not answer")
+    running = start(*[link_fault] * 1000)
+    running.wait_until(lambda: "h:1 does not answer" in running.waiting())
     assert running.waiting().startswith("waiting for the coordinator: ")
 
 
 def test_a_fault_in_flower_does_not_end_the_node(start: Start) -> None:
     running = start(ValueError("pull failed"), RuntimeError("odd"), None)
-    assert running.fleet.ready.wait(SOON)
+    assert running.fleet.ready.wait(WAIT_SECONDS)
 
 
 def test_the_daemon_ends_within_seconds_during_a_long_poll(start: Start) -> None:
     running = start(None)
-    assert running.fleet.ready.wait(SOON)
+    assert running.fleet.ready.wait(WAIT_SECONDS)
     begun = time.monotonic()
     running.daemon.stop()
-    running.thread.join(SOON)
+    running.thread.join(WAIT_SECONDS)
     assert not running.thread.is_alive()
     assert time.monotonic() - begun < 3
     assert not running.home.socket.exists()
@@ -200,34 +200,34 @@ def test_the_daemon_ends_within_seconds_during_a_long_poll(start: Start) -> None
 
 def test_a_message_in_progress_is_finished_first(start: Start) -> None:
     running = start(None)
-    assert running.fleet.ready.wait(SOON)
+    assert running.fleet.ready.wait(WAIT_SECONDS)
     running.fleet.finished.clear()
     running.daemon.stop()
     time.sleep(0.2)
     assert not running.fleet.channel.closed.is_set()
     running.fleet.finished.set()
-    running.thread.join(SOON)
+    running.thread.join(WAIT_SECONDS)
     assert running.fleet.channel.closed.is_set()
 
 
-def test_a_node_that_cannot_sign_off_is_cut_off(
+def test_a_node_whose_sign_out_hangs_is_disconnected(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("client.daemon.FINISH_SECONDS", 0.3)
     running = start(None)
     running.fleet.channel.stuck = True
-    assert running.fleet.ready.wait(SOON)
+    assert running.fleet.ready.wait(WAIT_SECONDS)
     running.daemon.stop()
-    running.thread.join(SOON)
+    running.thread.join(WAIT_SECONDS)
     assert not running.thread.is_alive()
     assert running.fleet.channel.closed.is_set()
 
 
 def test_start_and_stop_are_logged(start: Start, federation: NodeFederation) -> None:
     running = start(None)
-    assert running.fleet.ready.wait(SOON)
+    assert running.fleet.ready.wait(WAIT_SECONDS)
     running.daemon.stop()
-    running.thread.join(SOON)
+    running.thread.join(WAIT_SECONDS)
     entries = federation.nodes["DK"].log_entries()["entries"]
     assert '"kind":"node-started"' in str(entries)
     assert '"kind":"node-stopped"' in entries[-1]
@@ -237,7 +237,7 @@ def test_the_local_socket_pauses_and_resumes(
     start: Start, federation: NodeFederation, study: Study
 ) -> None:
     running = start(None)
-    assert running.fleet.ready.wait(SOON)
+    assert running.fleet.ready.wait(WAIT_SECONDS)
     assert running.ask("pause", reason="audit")["waiting_for"] == "paused: audit"
     frame = federation.run(study).request("bundle", "DK")
     assert code_of(running.fleet.handle(frame)) == "paused"
@@ -245,13 +245,13 @@ def test_the_local_socket_pauses_and_resumes(
     assert code_of(running.fleet.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
-def test_the_local_socket_imports_the_officer_s_documents(
+def test_the_local_socket_imports_documents_of_the_officer(
     start: Start, federation: NodeFederation
 ) -> None:
     running = start(None)
-    bundle = federation.papers.give("DK")
+    bundle = federation.documents.sign_and_submit("DK")
     answer = running.ask("deliver", bundle=base64.b64encode(bundle).decode())
-    assert answer["version"] == federation.papers.folders["DK"].version
+    assert answer["version"] == federation.documents.folders["DK"].version
 
 
 @pytest.mark.parametrize("bundle", ["not base64!", base64.b64encode(b"{}").decode()])
@@ -283,10 +283,10 @@ def test_upkeep_continues_after_any_fault(
 
     monkeypatch.setattr(federation.nodes["DK"], "do_upkeep", do_upkeep)
     running = start(None)
-    running.until(lambda: len(calls) >= 1)
+    running.wait_until(lambda: len(calls) >= 1)
     before = len(calls)
     running.daemon._wake.set()
-    running.until(lambda: len(calls) > before)
+    running.wait_until(lambda: len(calls) > before)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_upkeep_continues_after_any_fault(
         (ReasonCode.STALE, -1.0, False),
     ],
 )
-def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_often(
+def test_a_documents_behind_refusal_starts_a_fetch_unless_one_was_recent(
     start: Start,
     federation: NodeFederation,
     monkeypatch: pytest.MonkeyPatch,
@@ -311,13 +311,13 @@ def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_
     monkeypatch.setattr(node, "do_upkeep", lambda: calls.append(1))
     monkeypatch.setattr(node, "handle", lambda frame: refusal_reply(code))
     running = start(None)
-    running.fleet.ready.wait(SOON)
-    running.until(lambda: not running.daemon._wake.is_set() and len(calls) >= 1)
+    running.fleet.ready.wait(WAIT_SECONDS)
+    running.wait_until(lambda: not running.daemon._wake.is_set() and len(calls) >= 1)
     time.sleep(0.1)
     before = len(calls)
     running.fleet.handle(b"frame")
     if fetches:
-        running.until(lambda: len(calls) > before)
+        running.wait_until(lambda: len(calls) > before)
     else:
         time.sleep(0.2)
         assert len(calls) == before
@@ -326,18 +326,15 @@ def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_
 def test_studies_are_prepared_before_the_first_pull(
     start: Start, federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slow first reply would delay all later ones of its run and phase.
-
-    Within one run and phase, no reply slot is shorter than an earlier one.
-    """
+    """A slow first reply delays the later ones of its phase, which use the same reply slots."""
     order: list[str] = []
-    serve = Fleet.serve
+    serve = FakeFleetClient.serve
 
-    def served(fleet: Fleet, stop: threading.Event) -> None:
+    def served(fleet: FakeFleetClient, stop: threading.Event) -> None:
         order.append("served")
         serve(fleet, stop)
 
     monkeypatch.setattr(federation.nodes["DK"], "prepare", lambda: order.append("prepared"))
-    monkeypatch.setattr(Fleet, "serve", served)
-    start(None).fleet.ready.wait(SOON)
+    monkeypatch.setattr(FakeFleetClient, "serve", served)
+    start(None).fleet.ready.wait(WAIT_SECONDS)
     assert order[:2] == ["prepared", "served"]

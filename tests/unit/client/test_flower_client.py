@@ -113,7 +113,7 @@ def test_only_a_pull_is_interrupted_when_the_node_stops(
     assert set(link.stops.values()) == {None}
 
 
-def test_only_flower_s_headers_are_sent_and_each_call_is_signed(link: ScriptedLink) -> None:
+def test_only_headers_of_flower_are_sent_and_each_call_is_signed(link: ScriptedLink) -> None:
     served(link)
     versions = set(dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata()))
     for request in link.requests:
@@ -162,7 +162,7 @@ def test_no_answer_of_the_coordinator_ends_the_process(link: ScriptedLink, body:
         client_of(link).serve(threading.Event())
 
 
-def test_flower_s_interceptor_that_ends_the_process_is_not_used(link: ScriptedLink) -> None:
+def test_the_interceptor_of_flower_that_ends_the_process_is_not_used(link: ScriptedLink) -> None:
     assert "RuntimeVersionHttpInterceptor" not in vars(flower_client)
     kinds = [type(one).__name__ for one in client_of(link)._client._interceptors]
     assert kinds == ["RuntimeVersion", "NodeAuthHttpInterceptor", "RelayTransport"]

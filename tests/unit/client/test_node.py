@@ -39,17 +39,17 @@ def test_a_delivery_is_logged_with_each_new_decision(
 def test_a_refused_delivery_is_logged(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     with pytest.raises(DocumentFault):
-        node.deliver(federation.papers.folders["EE"].bundle() or b"")
+        node.deliver(federation.documents.folders["EE"].bundle() or b"")
     assert kinds(node)[-1] == "documents-refused"
 
 
 def test_files_that_the_officer_left_while_the_node_was_down_are_imported(
     federation: NodeFederation, study: Study
 ) -> None:
-    folder, home = federation.papers.folders["DK"], federation.home("DK")
+    folder, home = federation.documents.folders["DK"], federation.home("DK")
     federation.nodes["DK"].parts.engine.dispose()
     folder.withdraw(withdrawal(study, "DK"))
-    bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
+    bundle = folder.sign(federation.clock(), federation.documents.officers["DK"])
     file = home.officer / "country-DK.json"
     file.write_bytes(bundle)
     node = federation.restart("DK")
@@ -58,7 +58,7 @@ def test_files_that_the_officer_left_while_the_node_was_down_are_imported(
     assert node.parts.documents.own(federation.clock()).withdrawal(study.digest)
 
 
-def test_a_file_that_is_not_the_officer_s_is_set_aside(federation: NodeFederation) -> None:
+def test_a_file_that_is_not_from_the_officer_is_set_aside(federation: NodeFederation) -> None:
     home, node = federation.home("DK"), federation.nodes["DK"]
     (home.officer / "country-DK.json").write_bytes(b'{"kind":"country-bundle"}')
     node.do_upkeep()
@@ -90,10 +90,10 @@ def test_a_run_of_an_expired_study_loses_its_secrets(
     federation: NodeFederation, study: Study
 ) -> None:
     federation.ready(study)
-    federation.papers.now = study.expires + DAY
+    federation.documents.now = study.expires + DAY
     for country in federation.nodes:
         federation.hand_over(country)
-    federation.papers.refresh()
+    federation.documents.refresh()
     node = federation.nodes["DK"]
     node.do_upkeep()
     assert node.parts.runs.summaries(live=True) == []
@@ -105,10 +105,10 @@ def test_a_run_without_a_message_for_a_week_loses_its_secrets(
     federation.ready(study)
     node = federation.nodes["DK"]
     for days, live in ((6, 1), (2, 0)):
-        federation.papers.now += days * DAY
+        federation.documents.now += days * DAY
         for country in federation.nodes:
             federation.hand_over(country)
-        federation.papers.refresh()
+        federation.documents.refresh()
         node.do_upkeep()
         assert len(node.parts.runs.summaries(live=True)) == live
 
@@ -116,11 +116,11 @@ def test_a_run_without_a_message_for_a_week_loses_its_secrets(
 def test_upkeep_prepares_studies_before_their_first_message(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    priced: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("client.upkeep.epsilon", lambda *given: priced.append(given))
+    with_schedule: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("client.upkeep.epsilon", lambda *given: with_schedule.append(given))
     node = federation.nodes["DK"]
     node.do_upkeep()
-    assert priced == [(study.mechanisms, 2, study.privacy.delta)]
+    assert with_schedule == [(study.mechanisms, 2, study.privacy.delta)]
     assert study.digest in node.parts.tasks._prepared
 
 
@@ -145,17 +145,17 @@ def test_the_log_verifies_with_the_key_in_the_documents(
     assert node_keys is not None
     key = NoteKey.from_text(export["verifier"])
     assert key.key.to_text() == node_keys.log_key
-    whole = verify_export(
+    verified = verify_export(
         [line.encode() for line in export["entries"]], export["checkpoint"].encode(), key
     )
-    assert whole.size == len(export["entries"])
-    assert whole.origin == log_origin("DK") == "pratique/dk/node"
+    assert verified.size == len(export["entries"])
+    assert verified.origin == log_origin("DK") == "pratique/dk/node"
 
 
 def test_a_part_of_the_log_can_be_requested(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
-    whole = node.log_entries()["entries"]
-    assert node.log_entries(1, 2)["entries"] == whole[1:2]
+    all_entries = node.log_entries()["entries"]
+    assert node.log_entries(1, 2)["entries"] == all_entries[1:2]
 
 
 def test_starting_and_stopping_is_logged(federation: NodeFederation) -> None:

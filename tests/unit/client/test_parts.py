@@ -6,7 +6,7 @@ from datetime import timedelta
 from tests.support.node_federation import NodeFederation
 
 
-def test_a_clock_that_was_set_back_does_not_set_the_node_s_time_back(
+def test_a_clock_that_was_set_back_does_not_set_back_the_time_of_the_node(
     federation: NodeFederation,
 ) -> None:
     parts = federation.nodes["DK"].parts

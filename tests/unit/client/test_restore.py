@@ -37,7 +37,7 @@ from protocols.numerics.mechanism import Mechanism, Scope
 from protocols.tasks.schedule import COHORT_FLOOR
 from protocols.wire.channel import LinkFault
 from tests.support.backups import Backup
-from tests.support.documents import NOW, agreement, permit, priced, study
+from tests.support.documents import NOW, agreement, permit, study, with_schedule
 from tests.support.node_federation import (
     STEPS,
     NodeFederation,
@@ -45,7 +45,7 @@ from tests.support.node_federation import (
     code_of,
     last_refusal,
 )
-from tests.support.prepared import Words
+from tests.support.prepared import PreparationResult
 from tests.support.zero_noise import CountedZeroNoise
 
 LATER = timedelta(minutes=5)
@@ -53,7 +53,7 @@ COMMANDS = Path(client.commands.__file__).parent
 
 
 def spent(node: Node, federation: NodeFederation) -> int:
-    agreed = federation.papers.agreed
+    agreed = federation.documents.agreed
     return node.parts.ledger.view(ledger_terms(agreed, "patients", federation.clock())).spent_micro
 
 
@@ -63,8 +63,8 @@ def phases(node: Node) -> Counter[str]:
 
 def signed_later(federation: NodeFederation) -> None:
     """Let the officer sign again, and leave the file for the node, which is not running."""
-    federation.papers.now += LATER
-    bundle = federation.papers.give("DK")
+    federation.documents.now += LATER
+    bundle = federation.documents.sign_and_submit("DK")
     (federation.home("DK").officer / "country-DK.json").write_bytes(bundle)
 
 
@@ -84,13 +84,13 @@ def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored
 def reached(federation: NodeFederation, asked: Study, until: str) -> tuple[Run, Backup]:
     """Return a run after its set-up, and the backup of its node made at `until`."""
     work = f"{asked.digest} copied at {until}"
-    run_id, *replies = federation.once(work, lambda: _reached(federation, asked, until))
+    run_id, *replies = federation.prepare_once(work, lambda: _reached(federation, asked, until))
     run = federation.run(asked, run_id)
     run.replay(replies)
     return run, Backup(federation, "DK", made=True)
 
 
-def _reached(federation: NodeFederation, asked: Study, until: str) -> Words:
+def _reached(federation: NodeFederation, asked: Study, until: str) -> PreparationResult:
     run, replies = federation.run(asked), []
     for step in STEPS:
         if step == until:
@@ -103,10 +103,10 @@ def _reached(federation: NodeFederation, asked: Study, until: str) -> Words:
     return (run.terms.run_id, *replies)
 
 
-PLACES = ["bundle", "encapsulation", "confirmation", "contribution"]
+STEPS_TO_STOP_AT = ["bundle", "encapsulation", "confirmation", "contribution"]
 
 
-@pytest.mark.parametrize("until", PLACES)
+@pytest.mark.parametrize("until", STEPS_TO_STOP_AT)
 @pytest.mark.parametrize("head", [True, False], ids=["file there", "file gone"])
 def test_a_restored_ledger_has_at_least_what_was_spent(
     federation: NodeFederation, study: Study, until: str, head: bool
@@ -124,16 +124,18 @@ def test_a_restored_ledger_has_at_least_what_was_spent(
     assert (done.before is None) == (not head)
 
 
-@pytest.mark.parametrize("until", PLACES)
+@pytest.mark.parametrize("until", STEPS_TO_STOP_AT)
 def test_no_noise_is_drawn_again_for_a_reply_that_was_sent(
     federation: NodeFederation, study: Study, until: str
 ) -> None:
     run, backup = reached(federation, study, until)
-    opened = run.contributed(1, "histogram")
+    coordinator_round = run.contributed(1, "histogram")
     backup.restore()
     noise = CountedZeroNoise()
     node, _ = restored(federation, noise=noise)
-    frames = [run.request(step, "DK") for step in STEPS] + [opened.contribute_request("DK")]
+    frames = [run.request(step, "DK") for step in STEPS] + [
+        coordinator_round.contribute_request("DK")
+    ]
     assert ReasonCode.STALE in [code_of(node.handle(frame)) for frame in frames]
     assert None not in [code_of(node.handle(frame)) for frame in frames]
     assert noise.draws == 0
@@ -161,8 +163,8 @@ def test_what_a_command_logs_before_the_restoration_hides_no_charge(
     federation.ready(short).contributed(1, "histogram")
     truly = spent(federation.nodes["DK"], federation)
     backup.restore()
-    federation.papers.now += timedelta(hours=3)
-    federation.papers.refresh()
+    federation.documents.now += timedelta(hours=3)
+    federation.documents.refresh()
     unstarted = federation.made("DK")
     for kind in kinds:
         event = Event(kind=kind, at=federation.clock(), actor="DK")
@@ -189,7 +191,7 @@ def test_a_relaunch_is_refused_until_the_officer_approves_again(
     again = federation.run(study)
     assert code_of(node.handle(again.request("bundle", "DK"))) is ReasonCode.NO_PERMIT
     assert last_refusal(node)["clause"] == "node/permit-used"
-    federation.papers.now += LATER
+    federation.documents.now += LATER
     federation.permit("DK", study, earlier=1)
     federation.sync()
     anew = federation.run(study)
@@ -200,14 +202,17 @@ def test_a_run_that_the_copy_knows_is_not_charged_again(
     federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
-    opened = run.contributed(1, "histogram")
+    coordinator_round = run.contributed(1, "histogram")
     backup, truly = Backup(federation, "DK"), spent(federation.nodes["DK"], federation)
-    federation.nodes["DK"].handle(opened.answer_request("DK"))
+    federation.nodes["DK"].handle(coordinator_round.answer_request("DK"))
     backup.restore()
     node, done = restored(federation)
     assert (done.ended, done.assumed) == (1, ())
     assert spent(node, federation) == truly
-    for frame in (opened.contribute_request("DK"), opened.answer_request("DK")):
+    for frame in (
+        coordinator_round.contribute_request("DK"),
+        coordinator_round.answer_request("DK"),
+    ):
         assert code_of(node.handle(frame)) is ReasonCode.STALE
 
 
@@ -241,7 +246,7 @@ def test_a_study_approved_twice_since_the_copy_is_charged_twice(
 ) -> None:
     backup = Backup(federation, "DK")
     federation.ready(study).contributed(1, "histogram")
-    federation.papers.now += LATER
+    federation.documents.now += LATER
     for country in federation.nodes:
         federation.permit(country, study, earlier=1)
     federation.sync()
@@ -258,7 +263,7 @@ def test_the_cap_is_exceeded_if_that_much_may_have_been_spent(tmp_path: Any) -> 
     privacy = {"epsilon": 3.0, "delta": 1e-5}
     backup = Backup(federation, "DK")
     for number in range(5):
-        expensive = priced(federation.study(id=f"dear-{number}", privacy=privacy), 400)
+        expensive = with_schedule(federation.study(id=f"dear-{number}", privacy=privacy), 400)
         federation.propose(expensive)
         for country in federation.nodes:
             federation.permit(country, expensive)
@@ -266,7 +271,7 @@ def test_the_cap_is_exceeded_if_that_much_may_have_been_spent(tmp_path: Any) -> 
     backup.restore()
     node, done = restored(federation)
     view = node.parts.ledger.view(
-        ledger_terms(federation.papers.agreed, "patients", federation.clock())
+        ledger_terms(federation.documents.agreed, "patients", federation.clock())
     )
     assert len(done.assumed) == 5
     assert view.spent_micro > view.cap_micro
@@ -316,8 +321,8 @@ def restored_after_begin(federation: NodeFederation) -> tuple[Node, Restored]:
 
 def test_expired_documents_are_not_enough(federation: NodeFederation) -> None:
     unstarted = federation.made("DK")
-    federation.papers.now += timedelta(days=8)
-    federation.papers.refresh()
+    federation.documents.now += timedelta(days=8)
+    federation.documents.refresh()
     with pytest.raises(NodeFault, match="must sign new documents"):
         unstarted.restore()
     unstarted.parts.engine.dispose()
@@ -345,7 +350,7 @@ def test_a_newer_version_at_the_exchange_is_waited_for(
     with pytest.raises(NodeFault):
         unstarted.restore()
     signed_later(federation)
-    federation.papers.give("DK")
+    federation.documents.sign_and_submit("DK")
     with pytest.raises(DocumentFault, match="Your officer has signed version"):
         unstarted.restore()
     unstarted.parts.engine.dispose()
@@ -404,10 +409,10 @@ def test_an_ended_permit_is_charged_unless_it_ended_before_the_copy(
     federation: NodeFederation, study: Study, ended: str, newest: bool
 ) -> None:
     """The time of the copy is known only if the state did not continue after it."""
-    federation.papers.now = NOW + timedelta(days=59, hours=23)
+    federation.documents.now = NOW + timedelta(days=59, hours=23)
     again(federation)
     if ended == "before the copy":
-        federation.papers.now += timedelta(hours=2)
+        federation.documents.now += timedelta(hours=2)
         again(federation)
     backup = Backup(federation, "DK")
     federation.withdraw("DK", study)
@@ -417,7 +422,7 @@ def test_an_ended_permit_is_charged_unless_it_ended_before_the_copy(
         federation.nodes["DK"].parts.engine.dispose()
     else:
         backup.restore()
-    federation.papers.now += timedelta(hours=3)
+    federation.documents.now += timedelta(hours=3)
     again(federation, hand_over=False)
     _, done = restored(federation)
     spared = ended == "before the copy" and not newest
@@ -426,16 +431,16 @@ def test_an_ended_permit_is_charged_unless_it_ended_before_the_copy(
 
 def again(federation: NodeFederation, *, hand_over: bool = True) -> None:
     """Let everybody sign again, so that nothing has expired."""
-    federation.papers.refresh()
+    federation.documents.refresh()
     for country in federation.nodes:
-        bundle = federation.papers.give(country)
+        bundle = federation.documents.sign_and_submit(country)
         if hand_over:
             federation.nodes[country].deliver(bundle)
 
 
 # Which runs may have been charged, decided without a node.
 
-ASKED = priced(study(agreement()), 30_000)
+ASKED = with_schedule(study(agreement()), 30_000)
 SHARED = [m for m in ASKED.mechanisms if m.scope is Scope.SHARED]
 COUNT = [m for m in ASKED.mechanisms if m.phase == COHORT_FLOOR]
 
@@ -529,7 +534,7 @@ def test_a_run_in_local_mode_was_charged_for_its_steps_and_for_no_sum_of_updates
         "local": {"steps": 3},
     }
     release = {"what": "model", "keep_days": 10, "audience": "parties"}
-    local_study = priced(study(agreement(), task=task, release=release), 30_000)
+    local_study = with_schedule(study(agreement(), task=task, release=release), 30_000)
     one, published = permit(agreement(), local_study), {local_study.digest: local_study}
     (found,) = missed(one, studies=published)
     assert [m.phase for m in found.mechanisms] == [COHORT_FLOOR, "local-step", "evaluate"]

@@ -54,7 +54,7 @@ def test_noise_and_randomness_are_those_passed_in(node: Node) -> None:
     assert handler._door._entropy is handler._floor._entropy is fixed
 
 
-def test_the_gate_fetches_by_the_node_s_own_updates(node: Node) -> None:
+def test_the_gate_fetches_documents_by_the_updates_of_its_node(node: Node) -> None:
     assert node._request_handler._gate._sync == node.parts.updates.sync
 
 

@@ -89,7 +89,7 @@ def test_pooling_learns_from_the_registers(registers: World) -> None:
     assert measured.accuracy > 1 - truth.mean()
 
 
-def test_predict_reads_the_demo_s_files(registers: World, tmp_path: Path) -> None:
+def test_predict_reads_the_files_of_the_demo(registers: World, tmp_path: Path) -> None:
     people = newcomers(registers)
     weights = pooled_model(registers)
     inputs = registers.task.input_features(registers.features)
@@ -130,9 +130,9 @@ def test_no_patient_of_a_hospital_is_on_both_sides(hospital_files: Path, tmp_pat
     for site, hospital in zip(world.sites, HOSPITALS, strict=True):
         rows = site.records.read_text().splitlines()
         aside = site.newcomers.read_text().splitlines()
-        whole = (hospital_files / hospital.file).read_text().splitlines()
-        assert sorted(rows + aside) == sorted(whole)
-        assert len(aside) == round(0.3 * len(whole))
+        all_rows = (hospital_files / hospital.file).read_text().splitlines()
+        assert sorted(rows + aside) == sorted(all_rows)
+        assert len(aside) == round(0.3 * len(all_rows))
 
 
 def test_a_hospital_is_split_the_same_way_every_time(hospital_files: Path, tmp_path: Path) -> None:

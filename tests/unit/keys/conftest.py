@@ -5,7 +5,7 @@ import pytest
 from keys.certificates import TransportAuthority
 from keys.store import KeyStore
 from tests.support.certificates import NOW
-from tests.support.keystore import cheap_store
+from tests.support.keystore import fast_store
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(directory: Path) -> KeyStore:
-    return cheap_store(directory)
+    return fast_store(directory)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from keys import store as store_module
 from keys.errors import KeyFault
 from keys.store import HEADER_NAME, SCRYPT_COST, SECRET_LIMIT_BYTES, KeyStore
-from tests.support.keystore import CHEAP, PASSPHRASE, reopen
+from tests.support.keystore import LOWEST_SCRYPT_COST, PASSPHRASE, reopen
 
 
 def snapshot_of(directory: Path) -> dict[str, tuple[bytes, int, int]]:
@@ -73,8 +73,8 @@ def test_nothing_on_disk_shows_a_secret_or_the_passphrase(directory: Path, store
 
 
 def test_two_stores_with_one_passphrase_have_different_keys(tmp_path: Path) -> None:
-    one = KeyStore.create(tmp_path / "one", PASSPHRASE, cost=CHEAP)
-    other = KeyStore.create(tmp_path / "other", PASSPHRASE, cost=CHEAP)
+    one = KeyStore.create(tmp_path / "one", PASSPHRASE, cost=LOWEST_SCRYPT_COST)
+    other = KeyStore.create(tmp_path / "other", PASSPHRASE, cost=LOWEST_SCRYPT_COST)
     one.put("identity", b"secret")
     shutil.copy(tmp_path / "one" / "identity.sealed", tmp_path / "other" / "identity.sealed")
     with pytest.raises(KeyFault, match="another store"):
@@ -156,7 +156,7 @@ def test_an_error_repeats_neither_passphrase(directory: Path, store: KeyStore) -
 def test_it_is_created_for_its_owner_only_whatever_the_umask(directory: Path) -> None:
     former = os.umask(0)
     try:
-        KeyStore.create(directory, PASSPHRASE, cost=CHEAP).put("identity", b"secret")
+        KeyStore.create(directory, PASSPHRASE, cost=LOWEST_SCRYPT_COST).put("identity", b"secret")
     finally:
         os.umask(former)
     assert mode_of(directory) == 0o700
@@ -167,7 +167,7 @@ def test_a_store_is_never_created_over_another(directory: Path, store: KeyStore)
     store.put("identity", b"secret")
     before = snapshot_of(directory)
     with pytest.raises(KeyFault, match="not empty"):
-        KeyStore.create(directory, b"another passphrase", cost=CHEAP)
+        KeyStore.create(directory, b"another passphrase", cost=LOWEST_SCRYPT_COST)
     assert snapshot_of(directory) == before
 
 
@@ -177,14 +177,14 @@ def test_a_store_is_not_created_in_a_folder_with_secrets_but_no_header(
     store.put("identity", b"secret")
     (directory / HEADER_NAME).unlink()
     with pytest.raises(KeyFault, match="not empty"):
-        KeyStore.create(directory, PASSPHRASE, cost=CHEAP)
+        KeyStore.create(directory, PASSPHRASE, cost=LOWEST_SCRYPT_COST)
 
 
 def test_a_store_is_not_created_in_a_directory_open_to_others(directory: Path) -> None:
     directory.mkdir(mode=0o755)
     directory.chmod(0o755)
     with pytest.raises(KeyFault) as caught:
-        KeyStore.create(directory, PASSPHRASE, cost=CHEAP)
+        KeyStore.create(directory, PASSPHRASE, cost=LOWEST_SCRYPT_COST)
     assert caught.value.fix == f"chmod 0700 {directory}"
     assert list(directory.iterdir()) == []
 
@@ -192,7 +192,7 @@ def test_a_store_is_not_created_in_a_directory_open_to_others(directory: Path) -
 def test_a_store_is_not_created_in_place_of_a_file(directory: Path) -> None:
     directory.write_bytes(b"something")
     with pytest.raises(KeyFault, match="cannot hold a key store"):
-        KeyStore.create(directory, PASSPHRASE, cost=CHEAP)
+        KeyStore.create(directory, PASSPHRASE, cost=LOWEST_SCRYPT_COST)
     assert directory.read_bytes() == b"something"
 
 

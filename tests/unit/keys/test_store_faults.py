@@ -11,7 +11,7 @@ from keys import files
 from keys import store as store_module
 from keys.errors import KeyFault
 from keys.store import HEADER_BYTES, HEADER_NAME, KeyStore
-from tests.support.keystore import PASSPHRASE, cheap_store, leftovers, reopen
+from tests.support.keystore import PASSPHRASE, fast_store, leftovers, reopen
 
 # changed on disk
 
@@ -160,7 +160,7 @@ def test_deleting_a_secret_removes_its_interrupted_writes(
 def test_a_store_whose_creation_was_interrupted_can_be_created_again(directory: Path) -> None:
     directory.mkdir(mode=0o700)
     (directory / ".store.0123456789abcdef.tmp").write_bytes(b"half a header")
-    cheap_store(directory).put("identity", b"secret")
+    fast_store(directory).put("identity", b"secret")
     assert reopen(directory).names() == ["identity"]
 
 

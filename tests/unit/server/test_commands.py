@@ -26,7 +26,7 @@ from server.commands.wording import read_text
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from tests.support.enrolling import text_key
-from tests.support.keystore import CHEAP
+from tests.support.keystore import LOWEST_SCRYPT_COST
 
 ENROLMENT = {"country": "AT", "role": "node", "fingerprint": "abcd-efgh", "status": "pending"}
 INVITATION = {"authority_digest": "sha256:aa", "root_digest": None, "token": "SECRET"}
@@ -241,7 +241,7 @@ def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         KeyStore,
         "create",
-        classmethod(lambda cls, path, word: create(cls, path, word, cost=CHEAP)),
+        classmethod(lambda cls, path, word: create(cls, path, word, cost=LOWEST_SCRYPT_COST)),
     )
 
 

@@ -27,7 +27,7 @@ from server.home import (
 )
 from server.state.tables import MIGRATIONS
 from tests.support.certificates import alternative_names
-from tests.support.keystore import CHEAP, PASSPHRASE
+from tests.support.keystore import LOWEST_SCRYPT_COST, PASSPHRASE
 
 SETTINGS = Settings(federation="danube", listen="0.0.0.0:7443", address="exchange.example.org:7443")
 
@@ -35,7 +35,7 @@ SETTINGS = Settings(federation="danube", listen="0.0.0.0:7443", address="exchang
 @pytest.fixture(autouse=True)
 def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     create = KeyStore.create.__func__  # type: ignore[attr-defined]
-    cheap = classmethod(lambda cls, path, word: create(cls, path, word, cost=CHEAP))
+    cheap = classmethod(lambda cls, path, word: create(cls, path, word, cost=LOWEST_SCRYPT_COST))
     monkeypatch.setattr(KeyStore, "create", cheap)
 
 
@@ -79,7 +79,7 @@ def test_a_wrong_passphrase_opens_nothing(home: CoordinatorHome) -> None:
     assert caught.value.fix
 
 
-def test_the_exchange_s_certificate_names_its_hosts_and_no_wildcard(
+def test_the_certificate_of_the_exchange_names_its_hosts_and_no_wildcard(
     home: CoordinatorHome, moment: datetime
 ) -> None:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
@@ -105,7 +105,7 @@ def test_a_coordinator_is_never_created_over_another_one(
     assert {path: path.read_bytes() for path in home.path.rglob("*") if path.is_file()} == before
 
 
-def test_the_first_log_entry_is_the_coordinator_s_creation(
+def test_the_first_log_entry_is_the_creation_of_the_coordinator(
     home: CoordinatorHome, moment: datetime
 ) -> None:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
@@ -199,9 +199,9 @@ def test_a_written_file_is_complete_and_readable_by_its_owner_only(tmp_path: Pat
 
 
 def test_a_path_that_cannot_be_written_is_reported_in_plain_words(tmp_path: Path) -> None:
-    for place in (tmp_path / "no" / "such" / "x", Path("/proc/x")):
+    for path in (tmp_path / "no" / "such" / "x", Path("/proc/x")):
         with pytest.raises(CoordinatorFault, match="cannot be written") as caught:
-            write_new(place, b"x")
+            write_new(path, b"x")
         assert caught.value.why
         assert "folder" in caught.value.fix
 

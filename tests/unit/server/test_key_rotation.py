@@ -21,8 +21,16 @@ from server.key_rotation import (
     make_next_keys,
     open_keys,
 )
-from tests.support.documents import COUNTRIES, NOW, Papers, agreement, node_keys, raw_key, study
-from tests.support.keystore import CHEAP, PASSPHRASE
+from tests.support.documents import (
+    COUNTRIES,
+    NOW,
+    FederationDocuments,
+    agreement,
+    node_keys,
+    raw_key,
+    study,
+)
+from tests.support.keystore import LOWEST_SCRYPT_COST, PASSPHRASE
 from tests.support.narrowing import opened_sum
 from tests.support.node_federation import NodeFederation, code_of
 
@@ -32,7 +40,9 @@ SETTINGS = Settings(federation="nordic-heart", listen="127.0.0.1:0", address="12
 @pytest.fixture(autouse=True)
 def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     create = KeyStore.create.__func__  # type: ignore[attr-defined]
-    cheap = classmethod(lambda cls, path, word, cost=CHEAP: create(cls, path, word, cost=cost))
+    cheap = classmethod(
+        lambda cls, path, word, cost=LOWEST_SCRYPT_COST: create(cls, path, word, cost=cost)
+    )
     monkeypatch.setattr(KeyStore, "create", cheap)
 
 
@@ -44,34 +54,37 @@ def home(tmp_path: Path) -> CoordinatorHome:
 
 
 @pytest.fixture
-def papers(home: CoordinatorHome, tmp_path: Path) -> Papers:
+def documents(home: CoordinatorHome, tmp_path: Path) -> FederationDocuments:
     """A federation whose coordinator has the keys in that folder."""
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     agreed = agreement().with_coordinator_keys(key_fields(keys))
-    new_papers = Papers(tmp_path / "papers", agreed=agreed)
-    new_papers.documents, new_papers.online = keys.document_key, keys.online_key
-    home.repository.symlink_to(tmp_path / "papers" / "store")
-    new_papers.begin()
+    federation_documents = FederationDocuments(tmp_path / "documents", agreed=agreed)
+    federation_documents.document_key, federation_documents.online_key = (
+        keys.document_key,
+        keys.online_key,
+    )
+    home.repository.symlink_to(tmp_path / "documents" / "store")
+    federation_documents.publish_agreement()
     for country in COUNTRIES:
-        new_papers.folders[country].set_node(node_keys(country))
-        new_papers.give(country)
-    return new_papers
+        federation_documents.folders[country].set_node(node_keys(country))
+        federation_documents.sign_and_submit(country)
+    return federation_documents
 
 
-def daemon(papers: Papers, keys: CoordinatorKeys) -> ExchangeDocuments:
+def daemon(documents: FederationDocuments, keys: CoordinatorKeys) -> ExchangeDocuments:
     return ExchangeDocuments(
-        papers.store,
+        documents.store,
         document_key=keys.document_key,
         online_key=keys.online_key,
-        clock=lambda: papers.now,
+        clock=lambda: documents.now,
         on_change=lambda _: None,
         next_keys=keys.next_keys,
     )
 
 
-def lay_out(papers: Papers, keys: CoordinatorKeys) -> Draft:
-    draft = Draft.from_canonical(papers.store.draft_renewal(papers.now, key_fields(keys)))
-    papers.sign("DK", "EE", "NO")
+def lay_out(documents: FederationDocuments, keys: CoordinatorKeys) -> Draft:
+    draft = Draft.from_canonical(documents.store.draft_renewal(documents.now, key_fields(keys)))
+    documents.sign("DK", "EE", "NO")
     return draft
 
 
@@ -86,7 +99,7 @@ def waiting(keys: CoordinatorKeys) -> NextKeys:
 
 
 def test_keys_for_messages_have_two_halves_and_the_others_one(
-    home: CoordinatorHome, papers: Papers
+    home: CoordinatorHome, documents: FederationDocuments
 ) -> None:
     make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
@@ -96,18 +109,18 @@ def test_keys_for_messages_have_two_halves_and_the_others_one(
 
 
 def test_a_key_of_one_half_is_replaced_by_one_of_two_halves(
-    home: CoordinatorHome, papers: Papers
+    home: CoordinatorHome, documents: FederationDocuments
 ) -> None:
     KeyStore.open(home.keys, PASSPHRASE).put("identity", raw_key(9).to_bytes())
     assert open_keys(home, PASSPHRASE).identity.public == raw_key(9).public
     make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
-    lay_out(papers, keys)
-    daemon(papers, keys).publish()
+    lay_out(documents, keys)
+    daemon(documents, keys).publish()
     assert Suite.COMPOSITE.admits(open_keys(home, PASSPHRASE).identity.public)
 
 
-def test_new_keys_are_created_once(home: CoordinatorHome, papers: Papers) -> None:
+def test_new_keys_are_created_once(home: CoordinatorHome, documents: FederationDocuments) -> None:
     before = open_keys(home, PASSPHRASE)
     new_fingerprints = make_next_keys(home, PASSPHRASE)
     assert set(new_fingerprints) == {"identity_key", "document_key", "online_key"}
@@ -122,24 +135,24 @@ def test_new_keys_are_created_once(home: CoordinatorHome, papers: Papers) -> Non
 
 
 def test_the_former_keys_sign_until_the_countries_have_signed(
-    home: CoordinatorHome, papers: Papers
+    home: CoordinatorHome, documents: FederationDocuments
 ) -> None:
     make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
-    draft = lay_out(papers, keys)
+    draft = lay_out(documents, keys)
     assert draft.agreement.coordinator.identity_key == waiting(keys).identity.public.to_text()
-    assert draft.agreement.digest == papers.agreed.digest
-    papers.store.refresh(papers.now, online_key=keys.online_key)
+    assert draft.agreement.digest == documents.agreed.digest
+    documents.store.refresh(documents.now, online_key=keys.online_key)
     assert public(open_keys(home, PASSPHRASE)) == public(keys)
 
 
 def test_new_keys_in_force_are_used_at_the_next_start(
-    home: CoordinatorHome, papers: Papers
+    home: CoordinatorHome, documents: FederationDocuments
 ) -> None:
     make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
-    lay_out(papers, keys)
-    running = daemon(papers, keys)
+    lay_out(documents, keys)
+    running = daemon(documents, keys)
     running.publish()
     assert running.uses_next_keys
     opened = open_keys(home, PASSPHRASE)
@@ -148,47 +161,47 @@ def test_new_keys_in_force_are_used_at_the_next_start(
     assert opened.next_keys is None
     names = KeyStore.open(home.keys, PASSPHRASE).names()
     assert not [name for name in names if name.startswith(NEXT)]
-    papers.now += timedelta(hours=2)
-    papers.store.refresh(papers.now, online_key=opened.online_key)
+    documents.now += timedelta(hours=2)
+    documents.store.refresh(documents.now, online_key=opened.online_key)
     with pytest.raises(DocumentFault):
-        papers.store.refresh(papers.now, online_key=keys.online_key)
+        documents.store.refresh(documents.now, online_key=keys.online_key)
 
 
 def test_documents_and_studies_stay_valid_under_the_new_keys(
-    home: CoordinatorHome, papers: Papers
+    home: CoordinatorHome, documents: FederationDocuments
 ) -> None:
-    some_study = study(papers.agreed)
-    papers.propose(some_study)
+    some_study = study(documents.agreed)
+    documents.propose(some_study)
     make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
-    lay_out(papers, keys)
-    daemon(papers, keys).publish()
-    view = papers.view()
+    lay_out(documents, keys)
+    daemon(documents, keys).publish()
+    view = documents.view()
     assert set(view.countries) == set(COUNTRIES)
     assert view.study(some_study.digest) == some_study
-    assert view.agreement.digest == papers.agreed.digest
+    assert view.agreement.digest == documents.agreed.digest
 
 
 def test_a_daemon_without_the_new_keys_cannot_publish_their_agreement(
-    home: CoordinatorHome, papers: Papers
+    home: CoordinatorHome, documents: FederationDocuments
 ) -> None:
     stale = open_keys(home, PASSPHRASE)
     make_next_keys(home, PASSPHRASE)
-    lay_out(papers, open_keys(home, PASSPHRASE))
-    before = papers.view()
+    lay_out(documents, open_keys(home, PASSPHRASE))
+    before = documents.view()
     with pytest.raises(DocumentFault):
-        daemon(papers, stale).publish()
-    assert papers.view().versions == before.versions
+        daemon(documents, stale).publish()
+    assert documents.view().versions == before.versions
 
 
 def test_a_draft_without_the_new_keys_is_published_by_the_keys_in_force(
-    home: CoordinatorHome, papers: Papers
+    home: CoordinatorHome, documents: FederationDocuments
 ) -> None:
     make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
-    papers.store.draft_renewal(papers.now)
-    papers.sign("DK", "EE", "NO")
-    running = daemon(papers, keys)
+    documents.store.draft_renewal(documents.now)
+    documents.sign("DK", "EE", "NO")
+    running = daemon(documents, keys)
     running.publish()
     assert not running.uses_next_keys
     assert public(open_keys(home, PASSPHRASE)) == public(keys)
@@ -198,15 +211,15 @@ def test_a_draft_without_the_new_keys_is_published_by_the_keys_in_force(
 @pytest.mark.parametrize("dies_at", [1, 2, 3])
 def test_an_interrupted_start_is_completed_by_the_next_one(
     home: CoordinatorHome,
-    papers: Papers,
+    documents: FederationDocuments,
     method: str,
     dies_at: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
-    lay_out(papers, keys)
-    daemon(papers, keys).publish()
+    lay_out(documents, keys)
+    daemon(documents, keys).publish()
     _die_at(monkeypatch, method, dies_at)
     with pytest.raises(KeyFault):
         open_keys(home, PASSPHRASE)
@@ -217,7 +230,7 @@ def test_an_interrupted_start_is_completed_by_the_next_one(
 
 
 def test_an_interrupted_creation_of_keys_leaves_the_keys_in_force(
-    home: CoordinatorHome, papers: Papers, monkeypatch: pytest.MonkeyPatch
+    home: CoordinatorHome, documents: FederationDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_keys(home, PASSPHRASE)
     _die_at(monkeypatch, "put", 2)
@@ -245,7 +258,7 @@ def test_a_run_continues_under_the_new_identity_key(tmp_path: Path) -> None:
     """Nodes use the coordinator's key in their newest documents, even during a run."""
     federation = NodeFederation(tmp_path / "federation")
     federation.sync()
-    papers, asked, new = federation.papers, federation.approved(), raw_key(501)
+    documents, asked, new = federation.documents, federation.approved(), raw_key(501)
     signing = [raw_key(1)]
 
     def sign(message: bytes) -> bytes:
@@ -253,9 +266,9 @@ def test_a_run_continues_under_the_new_identity_key(tmp_path: Path) -> None:
 
     run = federation.run(asked, sign=sign)
     run.set_up()
-    papers.store.draft_renewal(papers.now, {"identity_key": new.public.to_text()})
-    papers.sign("DK", "EE", "NO")
-    papers.publish()
+    documents.store.draft_renewal(documents.now, {"identity_key": new.public.to_text()})
+    documents.sign("DK", "EE", "NO")
+    documents.publish()
     signing.append(new)
     federation.sync()
     assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES

@@ -53,7 +53,7 @@ def charged(node: Node) -> list[str]:
 
 
 @pytest.mark.parametrize(("patients", "answered"), [(50, True), (49, False), (0, False)])
-def test_the_floor_is_the_agreement_s_smallest_cohort(
+def test_the_floor_is_the_smallest_cohort_of_the_agreement(
     federation: NodeFederation, study: Study, patients: int, answered: bool
 ) -> None:
     node, _ = with_patients(federation, patients)

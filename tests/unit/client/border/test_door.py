@@ -56,7 +56,7 @@ def run(federation: NodeFederation, study: Study) -> Run:
 
 
 @pytest.fixture
-def opened(run: Run) -> CoordinatorRound:
+def coordinator_round(run: Run) -> CoordinatorRound:
     """The run's first round, in which nobody has contributed."""
     return run.coordinator.begin_round(1, PHASE, b"")
 
@@ -88,7 +88,7 @@ def test_each_country_adds_the_noise_that_the_mechanism_states(
 
 
 def test_the_steps_of_a_release_run_in_the_fixed_order(
-    federation: NodeFederation, opened: CoordinatorRound, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, coordinator_round: CoordinatorRound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Permit and policy, charge, log, contribution, noise, mask, journal; then it is sent."""
     steps: list[str] = []
@@ -111,7 +111,7 @@ def test_the_steps_of_a_release_run_in_the_fixed_order(
     watch(RecordingNoise, "draw", "noise")
     watch(CountryRun, "contribute", "mask")
     watch(Outbox, "keep", "journal")
-    reply = node.handle(opened.contribute_request("DK"))
+    reply = node.handle(coordinator_round.contribute_request("DK"))
     assert code_of(reply) is None
     assert steps == [
         "permit and policy",
@@ -137,10 +137,10 @@ def test_the_whole_schedule_is_charged_once(
 
 
 def test_the_same_request_gets_the_same_bytes(
-    federation: NodeFederation, run: Run, opened: CoordinatorRound
+    federation: NodeFederation, run: Run, coordinator_round: CoordinatorRound
 ) -> None:
     node = federation.nodes["DK"]
-    request = opened.contribute_request("DK")
+    request = coordinator_round.contribute_request("DK")
     first = node.handle(request)
     assert node.handle(request) == first
     assert federation.restart("DK").handle(request) == first
@@ -160,17 +160,17 @@ def test_a_repeated_request_of_any_phase_gets_the_same_reply(
         for country in run.terms.roster:
             set_up_request = run.request(step, country)
             run.take(step, country, federation.nodes[country].handle(set_up_request))
-    opened = run.contributed(1, PHASE)
-    request = opened.answer_request("DK")
+    coordinator_round = run.contributed(1, PHASE)
+    request = coordinator_round.answer_request("DK")
     assert node.handle(request) == node.handle(request)
 
 
 def test_another_request_for_the_same_round_is_refused(
-    federation: NodeFederation, run: Run, opened: CoordinatorRound
+    federation: NodeFederation, run: Run, coordinator_round: CoordinatorRound
 ) -> None:
     """A coordinator that sends another model in the same round gets no sum."""
     node = federation.nodes["DK"]
-    request = opened.contribute_request("DK")
+    request = coordinator_round.contribute_request("DK")
     assert code_of(node.handle(request)) is None
 
     def change(body: RequestBody) -> None:
@@ -181,9 +181,9 @@ def test_another_request_for_the_same_round_is_refused(
 
 
 def test_another_answer_in_the_same_round_is_refused(federation: NodeFederation, run: Run) -> None:
-    opened = run.contributed(1, PHASE)
+    coordinator_round = run.contributed(1, PHASE)
     node = federation.nodes["DK"]
-    request = opened.answer_request("DK")
+    request = coordinator_round.answer_request("DK")
     assert code_of(node.handle(request)) is None
 
     def fewer(body: RequestBody) -> None:
@@ -193,17 +193,17 @@ def test_another_answer_in_the_same_round_is_refused(federation: NodeFederation,
 
 
 def test_an_answer_without_a_contribution_is_refused(
-    federation: NodeFederation, run: Run, opened: CoordinatorRound
+    federation: NodeFederation, run: Run, coordinator_round: CoordinatorRound
 ) -> None:
     for country in ("EE", "NO", "PT"):
-        reply = federation.nodes[country].handle(opened.contribute_request(country))
-        opened.take_contribution(country, reply)
+        reply = federation.nodes[country].handle(coordinator_round.contribute_request(country))
+        coordinator_round.take_contribution(country, reply)
     node = federation.nodes["DK"]
-    reply_of_node = node.handle(opened.contribute_request("DK"))
-    opened.take_contribution("DK", reply_of_node)
+    reply_of_node = node.handle(coordinator_round.contribute_request("DK"))
+    coordinator_round.take_contribution("DK", reply_of_node)
     with transaction(node.parts.engine) as connection:
         connection.execute(journal.delete().where(journal.c.phase == "contribute"))
-    assert code_of(node.handle(opened.answer_request("DK"))) is ReasonCode.STALE
+    assert code_of(node.handle(coordinator_round.answer_request("DK"))) is ReasonCode.STALE
 
 
 def test_a_round_beyond_the_schedule_is_refused(federation: NodeFederation, run: Run) -> None:
@@ -214,30 +214,32 @@ def test_a_round_beyond_the_schedule_is_refused(federation: NodeFederation, run:
     assert code_of(node.handle(second.contribute_request("DK"))) is ReasonCode.BUDGET
 
 
-def test_a_release_under_one_country_s_noise_alone_is_never_sent(
+def test_a_release_with_the_noise_of_one_country_alone_is_never_sent(
     federation: NodeFederation, run: Run
 ) -> None:
     """The count of the cohort floor is in the schedule, but no request may ask for it."""
-    opened = run.coordinator.begin_round(1, "cohort-floor", b"")
+    coordinator_round = run.coordinator.begin_round(1, "cohort-floor", b"")
     node = federation.nodes["DK"]
-    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.TASK_UNKNOWN
+    assert (
+        code_of(node.handle(coordinator_round.contribute_request("DK"))) is ReasonCode.TASK_UNKNOWN
+    )
     assert last_refusal(node)["clause"] == "node/door"
     assert phases_charged(node, run) == ["cohort-floor"]
 
 
 def test_a_model_in_a_request_for_a_table_is_refused(federation: NodeFederation, run: Run) -> None:
-    opened = run.coordinator.begin_round(1, PHASE, b"0" * 8)
+    coordinator_round = run.coordinator.begin_round(1, PHASE, b"0" * 8)
     node = federation.nodes["DK"]
-    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.MALFORMED
+    assert code_of(node.handle(coordinator_round.contribute_request("DK"))) is ReasonCode.MALFORMED
 
 
 def test_records_that_changed_since_the_run_began_are_declined(
-    federation: NodeFederation, opened: CoordinatorRound
+    federation: NodeFederation, coordinator_round: CoordinatorRound
 ) -> None:
     node, home = federation.nodes["DK"], federation.home("DK")
     (home.path / "records.csv").write_text(records(79))
     node.parts.record_store.refresh()
-    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.DECLINED
+    assert code_of(node.handle(coordinator_round.contribute_request("DK"))) is ReasonCode.DECLINED
 
 
 def test_a_patient_who_opts_out_during_a_run_is_left_out(
@@ -287,12 +289,12 @@ STEPS: list[tuple[type, str]] = [
 def test_a_crash_never_releases_uncharged_nor_charges_twice(
     federation: NodeFederation,
     run: Run,
-    opened: CoordinatorRound,
+    coordinator_round: CoordinatorRound,
     owner: type,
     name: str,
     moment: str,
 ) -> None:
-    request = opened.contribute_request("DK")
+    request = coordinator_round.contribute_request("DK")
     inner = getattr(owner, name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, die if moment == "before" else after(inner))
@@ -307,7 +309,7 @@ def test_a_crash_never_releases_uncharged_nor_charges_twice(
     assert journalled_reply in (None, reply)
     assert phases_charged(node, run) == ONE_FLOOR_AND_ONE_TABLE
     assert node.handle(request) == reply
-    finish(federation, run, opened, reply)
+    finish(federation, run, coordinator_round, reply)
 
 
 def journalled(node: Node, run: Run) -> bytes | None:
@@ -319,16 +321,20 @@ def journalled(node: Node, run: Run) -> bytes | None:
     return found
 
 
-def finish(federation: NodeFederation, run: Run, opened: CoordinatorRound, reply: bytes) -> None:
+def finish(
+    federation: NodeFederation, run: Run, coordinator_round: CoordinatorRound, reply: bytes
+) -> None:
     """Let the other countries contribute and all answer, and check the sum."""
-    opened.take_contribution("DK", reply)
+    coordinator_round.take_contribution("DK", reply)
     for country in ("EE", "NO", "PT"):
-        contribute_request = opened.contribute_request(country)
-        opened.take_contribution(country, federation.nodes[country].handle(contribute_request))
+        contribute_request = coordinator_round.contribute_request(country)
+        coordinator_round.take_contribution(
+            country, federation.nodes[country].handle(contribute_request)
+        )
     for country in run.terms.roster:
-        answer = federation.nodes[country].handle(opened.answer_request(country))
-        opened.take_answer(country, answer)
-    outcome = opened.open()
+        answer = federation.nodes[country].handle(coordinator_round.answer_request(country))
+        coordinator_round.take_answer(country, answer)
+    outcome = coordinator_round.open()
     assert isinstance(outcome, OpenedSum)
     assert outcome.values.sum() == 4 * 80 * SCALE
 
@@ -354,7 +360,7 @@ def test_a_crash_in_set_up_gives_the_same_bytes_or_none(
 def test_a_full_disk_releases_nothing_and_is_reported(
     federation: NodeFederation,
     run: Run,
-    opened: CoordinatorRound,
+    coordinator_round: CoordinatorRound,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
@@ -363,14 +369,17 @@ def test_a_full_disk_releases_nothing_and_is_reported(
 
     monkeypatch.setattr(Ledger if name == "reserve" else Outbox, name, full)
     node = federation.nodes["DK"]
-    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.DECLINED
+    assert code_of(node.handle(coordinator_round.contribute_request("DK"))) is ReasonCode.DECLINED
     assert last_refusal(node)["what"] == "The disk is full"
     assert last_refusal(node)["fix"] == "free some space"
     assert journalled(node, run) is None
 
 
 def test_a_log_that_cannot_be_written_stops_the_release(
-    federation: NodeFederation, run: Run, opened: CoordinatorRound, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation,
+    run: Run,
+    coordinator_round: CoordinatorRound,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = federation.nodes["DK"]
 
@@ -378,7 +387,7 @@ def test_a_log_that_cannot_be_written_stops_the_release(
         raise StorageFault("The disk does not read or write")
 
     monkeypatch.setattr(node.parts.log, "append", broken)
-    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.DECLINED
+    assert code_of(node.handle(coordinator_round.contribute_request("DK"))) is ReasonCode.DECLINED
     assert phases_charged(node, run) == ["cohort-floor"]
     assert journalled(node, run) is None
     assert last_refusal(node)["what"] == "The disk does not read or write"
@@ -398,9 +407,9 @@ def test_the_secrets_of_a_finished_run_are_erased(federation: NodeFederation, ru
 def test_the_last_answer_is_repeated_after_the_run_is_over(
     federation: NodeFederation, run: Run
 ) -> None:
-    opened = run.contributed(1, PHASE)
+    coordinator_round = run.contributed(1, PHASE)
     node = federation.nodes["DK"]
-    request = opened.answer_request("DK")
+    request = coordinator_round.answer_request("DK")
     reply = node.handle(request)
     assert node.parts.runs.summaries(live=True) == []
     assert node.handle(request) == reply
@@ -427,11 +436,11 @@ def test_every_step_of_a_release_is_logged(
 
 
 def test_a_contribution_contains_only_the_fields_of_the_protocol(
-    federation: NodeFederation, opened: CoordinatorRound
+    federation: NodeFederation, coordinator_round: CoordinatorRound
 ) -> None:
-    reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
-    contribution, words = read_contribution(reply, "DK", 8 * opened.terms.words)
-    assert len(words) == 8 * opened.terms.words
+    reply = federation.nodes["DK"].handle(coordinator_round.contribute_request("DK"))
+    contribution, words = read_contribution(reply, "DK", 8 * coordinator_round.terms.words)
+    assert len(words) == 8 * coordinator_round.terms.words
     assert len(contribution.shares) == 3 * SEALED_BYTES
     assert len(contribution.commitments) == 4 * 32
     expected = Reply(contribution=contribution, words=bytes(words))

@@ -99,17 +99,17 @@ def test_expired_published_documents_stop_the_node(
     federation: NodeFederation, study: Study
 ) -> None:
     frame = federation.run(study).request("bundle", "DK")
-    federation.papers.now += 2 * DAY
+    federation.documents.now += 2 * DAY
     refused(federation.nodes["DK"], frame, ReasonCode.DOCUMENTS_EXPIRED)
 
 
 def test_expired_documents_of_the_officer_stop_the_node(
     federation: NodeFederation, study: Study
 ) -> None:
-    federation.papers.now += 8 * DAY
+    federation.documents.now += 8 * DAY
     for country in ("EE", "NO", "PT"):
         federation.hand_over(country)
-    federation.papers.refresh()
+    federation.documents.refresh()
     federation.nodes["DK"].sync()
     refusal = refused(
         federation.nodes["DK"],
@@ -124,13 +124,13 @@ def test_a_clock_set_back_does_not_make_expired_documents_fresh(
 ) -> None:
     frame = federation.run(study).request("bundle", "DK")
     node = federation.nodes["DK"]
-    federation.papers.now += 8 * DAY
-    federation.papers.refresh()
+    federation.documents.now += 8 * DAY
+    federation.documents.refresh()
     for country in ("EE", "NO", "PT"):
         federation.hand_over(country)
     node.sync()
-    federation.papers.now -= 8 * DAY
-    assert node.parts.now() == federation.papers.now + 8 * DAY
+    federation.documents.now -= 8 * DAY
+    assert node.parts.now() == federation.documents.now + 8 * DAY
     refused(node, frame, ReasonCode.DOCUMENTS_EXPIRED)
 
 
@@ -162,7 +162,7 @@ def test_a_node_with_older_documents_of_its_officer_than_published_refuses(
     federation: NodeFederation, study: Study
 ) -> None:
     """The exchange publishes a newer version than the officer gave: perhaps a withdrawal."""
-    federation.papers.give("DK")
+    federation.documents.sign_and_submit("DK")
     run = federation.run(study)
     refusal = refused(
         federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.DOCUMENTS_BEHIND
@@ -191,7 +191,7 @@ class Watched:
 
     def __init__(self, federation: NodeFederation) -> None:
         self.now, self.reads, self.takes = 0.0, 0, 0.0
-        self._read = federation.papers.store.read
+        self._read = federation.documents.store.read
 
     def monotonic(self) -> float:
         return self.now
@@ -301,17 +301,19 @@ def test_a_withdrawal_counts_at_once_and_in_the_middle_of_a_run(
 ) -> None:
     run = federation.ready(study)
     federation.withdraw("DK", study)
-    opened = run.coordinator.begin_round(1, "histogram", b"")
-    refusal = refused(federation.nodes["DK"], opened.contribute_request("DK"), ReasonCode.NO_PERMIT)
+    coordinator_round = run.coordinator.begin_round(1, "histogram", b"")
+    refusal = refused(
+        federation.nodes["DK"], coordinator_round.contribute_request("DK"), ReasonCode.NO_PERMIT
+    )
     assert "withdr" in f"{refusal['what']} {refusal['why']} {refusal['clause']}".lower()
 
 
 def test_a_withdrawal_counts_although_the_exchange_hides_it(
     federation: NodeFederation, study: Study
 ) -> None:
-    folder = federation.papers.folders["DK"]
+    folder = federation.documents.folders["DK"]
     folder.withdraw(withdrawal(study, "DK"))
-    bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
+    bundle = folder.sign(federation.clock(), federation.documents.officers["DK"])
     federation.nodes["DK"].deliver(bundle)
     refused(
         federation.nodes["DK"],
@@ -328,7 +330,7 @@ def test_an_expired_permit_does_not_count(federation: NodeFederation) -> None:
     federation.sync()
     run = federation.run(study)
     assert code_of(federation.nodes["DK"].handle(run.request("bundle", "DK"))) is None
-    federation.papers.now += timedelta(hours=2)
+    federation.documents.now += timedelta(hours=2)
     refused(
         federation.nodes["DK"],
         federation.run(study).request("bundle", "DK"),
@@ -356,27 +358,29 @@ def test_a_request_for_one_country_alone_is_stale(federation: NodeFederation, st
 def alone(frame: bytes, receiver: str) -> bytes:
     """Return a request that the coordinator addresses to one receiver."""
     signed = Envelope.FromString(frame).signed
-    place: dict[str, Any] = {
+    envelope_fields: dict[str, Any] = {
         "phase": signed.phase,
         "context": signed.context,
         "sender": signed.sender,
     }
     return write_request(
-        sign_message(raw_key(1).sign, receiver=receiver, body=signed.body, **place)
+        sign_message(raw_key(1).sign, receiver=receiver, body=signed.body, **envelope_fields)
     )
 
 
 def test_a_request_for_another_country_is_refused(federation: NodeFederation, study: Study) -> None:
     """Nothing is charged: the node sees before any charge that the proofs are for EE."""
     run = federation.ready(study)
-    opened = run.coordinator.begin_round(1, "histogram", b"")
-    frame = opened.contribute_request("EE")
+    coordinator_round = run.coordinator.begin_round(1, "histogram", b"")
+    frame = coordinator_round.contribute_request("EE")
     refused(federation.nodes["DK"], frame, ReasonCode.NOT_AUTHENTIC)
-    cut = Envelope.FromString(opened.contribute_request("DK"))
+    cut = Envelope.FromString(coordinator_round.contribute_request("DK"))
     for parts in (b"", cut.parts[:-1], cut.parts + cut.parts[:32]):
         cut.parts = parts
         refused(federation.nodes["DK"], cut.SerializeToString(), ReasonCode.ROSTER)
-    assert code_of(federation.nodes["DK"].handle(opened.contribute_request("DK"))) is None
+    assert (
+        code_of(federation.nodes["DK"].handle(coordinator_round.contribute_request("DK"))) is None
+    )
 
 
 def test_terms_that_the_coordinator_invented_are_stale(
@@ -413,11 +417,11 @@ def test_a_country_without_published_keys_stops_the_run(
     federation: NodeFederation, study: Study
 ) -> None:
     """Seven days after the last signature of EE's officer, no node begins a run with EE."""
-    federation.papers.now += 6 * DAY
+    federation.documents.now += 6 * DAY
     for country in ("DK", "NO", "PT"):
         federation.hand_over(country)
-    federation.papers.now += 2 * DAY
-    federation.papers.refresh()
+    federation.documents.now += 2 * DAY
+    federation.documents.refresh()
     federation.nodes["DK"].sync()
     run = federation.run(study, versions=DocumentVersions(1, 1))
     refusal = refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.ROSTER)
@@ -446,7 +450,7 @@ def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Stud
     assert first.id in refusal["why"]
     entered = early.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")
     refused(node, entered, ReasonCode.NO_PERMIT)
-    federation.papers.now += timedelta(minutes=1)
+    federation.documents.now += timedelta(minutes=1)
     federation.permit("DK", study)
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
 
@@ -455,13 +459,13 @@ def test_a_permit_issued_in_the_future_counts_from_that_time(
     federation: NodeFederation, study: Study
 ) -> None:
     """A run charged before the permit's issue time would not use up the permit."""
-    node, issued = federation.nodes["DK"], federation.papers.now + timedelta(minutes=10)
-    folder = federation.papers.folders["DK"]
-    folder.approve(permit(federation.papers.agreed, study, "DK", issued=issued))
+    node, issued = federation.nodes["DK"], federation.documents.now + timedelta(minutes=10)
+    folder = federation.documents.folders["DK"]
+    folder.approve(permit(federation.documents.agreed, study, "DK", issued=issued))
     federation.hand_over("DK")
     refusal = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
     assert refusal["clause"] == "node/permit-from-the-future"
-    federation.papers.now = issued
+    federation.documents.now = issued
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
@@ -519,7 +523,7 @@ def test_a_forbidden_purpose_is_refused_with_its_clause(federation: NodeFederati
 
 
 def test_a_national_policy_can_forbid(federation: NodeFederation, study: Study) -> None:
-    federation.papers.folders["DK"].set_policy(FORBID_MALES)
+    federation.documents.folders["DK"].set_policy(FORBID_MALES)
     federation.hand_over("DK")
     run = federation.run(study)
     refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.POLICY)
@@ -575,7 +579,7 @@ def test_the_budget_check_does_not_reveal_that_the_records_changed(
     federation.put_records("DK", records(81))
     node = federation.restart("DK")
     spent, view = node.parts.ledger.entries()[0].rdp_micro, node.parts.ledger.view
-    honest = federation.papers.agreed.honest
+    honest = federation.documents.agreed.honest
 
     def nearly_full(terms: Terms) -> LedgerView:
         """Return terms of which all but the cost of this study, with its count, is spent."""
@@ -615,7 +619,7 @@ def test_records_that_cannot_be_read_are_declined(federation: NodeFederation, st
 
 def test_an_agreement_past_its_sunset_refuses(federation: NodeFederation, study: Study) -> None:
     frame = federation.run(study).request("bundle", "DK")
-    federation.papers.now = federation.papers.agreed.sunset + DAY
+    federation.documents.now = federation.documents.agreed.sunset + DAY
     refusal = refused(federation.nodes["DK"], frame, ReasonCode.DOCUMENTS_EXPIRED)
     assert "expired" in refusal["why"] or "expired" in refusal["what"]
 
@@ -639,8 +643,8 @@ def test_a_request_about_a_round_without_this_country_is_stale(
 ) -> None:
     """PT gets the request for a country that contributed."""
     run = federation.ready(study)
-    opened = run.agreed(run.contributed(1, "histogram", without={"PT"}))
-    asks = {"agree": opened.agree_request, "answer": opened.answer_request}
+    coordinator_round = run.agreed(run.contributed(1, "histogram", without={"PT"}))
+    asks = {"agree": coordinator_round.agree_request, "answer": coordinator_round.answer_request}
     frame = asks[phase]("DK")
     refusal = refused(federation.nodes["PT"], frame, ReasonCode.STALE)
     assert "did not contribute to" in refusal["what"]

@@ -40,7 +40,7 @@ def shorten(federation: NodeFederation, monkeypatch: pytest.MonkeyPatch) -> Call
 
 def lapse(federation: NodeFederation) -> None:
     """Let the published documents of PT expire, and no others."""
-    federation.papers.now += 2 * SHORT
+    federation.documents.now += 2 * SHORT
 
 
 def held_of(node: Node, federation: NodeFederation) -> DocumentVersions:
@@ -49,7 +49,7 @@ def held_of(node: Node, federation: NodeFederation) -> DocumentVersions:
 
 @pytest.mark.parametrize("fetched", [True, False])
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_lapsed_country_outside_the_study_stops_no_run(
+def test_a_lapsed_country_outside_the_study_does_not_stop_a_run(
     federation: NodeFederation,
     without: Study,
     shorten: Callable[[], None],
@@ -71,7 +71,7 @@ def test_a_lapsed_country_outside_the_study_stops_no_run(
     assert isinstance(run.sum(1, PHASE), OpenedSum)
 
 
-def test_a_country_that_lapses_repeatedly_stops_no_run_of_others(
+def test_a_country_that_lapses_repeatedly_does_not_stop_runs_of_others(
     federation: NodeFederation, without: Study, shorten: Callable[[], None]
 ) -> None:
     run = federation.run(without)
@@ -93,8 +93,10 @@ def test_a_run_waits_for_one_of_its_countries_whose_documents_lapsed(
     shorten()
     federation.sync()
     lapse(federation)
-    opened = run.coordinator.begin_round(1, PHASE, b"")
-    requests = {country: opened.contribute_request(country) for country in study.countries}
+    coordinator_round = run.coordinator.begin_round(1, PHASE, b"")
+    requests = {
+        country: coordinator_round.contribute_request(country) for country in study.countries
+    }
     for country in INSIDE:
         assert code_of(federation.nodes[country].handle(requests[country])) is ReasonCode.ROSTER
     refusal = last_refusal(federation.nodes["DK"])
@@ -104,8 +106,8 @@ def test_a_run_waits_for_one_of_its_countries_whose_documents_lapsed(
     federation.hand_over("PT")
     federation.sync()
     for country, frame in requests.items():
-        opened.take_contribution(country, federation.nodes[country].handle(frame))
-    assert opened.contributed == study.countries
+        coordinator_round.take_contribution(country, federation.nodes[country].handle(frame))
+    assert coordinator_round.contributed == study.countries
 
 
 def test_no_node_begins_a_run_with_a_lapsed_country(

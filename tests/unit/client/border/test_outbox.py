@@ -45,11 +45,11 @@ class Trained:
             self.rounds.append(self.run.contributed(number, "train", model))
             self._answer(self.rounds[-1])
 
-    def _answer(self, opened: CoordinatorRound) -> None:
+    def _answer(self, coordinator_round: CoordinatorRound) -> None:
         for country in self.run.terms.roster:
-            request = opened.answer_request(country)
-            opened.take_answer(country, self.federation.nodes[country].handle(request))
-        assert isinstance(opened.open(), OpenedSum)
+            request = coordinator_round.answer_request(country)
+            coordinator_round.take_answer(country, self.federation.nodes[country].handle(request))
+        assert isinstance(coordinator_round.open(), OpenedSum)
 
     def repeated(self, number: int) -> ReasonCode | None:
         """Return the node's answer to the repeated contribute request of a round."""
@@ -169,10 +169,10 @@ def test_the_log_names_the_signed_set_and_nothing_from_a_record(agreed: Agreed) 
 
 def test_an_agree_reply_is_repeated_as_long_as_its_round_is(agreed: Agreed) -> None:
     for number in (3, 4):
-        whole = agreed.run.contributed(number, "train", agreed.model)
+        coordinator_round = agreed.run.contributed(number, "train", agreed.model)
         known = code_of(agreed.node.handle(agreed.asked))
         assert known is (None if number == 3 else ReasonCode.STALE)
-        agreed._answer(whole)
+        agreed._answer(coordinator_round)
     assert (2, "agree") not in agreed.kept()
     assert agreed.run.id not in {run.run for run in agreed.node.parts.runs.summaries(live=True)}
 
@@ -255,7 +255,7 @@ def test_silence_ends_a_run_although_the_coordinator_is_away(
         raise LinkFault("The coordinator cannot be reached")
 
     monkeypatch.setattr(agreed.node, "sync", away)
-    agreed.federation.papers.now += LONGEST_SILENCE + timedelta(hours=1)
+    agreed.federation.documents.now += LONGEST_SILENCE + timedelta(hours=1)
     agreed.node.do_upkeep()
     assert not agreed.node.parts.runs.summaries(live=True)
 

@@ -36,11 +36,11 @@ def charge(ledger: Ledger, register: str) -> None:
     )
 
 
-def test_a_declared_register_is_the_node_s(ledger: Ledger) -> None:
+def test_a_declared_register_is_that_of_the_node(ledger: Ledger) -> None:
     assert node_register("insured", ledger, agreement(budget=TWO)) == "insured"
 
 
-def test_the_only_register_of_the_agreement_is_the_node_s(ledger: Ledger) -> None:
+def test_the_only_register_of_the_agreement_is_that_of_the_node(ledger: Ledger) -> None:
     assert node_register(None, ledger, agreement()) == "patients"
 
 
@@ -48,14 +48,14 @@ def test_none_of_several_registers_is_guessed(ledger: Ledger) -> None:
     assert node_register(None, ledger, agreement(budget=TWO)) is None
 
 
-def test_the_register_that_was_charged_before_stays_the_node_s(ledger: Ledger) -> None:
+def test_the_register_that_was_charged_before_stays_that_of_the_node(ledger: Ledger) -> None:
     """An amended agreement that renames the register opens no new budget."""
     charge(ledger, "insured")
     assert node_register(None, ledger, agreement(budget=TWO)) == "insured"
     assert node_register(None, ledger, agreement()) == "insured"
 
 
-def test_the_node_s_register_is_accepted() -> None:
+def test_the_register_of_the_node_is_accepted() -> None:
     require_node_register("patients", "patients")
 
 

@@ -131,17 +131,19 @@ FORBIDDING = '@id("dk/none") forbid (principal, action, resource);'
 
 
 def forbid(federation: NodeFederation, _: Study) -> None:
-    federation.papers.folders["DK"].set_policy(FORBIDDING)
+    federation.documents.folders["DK"].set_policy(FORBIDDING)
     federation.hand_over("DK")
 
 
 def permit_less(federation: NodeFederation, study: Study) -> None:
-    conditions = PermitConditions(expires=federation.papers.now + 60 * DAY, epsilon_at_most=0.001)
+    conditions = PermitConditions(
+        expires=federation.documents.now + 60 * DAY, epsilon_at_most=0.001
+    )
     federation.permit("DK", study, conditions=conditions)
 
 
 def permit_fewer_features(federation: NodeFederation, study: Study) -> None:
-    conditions = PermitConditions(expires=federation.papers.now + 60 * DAY, features=("age",))
+    conditions = PermitConditions(expires=federation.documents.now + 60 * DAY, features=("age",))
     federation.permit("DK", study, conditions=conditions)
 
 
@@ -177,7 +179,7 @@ def test_a_coordinator_that_asks_again_gets_what_the_new_permit_allows(
     federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
-    federation.papers.now += timedelta(minutes=1)
+    federation.documents.now += timedelta(minutes=1)
     renew = once(Failpoint.DOOR_SUMMED, lambda: federation.permit("DK", study))
     node, frame = federation.restart("DK", failpoint=renew), first_request(run)
     assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
@@ -214,7 +216,7 @@ def test_expired_documents_of_the_officer_stop_a_reply_in_progress(
     run = federation.ready(study)
 
     def expire() -> None:
-        federation.papers.now += timedelta(days=8)
+        federation.documents.now += timedelta(days=8)
 
     node = federation.restart("DK", failpoint=once(Failpoint.DOOR_SUMMED, expire))
     assert code_of(node.handle(first_request(run))) is ReasonCode.DOCUMENTS_EXPIRED

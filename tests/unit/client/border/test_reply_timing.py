@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from client.border.reply_timing import MAX_RUNS
-from tests.support.slot_clock import left, made
+from tests.support.slot_clock import new_slots, seconds_until_reply
 
 
 @pytest.mark.parametrize(
@@ -15,14 +15,14 @@ from tests.support.slot_clock import left, made
     [(0.0, 0.05), (0.001, 0.05), (0.049, 0.05), (0.051, 0.1), (0.101, 0.2), (1.234, 1.6)],
 )
 def test_each_slot_is_twice_as_late_as_the_one_before(worked: float, leaves: float) -> None:
-    assert left(*made(), worked) == pytest.approx(leaves)
+    assert seconds_until_reply(*new_slots(), worked) == pytest.approx(leaves)
 
 
 @given(st.lists(st.floats(0, 20), min_size=1, max_size=8))
 @example([0.05])
 def test_replies_use_few_slots_and_never_a_shorter_one_later(worked: list[float]) -> None:
-    time, slots = made()
-    leaves = [left(time, slots, each) for each in worked]
+    time, slots = new_slots()
+    leaves = [seconds_until_reply(time, slots, each) for each in worked]
     assert leaves == pytest.approx(sorted(leaves))
     assert all(after >= each - 1e-6 for after, each in zip(leaves, worked, strict=True))
     assert all(log2(each / 0.05) == pytest.approx(round(log2(each / 0.05))) for each in leaves)
@@ -30,9 +30,9 @@ def test_replies_use_few_slots_and_never_a_shorter_one_later(worked: list[float]
 
 
 def test_the_longest_slot_counts_only_for_its_run_and_phase() -> None:
-    time, slots = made()
+    time, slots = new_slots()
     leaves = [
-        left(time, slots, worked, place)
+        seconds_until_reply(time, slots, worked, place)
         for worked, place in [
             (0.3, ("r", 1)),
             (0.0, ("r", 1)),
@@ -46,28 +46,30 @@ def test_the_longest_slot_counts_only_for_its_run_and_phase() -> None:
 
 
 def test_a_bounded_number_of_runs_is_remembered_and_the_oldest_dropped() -> None:
-    time, slots = made()
-    left(time, slots, 0.11)
+    time, slots = new_slots()
+    seconds_until_reply(time, slots, 0.11)
     for number in range(MAX_RUNS - 1):
         slots.know(str(number))
-    assert left(time, slots, 0.0) == pytest.approx(0.2)
+    assert seconds_until_reply(time, slots, 0.0) == pytest.approx(0.2)
     slots.know("one more")
-    assert left(time, slots, 0.0) == pytest.approx(0.05)
+    assert seconds_until_reply(time, slots, 0.0) == pytest.approx(0.05)
     assert len(slots._longest) == MAX_RUNS
 
 
 def test_refused_made_up_runs_displace_no_run() -> None:
-    time, slots = made()
-    left(time, slots, 0.3)
+    time, slots = new_slots()
+    seconds_until_reply(time, slots, 0.3)
     for number in range(200):
-        left(time, slots, 0.01, (f"made up {number}", 1))
-    assert left(time, slots, 0.0) == pytest.approx(0.4)
+        seconds_until_reply(time, slots, 0.01, (f"made up {number}", 1))
+    assert seconds_until_reply(time, slots, 0.0) == pytest.approx(0.4)
 
 
 def test_made_up_runs_displace_no_run_and_are_not_remembered() -> None:
-    time, slots = made()
-    assert left(time, slots, 0.11, ("r", 1)) == pytest.approx(0.2)
+    time, slots = new_slots()
+    assert seconds_until_reply(time, slots, 0.11, ("r", 1)) == pytest.approx(0.2)
     for number in range(2 * MAX_RUNS):
-        assert left(time, slots, 0.06, (f"made up {number}", 1)) == pytest.approx(0.1)
-    assert left(time, slots, 0.0, ("r", 1)) == pytest.approx(0.2)
-    assert left(time, slots, 0.0, ("made up 1", 1)) == pytest.approx(0.05)
+        assert seconds_until_reply(time, slots, 0.06, (f"made up {number}", 1)) == pytest.approx(
+            0.1
+        )
+    assert seconds_until_reply(time, slots, 0.0, ("r", 1)) == pytest.approx(0.2)
+    assert seconds_until_reply(time, slots, 0.0, ("made up 1", 1)) == pytest.approx(0.05)

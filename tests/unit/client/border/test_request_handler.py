@@ -14,13 +14,13 @@ from keys.errors import KeyFault
 from protocols.errors import ReasonCode
 from protocols.private_sum.messages import refusal_reply
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
-from tests.support.slot_clock import Time, made
+from tests.support.slot_clock import Time, new_slots
 
 
 def test_each_round_of_a_run_waits_for_its_longest_slot_so_far(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    time, slots = made()
+    time, slots = new_slots()
     node = federation.restart("DK", slots=slots)
     run = federation.ready(study)
     frame = run.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")
@@ -54,9 +54,9 @@ def test_replies_that_may_depend_on_records_leave_at_a_slot(
         for country in run.terms.roster:
             run.take(step, country, federation.nodes[country].handle(run.request(step, country)))
         waits.append(len(time.slept) - before)
-    opened = run.coordinator.begin_round(1, "histogram", b"")
+    coordinator_round = run.coordinator.begin_round(1, "histogram", b"")
     before = len(time.slept)
-    node.handle(opened.contribute_request("DK"))
+    node.handle(coordinator_round.contribute_request("DK"))
     waits.append(len(time.slept) - before)
     assert waits == [1, 0, 0, 1]
 
@@ -94,14 +94,16 @@ def test_no_error_text_reaches_the_coordinator(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = federation.ready(study)
-    opened = run.coordinator.begin_round(1, "histogram", b"")
+    coordinator_round = run.coordinator.begin_round(1, "histogram", b"")
 
     def fail(*_: Any, **__: Any) -> Any:
         raise error
 
     monkeypatch.setattr(Assignment, "lattice_sum", fail)
     node = federation.nodes["DK"]
-    assert node.handle(opened.contribute_request("DK")) == refusal_reply(ReasonCode.DECLINED)
+    assert node.handle(coordinator_round.contribute_request("DK")) == refusal_reply(
+        ReasonCode.DECLINED
+    )
     assert SECRET not in str(node.log_entries())
     assert SECRET not in caplog.text
     assert SECRET not in str(last_refusal(node))
@@ -127,15 +129,17 @@ def test_every_reply_that_is_no_refusal_was_made_final_by_the_outbox(
         refused(run.request(step, "DK"))
         for country in run.terms.roster:
             run.take(step, country, federation.nodes[country].handle(run.request(step, country)))
-    opened = run.coordinator.begin_round(1, "histogram", b"")
-    refused(opened.contribute_request("DK"))
+    coordinator_round = run.coordinator.begin_round(1, "histogram", b"")
+    refused(coordinator_round.contribute_request("DK"))
     for country in ("DK", "EE", "NO"):
-        contribute_request = opened.contribute_request(country)
-        opened.take_contribution(country, federation.nodes[country].handle(contribute_request))
-    opened.close()
-    refused(opened.agree_request("DK"))
-    run.agreed(opened)
-    refused(opened.answer_request("DK"))
+        contribute_request = coordinator_round.contribute_request(country)
+        coordinator_round.take_contribution(
+            country, federation.nodes[country].handle(contribute_request)
+        )
+    coordinator_round.close()
+    refused(coordinator_round.agree_request("DK"))
+    run.agreed(coordinator_round)
+    refused(coordinator_round.answer_request("DK"))
 
 
 def test_the_gate_decides_about_every_phase(

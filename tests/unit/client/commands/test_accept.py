@@ -25,7 +25,7 @@ def home(federation: NodeFederation) -> NodeHome:
 @pytest.fixture
 def bundle(federation: NodeFederation, tmp_path: Path) -> Path:
     file = tmp_path / "bundle.json"
-    file.write_bytes(federation.papers.give("DK"))
+    file.write_bytes(federation.documents.sign_and_submit("DK"))
     return file
 
 
@@ -82,7 +82,7 @@ def test_a_bundle_of_another_country_is_refused(
     federation: NodeFederation, home: NodeHome, tmp_path: Path
 ) -> None:
     file = tmp_path / "ee.json"
-    file.write_bytes(federation.papers.folders["EE"].bundle() or b"")
+    file.write_bytes(federation.documents.folders["EE"].bundle() or b"")
     with pytest.raises(DocumentFault):
         accept_file(home, file, federation.clock())
     assert list(home.officer.iterdir()) == []

@@ -25,14 +25,14 @@ from keys.certificates import TransportAuthority
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
 from protocols.wire.channel import LinkFault
-from tests.support.documents import BOTH, Papers, agreement, node_keys
+from tests.support.documents import BOTH, FederationDocuments, agreement, node_keys
 from tests.support.joining_node import (
     NOW,
     Newcomer,
     ScriptedExchange,
+    create_joining_node,
     invitation,
     keyring,
-    made,
 )
 from tests.support.keystore import PASSPHRASE
 
@@ -85,13 +85,13 @@ class Exchange:
 @pytest.fixture
 def enrolled(tmp_path: Path) -> NodeHome:
     """A node that was admitted and whose officer has signed its keys."""
-    home = made(tmp_path)
+    home = create_joining_node(tmp_path)
     authority = TransportAuthority.create("nordic-heart", NOW)
     Newcomer(home, ScriptedExchange(authority)).enrol(invitation(authority))
-    papers = Papers(tmp_path / "papers")
-    papers.folders["DK"].set_node(_own_keys(home))
+    documents = FederationDocuments(tmp_path / "documents")
+    documents.folders["DK"].set_node(_own_keys(home))
     (home.officer / "country-DK.json").write_bytes(
-        papers.folders["DK"].sign(NOW, papers.officers["DK"])
+        documents.folders["DK"].sign(NOW, documents.officers["DK"])
     )
     return home
 
@@ -134,7 +134,7 @@ def test_state_that_is_not_the_newest_is_reported(enrolled: NodeHome) -> None:
 
 
 def test_the_doctor_says_what_a_new_node_needs_next(tmp_path: Path) -> None:
-    findings = look(made(tmp_path))
+    findings = look(create_joining_node(tmp_path))
     assert findings["settings"].state is CheckState.SOON
     assert "pratique-node enrol" in findings["settings"].fix
     for name in ("certificate", "link", "clock"):
@@ -202,7 +202,7 @@ def test_keys_that_others_may_read_are_reported(enrolled: NodeHome) -> None:
     assert finding.fix.startswith("chmod")
 
 
-def test_another_node_s_public_keys_are_reported(enrolled: NodeHome) -> None:
+def test_the_public_keys_of_another_node_are_reported(enrolled: NodeHome) -> None:
     enrolled.node_keys.write_bytes(node_keys("DK").canonical())
     findings = look(enrolled)
     assert findings["keys"].state is CheckState.FAILED
@@ -211,7 +211,12 @@ def test_another_node_s_public_keys_are_reported(enrolled: NodeHome) -> None:
 
 @pytest.mark.parametrize(
     ("days", "state"),
-    [(0, CheckState.GOOD), (75, CheckState.GOOD), (80, CheckState.SOON), (91, CheckState.FAILED)],
+    [
+        (0, CheckState.GOOD),
+        (75, CheckState.GOOD),
+        (80, CheckState.SOON),
+        (91, CheckState.FAILED),
+    ],
 )
 def test_an_expiring_certificate_is_reported_in_time(
     enrolled: NodeHome, days: int, state: CheckState
@@ -272,12 +277,12 @@ def test_expiring_documents_of_the_officer_are_reported(enrolled: NodeHome) -> N
     assert look(enrolled, now=NOW + timedelta(days=8))["officer"].state is CheckState.FAILED
 
 
-def test_an_officer_s_signature_on_other_keys_is_reported(
+def test_a_signature_of_the_officer_on_other_keys_is_reported(
     enrolled: NodeHome, tmp_path: Path
 ) -> None:
-    papers = Papers(tmp_path / "others")
-    papers.folders["DK"].set_node(node_keys("DK"))
-    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
+    documents = FederationDocuments(tmp_path / "others")
+    documents.folders["DK"].set_node(node_keys("DK"))
+    bundle = documents.folders["DK"].sign(NOW, documents.officers["DK"])
     (enrolled.officer / "country-DK.json").write_bytes(bundle)
     result = failed(look(enrolled), "officer")
     assert "not signed this node's keys" in result.says
@@ -288,19 +293,19 @@ def test_an_officer_s_signature_on_other_keys_is_reported(
 def test_the_end_of_the_countries_signatures_is_reported_in_time(
     enrolled: NodeHome, tmp_path: Path, days: int, state: CheckState
 ) -> None:
-    papers = Papers(tmp_path / "federation").begin()
-    papers.now += timedelta(days=days)
-    papers.refresh()
-    enrolled.root.write_bytes(papers.pinned)
+    documents = FederationDocuments(tmp_path / "federation").publish_agreement()
+    documents.now += timedelta(days=days)
+    documents.refresh()
+    enrolled.root.write_bytes(documents.pinned)
     settings = enrolled.settings()
     store = DocumentStore(
         open_database(enrolled.database, MIGRATIONS),
         country="DK",
         officer_key=VerifyKey.from_text(settings.officer_key),
-        pinned_root=papers.pinned,
+        pinned_root=documents.pinned,
     )
-    store.sync(papers.store.read, papers.now)
-    result = look(enrolled, now=papers.now)["agreement"]
+    store.sync(documents.store.read, documents.now)
+    result = look(enrolled, now=documents.now)["agreement"]
     assert result.state is state
     assert "the countries' signatures are valid until 2027-09-01" in result.says
 
@@ -308,18 +313,20 @@ def test_the_end_of_the_countries_signatures_is_reported_in_time(
 def test_a_key_that_cannot_sign_as_the_agreement_requires_is_reported(
     enrolled: NodeHome, tmp_path: Path
 ) -> None:
-    papers = Papers(tmp_path / "federation", agreed=agreement(**BOTH)).begin()
-    papers.folders["DK"].set_node(node_keys("DK"))
-    papers.give("DK")
-    enrolled.root.write_bytes(papers.pinned)
+    documents = FederationDocuments(
+        tmp_path / "federation", agreed=agreement(**BOTH)
+    ).publish_agreement()
+    documents.folders["DK"].set_node(node_keys("DK"))
+    documents.sign_and_submit("DK")
+    enrolled.root.write_bytes(documents.pinned)
     store = DocumentStore(
         open_database(enrolled.database, MIGRATIONS),
         country="DK",
-        officer_key=papers.officers["DK"].public,
-        pinned_root=papers.pinned,
+        officer_key=documents.officers["DK"].public,
+        pinned_root=documents.pinned,
     )
-    store.sync(papers.store.read, papers.now)
-    result = look(enrolled, now=papers.now)["agreement"]
+    store.sync(documents.store.read, documents.now)
+    result = look(enrolled, now=documents.now)["agreement"]
     assert result.state is CheckState.FAILED
     assert "Ed25519 only" in result.says
     assert "rotate-keys" in result.fix

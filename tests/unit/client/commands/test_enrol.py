@@ -24,9 +24,9 @@ from tests.support.joining_node import (
     WEEK,
     Newcomer,
     ScriptedExchange,
+    create_joining_node,
     invitation,
     keyring,
-    made,
 )
 
 FEDERATION = "nordic-heart"
@@ -39,7 +39,7 @@ def authority() -> TransportAuthority:
 
 @pytest.fixture
 def newcomer(tmp_path: Path, authority: TransportAuthority) -> Newcomer:
-    return Newcomer(made(tmp_path), ScriptedExchange(authority))
+    return Newcomer(create_joining_node(tmp_path), ScriptedExchange(authority))
 
 
 def unchanged(newcomer: Newcomer) -> None:
@@ -73,8 +73,8 @@ def test_an_admission_is_logged_with_its_certificate(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.enrol(invitation(authority))
-    made, enrolled = log_of(newcomer)
-    assert made["kind"] == "node-initialised"
+    create_joining_node, enrolled = log_of(newcomer)
+    assert create_joining_node["kind"] == "node-initialised"
     assert (enrolled["kind"], enrolled["actor"]) == ("node-enrolled", "DK")
     assert enrolled["subject"] == certificate_fingerprint(newcomer.home.certificate.read_bytes())
     assert enrolled["reason"] == f"admitted to the federation {FEDERATION}"
@@ -114,7 +114,7 @@ def test_nothing_is_sent_if_the_log_cannot_be_opened(
     assert not newcomer.home.certificate.exists()
 
 
-def test_the_invitation_s_certificate_sends_the_request_and_the_node_s_fetches_the_root(
+def test_the_invitation_is_for_the_request_and_the_new_certificate_for_fetching_the_root(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     letter = invitation(authority)
@@ -125,7 +125,7 @@ def test_the_invitation_s_certificate_sends_the_request_and_the_node_s_fetches_t
     assert newcomer.exchange.closed == 2
 
 
-def test_the_request_states_the_node_s_public_keys(
+def test_the_request_states_the_public_keys_of_the_node(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     letter = invitation(authority)
@@ -143,7 +143,7 @@ def test_the_fingerprint_is_shown_before_anything_is_sent(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.enrol(invitation(authority))
-    (introduction,), (request,) = newcomer.told, newcomer.exchange.requests
+    (introduction,), (request,) = newcomer.introductions, newcomer.exchange.requests
     assert introduction.fingerprint == enrolment_fingerprint(
         request.transport_key, request.statement
     )
@@ -202,7 +202,7 @@ def test_an_invalid_invitation_is_refused(
     assert why in f"{fault.value.what} {fault.value.why}"
     assert "invitation" in fault.value.fix
     assert newcomer.exchange.requests == []
-    assert newcomer.told == []
+    assert newcomer.introductions == []
     unchanged(newcomer)
 
 
@@ -237,7 +237,7 @@ def test_a_root_that_the_invitation_does_not_name_is_not_stored(
     unchanged(newcomer)
 
 
-def test_an_invitation_that_has_expired_by_the_node_s_clock_is_refused(
+def test_an_invitation_that_has_expired_by_the_clock_of_the_node_is_refused(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.clock = lambda: NOW + WEEK + timedelta(seconds=1)

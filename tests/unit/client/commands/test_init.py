@@ -20,15 +20,15 @@ from keys.store import KeyStore
 from tests.support.joining_node import (
     NOW,
     OFFICER,
+    create_joining_node,
     files,
     keyring,
-    made,
 )
-from tests.support.keystore import CHEAP, PASSPHRASE
+from tests.support.keystore import LOWEST_SCRYPT_COST, PASSPHRASE
 
 
 def test_a_node_has_keys_state_and_settings(tmp_path: Path) -> None:
-    home = made(tmp_path)
+    home = create_joining_node(tmp_path)
     keys = NodeKeys.from_canonical(home.node_keys.read_bytes())
     secrets = keyring(home)
     assert keys.identity_key == secrets.identity.public.to_text()
@@ -39,14 +39,14 @@ def test_a_node_has_keys_state_and_settings(tmp_path: Path) -> None:
 
 
 def test_a_new_node_can_sign_in_every_suite_of_an_agreement(tmp_path: Path) -> None:
-    home = made(tmp_path)
+    home = create_joining_node(tmp_path)
     keys = NodeKeys.from_canonical(home.node_keys.read_bytes())
     assert Suite.COMPOSITE.admits(read_identity(keys.identity_key))
     assert not Suite.COMPOSITE.admits(read_identity(keys.log_key))
 
 
 def test_all_keys_of_a_node_differ(tmp_path: Path) -> None:
-    secrets = keyring(made(tmp_path))
+    secrets = keyring(create_joining_node(tmp_path))
     values = [
         secrets.identity.to_bytes(),
         secrets.log_key.to_bytes(),
@@ -59,13 +59,16 @@ def test_all_keys_of_a_node_differ(tmp_path: Path) -> None:
 
 
 def test_two_nodes_share_no_secret(tmp_path: Path) -> None:
-    one, two = keyring(made(tmp_path / "1")), keyring(made(tmp_path / "2"))
+    one, two = (
+        keyring(create_joining_node(tmp_path / "1")),
+        keyring(create_joining_node(tmp_path / "2")),
+    )
     assert one.identity.public != two.identity.public
     assert {one.sealing_key, one.split_key}.isdisjoint({two.sealing_key, two.split_key})
 
 
-def test_the_first_log_entry_is_the_node_s_creation(tmp_path: Path) -> None:
-    home = made(tmp_path)
+def test_the_first_log_entry_is_the_creation_of_the_node(tmp_path: Path) -> None:
+    home = create_joining_node(tmp_path)
     log = AuditLog(
         open_database(home.database, MIGRATIONS), "pratique/dk/node", keyring(home).log_key
     )
@@ -74,7 +77,7 @@ def test_the_first_log_entry_is_the_node_s_creation(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_on_disk_in_the_clear(tmp_path: Path) -> None:
-    home = made(tmp_path)
+    home = create_joining_node(tmp_path)
     secrets = keyring(home)
     contents = b"".join(file.read_bytes() for file in home.path.rglob("*") if file.is_file())
     for secret in (secrets.identity.to_bytes(), secrets.sealing_key, secrets.transport_key[60:120]):
@@ -82,7 +85,7 @@ def test_no_secret_is_on_disk_in_the_clear(tmp_path: Path) -> None:
 
 
 def test_only_the_owner_has_access_to_any_file(tmp_path: Path) -> None:
-    home = made(tmp_path)
+    home = create_joining_node(tmp_path)
     for path in (home.path, *home.path.rglob("*")):
         assert path.stat().st_mode & 0o077 == 0, path
 
@@ -109,7 +112,7 @@ def test_bad_records_prevent_the_creation_of_a_node(
     home = NodeHome(tmp_path / "node")
     settings = NodeSettings(country="DK", officer_key=OFFICER, **paths)
     with pytest.raises(RecordFault):
-        create_node(home, settings, PASSPHRASE, NOW, cost=CHEAP)
+        create_node(home, settings, PASSPHRASE, NOW, cost=LOWEST_SCRYPT_COST)
     assert not home.path.exists()
 
 
@@ -118,19 +121,19 @@ def test_a_missing_file_prevents_the_creation_of_a_node(tmp_path: Path) -> None:
     home = NodeHome(tmp_path / "node")
     settings = NodeSettings(country="DK", officer_key=OFFICER, **paths)
     with pytest.raises(RecordFault, match=r"none\.txt"):
-        create_node(home, settings, PASSPHRASE, NOW, cost=CHEAP)
+        create_node(home, settings, PASSPHRASE, NOW, cost=LOWEST_SCRYPT_COST)
     assert not home.path.exists()
 
 
 def test_a_keyring_without_one_of_its_keys_is_reported(tmp_path: Path) -> None:
-    home = made(tmp_path)
+    home = create_joining_node(tmp_path)
     store = KeyStore.open(home.keys, PASSPHRASE)
     store.delete("run-state")
     with pytest.raises(KeyFault, match="run-state"):
         NodeKeyring.load(store)
 
 
-def test_an_officer_s_key_is_a_text_or_a_file(tmp_path: Path) -> None:
+def test_the_key_of_an_officer_is_a_text_or_a_file(tmp_path: Path) -> None:
     file = tmp_path / "country.pub"
     file.write_text(OFFICER + "\n")
     assert officer_key(OFFICER) == officer_key(str(file)) == officer_key(f"  {OFFICER} ")

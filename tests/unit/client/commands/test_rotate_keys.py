@@ -16,14 +16,14 @@ from governance.documents.permit import NodeKeys
 from keys.composite import read_identity
 from keys.errors import PratiqueError
 from keys.store import KeyStore
-from tests.support.documents import Papers, node_keys
-from tests.support.joining_node import NOW, made
+from tests.support.documents import FederationDocuments, node_keys
+from tests.support.joining_node import NOW, create_joining_node
 from tests.support.keystore import PASSPHRASE, reopen
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> NodeHome:
-    return made(tmp_path)
+    return create_joining_node(tmp_path)
 
 
 def keys_of(home: NodeHome) -> NodeKeys:
@@ -74,9 +74,9 @@ def test_a_store_that_cannot_be_written_leaves_the_file_unchanged(
 def test_the_doctor_reports_no_fault_while_the_officer_has_not_signed(
     home: NodeHome, tmp_path: Path
 ) -> None:
-    papers = Papers(tmp_path / "papers")
-    papers.folders["DK"].set_node(keys_of(home))
-    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
+    documents = FederationDocuments(tmp_path / "documents")
+    documents.folders["DK"].set_node(keys_of(home))
+    bundle = documents.folders["DK"].sign(NOW, documents.officers["DK"])
     (home.officer / "country-DK.json").write_bytes(bundle)
     rotate_keys(home, reopen(home.keys), NOW)
     doctor = Doctor(home=home, passphrase=lambda: PASSPHRASE, dial=None, clock=lambda: NOW)  # type: ignore[arg-type]

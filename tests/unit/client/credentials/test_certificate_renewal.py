@@ -33,10 +33,10 @@ from tests.support.enrolling import enrolment_of
 from tests.support.joining_node import (
     NOW,
     ROOT,
+    create_joining_node,
     keyring,
-    made,
 )
-from tests.support.keystore import PASSPHRASE, cheap_store, reopen
+from tests.support.keystore import PASSPHRASE, fast_store, reopen
 from tests.support.ledger_and_log import (
     STUDY,
     event,
@@ -71,9 +71,9 @@ class Life:
     """A node's home over the years, its exchange, and a clock for both."""
 
     def __init__(self, folder: Path) -> None:
-        self.now, self.home = NOW, made(folder)
+        self.now, self.home = NOW, create_joining_node(folder)
         (folder / "exchange").mkdir()
-        store = cheap_store(folder / "exchange" / "keys")
+        store = fast_store(folder / "exchange" / "keys")
         self.transport = ExchangeTransport.create(
             folder / "exchange", ("localhost",), store, federation="nordic-heart", now=NOW
         )

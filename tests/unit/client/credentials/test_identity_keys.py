@@ -9,15 +9,15 @@ from client.credentials.keyring import IDENTITY
 from keys.composite import Identity
 from keys.errors import KeyFault
 from keys.store import KeyStore
-from tests.support.documents import both_key, raw_key
-from tests.support.keystore import cheap_store
+from tests.support.documents import raw_key, two_algorithm_key
+from tests.support.keystore import fast_store
 
 FIRST = raw_key(1)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> KeyStore:
-    new_store = cheap_store(tmp_path / "keys")
+    new_store = fast_store(tmp_path / "keys")
     new_store.put(IDENTITY, FIRST.to_bytes())
     return new_store
 
@@ -28,7 +28,7 @@ def ignore(former: Identity, new: Identity) -> None:
 
 def test_a_node_without_a_key_has_no_identity(tmp_path: Path) -> None:
     with pytest.raises(KeyFault):
-        IdentityKeys(cheap_store(tmp_path / "keys"))
+        IdentityKeys(fast_store(tmp_path / "keys"))
 
 
 def test_the_successor_is_made_once_and_not_used_yet(store: KeyStore) -> None:
@@ -61,21 +61,23 @@ def test_a_switch_without_a_successor_changes_nothing(store: KeyStore) -> None:
 
 def test_a_switch_interrupted_before_the_key_is_in_use_is_repeated(store: KeyStore) -> None:
     keys = IdentityKeys(store)
-    new = keys.prepare_successor()
+    successor = keys.prepare_successor()
 
-    def cut(former: Identity, following: Identity) -> None:
+    def interrupt(former: Identity, new: Identity) -> None:
         raise OSError
 
     with pytest.raises(OSError):  # noqa: PT011 (raised by this test)
-        keys.switch_to_successor(cut)
+        keys.switch_to_successor(interrupt)
     again = IdentityKeys(store)
     assert again.current.public == FIRST.public
     again.switch_to_successor(ignore)
-    assert again.current.public == new.public
+    assert again.current.public == successor.public
 
 
-def test_a_switch_interrupted_afterwards_leaves_no_second_copy(store: KeyStore) -> None:
-    new = both_key(5)
+def test_a_switch_interrupted_after_the_key_is_in_use_leaves_no_second_copy(
+    store: KeyStore,
+) -> None:
+    new = two_algorithm_key(5)
     store.put(NEXT, new.to_bytes())
     store.put(IDENTITY, new.to_bytes())
     keys = IdentityKeys(store)

@@ -8,12 +8,12 @@ import pytest
 from client.credentials.keyring import NodeKeyring
 from keys.errors import KeyFault
 from keys.store import KeyStore
-from tests.support.keystore import cheap_store, reopen
+from tests.support.keystore import fast_store, reopen
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> KeyStore:
-    return cheap_store(tmp_path / "keys")
+    return fast_store(tmp_path / "keys")
 
 
 def test_created_secrets_are_loaded_again(store: KeyStore, tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_created_secrets_are_loaded_again(store: KeyStore, tmp_path: Path) -> No
 
 
 def test_two_nodes_share_no_secret_and_one_node_has_each_once(tmp_path: Path) -> None:
-    rings = [NodeKeyring.create(cheap_store(tmp_path / name))[0] for name in ("a", "b")]
+    rings = [NodeKeyring.create(fast_store(tmp_path / name))[0] for name in ("a", "b")]
     secrets = [
         value if isinstance(value, bytes) else value.to_bytes()
         for ring in rings

@@ -67,14 +67,14 @@ def test_the_gate_still_counts_charges_after_a_backdated_amendment(tmp_path: Pat
     federation.sync()
     study = federation.approved(id="the-first")
     federation.ready(study).sum(1, "histogram")
-    papers = federation.papers
+    documents = federation.documents
     spent = federation.nodes["DK"].parts.ledger.entries()[0].created
-    papers.now = spent + timedelta(hours=2)
-    amended = papers.agreed.model_copy(update={"effective": papers.now - (YEAR * DAY + HOUR)})
-    papers.store.draft(amended, papers.now)
-    papers.sign("EE", "NO", "PT")
-    papers.publish()
-    papers.agreed = amended
+    documents.now = spent + timedelta(hours=2)
+    amended = documents.agreed.model_copy(update={"effective": documents.now - (YEAR * DAY + HOUR)})
+    documents.store.draft(amended, documents.now)
+    documents.sign("EE", "NO", "PT")
+    documents.publish()
+    documents.agreed = amended
     federation.sync()
     second = federation.approved(id="the-second")
     reply = federation.nodes["DK"].handle(federation.run(second).request("bundle", "DK"))

@@ -29,8 +29,8 @@ def last_entry(parts: NodeParts) -> dict[str, Any]:
 def publish(federation: NodeFederation, key: str) -> None:
     """Let the officer sign the node's next key, for the node and for the exchange."""
     named = node_keys("DK").model_copy(update={"identity_key": key})
-    federation.papers.folders["DK"].set_node(named)
-    federation.nodes["DK"].deliver(federation.papers.give("DK"))
+    federation.documents.folders["DK"].set_node(named)
+    federation.nodes["DK"].deliver(federation.documents.sign_and_submit("DK"))
 
 
 def test_without_a_next_key_no_change_is_pending(parts: NodeParts) -> None:
@@ -87,7 +87,7 @@ def test_no_key_is_destroyed_while_a_run_cannot_be_read(parts: NodeParts) -> Non
     identities.forget_all_but.assert_not_called()
 
 
-def test_the_officer_s_change_is_logged_by_the_former_key(parts: NodeParts) -> None:
+def test_a_key_change_by_the_officer_is_logged_by_the_former_key(parts: NodeParts) -> None:
     former, new = raw_key(5).public, raw_key(6).public
     parts.now()  # reads what the entry's time needs before the transaction begins
     with parts.engine.begin() as connection:

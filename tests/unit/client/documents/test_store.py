@@ -43,7 +43,7 @@ def test_a_sync_that_fails_changes_nothing(federation: NodeFederation) -> None:
 
     def broken(path: str) -> bytes | None:
         if path.endswith("timestamp.json"):
-            return federation.papers.store.read(path)
+            return federation.documents.store.read(path)
         raise LinkFault("The exchange does not answer")
 
     federation.hand_over("EE")
@@ -55,7 +55,7 @@ def test_a_sync_that_fails_changes_nothing(federation: NodeFederation) -> None:
 
 def test_an_older_state_of_the_exchange_is_refused(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
-    old = federation.papers.snapshot_of_store()
+    old = federation.documents.snapshot_of_store()
     federation.hand_over("EE")
     node.sync()
     with pytest.raises(DocumentFault, match="cannot be trusted"):
@@ -63,7 +63,7 @@ def test_an_older_state_of_the_exchange_is_refused(federation: NodeFederation) -
 
 
 def test_the_highest_versions_survive_a_restart(federation: NodeFederation) -> None:
-    old = federation.papers.snapshot_of_store()
+    old = federation.documents.snapshot_of_store()
     federation.hand_over("EE")
     federation.nodes["DK"].sync()
     node = federation.restart("DK")
@@ -90,20 +90,20 @@ def test_a_changed_bundle_of_the_officer_is_detected(federation: NodeFederation)
 
 def test_own_documents_signed_by_another_key_are_refused(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
-    bundle = federation.papers.folders["DK"].sign(federation.clock(), SigningKey.generate())
+    bundle = federation.documents.folders["DK"].sign(federation.clock(), SigningKey.generate())
     with pytest.raises(DocumentFault, match="pinned"):
         node.parts.documents.deliver(bundle, federation.clock())
 
 
-def test_another_country_s_documents_are_refused(federation: NodeFederation) -> None:
-    bundle = federation.papers.folders["EE"].bundle() or b""
+def test_documents_of_another_country_are_refused(federation: NodeFederation) -> None:
+    bundle = federation.documents.folders["EE"].bundle() or b""
     with pytest.raises(DocumentFault, match="EE"):
         federation.nodes["DK"].parts.documents.deliver(bundle, federation.clock())
 
 
 def test_an_older_bundle_is_refused(federation: NodeFederation, study: Study) -> None:
     """An older bundle does not restore a withdrawn permit."""
-    old = federation.papers.folders["DK"].bundle() or b""
+    old = federation.documents.folders["DK"].bundle() or b""
     federation.withdraw("DK", study)
     store = federation.nodes["DK"].parts.documents
     with pytest.raises(DocumentFault, match="seen before"):
@@ -113,7 +113,7 @@ def test_an_older_bundle_is_refused(federation: NodeFederation, study: Study) ->
 
 def test_the_same_bundle_again_changes_nothing(federation: NodeFederation) -> None:
     store = federation.nodes["DK"].parts.documents
-    bundle = federation.papers.folders["DK"].bundle() or b""
+    bundle = federation.documents.folders["DK"].bundle() or b""
     assert (
         store.deliver(bundle, federation.clock()).version == store.own(federation.clock()).version
     )
@@ -122,13 +122,15 @@ def test_the_same_bundle_again_changes_nothing(federation: NodeFederation) -> No
 def test_two_contents_under_one_version_are_refused(
     federation: NodeFederation, study: Study
 ) -> None:
-    folder = federation.papers.folders["DK"]
+    folder = federation.documents.folders["DK"]
     twin = federation.folder / "twin"
     shutil.copytree(folder._directory, twin)
     federation.withdraw("DK", study)
     other = type(folder)(twin, "DK")
     other.set_policy(None)
-    bundle = other.sign(federation.clock() + timedelta(seconds=1), federation.papers.officers["DK"])
+    bundle = other.sign(
+        federation.clock() + timedelta(seconds=1), federation.documents.officers["DK"]
+    )
     with pytest.raises(DocumentFault, match="carry version"):
         federation.nodes["DK"].parts.documents.deliver(
             bundle, federation.clock() + timedelta(seconds=1)
@@ -150,7 +152,7 @@ def test_the_clock_never_falls_below_the_latest_signed_time(federation: NodeFede
 
 
 def test_a_delivery_moves_the_latest_signed_time(federation: NodeFederation) -> None:
-    federation.papers.now += timedelta(hours=3)
+    federation.documents.now += timedelta(hours=3)
     federation.hand_over("DK")
     latest = federation.nodes["DK"].parts.documents.latest_signed()
     assert latest == federation.clock()
@@ -162,7 +164,9 @@ def test_a_node_without_a_root_trusts_nothing(federation: NodeFederation) -> Non
         node.parts.documents.view(federation.clock())
 
 
-def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: NodeFederation) -> None:
+def test_a_node_without_documents_of_its_officer_says_what_to_do(
+    federation: NodeFederation,
+) -> None:
     node = federation.nodes["DK"]
     with transaction(node.parts.engine) as connection:
         connection.execute(documents.delete().where(documents.c.path == OWN))
@@ -171,9 +175,9 @@ def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: Node
     assert "pratique-node accept" in fault.value.fix
 
 
-def test_versions_are_those_of_the_officer_s_documents(federation: NodeFederation) -> None:
-    folder = federation.papers.folders["DK"]
-    bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
+def test_versions_are_those_of_the_documents_of_the_officer(federation: NodeFederation) -> None:
+    folder = federation.documents.folders["DK"]
+    bundle = folder.sign(federation.clock(), federation.documents.officers["DK"])
     node = federation.nodes["DK"]
     node.deliver(bundle)
     assert (
@@ -199,8 +203,8 @@ def test_an_ignored_document_is_logged_once(
 
 def test_a_slow_exchange_delays_no_withdrawal(federation: NodeFederation, study: Study) -> None:
     """However slow the exchange is, the officer's withdrawal counts at once, and stays."""
-    store, folder = federation.nodes["DK"].parts.documents, federation.papers.folders["DK"]
-    shown, asked, go_on = federation.papers.snapshot_of_store(), Event(), Event()
+    store, folder = federation.nodes["DK"].parts.documents, federation.documents.folders["DK"]
+    shown, asked, go_on = federation.documents.snapshot_of_store(), Event(), Event()
 
     def dripping(path: str) -> bytes | None:
         asked.set()
@@ -211,7 +215,7 @@ def test_a_slow_exchange_delays_no_withdrawal(federation: NodeFederation, study:
         syncing = pool.submit(store.sync, dripping, federation.clock())
         assert asked.wait(60)
         folder.withdraw(withdrawal(study))
-        bundle = folder.sign(federation.papers.now, federation.papers.officers["DK"])
+        bundle = folder.sign(federation.documents.now, federation.documents.officers["DK"])
         delivering = pool.submit(store.deliver, bundle, federation.clock())
         try:
             assert delivering.result(10).withdrawal(study.digest)

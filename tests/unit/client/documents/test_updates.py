@@ -23,9 +23,9 @@ def entries(federation: NodeFederation, since: int) -> list[dict[str, Any]]:
 
 
 def withdrawn(federation: NodeFederation, study: Study) -> bytes:
-    folder = federation.papers.folders["DK"]
+    folder = federation.documents.folders["DK"]
     folder.withdraw(withdrawal(study, "DK"))
-    return folder.sign(federation.clock(), federation.papers.officers["DK"])
+    return folder.sign(federation.clock(), federation.documents.officers["DK"])
 
 
 def test_a_delivery_is_logged_with_its_new_decisions_and_the_officer_as_actor(
@@ -37,7 +37,7 @@ def test_a_delivery_is_logged_with_its_new_decisions_and_the_officer_as_actor(
     accepted, decision = entries(federation, before)
     assert (accepted["kind"], decision["kind"]) == ("documents-accepted", "withdrawal-accepted")
     assert decision["study"] == study.digest
-    officer = federation.papers.officers["DK"].public.fingerprint
+    officer = federation.documents.officers["DK"].public.fingerprint
     assert accepted["actor"] == decision["actor"] == officer
 
 
@@ -45,16 +45,16 @@ def test_the_same_decisions_signed_again_are_not_logged_again(
     federation: NodeFederation, updates: DocumentUpdates
 ) -> None:
     before = federation.nodes["DK"].parts.log.size()
-    updates.deliver(federation.papers.give("DK"))
+    updates.deliver(federation.documents.sign_and_submit("DK"))
     assert [entry["kind"] for entry in entries(federation, before)] == ["documents-accepted"]
 
 
-def test_another_country_s_documents_are_refused_and_logged(
+def test_documents_of_another_country_are_refused_and_logged(
     federation: NodeFederation, updates: DocumentUpdates
 ) -> None:
     before = federation.nodes["DK"].parts.log.size()
     with pytest.raises(DocumentFault):
-        updates.deliver(federation.papers.give("EE"))
+        updates.deliver(federation.documents.sign_and_submit("EE"))
     (entry,) = entries(federation, before)
     assert (entry["kind"], entry["outcome"]) == ("documents-refused", "refused")
 
@@ -63,7 +63,7 @@ def test_files_of_the_officer_are_collected_in_order_and_removed(
     federation: NodeFederation, updates: DocumentUpdates, study: Study
 ) -> None:
     folder = federation.home("DK").officer
-    (folder / "1.json").write_bytes(federation.papers.give("DK"))
+    (folder / "1.json").write_bytes(federation.documents.sign_and_submit("DK"))
     (folder / "2.json").write_bytes(withdrawn(federation, study))
     (folder / "notes.txt").write_text("not ours")
     updates.collect()
@@ -90,5 +90,5 @@ def test_expired_documents_do_not_count(
     federation: NodeFederation, updates: DocumentUpdates
 ) -> None:
     assert updates.own() is not None
-    federation.papers.now += 30 * DAY
+    federation.documents.now += 30 * DAY
     assert updates.own() is None

@@ -106,13 +106,13 @@ def test_a_cohort_may_be_empty() -> None:
 
 
 def test_parts_of_a_cohort_keep_ids_and_columns_together() -> None:
-    whole = cohort(10)
+    everyone = cohort(10)
     mask = np.arange(10) % 3 == 0
-    part = whole.where(mask)
+    part = everyone.where(mask)
     assert part.ids == ("p0", "p3", "p6", "p9")
-    assert part.columns["age"].tolist() == whole.columns["age"][mask].tolist()
-    assert whole.between(4, 6).ids == ("p4", "p5")
-    assert whole.between(9, 99).patients == 1
+    assert part.columns["age"].tolist() == everyone.columns["age"][mask].tolist()
+    assert everyone.between(4, 6).ids == ("p4", "p5")
+    assert everyone.between(9, 99).patients == 1
 
 
 IDS = tuple(f"patient-{n}" for n in range(4_000))
@@ -125,7 +125,7 @@ def test_the_split_is_stable_and_near_its_share() -> None:
     assert not held_out(SECRET, STUDY, IDS, 0.0).any()
 
 
-def test_a_patient_s_side_does_not_depend_on_other_patients() -> None:
+def test_the_side_of_a_patient_does_not_depend_on_other_patients() -> None:
     mask_by_id = dict(zip(IDS, held_out(SECRET, STUDY, IDS, 0.3), strict=True))
     fewer = IDS[::7]
     assert held_out(SECRET, STUDY, fewer, 0.3).tolist() == [mask_by_id[one] for one in fewer]

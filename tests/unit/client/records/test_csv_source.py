@@ -234,10 +234,10 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origin = source(tmp_path, "\n".join((HEADER, *ROWS)))
-    whole = CsvSource._texts
+    original_texts = CsvSource._texts
 
     def changed_meanwhile(one: CsvSource) -> dict[str, list[str]]:
-        texts = whole(one)
+        texts = original_texts(one)
         one.path.write_text(f"{HEADER}\n{ROWS[0]}\n")
         return texts
 

@@ -30,36 +30,36 @@ features:
 """
 
 
-def written(folder: Path, text: str) -> Path:
+def write(folder: Path, text: str) -> Path:
     path = folder / "dictionary.yaml"
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def good(tmp_path: Path) -> DataDictionary:
-    return read_dictionary(written(tmp_path, GOOD))
+    return read_dictionary(write(tmp_path, GOOD))
 
 
 def entry(dictionary: DataDictionary, name: str) -> Entry:
-    return next(one for one in dictionary.features if one.name == name)
+    return next(each for each in dictionary.features if each.name == name)
 
 
 def fault(tmp_path: Path, text: str) -> RecordFault:
     with pytest.raises(RecordFault) as caught:
-        read_dictionary(written(tmp_path, text))
+        read_dictionary(write(tmp_path, text))
     assert caught.value.fix
     return caught.value
 
 
-def changed(path: tuple[Any, ...], value: Any) -> str:
+def good_with(path: tuple[Any, ...], value: Any) -> str:
     document = yaml.safe_load(GOOD)
-    place = document
+    parent = document
     for step in path[:-1]:
-        place = place[step]
+        parent = parent[step]
     if value is None:
-        del place[path[-1]]
+        del parent[path[-1]]
     else:
-        place[path[-1]] = value
+        parent[path[-1]] = value
     return yaml.safe_dump(document)
 
 
@@ -168,7 +168,7 @@ def test_whole_numbers_are_one_code_however_written(code: str, normal: str) -> N
 def test_an_inconsistent_dictionary_names_the_place(
     tmp_path: Path, path: tuple[Any, ...], value: Any, says: str
 ) -> None:
-    problem = fault(tmp_path, changed(path, value))
+    problem = fault(tmp_path, good_with(path, value))
     assert "is incomplete or inconsistent" in problem.what
     assert says in problem.why
 
@@ -222,6 +222,6 @@ def test_a_huge_or_deep_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_digest_depends_on_the_meaning_and_not_the_spelling(tmp_path: Path) -> None:
     first = good(tmp_path).digest()
-    assert read_dictionary(written(tmp_path, "# note\n" + GOOD)).digest() == first
-    other = read_dictionary(written(tmp_path, GOOD.replace("999", "998")))
+    assert read_dictionary(write(tmp_path, "# note\n" + GOOD)).digest() == first
+    other = read_dictionary(write(tmp_path, GOOD.replace("999", "998")))
     assert other.digest() != first

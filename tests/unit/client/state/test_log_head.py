@@ -18,7 +18,7 @@ from governance.runtime.database import transaction
 from protocols.errors import ReasonCode
 from tests.support.backups import Backup
 from tests.support.documents import NOW
-from tests.support.joining_node import made
+from tests.support.joining_node import create_joining_node
 from tests.support.node_federation import NodeFederation, code_of
 
 
@@ -46,9 +46,9 @@ def test_the_file_covers_every_entry_before_a_reply_is_sent(
     """In a whole run, the file covers the log entries of each reply when it is sent."""
     run, node = federation.ready(study), federation.nodes["DK"]
     assert covered(federation) == node.parts.log.size()
-    opened = run.contributed(1, "histogram")
+    coordinator_round = run.contributed(1, "histogram")
     assert covered(federation) == node.parts.log.size()
-    node.handle(opened.answer_request("DK"))
+    node.handle(coordinator_round.answer_request("DK"))
     assert covered(federation) == node.parts.log.size()
 
 
@@ -113,7 +113,7 @@ def test_the_file_is_not_written_if_the_log_has_not_grown(federation: NodeFedera
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == before
 
 
-def test_the_file_covers_the_officer_s_documents(federation: NodeFederation) -> None:
+def test_the_file_covers_the_documents_of_the_officer(federation: NodeFederation) -> None:
     """A copy from before a withdrawal must not pass for the newest."""
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
@@ -180,7 +180,7 @@ def test_the_file_never_moves_to_a_copy_restored_under_a_running_node(
     with pytest.raises(NodeFault):
         other.note_start()
     with pytest.raises(NodeFault):
-        other.deliver(federation.papers.give("DK"))
+        other.deliver(federation.documents.sign_and_submit("DK"))
     assert code_of(other.handle(b"anything")) is ReasonCode.DECLINED
     assert federation.home("DK").log_head.read_bytes() == before
     other.parts.engine.dispose()
@@ -215,7 +215,7 @@ def test_the_mark_of_an_upgrade_does_not_outweigh_an_existing_file(
 
 
 def test_a_new_node_has_the_file(tmp_path: Path) -> None:
-    head = parse_checkpoint(made(tmp_path).log_head.read_text())
+    head = parse_checkpoint(create_joining_node(tmp_path).log_head.read_text())
     assert (head.origin, head.size) == ("pratique/dk/node", 1)
 
 

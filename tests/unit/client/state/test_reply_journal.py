@@ -18,12 +18,14 @@ NOW = datetime(2026, 9, 1, tzinfo=UTC)
 PLACE = Place("ab" * 16, 3, "contribute")
 
 
-def written(folder: Path, place: Place = PLACE, asked: bytes = b"asked") -> ReplyJournal:
+def journal_with_reply(
+    folder: Path, place: Place = PLACE, request_bytes: bytes = b"asked"
+) -> ReplyJournal:
     engine = node_state(folder)
     replies = ReplyJournal(engine)
     with transaction(engine) as connection:
         replies.write(
-            place, asked, context=b"c" * 32, reply=b"said", now=NOW, connection=connection
+            place, request_bytes, context=b"c" * 32, reply=b"said", now=NOW, connection=connection
         )
     return replies
 
@@ -33,13 +35,13 @@ def test_a_free_place_has_no_reply(tmp_path: Path) -> None:
 
 
 def test_the_same_request_gets_the_same_bytes(tmp_path: Path) -> None:
-    assert written(tmp_path).repeated(PLACE, b"asked") == b"said"
+    assert journal_with_reply(tmp_path).repeated(PLACE, b"asked") == b"said"
 
 
-@pytest.mark.parametrize("asked", [b"", b"aske", b"asked ", b"ASKED"])
-def test_any_other_request_is_refused(tmp_path: Path, asked: bytes) -> None:
+@pytest.mark.parametrize("request_bytes", [b"", b"aske", b"asked ", b"ASKED"])
+def test_any_other_request_is_refused(tmp_path: Path, request_bytes: bytes) -> None:
     with pytest.raises(Refusal) as refusal:
-        written(tmp_path).repeated(PLACE, asked)
+        journal_with_reply(tmp_path).repeated(PLACE, request_bytes)
     assert refusal.value.code is ReasonCode.STALE
 
 
@@ -52,20 +54,20 @@ def test_any_other_request_is_refused(tmp_path: Path, asked: bytes) -> None:
     ],
 )
 def test_a_reply_counts_for_its_place_only(tmp_path: Path, other: Place) -> None:
-    assert written(tmp_path).repeated(other, b"asked") is None
+    assert journal_with_reply(tmp_path).repeated(other, b"asked") is None
 
 
-def forgotten(made: ReplyJournal, run: str, before: int | None = None) -> None:
-    with transaction(made._engine) as connection:
-        made.forget(run, connection, before=before)
+def forget(reply_journal: ReplyJournal, run: str, before: int | None = None) -> None:
+    with transaction(reply_journal._engine) as connection:
+        reply_journal.forget(run, connection, before=before)
 
 
 def test_an_erased_reply_is_refused_and_its_place_stays_used(tmp_path: Path) -> None:
-    replies = written(tmp_path)
-    forgotten(replies, PLACE.run)
-    for asked in (b"asked", b"other"):
+    replies = journal_with_reply(tmp_path)
+    forget(replies, PLACE.run)
+    for request_bytes in (b"asked", b"other"):
         with pytest.raises(Refusal) as refusal:
-            replies.repeated(PLACE, asked)
+            replies.repeated(PLACE, request_bytes)
         assert refusal.value.code is ReasonCode.STALE
     with pytest.raises(IntegrityError), transaction(replies._engine) as connection:
         replies.write(PLACE, b"asked", context=b"c", reply=b"r", now=NOW, connection=connection)
@@ -73,20 +75,20 @@ def test_an_erased_reply_is_refused_and_its_place_stays_used(tmp_path: Path) -> 
 
 
 def test_only_replies_of_earlier_rounds_of_the_run_are_erased(tmp_path: Path) -> None:
-    replies = written(tmp_path)
+    replies = journal_with_reply(tmp_path)
     other = Place("cd" * 16, 1, "contribute")
     with transaction(replies._engine) as connection:
         replies.write(other, b"asked", context=b"c", reply=b"said", now=NOW, connection=connection)
-    forgotten(replies, PLACE.run, before=PLACE.round)
+    forget(replies, PLACE.run, before=PLACE.round)
     assert replies.repeated(PLACE, b"asked") == b"said"
-    forgotten(replies, PLACE.run, before=PLACE.round + 1)
+    forget(replies, PLACE.run, before=PLACE.round + 1)
     with pytest.raises(Refusal):
         replies.repeated(PLACE, b"asked")
     assert replies.repeated(other, b"asked") == b"said"
 
 
 def test_replies_of_runs_that_ended_long_ago_are_erased(tmp_path: Path) -> None:
-    replies = written(tmp_path)
+    replies = journal_with_reply(tmp_path)
     ended = {"run_id": PLACE.run, "study": "s", "created": NOW, "ended": NOW}
     with transaction(replies._engine) as connection:
         connection.execute(insert(runs).values(ended))
@@ -113,7 +115,7 @@ def test_five_hundred_rounds_leave_a_small_file(tmp_path: Path) -> None:
 
 
 def test_a_place_is_written_once(tmp_path: Path) -> None:
-    replies = written(tmp_path)
+    replies = journal_with_reply(tmp_path)
     with pytest.raises(IntegrityError), transaction(replies._engine) as connection:
         replies.write(PLACE, b"x", context=b"c", reply=b"other", now=NOW, connection=connection)
     assert replies.repeated(PLACE, b"asked") == b"said"
@@ -134,13 +136,13 @@ def test_a_reply_is_stored_only_if_its_transaction_commits(tmp_path: Path) -> No
 
 
 def test_the_context_of_a_reply_is_stored(tmp_path: Path) -> None:
-    replies = written(tmp_path)
+    replies = journal_with_reply(tmp_path)
     assert replies.context(PLACE) == b"c" * 32
     assert replies.context(Place("ab" * 16, 9, "contribute")) is None
 
 
-def test_the_time_of_a_run_s_last_reply_is_stored(tmp_path: Path) -> None:
-    replies = written(tmp_path)
+def test_the_time_of_the_last_reply_of_a_run_is_stored(tmp_path: Path) -> None:
+    replies = journal_with_reply(tmp_path)
 
     with transaction(replies._engine) as connection:
         assert replies.latest("ab" * 16, connection) == NOW

@@ -101,7 +101,7 @@ class Two:
         self.federation, self.study = federation, study
         self.open = federation.ready(study)
         self.round = self.open.contributed(1, "histogram")
-        federation.papers.now += timedelta(minutes=5)
+        federation.documents.now += timedelta(minutes=5)
         self.other = federation.ready(federation.approved(id="another-study"))
         self.node = federation.nodes["DK"]
 
@@ -173,7 +173,7 @@ def test_an_unreadable_run_is_refused_as_such_and_no_key_is_destroyed(
 
 
 @pytest.mark.parametrize("damage", UNREADABLES)
-def test_an_unreadable_run_does_not_prevent_the_erasure_of_another_s_round(
+def test_an_unreadable_run_does_not_prevent_the_erasure_of_a_round_of_another_run(
     two: Two, damage: Damage
 ) -> None:
     assert round_of(two.node, two.open)["masks"]
@@ -182,7 +182,7 @@ def test_an_unreadable_run_does_not_prevent_the_erasure_of_another_s_round(
     assert round_of(two.node, two.open) is None
 
 
-def test_a_fault_in_one_run_does_not_prevent_the_erasure_of_another_s_round(
+def test_a_fault_in_one_run_does_not_prevent_the_erasure_of_a_round_of_another_run(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner = RunStore.erase_open_round

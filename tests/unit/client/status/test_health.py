@@ -34,10 +34,10 @@ from protocols.errors import ReasonCode
 from protocols.private_sum.messages import refusal_reply
 from protocols.wire.channel import LinkFault
 from tests.support.documents import COUNTRIES
-from tests.support.exchange_server import Lasting
+from tests.support.exchange_server import RenewalNeverDue
 from tests.support.node_federation import NodeFederation
 
-SOON = 10.0
+WAIT_SECONDS = 10.0
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_paused_node_is_not_ready(health: NodeHealth, federation: NodeFederati
 def test_a_node_with_expired_documents_is_not_ready(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
-    federation.papers.now += timedelta(days=30)
+    federation.documents.now += timedelta(days=30)
     health.record_status(federation.nodes["DK"].status(LinkStatus()))
     assert "documents" in bad(health)
 
@@ -113,7 +113,7 @@ def test_a_node_with_expired_documents_is_not_ready(
 def test_a_node_with_an_expired_certificate_is_not_ready(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
-    federation.papers.now += timedelta(days=31)
+    federation.documents.now += timedelta(days=31)
     assert bad(health) == {"certificates": "expired: certificate"}
 
 
@@ -134,7 +134,7 @@ def test_a_stuck_loop_is_reported(health: NodeHealth) -> None:
 def test_expiries_and_versions_are_those_of_the_documents(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
-    metrics, view = shown(health), federation.papers.view()
+    metrics, view = shown(health), federation.documents.view()
     for name in ("agreement", "metadata", "certificate", "authority", *COUNTRIES):
         assert f'pratique_expires_timestamp_seconds{{what="{name}"}}' in metrics
     other = COUNTRIES[-1]
@@ -142,7 +142,7 @@ def test_expiries_and_versions_are_those_of_the_documents(
     assert f'pratique_document_version{{document="{other}"}} {float(version)}' in metrics
 
 
-def test_the_ledger_s_shares_are_shown(health: NodeHealth) -> None:
+def test_the_spent_part_of_each_ledger_is_shown(health: NodeHealth) -> None:
     assert "pratique_node_ledger_spent_ratio{register=" in shown(health)
     assert "} 1.0" in next(
         line for line in shown(health).splitlines() if line.startswith("pratique_node_ledger_left")
@@ -193,7 +193,7 @@ class Supervised:
     def __init__(self, federation: NodeFederation, folder: Path, home: NodeHome) -> None:
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(folder / "s"))
-        self.manager.settimeout(SOON)
+        self.manager.settimeout(WAIT_SECONDS)
         self.health, self.server = NodeHealth(home, federation.clock), Stuck()
         given = {"NOTIFY_SOCKET": str(folder / "s"), "WATCHDOG_USEC": "100000"}
         self.daemon = Daemon(
@@ -203,7 +203,7 @@ class Supervised:
             home,
             health=self.health,
             supervisor=Supervisor(given),
-            renewal=Lasting(),
+            renewal=RenewalNeverDue(),
         )
         self.thread = threading.Thread(target=self.daemon.run)
         self.endpoint = HealthServer("127.0.0.1:0", self.health.report)
@@ -239,7 +239,7 @@ def supervised(
         yield running
     finally:
         running.daemon.stop()
-        running.thread.join(SOON)
+        running.thread.join(WAIT_SECONDS)
         running.endpoint.close()
         running.manager.close()
     assert not running.thread.is_alive()
@@ -265,7 +265,7 @@ def test_a_stuck_serve_loop_ends_the_heartbeat_and_fails_the_liveness_check(
 ) -> None:
     supervised.until_heard("WATCHDOG=1")
     supervised.server.hang.set()
-    deadline = time.monotonic() + SOON
+    deadline = time.monotonic() + WAIT_SECONDS
     while supervised.asked("/health/live")[0] == 200:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -290,7 +290,7 @@ def quiet(manager: socket.socket) -> bool:
     except TimeoutError:
         return True
     finally:
-        manager.settimeout(SOON)
+        manager.settimeout(WAIT_SECONDS)
     return False
 
 
@@ -307,15 +307,15 @@ def test_a_message_in_progress_may_take_longer_than_a_wait(
 
     def slow(frame: bytes) -> bytes:
         begun.set()
-        go_on.wait(SOON)
+        go_on.wait(WAIT_SECONDS)
         return handle(frame)
 
     monkeypatch.setattr(federation.nodes["DK"], "handle", slow)
     frame = federation.run(study).request("bundle", "DK")
     working = threading.Thread(target=supervised.daemon._handle, args=(frame,))
     working.start()
-    assert begun.wait(SOON)
+    assert begun.wait(WAIT_SECONDS)
     time.sleep(1.0)
     assert supervised.asked("/health/live")[0] == 200
     go_on.set()
-    working.join(SOON)
+    working.join(WAIT_SECONDS)

@@ -24,11 +24,11 @@ from governance.runtime.health import HealthServer
 from governance.runtime.systemd import Supervisor
 from protocols.private_sum.coordinator_round import OpenedSum
 from tests.support.captured_logs import Lines, restored_logging
-from tests.support.exchange_server import Lasting
+from tests.support.exchange_server import RenewalNeverDue
 from tests.support.node_federation import PATIENTS, NodeFederation, code_of
 
 PLANTED = ("Kowalski", "Ødegård", "1961-04-12", "CPR-120461", "hemicrania", "4711€")
-SOON = 10.0
+WAIT_SECONDS = 10.0
 
 
 def planted_records(*, age: str = "47") -> str:
@@ -64,7 +64,7 @@ class Watched:
             self.home,
             health=self.health,
             supervisor=supervisor,
-            renewal=Lasting(),
+            renewal=RenewalNeverDue(),
         )
         self.thread = threading.Thread(target=self.daemon.run)
         self.endpoint = HealthServer("127.0.0.1:0", self.health.report)
@@ -104,7 +104,7 @@ class Watched:
 
     def close(self) -> None:
         self.daemon.stop()
-        self.thread.join(SOON)
+        self.thread.join(WAIT_SECONDS)
         self.endpoint.close()
         self.manager.close()
         assert not self.thread.is_alive()
@@ -123,7 +123,7 @@ def watched(federation: NodeFederation, short: Path, lines: Lines) -> Iterator[W
     federation.put_records("DK", planted_records())
     running = Watched(federation, short)
     running.thread.start()
-    assert running.serving.wait(SOON)
+    assert running.serving.wait(WAIT_SECONDS)
     yield running
     running.close()
 
@@ -164,8 +164,8 @@ def test_a_whole_run_reveals_nothing_about_its_patients(
     through_the_daemon = SimpleNamespace(handle=watched.handle)
     with monkeypatch.context() as patch:
         patch.setitem(federation.nodes, "DK", through_the_daemon)
-        opened = federation.ready(study).sum(1, "histogram")
-    assert isinstance(opened, OpenedSum)
+        opened_sum = federation.ready(study).sum(1, "histogram")
+    assert isinstance(opened_sum, OpenedSum)
     outputs = everything(watched, lines, capfd)
     assert '{outcome="answered",phase="contribute"} 1.0' in outputs
     search(outputs)
@@ -211,7 +211,7 @@ def test_faults_during_a_message_quote_no_record(
     frame = federation.run(study).request("bundle", "DK")
     watched.handle(frame)
     watched.daemon._wake.set()
-    deadline = time.monotonic() + SOON
+    deadline = time.monotonic() + WAIT_SECONDS
     while part in ("runs", "ledger") and "tending failed" not in lines.getvalue():
         assert time.monotonic() < deadline
         time.sleep(0.02)

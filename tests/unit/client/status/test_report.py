@@ -26,14 +26,16 @@ def test_a_node_waits_for_the_coordinator(federation: NodeFederation) -> None:
 
 
 def test_a_node_waits_for_documents(federation: NodeFederation) -> None:
-    federation.papers.now += 2 * DAY
+    federation.documents.now += 2 * DAY
     assert waiting(federation).startswith("waiting for documents: The documents have expired")
 
 
-def test_a_node_waits_for_its_officer_s_signature_on_its_keys(
+def test_a_node_waits_until_its_officer_has_signed_its_keys(
     federation: NodeFederation,
 ) -> None:
-    federation.papers.folders["DK"].set_node(node_keys("EE").model_copy(update={"country": "DK"}))
+    federation.documents.folders["DK"].set_node(
+        node_keys("EE").model_copy(update={"country": "DK"})
+    )
     federation.hand_over("DK")
     assert "keys of another node" in waiting(federation)
 
@@ -77,11 +79,11 @@ def test_a_run_without_recent_messages_is_counted_as_open(
 ) -> None:
     run = federation.run(study)
     run.set_up(until="confirmation")
-    federation.papers.now += timedelta(minutes=9)
+    federation.documents.now += timedelta(minutes=9)
     run.take("confirmation", "DK", federation.nodes["DK"].handle(run.request("confirmation", "DK")))
-    federation.papers.now += timedelta(minutes=9)
+    federation.documents.now += timedelta(minutes=9)
     assert waiting(federation) == "taking part in study heart-by-sex"
-    federation.papers.now += timedelta(minutes=2)
+    federation.documents.now += timedelta(minutes=2)
     assert waiting(federation) == "idle, connected; 1 earlier run is still open on this node"
 
 

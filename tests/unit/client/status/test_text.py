@@ -39,11 +39,11 @@ def test_unknown_facts_are_printed_as_not_known(federation: NodeFederation) -> N
 
 
 def test_absent_countries_are_printed(federation: NodeFederation) -> None:
-    federation.papers.now += 6 * DAY
+    federation.documents.now += 6 * DAY
     for country in ("DK", "NO", "PT"):
         federation.hand_over(country)
-    federation.papers.now += 2 * DAY
-    federation.papers.refresh()
+    federation.documents.now += 2 * DAY
+    federation.documents.refresh()
     federation.nodes["DK"].sync()
     text = "\n".join(status_lines(federation.nodes["DK"].status(UP)))
     assert "  EE: " in text

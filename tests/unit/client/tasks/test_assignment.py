@@ -106,10 +106,10 @@ def test_a_network_is_summed_in_batches(make: Any, monkeypatch: pytest.MonkeyPat
     task = make(evaluation=None)
     one, model = prepared(task), vector_to_bytes(task.initial(FEATURES))
     mechanism = release(task, "train")
-    whole = one.lattice_sum(mechanism, model, entropy=entropy()) / mechanism.scale
+    all_patients = one.lattice_sum(mechanism, model, entropy=entropy()) / mechanism.scale
     monkeypatch.setattr(one.trainer, "patients_at_once", 7)
     parts = one.lattice_sum(mechanism, model, entropy=entropy()) / mechanism.scale
-    assert parts == pytest.approx(whole, abs=0.1)
+    assert parts == pytest.approx(all_patients, abs=0.1)
 
 
 def test_the_progress_of_a_large_sum_is_logged(
@@ -199,11 +199,13 @@ def test_each_round_draws_another_sample_of_the_stated_share() -> None:
     one = prepared(task, 2_000)
     payload = vector_to_bytes(np.array([50.0, 0, 0, 0, 0, 0, 0]))
     words = entropy()
-    whole = prepared(glm(evaluation=None), 2_000).lattice_sum(everybody, payload, entropy=words)
+    all_patients = prepared(glm(evaluation=None), 2_000).lattice_sum(
+        everybody, payload, entropy=words
+    )
     sums = [one.lattice_sum(mechanism, payload, entropy=words)[0] for _ in range(2)]
     assert sums[0] != sums[1]
     for part in sums:
-        assert 0.15 < part / whole[0] < 0.45
+        assert 0.15 < part / all_patients[0] < 0.45
 
 
 def test_a_wide_table_is_summed_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:

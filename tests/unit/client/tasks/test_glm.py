@@ -26,15 +26,17 @@ def test_gradients_agree_with_finite_differences(family: Family) -> None:
     task, data = glm(family), columns(12, seed=3)
     rows, wanted = task.rows(FEATURES, data), targets(task, FEATURES, data)
     model = np.random.default_rng(1).normal(size=task.dimension(FEATURES))
-    computed = gradients(family, model, rows, wanted)
-    assert computed.shape == (12, len(model))
+    computed_gradients = gradients(family, model, rows, wanted)
+    assert computed_gradients.shape == (12, len(model))
     for patient in range(12):
         for k in range(len(model)):
             shift = np.zeros(len(model))
             shift[k] = STEP
             above = loss(family, model + shift, rows[patient], wanted[patient])
             below = loss(family, model - shift, rows[patient], wanted[patient])
-            assert computed[patient, k] == pytest.approx((above - below) / (2 * STEP), abs=1e-5)
+            assert computed_gradients[patient, k] == pytest.approx(
+                (above - below) / (2 * STEP), abs=1e-5
+            )
 
 
 def test_each_patient_has_their_own_gradient() -> None:
@@ -68,5 +70,5 @@ def test_targets_are_booleans_levels_or_clipped_numbers() -> None:
 def test_a_huge_model_gives_no_warning_and_a_bounded_residual() -> None:
     task, data = glm(), columns(5)
     rows, wanted = task.rows(FEATURES, data), targets(task, FEATURES, data)
-    computed = gradients(task.family, np.full(7, 1e300), rows, wanted)
-    assert (np.abs(computed) <= np.abs(rows) + 1e-9).all()
+    computed_gradients = gradients(task.family, np.full(7, 1e300), rows, wanted)
+    assert (np.abs(computed_gradients) <= np.abs(rows) + 1e-9).all()

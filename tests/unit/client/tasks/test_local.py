@@ -1,4 +1,4 @@
-"""The local descent of a country: from noised integers to an update in whole units."""
+"""The local descent of a country: from noisy integers to an update in lattice units."""
 
 import warnings
 from collections.abc import Callable
@@ -19,77 +19,81 @@ from protocols.tasks.local import LocalMode
 from server.learning.optimiser import OptimiserState, step
 from tests.support.patients import FEATURES, glm, mlp
 
-Descending = TrainGlm | TrainMlp
+LocalTraining = TrainGlm | TrainMlp
 COUNTRIES = 4
 START = np.linspace(-1, 1, 7)
 
 
-def local(train: Callable[..., Descending] = glm, steps: int = 3, **changes: Any) -> Descending:
+def local(
+    train: Callable[..., LocalTraining] = glm, steps: int = 3, **changes: Any
+) -> LocalTraining:
     return train(local=LocalMode(steps=steps), **changes)
 
 
-def mechanisms(task: Descending) -> tuple[Mechanism, Mechanism]:
+def mechanisms(task: LocalTraining) -> tuple[Mechanism, Mechanism]:
     """Return the releases of the local steps and of their update."""
     return task.schedule(FEATURES)[1], task.schedule(FEATURES)[2]
 
 
-def begun(task: Task, model: NDArray[np.float64] = START, **changes: Any) -> Descent:
+def start_descent(task: Task, model: NDArray[np.float64] = START, **changes: Any) -> Descent:
     arguments: dict[str, Any] = {"countries": COUNTRIES, "round_number": 1}
     return Descent.start(task, FEATURES, payload=vector_to_bytes(model), **arguments | changes)
 
 
-def through(task: Descending, sums: list[NDArray[np.int64]], **changes: Any) -> Descent:
-    descent = begun(task, **changes)
-    for one in sums:
-        descent = descent.step(one, mechanisms(task)[0].scale)
+def descent_after(task: LocalTraining, sums: list[NDArray[np.int64]], **changes: Any) -> Descent:
+    descent = start_descent(task, **changes)
+    for step_sum in sums:
+        descent = descent.step(step_sum, mechanisms(task)[0].scale)
     return descent
 
 
-def noised(task: Descending, seed: int = 0, size: float = 20.0) -> list[NDArray[np.int64]]:
-    """Return the noised sums of a round's steps, each about `size` clip norms long."""
-    draw, mechanism = np.random.default_rng(seed), mechanisms(task)[0]
-    wide = size * mechanism.scale * mechanism.clip_norm
+def noisy_sums(task: LocalTraining, seed: int = 0, size: float = 20.0) -> list[NDArray[np.int64]]:
+    """Return the noisy sums of a round's steps, each about `size` clip norms long."""
+    generator, mechanism = np.random.default_rng(seed), mechanisms(task)[0]
+    std = size * mechanism.scale * mechanism.clip_norm
     steps = task.local.steps if task.local else 0
-    return [draw.normal(0, wide, mechanism.dimension).astype(np.int64) for _ in range(steps)]
+    return [generator.normal(0, std, mechanism.dimension).astype(np.int64) for _ in range(steps)]
 
 
 def test_a_step_divides_by_public_constants_only() -> None:
     task = local(sampling_rate=0.25, learning_rate=0.5, patients=80)
     scale = mechanisms(task)[0].scale
-    total = np.arange(7, dtype=np.int64) * scale * 5  # a quarter of 80 / 4 patients
-    descent = begun(task).step(total, scale)
+    total = (
+        np.arange(7, dtype=np.int64) * scale * 5
+    )  # 5 = 0.25 · 80 / 4 expected patients of one country
+    descent = start_descent(task).step(total, scale)
     assert descent.model == pytest.approx(START - 0.5 * np.arange(7))
 
 
 def test_a_descent_has_as_many_steps_as_the_study_states() -> None:
     task = local(steps=3)
-    descent, steps = begun(task), 0
+    descent, steps = start_descent(task), 0
     while not descent.over:
         descent, steps = descent.step(np.ones(7, np.int64), 1), steps + 1
     assert steps == 3
 
 
 def test_each_step_starts_from_the_model_of_the_step_before() -> None:
-    descent = begun(local())
+    descent = start_descent(local())
     assert vector_from_bytes(descent.payload, 7).tolist() == START.tolist()
     after = descent.step(np.full(7, 1_000, np.int64), 10)
     assert vector_from_bytes(after.payload, 7).tolist() == after.model.tolist()
     assert after.payload != descent.payload
 
 
-def test_the_update_is_the_sum_of_the_noised_steps_whatever_the_step_size() -> None:
+def test_the_update_is_the_sum_of_the_noisy_steps_whatever_the_step_size() -> None:
     for rate in (0.01, 100.0):
         task = local(learning_rate=rate)
-        sums, (stepped, update) = noised(task), mechanisms(task)
-        exact = np.sum(sums, axis=0) * (update.scale / stepped.scale)
-        assert np.abs(through(task, sums).update(update) - exact).max() <= 0.5
+        sums, (step_mechanism, update) = noisy_sums(task), mechanisms(task)
+        exact = np.sum(sums, axis=0) * (update.scale / step_mechanism.scale)
+        assert np.abs(descent_after(task, sums).update(update) - exact).max() <= 0.5
 
 
 def test_the_step_size_is_that_of_the_round() -> None:
     task = local(mlp, decay="linear", rounds=10, learning_rate=1.0)
     model = task.initial(FEATURES)
-    first = begun(task, model).step(np.ones(len(model), np.int64), 1)
-    last = begun(task, model, round_number=10).step(np.ones(len(model), np.int64), 1)
+    first = start_descent(task, model).step(np.ones(len(model), np.int64), 1)
+    last = start_descent(task, model, round_number=10).step(np.ones(len(model), np.int64), 1)
     assert model - last.model == pytest.approx((model - first.model) / 10)
 
 
@@ -100,25 +104,27 @@ def test_the_step_size_is_that_of_the_round() -> None:
     st.integers(1, COUNTRIES),
     st.sampled_from([glm, mlp]),
 )
-def test_the_server_s_next_model_is_the_mean_of_the_local_ones(
-    seed: int, l2: float, rate: float, present: int, train: Callable[..., Descending]
+def test_the_next_model_of_the_server_is_the_mean_of_the_local_models(
+    seed: int, l2: float, rate: float, countries: int, train: Callable[..., LocalTraining]
 ) -> None:
-    """The optimiser gets the sum of the updates of `present` countries; equal up to rounding."""
+    """The optimiser gets the sum of the updates of some of the countries; equal up to rounding."""
     task = local(train, l2=l2, sampling_rate=rate, average_last=0.0, patients_bound=100_000)
     model = np.random.default_rng(seed).normal(size=task.dimension(FEATURES))
-    ended = [through(task, noised(task, seed + n), model=model) for n in range(present)]
+    sums = [noisy_sums(task, seed + n) for n in range(countries)]
+    descents = [descent_after(task, of_country, model=model) for of_country in sums]
     update = mechanisms(task)[1]
-    opened = np.sum([one.update(update) for one in ended], axis=0)
+    opened_sum = np.sum([descent.update(update) for descent in descents], axis=0)
     state = OptimiserState.start(model)
-    state = step(task, FEATURES, update, state, opened, part=present / COUNTRIES)
-    unit = task.learning_rate / (ended[0].divisor * update.scale)
-    assert np.abs(state.iterate - np.mean([one.model for one in ended], axis=0)).max() <= unit
+    state = step(task, FEATURES, update, state, opened_sum, part=countries / COUNTRIES)
+    unit = task.learning_rate / (descents[0].divisor * update.scale)
+    mean = np.mean([descent.model for descent in descents], axis=0)
+    assert np.abs(state.iterate - mean).max() <= unit
 
 
-def test_the_penalty_is_in_every_local_step_and_not_in_the_server_s() -> None:
+def test_the_penalty_is_in_every_local_step_and_not_in_the_step_of_the_server() -> None:
     task = local(l2=0.5, learning_rate=1.0, average_last=0.0, patients=COUNTRIES)
-    still = [np.zeros(7, np.int64)] * 3
-    descent = through(task, still)
+    zero_sums = [np.zeros(7, np.int64)] * 3
+    descent = descent_after(task, zero_sums)
     assert descent.model[1:] == pytest.approx(START[1:] * 0.5**3)
     assert descent.model[0] == START[0]
     update = mechanisms(task)[1]
@@ -127,12 +133,12 @@ def test_the_penalty_is_in_every_local_step_and_not_in_the_server_s() -> None:
     assert state.iterate == pytest.approx(descent.model, abs=1 / update.scale)
 
 
-def test_an_update_is_clamped_to_its_public_reach() -> None:
+def test_an_update_is_clamped_to_its_public_bound() -> None:
     task = local(patients_bound=10)
     update = mechanisms(task)[1]
     for sign in (1, -1):
         sums = [np.full(7, sign * 2**40, np.int64)] * 3
-        assert (through(task, sums).update(update) == sign * update.reach).all()
+        assert (descent_after(task, sums).update(update) == sign * update.reach).all()
 
 
 @pytest.mark.parametrize("weight", [1e308, -1e308, 1e30])
@@ -143,7 +149,7 @@ def test_a_diverging_descent_continues_without_an_error(weight: float, l2: float
     sums = [np.full(7, 2**50, np.int64)] * 20
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        descent = through(task, sums, model=np.full(7, weight))
+        descent = descent_after(task, sums, model=np.full(7, weight))
         update = descent.update(mechanisms(task)[1])
     assert np.isfinite(descent.model).all()
     assert np.abs(descent.model).max() <= LARGEST_COORDINATE
@@ -151,14 +157,14 @@ def test_a_diverging_descent_continues_without_an_error(weight: float, l2: float
 
 
 @pytest.mark.parametrize("payload", [b"", bytes(48), vector_to_bytes(np.full(7, np.nan))])
-def test_a_model_of_another_size_or_no_number_is_refused(payload: bytes) -> None:
+def test_a_model_of_another_size_or_with_nan_is_refused(payload: bytes) -> None:
     with pytest.raises(Refusal) as caught:
         Descent.start(local(), FEATURES, countries=4, round_number=1, payload=payload)
     assert caught.value.code is ReasonCode.MALFORMED
 
 
 @pytest.mark.parametrize("task", [glm(), CountPatients(patients_bound=10)])
-def test_a_study_without_local_steps_has_none(task: Task) -> None:
+def test_a_study_without_local_mode_starts_no_descent(task: Task) -> None:
     with pytest.raises(Refusal) as caught:
-        begun(task)
+        start_descent(task)
     assert caught.value.code is ReasonCode.MALFORMED

@@ -12,13 +12,13 @@ from tests.support.patients import FEATURES, columns, glm
     ("family", "classes"), [(Family.LOGISTIC, 1), (Family.LINEAR, 1), (Family.MULTINOMIAL, 3)]
 )
 def test_targets_have_a_column_for_each_class(family: Family, classes: int) -> None:
-    computed = targets(glm(family), FEATURES, columns(20))
-    assert computed.shape == (20, classes)
-    assert computed.dtype == np.float64
+    target_columns = targets(glm(family), FEATURES, columns(20))
+    assert target_columns.shape == (20, classes)
+    assert target_columns.dtype == np.float64
     if family is Family.LOGISTIC:
-        assert set(np.unique(computed)) <= {0.0, 1.0}
+        assert set(np.unique(target_columns)) <= {0.0, 1.0}
     if family is Family.MULTINOMIAL:
-        assert (computed.sum(axis=1) == 1).all()
+        assert (target_columns.sum(axis=1) == 1).all()
 
 
 def loss(family: Family, outputs: np.ndarray, target: np.ndarray) -> float:
@@ -35,10 +35,10 @@ def test_the_residual_is_the_derivative_of_the_loss(family: Family) -> None:
     classes = 3 if family is Family.MULTINOMIAL else 1
     outputs = np.linspace(-1.5, 2.0, classes)
     target = np.eye(classes)[0]
-    found, step = residuals(family, outputs[None, :], target[None, :])[0], 1e-6
-    for one in range(classes):
-        ahead, behind = outputs.copy(), outputs.copy()
-        ahead[one] += step
-        behind[one] -= step
-        slope = (loss(family, ahead, target) - loss(family, behind, target)) / (2 * step)
-        assert found[one] == pytest.approx(slope, abs=1e-6)
+    derivative, step = residuals(family, outputs[None, :], target[None, :])[0], 1e-6
+    for index in range(classes):
+        above, below = outputs.copy(), outputs.copy()
+        above[index] += step
+        below[index] -= step
+        slope = (loss(family, above, target) - loss(family, below, target)) / (2 * step)
+        assert derivative[index] == pytest.approx(slope, abs=1e-6)

@@ -65,13 +65,13 @@ def seen(task: TrainMlp, people: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def plain_loop(
     task: TrainMlp, model: FloatArray, people: Any, precision: torch.dtype = torch.float64
 ) -> FloatArray:
-    net, computed = network(task, model).to(precision), []
+    net, gradients = network(task, model).to(precision), []
     rows, target = (values.to(precision) for values in seen(task, people))
     for row, label in zip(rows, target, strict=True):
         net.zero_grad()
         torch.autograd.backward(loss_of(task.family, net(row[None]), label[None]))
-        computed.append(torch.cat([present(p.grad).ravel() for p in net.parameters()]).numpy())
-    return np.array(computed)
+        gradients.append(torch.cat([present(p.grad).ravel() for p in net.parameters()]).numpy())
+    return np.array(gradients)
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook")
@@ -115,10 +115,10 @@ def test_norms_agree_with_a_plain_loop_and_with_opacus(
 ) -> None:
     task, model, people = sample(family, hidden, seed, patients)
     loop, opacus = plain_loop(task, model, people), by_opacus(task, model, people)
-    computed = ours(task, model, people)
+    gradients = ours(task, model, people)
     norms, near = (
-        np.sqrt(squared_norms(computed)),
-        np.linalg.norm(bound(task, model, computed), axis=1),
+        np.sqrt(squared_norms(gradients)),
+        np.linalg.norm(bound(task, model, gradients), axis=1),
     )
     assert opacus == pytest.approx(loop, abs=1e-6)
     assert (np.abs(norms - np.linalg.norm(loop, axis=1)) <= near).all()
@@ -128,9 +128,9 @@ def test_norms_agree_with_a_plain_loop_and_with_opacus(
 def furthest(family: Family, hidden: list[int], seed: int, patients: int) -> float:
     """Return the largest error of an entry of a gradient, as a share of its bound."""
     task, model, people = sample(family, hidden, seed, patients)
-    computed = ours(task, model, people)
-    errors = np.abs(full(computed) - plain_loop(task, model, people))
-    return float((errors / np.maximum(bound(task, model, computed), 1e-300)).max())
+    gradients = ours(task, model, people)
+    errors = np.abs(full(gradients) - plain_loop(task, model, people))
+    return float((errors / np.maximum(bound(task, model, gradients), 1e-300)).max())
 
 
 @settings(deadline=None, max_examples=25)
@@ -155,10 +155,12 @@ def test_a_unit_that_the_grid_turns_off_is_within_the_bound() -> None:
         (np.array([[1 + 2.0**-30]]), np.array([-1 - 2.0**-31])),
         (np.array([[1.0]]), np.array([0.0])),
     ]
-    computed = factors(Family.LINEAR, layers, np.array([[1.0]]), np.array([[-1.0]]))
-    assert full(computed).tolist() == [[0.0, 0.0, 0.0, 1.0]]
+    gradients = factors(Family.LINEAR, layers, np.array([[1.0]]), np.array([[-1.0]]))
+    assert full(gradients).tolist() == [[0.0, 0.0, 0.0, 1.0]]
     exact = np.array([[1 + 2.0**-31, 1 + 2.0**-31, 2.0**-31, 1 + 2.0**-31]])
-    assert (np.abs(full(computed) - exact) <= gradient_error(Family.LINEAR, layers, computed)).all()
+    assert (
+        np.abs(full(gradients) - exact) <= gradient_error(Family.LINEAR, layers, gradients)
+    ).all()
 
 
 def test_grids_lose_no_more_than_single_precision() -> None:

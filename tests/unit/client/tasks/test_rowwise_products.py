@@ -77,11 +77,11 @@ def test_outputs_of_the_other_patients_stay_the_same_to_the_last_bit(
     case: tuple[Trainer, Training, FloatArray], patients: int
 ) -> None:
     trainer, _, model = case
-    whole = trainer.outputs(people(patients), model)
-    assert np.unique(whole).size > 1
-    for without in (0, patients // 2, patients - 1):
-        rest = trainer.outputs(people(patients, without), model)
-        assert np.array_equal(np.delete(whole, without, axis=0), rest)
+    all_outputs = trainer.outputs(people(patients), model)
+    assert np.unique(all_outputs).size > 1
+    for left_out in (0, patients // 2, patients - 1):
+        rest = trainer.outputs(people(patients, left_out), model)
+        assert np.array_equal(np.delete(all_outputs, left_out, axis=0), rest)
 
 
 def halves(size: int) -> bytes:
@@ -90,7 +90,7 @@ def halves(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("patients", [37, 51, 130])
-def test_a_sum_changes_by_one_patient_s_bound_at_most(
+def test_one_patient_changes_a_sum_by_the_sensitivity_at_most(
     case: tuple[Trainer, Training, FloatArray], patients: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, task, model = case
@@ -103,9 +103,9 @@ def test_a_sum_changes_by_one_patient_s_bound_at_most(
         contribution = trainer.contribute(people(patients, without), model, mechanism, halves)
         return contribution.astype(float)
 
-    whole = total(None)
+    total_of_all = total(None)
     for without in (0, patients // 2, patients - 1):
-        assert np.linalg.norm(whole - total(without)) <= mechanism.sensitivity
+        assert np.linalg.norm(total_of_all - total(without)) <= mechanism.sensitivity
 
 
 def test_a_wide_network_is_evaluated_in_batches_as_small_as_in_training(

@@ -9,7 +9,7 @@ from tests.support.patients import series_parts  # noqa: E402
 
 
 @pytest.mark.parametrize(("channels", "kernel", "inputs", "outputs"), [(1, 1, 1, 1), (4, 3, 24, 3)])
-def test_the_module_s_parts_are_those_of_the_study(
+def test_the_parts_of_the_module_are_those_of_the_study(
     channels: int, kernel: int, inputs: int, outputs: int
 ) -> None:
     module = series_conv({"channels": channels, "kernel": kernel}, inputs, outputs)
@@ -19,7 +19,7 @@ def test_the_module_s_parts_are_those_of_the_study(
     assert module(torch.zeros(5, inputs)).shape == (5, outputs)
 
 
-def test_a_patient_s_output_depends_on_that_patient_alone() -> None:
+def test_the_output_for_a_patient_depends_on_that_patient_alone() -> None:
     module = series_conv({"channels": 3, "kernel": 3}, 8, 2).double()
     rows = torch.arange(32, dtype=torch.float64).reshape(4, 8)
     assert torch.allclose(module(rows)[1], module(rows[1:2])[0])

@@ -49,7 +49,7 @@ def test_no_patients_contribute_nothing(task: Training) -> None:
     assert not total.any()
 
 
-def test_a_patient_s_gradient_does_not_change_with_the_others() -> None:
+def test_the_gradient_of_a_patient_does_not_depend_on_other_patients() -> None:
     task = glm()
     together = patient_gradients(task, PEOPLE, model_of(task))
     alone = patient_gradients(task, PEOPLE.between(7, 8), model_of(task))

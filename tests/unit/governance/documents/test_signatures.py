@@ -16,9 +16,9 @@ from tests.support.documents import (
     BOTH,
     agreement,
     agreement_fields,
-    both_key,
     node_keys,
     raw_key,
+    two_algorithm_key,
 )
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
@@ -81,10 +81,12 @@ def test_both_forms_of_keys_fit_an_agreement_without_a_suite() -> None:
     coordinator = agreement_fields(**BOTH)["coordinator"]
     agreed = agreement(coordinator=coordinator)
     assert agreed.digest == DIGEST
-    assert agreed.signatures.public(both_key(1).public) == raw_key(1).public
+    assert agreed.signatures.public(two_algorithm_key(1).public) == raw_key(1).public
 
 
-@pytest.mark.parametrize("shared", [raw_key(2), both_key(2), raw_key(100), both_key(100)])
+@pytest.mark.parametrize(
+    "shared", [raw_key(2), two_algorithm_key(2), raw_key(100), two_algorithm_key(100)]
+)
 def test_a_half_that_is_another_s_key_is_refused(shared: Identity) -> None:
     """Key 2 is the coordinator's key for documents, key 100 an officer's."""
     coordinator = agreement_fields()["coordinator"] | {"identity_key": shared.public.to_text()}
@@ -94,7 +96,7 @@ def test_a_half_that_is_another_s_key_is_refused(shared: Identity) -> None:
 
 @pytest.mark.parametrize("name", ["document_key", "online_key", "log_key"])
 def test_documents_and_logs_are_signed_with_ed25519_alone(name: str) -> None:
-    coordinator = agreement_fields()["coordinator"] | {name: both_key(7).public.to_text()}
+    coordinator = agreement_fields()["coordinator"] | {name: two_algorithm_key(7).public.to_text()}
     with pytest.raises(ValidationError, match="not an Ed25519 key"):
         agreement(coordinator=coordinator)
 
@@ -134,14 +136,14 @@ def test_node_keys_of_two_halves_read_back() -> None:
 
 
 def test_no_half_of_the_identity_is_the_log_s_key() -> None:
-    shared = both_key(1_000).ed25519.public.to_text()
+    shared = two_algorithm_key(1_000).ed25519.public.to_text()
     fields = node_keys("DK", both=True).model_dump() | {"log_key": shared}
     with pytest.raises(ValidationError, match="two keys"):
         NodeKeys.model_validate(fields)
 
 
-@pytest.mark.parametrize("former", [raw_key(1), both_key(1)])
-@pytest.mark.parametrize("new", [raw_key(2), both_key(2)])
+@pytest.mark.parametrize("former", [raw_key(1), two_algorithm_key(1)])
+@pytest.mark.parametrize("new", [raw_key(2), two_algorithm_key(2)])
 def test_a_statement_may_name_either_form_of_key_as_the_next(
     former: Identity, new: Identity
 ) -> None:
@@ -151,10 +153,10 @@ def test_a_statement_may_name_either_form_of_key_as_the_next(
 
 def test_a_statement_needs_both_halves_of_each_key() -> None:
     """A holder of the Ed25519 half, alone or beside another ML-DSA key, cannot name new keys."""
-    true = succession(both_key(1), both_key(2)).succession
-    stranger = CompositeSigningKey.from_bytes(both_key(1).to_bytes()[:32] + b"s" * 32)
-    half = succession(both_key(1).ed25519, both_key(2).ed25519).succession
-    mixed = succession(stranger, both_key(2)).succession
+    true = succession(two_algorithm_key(1), two_algorithm_key(2)).succession
+    stranger = CompositeSigningKey.from_bytes(two_algorithm_key(1).to_bytes()[:32] + b"s" * 32)
+    half = succession(two_algorithm_key(1).ed25519, two_algorithm_key(2).ed25519).succession
+    mixed = succession(stranger, two_algorithm_key(2)).succession
     assert true
     assert half
     assert mixed
@@ -163,7 +165,7 @@ def test_a_statement_needs_both_halves_of_each_key() -> None:
         {"by_former": mixed.by_former},
         {"by_new": half.by_new},
     ):
-        keys = succession(both_key(1), both_key(2))
+        keys = succession(two_algorithm_key(1), two_algorithm_key(2))
         bad = keys.model_copy(update={"succession": true.model_copy(update=forged)})
         with pytest.raises(DocumentFault, match="succession is not signed"):
             NodeKeys.from_canonical(bad.canonical())

@@ -15,10 +15,10 @@ from tests.support.documents import (
     agreement,
     node_keys,
     permit,
-    priced,
     raw_key,
     study,
     study_fields,
+    with_schedule,
 )
 
 AGREED = agreement()
@@ -52,9 +52,9 @@ def test_used_features_are_those_of_task_and_population() -> None:
 def test_a_schedule_changes_the_digest_of_a_draft() -> None:
     draft = Study.model_validate(study_fields(AGREED))
     assert not draft.schedule_matches_task
-    with_schedule = priced(draft)
-    assert with_schedule.schedule_matches_task
-    assert with_schedule.digest != draft.digest
+    study = with_schedule(draft)
+    assert study.schedule_matches_task
+    assert study.digest != draft.digest
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from governance.documents.succession import NodeSuccession, succeeding
 from keys.composite import Identity
-from tests.support.documents import NOW, both_key, raw_key
+from tests.support.documents import NOW, raw_key, two_algorithm_key
 
 KEYS = {"country": "DK", "identity_key": "x", "log_key": "y"}
 
@@ -19,8 +19,8 @@ def statement_of(former: Identity, new: Identity) -> NodeSuccession:
     ("former", "new"),
     [
         (raw_key(1), raw_key(2)),
-        (raw_key(1), both_key(2)),
-        (both_key(1), both_key(2)),
+        (raw_key(1), two_algorithm_key(2)),
+        (two_algorithm_key(1), two_algorithm_key(2)),
     ],
 )
 def test_both_kinds_of_keys_sign(former: Identity, new: Identity) -> None:

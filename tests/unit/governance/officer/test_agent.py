@@ -33,11 +33,11 @@ from governance.officer.terminal import Terminal
 from governance.trust.layout import COUNTRY_LIFE
 from keys.errors import KeyFault
 from tests.support.documents import DAY, NOW, node_keys, study
-from tests.support.officers import PASSPHRASE, Keyboard, bundle_version
+from tests.support.officers import PASSPHRASE, OfficerCommands, bundle_version
 
 
 @pytest.fixture
-def settled(agreed: Keyboard) -> Keyboard:
+def settled(agreed: OfficerCommands) -> OfficerCommands:
     agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
     return agreed
 
@@ -46,7 +46,7 @@ def midpoint(low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def agent_of(officer: Keyboard, jitter: module.Jitter = midpoint) -> Agent:
+def agent_of(officer: OfficerCommands, jitter: module.Jitter = midpoint) -> Agent:
     def open_session() -> OfficerSession:
         return OfficerSession.open(
             officer.home,
@@ -59,32 +59,34 @@ def agent_of(officer: Keyboard, jitter: module.Jitter = midpoint) -> Agent:
     return Agent(open_session, lambda: officer.now, jitter)
 
 
-def pass_time(officer: Keyboard, by: timedelta) -> None:
+def pass_time(officer: OfficerCommands, by: timedelta) -> None:
     officer.now += by
-    officer.papers.now = officer.now
-    officer.papers.refresh()
+    officer.documents.now = officer.now
+    officer.documents.refresh()
 
 
-def versions(officer: Keyboard) -> list[int]:
+def versions(officer: OfficerCommands) -> list[int]:
     return [bundle_version(content) for kind, content in officer.exchange.submitted if kind == 1]
 
 
 class TestADay:
-    def test_documents_are_signed_again_about_once_a_day(self, settled: Keyboard) -> None:
+    def test_documents_are_signed_again_about_once_a_day(self, settled: OfficerCommands) -> None:
         agent, before = agent_of(settled), len(versions(settled))
         for _ in range(12 * 20):
             agent.look()
             pass_time(settled, timedelta(hours=2))
         assert 17 <= len(versions(settled)) - before <= 27
-        assert settled.papers.view().country("DK") is not None
+        assert settled.documents.view().country("DK") is not None
 
-    def test_a_restarted_agent_does_not_sign_fresh_documents_again(self, settled: Keyboard) -> None:
+    def test_a_restarted_agent_does_not_sign_fresh_documents_again(
+        self, settled: OfficerCommands
+    ) -> None:
         before = versions(settled)
         for _ in range(5):
             agent_of(settled).look()
         assert versions(settled) == before
 
-    def test_the_status_states_when_the_next_renewal_is(self, settled: Keyboard) -> None:
+    def test_the_status_states_when_the_next_renewal_is(self, settled: OfficerCommands) -> None:
         agent = agent_of(settled)
         agent.look()
         sentence = agent.status.sentence()
@@ -98,34 +100,36 @@ class TestADay:
         due = module.next_due(documents, lambda low, high: low + (high - low) * fraction)
         assert NOW + EARLIEST <= due <= NOW + LATEST < NOW + COUNTRY_LIFE - MIN_LIFE
 
-    def test_a_pending_new_key_signs_the_documents_too(self, settled: Keyboard) -> None:
+    def test_a_pending_new_key_signs_the_documents_too(self, settled: OfficerCommands) -> None:
         settled.done("rotate", "--yes")
         pass_time(settled, 2 * DAY)
         agent_of(settled).look()
         first, second = versions(settled)[-2:]
         assert second == first + 1
 
-    def test_a_new_key_in_force_is_used(self, settled: Keyboard) -> None:
+    def test_a_new_key_in_force_is_used(self, settled: OfficerCommands) -> None:
         settled.done("rotate", "--yes")
-        papers, agent = settled.papers, agent_of(settled)
+        documents, agent = settled.documents, agent_of(settled)
         agent.look()
-        papers.store.draft_renewal(papers.now)
-        papers.sign("EE", "NO", "PT")
-        papers.publish()
+        documents.store.draft_renewal(documents.now)
+        documents.sign("EE", "NO", "PT")
+        documents.publish()
         pass_time(settled, 2 * DAY)
         agent.look()
         identity = Identity.open(settled.home, settled.home.settings(), PASSPHRASE.encode())
         assert identity.next_key is None
-        assert settled.papers.view().countries["DK"].key == identity.key.public.to_text()
+        assert settled.documents.view().countries["DK"].key == identity.key.public.to_text()
 
 
 class TestNever:
-    def test_the_agent_decides_nothing(self, settled: Keyboard) -> None:
+    def test_the_agent_decides_nothing(self, settled: OfficerCommands) -> None:
         """A draft, a study and a stranger's node keys wait; a month later they still wait."""
-        papers = settled.papers
-        proposed = study(papers.agreed)
-        papers.propose(proposed)
-        papers.store.draft(papers.agreed.model_copy(update={"title": "Another"}), papers.now)
+        documents = settled.documents
+        proposed = study(documents.agreed)
+        documents.propose(proposed)
+        documents.store.draft(
+            documents.agreed.model_copy(update={"title": "Another"}), documents.now
+        )
         agent, before = agent_of(settled), settled.own()
         assert before is not None
         for _ in range(30):
@@ -135,12 +139,12 @@ class TestNever:
         assert own is not None
         assert (own.permits, own.withdrawals, own.node) == ({}, {}, before.node)
         assert {kind for kind, _ in settled.exchange.submitted[2:]} == {1}
-        status = papers.store.draft_status()
+        status = documents.store.draft_status()
         assert status is not None
         assert status.signed == ()
 
     def test_the_agent_signs_nothing_before_the_officer_has_signed_something(
-        self, agreed: Keyboard
+        self, agreed: OfficerCommands
     ) -> None:
         agent = agent_of(agreed)
         agent.look()
@@ -149,7 +153,9 @@ class TestNever:
 
 
 class TestALostLink:
-    def test_a_failed_renewal_is_tried_again_with_growing_pauses(self, settled: Keyboard) -> None:
+    def test_a_failed_renewal_is_tried_again_with_growing_pauses(
+        self, settled: OfficerCommands
+    ) -> None:
         agent = agent_of(settled)
         pass_time(settled, 2 * DAY)
         settled.exchange.submit_down = True
@@ -163,7 +169,7 @@ class TestALostLink:
         assert LONGEST_PAUSE / 2 <= pauses[-1] <= LONGEST_PAUSE
         assert agent.status.failures == 12
 
-    def test_repeated_attempts_submit_the_same_version(self, settled: Keyboard) -> None:
+    def test_repeated_attempts_submit_the_same_version(self, settled: OfficerCommands) -> None:
         """Documents that are already signed are submitted again until they are a day old."""
         agent = agent_of(settled)
         pass_time(settled, 2 * DAY)
@@ -180,7 +186,7 @@ class TestALostLink:
         assert (agent.status.failures, agent.status.fault) == (0, "")
 
     def test_after_three_days_without_the_exchange_renewal_continues(
-        self, settled: Keyboard
+        self, settled: OfficerCommands
     ) -> None:
         agent = agent_of(settled)
         settled.exchange.down = True
@@ -190,11 +196,13 @@ class TestALostLink:
         settled.exchange.down = False
         pass_time(settled, timedelta(hours=1))
         agent.look()
-        documents = settled.papers.view().country("DK")
+        documents = settled.documents.view().country("DK")
         assert documents is not None
         assert documents.expires - settled.now > 6 * DAY
 
-    def test_the_agent_is_not_ready_when_the_documents_soon_expire(self, settled: Keyboard) -> None:
+    def test_the_agent_is_not_ready_when_the_documents_soon_expire(
+        self, settled: OfficerCommands
+    ) -> None:
         agent = agent_of(settled)
         agent.look()
         assert agent.status.well(settled.now + 4 * DAY)
@@ -208,7 +216,7 @@ class TestALostLink:
 
 
 class TestRunning:
-    def test_the_agent_ends_on_request(self, settled: Keyboard) -> None:
+    def test_the_agent_ends_on_request(self, settled: OfficerCommands) -> None:
         stop, agent = threading.Event(), agent_of(settled)
         thread = threading.Thread(target=agent.run, args=(stop,))
         thread.start()
@@ -216,18 +224,18 @@ class TestRunning:
         thread.join(20)
         assert not thread.is_alive()
 
-    def test_a_wrong_passphrase_is_reported_at_once(self, settled: Keyboard) -> None:
+    def test_a_wrong_passphrase_is_reported_at_once(self, settled: OfficerCommands) -> None:
         with pytest.raises(KeyFault):
             run_agent(settled.home.path, b"wrong", observe=None, log_file=None)
 
     @pytest.mark.parametrize("address", ["0.0.0.0:9103", "exchange:1", "127.0.0.1:0", "[::]:9103"])
     def test_the_agent_shows_metrics_on_this_machine_only(
-        self, settled: Keyboard, address: str
+        self, settled: OfficerCommands, address: str
     ) -> None:
         with pytest.raises(OfficerFault, match="only a loopback address is allowed"):
             run_agent(settled.home.path, PASSPHRASE.encode(), observe=address, log_file=None)
 
-    def test_the_agent_shows_until_when_documents_are_valid(self, settled: Keyboard) -> None:
+    def test_the_agent_shows_until_when_documents_are_valid(self, settled: OfficerCommands) -> None:
         agent = agent_of(settled)
         agent.look()
         report = shown(agent)
@@ -240,7 +248,7 @@ class TestRunning:
 
     @pytest.mark.slow
     def test_the_agent_process_notifies_systemd_and_ends_on_a_signal(
-        self, settled: Keyboard, tmp_path: Path
+        self, settled: OfficerCommands, tmp_path: Path
     ) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(tmp_path / "notify"))

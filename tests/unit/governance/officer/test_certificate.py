@@ -11,27 +11,27 @@ from keys.renewal import certified_key, ends_of
 from keys.store import KeyStore
 from protocols.wire.channel import LinkFault
 from tests.support.documents import NOW
-from tests.support.officers import PASSPHRASE, Keyboard, invitation
+from tests.support.officers import PASSPHRASE, OfficerCommands, invitation
 
 DAY = timedelta(days=1)
 
 
-def key_of(officer: Keyboard) -> bytes:
+def key_of(officer: OfficerCommands) -> bytes:
     return KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get(TRANSPORT_KEY)
 
 
-def forward(officer: Keyboard, days: int) -> None:
-    officer.now = officer.papers.now = NOW + days * DAY
-    officer.papers.refresh()
+def forward(officer: OfficerCommands, days: int) -> None:
+    officer.now = officer.documents.now = NOW + days * DAY
+    officer.documents.refresh()
 
 
-def test_nothing_is_renewed_before_it_is_time(agreed: Keyboard) -> None:
+def test_nothing_is_renewed_before_it_is_time(agreed: OfficerCommands) -> None:
     forward(agreed, 59)
     agreed.done("inbox")
     assert agreed.exchange.renewals == []
 
 
-def test_it_is_renewed_with_a_new_key_before_the_command_runs(agreed: Keyboard) -> None:
+def test_it_is_renewed_with_a_new_key_before_the_command_runs(agreed: OfficerCommands) -> None:
     before = key_of(agreed)
     forward(agreed, 61)
     agreed.done("inbox")
@@ -44,13 +44,13 @@ def test_it_is_renewed_with_a_new_key_before_the_command_runs(agreed: Keyboard) 
     assert len(agreed.exchange.renewals) == 1
 
 
-def test_a_command_that_does_not_connect_renews_nothing(agreed: Keyboard) -> None:
+def test_a_command_that_does_not_connect_renews_nothing(agreed: OfficerCommands) -> None:
     forward(agreed, 61)
     assert agreed.run("log", "list", "--node", agreed.node, unlock=False).exit_code == 1
     assert agreed.exchange.renewals == []
 
 
-def test_a_failed_renewal_is_reported_and_the_command_runs(agreed: Keyboard) -> None:
+def test_a_failed_renewal_is_reported_and_the_command_runs(agreed: OfficerCommands) -> None:
     agreed.exchange.renewal_refusal = LinkFault("The exchange refused the call", why="two holders")
     before = agreed.home.certificate_file.read_bytes()
     forward(agreed, 61)
@@ -63,7 +63,7 @@ def test_a_failed_renewal_is_reported_and_the_command_runs(agreed: Keyboard) -> 
 
 
 def test_a_program_uses_the_certificate_that_the_agent_renewed_meanwhile(
-    agreed: Keyboard,
+    agreed: OfficerCommands,
 ) -> None:
     """With two programs of one officer, the slower one must not look like a thief."""
     slow, quick = (
@@ -81,7 +81,7 @@ def test_a_program_uses_the_certificate_that_the_agent_renewed_meanwhile(
     assert len(agreed.exchange.renewals) == 1
 
 
-def test_another_party_s_certificate_is_refused(agreed: Keyboard) -> None:
+def test_another_party_s_certificate_is_refused(agreed: OfficerCommands) -> None:
     agreed.exchange.issued_to = ("EE", Role.OFFICER)
     before = agreed.home.certificate_file.read_bytes()
     forward(agreed, 61)
@@ -90,7 +90,7 @@ def test_another_party_s_certificate_is_refused(agreed: Keyboard) -> None:
 
 
 def test_an_expired_certificate_says_what_to_do_and_a_new_invitation_helps(
-    agreed: Keyboard,
+    agreed: OfficerCommands,
 ) -> None:
     keys = {path.name: path.read_bytes() for path in agreed.home.keys.iterdir()}
     forward(agreed, 120)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from governance.officer.cli import app
 from governance.officer.home import Identity, OfficerHome
 from keys.identity import VerifyKey
-from tests.support.officers import PASSPHRASE, Keyboard, cheap_stores
+from tests.support.officers import PASSPHRASE, OfficerCommands, use_fast_key_stores
 
 HEAVY = (
     "cedarpy",
@@ -76,19 +76,19 @@ def test_every_command_exists() -> None:
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
 class TestEveryCommand:
     def test_every_command_refuses_a_wrong_passphrase(
-        self, enrolled: Keyboard, arguments: tuple[str, ...]
+        self, enrolled: OfficerCommands, arguments: tuple[str, ...]
     ) -> None:
         enrolled.passphrase_file.write_text("another passphrase")
         assert "passphrase does not open the key store" in enrolled.refused(*arguments)
 
     def test_every_command_refuses_a_passphrase_that_others_can_read(
-        self, enrolled: Keyboard, arguments: tuple[str, ...]
+        self, enrolled: OfficerCommands, arguments: tuple[str, ...]
     ) -> None:
         enrolled.passphrase_file.chmod(0o644)
         assert "open to other users" in enrolled.refused(*arguments)
 
     def test_every_command_refuses_to_run_without_a_passphrase(
-        self, enrolled: Keyboard, arguments: tuple[str, ...]
+        self, enrolled: OfficerCommands, arguments: tuple[str, ...]
     ) -> None:
         assert "There is no terminal to type it at" in enrolled.refused(*arguments, unlock=False)
 
@@ -100,7 +100,7 @@ class TestEveryCommand:
         assert not (tmp_path / "none").exists()
 
     def test_every_command_closes_its_channel(
-        self, enrolled: Keyboard, arguments: tuple[str, ...]
+        self, enrolled: OfficerCommands, arguments: tuple[str, ...]
     ) -> None:
         before = enrolled.exchange.closed
         enrolled.exchange.down = True
@@ -110,7 +110,7 @@ class TestEveryCommand:
 
 @pytest.mark.parametrize("arguments", COMMANDS[:5], ids=lambda arguments: arguments[0])
 def test_an_officer_who_is_not_enrolled_reads_how_to_enrol(
-    officer: Keyboard, arguments: tuple[str, ...]
+    officer: OfficerCommands, arguments: tuple[str, ...]
 ) -> None:
     output = officer.refused(*arguments)
     assert "not enrolled" in output
@@ -132,7 +132,7 @@ def test_an_officer_who_is_not_enrolled_reads_how_to_enrol(
     ids=" ".join,
 )
 def test_a_mistyped_command_exits_with_status_2(
-    officer: Keyboard, arguments: tuple[str, ...]
+    officer: OfficerCommands, arguments: tuple[str, ...]
 ) -> None:
     assert officer.run(*arguments, unlock=False).exit_code == 2
 
@@ -140,7 +140,7 @@ def test_a_mistyped_command_exits_with_status_2(
 class TestKeygen:
     @pytest.fixture(autouse=True)
     def _cheap(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        cheap_stores(monkeypatch)
+        use_fast_key_stores(monkeypatch)
 
     @pytest.fixture
     def arguments(self, tmp_path: Path) -> list[str]:

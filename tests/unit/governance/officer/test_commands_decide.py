@@ -8,7 +8,7 @@ from governance.documents.study import Study
 from governance.officer.studies import keep_study
 from tests.support.documents import NOW, node_keys, study
 from tests.support.narrowing import present
-from tests.support.officers import Keyboard, unreachable
+from tests.support.officers import OfficerCommands, unreachable
 
 SEX_IS_OURS = """@id("dk/no-sex") @sentence("Denmark does not share the sex of patients.")
 forbid (principal, action, resource) when { context.study.features.contains("sex") };
@@ -16,27 +16,27 @@ forbid (principal, action, resource) when { context.study.features.contains("sex
 
 
 @pytest.fixture
-def proposed(agreed: Keyboard) -> Study:
+def proposed(agreed: OfficerCommands) -> Study:
     """A study that waits for DK's decision."""
     return propose(agreed)
 
 
-def propose(officer: Keyboard, **changes: Any) -> Study:
-    proposed = study(officer.papers.agreed, **changes)
-    officer.papers.propose(proposed)
+def propose(officer: OfficerCommands, **changes: Any) -> Study:
+    proposed = study(officer.documents.agreed, **changes)
+    officer.documents.propose(proposed)
     return proposed
 
 
 class TestApproval:
     def test_an_approval_is_a_permit_that_everyone_can_verify(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         output = agreed.done(
             "approve", proposed.id, "--sentence", "For our patients.", answer="y\n"
         )
         permit = present(agreed.published().permit(proposed.digest))
         assert permit == agreed.own().permit(proposed.digest)
-        assert permit.agreement == agreed.papers.agreed.digest
+        assert permit.agreement == agreed.documents.agreed.digest
         assert permit.approved_by == "Health data authority of DK"
         assert permit.sentence == "For our patients."
         assert permit.issued == NOW
@@ -47,7 +47,7 @@ class TestApproval:
         assert "ε = 0.5 at δ = 1e-05" in output
 
     def test_an_approval_shows_the_complete_text_that_is_signed(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         """The text that `show` printed may have been another: an exchange may change it."""
         output = agreed.done("approve", proposed.id, answer="y\n")
@@ -56,7 +56,9 @@ class TestApproval:
         assert proposed.purpose.sentence in permit_text
         assert proposed.recipients[0] in permit_text
 
-    def test_an_approval_has_the_given_conditions(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_an_approval_has_the_given_conditions(
+        self, agreed: OfficerCommands, proposed: Study
+    ) -> None:
         options = ("--features", "age, sex,disease", "--epsilon-at-most", "0.7")
         agreed.done("approve", proposed.id, *options, "--expires", "2026-10-31", "--yes")
         conditions = present(agreed.own().permit(proposed.digest)).conditions
@@ -65,7 +67,7 @@ class TestApproval:
         assert present(conditions.expires).isoformat() == "2026-10-31T23:59:59+00:00"
 
     def test_an_approval_warns_of_conditions_that_the_study_does_not_meet(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         result = agreed.run("approve", proposed.id, "--features", "age,disease", "--yes")
         assert result.exit_code == 0
@@ -78,25 +80,27 @@ class TestApproval:
         assert "allows at most 0.1" in result.stderr
 
     def test_an_approval_without_conditions_has_no_warning(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         assert "will refuse" not in agreed.run("approve", proposed.id, "--yes").stderr
 
     @pytest.mark.parametrize("shorten", [71, 64, 20])
     def test_an_approval_accepts_a_digest_as_well(
-        self, agreed: Keyboard, proposed: Study, shorten: int
+        self, agreed: OfficerCommands, proposed: Study, shorten: int
     ) -> None:
         agreed.done("approve", proposed.digest[:shorten], "--yes")
         assert agreed.own().permit(proposed.digest)
 
-    def test_an_approval_prints_json_on_request(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_an_approval_prints_json_on_request(
+        self, agreed: OfficerCommands, proposed: Study
+    ) -> None:
         answer = json.loads(agreed.run("approve", proposed.id, "--yes", "--json").stdout)
         assert answer["decision"] == "approved"
         assert answer["study"] == proposed.digest
         assert answer["version"] == answer["exchange_has"] == 1
 
     def test_an_approval_says_that_every_country_must_permit(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         """The node is named only if it does not have the permit yet."""
         output = " ".join(agreed.done("approve", proposed.id, "--yes").split())
@@ -105,11 +109,13 @@ class TestApproval:
         again = agreed.done("approve", proposed.id, "--yes", "--reconsider", "--node", node)
         assert "Next: once every country of the study has permitted it" in " ".join(again.split())
 
-    def test_an_approval_needs_confirmation(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_an_approval_needs_confirmation(self, agreed: OfficerCommands, proposed: Study) -> None:
         assert "answered no" in agreed.refused("approve", proposed.id, answer="n\n")
         assert "Nobody answered" in agreed.refused("approve", proposed.id)
 
-    def test_an_approval_never_outlasts_the_study(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_an_approval_never_outlasts_the_study(
+        self, agreed: OfficerCommands, proposed: Study
+    ) -> None:
         agreed.done("approve", proposed.id, "--expires", "2029-01-01", "--yes")
         assert present(agreed.own().permit(proposed.digest)).conditions.expires == proposed.expires
 
@@ -131,25 +137,25 @@ class TestApprovalRefused:
         ],
     )
     def test_an_approval_with_invalid_conditions_is_refused(
-        self, agreed: Keyboard, proposed: Study, options: tuple[str, str], why: str
+        self, agreed: OfficerCommands, proposed: Study, options: tuple[str, str], why: str
     ) -> None:
         assert why in agreed.refused("approve", proposed.id, *options, "--yes")
 
     def test_an_approval_for_an_unknown_study_is_refused(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         output = agreed.refused("approve", "heart-by-age", "--yes")
         assert f"no study 'heart-by-age'; did you mean {proposed.id}?" in output
         assert f"The published studies are: {proposed.id}" in output
 
     def test_an_approval_for_an_unknown_digest_is_refused(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         assert "There is no study" in agreed.refused("approve", "sha256:" + "0" * 64, "--yes")
         assert "There is no study" in agreed.refused("approve", proposed.digest[:12], "--yes")
 
     def test_an_approval_for_an_already_approved_study_is_refused(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         agreed.done("approve", proposed.id, "--yes")
         output = agreed.refused("approve", proposed.id, "--yes")
@@ -157,7 +163,7 @@ class TestApprovalRefused:
         assert "--reconsider" in output
 
     def test_an_approval_for_an_already_refused_study_is_refused(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         agreed.done("refuse", proposed.id, "--reason", "Too early.", "--yes")
         assert "You refused it on 2026-09-01: Too early." in agreed.refused(
@@ -167,7 +173,9 @@ class TestApprovalRefused:
         assert agreed.own().permit(proposed.digest)
         assert agreed.own().withdrawal(proposed.digest) is None
 
-    def test_a_second_permit_counts_those_before(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_a_second_permit_counts_those_before(
+        self, agreed: OfficerCommands, proposed: Study
+    ) -> None:
         agreed.done("approve", proposed.id, "--yes")
         agreed.done("withdraw", proposed.id, "--reason", "Too early.", "--yes")
         agreed.done("approve", proposed.id, "--yes", "--reconsider")
@@ -175,16 +183,18 @@ class TestApprovalRefused:
         assert again is not None
         assert again.number == 2
 
-    def test_an_approval_for_an_expired_study_is_refused(self, agreed: Keyboard) -> None:
+    def test_an_approval_for_an_expired_study_is_refused(self, agreed: OfficerCommands) -> None:
         expired = propose(agreed, expires="2026-08-31")
         assert "expired on 2026-08-31" in agreed.refused("approve", expired.id, "--yes")
 
-    def test_an_approval_for_a_study_of_other_countries_is_refused(self, agreed: Keyboard) -> None:
+    def test_an_approval_for_a_study_of_other_countries_is_refused(
+        self, agreed: OfficerCommands
+    ) -> None:
         other = propose(agreed, countries=["EE", "NO", "PT"])
         assert "does not ask DK" in agreed.refused("approve", other.id, "--yes")
 
     def test_an_approval_for_a_purpose_that_the_agreement_forbids_is_refused(
-        self, agreed: Keyboard
+        self, agreed: OfficerCommands
     ) -> None:
         purpose = {"ehds": "53-1-e", "purpose_of_use": "HMARKT", "sentence": "To sell."}
         forbidden = propose(agreed, purpose=purpose)
@@ -194,36 +204,36 @@ class TestApprovalRefused:
         assert "Article 4(2)" in output
 
     def test_an_approval_for_a_cost_above_the_whole_budget_is_refused(
-        self, agreed: Keyboard
+        self, agreed: OfficerCommands
     ) -> None:
-        proposed = study(agreed.papers.agreed, privacy={"epsilon": 50.0, "delta": 1e-5})
+        proposed = study(agreed.documents.agreed, privacy={"epsilon": 50.0, "delta": 1e-5})
         loud = proposed.with_mechanisms(
             tuple(m.model_copy(update={"noise_std": 3}) for m in proposed.mechanisms)
         )
-        agreed.papers.propose(loud)
+        agreed.documents.propose(loud)
         assert "(agreement/budget)" in agreed.refused("approve", loud.id, "--yes")
 
     def test_an_approval_that_the_national_policy_forbids_is_refused(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         agreed.done("sign", agreed.file("dk.cedar", SEX_IS_OURS), "--yes")
         assert "(national/dk/no-sex)" in agreed.refused("approve", proposed.id, "--yes")
 
     def test_an_approval_while_the_exchange_is_down_is_refused(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         agreed.exchange.down = True
         assert "does not answer" in agreed.refused("approve", proposed.id, "--yes")
 
     def test_an_approval_before_the_agreement_is_in_force_is_refused(
-        self, enrolled: Keyboard
+        self, enrolled: OfficerCommands
     ) -> None:
         assert "not published yet" in enrolled.refused("approve", "any", "--yes")
 
 
 class TestRefusal:
     def test_a_refusal_is_a_withdrawal_with_its_reason(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         output = agreed.done("refuse", proposed.id, "--reason", "Not our question.", answer="y\n")
         published = agreed.published()
@@ -231,7 +241,7 @@ class TestRefusal:
         assert "The other parties will read the reason" in output
 
     def test_a_refusal_removes_the_study_from_the_inbox(
-        self, agreed: Keyboard, proposed: Study
+        self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         assert proposed.title in agreed.done("inbox")
         agreed.done("refuse", proposed.id, "--reason", "No.", "--yes")
@@ -239,43 +249,47 @@ class TestRefusal:
 
     @pytest.mark.parametrize("reason", ["", "two\nlines", "\u200bhidden", "x" * 2_001])
     def test_a_refusal_needs_a_plain_reason(
-        self, agreed: Keyboard, proposed: Study, reason: str
+        self, agreed: OfficerCommands, proposed: Study, reason: str
     ) -> None:
         output = agreed.refused("refuse", proposed.id, "--reason", reason, "--yes")
         assert "--reason cannot be used" in output
 
-    def test_a_refusal_cannot_withdraw_a_permit(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_a_refusal_cannot_withdraw_a_permit(
+        self, agreed: OfficerCommands, proposed: Study
+    ) -> None:
         agreed.done("approve", proposed.id, "--yes")
         output = agreed.refused("refuse", proposed.id, "--reason", "No.", "--yes")
         assert "withdraw" in output
 
-    def test_a_study_can_be_refused_once(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_a_study_can_be_refused_once(self, agreed: OfficerCommands, proposed: Study) -> None:
         agreed.done("refuse", proposed.id, "--reason", "No.", "--yes")
         assert "decided" in agreed.refused("refuse", proposed.id, "--reason", "No.", "--yes")
 
-    def test_refusing_an_expired_study_gives_an_error(self, agreed: Keyboard) -> None:
+    def test_refusing_an_expired_study_gives_an_error(self, agreed: OfficerCommands) -> None:
         expired = propose(agreed, expires="2026-08-31")
         assert "expired" in agreed.refused("refuse", expired.id, "--reason", "No.", "--yes")
 
-    def test_refusing_an_unknown_study_gives_an_error(self, agreed: Keyboard) -> None:
+    def test_refusing_an_unknown_study_gives_an_error(self, agreed: OfficerCommands) -> None:
         output = agreed.refused("refuse", "nothing", "--reason", "No.", "--yes")
         assert "The published studies are: none yet" in output
 
 
 class TestWithdrawal:
     @pytest.fixture
-    def permitted(self, agreed: Keyboard, proposed: Study) -> Study:
+    def permitted(self, agreed: OfficerCommands, proposed: Study) -> Study:
         agreed.done("approve", proposed.id, "--yes")
         return proposed
 
-    def test_a_withdrawal_outweighs_the_permit(self, agreed: Keyboard, permitted: Study) -> None:
+    def test_a_withdrawal_outweighs_the_permit(
+        self, agreed: OfficerCommands, permitted: Study
+    ) -> None:
         output = agreed.done("withdraw", permitted.id, "--reason", "New advice.", "--yes")
         published = agreed.published()
         assert present(published.withdrawal(permitted.digest)).reason == "New advice."
         assert "cannot be called back, and stays charged" in output
 
     def test_a_withdrawal_reaches_the_node_without_an_exchange(
-        self, agreed: Keyboard, permitted: Study
+        self, agreed: OfficerCommands, permitted: Study
     ) -> None:
         node = agreed.make_node()
         agreed.exchange.down = True
@@ -287,7 +301,7 @@ class TestWithdrawal:
         assert b'\\"withdrawal\\"' in (node / "officer" / "country-DK.json").read_bytes()
 
     def test_a_withdrawal_reaches_the_exchange_later(
-        self, agreed: Keyboard, permitted: Study
+        self, agreed: OfficerCommands, permitted: Study
     ) -> None:
         agreed.exchange.down = True
         agreed.run("withdraw", permitted.id, "--reason", "Now.", "--yes")
@@ -298,7 +312,7 @@ class TestWithdrawal:
         assert "have not reached" not in agreed.done("inbox")
 
     def test_a_withdrawal_reaches_the_node_before_any_call_to_the_exchange(
-        self, agreed: Keyboard, permitted: Study, monkeypatch: pytest.MonkeyPatch
+        self, agreed: OfficerCommands, permitted: Study, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An exchange on which every call hangs does not delay documents that stop the node."""
         node = agreed.make_node()
@@ -314,50 +328,54 @@ class TestWithdrawal:
         assert all(stopped_before)
 
     def test_a_withdrawal_accepts_a_digest_without_an_exchange(
-        self, agreed: Keyboard, permitted: Study
+        self, agreed: OfficerCommands, permitted: Study
     ) -> None:
         agreed.exchange.down = True
         agreed.run("withdraw", permitted.digest, "--reason", "Now.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)
 
     def test_a_withdrawal_applies_to_the_text_that_was_permitted(
-        self, agreed: Keyboard, permitted: Study
+        self, agreed: OfficerCommands, permitted: Study
     ) -> None:
         """Another text under the same id must not hide the permitted one."""
-        other = study(agreed.papers.agreed, question="How many patients have heart disease now?")
+        other = study(agreed.documents.agreed, question="How many patients have heart disease now?")
         keep_study(agreed.home.studies, other)
         agreed.done("withdraw", permitted.id, "--reason", "Stop.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)
 
-    def test_a_withdrawal_needs_a_permit(self, agreed: Keyboard, proposed: Study) -> None:
+    def test_a_withdrawal_needs_a_permit(self, agreed: OfficerCommands, proposed: Study) -> None:
         output = agreed.refused("withdraw", proposed.id, "--reason", "No.", "--yes")
         assert "You have not approved it" in output
 
-    def test_a_permit_can_be_withdrawn_once(self, agreed: Keyboard, permitted: Study) -> None:
+    def test_a_permit_can_be_withdrawn_once(
+        self, agreed: OfficerCommands, permitted: Study
+    ) -> None:
         agreed.done("withdraw", permitted.id, "--reason", "No.", "--yes")
         output = agreed.refused("withdraw", permitted.id, "--reason", "Again.", "--yes")
         assert "You refused it on 2026-09-01" in output
 
-    def test_a_withdrawal_needs_confirmation(self, agreed: Keyboard, permitted: Study) -> None:
+    def test_a_withdrawal_needs_confirmation(
+        self, agreed: OfficerCommands, permitted: Study
+    ) -> None:
         output = agreed.refused("withdraw", permitted.id, "--reason", "No.", answer="n\n")
         assert "answered no" in output
 
     def test_a_withdrawal_of_an_unknown_study_is_refused(
-        self, agreed: Keyboard, permitted: Study
+        self, agreed: OfficerCommands, permitted: Study
     ) -> None:
         assert "no study" in agreed.refused("withdraw", "other", "--reason", "No.", "--yes")
 
     def test_a_permit_of_an_expired_study_can_be_withdrawn(
-        self, agreed: Keyboard, permitted: Study
+        self, agreed: OfficerCommands, permitted: Study
     ) -> None:
-        agreed.papers.now = agreed.now = NOW + timedelta(days=200)
-        agreed.certified().papers.refresh()
+        agreed.documents.now = agreed.now = NOW + timedelta(days=200)
+        agreed.certified().documents.refresh()
         agreed.done("withdraw", permitted.id, "--reason", "Late.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)
 
 
 def test_a_folder_restored_from_an_old_copy_undoes_no_withdrawal(
-    agreed: Keyboard, proposed: Study
+    agreed: OfficerCommands, proposed: Study
 ) -> None:
     agreed.done("approve", proposed.id, "--yes")
     copy = {path: path.read_bytes() for path in agreed.home.documents.rglob("*.json")}

@@ -16,13 +16,13 @@ from governance.officer.own_documents import read_own
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.trust.bundle import own_country
 from tests.support.documents import node_keys
-from tests.support.officers import Keyboard, bundle_version
+from tests.support.officers import OfficerCommands, bundle_version
 
 pytestmark = pytest.mark.enable_socket
 
 
 @pytest.fixture
-def node(agreed: Keyboard) -> Iterator[Path]:
+def node(agreed: OfficerCommands) -> Iterator[Path]:
     """A node's folder with a path short enough for a socket."""
     folder = Path(tempfile.mkdtemp(prefix="node-", dir="/tmp"))
     (folder / "node.yaml").write_text("country: DK\n")
@@ -33,7 +33,7 @@ def node(agreed: Keyboard) -> Iterator[Path]:
 class NodeDaemon:
     """A node's RPC server that verifies its officer's documents by the officer's key."""
 
-    def __init__(self, node: Path, officer: Keyboard) -> None:
+    def __init__(self, node: Path, officer: OfficerCommands) -> None:
         self.versions: list[int] = []
         self._officer = officer
         self.rpc_server = LocalRpcServer(node / "run" / "node.sock", self._answer)
@@ -50,20 +50,20 @@ class NodeDaemon:
 
 
 @pytest.fixture
-def daemon(node: Path, agreed: Keyboard) -> Iterator[NodeDaemon]:
+def daemon(node: Path, agreed: OfficerCommands) -> Iterator[NodeDaemon]:
     running = NodeDaemon(node, agreed)
     yield running
     running.rpc_server.close()
 
 
-def sign_keys(officer: Keyboard, *options: str | Path) -> Result:
+def sign_keys(officer: OfficerCommands, *options: str | Path) -> Result:
     file = officer.file("node-keys.json", node_keys("DK").canonical())
     return officer.run("sign", file, "--yes", *options)
 
 
 class TestNode:
     def test_a_running_node_gets_the_documents_at_once(
-        self, agreed: Keyboard, node: Path, daemon: NodeDaemon
+        self, agreed: OfficerCommands, node: Path, daemon: NodeDaemon
     ) -> None:
         result = sign_keys(agreed, "--node", node)
         assert result.exit_code == 0
@@ -72,7 +72,7 @@ class TestNode:
         assert read_delivered(agreed.home.handed_file) == Delivered(node=1, exchange=1)
 
     def test_a_node_given_once_is_remembered(
-        self, agreed: Keyboard, node: Path, daemon: NodeDaemon
+        self, agreed: OfficerCommands, node: Path, daemon: NodeDaemon
     ) -> None:
         sign_keys(agreed, "--node", node)
         agreed.done("renew")
@@ -80,7 +80,7 @@ class TestNode:
         assert agreed.home.settings().node == str(node)
 
     def test_a_stopped_node_finds_the_documents_in_its_folder(
-        self, agreed: Keyboard, node: Path
+        self, agreed: OfficerCommands, node: Path
     ) -> None:
         assert "reads them when it starts" in sign_keys(agreed, "--node", node).stdout
         bundle = (node / "officer" / "country-DK.json").read_bytes()
@@ -88,7 +88,7 @@ class TestNode:
         assert own_country(bundle, "DK", key, agreed.now).node == node_keys("DK")
 
     def test_a_killed_node_s_old_socket_counts_as_a_stopped_node(
-        self, agreed: Keyboard, node: Path
+        self, agreed: OfficerCommands, node: Path
     ) -> None:
         (node / "run").mkdir()
         with socket.socket(socket.AF_UNIX) as abandoned:
@@ -97,7 +97,7 @@ class TestNode:
         assert (node / "officer" / "country-DK.json").exists()
 
     def test_a_node_that_refuses_is_reported_and_gets_the_documents_later(
-        self, agreed: Keyboard, node: Path, daemon: NodeDaemon
+        self, agreed: OfficerCommands, node: Path, daemon: NodeDaemon
     ) -> None:
         daemon.versions.append(9)
         result = sign_keys(agreed, "--node", node)
@@ -111,26 +111,28 @@ class TestNode:
         assert "have not reached" not in agreed.done("inbox")
 
     def test_a_node_that_does_not_exist_is_refused_before_anything_is_signed(
-        self, agreed: Keyboard
+        self, agreed: OfficerCommands
     ) -> None:
         file = agreed.file("node-keys.json", node_keys("DK").canonical())
         output = agreed.refused("sign", file, "--yes", "--node", agreed.folder / "nowhere")
         assert "There is no node in" in output
         assert read_own(agreed.home, agreed.home.settings(), agreed.now) is None
 
-    def test_without_a_known_node_the_option_node_is_required(self, agreed: Keyboard) -> None:
+    def test_without_a_known_node_the_option_node_is_required(
+        self, agreed: OfficerCommands
+    ) -> None:
         assert "--node" in sign_keys(agreed).stderr
 
 
 class TestBundleFile:
-    def test_the_file_has_the_bundle_that_was_submitted(self, agreed: Keyboard) -> None:
+    def test_the_file_has_the_bundle_that_was_submitted(self, agreed: OfficerCommands) -> None:
         out = agreed.folder / "bundle.json"
         sign_keys(agreed, "--bundle-out", out)
         [(_, submitted)] = agreed.exchange.submitted[-1:]
         assert out.read_bytes() == submitted
         assert bundle_version(submitted) == 1
 
-    def test_a_file_that_cannot_be_written_is_reported(self, agreed: Keyboard) -> None:
+    def test_a_file_that_cannot_be_written_is_reported(self, agreed: OfficerCommands) -> None:
         blocked = agreed.file("blocked", "a file, not a folder") / "bundle.json"
         result = sign_keys(agreed, "--bundle-out", blocked)
         assert result.exit_code == 1
@@ -140,7 +142,7 @@ class TestBundleFile:
 
 class TestExchange:
     def test_an_exchange_that_does_not_answer_is_reported_and_renewing_helps(
-        self, agreed: Keyboard
+        self, agreed: OfficerCommands
     ) -> None:
         agreed.exchange.submit_down = True
         result = sign_keys(agreed)
@@ -151,7 +153,9 @@ class TestExchange:
         agreed.done("renew")
         assert agreed.published().version == 2
 
-    def test_json_output_states_the_versions_of_node_and_exchange(self, agreed: Keyboard) -> None:
+    def test_json_output_states_the_versions_of_node_and_exchange(
+        self, agreed: OfficerCommands
+    ) -> None:
         answer = json.loads(sign_keys(agreed, "--json").stdout)
         assert answer["version"] == 1
         assert (answer["node_has"], answer["exchange_has"]) == (0, 1)

@@ -11,12 +11,12 @@ from keys.store import KeyStore
 from protocols.proto.exchange_pb2 import EnrolReply
 from protocols.wire.invitation import Statement, enrolment_fingerprint
 from tests.support.documents import NOW
-from tests.support.officers import AUTHORITY, PASSPHRASE, Keyboard, invitation, root_digest
+from tests.support.officers import AUTHORITY, PASSPHRASE, OfficerCommands, invitation, root_digest
 
 STRANGER = TransportAuthority.create("elsewhere", NOW - timedelta(days=1))
 
 
-def invitation_file(officer: Keyboard, **changes: Any) -> Path:
+def invitation_file(officer: OfficerCommands, **changes: Any) -> Path:
     return officer.file("invitation.json", invitation(**changes).model_dump_json())
 
 
@@ -27,7 +27,7 @@ def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-def test_an_admitted_officer_keeps_its_certificate(officer: Keyboard) -> None:
+def test_an_admitted_officer_keeps_its_certificate(officer: OfficerCommands) -> None:
     assert "You are admitted" in officer.done("enrol", invitation_file(officer))
     certificate = officer.home.certificate_file.read_bytes()
     peer = peer_of(
@@ -39,7 +39,7 @@ def test_an_admitted_officer_keeps_its_certificate(officer: Keyboard) -> None:
     assert settings.federation == "nordic-heart"
 
 
-def test_the_fingerprint_is_that_of_the_request(officer: Keyboard) -> None:
+def test_the_fingerprint_is_that_of_the_request(officer: OfficerCommands) -> None:
     output = officer.done("enrol", invitation_file(officer))
     [request] = officer.exchange.asked
     statement = Statement.from_bytes(request.statement)
@@ -51,14 +51,14 @@ def test_the_fingerprint_is_that_of_the_request(officer: Keyboard) -> None:
     assert request.token == bytes(range(32))
 
 
-def test_digests_to_compare_are_shown(officer: Keyboard) -> None:
+def test_digests_to_compare_are_shown(officer: OfficerCommands) -> None:
     output = officer.done("enrol", invitation_file(officer, root_digest="sha256:" + "a" * 64))
     assert AUTHORITY.digest in output
     assert "sha256:" + "a" * 64 in output
     assert officer.home.settings().root_digest == "sha256:" + "a" * 64
 
 
-def test_a_pending_request_can_be_queried_again(officer: Keyboard) -> None:
+def test_a_pending_request_can_be_queried_again(officer: OfficerCommands) -> None:
     officer.exchange.enrolment = EnrolReply.PENDING
     assert "waits for the coordinator" in officer.done("enrol", invitation_file(officer))
     assert officer.home.settings().exchange is None
@@ -69,7 +69,7 @@ def test_a_pending_request_can_be_queried_again(officer: Keyboard) -> None:
     assert officer.home.settings().exchange is not None
 
 
-def test_waiting_queries_every_second(officer: Keyboard, no_sleep: list[float]) -> None:
+def test_waiting_queries_every_second(officer: OfficerCommands, no_sleep: list[float]) -> None:
     officer.exchange.enrolment = EnrolReply.PENDING
     officer.done("enrol", invitation_file(officer), "--wait", "3")
     assert no_sleep == [1.0] * 3
@@ -77,7 +77,7 @@ def test_waiting_queries_every_second(officer: Keyboard, no_sleep: list[float]) 
 
 
 def test_waiting_ends_with_the_admission(
-    officer: Keyboard, monkeypatch: pytest.MonkeyPatch
+    officer: OfficerCommands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     officer.exchange.enrolment = EnrolReply.PENDING
 
@@ -89,7 +89,7 @@ def test_waiting_ends_with_the_admission(
     assert len(officer.exchange.asked) == 2
 
 
-def test_a_refused_request_says_so(officer: Keyboard) -> None:
+def test_a_refused_request_says_so(officer: OfficerCommands) -> None:
     officer.exchange.enrolment = EnrolReply.REFUSED
     result = officer.run("enrol", invitation_file(officer))
     assert result.exit_code == 1
@@ -97,7 +97,7 @@ def test_a_refused_request_says_so(officer: Keyboard) -> None:
     assert not officer.home.certificate_file.exists()
 
 
-def test_prints_json_on_request(officer: Keyboard) -> None:
+def test_prints_json_on_request(officer: OfficerCommands) -> None:
     officer.exchange.enrolment = EnrolReply.PENDING
     pending = json.loads(officer.run("enrol", invitation_file(officer), "--json").stdout)
     officer.exchange.enrolment = EnrolReply.ADMITTED
@@ -117,28 +117,28 @@ def test_prints_json_on_request(officer: Keyboard) -> None:
     ],
 )
 def test_a_foreign_invitation_is_refused_before_anything_is_sent(
-    officer: Keyboard, changes: dict[str, Any], why: str
+    officer: OfficerCommands, changes: dict[str, Any], why: str
 ) -> None:
     assert why in officer.refused("enrol", invitation_file(officer, **changes))
     assert officer.exchange.asked == []
 
 
-def test_an_invitation_of_another_federation_is_refused(enrolled: Keyboard) -> None:
+def test_an_invitation_of_another_federation_is_refused(enrolled: OfficerCommands) -> None:
     output = enrolled.refused("enrol", invitation_file(enrolled, federation="elsewhere"))
     assert "you belong to nordic-heart" in output
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"\x80\x04pickle", b"[" * 10**5])
-def test_another_file_is_no_invitation(officer: Keyboard, content: bytes) -> None:
+def test_another_file_is_no_invitation(officer: OfficerCommands, content: bytes) -> None:
     assert "not an invitation" in officer.refused("enrol", officer.file("letter", content))
 
 
-def test_a_file_that_is_not_there_is_named(officer: Keyboard) -> None:
+def test_a_file_that_is_not_there_is_named(officer: OfficerCommands) -> None:
     assert "cannot be read" in officer.refused("enrol", officer.folder / "none.json")
 
 
 def test_the_same_request_is_sent_again_after_the_exchange_was_down(
-    officer: Keyboard,
+    officer: OfficerCommands,
 ) -> None:
     officer.exchange.down = True
     result = officer.run("enrol", invitation_file(officer))
@@ -153,7 +153,7 @@ def test_the_same_request_is_sent_again_after_the_exchange_was_down(
 
 @pytest.mark.parametrize("whose", [("EE", Role.OFFICER), ("DK", Role.NODE)])
 def test_another_party_s_certificate_is_not_kept(
-    officer: Keyboard, whose: tuple[str, Role]
+    officer: OfficerCommands, whose: tuple[str, Role]
 ) -> None:
     officer.exchange.issued_to = whose
     result = officer.run("enrol", invitation_file(officer))
@@ -163,19 +163,21 @@ def test_another_party_s_certificate_is_not_kept(
     assert officer.home.settings().exchange is None
 
 
-def test_a_new_invitation_keeps_the_root_digest_known_before(officer: Keyboard) -> None:
+def test_a_new_invitation_keeps_the_root_digest_known_before(officer: OfficerCommands) -> None:
     officer.done("enrol", invitation_file(officer, root_digest="sha256:" + "a" * 64))
     officer.done("enrol", invitation_file(officer))
     assert officer.home.settings().root_digest == "sha256:" + "a" * 64
 
 
-def test_an_officer_who_enrols_late_trusts_the_root_of_the_invitation(officer: Keyboard) -> None:
-    officer.papers.begin()
-    officer.done("enrol", invitation_file(officer, root_digest=root_digest(officer.papers)))
+def test_an_officer_who_enrols_late_trusts_the_root_of_the_invitation(
+    officer: OfficerCommands,
+) -> None:
+    officer.documents.publish_agreement()
+    officer.done("enrol", invitation_file(officer, root_digest=root_digest(officer.documents)))
     assert "Nothing waits for you" in officer.done("inbox")
 
 
-def test_settings_stay_readable_by_people(enrolled: Keyboard) -> None:
+def test_settings_stay_readable_by_people(enrolled: OfficerCommands) -> None:
     content = yaml.safe_load(enrolled.home.settings_file.read_text())
     assert content["country"] == "DK"
     assert content["exchange"] == "exchange.test:7443"

@@ -24,7 +24,7 @@ from governance.trust.bundle import CountryDocuments, own_country
 from governance.trust.signing import OfficerDocuments
 from tests.support.documents import DAY, node_keys, permit, raw_key, study, withdrawal
 from tests.support.narrowing import present
-from tests.support.officers import PASSPHRASE, Keyboard
+from tests.support.officers import PASSPHRASE, OfficerCommands
 from tests.unit.governance.officer.test_agent import agent_of, pass_time
 
 pytestmark = pytest.mark.enable_socket
@@ -34,36 +34,36 @@ Work = Callable[[OfficerDocuments], None]
 
 
 @pytest.fixture
-def settled(agreed: Keyboard) -> Keyboard:
+def settled(agreed: OfficerCommands) -> OfficerCommands:
     """An officer who vouches for a node and has permitted one of two studies."""
     agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
     for each in studies(agreed):
-        agreed.papers.propose(each)
+        agreed.documents.propose(each)
     agreed.done("approve", studies(agreed)[0].id, "--yes")
     return agreed
 
 
-def studies(officer: Keyboard) -> tuple[Study, Study]:
-    agreed = officer.papers.agreed
+def studies(officer: OfficerCommands) -> tuple[Study, Study]:
+    agreed = officer.documents.agreed
     return study(agreed), study(agreed, id="asked-later")
 
 
-def publish(officer: Keyboard, work: Work, *, versions_ahead: int = 4) -> None:
+def publish(officer: OfficerCommands, work: Work, *, versions_ahead: int = 4) -> None:
     """Sign with the officer's key in another folder and submit that, as a thief would."""
-    papers, own = officer.papers, officer.own()
+    documents, own = officer.documents, officer.own()
     other = OfficerDocuments(officer.folder / "other", "DK")
     work(other)
-    key = papers.officers["DK"]
-    bundle = other.sign(papers.now, key, newer_than=own.version + versions_ahead)
-    papers.store.accept_country(bundle, papers.now, online_key=papers.online)
+    key = documents.officers["DK"]
+    bundle = other.sign(documents.now, key, newer_than=own.version + versions_ahead)
+    documents.store.accept_country(bundle, documents.now, online_key=documents.online_key)
 
 
-def foreign_work(officer: Keyboard) -> Work:
+def foreign_work(officer: OfficerCommands) -> Work:
     """Return a thief's documents: its own node, a permit for the other study, and no policy."""
 
     def work(other: OfficerDocuments) -> None:
         other.set_node(strange_keys())
-        other.approve(permit(officer.papers.agreed, studies(officer)[1]))
+        other.approve(permit(officer.documents.agreed, studies(officer)[1]))
 
     return work
 
@@ -81,14 +81,14 @@ def have_same_content(before: CountryDocuments | None, after: CountryDocuments |
 
 class TestRenewing:
     def test_renewing_signs_a_higher_version_and_reports_foreign_documents(
-        self, settled: Keyboard
+        self, settled: OfficerCommands
     ) -> None:
         settled.done("sign", settled.file("policy.cedar", POLICY), "--yes")
         before = settled.own()
         publish(settled, foreign_work(settled))
         result = settled.run("renew", "--node", settled.make_node())
         assert have_same_content(before, settled.own())
-        assert have_same_content(before, settled.papers.view().country("DK"))
+        assert have_same_content(before, settled.documents.view().country("DK"))
         assert settled.own().version == before.version + 6
         for named in (
             FOREIGN,
@@ -99,7 +99,7 @@ class TestRenewing:
             assert named in result.stderr
         assert studies(settled)[0].digest not in result.stderr
 
-    def test_renewing_sends_no_foreign_document_to_the_node(self, settled: Keyboard) -> None:
+    def test_renewing_sends_no_foreign_document_to_the_node(self, settled: OfficerCommands) -> None:
         before = settled.own()
         publish(settled, foreign_work(settled))
         settled.done("renew", "--node", settled.make_node())
@@ -107,7 +107,9 @@ class TestRenewing:
         key = settled.home.settings().verify_key
         assert have_same_content(before, own_country(handed, "DK", key, settled.now))
 
-    def test_renewing_reports_foreign_documents_once_and_as_json(self, settled: Keyboard) -> None:
+    def test_renewing_reports_foreign_documents_once_and_as_json(
+        self, settled: OfficerCommands
+    ) -> None:
         publish(settled, foreign_work(settled))
         assert FOREIGN in json.loads(settled.run("renew", "--json").stdout)["not_signed_here"]
         result = settled.run("renew", "--json")
@@ -115,7 +117,7 @@ class TestRenewing:
         assert FOREIGN not in result.stderr
 
     def test_documents_missing_at_the_exchange_do_not_affect_renewal(
-        self, settled: Keyboard
+        self, settled: OfficerCommands
     ) -> None:
         before = settled.own()
         publish(settled, lambda other: None)
@@ -123,7 +125,7 @@ class TestRenewing:
         assert have_same_content(before, settled.own())
 
     def test_renewing_notices_foreign_documents_of_the_same_version(
-        self, settled: Keyboard
+        self, settled: OfficerCommands
     ) -> None:
         settled.exchange.submit_down = True
         before = settled.own()
@@ -135,7 +137,7 @@ class TestRenewing:
         assert have_same_content(before, settled.own())
 
     def test_renewing_does_not_report_earlier_documents_of_this_folder(
-        self, settled: Keyboard
+        self, settled: OfficerCommands
     ) -> None:
         """The exchange still shows a refusal that was reconsidered; it is not restored."""
         proposed = studies(settled)[0]
@@ -146,8 +148,10 @@ class TestRenewing:
         assert FOREIGN not in settled.run("renew").stderr
         assert settled.own().withdrawal(proposed.digest) is None
 
-    def test_renewing_names_a_limited_number_of_foreign_documents(self, settled: Keyboard) -> None:
-        agreed = settled.papers.agreed
+    def test_renewing_names_a_limited_number_of_foreign_documents(
+        self, settled: OfficerCommands
+    ) -> None:
+        agreed = settled.documents.agreed
         many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MAX_NAMED + 3)]
 
         def approve_all(other: OfficerDocuments) -> None:
@@ -161,7 +165,7 @@ class TestRenewing:
 
 
 class TestAForeignRefusal:
-    def test_a_foreign_refusal_is_copied_into_the_folder(self, settled: Keyboard) -> None:
+    def test_a_foreign_refusal_is_copied_into_the_folder(self, settled: OfficerCommands) -> None:
         proposed, other = studies(settled)
 
         def stopped(folder: OfficerDocuments) -> None:
@@ -172,9 +176,9 @@ class TestAForeignRefusal:
         assert f"a refusal of {proposed.digest}" in settled.run("renew").stderr
         assert set(settled.own().withdrawals) == {proposed.digest, other.digest}
 
-    def test_many_foreign_refusals_do_not_fill_the_folder(self, settled: Keyboard) -> None:
+    def test_many_foreign_refusals_do_not_fill_the_folder(self, settled: OfficerCommands) -> None:
         """With a full folder the officer could not withdraw from anything."""
-        proposed, agreed = studies(settled)[0], settled.papers.agreed
+        proposed, agreed = studies(settled)[0], settled.documents.agreed
         foreign = ForeignDocuments(
             version=9,
             node=None,
@@ -188,17 +192,19 @@ class TestAForeignRefusal:
         )
         documents = OfficerDocuments(settled.home.documents, "DK")
         take_over_refusals(documents, settled.own(), foreign)
-        documents.sign(settled.now, settled.papers.officers["DK"])
+        documents.sign(settled.now, settled.documents.officers["DK"])
         own = settled.own()
         assert proposed.digest in own.withdrawals
         assert len(own.withdrawals) == MAX_REFUSALS + 1
         take_over_refusals(documents, own, foreign)
-        documents.sign(settled.now, settled.papers.officers["DK"])
+        documents.sign(settled.now, settled.documents.officers["DK"])
         assert len(settled.own().withdrawals) == MAX_REFUSALS + 1
 
 
 class TestRotating:
-    def test_a_rotation_signs_no_foreign_document_under_either_key(self, settled: Keyboard) -> None:
+    def test_a_rotation_signs_no_foreign_document_under_either_key(
+        self, settled: OfficerCommands
+    ) -> None:
         before = settled.own()
         publish(settled, foreign_work(settled))
         assert FOREIGN in settled.run("rotate", "--yes").stderr
@@ -208,35 +214,37 @@ class TestRotating:
             signed = present(documents.bundle(key.public))
             assert have_same_content(before, own_country(signed, "DK", key.public, settled.now))
 
-    def test_a_foreign_successor_is_reported_and_not_copied(self, settled: Keyboard) -> None:
-        papers = settled.papers
-        key_history = extended(None, "DK", papers.officers["DK"], raw_key(78), papers.now)
+    def test_a_foreign_successor_is_reported_and_not_copied(self, settled: OfficerCommands) -> None:
+        documents = settled.documents
+        key_history = extended(None, "DK", documents.officers["DK"], raw_key(78), documents.now)
         publish(settled, lambda other: other.set_history(key_history))
         output = settled.run("renew").stderr
         assert f"a new document key ({raw_key(78).public.fingerprint})" in output
         assert settled.own().next_key is None
 
-    def test_foreign_documents_are_forgotten_with_the_former_key(self, settled: Keyboard) -> None:
+    def test_foreign_documents_are_forgotten_with_the_former_key(
+        self, settled: OfficerCommands
+    ) -> None:
         publish(settled, foreign_work(settled))
         settled.done("rotate", "--yes")
-        papers = settled.papers
-        papers.store.draft_renewal(papers.now)
-        papers.sign("EE", "NO", "PT")
-        papers.publish()
+        documents = settled.documents
+        documents.store.draft_renewal(documents.now)
+        documents.sign("EE", "NO", "PT")
+        documents.publish()
         assert "DID NOT SIGN" not in settled.done("inbox")
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
 
 class TestForeignDocumentsAndTheAgent:
     def test_the_agent_copies_no_foreign_document_and_is_not_ready(
-        self, settled: Keyboard, caplog: pytest.LogCaptureFixture
+        self, settled: OfficerCommands, caplog: pytest.LogCaptureFixture
     ) -> None:
         agent, before = agent_of(settled), settled.own()
         pass_time(settled, DAY)
         publish(settled, foreign_work(settled))
         with caplog.at_level(logging.WARNING, "pratique.agent"):
             agent.look()
-        assert have_same_content(before, settled.papers.view().country("DK"))
+        assert have_same_content(before, settled.documents.view().country("DK"))
         assert [r.message for r in caplog.records] == ["documents that this folder did not sign"]
         assert FOREIGN in agent.status.sentence()
         report = shown(agent).ready()["documents"]
@@ -244,7 +252,7 @@ class TestForeignDocumentsAndTheAgent:
         assert FOREIGN in report.says
 
     def test_the_agent_reports_foreign_documents_until_they_are_resolved(
-        self, settled: Keyboard
+        self, settled: OfficerCommands
     ) -> None:
         agent = agent_of(settled)
         pass_time(settled, DAY)
@@ -262,7 +270,7 @@ class TestForeignDocumentsAndTheAgent:
 
 class TestTakingOver:
     @pytest.fixture
-    def old(self, settled: Keyboard) -> tuple[Keyboard, CountryDocuments]:
+    def old(self, settled: OfficerCommands) -> tuple[OfficerCommands, CountryDocuments]:
         """A folder restored from an old copy, and the documents that were signed since."""
         files = list(settled.home.documents.rglob("*.json"))
         copy = {path: path.read_bytes() for path in files}
@@ -275,18 +283,18 @@ class TestTakingOver:
         return settled, lost
 
     def test_taking_over_restores_all_lost_documents(
-        self, old: tuple[Keyboard, CountryDocuments]
+        self, old: tuple[OfficerCommands, CountryDocuments]
     ) -> None:
         officer, lost = old
         output = officer.done("renew", "--take-over", answer="y\n")
         assert have_same_content(lost, officer.own())
-        assert have_same_content(lost, officer.papers.view().country("DK"))
+        assert have_same_content(lost, officer.documents.view().country("DK"))
         assert "a national policy" in output
         assert QUESTION in output
         assert "DID NOT SIGN" not in officer.done("inbox")
 
     def test_taking_over_still_works_after_the_agent_signed_the_folder(
-        self, old: tuple[Keyboard, CountryDocuments]
+        self, old: tuple[OfficerCommands, CountryDocuments]
     ) -> None:
         officer, lost = old
         pass_time(officer, DAY)
@@ -297,22 +305,24 @@ class TestTakingOver:
         assert have_same_content(lost, officer.own())
 
     def test_taking_over_needs_a_person_to_confirm(
-        self, old: tuple[Keyboard, CountryDocuments]
+        self, old: tuple[OfficerCommands, CountryDocuments]
     ) -> None:
         officer, _ = old
         assert "answered no" in officer.refused("renew", "--take-over", answer="n\n")
         assert "--yes does not answer" in officer.refused("renew", "--take-over")
         assert officer.run("renew", "--take-over", "--yes").exit_code == 2
 
-    def test_taking_over_without_foreign_documents_is_refused(self, settled: Keyboard) -> None:
+    def test_taking_over_without_foreign_documents_is_refused(
+        self, settled: OfficerCommands
+    ) -> None:
         assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
 
     def test_taking_over_never_restores_a_permit_that_was_withdrawn_here(
-        self, settled: Keyboard
+        self, settled: OfficerCommands
     ) -> None:
         proposed = studies(settled)[0]
         settled.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
-        publish(settled, lambda o: o.approve(permit(settled.papers.agreed, proposed)))
+        publish(settled, lambda o: o.approve(permit(settled.documents.agreed, proposed)))
         settled.done("renew", "--take-over", answer="y\n")
         assert present(settled.own().withdrawal(proposed.digest)).reason == "Stop."
 

@@ -8,14 +8,14 @@ from governance.officer.home import DOCUMENT_KEY, Identity, OfficerHome, create_
 from keys.errors import KeyFault
 from keys.identity import SigningKey
 from keys.store import KeyStore
-from tests.support.officers import cheap_stores
+from tests.support.officers import use_fast_key_stores
 
 WORDS = b"four random words here"
 
 
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    cheap_stores(monkeypatch)
+    use_fast_key_stores(monkeypatch)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.support.documents import (
     node_keys,
     raw_key,
 )
-from tests.support.officers import Keyboard
+from tests.support.officers import OfficerCommands
 from tests.support.reference_merkle import reference_root
 
 pytestmark = pytest.mark.enable_socket
@@ -99,7 +99,7 @@ def coordinator(folder: Path) -> Iterator[LogDaemon]:
     daemon.rpc_server.close()
 
 
-def agree_on(officer: Keyboard, log_key: SigningKey) -> None:
+def agree_on(officer: OfficerCommands, log_key: SigningKey) -> None:
     """Give the officer an agreement in force that names the coordinator's log key."""
     coordinator = agreement_fields()["coordinator"] | {"log_key": log_key.public.to_text()}
     officer.home.trust.mkdir(exist_ok=True)
@@ -108,7 +108,7 @@ def agree_on(officer: Keyboard, log_key: SigningKey) -> None:
 
 
 @pytest.fixture
-def trusting(officer: Keyboard) -> Keyboard:
+def trusting(officer: OfficerCommands) -> OfficerCommands:
     """An officer who has signed the node's keys."""
     file = officer.file("node-keys.json", node_keys("DK").canonical())
     officer.done("sign", file, "--yes")
@@ -117,7 +117,7 @@ def trusting(officer: Keyboard) -> Keyboard:
 
 class TestList:
     def test_log_shows_every_entry_and_its_reason(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         output = trusting.done("log", "list", "--node", folder, unlock=False)
         assert "No permit, number 2. (permit/missing)" in output
@@ -127,7 +127,7 @@ class TestList:
         assert "3 of 3 entries" in output
 
     def test_log_shows_the_newest_entries(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         output = trusting.done("log", "list", "--node", folder, "--last", "1", unlock=False)
         assert "number 2." in output
@@ -135,7 +135,7 @@ class TestList:
         assert "1 of 3 entries" in output
 
     def test_log_prints_json_on_request(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         result = trusting.run("log", "list", "--node", folder, "--json", unlock=False)
         entries = json.loads(result.stdout)
@@ -143,40 +143,40 @@ class TestList:
         assert entries[0]["study"] == STUDY
 
     def test_log_reads_the_log_of_a_coordinator_too(
-        self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, coordinator: LogDaemon
     ) -> None:
         output = trusting.done("log", "list", "--coordinator", folder, unlock=False)
         assert "2 of 2 entries" in output
 
     def test_log_says_that_a_log_is_empty(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         node.entries.clear()
         output = trusting.done("log", "list", "--node", folder, unlock=False)
         assert "0 of 0 entries" in output
 
     def test_log_finds_the_node_of_the_officer_s_country_without_an_option(
-        self, officer: Keyboard, folder: Path, node: LogDaemon
+        self, officer: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         settings = officer.home.settings()
         officer.home.save(settings.model_copy(update={"node": str(folder)}))
         assert "3 of 3" in officer.done("log", "list", unlock=False)
 
-    def test_log_needs_a_daemon(self, trusting: Keyboard, folder: Path) -> None:
+    def test_log_needs_a_daemon(self, trusting: OfficerCommands, folder: Path) -> None:
         output = trusting.refused("log", "list", "--node", folder, unlock=False)
         assert "Nothing answers" in output
 
-    def test_log_must_know_whose_log_to_read(self, trusting: Keyboard) -> None:
+    def test_log_must_know_whose_log_to_read(self, trusting: OfficerCommands) -> None:
         output = trusting.refused("log", "list", unlock=False)
         assert "--node FOLDER or --coordinator FOLDER" in output
 
-    def test_log_reads_one_log_at_a_time(self, trusting: Keyboard, folder: Path) -> None:
+    def test_log_reads_one_log_at_a_time(self, trusting: OfficerCommands, folder: Path) -> None:
         options = ("log", "list", "--node", folder, "--coordinator", folder)
         assert "not both" in trusting.refused(*options, unlock=False)
 
     @pytest.mark.parametrize("lines", [["not json"], ["{}"], ['{"entry": {}}'], ["[]"], ["1"]])
     def test_log_refuses_a_malformed_log(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon, lines: list[str]
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon, lines: list[str]
     ) -> None:
         node.lines = lines
         output = trusting.refused("log", "list", "--node", folder, unlock=False)
@@ -185,21 +185,21 @@ class TestList:
 
 
 class TestVerify:
-    def verify(self, officer: Keyboard, folder: Path, which: str = "--node") -> str:
+    def verify(self, officer: OfficerCommands, folder: Path, which: str = "--node") -> str:
         return officer.done("log", "verify", which, folder, unlock=False)
 
-    def refused(self, officer: Keyboard, folder: Path, which: str = "--node") -> str:
+    def refused(self, officer: OfficerCommands, folder: Path, which: str = "--node") -> str:
         return officer.refused("log", "verify", which, folder, unlock=False)
 
     def test_verify_accepts_a_complete_log(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         output = self.verify(trusting, folder)
         assert f"The log {ORIGIN} is whole: 3 entries" in output
         assert NODE_KEY.public.fingerprint in output
 
     def test_verify_accepts_the_log_again_after_it_has_grown(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         assert "for the first time" in self.verify(trusting, folder)
         node.log(40)
@@ -208,7 +208,7 @@ class TestVerify:
         assert "It continues what you verified before." in output
 
     def test_verify_prints_json_on_request(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         options = ("log", "verify", "--node", folder, "--json")
         answer = json.loads(trusting.run(*options, unlock=False).stdout)
@@ -216,7 +216,7 @@ class TestVerify:
         assert answer == {"origin": ORIGIN, "size": 3, "root": root.hex(), "whole": True}
 
     def test_verify_finds_a_changed_entry(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         node.lines = [node._line(entry) for entry in node.entries]
         node.lines[1] = node.lines[1].replace("number 1", "number 7")
@@ -224,14 +224,14 @@ class TestVerify:
 
     @pytest.mark.parametrize("gone", [0, 1, 2])
     def test_verify_finds_a_missing_entry(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon, gone: int
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon, gone: int
     ) -> None:
         node.lines = [node._line(entry) for entry in node.entries]
         del node.lines[gone]
         assert self.refused(trusting, folder)
 
     def test_verify_finds_a_log_that_was_rolled_back(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
         node.entries.pop()
@@ -239,7 +239,7 @@ class TestVerify:
         assert "rolled back: 3 entries were signed before, 2 now" in output
 
     def test_verify_finds_a_log_that_was_forked(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
         other = refused_request(99)
@@ -256,12 +256,12 @@ class TestVerify:
         )
         node.entries.append(entry_bytes(restored_event, origin=ORIGIN, index=index))
 
-    def accept(self, officer: Keyboard, folder: Path) -> str:
+    def accept(self, officer: OfficerCommands, folder: Path) -> str:
         return officer.done("log", "verify", "--node", folder, "--accept-restored", unlock=False)
 
     @pytest.mark.parametrize("grown", [0, 1, 7])
     def test_verify_accepts_a_restored_log_only_with_the_option(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon, grown: int
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon, grown: int
     ) -> None:
         node.log(3)
         self.verify(trusting, folder)
@@ -279,7 +279,7 @@ class TestVerify:
         assert b"\n6\n" in recorded_file.read_bytes()
 
     def test_verify_accepts_one_restoration_once(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         """An accepted restoration does not explain entries that are missing later."""
         node.log(3)
@@ -295,7 +295,7 @@ class TestVerify:
         assert "A copy of 4 entries" in self.accept(trusting, folder)
 
     def test_verify_accepts_no_gap_without_a_restoration_entry_in_the_log(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
         node.entries.pop()
@@ -303,7 +303,7 @@ class TestVerify:
         assert "rolled back" in trusting.refused(*options, unlock=False)
 
     def test_verify_accepts_no_changed_entry_with_a_restoration(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
         self.restored(node, 2)
@@ -313,7 +313,7 @@ class TestVerify:
         assert "Entry 1 does not verify" in trusting.refused(*options, unlock=False)
 
     def test_verify_reports_a_restoration_that_lost_no_entry(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         self.verify(trusting, folder)
         self.restored(node, 3)
@@ -322,7 +322,7 @@ class TestVerify:
         assert "A copy of 3 entries" in result.stderr
 
     def test_the_log_of_a_coordinator_cannot_be_accepted_as_restored(
-        self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, coordinator: LogDaemon
     ) -> None:
         self.verify(trusting, folder, "--coordinator")
         del coordinator.entries[1:]
@@ -333,14 +333,14 @@ class TestVerify:
         assert "are not those" in trusting.refused(*options, unlock=False)
 
     def test_verify_finds_a_log_signed_by_another_key(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         """The key in the signed documents counts, whatever the daemon states."""
         node.key = raw_key(77)
         assert self.refused(trusting, folder)
 
     def test_verify_finds_the_log_of_another_node(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         node.origin = "nordic-heart/ee"
         node.entries.clear()
@@ -348,19 +348,19 @@ class TestVerify:
         assert self.refused(trusting, folder)
 
     def test_verify_needs_signed_keys_of_the_node(
-        self, officer: Keyboard, folder: Path, node: LogDaemon
+        self, officer: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         assert "have not signed your node's keys" in self.refused(officer, folder)
 
     def test_verify_works_with_expired_documents(
-        self, trusting: Keyboard, folder: Path, node: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         """A log is read years later; documents are valid for a week."""
         assert trusting.own().expires.year == NOW.year
         assert "is whole" in self.verify(trusting, folder)
 
     def test_verify_remembers_the_key_of_a_coordinator(
-        self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, coordinator: LogDaemon
     ) -> None:
         assert "2 entries" in self.verify(trusting, folder, "--coordinator")
         coordinator.log(5)
@@ -371,7 +371,7 @@ class TestVerify:
         assert raw_key(55).public.fingerprint in output
 
     def test_verify_uses_the_key_of_the_coordinator_in_the_agreement(
-        self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, coordinator: LogDaemon
     ) -> None:
         agree_on(trusting, coordinator.key)
         assert "2 entries" in self.verify(trusting, folder, "--coordinator")
@@ -384,14 +384,14 @@ class TestVerify:
         assert "another key than" in self.refused(trusting, folder, "--coordinator")
 
     def test_verify_trusts_no_first_key_of_a_coordinator_if_the_agreement_names_one(
-        self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
+        self, trusting: OfficerCommands, folder: Path, coordinator: LogDaemon
     ) -> None:
         agree_on(trusting, raw_key(56))
         assert "another key than" in self.refused(trusting, folder, "--coordinator")
 
     def test_verify_keeps_checkpoints_of_two_logs_separate(
         self,
-        trusting: Keyboard,
+        trusting: OfficerCommands,
         folder: Path,
         node: LogDaemon,
         coordinator: LogDaemon,

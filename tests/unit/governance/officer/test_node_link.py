@@ -13,7 +13,7 @@ from governance.policy.assessment import ledger_terms
 from governance.runtime.local_rpc import LocalRpcServer
 from tests.support.documents import DAY, NOW, agreement, study
 from tests.support.narrowing import present
-from tests.support.officers import Keyboard
+from tests.support.officers import OfficerCommands
 
 pytestmark = pytest.mark.enable_socket
 
@@ -117,30 +117,32 @@ def test_the_budget_is_unknown_without_a_daemon(node: Path) -> None:
 
 class TestDecision:
     @pytest.fixture
-    def beside(self, agreed: Keyboard, node: Path, rpc_server: StatusServer) -> Keyboard:
+    def beside(
+        self, agreed: OfficerCommands, node: Path, rpc_server: StatusServer
+    ) -> OfficerCommands:
         """An officer whose node runs on the same machine, with a study to decide."""
         settings = agreed.home.settings()
         agreed.home.save(settings.model_copy(update={"node": str(node)}))
-        agreed.papers.propose(study(agreed.papers.agreed))
+        agreed.documents.propose(study(agreed.documents.agreed))
         return agreed
 
-    def test_show_states_what_is_spent(self, beside: Keyboard) -> None:
+    def test_show_states_what_is_spent(self, beside: OfficerCommands) -> None:
         assert "25.0 % of it, says your node" in beside.done("show", "heart-by-sex")
 
     def test_show_states_that_the_budget_is_unknown(
-        self, beside: Keyboard, rpc_server: StatusServer
+        self, beside: OfficerCommands, rpc_server: StatusServer
     ) -> None:
         rpc_server.status = None
         assert "not known: your node cannot be asked now" in beside.done("show", "heart-by-sex")
 
     def test_approve_refuses_a_study_that_exceeds_the_ledger(
-        self, beside: Keyboard, rpc_server: StatusServer
+        self, beside: OfficerCommands, rpc_server: StatusServer
     ) -> None:
         rpc_server.status = {"ledger": HONEST | {"spent_micro": TERMS.cap_micro}}
         assert "(agreement/budget)" in beside.refused("approve", "heart-by-sex", "--yes")
         assert "[agreement/budget]" in beside.done("show", "heart-by-sex")
 
-    def test_approve_accepts_a_study_that_fits_the_ledger(self, beside: Keyboard) -> None:
+    def test_approve_accepts_a_study_that_fits_the_ledger(self, beside: OfficerCommands) -> None:
         assert "Your node is running and has them" in beside.done(
             "approve", "heart-by-sex", "--yes"
         )

@@ -18,7 +18,7 @@ from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.policy.assessment import Act, Assessment, assess, ledger_terms
 from protocols.errors import ReasonCode, Refusal
-from tests.support.documents import DAY, NOW, agreement, permit, priced, study, withdrawal
+from tests.support.documents import DAY, NOW, agreement, permit, study, with_schedule, withdrawal
 
 AGREED = agreement()
 ASKED = study(AGREED)
@@ -108,7 +108,7 @@ BROKEN: dict[str, Callable[[], Assessment]] = {
     "agreement/task-kind": lambda: assessed(study(FEW), FEW),
     "node/task-not-installed": lambda: assessed(installed_tasks=["train/glm"]),
     "study/not-priced": lambda: assessed(ASKED.with_mechanisms(())),
-    "study/privacy-understated": lambda: assessed(priced(ASKED, noise_std=600)),
+    "study/privacy-understated": lambda: assessed(with_schedule(ASKED, noise_std=600)),
     "agreement/delta": lambda: assessed(study(STRICT), STRICT),
     "agreement/budget": lambda: assessed(ledger=ledger(spent=cap() - cost() + 1)),
     "agreement/retention": lambda: assessed(study(SHORT), SHORT),
@@ -274,7 +274,7 @@ def test_a_ledger_view_of_another_register_or_order_offers_no_budget(stray: dict
 
 
 def test_a_cost_above_the_whole_cap_is_refused_without_a_ledger() -> None:
-    costly = priced(study(AGREED, privacy={"epsilon": 99.0, "delta": 1e-5}), noise_std=20)
+    costly = with_schedule(study(AGREED, privacy={"epsilon": 99.0, "delta": 1e-5}), noise_std=20)
     assert "agreement/budget" in clauses(assessed(costly))
 
 

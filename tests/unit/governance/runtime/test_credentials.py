@@ -16,7 +16,7 @@ from server.membership.certificates import CERTIFICATE_LIFETIME, SETTLING
 from server.membership.transport_authority import ExchangeTransport
 from server.state.tables import MIGRATIONS
 from tests.support.enrolling import enrolment_of
-from tests.support.keystore import cheap_store, reopen
+from tests.support.keystore import fast_store, reopen
 from tests.support.long_lived_parties import (
     Death,
     DirectLink,
@@ -47,7 +47,7 @@ def clock() -> Clock:
 def link(tmp_path: Path, clock: Clock) -> DirectLink:
     folder = tmp_path / "exchange"
     folder.mkdir()
-    store = cheap_store(folder / "keys")
+    store = fast_store(folder / "keys")
     transport = ExchangeTransport.create(
         folder, ("localhost",), store, federation="danube", now=BEGUN
     )
@@ -161,7 +161,7 @@ def test_an_ended_certificate_says_what_to_do(party: Party, clock: Clock) -> Non
 
 
 def test_there_is_no_certificate_before_an_enrolment(tmp_path: Path, link: DirectLink) -> None:
-    cheap_store(tmp_path / "keys")
+    fast_store(tmp_path / "keys")
     with pytest.raises(KeyFault, match="no certificate") as caught:
         Party(tmp_path, Role.NODE, link).credentials.presented()
     assert "invitation" in caught.value.fix

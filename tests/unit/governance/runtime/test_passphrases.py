@@ -11,7 +11,7 @@ from governance.runtime.passphrases import chosen_passphrase, known_passphrase
 from keys.errors import KeyFault
 
 
-class Keyboard:
+class ScriptedKeyboard:
     """A keyboard at which a person types these answers."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
@@ -33,19 +33,19 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_an_existing_passphrase_is_typed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    keyboard = Keyboard(monkeypatch, "four random words")
+    keyboard = ScriptedKeyboard(monkeypatch, "four random words")
     assert known_passphrase(None, None) == b"four random words"
     assert keyboard.asked == 1
 
 
 def test_a_new_passphrase_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    keyboard = Keyboard(monkeypatch, "four random words", "four random words")
+    keyboard = ScriptedKeyboard(monkeypatch, "four random words", "four random words")
     assert chosen_passphrase(None, None) == b"four random words"
     assert keyboard.asked == 2
 
 
 def test_a_mistyped_new_passphrase_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    Keyboard(monkeypatch, "four random words", "four random word")
+    ScriptedKeyboard(monkeypatch, "four random words", "four random word")
     with pytest.raises(KeyFault, match="differ") as caught:
         chosen_passphrase(None, None)
     assert caught.value.why
@@ -56,7 +56,7 @@ def test_a_mistyped_new_passphrase_is_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_a_file_or_descriptor_needs_no_keyboard(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
-    keyboard = Keyboard(monkeypatch)
+    keyboard = ScriptedKeyboard(monkeypatch)
     assert chosen_passphrase(file, None) == known_passphrase(file, None) == b"four random words"
     reading, writing = os.pipe()
     os.write(writing, b"from a pipe\n")
@@ -74,6 +74,6 @@ def test_without_a_keyboard_nothing_waits_for_input(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_empty_passphrase_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    Keyboard(monkeypatch, "", "")
+    ScriptedKeyboard(monkeypatch, "", "")
     with pytest.raises(KeyFault):
         chosen_passphrase(None, None)

@@ -12,7 +12,7 @@ from governance.runtime.progress import Progress
 from governance.runtime.systemd import Supervisor, Watchdog
 from tests.support.captured_logs import Lines
 
-SOON = 5.0
+WAIT_SECONDS = 5.0
 TENTH = "100000"
 """WATCHDOG_USEC in these tests: a tenth of a second."""
 
@@ -23,7 +23,7 @@ class Manager:
     def __init__(self, address: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(address)
-        self.socket.settimeout(SOON)
+        self.socket.settimeout(WAIT_SECONDS)
 
     def heard(self) -> str:
         return self.socket.recv(65536).decode()
@@ -149,14 +149,14 @@ def test_it_notifies_again_once_the_loop_makes_progress(address: str, manager: M
     progress.moved("serve", -1)
     started = watchdog(address, progress)
     assert manager.quiet(0.3)
-    manager.socket.settimeout(SOON)
+    manager.socket.settimeout(WAIT_SECONDS)
     progress.moved("serve", 60)
     assert manager.heard() == "WATCHDOG=1"
     started.close()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SOON
+    deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

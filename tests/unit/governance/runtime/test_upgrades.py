@@ -12,7 +12,7 @@ from governance.documents.study import Study
 from governance.runtime.database import open_database
 from protocols.private_sum.coordinator_round import OpenedSum
 from tests.support.node_federation import NodeFederation, code_of
-from tests.support.schemas import fill, lost, made_at, revisions, rows
+from tests.support.schemas import create_at_revision, fill, revisions, rows, tables_with_losses
 
 ROOMS = {"client": client.state.tables.MIGRATIONS, "server": server.state.tables.MIGRATIONS}
 EARLIER = [(room, revision) for room, path in ROOMS.items() for revision in revisions(path)[:-1]]
@@ -22,23 +22,23 @@ EARLIER = [(room, revision) for room, path in ROOMS.items() for revision in revi
 def test_data_of_an_earlier_release_is_there_after_the_upgrade(
     tmp_path: Path, room: str, revision: str
 ) -> None:
-    old = made_at(tmp_path / "state.db", ROOMS[room], revision)
+    old = create_at_revision(tmp_path / "state.db", ROOMS[room], revision)
     before = fill(old)
     assert all(before.values())
     upgraded = open_database(tmp_path / "state.db", ROOMS[room])
-    assert lost(before, rows(upgraded)) == []
+    assert tables_with_losses(before, rows(upgraded)) == []
     with upgraded.begin() as connection:
         stored_revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
     assert stored_revision == revisions(ROOMS[room])[-1]
 
 
 def test_a_lost_row_or_table_is_detected(tmp_path: Path) -> None:
-    old = made_at(tmp_path / "state.db", ROOMS["client"], "node_0001")
+    old = create_at_revision(tmp_path / "state.db", ROOMS["client"], "node_0001")
     before = fill(old)
     with old.begin() as connection:
         connection.execute(text("DELETE FROM runs WHERE run_id = 'run_id 1'"))
         connection.execute(text("DROP TABLE settings"))
-    assert sorted(lost(before, rows(old))) == ["runs", "settings"]
+    assert sorted(tables_with_losses(before, rows(old))) == ["runs", "settings"]
 
 
 def test_a_run_begun_under_the_first_schema_continues(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def as_of_old(file: Path) -> None:
     """Replace the database by one of the first schema with the same rows."""
     new = file.with_name("new.db")
     shutil.move(file, new)
-    old = made_at(file, client.state.tables.MIGRATIONS, "node_0001")
+    old = create_at_revision(file, client.state.tables.MIGRATIONS, "node_0001")
     with old.connect() as connection:
         connection.exec_driver_sql(f"ATTACH '{new}' AS new")
         for table in names(old):

@@ -2,19 +2,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documents import COUNTRIES, Papers, node_keys
+from tests.support.documents import COUNTRIES, FederationDocuments, node_keys
 
 
 @pytest.fixture
-def papers(tmp_path: Path) -> Papers:
+def documents(tmp_path: Path) -> FederationDocuments:
     """A published agreement, and nothing else yet."""
-    return Papers(tmp_path).begin()
+    return FederationDocuments(tmp_path).publish_agreement()
 
 
 @pytest.fixture
-def full(papers: Papers) -> Papers:
+def full(documents: FederationDocuments) -> FederationDocuments:
     """A published agreement with the node keys of every country."""
     for country in COUNTRIES:
-        papers.folders[country].set_node(node_keys(country))
-        papers.give(country)
-    return papers
+        documents.folders[country].set_node(node_keys(country))
+        documents.sign_and_submit(country)
+    return documents

@@ -11,17 +11,17 @@ from governance.errors import DocumentFault
 from governance.trust.pending_bundles import PendingBundles
 from governance.trust.signing import OfficerDocuments
 from governance.trust.state import PublishedState
-from tests.support.documents import NOW, Papers, node_keys, raw_key
+from tests.support.documents import NOW, FederationDocuments, node_keys, raw_key
 
 NEXT = raw_key(777)
 
 
 @pytest.fixture
-def papers(tmp_path: Path) -> Papers:
-    papers = Papers(tmp_path / "papers").begin()
-    papers.folders["DK"].set_node(node_keys("DK"))
-    papers.give("DK")
-    return papers
+def documents(tmp_path: Path) -> FederationDocuments:
+    documents = FederationDocuments(tmp_path / "documents").publish_agreement()
+    documents.folders["DK"].set_node(node_keys("DK"))
+    documents.sign_and_submit("DK")
+    return documents
 
 
 @pytest.fixture
@@ -29,57 +29,61 @@ def pending(tmp_path: Path) -> PendingBundles:
     return PendingBundles(tmp_path)
 
 
-def next_bundle(papers: Papers) -> bytes:
+def next_bundle(documents: FederationDocuments) -> bytes:
     """Return DK's documents, signed by the key that succeeds its key in force."""
-    folder: OfficerDocuments = papers.folders["DK"]
-    folder.set_history(extended(None, "DK", papers.officers["DK"], NEXT, papers.now))
-    papers.give("DK")
-    return folder.sign_next(papers.now, NEXT)
+    folder: OfficerDocuments = documents.folders["DK"]
+    folder.set_history(extended(None, "DK", documents.officers["DK"], NEXT, documents.now))
+    documents.sign_and_submit("DK")
+    return folder.sign_next(documents.now, NEXT)
 
 
-def state_with(papers: Papers, named: bool) -> PublishedState:
+def state_with(documents: FederationDocuments, named: bool) -> PublishedState:
     """Return the published state, under an agreement that does or does not name DK's next key."""
-    state = PublishedState.read(papers.store.read)
+    state = PublishedState.read(documents.store.read)
     assert state is not None
-    agreed = papers.agreed.with_officer_keys({"DK": NEXT.public.to_text()} if named else {})
+    agreed = documents.agreed.with_officer_keys({"DK": NEXT.public.to_text()} if named else {})
     return replace(state, agreement=agreed)
 
 
 def test_documents_under_the_key_in_force_are_not_pending(
-    papers: Papers, pending: PendingBundles
+    documents: FederationDocuments, pending: PendingBundles
 ) -> None:
-    assert not pending.store_if_next_key(papers.give("DK"), papers.agreed, papers.now)
+    assert not pending.store_if_next_key(
+        documents.sign_and_submit("DK"), documents.agreed, documents.now
+    )
 
 
-def test_documents_of_a_stranger_are_not_pending(papers: Papers, pending: PendingBundles) -> None:
-    bundle = papers.folders["DK"].sign(papers.now, raw_key(5))
-    assert not pending.store_if_next_key(bundle, papers.agreed, papers.now)
+def test_documents_of_a_stranger_are_not_pending(
+    documents: FederationDocuments, pending: PendingBundles
+) -> None:
+    bundle = documents.folders["DK"].sign(documents.now, raw_key(5))
+    assert not pending.store_if_next_key(bundle, documents.agreed, documents.now)
 
 
 def test_documents_under_the_next_key_are_pending_and_not_replaced_by_older_ones(
-    papers: Papers, pending: PendingBundles
+    documents: FederationDocuments, pending: PendingBundles
 ) -> None:
-    older = next_bundle(papers)
-    newer = papers.folders["DK"].sign_next(papers.now, NEXT)
-    assert pending.store_if_next_key(newer, papers.agreed, papers.now)
+    older = next_bundle(documents)
+    newer = documents.folders["DK"].sign_next(documents.now, NEXT)
+    assert pending.store_if_next_key(newer, documents.agreed, documents.now)
     with pytest.raises(DocumentFault):
-        pending.store_if_next_key(older, papers.agreed, papers.now)
+        pending.store_if_next_key(older, documents.agreed, documents.now)
 
 
 def test_pending_documents_are_published_with_the_agreement_that_names_the_key(
-    papers: Papers, pending: PendingBundles
+    documents: FederationDocuments, pending: PendingBundles
 ) -> None:
-    pending.store_if_next_key(next_bundle(papers), papers.agreed, papers.now)
-    _, files = pending.with_pending(state_with(papers, named=False), None, papers.now)
+    pending.store_if_next_key(next_bundle(documents), documents.agreed, documents.now)
+    _, files = pending.with_pending(state_with(documents, named=False), None, documents.now)
     assert not files
-    _, files = pending.with_pending(state_with(papers, named=True), None, papers.now)
+    _, files = pending.with_pending(state_with(documents, named=True), None, documents.now)
     assert any("country-DK" in name for name in files)
 
 
 def test_pending_documents_that_expired_are_left_out(
-    papers: Papers, pending: PendingBundles
+    documents: FederationDocuments, pending: PendingBundles
 ) -> None:
-    pending.store_if_next_key(next_bundle(papers), papers.agreed, papers.now)
+    pending.store_if_next_key(next_bundle(documents), documents.agreed, documents.now)
     later = NOW + timedelta(days=30)
-    _, files = pending.with_pending(state_with(papers, named=True), None, later)
+    _, files = pending.with_pending(state_with(documents, named=True), None, later)
     assert not files

@@ -20,7 +20,7 @@ from tests.support.documents import (
     COUNTRIES,
     DAY,
     NOW,
-    Papers,
+    FederationDocuments,
     agreement,
     agreement_fields,
     country_metadata,
@@ -31,11 +31,11 @@ from tests.support.documents import (
 )
 
 
-def refused(act: Callable[[], Any], papers: Papers) -> str:
-    before = papers.snapshot_of_store()
+def refused(act: Callable[[], Any], documents: FederationDocuments) -> str:
+    before = documents.snapshot_of_store()
     with pytest.raises(DocumentFault) as caught:
         act()
-    assert papers.snapshot_of_store() == before
+    assert documents.snapshot_of_store() == before
     assert caught.value.fix
     return str(caught.value)
 
@@ -44,67 +44,67 @@ def refused(act: Callable[[], Any], papers: Papers) -> str:
 
 
 def test_the_first_agreement_is_published_at_the_threshold(tmp_path: Path) -> None:
-    papers = Papers(tmp_path)
-    papers.store.draft(papers.agreed, NOW)
-    papers.sign("DK", "EE")
-    status = papers.store.draft_status()
+    documents = FederationDocuments(tmp_path)
+    documents.store.draft(documents.agreed, NOW)
+    documents.sign("DK", "EE")
+    status = documents.store.draft_status()
     assert status is not None
     assert (status.signed, status.unsigned, status.needed) == (("DK", "EE"), ("NO", "PT"), 1)
-    assert "Signatures still needed: 1" in refused(papers.publish, papers)
-    papers.sign("PT")
-    papers.publish()
-    assert papers.store.draft_status() is None
-    assert papers.view().agreement == papers.agreed
-    assert papers.view().versions.by_name() == {"root": 1, "targets": 1}
+    assert "Signatures still needed: 1" in refused(documents.publish, documents)
+    documents.sign("PT")
+    documents.publish()
+    assert documents.store.draft_status() is None
+    assert documents.view().agreement == documents.agreed
+    assert documents.view().versions.by_name() == {"root": 1, "targets": 1}
 
 
 def test_nothing_can_be_published_before_an_agreement(tmp_path: Path) -> None:
-    papers = Papers(tmp_path)
-    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
+    documents = FederationDocuments(tmp_path)
+    bundle = documents.folders["DK"].sign(NOW, documents.officers["DK"])
     for act in (
-        papers.refresh,
-        lambda: papers.propose(study(papers.agreed)),
-        lambda: papers.store.accept_country(bundle, NOW, online_key=papers.online),
+        documents.refresh,
+        lambda: documents.propose(study(documents.agreed)),
+        lambda: documents.store.accept_country(bundle, NOW, online_key=documents.online_key),
     ):
-        assert "No agreement is published yet" in refused(act, papers)
-    assert "No signing ceremony" in refused(papers.publish, papers)
-    assert papers.store.read("metadata/timestamp.json") is None
+        assert "No agreement is published yet" in refused(act, documents)
+    assert "No signing ceremony" in refused(documents.publish, documents)
+    assert documents.store.read("metadata/timestamp.json") is None
 
 
 def test_a_new_draft_replaces_the_pending_one_and_its_signatures(tmp_path: Path) -> None:
-    papers = Papers(tmp_path)
-    papers.store.draft(papers.agreed, NOW)
-    papers.sign("DK", "EE", "NO")
-    papers.store.draft(agreement(title="Corrected"), NOW)
-    status = papers.store.draft_status()
+    documents = FederationDocuments(tmp_path)
+    documents.store.draft(documents.agreed, NOW)
+    documents.sign("DK", "EE", "NO")
+    documents.store.draft(agreement(title="Corrected"), NOW)
+    status = documents.store.draft_status()
     assert status is not None
     assert status.needed == 3
 
 
 def test_signatures_over_the_replaced_draft_are_refused(tmp_path: Path) -> None:
-    papers = Papers(tmp_path)
-    old = Draft.from_canonical(papers.store.draft(papers.agreed, NOW))
-    late = sign_draft(old, papers.officers["DK"], previous_root=None, now=NOW)
-    papers.store.draft(agreement(title="Corrected"), NOW)
-    assert "over another draft" in refused(lambda: papers.store.add_signatures(late), papers)
+    documents = FederationDocuments(tmp_path)
+    old = Draft.from_canonical(documents.store.draft(documents.agreed, NOW))
+    late = sign_draft(old, documents.officers["DK"], previous_root=None, now=NOW)
+    documents.store.draft(agreement(title="Corrected"), NOW)
+    assert "over another draft" in refused(lambda: documents.store.add_signatures(late), documents)
 
 
-@pytest.mark.parametrize("name", ["documents", "online"])
+@pytest.mark.parametrize("name", ["document_key", "online_key"])
 def test_the_coordinator_s_keys_must_be_those_of_the_agreement(tmp_path: Path, name: str) -> None:
-    papers = Papers(tmp_path)
-    papers.store.draft(papers.agreed, NOW)
-    papers.sign("DK", "EE", "NO")
-    setattr(papers, name, raw_key(77))
-    refused(papers.publish, papers)
-    assert papers.store.read("metadata/1.root.json") is None
+    documents = FederationDocuments(tmp_path)
+    documents.store.draft(documents.agreed, NOW)
+    documents.sign("DK", "EE", "NO")
+    setattr(documents, name, raw_key(77))
+    refused(documents.publish, documents)
+    assert documents.store.read("metadata/1.root.json") is None
 
 
 def test_an_agreement_that_has_ended_is_not_published(tmp_path: Path) -> None:
-    papers = Papers(tmp_path)
-    papers.store.draft(papers.agreed, NOW)
-    papers.sign("DK", "EE", "NO")
-    papers.now = papers.agreed.sunset
-    assert "expired" in refused(papers.publish, papers)
+    documents = FederationDocuments(tmp_path)
+    documents.store.draft(documents.agreed, NOW)
+    documents.sign("DK", "EE", "NO")
+    documents.now = documents.agreed.sunset
+    assert "expired" in refused(documents.publish, documents)
 
 
 # ---- amendments
@@ -124,14 +124,14 @@ def rekeyed(country: str) -> list[dict[str, Any]]:
     ]
 
 
-def amend(papers: Papers, agreed: Agreement, *signers: str) -> None:
-    papers.store.draft(agreed, papers.now)
-    papers.sign(*signers)
-    papers.publish()
-    papers.agreed = agreed
+def amend(documents: FederationDocuments, agreed: Agreement, *signers: str) -> None:
+    documents.store.draft(agreed, documents.now)
+    documents.sign(*signers)
+    documents.publish()
+    documents.agreed = agreed
 
 
-def test_an_amendment_keeps_the_countries_documents(full: Papers) -> None:
+def test_an_amendment_keeps_the_countries_documents(full: FederationDocuments) -> None:
     amend(full, amended(), "EE", "NO", "PT")
     view = full.view()
     assert view.agreement.title == "As amended"
@@ -139,14 +139,14 @@ def test_an_amendment_keeps_the_countries_documents(full: Papers) -> None:
     assert set(view.countries) == set(COUNTRIES)
 
 
-def test_studies_of_the_old_agreement_stay_readable(full: Papers) -> None:
+def test_studies_of_the_old_agreement_stay_readable(full: FederationDocuments) -> None:
     proposed = study(full.agreed)
     full.propose(proposed)
     amend(full, amended(), "EE", "NO", "PT")
     assert full.view().study(proposed.digest) == proposed
 
 
-def test_an_amendment_needs_three_of_the_old_keys_too(full: Papers) -> None:
+def test_an_amendment_needs_three_of_the_old_keys_too(full: FederationDocuments) -> None:
     full.store.draft(amended(parties=rekeyed("DK")), NOW)
     full.sign("EE", "NO")
     full.officers["DK"] = raw_key(200)
@@ -156,43 +156,43 @@ def test_an_amendment_needs_three_of_the_old_keys_too(full: Papers) -> None:
     full.publish()
 
 
-def test_documents_signed_by_a_former_key_are_removed(full: Papers) -> None:
+def test_documents_signed_by_a_former_key_are_removed(full: FederationDocuments) -> None:
     amend(full, amended(parties=rekeyed("DK")), "EE", "NO", "PT")
     view = full.view()
     assert set(view.countries) == {"EE", "NO", "PT"}
     assert "none is published" in view.absent["DK"]
     old = full.folders["DK"].sign(NOW, raw_key(100))
-    refused(lambda: full.store.accept_country(old, NOW, online_key=full.online), full)
+    refused(lambda: full.store.accept_country(old, NOW, online_key=full.online_key), full)
     full.officers["DK"] = raw_key(200)
-    full.give("DK")
+    full.sign_and_submit("DK")
     assert full.view().country("DK") is not None
 
 
-def test_the_coordinator_s_own_keys_can_change(full: Papers) -> None:
+def test_the_coordinator_s_own_keys_can_change(full: FederationDocuments) -> None:
     proposed = study(full.agreed)
     full.propose(proposed)
     coordinator = agreement_fields()["coordinator"] | {
         "document_key": raw_key(12).public.to_text(),
         "online_key": raw_key(13).public.to_text(),
     }
-    full.documents, full.online = raw_key(12), raw_key(13)
+    full.document_key, full.online_key = raw_key(12), raw_key(13)
     amend(full, amended(coordinator=coordinator), "EE", "NO", "PT")
     assert full.view().study(proposed.digest) == proposed
-    full.online = raw_key(3)
+    full.online_key = raw_key(3)
     refused(full.refresh, full)
 
 
-def test_a_country_can_leave(full: Papers) -> None:
+def test_a_country_can_leave(full: FederationDocuments) -> None:
     parties = agreement_fields()["parties"][1:]
     amend(full, amended(parties=parties), "EE", "NO", "PT")
     assert set(full.view().countries) == {"EE", "NO", "PT"}
     bundle = full.folders["DK"].sign(NOW, full.officers["DK"])
-    refused(lambda: full.store.accept_country(bundle, NOW, online_key=full.online), full)
+    refused(lambda: full.store.accept_country(bundle, NOW, online_key=full.online_key), full)
 
 
 @pytest.mark.parametrize("dies_after", range(1, 8))
 def test_an_interrupted_publication_is_completed_by_the_next(
-    full: Papers, dies_after: int, monkeypatch: pytest.MonkeyPatch
+    full: FederationDocuments, dies_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full.store.draft(amended(), NOW)
     full.sign("EE", "NO", "PT")
@@ -220,64 +220,74 @@ def test_an_interrupted_publication_is_completed_by_the_next(
 # ---- countries
 
 
-def test_a_country_s_documents_are_published_and_renewed(papers: Papers) -> None:
-    papers.folders["DK"].set_node(node_keys("DK"))
-    papers.give("DK")
-    papers.give("DK")
-    assert papers.view().versions.countries == {"DK": 2}
-    assert papers.view().node_keys("DK") == node_keys("DK")
+def test_a_country_s_documents_are_published_and_renewed(documents: FederationDocuments) -> None:
+    documents.folders["DK"].set_node(node_keys("DK"))
+    documents.sign_and_submit("DK")
+    documents.sign_and_submit("DK")
+    assert documents.view().versions.countries == {"DK": 2}
+    assert documents.view().node_keys("DK") == node_keys("DK")
 
 
-def test_the_same_bundle_again_changes_nothing(papers: Papers) -> None:
-    bundle = papers.give("DK")
-    before = papers.snapshot_of_store()
-    papers.store.accept_country(bundle, NOW, online_key=papers.online)
-    assert papers.snapshot_of_store() == before
+def test_the_same_bundle_again_changes_nothing(documents: FederationDocuments) -> None:
+    bundle = documents.sign_and_submit("DK")
+    before = documents.snapshot_of_store()
+    documents.store.accept_country(bundle, NOW, online_key=documents.online_key)
+    assert documents.snapshot_of_store() == before
 
 
-def test_an_older_or_equal_version_is_refused(papers: Papers, tmp_path: Path) -> None:
-    old = papers.give("DK")
-    papers.give("DK")
-    accept = papers.store.accept_country
-    reason = refused(lambda: accept(old, NOW, online_key=papers.online), papers)
+def test_an_older_or_equal_version_is_refused(
+    documents: FederationDocuments, tmp_path: Path
+) -> None:
+    old = documents.sign_and_submit("DK")
+    documents.sign_and_submit("DK")
+    accept = documents.store.accept_country
+    reason = refused(lambda: accept(old, NOW, online_key=documents.online_key), documents)
     assert "version 1; version 2 is published" in reason
     other = OfficerDocuments(tmp_path / "other", "DK")
     other.set_node(node_keys("DK", 2))
-    fork = other.sign(NOW, papers.officers["DK"], newer_than=1)
-    why = refused(lambda: accept(fork, NOW, online_key=papers.online), papers)
+    fork = other.sign(NOW, documents.officers["DK"], newer_than=1)
+    why = refused(lambda: accept(fork, NOW, online_key=documents.online_key), documents)
     assert "version 2 is published" in why
 
 
-def test_a_bundle_signed_by_another_country_is_refused(papers: Papers) -> None:
-    bundle = papers.folders["DK"].sign(NOW, papers.officers["NO"])
+def test_a_bundle_signed_by_another_country_is_refused(documents: FederationDocuments) -> None:
+    bundle = documents.folders["DK"].sign(NOW, documents.officers["NO"])
     reason = refused(
-        lambda: papers.store.accept_country(bundle, NOW, online_key=papers.online), papers
+        lambda: documents.store.accept_country(bundle, NOW, online_key=documents.online_key),
+        documents,
     )
     assert "documents of DK are not published" in reason
 
 
-def test_a_stranger_s_bundle_is_refused(papers: Papers, tmp_path: Path) -> None:
+def test_a_stranger_s_bundle_is_refused(documents: FederationDocuments, tmp_path: Path) -> None:
     bundle = OfficerDocuments(tmp_path / "se", "SE").sign(NOW, raw_key(50))
-    refused(lambda: papers.store.accept_country(bundle, NOW, online_key=papers.online), papers)
+    refused(
+        lambda: documents.store.accept_country(bundle, NOW, online_key=documents.online_key),
+        documents,
+    )
 
 
-def test_an_expired_bundle_is_refused(papers: Papers) -> None:
-    bundle = papers.folders["DK"].sign(NOW - 8 * DAY, papers.officers["DK"])
+def test_an_expired_bundle_is_refused(documents: FederationDocuments) -> None:
+    bundle = documents.folders["DK"].sign(NOW - 8 * DAY, documents.officers["DK"])
     reason = refused(
-        lambda: papers.store.accept_country(bundle, NOW, online_key=papers.online), papers
+        lambda: documents.store.accept_country(bundle, NOW, online_key=documents.online_key),
+        documents,
     )
     assert "expired" in reason
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"x" * (5 * 1024 * 1024)])
-def test_random_bytes_are_refused(papers: Papers, data: bytes) -> None:
-    refused(lambda: papers.store.accept_country(data, NOW, online_key=papers.online), papers)
+def test_random_bytes_are_refused(documents: FederationDocuments, data: bytes) -> None:
+    refused(
+        lambda: documents.store.accept_country(data, NOW, online_key=documents.online_key),
+        documents,
+    )
 
 
 # ---- studies and releases
 
 
-def test_a_study_is_published_once_and_never_changed(full: Papers) -> None:
+def test_a_study_is_published_once_and_never_changed(full: FederationDocuments) -> None:
     proposed = study(full.agreed)
     full.propose(proposed)
     before = full.snapshot_of_store()
@@ -287,19 +297,19 @@ def test_a_study_is_published_once_and_never_changed(full: Papers) -> None:
     assert "already published with another text" in refused(lambda: full.propose(other), full)
 
 
-def test_a_study_under_another_agreement_is_refused(full: Papers) -> None:
+def test_a_study_under_another_agreement_is_refused(full: FederationDocuments) -> None:
     stray = study(agreement(title="Another"))
     assert "written for another agreement" in refused(lambda: full.propose(stray), full)
 
 
-def test_a_study_signed_by_another_key_is_refused(full: Papers) -> None:
-    full.documents = raw_key(66)
+def test_a_study_signed_by_another_key_is_refused(full: FederationDocuments) -> None:
+    full.document_key = raw_key(66)
     refused(lambda: full.propose(study(full.agreed)), full)
 
 
-def test_releases_are_published_beside_studies(full: Papers) -> None:
+def test_releases_are_published_beside_studies(full: FederationDocuments) -> None:
     full.propose(study(full.agreed))
-    keys = {"document_key": full.documents, "online_key": full.online}
+    keys = {"document_key": full.document_key, "online_key": full.online_key}
     full.store.add_release("heart-by-sex", b'{"n":4}', NOW, **keys)
     view = full.view()
     assert view.releases == {"releases/heart-by-sex.json": b'{"n":4}'}
@@ -307,15 +317,15 @@ def test_releases_are_published_beside_studies(full: Papers) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "A", "", "a/b", "a" * 64])
-def test_a_release_has_a_safe_name(full: Papers, name: str) -> None:
-    keys = {"document_key": full.documents, "online_key": full.online}
+def test_a_release_has_a_safe_name(full: FederationDocuments, name: str) -> None:
+    keys = {"document_key": full.document_key, "online_key": full.online_key}
     refused(lambda: full.store.add_release(name, b"{}", NOW, **keys), full)
 
 
 # ---- daily refresh
 
 
-def test_a_refresh_signs_a_timestamp_and_once_a_day_a_snapshot(full: Papers) -> None:
+def test_a_refresh_signs_a_timestamp_and_once_a_day_a_snapshot(full: FederationDocuments) -> None:
     first = full.view().high_water
     full.now = NOW + timedelta(hours=6)
     full.refresh()
@@ -326,15 +336,15 @@ def test_a_refresh_signs_a_timestamp_and_once_a_day_a_snapshot(full: Papers) -> 
     assert full.view().high_water.snapshot == first.snapshot + 1
 
 
-def test_refreshing_keeps_the_repository_readable_for_weeks(full: Papers) -> None:
+def test_refreshing_keeps_the_repository_readable_for_weeks(full: FederationDocuments) -> None:
     for day in range(1, 22):
         full.now = NOW + day * DAY
         full.refresh()
         assert full.view().agreement == full.agreed
 
 
-def test_a_refresh_by_another_key_is_refused(full: Papers) -> None:
-    full.online = raw_key(66)
+def test_a_refresh_by_another_key_is_refused(full: FederationDocuments) -> None:
+    full.online_key = raw_key(66)
     refused(full.refresh, full)
 
 
@@ -353,21 +363,21 @@ def test_a_refresh_by_another_key_is_refused(full: Papers) -> None:
         "",
     ],
 )
-def test_no_other_file_can_be_read(full: Papers, name: str) -> None:
+def test_no_other_file_can_be_read(full: FederationDocuments, name: str) -> None:
     full.store.draft(full.agreed, NOW)
     assert full.store.read(name) is None
 
 
-def test_every_published_file_can_be_read(full: Papers) -> None:
+def test_every_published_file_can_be_read(full: FederationDocuments) -> None:
     full.propose(study(full.agreed))
     full.folders["DK"].approve(permit(full.agreed, study(full.agreed)))
     full.folders["DK"].set_policy('@id("a") forbid (principal, action, resource);')
-    full.give("DK")
+    full.sign_and_submit("DK")
     for name, data in full.snapshot_of_store().items():
         assert full.store.read(name) == data
 
 
-def test_a_lost_file_is_named(full: Papers, tmp_path: Path) -> None:
+def test_a_lost_file_is_named(full: FederationDocuments, tmp_path: Path) -> None:
     next((tmp_path / "store" / "public" / "metadata").glob("*.snapshot.json")).with_name(
         f"{full.view().high_water.snapshot}.snapshot.json"
     ).unlink()
@@ -375,7 +385,7 @@ def test_a_lost_file_is_named(full: Papers, tmp_path: Path) -> None:
         full.refresh()
 
 
-def test_concurrent_writers_lose_nothing(full: Papers, tmp_path: Path) -> None:
+def test_concurrent_writers_lose_nothing(full: FederationDocuments, tmp_path: Path) -> None:
     faults: list[BaseException] = []
 
     def work(country: str) -> None:
@@ -383,8 +393,8 @@ def test_concurrent_writers_lose_nothing(full: Papers, tmp_path: Path) -> None:
             store = Repository(tmp_path / "store")
             for _ in range(4):
                 bundle = full.folders[country].sign(NOW, full.officers[country])
-                store.accept_country(bundle, NOW, online_key=full.online)
-                store.refresh(NOW, online_key=full.online)
+                store.accept_country(bundle, NOW, online_key=full.online_key)
+                store.refresh(NOW, online_key=full.online_key)
         except DocumentFault as fault:
             faults.append(fault)
 
@@ -399,8 +409,10 @@ def test_concurrent_writers_lose_nothing(full: Papers, tmp_path: Path) -> None:
     assert full.view().versions.countries == dict.fromkeys(COUNTRIES, 5)
 
 
-def test_a_country_s_metadata_may_come_from_other_software(papers: Papers) -> None:
-    metadata, _ = country_metadata(papers.officers["DK"], {}, version=9)
+def test_a_country_s_metadata_may_come_from_other_software(documents: FederationDocuments) -> None:
+    metadata, _ = country_metadata(documents.officers["DK"], {}, version=9)
     bundle = CountryBundle(country="DK", metadata=metadata.decode(), targets={})
-    versions = papers.store.accept_country(bundle.canonical(), NOW, online_key=papers.online)
+    versions = documents.store.accept_country(
+        bundle.canonical(), NOW, online_key=documents.online_key
+    )
     assert versions.countries == {"DK": 9}

@@ -14,8 +14,8 @@ from tests.support.documents import (
     COUNTRIES,
     DAY,
     NOW,
+    FederationDocuments,
     LyingCoordinator,
-    Papers,
     country_metadata,
     node_keys,
     permit,
@@ -26,12 +26,14 @@ from tests.support.documents import (
 from tests.support.narrowing import present
 
 
-def verified_own(papers: Papers, bundle: bytes, country: str = "DK") -> CountryDocuments:
-    return own_country(bundle, country, papers.officers[country].public, papers.now)
+def verified_own(
+    documents: FederationDocuments, bundle: bytes, country: str = "DK"
+) -> CountryDocuments:
+    return own_country(bundle, country, documents.officers[country].public, documents.now)
 
 
 def test_verifying_keeps_no_file_and_reads_none(
-    full: Papers, monkeypatch: pytest.MonkeyPatch
+    full: FederationDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files of a killed process would stay in the temporary folder permanently."""
 
@@ -51,11 +53,11 @@ def test_verifying_keeps_no_file_and_reads_none(
     assert view.agreement == full.agreed
 
 
-def test_a_view_has_the_documents_of_all_parties(full: Papers) -> None:
+def test_a_view_has_the_documents_of_all_parties(full: FederationDocuments) -> None:
     proposed = study(full.agreed)
     full.propose(proposed)
     full.folders["DK"].approve(permit(full.agreed, proposed))
-    full.give("DK")
+    full.sign_and_submit("DK")
     view = full.view()
     assert view.agreement == full.agreed
     assert view.study(proposed.digest) == proposed
@@ -70,15 +72,15 @@ def test_a_view_has_the_documents_of_all_parties(full: Papers) -> None:
     assert not view.ignored
 
 
-def test_missing_documents_are_absent(papers: Papers) -> None:
-    view = papers.view()
+def test_missing_documents_are_absent(documents: FederationDocuments) -> None:
+    view = documents.view()
     assert view.study("sha256:" + "0" * 64) is None
     assert view.country("DK") is None
     assert set(view.absent) == set(COUNTRIES)
     assert not view.studies
 
 
-def test_a_view_can_be_rebuilt_from_its_files(full: Papers) -> None:
+def test_a_view_can_be_rebuilt_from_its_files(full: FederationDocuments) -> None:
     full.propose(study(full.agreed))
     view = full.view()
     again = TrustedView.load(view.files.get, full.pinned, NOW, view.high_water)
@@ -87,7 +89,7 @@ def test_a_view_can_be_rebuilt_from_its_files(full: Papers) -> None:
     assert again.high_water == view.high_water
 
 
-def test_a_view_after_an_amendment_can_be_rebuilt_from_its_files(full: Papers) -> None:
+def test_a_view_after_an_amendment_can_be_rebuilt_from_its_files(full: FederationDocuments) -> None:
     pinned = full.pinned
     full.store.draft(full.agreed, NOW)
     full.sign("EE", "NO", "PT")
@@ -96,7 +98,7 @@ def test_a_view_after_an_amendment_can_be_rebuilt_from_its_files(full: Papers) -
     assert TrustedView.load(view.files.get, pinned, NOW, view.high_water).versions.root == 2
 
 
-def test_the_high_water_mark_remembers_versions_keys_and_time(full: Papers) -> None:
+def test_the_high_water_mark_remembers_versions_keys_and_time(full: FederationDocuments) -> None:
     high_water = full.view().high_water
     assert (high_water.root, high_water.targets) == (1, 1)
     assert high_water.countries == dict.fromkeys(COUNTRIES, 1)
@@ -105,14 +107,14 @@ def test_the_high_water_mark_remembers_versions_keys_and_time(full: Papers) -> N
     assert TrustHighWater.model_validate_json(high_water.model_dump_json()) == high_water
 
 
-def test_time_is_the_clock_or_the_latest_signed_time_seen(full: Papers) -> None:
+def test_time_is_the_clock_or_the_latest_signed_time_seen(full: FederationDocuments) -> None:
     high_water = full.view().high_water
     early = TrustedView.load(full.store.read, full.pinned, NOW - 30 * DAY, high_water)
     assert early.now == NOW
     assert full.view(high_water).now == NOW
 
 
-def test_this_country_s_documents_come_from_its_officer(full: Papers) -> None:
+def test_this_country_s_documents_come_from_its_officer(full: FederationDocuments) -> None:
     proposed = study(full.agreed)
     full.folders["DK"].withdraw(withdrawal(proposed))
     newest = full.folders["DK"].sign(NOW, full.officers["DK"])
@@ -125,22 +127,24 @@ def test_this_country_s_documents_come_from_its_officer(full: Papers) -> None:
     assert with_own.country("NO") == view.country("NO")
 
 
-def test_this_country_s_documents_may_be_known_before_they_are_published(papers: Papers) -> None:
-    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
-    view = papers.view().with_own(verified_own(papers, bundle))
+def test_this_country_s_documents_may_be_known_before_they_are_published(
+    documents: FederationDocuments,
+) -> None:
+    bundle = documents.folders["DK"].sign(NOW, documents.officers["DK"])
+    view = documents.view().with_own(verified_own(documents, bundle))
     assert set(view.countries) == {"DK"}
     assert "DK" not in view.absent
 
 
-def test_a_node_that_is_behind_its_own_officer_stops(full: Papers) -> None:
+def test_a_node_that_is_behind_its_own_officer_stops(full: FederationDocuments) -> None:
     old = present(full.folders["DK"].bundle())
-    full.give("DK")
+    full.sign_and_submit("DK")
     with pytest.raises(DocumentFault, match="signed version 2; this node has 1"):
         full.view().with_own(verified_own(full, old))
 
 
 def test_a_country_outside_the_agreement_has_no_own_documents(
-    full: Papers, tmp_path: object
+    full: FederationDocuments, tmp_path: object
 ) -> None:
     del tmp_path
     bundle = present(full.folders["DK"].bundle())
@@ -175,18 +179,18 @@ def test_a_damaged_high_water_mark_is_refused(change: dict[str, UtcTime]) -> Non
         TrustHighWater.model_validate(change)
 
 
-def lapsed(full: Papers, monkeypatch: pytest.MonkeyPatch) -> Papers:
+def lapsed(full: FederationDocuments, monkeypatch: pytest.MonkeyPatch) -> FederationDocuments:
     """Let PT's second documents expire after a minute."""
     with monkeypatch.context() as patch:
         patch.setattr(signing, "COUNTRY_LIFE", timedelta(minutes=1))
-        full.give("PT")
+        full.sign_and_submit("PT")
     full.now += timedelta(minutes=2)
     return full
 
 
 @pytest.mark.parametrize("seen_before", [True, False])
 def test_expired_documents_are_absent_and_their_version_is_known(
-    full: Papers, monkeypatch: pytest.MonkeyPatch, *, seen_before: bool
+    full: FederationDocuments, monkeypatch: pytest.MonkeyPatch, *, seen_before: bool
 ) -> None:
     before = full.view().high_water if seen_before else TrustHighWater()
     view = lapsed(full, monkeypatch).view(before)
@@ -197,7 +201,7 @@ def test_expired_documents_are_absent_and_their_version_is_known(
 
 
 def test_expired_documents_are_not_replaced_by_older_ones(
-    full: Papers, monkeypatch: pytest.MonkeyPatch
+    full: FederationDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = LyingCoordinator(full)._state().roles["country-PT"]
     high_water = lapsed(full, monkeypatch).view().high_water
@@ -208,7 +212,7 @@ def test_expired_documents_are_not_replaced_by_older_ones(
     assert view.verified.countries["PT"] == 2
 
 
-def test_a_version_that_its_country_did_not_sign_is_not_known(full: Papers) -> None:
+def test_a_version_that_its_country_did_not_sign_is_not_known(full: FederationDocuments) -> None:
     liar = LyingCoordinator(full)
     forged, _ = country_metadata(raw_key(9), {}, version=9, life=timedelta(minutes=1))
     liar.put("country-PT", forged)
@@ -220,7 +224,9 @@ def test_a_version_that_its_country_did_not_sign_is_not_known(full: Papers) -> N
     assert "PT" not in view.high_water.countries
 
 
-def test_versions_under_another_key_and_of_strangers_are_not_compared(full: Papers) -> None:
+def test_versions_under_another_key_and_of_strangers_are_not_compared(
+    full: FederationDocuments,
+) -> None:
     liar = LyingCoordinator(full)
     liar.hide("country-PT")
     high_water = full.view().high_water.with_country("XX", 4, NOW)

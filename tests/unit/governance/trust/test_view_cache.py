@@ -17,8 +17,8 @@ from keys.identity import VerifyKey
 from tests.support.documents import (
     DAY,
     NOW,
+    FederationDocuments,
     LyingCoordinator,
-    Papers,
     permit,
     raw_key,
     study,
@@ -31,10 +31,10 @@ SECOND = timedelta(seconds=1)
 class Reader:
     """A reader with a cache that counts how often everything was verified."""
 
-    def __init__(self, papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.papers, self.memory = papers, ViewCache()
-        self.files = dict(papers.view().files)
-        self.high_water = papers.view().high_water
+    def __init__(self, documents: FederationDocuments, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.documents, self.memory = documents, ViewCache()
+        self.files = dict(documents.view().files)
+        self.high_water = documents.view().high_water
         self.verified = 0
         real = TrustedView.load
 
@@ -45,12 +45,12 @@ class Reader:
         monkeypatch.setattr(TrustedView, "load", counted)
 
     def look(self, now: datetime = NOW, **other: object) -> TrustedView:
-        given = {"pinned_root": self.papers.pinned, "high_water": self.high_water} | other
+        given = {"pinned_root": self.documents.pinned, "high_water": self.high_water} | other
         return self.memory.view(self.files.get, given["pinned_root"], now, given["high_water"])  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def reader(full: Papers, monkeypatch: pytest.MonkeyPatch) -> Reader:
+def reader(full: FederationDocuments, monkeypatch: pytest.MonkeyPatch) -> Reader:
     full.propose(study(full.agreed))
     return Reader(full, monkeypatch)
 
@@ -91,7 +91,7 @@ def test_no_view_outlives_the_timestamp(reader: Reader) -> None:
 
 @pytest.mark.usefixtures("forever")
 def test_a_country_s_documents_expire_on_time(
-    full: Papers, monkeypatch: pytest.MonkeyPatch
+    full: FederationDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The seven days end while the coordinator's timestamp is fresh."""
     full.now = NOW + 7 * DAY - timedelta(hours=1)
@@ -107,7 +107,9 @@ def test_a_country_s_documents_expire_on_time(
     assert "expired" in after.absent["DK"]
 
 
-def test_a_view_without_a_country_is_never_cached(full: Papers, reader: Reader) -> None:
+def test_a_view_without_a_country_is_never_cached(
+    full: FederationDocuments, reader: Reader
+) -> None:
     late = NOW + 7 * DAY
     full.now = late
     full.refresh()
@@ -124,7 +126,7 @@ def test_everything_is_verified_again_if_the_clock_goes_back(reader: Reader) -> 
 
 
 def test_a_clock_set_back_does_not_keep_documents_that_it_would_refuse(
-    full: Papers, monkeypatch: pytest.MonkeyPatch
+    full: FederationDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signing time in the future is refused, also if it was accepted with a fast clock."""
     full.now = NOW + 3 * DAY
@@ -189,7 +191,7 @@ def test_a_changed_byte_in_any_file_is_noticed(reader: Reader) -> None:
         reader.look(NOW + SECOND)
 
 
-def test_a_file_that_appears_is_noticed(full: Papers, reader: Reader) -> None:
+def test_a_file_that_appears_is_noticed(full: FederationDocuments, reader: Reader) -> None:
     """Every check asks for the next root, in vain until it exists."""
     reader.look()
     reader.files["metadata/2.root.json"] = b"{}"
@@ -209,19 +211,21 @@ def test_a_file_that_disappears_is_noticed(reader: Reader) -> None:
         reader.look(NOW + SECOND)
 
 
-def test_a_withdrawal_is_seen_at_the_next_check(full: Papers, reader: Reader) -> None:
+def test_a_withdrawal_is_seen_at_the_next_check(full: FederationDocuments, reader: Reader) -> None:
     proposed = study(full.agreed)
     full.folders["DK"].approve(permit(full.agreed, proposed))
-    full.give("DK")
+    full.sign_and_submit("DK")
     reader.files = dict(full.snapshot_of_store())
     assert reader.look().country("DK").permit(proposed.digest)  # type: ignore[union-attr]
     full.folders["DK"].withdraw(withdrawal(proposed))
-    full.give("DK")
+    full.sign_and_submit("DK")
     reader.files = dict(full.snapshot_of_store())
     assert reader.look(NOW + SECOND).country("DK").withdrawal(proposed.digest)  # type: ignore[union-attr]
 
 
-def test_an_older_state_that_is_shown_again_is_refused(full: Papers, reader: Reader) -> None:
+def test_an_older_state_that_is_shown_again_is_refused(
+    full: FederationDocuments, reader: Reader
+) -> None:
     old = dict(reader.files)
     reader.look()
     full.refresh()
@@ -232,7 +236,9 @@ def test_an_older_state_that_is_shown_again_is_refused(full: Papers, reader: Rea
         reader.look(NOW + 2 * SECOND)
 
 
-def test_files_signed_by_a_lying_coordinator_are_verified(full: Papers, reader: Reader) -> None:
+def test_files_signed_by_a_lying_coordinator_are_verified(
+    full: FederationDocuments, reader: Reader
+) -> None:
     reader.look()
     liar = LyingCoordinator(full)
     liar.hide("country-DK")
@@ -249,7 +255,7 @@ def test_a_refusal_leaves_nothing_in_the_cache(reader: Reader) -> None:
 
 
 class OwnReader:
-    def __init__(self, papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, documents: FederationDocuments, monkeypatch: pytest.MonkeyPatch) -> None:
         self.memory, self.verified = CountryCache(), 0
 
         def counted(*given: object) -> object:
@@ -264,10 +270,10 @@ class OwnReader:
 
 @pytest.mark.usefixtures("forever")
 def test_own_documents_are_cached_until_they_expire(
-    full: Papers, monkeypatch: pytest.MonkeyPatch
+    full: FederationDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, key = OwnReader(full, monkeypatch), full.officers["DK"].public
-    bundle = full.give("DK")
+    bundle = full.sign_and_submit("DK")
     own = reader.look(bundle, key, NOW)
     assert reader.look(bundle, key, NOW + 6 * DAY) is own
     assert reader.verified == 1
@@ -278,15 +284,15 @@ def test_own_documents_are_cached_until_they_expire(
 
 
 def test_cached_own_documents_are_not_used_for_another_key_country_or_content(
-    full: Papers, monkeypatch: pytest.MonkeyPatch
+    full: FederationDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, key = OwnReader(full, monkeypatch), full.officers["DK"].public
-    first = full.give("DK")
+    first = full.sign_and_submit("DK")
     reader.look(first, key, NOW)
     proposed = study(full.agreed)
     conditions = PermitConditions(expires=NOW + DAY)
     full.folders["DK"].approve(permit(full.agreed, proposed, conditions=conditions))
-    second = full.give("DK")
+    second = full.sign_and_submit("DK")
     assert reader.look(second, key, NOW).permit(proposed.digest)  # type: ignore[attr-defined]
     with pytest.raises(DocumentFault, match="not signed by the key"):
         reader.look(second, raw_key(77).public, NOW)

@@ -17,8 +17,8 @@ from tests.support.protocol_world import (
     ZEROS,
     ProtocolWorld,
     parts_of,
-    spoken,
     versions_of,
+    with_body,
 )
 
 Change = Callable[[Reply, ContributionHead], object]
@@ -109,7 +109,7 @@ def test_data_beside_a_head_is_complete_and_matches_its_signed_digests(
     signed = reply.contribution.head
     head = ContributionHead.FromString(signed.body)
     change(reply, head)
-    signed.CopyFrom(spoken(signed, serialise(head), IDENTITIES["AT"]))
+    signed.CopyFrom(with_body(signed, serialise(head), IDENTITIES["AT"]))
     with pytest.raises(ProtocolFault, match="AT") as fault:
         round_.take_contribution("AT", serialise(reply))
     assert naming in str(fault.value)

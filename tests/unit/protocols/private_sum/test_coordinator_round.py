@@ -13,7 +13,7 @@ from tests.support.protocol_world import (
     TRAIN,
     ZEROS,
     ProtocolWorld,
-    spoken,
+    with_body,
 )
 
 
@@ -113,7 +113,7 @@ def altered_answer(
     for field, value in changes.items():
         answer.ClearField(field)
         answer.MergeFrom(Answer(**{field: value}))  # type: ignore[arg-type]
-    forged_message = spoken(signed.answer, serialise(answer), IDENTITIES[country])
+    forged_message = with_body(signed.answer, serialise(answer), IDENTITIES[country])
     return serialise(Reply(answer=forged_message))
 
 

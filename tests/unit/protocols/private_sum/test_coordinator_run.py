@@ -16,9 +16,9 @@ from tests.support.protocol_world import (
     MODEL,
     ProtocolWorld,
     coordinator_of,
-    spoken,
     terms_of,
     versions_of,
+    with_body,
 )
 
 STEPS = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
@@ -140,7 +140,9 @@ def test_there_is_one_mac_for_each_other_country(length: int) -> None:
     world.set_up("encapsulate")
     reply = world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))
     signed = Reply.FromString(reply).confirmation
-    forged_message = spoken(signed, serialise(Confirmations(macs=bytes(length))), IDENTITIES["AT"])
+    forged_message = with_body(
+        signed, serialise(Confirmations(macs=bytes(length))), IDENTITIES["AT"]
+    )
     with pytest.raises(Refusal) as refusal:
         world.coordinator.take_confirmation("AT", serialise(Reply(confirmation=forged_message)))
     assert refusal.value.code is ReasonCode.ROSTER

@@ -18,7 +18,7 @@ from tests.support.protocol_world import (
     IDENTITIES,
     ZEROS,
     ProtocolWorld,
-    spoken,
+    with_body,
 )
 
 SUM = [15] * 5
@@ -67,7 +67,7 @@ class Six:
             given[start : start + SHARE_BYTES] = shares.draw_element(os.urandom)
         answer.shares = bytes(given)
         answer.unopenable.extend(unopenable)
-        return serialise(Reply(answer=spoken(body, serialise(answer), key)))
+        return serialise(Reply(answer=with_body(body, serialise(answer), key)))
 
 
 def require_sum(round_: CoordinatorRound, unopenable: tuple[tuple[str, str], ...] = ()) -> None:
@@ -189,7 +189,7 @@ def test_an_answer_for_another_round_is_malformed() -> None:
     body = read_reply(reply, "AT", "answer").answer
     answer = Answer.FromString(body.body)
     answer.round += 1
-    other = serialise(Reply(answer=spoken(body, serialise(answer), IDENTITIES["AT"])))
+    other = serialise(Reply(answer=with_body(body, serialise(answer), IDENTITIES["AT"])))
     with pytest.raises(Refusal) as refusal:
         six.round_.take_answer("AT", other)
     assert refusal.value.code is ReasonCode.MALFORMED
@@ -214,7 +214,7 @@ def test_mask_keys_are_accepted_from_their_country_only() -> None:
         world.agree(round_, country)
     true = world.countries["AT"].answer(round_.answer_request("AT"))
     answer = read_reply(true, "AT", "answer").answer
-    forged = serialise(Reply(answer=spoken(answer, answer.body, STRANGER)))
+    forged = serialise(Reply(answer=with_body(answer, answer.body, STRANGER)))
     with pytest.raises(Refusal) as refusal:
         round_.take_answer("AT", forged)
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC

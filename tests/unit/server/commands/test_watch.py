@@ -91,15 +91,20 @@ def test_the_charge_and_a_void_round_are_printed_above_the_bar_once(screen: io.S
 
 def without_one() -> Callable[[], dict[str, Any]]:
     """A run whose second and third round open without EE."""
-    whole = a_run()
+    next_status = a_run()
 
     def look() -> dict[str, Any]:
-        found = whole()
-        for one in found["history"]:
-            gone = one["round"] in (2, 3)
-            one["outcome"], one["causes"] = "opened", {"EE": "no reply in time"} if gone else {}
-            one["opened"] = [country for country in COUNTRIES if country not in one["causes"]]
-        return found
+        status = next_status()
+        for round_status in status["history"]:
+            missing = round_status["round"] in (2, 3)
+            round_status["outcome"], round_status["causes"] = (
+                "opened",
+                {"EE": "no reply in time"} if missing else {},
+            )
+            round_status["opened"] = [
+                country for country in COUNTRIES if country not in round_status["causes"]
+            ]
+        return status
 
     return look
 
@@ -125,13 +130,17 @@ def test_lines_name_the_countries_missing_in_each_round(
 
 def failing(*causes: str, opened: tuple[str, ...]) -> Callable[[], dict[str, Any]]:
     """A run in which EE fails every round; `opened` are the countries in each round's sum."""
-    whole = a_run()
+    next_status = a_run()
 
     def look() -> dict[str, Any]:
-        found = whole()
-        for one, cause in zip(found["history"], causes, strict=False):
-            one["outcome"], one["causes"], one["opened"] = "opened", {"EE": cause}, list(opened)
-        return found
+        status = next_status()
+        for round_status, cause in zip(status["history"], causes, strict=False):
+            round_status["outcome"], round_status["causes"], round_status["opened"] = (
+                "opened",
+                {"EE": cause},
+                list(opened),
+            )
+        return status
 
     return look
 
@@ -184,9 +193,9 @@ def test_a_resumption_is_printed_once_as_a_line(
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
     watch.follow(a_run(), as_json=False)
     lines = capsys.readouterr().out.splitlines()
-    (place,) = [n for n, line in enumerate(lines) if "resumed twice, last 12 s ago" in line]
-    assert "round   1" in lines[place - 2]
-    assert "round   2" in lines[place + 1]
+    (index,) = [n for n, line in enumerate(lines) if "resumed twice, last 12 s ago" in line]
+    assert "round   1" in lines[index - 2]
+    assert "round   2" in lines[index + 1]
 
 
 def away(look: Callable[[], dict[str, Any]], *times: int) -> Callable[[], dict[str, Any]]:

@@ -10,7 +10,7 @@ from server.commands.wording import missed_words, read_text, resumed_words
 from server.errors import GONE, CoordinatorFault
 
 
-def test_a_document_s_text_is_read(tmp_path: Path) -> None:
+def test_the_text_of_a_document_is_read(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("title: Σ")
     assert read_text(file) == "title: Σ"

@@ -15,7 +15,7 @@ from keys.errors import PratiqueError
 from protocols.proto.exchange_pb2 import SubmitRequest
 from server.errors import CoordinatorFault
 from server.exchange.documents import DRAFT, ExchangeDocuments
-from tests.support.documents import NOW, Papers, node_keys, raw_key
+from tests.support.documents import NOW, FederationDocuments, node_keys, raw_key
 from tests.support.examples import examples
 
 BUNDLE, SIGNATURES = SubmitRequest.COUNTRY_BUNDLE, SubmitRequest.DRAFT_SIGNATURES
@@ -25,61 +25,65 @@ def officer(country: str) -> Peer:
     return Peer("nordic-heart", country, Role.OFFICER, 1, NOW + timedelta(days=1))
 
 
-class Counter:
+class ServedDocuments:
     """The exchange's documents over a store, and the changes that it reported."""
 
-    def __init__(self, papers: Papers) -> None:
-        self.papers, self.changes = papers, list[str]()
-        self.documents = ExchangeDocuments(
-            papers.store,
-            document_key=papers.documents,
-            online_key=papers.online,
-            clock=lambda: papers.now,
+    def __init__(self, documents: FederationDocuments) -> None:
+        self.documents, self.changes = documents, list[str]()
+        self.exchange_documents = ExchangeDocuments(
+            documents.store,
+            document_key=documents.document_key,
+            online_key=documents.online_key,
+            clock=lambda: documents.now,
             on_change=self.changes.append,
         )
 
     def refused(self, country: str, kind: int, content: bytes) -> PratiqueError:
-        before = self.papers.snapshot_of_store()
+        before = self.documents.snapshot_of_store()
         with pytest.raises(PratiqueError) as caught:
-            self.documents.submit(officer(country), kind, content)
-        assert self.papers.snapshot_of_store() == before
+            self.exchange_documents.submit(officer(country), kind, content)
+        assert self.documents.snapshot_of_store() == before
         assert not self.changes
         return caught.value
 
 
 @pytest.fixture
-def drafted(tmp_path: Path) -> Counter:
-    papers = Papers(tmp_path)
-    papers.store.draft(papers.agreed, papers.now)
-    return Counter(papers)
+def drafted(tmp_path: Path) -> ServedDocuments:
+    documents = FederationDocuments(tmp_path)
+    documents.store.draft(documents.agreed, documents.now)
+    return ServedDocuments(documents)
 
 
 @pytest.fixture(scope="module")
-def agreed(tmp_path_factory: pytest.TempPathFactory) -> Counter:
+def agreed(tmp_path_factory: pytest.TempPathFactory) -> ServedDocuments:
     """A federation with a signed agreement, which no test changes."""
-    return Counter(Papers(tmp_path_factory.mktemp("agreed")).begin())
+    return ServedDocuments(
+        FederationDocuments(tmp_path_factory.mktemp("agreed")).publish_agreement()
+    )
 
 
-def signatures(papers: Papers, country: str) -> bytes:
-    draft = papers.store.current_draft()
+def signatures(documents: FederationDocuments, country: str) -> bytes:
+    draft = documents.store.current_draft()
     assert draft is not None
-    key = papers.officers[country]
-    return sign_draft(Draft.from_canonical(draft), key, previous_root=None, now=papers.now)
+    key = documents.officers[country]
+    return sign_draft(Draft.from_canonical(draft), key, previous_root=None, now=documents.now)
 
 
-def test_a_draft_is_served_until_it_is_published(drafted: Counter) -> None:
-    assert drafted.documents.fetch(DRAFT) == drafted.papers.store.current_draft()
+def test_a_draft_is_served_until_it_is_published(drafted: ServedDocuments) -> None:
+    assert drafted.exchange_documents.fetch(DRAFT) == drafted.documents.store.current_draft()
     for country in ("DK", "EE", "NO", "PT"):
-        content = signatures(drafted.papers, country)
-        drafted.documents.submit(officer(country), SIGNATURES, content)
-    assert drafted.documents.fetch(DRAFT) is None
-    assert drafted.documents.fetch("metadata/1.root.json")
+        content = signatures(drafted.documents, country)
+        drafted.exchange_documents.submit(officer(country), SIGNATURES, content)
+    assert drafted.exchange_documents.fetch(DRAFT) is None
+    assert drafted.exchange_documents.fetch("metadata/1.root.json")
     assert drafted.changes
 
 
-def test_a_half_signed_draft_is_not_published(drafted: Counter) -> None:
-    drafted.documents.submit(officer("DK"), SIGNATURES, signatures(drafted.papers, "DK"))
-    assert drafted.documents.fetch("metadata/1.root.json") is None
+def test_a_half_signed_draft_is_not_published(drafted: ServedDocuments) -> None:
+    drafted.exchange_documents.submit(
+        officer("DK"), SIGNATURES, signatures(drafted.documents, "DK")
+    )
+    assert drafted.exchange_documents.fetch("metadata/1.root.json") is None
     assert not drafted.changes
 
 
@@ -93,44 +97,44 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: repr(path[:30]))
-def test_only_published_files_are_served(agreed: Counter, path: str) -> None:
-    assert agreed.documents.fetch(path) is None
+def test_only_published_files_are_served(agreed: ServedDocuments, path: str) -> None:
+    assert agreed.exchange_documents.fetch(path) is None
 
 
 @given(st.text(max_size=60))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_name_reaches_a_file_that_is_not_published(agreed: Counter, path: str) -> None:
-    assert agreed.documents.fetch(path) is None
+def test_no_name_reaches_a_file_that_is_not_published(agreed: ServedDocuments, path: str) -> None:
+    assert agreed.exchange_documents.fetch(path) is None
 
 
 def test_an_officer_submits_the_documents_of_its_country(tmp_path: Path) -> None:
-    counter = Counter(Papers(tmp_path).begin())
-    papers = counter.papers
-    papers.folders["DK"].set_node(node_keys("DK"))
-    bundle = papers.folders["DK"].sign(papers.now, papers.officers["DK"])
-    fault = counter.refused("EE", BUNDLE, bundle)
+    served = ServedDocuments(FederationDocuments(tmp_path).publish_agreement())
+    documents = served.documents
+    documents.folders["DK"].set_node(node_keys("DK"))
+    bundle = documents.folders["DK"].sign(documents.now, documents.officers["DK"])
+    fault = served.refused("EE", BUNDLE, bundle)
     assert isinstance(fault, DocumentFault)
     assert "EE submitted documents of DK" in fault.what
-    counter.documents.submit(officer("DK"), BUNDLE, bundle)
-    assert "DK" in counter.changes[0]
-    assert papers.view().node_keys("DK") == node_keys("DK")
+    served.exchange_documents.submit(officer("DK"), BUNDLE, bundle)
+    assert "DK" in served.changes[0]
+    assert documents.view().node_keys("DK") == node_keys("DK")
 
 
-def test_documents_that_another_key_signed_are_refused(agreed: Counter) -> None:
-    papers = agreed.papers
-    forged = papers.folders["NO"].sign(papers.now, papers.officers["EE"])
+def test_documents_that_another_key_signed_are_refused(agreed: ServedDocuments) -> None:
+    documents = agreed.documents
+    forged = documents.folders["NO"].sign(documents.now, documents.officers["EE"])
     assert agreed.refused("NO", BUNDLE, forged).what
 
 
 @pytest.mark.parametrize("kind", [0, 3, 99, -1])
-def test_an_unknown_kind_of_submission_is_refused(agreed: Counter, kind: int) -> None:
+def test_an_unknown_kind_of_submission_is_refused(agreed: ServedDocuments, kind: int) -> None:
     assert isinstance(agreed.refused("DK", kind, b"x"), CoordinatorFault)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(kind=st.sampled_from([BUNDLE, SIGNATURES]), content=st.binary(max_size=200))
 def test_arbitrary_bytes_are_refused_in_plain_words(
-    agreed: Counter, kind: int, content: bytes
+    agreed: ServedDocuments, kind: int, content: bytes
 ) -> None:
     assert agreed.refused("DK", kind, content).what
 
@@ -141,78 +145,82 @@ def test_arbitrary_bytes_are_refused_in_plain_words(
     [b"{}", b"[]", b"null", b"[" * 100_000, b'{"country":"DK"}', b'{"country":1}', b"\x80\x04."],
     ids=lambda content: repr(content[:20]),
 )
-def test_json_of_another_shape_is_refused(agreed: Counter, kind: int, content: bytes) -> None:
+def test_json_of_another_shape_is_refused(
+    agreed: ServedDocuments, kind: int, content: bytes
+) -> None:
     assert agreed.refused("DK", kind, content).what
 
 
 @pytest.fixture(scope="module")
-def signed(agreed: Counter) -> bytes:
-    papers = agreed.papers
-    return papers.folders["PT"].sign(papers.now, papers.officers["PT"])
+def signed(agreed: ServedDocuments) -> bytes:
+    documents = agreed.documents
+    return documents.folders["PT"].sign(documents.now, documents.officers["PT"])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(where=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 def test_damaged_documents_are_refused(
-    agreed: Counter, signed: bytes, where: float, change: int
+    agreed: ServedDocuments, signed: bytes, where: float, change: int
 ) -> None:
     bundle = bytearray(signed)
     bundle[int(where * len(bundle))] ^= change
     agreed.refused("PT", BUNDLE, bytes(bundle))
 
 
-def test_before_the_agreement_no_documents_are_accepted(drafted: Counter) -> None:
-    papers = drafted.papers
-    bundle = papers.folders["DK"].sign(papers.now, papers.officers["DK"])
+def test_before_the_agreement_no_documents_are_accepted(drafted: ServedDocuments) -> None:
+    documents = drafted.documents
+    bundle = documents.folders["DK"].sign(documents.now, documents.officers["DK"])
     assert drafted.refused("DK", BUNDLE, bundle).fix
 
 
 # ---- a country's new key
 
 
-def announced(papers: Papers) -> bytes:
+def announced(documents: FederationDocuments) -> bytes:
     """Return documents of DK in which its key signs the next one."""
-    folder, former = papers.folders["DK"], papers.officers["DK"]
-    folder.set_history(extended(None, "DK", former, raw_key(200), papers.now))
-    return folder.sign(papers.now, former)
+    folder, former = documents.folders["DK"], documents.officers["DK"]
+    folder.set_history(extended(None, "DK", former, raw_key(200), documents.now))
+    return folder.sign(documents.now, former)
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Counter:
-    return Counter(Papers(tmp_path / "fresh").begin())
+def fresh(tmp_path: Path) -> ServedDocuments:
+    return ServedDocuments(FederationDocuments(tmp_path / "fresh").publish_agreement())
 
 
-def test_an_announced_key_is_put_into_a_draft_to_be_signed(fresh: Counter) -> None:
-    fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
-    draft = fresh.documents.fetch(DRAFT)
+def test_an_announced_key_is_put_into_a_draft_to_be_signed(fresh: ServedDocuments) -> None:
+    fresh.exchange_documents.submit(officer("DK"), BUNDLE, announced(fresh.documents))
+    draft = fresh.exchange_documents.fetch(DRAFT)
     assert draft is not None
     laid_out = Draft.from_canonical(draft).agreement
     party = laid_out.party("DK")
     assert party is not None
     assert party.officer_key == raw_key(200).public.to_text()
-    assert laid_out.digest == fresh.papers.agreed.digest
+    assert laid_out.digest == fresh.documents.agreed.digest
 
 
-def test_an_announced_key_does_not_replace_a_draft_that_is_being_signed(fresh: Counter) -> None:
-    before = fresh.papers.store.draft(fresh.papers.agreed, fresh.papers.now)
-    fresh.papers.sign("EE")
-    fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
-    assert fresh.documents.fetch(DRAFT) == before
-    status = fresh.papers.store.draft_status()
+def test_an_announced_key_does_not_replace_a_draft_that_is_being_signed(
+    fresh: ServedDocuments,
+) -> None:
+    before = fresh.documents.store.draft(fresh.documents.agreed, fresh.documents.now)
+    fresh.documents.sign("EE")
+    fresh.exchange_documents.submit(officer("DK"), BUNDLE, announced(fresh.documents))
+    assert fresh.exchange_documents.fetch(DRAFT) == before
+    status = fresh.documents.store.draft_status()
     assert status is not None
     assert status.signed == ("EE",)
 
 
-def test_an_announced_key_is_not_proposed_again_within_a_day(fresh: Counter) -> None:
-    fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
-    draft = fresh.documents.fetch(DRAFT)
-    again = fresh.papers.folders["DK"].sign(fresh.papers.now, fresh.papers.officers["DK"])
-    fresh.documents.submit(officer("DK"), BUNDLE, again)
-    assert fresh.documents.fetch(DRAFT) == draft
+def test_an_announced_key_is_not_proposed_again_within_a_day(fresh: ServedDocuments) -> None:
+    fresh.exchange_documents.submit(officer("DK"), BUNDLE, announced(fresh.documents))
+    draft = fresh.exchange_documents.fetch(DRAFT)
+    again = fresh.documents.folders["DK"].sign(fresh.documents.now, fresh.documents.officers["DK"])
+    fresh.exchange_documents.submit(officer("DK"), BUNDLE, again)
+    assert fresh.exchange_documents.fetch(DRAFT) == draft
 
 
-def test_a_country_cannot_submit_another_country_s_new_key(fresh: Counter) -> None:
+def test_a_country_cannot_submit_the_new_key_of_another_country(fresh: ServedDocuments) -> None:
     assert (
         "only the documents of its country"
-        in fresh.refused("EE", BUNDLE, announced(fresh.papers)).why
+        in fresh.refused("EE", BUNDLE, announced(fresh.documents)).why
     )

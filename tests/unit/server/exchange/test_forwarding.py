@@ -121,7 +121,7 @@ def test_a_call_in_progress_gets_a_temporary_status_when_forwarding_closes() -> 
         assert asyncio.run(act(silent_server.getsockname()[1])) == (503, b"")
 
 
-def test_the_link_to_flower_trusts_the_superlink_s_certificate_only(
+def test_the_link_to_flower_trusts_only_the_certificate_of_the_superlink(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     arguments: list[Any] = []

@@ -47,7 +47,7 @@ def test_every_forwarded_call_has_a_request_in_these_tests() -> None:
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
-def test_a_country_cannot_use_another_country_s_node_id_or_key(
+def test_a_country_cannot_use_the_node_id_or_key_of_another_country(
     wire: RelayHarness, method: str
 ) -> None:
     assert "another node's" in wire.refused("BE", method, REQUESTS[method](AT))
@@ -64,7 +64,7 @@ def test_a_request_without_an_id_or_key_is_refused(wire: RelayHarness, method: s
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
-def test_a_country_s_own_requests_are_forwarded(wire: RelayHarness, method: str) -> None:
+def test_requests_of_a_country_for_its_node_are_forwarded(wire: RelayHarness, method: str) -> None:
     assert wire.call("AT", method, REQUESTS[method](AT)).status == 200
     assert method in wire.superlink.methods
 
@@ -113,7 +113,7 @@ def test_arbitrary_bytes_are_refused(method: str, body: bytes) -> None:
         assert carried == body
 
 
-def test_only_flower_s_headers_are_forwarded(wire: RelayHarness) -> None:
+def test_only_headers_of_flower_are_forwarded(wire: RelayHarness) -> None:
     given_headers = {
         "flwr-signature": "s",
         "flwr-public-key": "k",
@@ -221,7 +221,7 @@ def test_a_reply_is_accepted_with_its_object_in_one_call(wire: RelayHarness) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"another", CONTENT + b"."])
-def test_an_object_that_does_not_match_the_message_s_name_is_not_pushed(
+def test_an_object_that_does_not_match_the_name_of_the_message_is_not_pushed(
     wire: RelayHarness, content: bytes
 ) -> None:
     wire.superlink.will("PushMessages", asked_for(NAME))
@@ -270,7 +270,7 @@ def test_replies_and_sign_ins_wake_the_waiting_callers(wire: RelayHarness) -> No
 
 
 @pytest.mark.parametrize("sources", [[BE], [AT, BE], [0], [AT, AT, 1]])
-def test_no_message_is_pushed_in_another_node_s_name(
+def test_no_message_is_pushed_in_the_name_of_another_node(
     wire: RelayHarness, sources: list[int]
 ) -> None:
     push = PushMessagesRequest(

@@ -202,7 +202,7 @@ def test_after_a_message_the_next_poll_waits_without_a_pull() -> None:
     asyncio.run(act())
 
 
-def test_a_second_poll_is_woken_by_the_first_one_s_message() -> None:
+def test_a_second_poll_is_woken_by_the_message_for_the_first() -> None:
     """The first one's connection was cut; its message arrives nevertheless."""
     wire = RelayHarness()
     wire.relay._long_poll = 30.0

@@ -63,10 +63,10 @@ def service(monkeypatch: pytest.MonkeyPatch, country: Callable[[], str] = lambda
     return exchange, relay
 
 
-def test_one_party_s_calls_are_limited_without_an_effect_on_another_party(
+def test_calls_of_one_party_are_limited_without_an_effect_on_another_party(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def scene() -> None:
+    async def calls() -> None:
         countries = ["PL"]
         made, relay = service(monkeypatch, lambda: countries[-1])
         request = exchange_pb2.RelayRequest(method="PullMessages")
@@ -87,11 +87,11 @@ def test_one_party_s_calls_are_limited_without_an_effect_on_another_party(
         countries.append("PL")
         assert (await made.Relay(request, Context())).status == 200
 
-    asyncio.run(scene())
+    asyncio.run(calls())
 
 
 def test_a_refused_call_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scene() -> None:
+    async def calls() -> None:
         made, _ = service(monkeypatch)
         large = exchange_pb2.FetchRequest(path="x" * LARGEST_REQUEST["Fetch"])
         for _ in range(MAX_CALLS_OF_PARTY + 1):
@@ -101,7 +101,7 @@ def test_a_refused_call_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None
         small = await made.Fetch(exchange_pb2.FetchRequest(path="a"), Context())
         assert small.content == b"a"
 
-    asyncio.run(scene())
+    asyncio.run(calls())
 
 
 @pytest.mark.parametrize("call", ["Fetch", "Submit"])
@@ -116,10 +116,10 @@ def test_a_request_larger_than_its_call_allows_is_refused(
         ),
     }
 
-    async def scene() -> None:
+    async def calls() -> None:
         made, _ = service(monkeypatch)
         with pytest.raises(Aborted) as refused:
             await getattr(made, call)(requests[call], Context())
         assert str(LARGEST_REQUEST[call]) in refused.value.details
 
-    asyncio.run(scene())
+    asyncio.run(calls())

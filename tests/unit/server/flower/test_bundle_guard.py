@@ -226,8 +226,8 @@ def test_arbitrary_bytes_are_refused(content: bytes) -> None:
 def test_a_damaged_bundle_is_refused_or_still_configuration(data: st.DataObject) -> None:
     content = bytearray(described(HONEST))
     for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.integers(0, 255))
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] = data.draw(st.integers(0, 255))
     try:
         check_bundle(bytes(content))
     except BundleRefused:
@@ -257,7 +257,7 @@ class FakeFlower:
         assert install(self.bundle, skip_prompt=True) == "here"
 
 
-def test_the_guard_runs_before_flower_s_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guard_runs_before_the_installation_by_flower(monkeypatch: pytest.MonkeyPatch) -> None:
     flower = FakeFlower(monkeypatch)
     flower.bundle = described(HONEST)
     bundle_guard.main()

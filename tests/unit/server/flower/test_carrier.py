@@ -16,8 +16,8 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.task_identity import TaskIdentity
 
 from protocols.wire.flower_frame import FRAME, MAX_FRAME, MESSAGE_TYPE
-from server.flower import carrier as carriers
-from server.flower import message_queue as mails
+from server.flower import carrier as carrier_module
+from server.flower import message_queue as queue_module
 from server.flower.carrier import FlowerCarrier
 from server.flower.presence import Presence, PresenceChanges, PresenceUpdate
 
@@ -25,17 +25,17 @@ NODES = {"AT": 11, "BE": 22}
 RUN = 7
 
 
-class Runtime:
-    """A SuperLink as a server app's client sees it, with the requests to its relay."""
+class FakeSuperLink:
+    """A fake SuperLink and relay."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
         self.objects: dict[str, bytes] = {}
-        self.refuse: set[int] = set()
+        self.refused_nodes: set[int] = set()
         self.answer: Callable[[Message], list[tuple[Message, bytes]]] = lambda m: [reply(m, b"yes")]
         self.replies: dict[str, Message] = {}
         self.methods: list[str] = []
-        self.unavailable = 0
+        self.pulls_without_object = 0
         self.changes = PresenceChanges()
         self.present = {c: Presence(node, 1, 0.0) for c, node in NODES.items()}
         self.announced: list[Sequence[str]] = []
@@ -49,16 +49,18 @@ class Runtime:
 
     def PushMessages(self, request: Any) -> PushAppMessagesResponse:  # noqa: N802
         self.methods.append("PushMessages")
-        names, due = [], []
+        names, ids_to_push = [], []
         for message, tree in zip(request.messages_list, request.message_object_trees, strict=True):
             name = message.metadata.message_id
             assert tree.object_id == name
             assert not tree.children
-            accepted = message.metadata.dst_node_id not in self.refuse
+            accepted = message.metadata.dst_node_id not in self.refused_nodes
             names.append(name if accepted else "")
-            due += [name] if accepted else []
+            ids_to_push += [name] if accepted else []
             self.sent += [message] if accepted else []
-        return PushAppMessagesResponse(message_ids=names, objects_to_push=due, session_id="s")
+        return PushAppMessagesResponse(
+            message_ids=names, objects_to_push=ids_to_push, session_id="s"
+        )
 
     def PushObject(self, request: Any) -> None:  # noqa: N802
         self.methods.append("PushObject")
@@ -80,8 +82,8 @@ class Runtime:
 
     def PullObject(self, request: Any) -> PullObjectResponse:  # noqa: N802
         self.methods.append("PullObject")
-        if self.unavailable:
-            self.unavailable -= 1
+        if self.pulls_without_object:
+            self.pulls_without_object -= 1
             return PullObjectResponse(object_found=True)
         content = self.objects.get(request.object_id)
         return PullObjectResponse(
@@ -100,9 +102,9 @@ class Runtime:
         self.announced.append(list(countries))
         for message in self.sent[-len(countries) :]:
             for answer, content in self.answer(message):
-                self.take(answer, content)
+                self.reply_arrives(answer, content)
 
-    def take(self, message: Message, content: bytes) -> None:
+    def reply_arrives(self, message: Message, content: bytes) -> None:
         """Let a node's reply arrive."""
         name = message.metadata.message_id
         self.replies[name], self.objects[name] = message, content
@@ -120,7 +122,7 @@ class Runtime:
 
 
 def reply(message: Message, frame: Any, record: Any = None) -> tuple[Message, bytes]:
-    """Return a node's reply, and the object that it is named by."""
+    """Return a node's reply, and the object from which its id is computed."""
     content_record = ConfigRecord({FRAME: frame}) if record is None else record
     content = content_record if isinstance(content_record, bytes) else content_record.deflate()
     metadata = Metadata(
@@ -138,19 +140,19 @@ def failed(message: Message) -> tuple[Message, bytes]:
 
 
 @pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
-    for name in ("_run_id", "_node_id", "_task_id"):  # as Flower's process of a server app has them
+def runtime(monkeypatch: pytest.MonkeyPatch) -> FakeSuperLink:
+    for name in ("_run_id", "_node_id", "_task_id"):  # as in Flower's ServerApp process
         monkeypatch.setattr(TaskIdentity, name, 1)
-    monkeypatch.setattr(carriers, "RECHECK_SECONDS", 0.1)
-    return Runtime()
+    monkeypatch.setattr(carrier_module, "RECHECK_SECONDS", 0.1)
+    return FakeSuperLink()
 
 
-def exchanged(runtime: Runtime, seconds: float = 0.3) -> dict[str, bytes]:
+def exchanged(runtime: FakeSuperLink, seconds: float = 0.3) -> dict[str, bytes]:
     carrier = FlowerCarrier(runtime.grid, runtime)
     return dict(carrier.exchange({"AT": b"to AT", "BE": b"to BE"}, seconds))
 
 
-def test_each_country_gets_its_frame_and_its_reply_is_returned(runtime: Runtime) -> None:
+def test_each_country_gets_its_frame_and_its_reply_is_returned(runtime: FakeSuperLink) -> None:
     pushed: dict[int, bytes] = {}
 
     def answer(message: Message) -> list[tuple[Message, bytes]]:
@@ -164,16 +166,16 @@ def test_each_country_gets_its_frame_and_its_reply_is_returned(runtime: Runtime)
     assert {m.metadata.message_type for m in runtime.sent} == {MESSAGE_TYPE}
 
 
-def test_one_exchange_needs_few_calls(runtime: Runtime) -> None:
-    """Each costs the SuperLink milliseconds: one for all messages, and three a country."""
+def test_one_exchange_needs_few_calls(runtime: FakeSuperLink) -> None:
+    """Each call costs milliseconds: one call for all messages, three for each country."""
     exchanged(runtime)
     assert runtime.methods.count("PushMessages") == runtime.methods.count("PullMessages") == 1
     for method in ("PushObject", "PullObject"):
         assert runtime.methods.count(method) == len(NODES)
 
 
-def test_read_replies_are_deleted_while_the_next_messages_are_delivered(
-    runtime: Runtime,
+def test_replies_that_were_read_are_deleted_while_the_next_messages_are_delivered(
+    runtime: FakeSuperLink,
 ) -> None:
     carrier = FlowerCarrier(runtime.grid, runtime)
     for _ in range(3):
@@ -186,11 +188,11 @@ def test_read_replies_are_deleted_while_the_next_messages_are_delivered(
     assert len([name for name in runtime.objects if name not in sent(runtime)]) == len(NODES)
 
 
-def sent(runtime: Runtime) -> set[str]:
+def sent(runtime: FakeSuperLink) -> set[str]:
     return {message.metadata.message_id for message in runtime.sent}
 
 
-def test_the_relay_is_notified_after_everything_was_pushed(runtime: Runtime) -> None:
+def test_the_relay_is_notified_after_everything_was_pushed(runtime: FakeSuperLink) -> None:
     seen: list[list[str]] = []
     runtime.answer = lambda m: seen.append(list(runtime.methods)) or [reply(m, b"yes")]  # type: ignore[func-returns-value]
     exchanged(runtime)
@@ -199,130 +201,130 @@ def test_the_relay_is_notified_after_everything_was_pushed(runtime: Runtime) -> 
 
 
 def test_nothing_is_pulled_until_every_country_has_replied(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: FakeSuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carriers, "RECHECK_SECONDS", 30.0)
-    runtime.answer = only("BE")
-    threading.Timer(0.1, lambda: runtime.take(*reply(runtime.sent[1], b"late"))).start()
+    monkeypatch.setattr(carrier_module, "RECHECK_SECONDS", 30.0)
+    runtime.answer = answering("BE")
+    threading.Timer(0.1, lambda: runtime.reply_arrives(*reply(runtime.sent[1], b"late"))).start()
     assert exchanged(runtime, 30) == {"AT": b"yes", "BE": b"late"}
     assert runtime.methods.count("PullMessages") == 1
 
 
-def test_a_reply_without_a_notification_is_pulled_nevertheless(runtime: Runtime) -> None:
+def test_a_reply_without_a_notification_is_pulled_nevertheless(runtime: FakeSuperLink) -> None:
     carrier = FlowerCarrier(runtime.grid, runtime)
     runtime.answer = lambda _: []
 
     def arrive() -> None:
-        message, content = reply(runtime.sent[0], b"untold")
+        message, content = reply(runtime.sent[0], b"unannounced")
         name = message.metadata.message_id
         runtime.replies[name], runtime.objects[name] = message, content
 
     threading.Timer(0.05, arrive).start()
-    assert carrier.exchange({"AT": b"x"}, 10) == {"AT": b"untold"}
+    assert carrier.exchange({"AT": b"x"}, 10) == {"AT": b"unannounced"}
 
 
-VALUELESS = b"ConfigRecord  9\x00\n\x07\n\x05frame"
-"""A record that names a frame without a value, at which Flower's reader fails."""
+RECORD_WITHOUT_VALUE = b"ConfigRecord  9\x00\n\x07\n\x05frame"
+"""A record that names a frame without a value, which Flower cannot read."""
 
 
-def only(
+def answering(
     country: str, *answers: Callable[[Message], Any]
 ) -> Callable[[Message], list[tuple[Message, bytes]]]:
     def answer(message: Message) -> list[tuple[Message, bytes]]:
         if message.metadata.dst_node_id == NODES[country]:
-            return [one(message) for one in answers]
+            return [make_reply(message) for make_reply in answers]
         return [reply(message, b"yes")]
 
     return answer
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "bad_reply",
     [
         lambda m: reply(m, None, ConfigRecord({"x": b"y"})),
         lambda m: reply(m, None, ArrayRecord()),
         lambda m: reply(m, None, b""),
         lambda m: reply(m, None, b"\xff" * 30),
-        lambda m: reply(m, None, VALUELESS),
+        lambda m: reply(m, None, RECORD_WITHOUT_VALUE),
         lambda m: reply(m, "text"),
         lambda m: reply(m, 5),
         lambda m: reply(m, [b"a", b"b"]),
     ],
 )
 def test_a_reply_without_a_frame_is_no_reply_and_is_not_waited_for(
-    runtime: Runtime, odd: Callable[[Message], Any]
+    runtime: FakeSuperLink, bad_reply: Callable[[Message], Any]
 ) -> None:
-    runtime.answer = only("BE", odd)
+    runtime.answer = answering("BE", bad_reply)
     started = time.monotonic()
     assert exchanged(runtime, 30) == {"AT": b"yes"}
     assert time.monotonic() - started < 5
 
 
 def test_a_frame_over_the_limit_is_no_reply(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: FakeSuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert vars(mails)["MAX_FRAME"] == MAX_FRAME
-    monkeypatch.setattr(mails, "MAX_FRAME", 10)
-    runtime.answer = only("BE", lambda m: reply(m, bytes(11)))
+    assert vars(queue_module)["MAX_FRAME"] == MAX_FRAME
+    monkeypatch.setattr(queue_module, "MAX_FRAME", 10)
+    runtime.answer = answering("BE", lambda m: reply(m, bytes(11)))
     assert exchanged(runtime) == {"AT": b"yes"}
-    runtime.answer = only("BE", lambda m: reply(m, bytes(10)))
+    runtime.answer = answering("BE", lambda m: reply(m, bytes(10)))
     assert exchanged(runtime)["BE"] == bytes(10)
 
 
-def test_a_late_object_is_requested_again(runtime: Runtime) -> None:
-    runtime.unavailable = 3
+def test_a_late_object_is_requested_again(runtime: FakeSuperLink) -> None:
+    runtime.pulls_without_object = 3
     assert exchanged(runtime, 10) == {"AT": b"yes", "BE": b"yes"}
 
 
 def test_an_object_that_never_comes_is_no_reply(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: FakeSuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mails, "OBJECT_SECONDS", 0.05)
-    runtime.unavailable = 10**6
+    monkeypatch.setattr(queue_module, "OBJECT_SECONDS", 0.05)
+    runtime.pulls_without_object = 10**6
     assert exchanged(runtime, 10) == {}
 
 
-def test_a_silent_country_is_waited_for_the_given_time(runtime: Runtime) -> None:
-    runtime.answer = only("BE")
+def test_a_silent_country_is_waited_for_the_given_time(runtime: FakeSuperLink) -> None:
+    runtime.answer = answering("BE")
     started = time.monotonic()
     assert exchanged(runtime, 0.3) == {"AT": b"yes"}
     assert 0.3 <= time.monotonic() - started < 5
 
 
-def test_the_first_of_two_replies_counts(runtime: Runtime) -> None:
-    runtime.answer = only("BE", lambda m: reply(m, b"first"), lambda m: reply(m, b"second"))
+def test_the_first_of_two_replies_counts(runtime: FakeSuperLink) -> None:
+    runtime.answer = answering("BE", lambda m: reply(m, b"first"), lambda m: reply(m, b"second"))
     assert exchanged(runtime)["BE"] == b"first"
 
 
-def test_a_reply_to_a_message_that_nobody_waits_for_is_ignored(runtime: Runtime) -> None:
+def test_a_reply_to_a_message_that_nobody_waits_for_is_ignored(runtime: FakeSuperLink) -> None:
     def stray(message: Message) -> tuple[Message, bytes]:
         answer, content = reply(message, b"stale")
         answer.metadata.reply_to_message_id, answer.metadata.group_id = "m999", "stray"
         return answer, content
 
-    runtime.answer = only("BE", stray, lambda m: reply(m, b"fresh"))
+    runtime.answer = answering("BE", stray, lambda m: reply(m, b"fresh"))
     assert exchanged(runtime) == {"AT": b"yes", "BE": b"fresh"}
 
 
-def test_a_reply_to_the_last_exchange_does_not_count_in_the_next(runtime: Runtime) -> None:
+def test_a_reply_to_the_last_exchange_does_not_count_in_the_next(runtime: FakeSuperLink) -> None:
     carrier = FlowerCarrier(runtime.grid, runtime)
     runtime.answer = lambda _: []
     assert carrier.exchange({"AT": b"1"}, 0.05) == {}
-    runtime.take(*reply(runtime.sent[0], b"late"))
+    runtime.reply_arrives(*reply(runtime.sent[0], b"late"))
     assert carrier.exchange({"AT": b"2"}, 0.2) == {}
 
 
-def test_a_message_that_flower_refused_has_no_reply(runtime: Runtime) -> None:
-    runtime.refuse = {22}
+def test_a_message_that_flower_refused_has_no_reply(runtime: FakeSuperLink) -> None:
+    runtime.refused_nodes = {22}
     assert exchanged(runtime) == {"AT": b"yes"}
 
 
-def test_an_exchange_without_frames_ends_at_once(runtime: Runtime) -> None:
+def test_an_exchange_without_frames_ends_at_once(runtime: FakeSuperLink) -> None:
     assert FlowerCarrier(runtime.grid, runtime).exchange({}, 30) == {}
     assert runtime.methods == []
 
 
-def test_a_node_that_signs_in_again_gets_the_same_bytes_again(runtime: Runtime) -> None:
+def test_a_node_that_signs_in_again_gets_the_same_bytes_again(runtime: FakeSuperLink) -> None:
     runtime.answer = lambda m: [] if len(runtime.sent) <= 2 else [reply(m, b"again")]
     threading.Timer(0.05, lambda: runtime.change("BE", sign_ins=2)).start()
     carrier = FlowerCarrier(runtime.grid, runtime)
@@ -336,7 +338,7 @@ def test_a_node_that_signs_in_again_gets_the_same_bytes_again(runtime: Runtime) 
     assert first.message_id != again.message_id
 
 
-def test_the_nodes_of_a_new_superlink_are_asked_under_their_new_ids(runtime: Runtime) -> None:
+def test_the_nodes_of_a_new_superlink_are_asked_under_their_new_ids(runtime: FakeSuperLink) -> None:
     runtime.answer = lambda m: [reply(m, b"new")] if m.metadata.dst_node_id == 99 else []
     fields = {"node": 99, "sign_ins": 1}
     threading.Timer(0.05, lambda: runtime.change("AT", **fields)).start()
@@ -344,20 +346,20 @@ def test_the_nodes_of_a_new_superlink_are_asked_under_their_new_ids(runtime: Run
 
 
 def test_a_country_that_is_gone_is_not_waited_for(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: FakeSuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime.answer = only("BE")
-    runtime.change("BE", silent=carriers.ABSENT_SECONDS + 1)
+    runtime.answer = answering("BE")
+    runtime.change("BE", silent=carrier_module.ABSENT_SECONDS + 1)
     started = time.monotonic()
     assert exchanged(runtime, 30) == {"AT": b"yes"}
     assert time.monotonic() - started < 10
 
 
 def test_a_country_known_to_be_gone_gets_no_message_and_no_further_wait(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: FakeSuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carriers, "RECHECK_SECONDS", 30.0)
-    runtime.change("BE", silent=carriers.ABSENT_SECONDS + 1)
+    monkeypatch.setattr(carrier_module, "RECHECK_SECONDS", 30.0)
+    runtime.change("BE", silent=carrier_module.ABSENT_SECONDS + 1)
     carrier = FlowerCarrier(runtime.grid, runtime)
     started = time.monotonic()
     assert carrier.exchange({"AT": b"x", "BE": b"y"}, 60) == {"AT": b"yes"}
@@ -366,10 +368,10 @@ def test_a_country_known_to_be_gone_gets_no_message_and_no_further_wait(
     assert {message.metadata.dst_node_id for message in runtime.sent} == {11}
 
 
-def test_a_country_that_was_gone_is_asked_when_it_calls_again(runtime: Runtime) -> None:
+def test_a_country_that_was_gone_is_asked_when_it_calls_again(runtime: FakeSuperLink) -> None:
     """Only the link was broken and the node kept running, so it does not sign in again."""
     runtime.answer = lambda m: [reply(m, b"back")] if m.metadata.dst_node_id == 22 else []
-    runtime.change("BE", silent=carriers.ABSENT_SECONDS + 1)
+    runtime.change("BE", silent=carrier_module.ABSENT_SECONDS + 1)
     carrier = FlowerCarrier(runtime.grid, runtime)
     assert carrier.exchange({"BE": b"y"}, 10) == {}
     runtime.change("BE", silent=0.1)
@@ -377,25 +379,25 @@ def test_a_country_that_was_gone_is_asked_when_it_calls_again(runtime: Runtime) 
 
 
 def test_a_country_without_a_session_is_waited_for_once_and_not_each_time(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: FakeSuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carriers, "ABSENT_SECONDS", 0.5)
+    monkeypatch.setattr(carrier_module, "ABSENT_SECONDS", 0.5)
     carrier = FlowerCarrier(runtime.grid, runtime)
     assert carrier.exchange({"AT": b"x", "ZZ": b"y"}, 60) == {"AT": b"yes"}
-    looks = runtime.methods.count("PullMessages")
-    assert looks > 1
+    pulls = runtime.methods.count("PullMessages")
+    assert pulls > 1
     assert carrier.exchange({"AT": b"x", "ZZ": b"y"}, 60) == {"AT": b"yes"}
-    assert runtime.methods.count("PullMessages") == looks + 1
+    assert runtime.methods.count("PullMessages") == pulls + 1
 
 
 def test_a_late_reply_is_dropped_and_logged(
-    runtime: Runtime, caplog: pytest.LogCaptureFixture
+    runtime: FakeSuperLink, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="pratique.run")
     carrier = FlowerCarrier(runtime.grid, runtime)
-    runtime.answer = only("BE")
+    runtime.answer = answering("BE")
     assert carrier.exchange({"AT": b"x", "BE": b"y"}, 0.2) == {"AT": b"yes"}
-    runtime.take(*reply(runtime.sent[1], b"late"))
+    runtime.reply_arrives(*reply(runtime.sent[1], b"late"))
     runtime.answer = lambda m: [reply(m, b"yes")]
     assert carrier.exchange({"AT": b"x"}, 10) == {"AT": b"yes"}
     assert [(r.message, r.country) for r in caplog.records] == [  # type: ignore[attr-defined]
@@ -405,7 +407,7 @@ def test_a_late_reply_is_dropped_and_logged(
     assert not carrier._late
 
 
-def test_an_error_of_flower_s_is_not_the_country_s_answer(runtime: Runtime) -> None:
+def test_an_error_from_flower_is_not_a_reply_of_the_country(runtime: FakeSuperLink) -> None:
     """Flower sends this error for a node that was away; the node is asked again."""
     answers: dict[int, list[bytes | None]] = {11: [b"yes"], 22: [None, b"back"]}
 
@@ -417,8 +419,10 @@ def test_an_error_of_flower_s_is_not_the_country_s_answer(runtime: Runtime) -> N
     assert exchanged(runtime, 10) == {"AT": b"yes", "BE": b"back"}
 
 
-def test_after_an_error_reply_there_is_a_pause_before_the_next_request(runtime: Runtime) -> None:
-    """A node can send Flower's error for an absent node; the model is sent again each time."""
-    runtime.answer = only("BE", failed)
+def test_after_an_error_reply_there_is_a_pause_before_the_next_request(
+    runtime: FakeSuperLink,
+) -> None:
+    """Otherwise a node that sends this error would be sent the model without pause."""
+    runtime.answer = answering("BE", failed)
     assert exchanged(runtime, 1.0) == {"AT": b"yes"}
-    assert len(runtime.sent) <= len(NODES) + 1.0 / carriers.RETRY_SECONDS
+    assert len(runtime.sent) <= len(NODES) + 1.0 / carrier_module.RETRY_SECONDS

@@ -45,7 +45,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, stdout: str, code: int = 0) -> list
     return commands
 
 
-def test_flower_s_environment_contains_only_the_needed_variables(link: SuperLink) -> None:
+def test_the_environment_of_flower_contains_only_the_needed_variables(link: SuperLink) -> None:
     environment = link._environment
     assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
     assert environment["FLWR_DISABLE_UPDATE_CHECK"] == "1"
@@ -114,7 +114,7 @@ def test_only_the_guarded_command_runs_anything(link: SuperLink, tmp_path: Path)
         assert (done.returncode, name in done.stderr.decode()) == (1, True)
 
 
-def test_flower_s_answers_are_returned_unchanged(
+def test_answers_of_flower_are_returned_unchanged(
     link: SuperLink, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls = answers(monkeypatch, json.dumps({"success": True, "run-id": "77", "runs": [{"a": 1}]}))

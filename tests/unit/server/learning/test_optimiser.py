@@ -131,8 +131,8 @@ def test_a_sum_of_gradients_is_divided_by_the_same_constant_for_any_countries() 
     task = glm(average_last=0.0)
     mechanism, start = release(task, "train"), OptimiserState.start(np.zeros(7))
     total = np.full(7, 1_000, dtype=np.int64)
-    whole = step(task, FEATURES, mechanism, start, total)
-    assert step(task, FEATURES, mechanism, start, total, part=0.5).to_bytes() == whole.to_bytes()
+    full_sum = step(task, FEATURES, mechanism, start, total)
+    assert step(task, FEATURES, mechanism, start, total, part=0.5).to_bytes() == full_sum.to_bytes()
 
 
 def test_the_penalty_of_local_mode_is_not_applied_twice() -> None:

@@ -118,7 +118,7 @@ def test_a_result_signed_by_somebody_else_is_not_trusted(tmp_path: Path) -> None
         read_result(tmp_path, ())
 
 
-def test_another_signer_s_name_does_not_make_a_signature_valid(tmp_path: Path) -> None:
+def test_the_name_of_another_signer_does_not_make_a_signature_valid(tmp_path: Path) -> None:
     write_result(tmp_path, result(), STRANGER.sign, WEIGHTS)
     assert "it was altered" in refused(tmp_path)
 

@@ -12,8 +12,8 @@ BY_SEX = CountPatients(patients_bound=1_000, strata=(Grouping(feature="sex"),))
 
 def read(counts: list[float], noise_std: int = 128) -> Table:
     mechanism = release(BY_SEX, "count", noise_std=noise_std)
-    opened = np.rint(np.array(counts) * mechanism.scale).astype(np.int64)
-    return read_table(BY_SEX, FEATURES, mechanism, opened, countries=4)
+    noisy_sums = np.rint(np.array(counts) * mechanism.scale).astype(np.int64)
+    return read_table(BY_SEX, FEATURES, mechanism, noisy_sums, countries=4)
 
 
 def test_cells_carry_labels_counts_and_intervals() -> None:
@@ -52,8 +52,8 @@ def test_a_histogram_names_every_grouping() -> None:
         of=Grouping(feature="age", edges=(50,)),
     )
     mechanism = release(task, "histogram")
-    opened = np.arange(4, dtype=np.int64) * 100 * mechanism.scale
-    table = read_table(task, FEATURES, mechanism, opened, countries=3)
+    noisy_sums = np.arange(4, dtype=np.int64) * 100 * mechanism.scale
+    table = read_table(task, FEATURES, mechanism, noisy_sums, countries=3)
     assert table.groupings == ("sex", "age")
     assert [cell.labels for cell in table.cells][2] == ("male", "<50")
     assert [cell.count for cell in table.cells] == [None, 100, 200, 300]

@@ -200,7 +200,7 @@ def test_a_dispute_is_over_once_the_party_is_revoked(
             renewed(register, certificate, moment)
 
 
-def test_another_party_s_proof_is_refused(
+def test_a_proof_of_another_party_is_refused(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     """A captured request renews no certificate if another party sends it."""

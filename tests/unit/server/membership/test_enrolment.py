@@ -34,7 +34,7 @@ from server.membership.enrolment import (
     EnrolmentService,
 )
 from server.state.tables import MIGRATIONS, invitations, parties
-from tests.support.documents import both_key
+from tests.support.documents import two_algorithm_key
 from tests.support.enrolling import Applicant, enrolment_of, node_statement, officer_statement
 from tests.support.examples import examples
 
@@ -106,7 +106,7 @@ def test_the_certificate_is_for_the_requested_key(
     assert certified_key == public_pem(who.key)
 
 
-def test_the_invitation_s_own_certificate_may_only_enrol(
+def test_the_certificate_of_an_invitation_allows_only_enrolment(
     invitation: Invitation, moment: datetime, authority: TransportAuthority
 ) -> None:
     presented = invitation.certificate.encode()
@@ -168,7 +168,7 @@ def test_a_token_for_another_country_is_refused(
     refused(enrolment, Applicant(officer_statement("BE")).request(invitation), moment, "BE")
 
 
-def test_a_statement_for_another_country_than_the_caller_s_is_refused(
+def test_a_statement_for_another_country_than_that_of_the_caller_is_refused(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     refused(enrolment, Applicant(officer_statement("BE")).request(invitation), moment, "AT")
@@ -273,8 +273,8 @@ def test_a_wrong_fingerprint_admits_nobody(
 def test_a_part_of_a_fingerprint_admits_nobody(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
-    whole = enrolment.enrol("AT", Applicant().request(invitation), moment).fingerprint
-    for part in (whole[:-1], whole[1:], whole.replace("-", "")):
+    fingerprint = enrolment.enrol("AT", Applicant().request(invitation), moment).fingerprint
+    for part in (fingerprint[:-1], fingerprint[1:], fingerprint.replace("-", "")):
         with pytest.raises(CoordinatorFault):
             enrolment.admit(part, moment)
 
@@ -352,7 +352,7 @@ def test_no_party_is_admitted_with_half_a_key_of_another_country(
     enrolment: EnrolmentService, moment: datetime, half: slice
 ) -> None:
     """In a suite that uses only this half, the key would be the other country's."""
-    mine, own = both_key(1), bytearray(both_key(2).to_bytes())
+    mine, own = two_algorithm_key(1), bytearray(two_algorithm_key(2).to_bytes())
     own[half] = mine.to_bytes()[half]
     theirs = CompositeSigningKey.from_bytes(bytes(own)).public.to_text()
     admitted(

@@ -16,7 +16,7 @@ from server.membership.transport_authority import SERVER_LIFETIME, ExchangeTrans
 from server.state.tables import MIGRATIONS
 from tests.support.certificates import alternative_names
 from tests.support.enrolling import enrolment_of
-from tests.support.keystore import cheap_store, reopen
+from tests.support.keystore import fast_store, reopen
 from tests.support.long_lived_parties import (
     Death,
     DirectLink,
@@ -33,7 +33,7 @@ FOLLOWED, RENEWED = EventKind.AUTHORITY_FOLLOWED, EventKind.CERTIFICATE_RENEWED
 @pytest.fixture
 def transport(tmp_path: Path) -> ExchangeTransport:
     return ExchangeTransport.create(
-        tmp_path, HOSTS, cheap_store(tmp_path / "keys"), federation="danube", now=BEGUN
+        tmp_path, HOSTS, fast_store(tmp_path / "keys"), federation="danube", now=BEGUN
     )
 
 
@@ -138,7 +138,7 @@ def test_the_destruction_of_an_authority_is_completed_after_a_crash(
 
 def test_a_folder_of_the_first_version_is_opened_as_it_is(tmp_path: Path) -> None:
     """Authority and exchange have the file names of the first version."""
-    store = cheap_store(tmp_path / "keys")
+    store = fast_store(tmp_path / "keys")
     created = ExchangeTransport.create(tmp_path, HOSTS, store, federation="danube", now=BEGUN)
     assert sorted(path.name for path in tmp_path.glob("*.pem")) == ["authority.pem", "exchange.pem"]
     assert store.names() == ["authority", "transport"]
@@ -186,8 +186,8 @@ class Federation:
 
     def _let_in(self, folder: Path, country: str, role: Role, share: float) -> Party:
         link = DirectLink(self.enrolment, self.transport, lambda: self.now)
-        place = folder / f"{country}-{role}"
-        return Party(place, role, link, country=country, share=share).enrol()
+        home = folder / f"{country}-{role}"
+        return Party(home, role, link, country=country, share=share).enrol()
 
     def live(self, days: int) -> None:
         """Let these days pass: each party renews its certificate, and calls the exchange."""

@@ -16,7 +16,7 @@ from server.learning.release import read_result
 from server.runs import attempt as conducting
 from server.runs.attempt import run_attempt
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
-from tests.support.documents import priced, raw_key, study, study_fields, training_fields
+from tests.support.documents import raw_key, study, study_fields, training_fields, with_schedule
 from tests.support.node_federation import NodeFederation
 
 TASK = {"sampling_rate": 1.0, "patients_bound": 1_000, "evaluation": {}, "local": {"steps": 3}}
@@ -35,7 +35,7 @@ def coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coo
 
 
 def draft(coordinator: Coordinator, **changes: Any) -> str:
-    fields = study_fields(coordinator.federation.papers.agreed, **TRAINING)
+    fields = study_fields(coordinator.federation.documents.agreed, **TRAINING)
     return json.dumps(fields | changes)
 
 
@@ -59,8 +59,8 @@ def test_a_training_release_that_is_declared_as_derived_is_not_proposed(
 ) -> None:
     """Its ε is small, because a derived release costs nothing; but no task has this schedule."""
     task = TRAINING["task"] | {"local": None}
-    plain = study(coordinator.federation.papers.agreed, **TRAINING | {"task": task})
-    schedule = [one.model_dump(mode="json") for one in priced(plain, 30_000).mechanisms]
+    plain = study(coordinator.federation.documents.agreed, **TRAINING | {"task": task})
+    schedule = [one.model_dump(mode="json") for one in with_schedule(plain, 30_000).mechanisms]
     schedule[1] |= {"scope": Scope.DERIVED.value, "noise_std": noise_std}
     text = draft(coordinator, task=task, mechanisms=schedule)
     checked = coordinator.ask("study_check", text=text, source="study.yaml")
@@ -90,4 +90,4 @@ def test_a_run_ends_with_a_result_that_says_whose_noise_it_relied_on(
 
 
 def budget(coordinator: Coordinator) -> Terms:
-    return ledger_terms(coordinator.federation.papers.agreed, "patients", coordinator.clock())
+    return ledger_terms(coordinator.federation.documents.agreed, "patients", coordinator.clock())

@@ -17,7 +17,13 @@ from server.runs.procedure import (
     run_procedure,
 )
 from server.runs.rounds import RoundRecord, RoundReport, recorded
-from tests.support.documents import COUNTRIES, agreement, priced, study_fields, training_fields
+from tests.support.documents import (
+    COUNTRIES,
+    agreement,
+    study_fields,
+    training_fields,
+    with_schedule,
+)
 
 ROUNDS, EACH = 4, 10_000
 WITHOUT_PT = tuple(country for country in COUNTRIES if country != "PT")
@@ -25,7 +31,7 @@ EVALUATION = {"held_out": 0.25, "bins": 4, "share": 0.25}
 
 
 def study(**changes: Any) -> Study:
-    return priced(Study.model_validate(study_fields(agreement(), **changes)), 10**6)
+    return with_schedule(Study.model_validate(study_fields(agreement(), **changes)), 10**6)
 
 
 def training(rounds: int = ROUNDS, evaluation: Any = EVALUATION) -> Study:
@@ -39,13 +45,13 @@ class ScriptedDriver:
     No country at all makes a round void. Each country adds EACH to every coordinate.
     """
 
-    made: Study
-    over: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    study_to_run: Study
+    countries_by_round: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def sum(self, number: int, phase: str, _: bytes) -> RoundReport:
-        countries = self.over.get(number, COUNTRIES)
+        countries = self.countries_by_round.get(number, COUNTRIES)
         causes = {one: "no reply in time" for one in COUNTRIES if one not in countries}
-        mechanism = next(m for m in self.made.mechanisms if m.phase == phase)
+        mechanism = next(m for m in self.study_to_run.mechanisms if m.phase == phase)
         values = np.full(mechanism.dimension, len(countries) * EACH * mechanism.scale)
         if not countries:
             return RoundReport(number, phase, 0.1, VoidRound("too few", COUNTRIES), causes)
@@ -53,25 +59,27 @@ class ScriptedDriver:
 
 
 def run_to_end(
-    made: Study, over: Mapping[int, tuple[str, ...]], past: RunHistory | None = None
+    study_to_run: Study,
+    countries_by_round: Mapping[int, tuple[str, ...]],
+    past: RunHistory | None = None,
 ) -> Any:
     reports: list[RoundReport] = []
-    driver: Any = ScriptedDriver(made, over)
+    driver: Any = ScriptedDriver(study_to_run, countries_by_round)
     outcome = run_procedure(
-        made, driver, lambda report, *_: reports.append(report), past or RunHistory()
+        study_to_run, driver, lambda report, *_: reports.append(report), past or RunHistory()
     )
     return outcome, reports
 
 
 def test_a_table_over_fewer_countries_names_them_and_assumes_their_noise_only() -> None:
-    whole, _ = run_to_end(study(), {})
+    of_all_countries, _ = run_to_end(study(), {})
     outcome, _ = run_to_end(study(), {1: WITHOUT_PT})
     assert outcome.part.countries == outcome.part.figures_over == WITHOUT_PT
-    assert whole.part.figures_over == COUNTRIES
+    assert of_all_countries.part.figures_over == COUNTRIES
 
-    ratio = outcome.findings["noise_std"] / whole.findings["noise_std"]
+    ratio = outcome.findings["noise_std"] / of_all_countries.findings["noise_std"]
     assert ratio == pytest.approx((3 / 4) ** 0.5, abs=1e-3)
-    spans = [found.findings["cells"][0] for found in (outcome, whole)]
+    spans = [outcome_of_run.findings["cells"][0] for outcome_of_run in (outcome, of_all_countries)]
     above, all_above = (cell["high"] - cell["count"] for cell in spans)
     assert above / all_above == pytest.approx(ratio, abs=1e-3)
 
@@ -86,14 +94,15 @@ def test_training_continues_over_fewer_countries() -> None:
     assert outcome.part.figures_over == outcome.part.countries == COUNTRIES
 
 
-def test_the_divisor_stays_the_study_s_public_constant() -> None:
+def test_the_divisor_stays_the_public_constant_of_the_study() -> None:
     trained_study = training(rounds=1, evaluation=None)
     start = trained_study.task.initial(trained_study.features)  # type: ignore[union-attr]
-    whole, smaller = (
-        run_to_end(trained_study, over)[0].model - start for over in ({}, {1: WITHOUT_PT})
+    of_all_countries, smaller = (
+        run_to_end(trained_study, countries_by_round)[0].model - start
+        for countries_by_round in ({}, {1: WITHOUT_PT})
     )
-    assert smaller == pytest.approx(whole * len(WITHOUT_PT) / len(COUNTRIES))
-    assert whole.all()
+    assert smaller == pytest.approx(of_all_countries * len(WITHOUT_PT) / len(COUNTRIES))
+    assert of_all_countries.all()
 
 
 def test_an_evaluation_over_fewer_countries_names_exactly_these() -> None:

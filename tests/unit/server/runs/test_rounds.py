@@ -41,27 +41,27 @@ IN_ROUND = ("contribute", "answer")
 VALUES = {name: np.array([n, 2, 3, -4, 5 * n]) for n, name in enumerate(NAMES)}
 
 
-class Scene:
+class ScriptedRun:
     def __init__(self, size: int = SIZE, **changes: object) -> None:
         self.world = ProtocolWorld.of(size, **changes)
         self.carrier = DirectCarrier(self.world, VALUES)
         self.roster = self.world.terms.roster
         self.pauses: list[float] = []
         self.closed: dict[int, tuple[str, ...]] = {}
-        self.driver = self.conducted(self.world.coordinator)
+        self.driver = self.driver_of(self.world.coordinator)
 
-    def conducted(self, run: CoordinatorRun) -> RoundDriver:
+    def driver_of(self, coordinator_run: CoordinatorRun) -> RoundDriver:
         return RoundDriver(
-            run,
+            coordinator_run,
             self.roster,
             self.carrier,
             seconds=3.5,
             sleep=self.pauses.append,
-            keep_closed=self.kept,
+            keep_closed=self.store_closed,
             closed=dict(self.closed),
         )
 
-    def kept(self, number: int, countries: tuple[str, ...]) -> None:
+    def store_closed(self, number: int, countries: tuple[str, ...]) -> None:
         asked_to_agree = [country for country, phase in self.carrier.asked if phase == "agree"]
         assert len(asked_to_agree) == sum(map(len, self.closed.values())), (
             "asked before it is stored"
@@ -69,7 +69,7 @@ class Scene:
         assert number not in self.closed
         self.closed[number] = countries
 
-    def ready(self) -> "Scene":
+    def set_up(self) -> "ScriptedRun":
         self.driver.set_up()
         return self
 
@@ -110,19 +110,19 @@ def opened(report: RoundReport, size: int = SIZE, without: str = "") -> OpenedSu
 
 
 def test_honest_countries_open_their_sum() -> None:
-    scene = Scene().ready()
-    report = scene.round()
+    run = ScriptedRun().set_up()
+    report = run.round()
     opened(report)
     assert (report.number, report.phase, report.causes) == (1, "train", {})
     assert report.seconds > 0
-    assert set(scene.carrier.seconds) == {3.5}
-    assert len(scene.carrier.asked) == SIZE * 5
+    assert set(run.carrier.seconds) == {3.5}
+    assert len(run.carrier.asked) == SIZE * 5
 
 
 def test_rounds_follow_each_other() -> None:
-    scene = Scene().ready()
+    run = ScriptedRun().set_up()
     for number in (1, 2, 3):
-        opened(scene.round(number))
+        opened(run.round(number))
 
 
 @pytest.mark.parametrize("phase", SETTING_UP)
@@ -130,7 +130,7 @@ def test_rounds_follow_each_other() -> None:
 def test_a_country_that_is_silent_once_is_asked_again_with_the_same_bytes(
     phase: str, country: str
 ) -> None:
-    scene = Scene()
+    run = ScriptedRun()
     frames: list[bytes] = []
 
     def ignore(frame: bytes) -> None:
@@ -138,25 +138,25 @@ def test_a_country_that_is_silent_once_is_asked_again_with_the_same_bytes(
 
     def awake(frame: bytes) -> bytes:
         frames.append(frame)
-        return scene.carrier.honest(country, frame)
+        return run.carrier.honest(country, frame)
 
-    scene.carrier.misbehave(country, phase, ignore, awake)
-    opened(scene.ready().round())
+    run.carrier.misbehave(country, phase, ignore, awake)
+    opened(run.set_up().round())
     assert len(frames) == 2
     assert frames[0] == frames[1]
     others = {"AT", "BE", "CZ"} - {country}
-    assert all(scene.carrier.asked.count((other, phase)) == 1 for other in others)
+    assert all(run.carrier.asked.count((other, phase)) == 1 for other in others)
 
 
 @pytest.mark.parametrize("phase", IN_ROUND)
 def test_a_country_whose_reply_was_lost_repeats_it(phase: str) -> None:
-    scene = Scene().ready()
+    run = ScriptedRun().set_up()
 
     def lost(frame: bytes) -> None:
-        scene.carrier.honest("BE", frame)
+        run.carrier.honest("BE", frame)
 
-    scene.carrier.misbehave("BE", phase, lost)
-    opened(scene.round())
+    run.carrier.misbehave("BE", phase, lost)
+    opened(run.round())
 
 
 @pytest.mark.parametrize("phase", SETTING_UP)
@@ -167,10 +167,10 @@ def test_a_country_whose_reply_was_lost_repeats_it(phase: str) -> None:
 def test_a_set_up_fails_and_names_the_country_and_its_cause(
     phase: str, answer: Answer, cause: str
 ) -> None:
-    scene = Scene()
-    scene.carrier.misbehave("BE", phase, *[answer] * ATTEMPTS)
+    run = ScriptedRun()
+    run.carrier.misbehave("BE", phase, *[answer] * ATTEMPTS)
     with pytest.raises(SetUpFailed) as caught:
-        scene.driver.set_up()
+        run.driver.set_up()
     fault = caught.value
     assert set(fault.causes) == {"BE"}
     assert cause in fault.causes["BE"]
@@ -180,62 +180,62 @@ def test_a_set_up_fails_and_names_the_country_and_its_cause(
 
 
 def test_every_country_at_fault_is_named() -> None:
-    scene = Scene()
-    scene.carrier.misbehave("AT", "bundle", silent, silent)
-    scene.carrier.misbehave("CZ", "bundle", refusal)
+    run = ScriptedRun()
+    run.carrier.misbehave("AT", "bundle", silent, silent)
+    run.carrier.misbehave("CZ", "bundle", refusal)
     with pytest.raises(SetUpFailed) as caught:
-        scene.driver.set_up()
+        run.driver.set_up()
     assert caught.value.causes == {"AT": "no reply in time", "CZ": "refused (declined)"}
 
 
 def test_no_request_follows_a_failed_step() -> None:
-    scene = Scene()
-    scene.carrier.misbehave("AT", "bundle", refusal)
+    run = ScriptedRun()
+    run.carrier.misbehave("AT", "bundle", refusal)
     with pytest.raises(SetUpFailed):
-        scene.driver.set_up()
-    assert {phase for _, phase in scene.carrier.asked} == {"bundle"}
+        run.driver.set_up()
+    assert {phase for _, phase in run.carrier.asked} == {"bundle"}
 
 
 @pytest.mark.parametrize("answer", [refusal, nonsense])
 def test_a_country_that_refused_is_not_asked_again(answer: Answer) -> None:
-    scene = Scene()
-    scene.carrier.misbehave("AT", "bundle", answer)
+    run = ScriptedRun()
+    run.carrier.misbehave("AT", "bundle", answer)
     with pytest.raises(SetUpFailed):
-        scene.driver.set_up()
-    assert scene.carrier.asked.count(("AT", "bundle")) == 1
+        run.driver.set_up()
+    assert run.carrier.asked.count(("AT", "bundle")) == 1
 
 
 @pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
 def test_a_round_without_a_contribution_is_void_and_asks_for_no_shares(answer: Answer) -> None:
-    scene = Scene().ready()
-    scene.carrier.misbehave("CZ", "contribute", *[answer] * ATTEMPTS)
-    report = scene.round()
+    run = ScriptedRun().set_up()
+    run.carrier.misbehave("CZ", "contribute", *[answer] * ATTEMPTS)
+    report = run.round()
     assert isinstance(report.outcome, VoidRound)
     assert set(report.causes) == {"CZ"}
-    assert not any(phase == "answer" for _, phase in scene.carrier.asked)
+    assert not any(phase == "answer" for _, phase in run.carrier.asked)
 
 
 def test_a_round_after_a_void_one_opens() -> None:
-    scene = Scene().ready()
-    scene.carrier.misbehave("CZ", "contribute", silent, silent)
-    assert isinstance(scene.round(1).outcome, VoidRound)
-    opened(scene.round(2))
+    run = ScriptedRun().set_up()
+    run.carrier.misbehave("CZ", "contribute", silent, silent)
+    assert isinstance(run.round(1).outcome, VoidRound)
+    opened(run.round(2))
 
 
 @pytest.mark.parametrize("answer", [silent, refusal, nonsense])
 def test_a_missing_answer_changes_nothing_if_enough_are_left(answer: Answer) -> None:
-    scene = Scene(5).ready()
-    scene.carrier.misbehave("AT", "answer", *[answer] * ATTEMPTS)
-    report = scene.round()
+    run = ScriptedRun(5).set_up()
+    run.carrier.misbehave("AT", "answer", *[answer] * ATTEMPTS)
+    report = run.round()
     opened(report, 5)
     assert set(report.causes) == {"AT"}
 
 
 def test_too_few_answers_are_a_void_round() -> None:
-    scene = Scene().ready()
+    run = ScriptedRun().set_up()
     for country in ("AT", "BE"):
-        scene.carrier.misbehave(country, "answer", silent, silent)
-    assert isinstance(scene.round().outcome, VoidRound)
+        run.carrier.misbehave(country, "answer", silent, silent)
+    assert isinstance(run.round().outcome, VoidRound)
 
 
 @pytest.mark.parametrize("phase", [*SETTING_UP, *IN_ROUND])
@@ -243,71 +243,71 @@ def test_too_few_answers_are_a_void_round() -> None:
 def test_a_country_whose_documents_catch_up_is_asked_again_with_the_same_bytes(
     phase: str, answer: Answer
 ) -> None:
-    scene = Scene()
+    run = ScriptedRun()
     frames: list[bytes] = []
 
     def late(frame: bytes) -> bytes | None:
         frames.append(frame)
         return answer(frame)
 
-    scene.carrier.misbehave("BE", phase, late, late, late)
-    opened(scene.ready().round())
-    assert scene.pauses == list(CATCHING_UP[:3])
+    run.carrier.misbehave("BE", phase, late, late, late)
+    opened(run.set_up().round())
+    assert run.pauses == list(CATCHING_UP[:3])
     assert len(set(frames)) == 1
-    assert scene.carrier.asked.count(("AT", phase)) == 1, "nobody else is asked again"
+    assert run.carrier.asked.count(("AT", phase)) == 1, "nobody else is asked again"
 
 
 def test_a_country_whose_documents_stay_behind_is_named_in_the_end() -> None:
-    scene = Scene()
-    scene.carrier.misbehave("BE", "bundle", *[behind] * (len(CATCHING_UP) + 1))
+    run = ScriptedRun()
+    run.carrier.misbehave("BE", "bundle", *[behind] * (len(CATCHING_UP) + 1))
     with pytest.raises(SetUpFailed) as caught:
-        scene.driver.set_up()
+        run.driver.set_up()
     assert caught.value.causes == {"BE": "refused (documents-behind)"}
-    assert scene.pauses == list(CATCHING_UP)
+    assert run.pauses == list(CATCHING_UP)
     assert sum(CATCHING_UP) > 30, "a node fetches documents by itself every 30 s"
 
 
 def test_a_country_may_be_silent_and_behind_in_turn() -> None:
-    scene = Scene().ready()
-    scene.carrier.misbehave("BE", "contribute", silent, behind)
-    opened(scene.round())
+    run = ScriptedRun().set_up()
+    run.carrier.misbehave("BE", "contribute", silent, behind)
+    opened(run.round())
 
 
 def test_another_driver_continues_after_a_finished_set_up() -> None:
-    scene = Scene()
-    replies = scene.driver.set_up()
+    run = ScriptedRun()
+    replies = run.driver.set_up()
     assert {step: set(said) for step, said in replies.items()} == {
-        step: set(scene.roster) for step in SETTING_UP
+        step: set(run.roster) for step in SETTING_UP
     }
-    again = coordinator_of(scene.carrier._world.terms)
-    driver = scene.conducted(again)
+    again = coordinator_of(run.carrier._world.terms)
+    driver = run.driver_of(again)
     driver.resume(replies)
-    count = len(scene.carrier.asked)
+    count = len(run.carrier.asked)
     opened(driver.sum(1, "train", MODEL))
-    assert {phase for _, phase in scene.carrier.asked[count:]} == set(IN_ROUND)
+    assert {phase for _, phase in run.carrier.asked[count:]} == set(IN_ROUND)
 
 
 def test_a_set_up_of_another_run_is_refused() -> None:
-    scene = Scene()
-    replies = scene.driver.set_up()
+    run = ScriptedRun()
+    replies = run.driver.set_up()
     other = ProtocolWorld.of(SIZE, run_id=bytes(16))
-    driver = scene.conducted(other.coordinator)
+    driver = run.driver_of(other.coordinator)
     with pytest.raises(ProtocolFault):
         driver.resume(replies)
 
 
 FOUR = 4
-REST = ("AT", "BE", "DK")
+REMAINING = ("AT", "BE", "DK")
 """The countries that remain of four without CZ."""
 
 
-def four() -> Scene:
-    """Return a scene of four countries, ready, of which one may drop out (n=4, c=1: t=3)."""
-    return Scene(FOUR, honest=2).ready()
+def four() -> ScriptedRun:
+    """Return a run of four countries, set up, of which one may drop out (n=4, c=1: t=3)."""
+    return ScriptedRun(FOUR, honest=2).set_up()
 
 
-def asked_in(scene: Scene, phase: str) -> list[str]:
-    return [country for country, asked_phase in scene.carrier.asked if asked_phase == phase]
+def asked_in(run: ScriptedRun, phase: str) -> list[str]:
+    return [country for country, asked_phase in run.carrier.asked if asked_phase == phase]
 
 
 @pytest.mark.parametrize(
@@ -315,115 +315,115 @@ def asked_in(scene: Scene, phase: str) -> list[str]:
     [(silent, "no reply in time"), (refusal, "refused (declined)"), (nonsense, ""), (empty, "")],
 )
 def test_a_country_that_does_not_contribute_is_left_out(answer: Answer, cause: str) -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", *[answer] * ATTEMPTS)
-    report = scene.round()
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", *[answer] * ATTEMPTS)
+    report = run.round()
     opened(report, FOUR, without="CZ")
     assert set(report.causes) == {"CZ"}
     assert cause in report.causes["CZ"]
-    assert scene.closed == {1: REST}
-    assert asked_in(scene, "agree") == asked_in(scene, "answer") == list(REST)
-    assert recorded(report).countries == REST
+    assert run.closed == {1: REMAINING}
+    assert asked_in(run, "agree") == asked_in(run, "answer") == list(REMAINING)
+    assert recorded(report).countries == REMAINING
 
 
 def test_in_a_complete_round_nobody_is_asked_to_agree_and_no_set_is_stored() -> None:
-    scene = four()
-    opened(scene.round(), FOUR)
-    assert not asked_in(scene, "agree")
-    assert not scene.closed
+    run = four()
+    opened(run.round(), FOUR)
+    assert not asked_in(run, "agree")
+    assert not run.closed
 
 
 def test_a_country_left_out_is_back_in_the_next_round_that_it_answers() -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", silent, silent, silent)
-    opened(scene.round(1), FOUR, without="CZ")
-    opened(scene.round(2), FOUR, without="CZ")
-    opened(scene.round(3), FOUR)
-    assert not scene.round(4).causes
-    assert scene.closed == {1: REST, 2: REST}
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", silent, silent, silent)
+    opened(run.round(1), FOUR, without="CZ")
+    opened(run.round(2), FOUR, without="CZ")
+    opened(run.round(3), FOUR)
+    assert not run.round(4).causes
+    assert run.closed == {1: REMAINING, 2: REMAINING}
 
 
 def test_a_country_that_was_left_out_is_asked_last_and_once_and_for_a_short_time() -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", *[silent] * 3)
-    scene.round(1)
-    before, waits = len(scene.carrier.asked), len(scene.carrier.seconds)
-    scene.driver._seconds = 90.0
-    scene.round(2)
-    contributing = [c for c, phase in scene.carrier.asked[before:] if phase == "contribute"]
-    assert contributing == [*REST, "CZ"]
-    assert scene.carrier.seconds[waits:] == [90.0, SPARED_SECONDS, 90.0, 90.0]
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", *[silent] * 3)
+    run.round(1)
+    before, waits = len(run.carrier.asked), len(run.carrier.seconds)
+    run.driver._seconds = 90.0
+    run.round(2)
+    contributing = [c for c, phase in run.carrier.asked[before:] if phase == "contribute"]
+    assert contributing == [*REMAINING, "CZ"]
+    assert run.carrier.seconds[waits:] == [90.0, SPARED_SECONDS, 90.0, 90.0]
 
 
 def test_a_country_that_was_left_out_is_not_waited_for_while_its_documents_catch_up() -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", *[behind] * (len(CATCHING_UP) + 2))
-    opened(scene.round(1), FOUR, without="CZ")
-    assert scene.pauses == list(CATCHING_UP)
-    opened(scene.round(2), FOUR, without="CZ")
-    assert scene.pauses == list(CATCHING_UP)
-    opened(scene.round(3), FOUR)
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", *[behind] * (len(CATCHING_UP) + 2))
+    opened(run.round(1), FOUR, without="CZ")
+    assert run.pauses == list(CATCHING_UP)
+    opened(run.round(2), FOUR, without="CZ")
+    assert run.pauses == list(CATCHING_UP)
+    opened(run.round(3), FOUR)
 
 
 def test_a_country_that_was_left_out_is_waited_for_again_if_another_one_is_gone() -> None:
     """Three of four are needed: with a second one gone, the first is asked as often as any."""
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", silent, silent, silent)
-    opened(scene.round(1), FOUR, without="CZ")
-    scene.carrier.misbehave("AT", "contribute", refusal)
-    opened(scene.round(2), FOUR, without="AT")
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", silent, silent, silent)
+    opened(run.round(1), FOUR, without="CZ")
+    run.carrier.misbehave("AT", "contribute", refusal)
+    opened(run.round(2), FOUR, without="AT")
 
 
 @pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
 def test_a_country_that_does_not_agree_makes_the_round_void_and_nobody_answers(
     answer: Answer,
 ) -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
-    scene.carrier.misbehave("BE", "agree", *[answer] * ATTEMPTS)
-    report = scene.round()
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    run.carrier.misbehave("BE", "agree", *[answer] * ATTEMPTS)
+    report = run.round()
     assert report.outcome == VoidRound(NOT_AGREED, ("BE",))
     assert set(report.causes) == {"BE", "CZ"}
-    assert not asked_in(scene, "answer")
-    opened(scene.round(2), FOUR)
+    assert not asked_in(run, "answer")
+    opened(run.round(2), FOUR)
 
 
 @pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
 def test_a_missing_answer_for_the_smaller_set_makes_the_round_void(answer: Answer) -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
-    scene.carrier.misbehave("BE", "answer", *[answer] * ATTEMPTS)
-    report = scene.round()
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    run.carrier.misbehave("BE", "answer", *[answer] * ATTEMPTS)
+    report = run.round()
     assert report.outcome == VoidRound("too few countries answered", ("BE",))
     assert set(report.causes) == {"BE", "CZ"}
-    opened(scene.round(2), FOUR)
+    opened(run.round(2), FOUR)
 
 
 @pytest.mark.parametrize("phase", ["agree", "answer"])
 def test_a_country_silent_once_in_the_smaller_set_is_asked_again(phase: str) -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
-    scene.carrier.misbehave("DK", phase, silent)
-    opened(scene.round(), FOUR, without="CZ")
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    run.carrier.misbehave("DK", phase, silent)
+    opened(run.round(), FOUR, without="CZ")
 
 
 def test_too_few_remaining_countries_make_the_round_void_and_nobody_agrees() -> None:
-    scene = four()
+    run = four()
     for country in ("AT", "CZ"):
-        scene.carrier.misbehave(country, "contribute", *[silent] * ATTEMPTS)
-    report = scene.round()
+        run.carrier.misbehave(country, "contribute", *[silent] * ATTEMPTS)
+    report = run.round()
     assert report.outcome == VoidRound("too few countries contributed", ("AT", "CZ"))
-    assert {phase for _, phase in scene.carrier.asked} == {*SETTING_UP, "contribute"}
-    assert not scene.closed
-    opened(scene.round(2), FOUR)
+    assert {phase for _, phase in run.carrier.asked} == {*SETTING_UP, "contribute"}
+    assert not run.closed
+    opened(run.round(2), FOUR)
 
 
-def resumed_driver(scene: Scene) -> RoundDriver:
+def resumed_driver(run: ScriptedRun) -> RoundDriver:
     """Return the round driver of another attempt, which has only what was stored."""
-    again = coordinator_of(scene.world.terms)
+    again = coordinator_of(run.world.terms)
     for name in ("_bundles", "_encapsulations", "_ciphertexts", "_macs"):
-        setattr(again, name, getattr(scene.world.coordinator, name))
-    return scene.conducted(again)
+        setattr(again, name, getattr(run.world.coordinator, name))
+    return run.driver_of(again)
 
 
 class Dead(BaseException):
@@ -439,37 +439,37 @@ def test_a_round_resumed_after_it_was_closed_opens_over_the_same_countries(
     phase: str, country: str
 ) -> None:
     """The country that dropped out is back, and is not asked."""
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
-    scene.carrier.misbehave(country, phase, dying)
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    run.carrier.misbehave(country, phase, dying)
     with pytest.raises(Dead):
-        scene.round()
-    again, frames = resumed_driver(scene), dict(scene.carrier.frames)
-    before = len(scene.carrier.asked)
+        run.round()
+    again, frames = resumed_driver(run), dict(run.carrier.frames)
+    before = len(run.carrier.asked)
     opened(again.sum(1, "train", MODEL), FOUR, without="CZ")
-    requests = scene.carrier.asked[before:]
-    assert requests == [(c, p) for p in ("contribute", "agree", "answer") for c in REST]
-    assert all(scene.carrier.frames[place] == frame for place, frame in frames.items())
+    requests = run.carrier.asked[before:]
+    assert requests == [(c, p) for p in ("contribute", "agree", "answer") for c in REMAINING]
+    assert all(run.carrier.frames[key] == frame for key, frame in frames.items())
     opened(again.sum(2, "train", MODEL), FOUR)
 
 
 def test_a_round_resumed_before_it_was_closed_begins_again_with_all_countries() -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", silent, dying)
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", silent, dying)
     with pytest.raises(Dead):
-        scene.round()
-    assert not scene.closed
-    opened(resumed_driver(scene).sum(1, "train", MODEL), FOUR)
+        run.round()
+    assert not run.closed
+    opened(resumed_driver(run).sum(1, "train", MODEL), FOUR)
 
 
 def test_a_round_resumed_after_it_was_closed_is_void_if_a_remaining_country_is_gone() -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
-    scene.carrier.misbehave("AT", "agree", dying)
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    run.carrier.misbehave("AT", "agree", dying)
     with pytest.raises(Dead):
-        scene.round()
-    scene.carrier.misbehave("BE", "contribute", *[silent] * ATTEMPTS)
-    report = resumed_driver(scene).sum(1, "train", MODEL)
+        run.round()
+    run.carrier.misbehave("BE", "contribute", *[silent] * ATTEMPTS)
+    report = resumed_driver(run).sum(1, "train", MODEL)
     assert isinstance(report.outcome, VoidRound)
     assert report.outcome.missing == tuple(report.causes) == ("BE",)
     assert "agreed on did not contribute" in report.outcome.reason
@@ -477,12 +477,12 @@ def test_a_round_resumed_after_it_was_closed_is_void_if_a_remaining_country_is_g
 
 def test_a_round_resumed_amid_the_answers_is_void_with_a_reason_if_a_country_is_gone() -> None:
     """A country that has answered for all countries signs no other set."""
-    scene = four()
-    scene.carrier.misbehave("DK", "answer", dying)
+    run = four()
+    run.carrier.misbehave("DK", "answer", dying)
     with pytest.raises(Dead):
-        scene.round()
-    scene.carrier.misbehave("DK", "contribute", *[silent] * ATTEMPTS)
-    report = resumed_driver(scene).sum(1, "train", MODEL)
+        run.round()
+    run.carrier.misbehave("DK", "contribute", *[silent] * ATTEMPTS)
+    report = resumed_driver(run).sum(1, "train", MODEL)
     assert report.outcome == VoidRound(NOT_AGREED, ("AT", "BE", "CZ"))
     assert report.causes == {"DK": "no reply in time", **dict.fromkeys(NAMES[:3], ANSWERED)}
 
@@ -492,82 +492,82 @@ def stale(_: bytes) -> bytes:
 
 
 def test_a_country_that_leaves_before_it_agrees_is_reported_as_gone() -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
-    scene.carrier.misbehave("BE", "agree", stale)
-    report = scene.round()
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    run.carrier.misbehave("BE", "agree", stale)
+    report = run.round()
     assert report.outcome == VoidRound(NOT_AGREED, ("BE",))
     assert report.causes == {"BE": GONE, "CZ": "no reply in time"}
 
 
 def test_a_country_that_leaves_after_the_resumed_round_is_reported_as_gone() -> None:
-    scene = four()
-    again = resumed_driver(scene)
+    run = four()
+    again = resumed_driver(run)
     opened(again.sum(1, "train", MODEL), FOUR)
-    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
-    scene.carrier.misbehave("BE", "agree", stale)
+    run.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    run.carrier.misbehave("BE", "agree", stale)
     assert again.sum(2, "train", MODEL).causes == {"BE": GONE, "CZ": "no reply in time"}
 
 
 def test_a_country_that_leaves_a_resumed_closed_round_is_reported_as_gone() -> None:
-    scene = four()
-    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
-    scene.carrier.misbehave("DK", "agree", dying)
+    run = four()
+    run.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    run.carrier.misbehave("DK", "agree", dying)
     with pytest.raises(Dead):
-        scene.round()
-    scene.carrier.misbehave("BE", "agree", stale)
-    assert resumed_driver(scene).sum(1, "train", MODEL).causes == {"BE": GONE}
+        run.round()
+    run.carrier.misbehave("BE", "agree", stale)
+    assert resumed_driver(run).sum(1, "train", MODEL).causes == {"BE": GONE}
 
 
 def test_a_round_resumed_amid_the_answers_opens_over_all_countries() -> None:
-    scene = four()
-    scene.carrier.misbehave("DK", "answer", dying)
+    run = four()
+    run.carrier.misbehave("DK", "answer", dying)
     with pytest.raises(Dead):
-        scene.round()
-    opened(resumed_driver(scene).sum(1, "train", MODEL), FOUR)
+        run.round()
+    opened(resumed_driver(run).sum(1, "train", MODEL), FOUR)
 
 
-def another_s(scene: Scene, country: str) -> Callable[[bytes], bytes]:
-    def speak(frame: bytes) -> bytes:
-        other_country = next(other for other in scene.roster if other != country)
+def replies_of_another_country(run: ScriptedRun, country: str) -> Callable[[bytes], bytes]:
+    def answer(frame: bytes) -> bytes:
+        other_country = next(other for other in run.roster if other != country)
         (theirs,) = [
             reply
-            for (who, asked), reply in scene.carrier._journal.items()
+            for (who, asked), reply in run.carrier._journal.items()
             if who == other_country and asked != frame
         ][-1:]
         return theirs
 
-    return speak
+    return answer
 
 
-def test_a_country_cannot_send_another_country_s_reply() -> None:
-    scene = Scene().ready()
-    scene.carrier.misbehave("BE", "contribute", another_s(scene, "BE"))
-    report = scene.round()
+def test_a_country_cannot_send_the_reply_of_another_country() -> None:
+    run = ScriptedRun().set_up()
+    run.carrier.misbehave("BE", "contribute", replies_of_another_country(run, "BE"))
+    report = run.round()
     assert isinstance(report.outcome, VoidRound)
     assert set(report.causes) == {"BE"}
 
 
 def test_a_reply_of_an_earlier_round_is_refused() -> None:
-    scene = Scene().ready()
+    run = ScriptedRun().set_up()
     replies: list[bytes] = []
 
     def keep(frame: bytes) -> bytes:
-        replies.append(scene.carrier.honest("BE", frame))
+        replies.append(run.carrier.honest("BE", frame))
         return replies[0]
 
-    scene.carrier.misbehave("BE", "contribute", keep)
-    opened(scene.round(1))
-    scene.carrier.misbehave("BE", "contribute", lambda _: replies[0])
-    report = scene.round(2)
+    run.carrier.misbehave("BE", "contribute", keep)
+    opened(run.round(1))
+    run.carrier.misbehave("BE", "contribute", lambda _: replies[0])
+    report = run.round(2)
     assert isinstance(report.outcome, VoidRound)
     assert set(report.causes) == {"BE"}
 
 
-def ended(scene: Scene) -> RoundReport | SetUpFailed:
+def outcome_of(run: ScriptedRun) -> RoundReport | SetUpFailed:
     """Drive one round; only a failed set-up may be raised."""
     try:
-        return scene.ready().round()
+        return run.set_up().round()
     except SetUpFailed as failed:
         return failed
 
@@ -576,19 +576,19 @@ def ended(scene: Scene) -> RoundReport | SetUpFailed:
 @given(data=st.data())
 def test_damaged_replies_never_break_the_driver_or_change_a_sum(data: st.DataObject) -> None:
     size = data.draw(st.sampled_from((SIZE, FOUR)))
-    scene = Scene(size, honest=2)
+    run = ScriptedRun(size, honest=2)
     phase = data.draw(st.sampled_from((*SETTING_UP, *IN_ROUND, "agree")))
     if phase == "agree":
-        scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+        run.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
 
     def damage(frame: bytes) -> bytes:
-        reply = bytearray(scene.carrier.honest("BE", frame))
-        place = data.draw(st.integers(0, len(reply) - 1))
-        reply[place] ^= data.draw(st.integers(1, 255))
+        reply = bytearray(run.carrier.honest("BE", frame))
+        position = data.draw(st.integers(0, len(reply) - 1))
+        reply[position] ^= data.draw(st.integers(1, 255))
         return bytes(reply)
 
-    scene.carrier.misbehave("BE", phase, damage)
-    outcome = ended(scene)
+    run.carrier.misbehave("BE", phase, damage)
+    outcome = outcome_of(run)
     if isinstance(outcome, SetUpFailed):
         assert "BE" in outcome.causes
     elif isinstance(outcome.outcome, OpenedSum):
@@ -599,6 +599,6 @@ def test_damaged_replies_never_break_the_driver_or_change_a_sum(data: st.DataObj
 @settings(max_examples=examples(40), deadline=None)
 @given(phase=st.sampled_from((*SETTING_UP, *IN_ROUND)), reply=st.binary(max_size=200))
 def test_arbitrary_replies_are_reported_as_causes_without_a_crash(phase: str, reply: bytes) -> None:
-    scene = Scene()
-    scene.carrier.misbehave("BE", phase, lambda _: reply)
-    assert set(ended(scene).causes) == {"BE"}
+    run = ScriptedRun()
+    run.carrier.misbehave("BE", phase, lambda _: reply)
+    assert set(outcome_of(run).causes) == {"BE"}

@@ -10,7 +10,7 @@ from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import digest
 from server.errors import CoordinatorFault
 from server.runs.run_documents import RunDocuments, require_resumable
-from tests.support.documents import Papers, node_keys, raw_key
+from tests.support.documents import FederationDocuments, node_keys, raw_key
 
 BEGAN = RunDocuments(
     agreement=digest(b"agreement"),
@@ -22,23 +22,23 @@ BEGAN = RunDocuments(
 
 
 def test_a_run_is_based_on_the_published_documents(tmp_path: Path) -> None:
-    papers = Papers(tmp_path).begin()
+    documents = FederationDocuments(tmp_path).publish_agreement()
     for country in ("DK", "EE"):
-        papers.folders[country].set_node(node_keys(country))
-        papers.give(country)
-    documents = RunDocuments.of(papers.view(), ("DK", "EE", "NO"))
-    assert documents.agreement == papers.agreed.digest
-    assert documents.identities == {
+        documents.folders[country].set_node(node_keys(country))
+        documents.sign_and_submit(country)
+    run_documents = RunDocuments.of(documents.view(), ("DK", "EE", "NO"))
+    assert run_documents.agreement == documents.agreed.digest
+    assert run_documents.identities == {
         country: node_keys(country).identity_key for country in ("DK", "EE")
     }
-    assert RunDocuments.model_validate(documents.model_dump(mode="json")) == documents
+    assert RunDocuments.model_validate(run_documents.model_dump(mode="json")) == run_documents
 
 
-def test_requests_claim_the_versions_of_the_run_s_documents() -> None:
+def test_requests_claim_the_versions_of_the_documents_of_the_run() -> None:
     assert BEGAN.document_versions == DocumentVersions(1, 2, {"DK": 3, "EE": 4})
 
 
-def test_messages_are_verified_with_the_keys_of_the_run_s_beginning() -> None:
+def test_messages_are_verified_with_the_keys_from_the_start_of_the_run() -> None:
     assert BEGAN.peers(Suite.ED25519)["DK"] == raw_key(1).public
     with pytest.raises(KeyFault):
         BEGAN.peers(Suite.COMPOSITE)

@@ -13,7 +13,7 @@ from keys.errors import PratiqueError
 from server.learning.release import RESULT_FILE
 from server.runs.attempt import run_attempt
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
-from tests.support.documents import BOTH, NOW, both_key, node_keys
+from tests.support.documents import BOTH, NOW, node_keys, two_algorithm_key
 from tests.support.node_federation import NodeFederation
 
 BOTH_HOLD = "Ed25519 and ML-DSA-65, both of which must be valid"
@@ -32,7 +32,7 @@ def study(coordinator: Coordinator) -> Study:
 
 
 def only_ed25519(coordinator: Coordinator, country: str) -> None:
-    coordinator.federation.papers.folders[country].set_node(node_keys(country))
+    coordinator.federation.documents.folders[country].set_node(node_keys(country))
     coordinator.federation.hand_over(country)
 
 
@@ -52,7 +52,7 @@ def test_a_study_is_launched_and_released(coordinator: Coordinator, study: Study
 @pytest.mark.parametrize("suite", Suite)
 def test_the_daemon_signs_in_the_requested_suite(coordinator: Coordinator, suite: Suite) -> None:
     signature = LocalRunServices(coordinator).sign(b"m" * 32, suite)
-    suite.public(both_key(1).public).verify(signature, b"m" * 32)
+    suite.public(two_algorithm_key(1).public).verify(signature, b"m" * 32)
 
 
 def test_an_unknown_suite_is_refused(coordinator: Coordinator) -> None:
@@ -83,7 +83,7 @@ def test_a_run_with_a_node_that_can_no_longer_sign_ends_with_the_reason(
     assert "Ed25519 only" in coordinator.context.runs.get(run).reason
 
 
-def test_the_agreement_s_status_says_how_messages_are_signed(coordinator: Coordinator) -> None:
+def test_the_status_of_the_agreement_says_how_messages_are_signed(coordinator: Coordinator) -> None:
     signatures = coordinator.ask("agreement_status")["signatures"]
     assert signatures == BOTH_HOLD
     only_ed25519(coordinator, "NO")

@@ -33,7 +33,12 @@ from server.runs.lock import is_run_locked
 from server.runs.progress import Superseded
 from server.runs.rounds import SetUpFailed
 from server.runs.store import RunState
-from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
+from tests.support.coordinator_services import (
+    FIRST_FLOWER_RUN,
+    Coordinator,
+    LocalRunServices,
+    NodesCarrier,
+)
 from tests.support.documents import COUNTRIES, agreement_fields, raw_key
 from tests.support.enrolling import Applicant, node_statement, officer_statement
 from tests.support.narrowing import present
@@ -146,7 +151,7 @@ def test_a_run_can_be_stopped_even_if_flower_refuses(
     run = launched(coordinator, study)
     coordinator.flower.refusal = flower
     assert coordinator.ask("study_stop", name=study.id)["run"] == run
-    assert coordinator.flower.stopped == [7_001]
+    assert coordinator.flower.stopped == [FIRST_FLOWER_RUN]
     assert state(coordinator, run)[0] == "stopped"
     assert "not running" in refused(coordinator, "study_stop", name=study.id).what
 
@@ -234,7 +239,7 @@ def test_a_study_whose_charged_run_failed_names_the_officers_to_ask(
     assert run in fault.why
     assert "The disk is full" in fault.why
     assert "approve heart-by-sex --reconsider" in fault.fix
-    coordinator.federation.papers.now += SECOND
+    coordinator.federation.documents.now += SECOND
     for country in COUNTRIES[:-1]:
         coordinator.federation.permit(country, study)
     assert "The permits of PT for" in refused(coordinator, "study_launch", name=study.id).what
@@ -342,12 +347,12 @@ def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) 
     run = launched(coordinator, study)
     services = LocalRunServices(coordinator)
     carrier = NodesCarrier(coordinator.federation)
-    opened = carrier.exchange
+    original_exchange = carrier.exchange
 
     def stop_late(frames: Any, seconds: float) -> Any:
         if coordinator.context.runs.get(run).state == "running":
             coordinator.ask("study_stop", name=study.id)
-        return opened(frames, seconds)
+        return original_exchange(frames, seconds)
 
     carrier.exchange = stop_late  # type: ignore[method-assign]
     with pytest.raises(PratiqueError):
@@ -380,13 +385,15 @@ def test_only_a_digest_is_signed(coordinator: Coordinator) -> None:
         assert "32-byte" in fault.what
 
 
-def test_signatures_are_made_with_the_coordinator_s_identity_key(coordinator: Coordinator) -> None:
+def test_signatures_are_made_with_the_identity_key_of_the_coordinator(
+    coordinator: Coordinator,
+) -> None:
     text = base64.b64encode(b"m" * 32).decode()
     signature = base64.b64decode(coordinator.ask("sign", message=text, suite="ed25519"))
     raw_key(1).public.verify(signature, b"m" * 32)
 
 
-def test_the_coordinator_s_log_verifies(coordinator: Coordinator, study: Study) -> None:
+def test_the_log_of_the_coordinator_verifies(coordinator: Coordinator, study: Study) -> None:
     launched(coordinator, study)
     export = coordinator.ask("log_entries")
     lines = [line.encode() for line in export["entries"]]
@@ -491,29 +498,29 @@ def test_the_agreement_in_force_is_drafted_again_for_another_year(
     assert coordinator.ask("status")["agreement"] == {"days_left": 365, "announced": []}
     status = coordinator.ask("agreement_renew")
     assert (status["state"], status["needed"]) == ("waiting for signatures", 3)
-    papers = coordinator.federation.papers
-    papers.now += timedelta(days=100)
-    papers.refresh()
+    documents = coordinator.federation.documents
+    documents.now += timedelta(days=100)
+    documents.refresh()
     coordinator.ask("agreement_renew")
-    papers.sign("DK", "EE", "NO")
+    documents.sign("DK", "EE", "NO")
     after = coordinator.ask("agreement_publish")
     assert after["digest"] == before["digest"]
     assert after["signed_until"] > before["signed_until"]
 
 
-def test_a_new_agreement_takes_each_country_s_newest_key(coordinator: Coordinator) -> None:
-    papers = coordinator.federation.papers
-    services, former = papers.folders["DK"], papers.officers["DK"]
-    services.set_history(extended(None, "DK", former, raw_key(200), papers.now))
-    papers.give("DK")
+def test_a_new_agreement_names_the_newest_key_of_each_country(coordinator: Coordinator) -> None:
+    documents = coordinator.federation.documents
+    services, former = documents.folders["DK"], documents.officers["DK"]
+    services.set_history(extended(None, "DK", former, raw_key(200), documents.now))
+    documents.sign_and_submit("DK")
     assert coordinator.ask("status")["agreement"]["announced"] == ["DK"]
     fields = agreement_fields(title="As amended")
     for party in fields["parties"]:
         del party["officer_key"]
     fields["coordinator"] = {"name": "Regional institute"}
     coordinator.ask("agreement_propose", text=json.dumps(fields), source="agreement.json")
-    laid_out = Draft.from_canonical(papers.store.current_draft() or b"").agreement
+    laid_out = Draft.from_canonical(documents.store.current_draft() or b"").agreement
     keys = {party.country: party.officer_key for party in laid_out.parties}
     assert keys["DK"] == raw_key(200).public.to_text()
-    assert keys["EE"] == papers.officers["EE"].public.to_text()
+    assert keys["EE"] == documents.officers["EE"].public.to_text()
     assert laid_out.coordinator.log_key == raw_key(4).public.to_text()

@@ -33,7 +33,7 @@ from server.state.tables import rounds
 from tests.support.exchange_server import caller, now
 
 STUDY = "sha256:" + "5" * 64
-SOON = 10.0
+WAIT_SECONDS = 10.0
 
 
 @dataclass
@@ -136,7 +136,9 @@ def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -
     assert 'pratique_expires_timestamp_seconds{what="certificate"}' in metrics
 
 
-def test_rounds_since_the_daemon_s_start_are_counted_once(engine: Engine, context: Any) -> None:
+def test_rounds_since_the_start_of_the_daemon_are_counted_once(
+    engine: Engine, context: Any
+) -> None:
     context.round_over(1)
     health = CoordinatorHealth()
     health.check(context)
@@ -203,7 +205,7 @@ def test_a_stuck_loop_is_a_fault(health: CoordinatorHealth) -> None:
     assert bad(health) == {EXCHANGE: "stuck"}
 
 
-def test_a_check_cuts_flower_s_logs(
+def test_a_check_shortens_the_logs_of_flower(
     health: CoordinatorHealth, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut: list[str] = []
@@ -221,7 +223,7 @@ def supervised_run(
     """Run `act` in a supervised event loop; return the last message to the service manager."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(folder / "n"))
-    manager.settimeout(SOON)
+    manager.settimeout(WAIT_SECONDS)
 
     def heard() -> list[str]:
         return manager.recv(4096).decode().splitlines()

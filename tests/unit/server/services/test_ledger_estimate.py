@@ -43,8 +43,8 @@ def shares(*rows: Row, now: datetime, agreement: Agreement = AGREED) -> dict[str
 
 def cost(now: datetime) -> float:
     terms = ledger_terms(AGREED, REGISTER, now)
-    whole = sum(rdp_micro(each, terms.honest, terms.order) for each in STUDY.mechanisms)
-    return min(1.0, whole / terms.cap_micro)
+    total = sum(rdp_micro(each, terms.honest, terms.order) for each in STUDY.mechanisms)
+    return min(1.0, total / terms.cap_micro)
 
 
 def test_a_run_counts_for_every_country_of_its_study() -> None:

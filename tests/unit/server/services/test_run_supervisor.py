@@ -144,7 +144,7 @@ def test_newer_documents_alone_do_not_end_a_run() -> None:
     require_resumable(ground(), ground(root=9, targets=9, countries={"AT": 9, "BE": 1}))
 
 
-def test_a_node_s_new_keys_do_not_end_a_run_that_began_with_the_former() -> None:
+def test_new_keys_of_a_node_do_not_end_a_run_that_began_with_the_former_keys() -> None:
     require_resumable(ground(), ground(identities={"AT": "a", "BE": "x"}))
 
 
