@@ -342,7 +342,7 @@ def out_of_reach(*_: object) -> None:
 
 def test_a_slot_depends_on_the_clock_and_the_frame_only() -> None:
     """The code has no access to the reply, the cohort or the admission."""
-    assert list(inspect.signature(ReplySlots.wait).parameters) == ["self", "arrived", "place"]
+    assert list(inspect.signature(ReplySlots.wait).parameters) == ["self", "arrived", "run_phase"]
     assert list(inspect.signature(RequestHandler._wait_for_slot).parameters) == [
         "self",
         "frame",
