@@ -113,7 +113,7 @@ class NodeHome:
         """Raise NodeFault if the folder contains a node, or an unfinished `init`."""
         if self.keys.exists() and not self.settings_file.exists():
             raise NodeFault(
-                f"{self.path} contains the keys of an unfinished node",
+                f"The folder {self.path} contains the keys of an unfinished node",
                 why="an earlier `init` was interrupted",
                 fix="delete the folder, or name another one with --home",
             )
@@ -132,12 +132,14 @@ class NodeHome:
             refuse_if_shared(self.path, self.path.stat())
         except OSError as error:
             raise NodeFault(
-                f"{self.path} cannot be used", why=str(error), fix="name another folder with --home"
+                f"The folder {self.path} cannot be used",
+                why=error.strerror or str(error),
+                fix="name another folder with --home",
             ) from None
 
     def _unreadable(self, why: str) -> NodeFault:
         return NodeFault(
-            f"{self.settings_file} cannot be read",
+            f"The file {self.settings_file} cannot be read",
             why=why,
             fix="correct it, or restore it from a backup",
         )
@@ -174,5 +176,5 @@ def read_public(path: Path, what: str, fix: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise NodeFault(
-            f"{what} cannot be read", why=f"{path}: {error.strerror}", fix=fix
+            f"{what} cannot be read", why=f"the file {path}: {error.strerror}", fix=fix
         ) from None

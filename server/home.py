@@ -220,7 +220,7 @@ def write_new(path: Path, content: bytes) -> None:
         replace_private(path, content)
     except OSError as error:
         raise CoordinatorFault(
-            f"{path} cannot be written",
+            f"The file {path} cannot be written",
             why=error.strerror or str(error),
             fix="check that the folder exists, that you may write there, and that the disk has "
             "free space",

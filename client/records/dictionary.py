@@ -86,10 +86,8 @@ class Entry(BaseModel):
 
     def _type_problem(self) -> str:
         if self.type is FeatureKind.NUMERIC:
-            low, high = self.bounds or (0.0, 0.0)
-            if not low < high:
-                return "a numeric feature needs public bounds, such as `bounds: [0, 120]`"
-            return "a numeric feature cannot have codes" if self.codes else ""
+            problem = self._bounds_problem()
+            return problem or ("a numeric feature cannot have codes" if self.codes else "")
         if self.bounds is not None:
             return "only a numeric feature can have bounds"
         boolean = self.type is FeatureKind.BOOLEAN
@@ -98,6 +96,15 @@ class Entry(BaseModel):
             return f"the codes of a {self.type} feature must mean {meaning}"
         few = not boolean and len(set(self.codes.values())) < 2  # noqa: PLR2004 - a single level is no choice
         return "a categorical feature needs codes for at least two levels" if few else ""
+
+    def _bounds_problem(self) -> str:
+        if self.bounds is None:
+            return "a numeric feature needs public bounds, such as `bounds: [0, 120]`"
+        low, high = self.bounds
+        if low < high:
+            return ""
+        rule = "the two must differ" if low == high else "the smaller comes first"
+        return f"bounds [{low:g}, {high:g}]: {rule}"
 
     def _rule_problem(self) -> str:
         rules = [bool(self.codes), self.true_above is not None, bool(self.true_for)]
@@ -109,6 +116,11 @@ class Entry(BaseModel):
     def levels(self) -> tuple[str, ...]:
         """The levels of a categorical feature, in the order of the codes."""
         return tuple(dict.fromkeys(v for v in self.codes.values() if isinstance(v, str)))
+
+    @property
+    def reads_numbers(self) -> bool:
+        """Whether the column has numbers, and not codes."""
+        return self.type is FeatureKind.NUMERIC or self.true_above is not None
 
     def recorded(self) -> RecordedFeature:
         """Return the feature as the node offers it to studies."""

@@ -134,7 +134,7 @@ def _unusable(error: ValidationError) -> OfficerFault:
     problem = error.errors()[0]
     name = str(problem["loc"][-1]).replace("_", "-")
     return OfficerFault(
-        f"--{name} cannot be used",
+        f"The option --{name} cannot be used",
         why=problem["msg"].removeprefix("Value error, "),
         fix="correct it; nothing was signed",
     )
@@ -163,7 +163,7 @@ def _expires(study: Study, text: str | None, now: datetime) -> datetime:
         end = datetime.fromisoformat(text)
     except ValueError:
         raise OfficerFault(
-            f"--expires cannot be {text!r}",
+            f"The option --expires cannot be {text!r}",
             why="it is not a date",
             fix="write it such as 2027-03-31; nothing was signed",
         ) from None
@@ -172,7 +172,7 @@ def _expires(study: Study, text: str | None, now: datetime) -> datetime:
     end = end.replace(tzinfo=end.tzinfo or UTC, microsecond=0)
     if end <= now:
         raise OfficerFault(
-            "--expires is in the past",
+            "The date of --expires is in the past",
             why=f"it is {now:%Y-%m-%d %H:%M} UTC now",
             fix="give a later date, or refuse the study; nothing was signed",
         )

@@ -126,7 +126,7 @@ def read_invitation(path: Path) -> Invitation:
             return Invitation.from_bytes(file.read(MAX_INVITATION + 1))
     except OSError as error:
         raise ProtocolFault(
-            f"{path} cannot be read",
+            f"The invitation {path} cannot be read",
             why=error.strerror or str(error),
             fix="give the path of the file that the coordinator handed over",
         ) from None

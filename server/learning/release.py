@@ -186,7 +186,7 @@ def read_weights(folder: Path, result: Result) -> FloatArray:
         )
     data = _read(folder / MODEL_FILE)
     if digest(data) != result.model:
-        raise _untrusted(folder, f"{MODEL_FILE} is not the model that {RESULT_FILE} was signed for")
+        raise _untrusted(folder, f"the file {MODEL_FILE} is not the model that {RESULT_FILE} was signed for")
     return _weights(data, result.task.tensors(result.features), folder)
 
 
@@ -194,10 +194,10 @@ def _weights(data: bytes, tensors: Sequence[Tensor], folder: Path) -> FloatArray
     try:
         parts = load(data)
     except SafetensorError as error:
-        raise _untrusted(folder, f"{MODEL_FILE} contains no weights") from error
+        raise _untrusted(folder, f"the file {MODEL_FILE} contains no weights") from error
     shapes = {name: (part.shape, part.dtype) for name, part in parts.items()}
     if shapes != {tensor.name: (tensor.shape, np.float64) for tensor in tensors}:
-        raise _untrusted(folder, f"{MODEL_FILE} has other parts than the study's model")
+        raise _untrusted(folder, f"the file {MODEL_FILE} has other parts than the study's model")
     return np.concatenate([parts[tensor.name].reshape(-1) for tensor in tensors])
 
 
@@ -206,17 +206,17 @@ def _parsed(folder: Path) -> Result:
         return Result.model_validate_json(_read(folder / RESULT_FILE))
     except ValidationError as error:
         why = str(error.errors()[0]["msg"])
-        raise _untrusted(folder, f"{RESULT_FILE} is not in the form of a result: {why}") from error
+        raise _untrusted(folder, f"the file {RESULT_FILE} is not in the form of a result: {why}") from error
 
 
 def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise _untrusted(path.parent, f"{path.name} is larger than {LARGEST_FILE} bytes")
+            raise _untrusted(path.parent, f"the file {path.name} is larger than {LARGEST_FILE} bytes")
         return path.read_bytes()
     except OSError as error:
         raise CoordinatorFault(
-            f"{path} cannot be read",
+            f"The file {path} cannot be read",
             why=error.strerror or "it cannot be opened",
             fix="name the folder that contains result.json",
         ) from error
