@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
 
 from client.errors import NodeFault
 from client.settings import NodeSettings
+from governance.documents.reading import read_settings
 from governance.runtime.files import write_atomic
 from keys.permissions import refuse_if_shared
 
@@ -92,17 +92,19 @@ class NodeHome:
         try:
             refuse_if_shared(self.path, self.path.stat())
             text = self.settings_file.read_text(encoding="utf-8")[:LARGEST_SETTINGS]
-            return NodeSettings.model_validate(yaml.safe_load(text))
+            return read_settings(NodeSettings, text)
         except FileNotFoundError:
             raise NodeFault(
                 f"There is no node in {self.path}",
                 why=f"the folder contains no {self.settings_file.name}",
                 fix="run `pratique-node init`, or name the node's folder with --home",
             ) from None
-        except ValidationError as error:
-            raise self._unreadable(_first_problem(error)) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise self._unreadable(str(error).splitlines()[0]) from None
+        except OSError as error:
+            raise self._unreadable(error.strerror or str(error)) from None
+        except UnicodeDecodeError:
+            raise self._unreadable("it is not UTF-8 text") from None
+        except ValueError as error:
+            raise self._unreadable(str(error)) from None
 
     def write_settings(self, settings: NodeSettings) -> None:
         """Replace the settings, durably."""
@@ -163,11 +165,6 @@ class NodeHome:
             ) from None
         finally:
             os.close(descriptor)
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    return f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}"
 
 
 def read_public(path: Path, what: str, fix: str) -> bytes:

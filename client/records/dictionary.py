@@ -10,21 +10,20 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
 from client.errors import RecordFault
 from client.records.source import RecordedFeature
+from governance.documents.reading import read_settings
 from protocols.tasks.features import (
     FeatureKind,
     FeatureName,
@@ -201,31 +200,26 @@ class DataDictionary(BaseModel):
 
 def read_dictionary(path: Path) -> DataDictionary:
     """Return the dictionary in a YAML file. Raises RecordFault that names the wrong place."""
+    text = _text(path)
     try:
-        return DataDictionary.model_validate(_parsed(path))
-    except ValidationError as error:
+        return read_settings(DataDictionary, text)
+    except ValueError as error:
         raise RecordFault(
-            f"The data dictionary {path} is incomplete or inconsistent",
-            why="; ".join(_sentence(dict(part)) for part in error.errors()),
-            fix="correct these places in the file",
+            f"The data dictionary {path} cannot be used",
+            why=str(error),
+            fix="correct these places in the file; docs/bring-your-own-data.md explains each field",
         ) from error
 
 
-def _parsed(path: Path) -> object:
+def _text(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST_DICTIONARY:
             raise _unreadable(path, f"it is larger than {LARGEST_DICTIONARY} bytes")
-        content: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise _unreadable(path, error.strerror or "it cannot be opened") from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, "it is not UTF-8 text") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        why = f"{place}{getattr(error, 'problem', None) or 'it is not YAML'}"
-        raise _unreadable(path, why) from error
-    return content
 
 
 def _unreadable(path: Path, why: str) -> RecordFault:
@@ -234,9 +228,3 @@ def _unreadable(path: Path, why: str) -> RecordFault:
         why=why,
         fix="write a YAML file as docs/bring-your-own-data.md shows",
     )
-
-
-def _sentence(part: Mapping[str, Any]) -> str:
-    place = ".".join(str(step) for step in part["loc"])
-    message = str(part["msg"]).removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message

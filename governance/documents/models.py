@@ -62,7 +62,9 @@ def _country(code: str) -> str:
     if code in ASSIGNED_COUNTRIES or USER_ASSIGNED.fullmatch(code):
         return code
     hint = "; did you mean GB?" if code == "UK" else ""
-    raise ValueError(f"{code!r} is not a country code of ISO 3166-1, such as DK{hint}")
+    raise ValueError(
+        f"{code!r} is no country code of ISO 3166-1 (two capitals, such as DK){hint}"
+    )
 
 
 def _plain(text: str) -> str:
@@ -75,14 +77,14 @@ def _key(text: str) -> str:
     try:
         return VerifyKey.from_text(text).to_text()
     except KeyFault as fault:
-        raise ValueError(str(fault)) from None
+        raise ValueError(fault.sentence) from None
 
 
 def _identity(text: str) -> str:
     try:
         return read_identity(text).to_text()
     except KeyFault as fault:
-        raise ValueError(str(fault)) from None
+        raise ValueError(fault.sentence) from None
 
 
 def _whole_utc_second(moment: datetime) -> datetime:

@@ -25,6 +25,8 @@ PATTERNS = {
     r"^[A-Za-z0-9_][A-Za-z0-9_.]{0,127}$": "letters, digits, underscores and points",
     r"^sha256:[0-9a-f]{64}$": "a digest: sha256: and 64 hexadecimal digits",
     r"^[a-z0-9][a-z0-9./-]{0,126}$": "a log origin such as example.org/dk/log",
+    r"^(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}$": "a loopback address such as 127.0.0.1:9464",
+    r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$": "host and port, such as 127.0.0.1:7443",
 }
 
 EXPECTED: dict[str, Callable[[Context], str]] = {
@@ -33,7 +35,13 @@ EXPECTED: dict[str, Callable[[Context], str]] = {
     "int_from_float": lambda _: "a whole number",
     "float_type": lambda _: "a number",
     "finite_number": lambda _: "a finite number",
+    "int_parsing": lambda _: "a whole number",
+    "float_parsing": lambda _: "a number",
     "bool_type": lambda _: "true or false",
+    "bool_parsing": lambda _: "true or false",
+    "path_type": lambda _: "a path",
+    "list_type": lambda _: "a list",
+    "mapping_type": lambda _: "fields, each written `name: value`",
     "tuple_type": lambda _: "a list",
     "model_type": lambda _: "fields, each written `name: value`",
     "model_attributes_type": lambda _: "fields, each written `name: value`",
@@ -64,10 +72,17 @@ def sentences(
     schema = _schema_of(model)
     problems = [p for p in error.errors(include_url=False) if not _only_follows(p)]
     for problem in problems[:MAX_PROBLEMS]:
-        path = _written_path(problem["loc"], values)
+        path = (*_written_path(problem["loc"], values), *_tag_of(problem))
         yield f"{_place(path, lines)}{_text_of(problem, schema, path, values)}"
     if len(problems) > MAX_PROBLEMS:
         yield f"and {len(problems) - MAX_PROBLEMS} more"
+
+
+def _tag_of(problem: ErrorDetails) -> FieldPath:
+    """Return the field whose value names no member of a union; none for other problems."""
+    if problem["type"] != "union_tag_invalid":
+        return ()
+    return (problem["ctx"]["discriminator"].strip("'"),)
 
 
 def _only_follows(problem: ErrorDetails) -> bool:
@@ -122,6 +137,10 @@ def _text_of(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, val
         return "the field `kind` is missing; add it"
     if kind in {"too_short", "too_long"} and isinstance(problem["input"], list):
         return f"expected {EXPECTED[kind](context)}, found {len(problem['input'])}"
+    if kind == "union_tag_invalid":
+        return f"expected {EXPECTED[kind](context)}, found {_shown(context['tag'])}"
+    if kind == "json_invalid":
+        return "it is not JSON"
     if kind in EXPECTED:
         return f"expected {EXPECTED[kind](context)}, found {_shown(problem['input'])}"
     return problem["msg"].removeprefix("Value error, ")

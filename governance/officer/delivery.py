@@ -70,7 +70,7 @@ def remember_node(session: OfficerSession, delivery: Delivery) -> None:
     if not (node / SETTINGS_FILE).is_file():
         raise OfficerFault(
             f"There is no node in {node}",
-            why=f"it has no {SETTINGS_FILE}; nothing was signed",
+            why=f"the folder has no {SETTINGS_FILE}; nothing was signed",
             fix="name the folder that `pratique-node init` made, or use --bundle-out FILE",
         )
     if session.settings.node != str(node):
