@@ -36,7 +36,7 @@ app = typer.Typer(
 DEFAULT_HOME = Path.home() / ".pratique" / "node"
 HomeOption = Annotated[
     Path,
-    typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder.", show_default=False),
+    typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder."),
 ]
 
 
@@ -62,8 +62,9 @@ def init(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Make a node: check the records, make keys, and write the public keys for its officer."""
-    from client.commands.init import create_node  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.init import create_node, read_records  # noqa: PLC0415 (keeps --help quick)
     from client.commands.init import officer_key as read_key  # noqa: PLC0415
+    from client.records.quality_report import EXPORT_AGAIN  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
 
     with plain_errors():
@@ -77,11 +78,14 @@ def init(
         )
         node_home = _home(home)
         node_home.require_free()
+        read_records(settings)  # a fault in the file is reported before a passphrase is asked for
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
         node = create_node(node_home, settings, passphrase, utc_now())
         typer.echo(f"The node of {country} was created in {node_home.path}.")
         for line in node.report.lines():
             typer.echo(f"  {line}")
+        if node.report.warning:
+            typer.echo(f"Note: {node.report.warning}; {EXPORT_AGAIN}.")
         typer.echo(f"Pinned officer key: {node.officer.fingerprint}")
         typer.echo(f"Its public keys are in {node_home.node_keys}: ask your officer to sign them.")
         typer.echo("Next: pratique-node enrol INVITATION")
@@ -228,6 +232,7 @@ def restored(
     with plain_errors():
         node_home = _home(home)
         settings = node_home.settings()
+        settings.require_enrolment()
         typer.echo(RESTORED_WARNING)
         if not yes:
             typer.confirm("Continue?", abort=True)
@@ -334,16 +339,16 @@ def _new_settings(**fields: Any) -> "NodeSettings":
     try:
         return NodeSettings(**fields)
     except ValidationError as error:
-        name = str(error.errors()[0]["loc"][0])
+        problem = error.errors()[0]
+        name = str(problem["loc"][0])
         raise typer.BadParameter(
-            EXPECTED.get(name, error.errors()[0]["msg"]),
+            EXPECTED.get(name, problem["msg"].removeprefix("Value error, ")),
             param_hint=f"--{OPTIONS.get(name, name).replace('_', '-')}",
         ) from error
 
 
 OPTIONS = {"person_register": "register"}
 EXPECTED = {
-    "country": "a country code of ISO 3166-1 in capitals, such as DE",
     "person_register": "small letters, digits and hyphens, as in the agreement",
 }
 

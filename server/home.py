@@ -125,6 +125,15 @@ class CoordinatorHome:
         except ValueError as error:
             raise self._unreadable(str(error)) from error
 
+    def require_free(self) -> None:
+        """Raise CoordinatorFault if the folder has a coordinator already."""
+        if (self.path / SETTINGS_FILE).exists():
+            raise CoordinatorFault(
+                f"There is already a coordinator in {self.path}",
+                why="a second `init` would destroy its keys",
+                fix="choose another folder with --home",
+            )
+
     def _unreadable(self, why: str) -> CoordinatorFault:
         return CoordinatorFault(
             f"The file {self.path / SETTINGS_FILE} cannot be read",
@@ -174,12 +183,7 @@ def create_home(
     Raises CoordinatorFault if the folder already has a coordinator, StorageFault if its log cannot
     be started. The settings are written last: a folder without them is no coordinator.
     """
-    if (home.path / SETTINGS_FILE).exists():
-        raise CoordinatorFault(
-            f"There is already a coordinator in {home.path}",
-            why="a second `init` would destroy its keys",
-            fix="choose another folder with --home",
-        )
+    home.require_free()
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.path.chmod(0o700)
     store = KeyStore.create(home.keys, passphrase)

@@ -52,6 +52,4 @@ def run_check(name: str, check: Callable[[], str]) -> CheckResult:
     except OSError as error:
         fix = "check that the file exists and that this user may read it"
         path = f"The file {error.filename}: " if error.filename else ""
-        return CheckResult(
-            name, CheckState.FAILED, f"{path}{error.strerror or error}", fix
-        )
+        return CheckResult(name, CheckState.FAILED, f"{path}{error.strerror or error}", fix)

@@ -185,7 +185,9 @@ class CsvSource:
             )
         absent = sorted(self.dictionary.needed_columns - set(names))
         if absent:
-            present = f"it has {', '.join(names)[:1000]}" if any(names) else "its first line is empty"
+            present = (
+                f"it has {', '.join(names)[:1000]}" if any(names) else "its first line is empty"
+            )
             raise self._fault(
                 f"the file has no column {', '.join(f'`{name}`' for name in absent)}; {present}",
                 "correct `column` (or `patient`) in the dictionary, or `delimiter`",

@@ -62,9 +62,7 @@ def _country(code: str) -> str:
     if code in ASSIGNED_COUNTRIES or USER_ASSIGNED.fullmatch(code):
         return code
     hint = "; did you mean GB?" if code == "UK" else ""
-    raise ValueError(
-        f"{code!r} is no country code of ISO 3166-1 (two capitals, such as DK){hint}"
-    )
+    raise ValueError(f"{code!r} is no country code of ISO 3166-1 (two capitals, such as DK){hint}")
 
 
 def _plain(text: str) -> str:

@@ -149,6 +149,8 @@ def _text_of(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, val
 def _shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return "a list" if isinstance(value, list) else "fields"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = "nothing" if value is None else ascii(value)
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 

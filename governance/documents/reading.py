@@ -94,7 +94,10 @@ def read_document(kind: type[D], text: bytes, source: str, complete: Completion 
     if not isinstance(values, dict):
         raise _unusable(source, "expected fields, each written `name: value`")
     if "kind" in values and values["kind"] != kind.model_fields["kind"].default:
-        raise _unusable(source, f"it is {with_article(str(values['kind']))}, not {with_article(kind.title_of_kind)}")
+        raise _unusable(
+            source,
+            f"it is {with_article(str(values['kind']))}, not {with_article(kind.title_of_kind)}",
+        )
     values = complete(values)
     try:
         return kind.model_validate_json(json.dumps(values), strict=True)

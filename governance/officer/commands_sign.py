@@ -133,7 +133,11 @@ def _sign(session: OfficerSession, draft: Draft, view: TrustedView | None) -> No
     session.exchange.submit(SubmitRequest.DRAFT_SIGNATURES, signatures)
     session.trust.mark_signed(draft)
     session.terminal.say()
-    session.terminal.say("Signed and submitted. From now on your folder trusts this root only.")
+    session.terminal.say("Signed and submitted.")
+    session.terminal.say(
+        "Your folder has pinned the root of trust of this draft: it accepts documents only if "
+        "this root, or a later one that the countries signed, leads to them."
+    )
     session.terminal.say(
         "Next: the other countries sign; then `pratique-officer inbox` shows more."
     )

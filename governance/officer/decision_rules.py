@@ -22,6 +22,12 @@ class Conditions:
     expires: str | None = None
     sentence: str | None = None
 
+    @property
+    def default_sentence(self) -> str:
+        """The permit's sentence if the officer gave none; true whatever the conditions are."""
+        limited = (self.features, self.epsilon_at_most, self.expires) != (None, None, None)
+        return "Approved with conditions." if limited else "Approved."
+
 
 def require_open(study: Study, country: str, now: datetime) -> None:
     """Raise OfficerFault if the study does not ask this country, or has expired."""
@@ -114,7 +120,7 @@ def build_permit(
                 expires=_expires(study, conditions.expires, now),
             ),
             approved_by=authority,
-            sentence=conditions.sentence or "Approved as proposed.",
+            sentence=conditions.sentence or conditions.default_sentence,
             issued=now,
             earlier=former.number if former else None,
         )

@@ -220,6 +220,11 @@ def refuse_second(home: OfficerHome) -> None:
         )
 
 
+def require_usable(country: str, authority: str) -> None:
+    """Raise OfficerFault if the country or the authority cannot be used in settings."""
+    new_settings(country, authority, SigningKey.generate().public)
+
+
 def new_settings(country: str, authority: str, key: VerifyKey) -> Settings:
     """Return the settings of a new officer. Raises OfficerFault if a value cannot be used."""
     try:

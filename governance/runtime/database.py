@@ -217,7 +217,11 @@ def _migrate(engine: Engine, migrations: Path) -> None:
         raise
     except (SQLAlchemyError, CommandError) as error:
         engine.dispose()
-        raise StorageFault("The database cannot be opened", why=str(error)) from error
+        raise StorageFault(
+            "The database cannot be opened",
+            why=str(error),
+            fix="restore it from a backup, or report this with the log",
+        ) from error
 
 
 def _require_known(connection: Connection, scripts: ScriptDirectory) -> None:

@@ -16,3 +16,8 @@ def with_article(noun: str) -> str:
 def percent(share: float) -> str:
     """Return a share of a whole in per cent: `3.4 %`."""
     return f"{100 * share:.1f} %"
+
+
+def without_country(sentence: str, country: str) -> str:
+    """Return a sentence without the country at its beginning, to be shown after its name."""
+    return sentence.removeprefix(f"{country} ")

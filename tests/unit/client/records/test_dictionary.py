@@ -129,7 +129,11 @@ def test_whole_numbers_are_one_code_however_written(code: str, normal: str) -> N
     ("path", "value", "says"),
     [
         (("features", 0, "bounds"), None, "feature `age`: a numeric feature needs public bounds"),
-        (("features", 0, "bounds"), [9, 1], "feature `age`: bounds [9, 1]: the smaller comes first"),
+        (
+            ("features", 0, "bounds"),
+            [9, 1],
+            "feature `age`: bounds [9, 1]: the smaller comes first",
+        ),
         (("features", 0, "bounds"), [5, 5], "feature `age`: bounds [5, 5]: the two must differ"),
         (
             ("features", 0, "codes"),
@@ -200,7 +204,9 @@ def test_a_problem_in_the_dictionary_names_its_line(tmp_path: Path) -> None:
 
 
 def test_a_dictionary_that_is_no_mapping_is_described_without_python_terms(tmp_path: Path) -> None:
-    assert fault(tmp_path, "[1, 2]").why == "expected fields, each written `name: value`, found a list"
+    assert (
+        fault(tmp_path, "[1, 2]").why == "expected fields, each written `name: value`, found a list"
+    )
 
 
 def test_an_alias_to_itself_is_reported_in_finite_time(tmp_path: Path) -> None:
