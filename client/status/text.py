@@ -80,7 +80,7 @@ def _document_lines(documents: DocumentStatus) -> Iterator[str]:
 def _data_line(data: DataStatus) -> str:
     if data.fault:
         return f"Records: {data.fault}"
-    return f"Records: {counted(data.patients, 'patient')} in {data.file}"
+    return f"Records: {counted(data.patients or 0, 'patient')} in {data.file}"
 
 
 def _ledger_line(ledger: LedgerStatus | None) -> str:

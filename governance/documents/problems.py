@@ -62,6 +62,13 @@ EXPECTED: dict[str, Callable[[Context], str]] = {
 }
 
 
+PLAIN = {
+    "missing": "this field is missing; add it",
+    "union_tag_not_found": "the field `kind` is missing; add it",
+    "json_invalid": "it is not JSON",
+}
+
+
 def sentences(
     model: type[BaseModel], error: ValidationError, values: Any, lines: Mapping[FieldPath, int]
 ) -> Iterator[str]:
@@ -127,23 +134,22 @@ def _place(path: FieldPath, lines: Mapping[FieldPath, int]) -> str:
 
 def _text_of(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, values: Any) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
-    if kind == "missing":
-        return "this field is missing; add it"
     if kind == "extra_forbidden":
         known = _fields_at(schema, path[:-1], values)
         choice = nearest(str(path[-1]), known) or f"; known fields are {', '.join(sorted(known))}"
         return f"there is no such field here{choice}"
-    if kind == "union_tag_not_found":
-        return "the field `kind` is missing; add it"
-    if kind in {"too_short", "too_long"} and isinstance(problem["input"], list):
-        return f"expected {EXPECTED[kind](context)}, found {len(problem['input'])}"
-    if kind == "union_tag_invalid":
-        return f"expected {EXPECTED[kind](context)}, found {_shown(context['tag'])}"
-    if kind == "json_invalid":
-        return "it is not JSON"
+    if kind in PLAIN:
+        return PLAIN[kind]
     if kind in EXPECTED:
-        return f"expected {EXPECTED[kind](context)}, found {_shown(problem['input'])}"
+        return f"expected {EXPECTED[kind](context)}, found {_found(problem)}"
     return problem["msg"].removeprefix("Value error, ")
+
+
+def _found(problem: ErrorDetails) -> str:
+    kind, value = problem["type"], problem["input"]
+    if kind in {"too_short", "too_long"} and isinstance(value, list):
+        return str(len(value))
+    return _shown(problem["ctx"]["tag"] if kind == "union_tag_invalid" else value)
 
 
 def _shown(value: Any) -> str:

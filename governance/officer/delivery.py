@@ -157,7 +157,7 @@ def hand_over(
     if faults:
         raise HandoverFault(
             f"Version {version} is signed and kept, but has not reached everyone",
-            why=" ".join(f"{fault.sentence}." for fault in faults),
+            why=" ".join(str(PratiqueError(fault.what, why=fault.why)) for fault in faults),
             fix="; ".join([*(fault.fix for fault in faults if fault.fix), DELIVER_AGAIN]),
         )
     return {"version": version, "expires": valid, **_reached(session)}

@@ -108,7 +108,7 @@ def test_a_relative_home_becomes_absolute(
 def test_a_refusal_by_the_daemon_is_printed_as_three_sentences(
     daemon: ScriptedDaemon, words: tuple[str, ...]
 ) -> None:
-    fault = CoordinatorFault("it is closed", why="nobody is there", fix="come back")
+    fault = CoordinatorFault("It is closed", why="nobody is there", fix="come back")
     daemon.answers = dict.fromkeys(
         ("status", "admit", "enrolments", "revoke", "agreement_status", "study_list",
          "study_launch", "study_status", "study_stop"), fault,
@@ -378,7 +378,7 @@ def test_a_known_fault_is_printed_as_its_sentences(capsys: pytest.CaptureFixture
     import typer  # noqa: PLC0415 (used here only)
 
     with pytest.raises(typer.Exit), plain_errors():
-        raise KeyFault("it is locked", fix="unlock it")
+        raise KeyFault("It is locked", fix="unlock it")
     assert capsys.readouterr().err.splitlines() == ["It is locked.", "To do: unlock it."]
 
 

@@ -170,7 +170,7 @@ class TestList:
 
     def test_reads_one_log_at_a_time(self, trusting: Keyboard, folder: Path) -> None:
         words = ("log", "list", "--node", folder, "--coordinator", folder)
-        assert "not both" in trusting.refused(*words, unlock=False)
+        assert "exclude each other" in trusting.refused(*words, unlock=False)
 
     @pytest.mark.parametrize("lines", [["not json"], ["{}"], ['{"entry": {}}'], ["[]"], ["1"]])
     def test_refuses_a_malformed_log(

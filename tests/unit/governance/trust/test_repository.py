@@ -50,7 +50,7 @@ def test_the_first_agreement_is_published_at_the_threshold(tmp_path: Path) -> No
     status = papers.store.draft_status()
     assert status is not None
     assert (status.signed, status.unsigned, status.needed) == (("DK", "EE"), ("NO", "PT"), 1)
-    assert "1 more signatures are needed" in refused(papers.publish, papers)
+    assert "The draft needs 1 more signature." in refused(papers.publish, papers)
     papers.sign("PT")
     papers.publish()
     assert papers.store.draft_status() is None
@@ -67,7 +67,7 @@ def test_nothing_can_be_published_before_an_agreement(tmp_path: Path) -> None:
         lambda: papers.store.accept_country(bundle, NOW, online=papers.online),
     ):
         assert "No agreement is published yet" in refused(act, papers)
-    assert "No signing ceremony" in refused(papers.publish, papers)
+    assert "No draft waits" in refused(papers.publish, papers)
     assert papers.store.read("metadata/timestamp.json") is None
 
 
@@ -151,7 +151,7 @@ def test_an_amendment_needs_three_of_the_old_keys_too(full: Papers) -> None:
     full.sign("EE", "NO")
     full.officers["DK"] = raw_key(200)
     full.sign("DK")
-    assert "1 more signatures are needed" in refused(full.publish, full)
+    assert "The draft needs 1 more signature." in refused(full.publish, full)
     full.sign("PT")
     full.publish()
 
