@@ -36,22 +36,27 @@ app = typer.Typer(
 DEFAULT_HOME = Path.home() / ".pratique" / "node"
 HomeOption = Annotated[
     Path,
-    typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder."),
+    typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder.", readable=False),
 ]
 
 
 @app.command()
 def init(
     country: Annotated[str, typer.Option(help="ISO 3166-1 code of the country, such as DE.")],
-    data: Annotated[Path, typer.Option(help="The records: a CSV file, one row per patient.")],
+    data: Annotated[
+        Path, typer.Option(help="The records: a CSV file, one row per patient.", readable=False)
+    ],
     dictionary: Annotated[
-        Path, typer.Option(help="The data dictionary, which explains the columns: a YAML file.")
+        Path,
+        typer.Option(
+            help="The data dictionary, which explains the columns: a YAML file.", readable=False
+        ),
     ],
     officer_key: Annotated[
         str, typer.Option(help="The country's document key: its text, or the officer's file.")
     ],
     opt_out: Annotated[
-        Path | None, typer.Option(help="Patients who opted out: one id a line.")
+        Path | None, typer.Option(help="Patients who opted out: one id a line.", readable=False)
     ] = None,
     register: Annotated[
         str | None,
@@ -93,7 +98,9 @@ def init(
 
 @app.command()
 def enrol(
-    invitation: Annotated[Path, typer.Argument(help="The invitation file from the coordinator.")],
+    invitation: Annotated[
+        Path, typer.Argument(help="The invitation file from the coordinator.", readable=False)
+    ],
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for approval.")] = 0,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,  # noqa: FBT002 (a flag)
@@ -133,7 +140,9 @@ def enrol(
 
 @app.command()
 def accept(
-    bundle: Annotated[Path, typer.Argument(help="The country's documents, from its officer.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="The country's documents, from its officer.", readable=False)
+    ],
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
     """Import your country's documents from a file; a running daemon uses them at once."""
@@ -335,14 +344,14 @@ def _new_settings(**fields: Any) -> "NodeSettings":
     from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
 
     from client.settings import NodeSettings  # noqa: PLC0415
+    from governance.documents.problems import first_problem  # noqa: PLC0415
 
     try:
         return NodeSettings(**fields)
     except ValidationError as error:
-        problem = error.errors()[0]
-        name = str(problem["loc"][0])
+        name = str(error.errors()[0]["loc"][0])
         raise typer.BadParameter(
-            EXPECTED.get(name, problem["msg"].removeprefix("Value error, ")),
+            EXPECTED.get(name) or first_problem(NodeSettings, error),
             param_hint=f"--{OPTIONS.get(name, name).replace('_', '-')}",
         ) from error
 

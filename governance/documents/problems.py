@@ -85,6 +85,12 @@ def sentences(
         yield f"and {len(problems) - MAX_PROBLEMS} more"
 
 
+def first_problem(model: type[BaseModel], error: ValidationError) -> str:
+    """Return what is wrong with the first wrong field, without its name."""
+    problem = error.errors(include_url=False)[0]
+    return _text_of(problem, _schema_of(model), problem["loc"], None)
+
+
 def _tag_of(problem: ErrorDetails) -> FieldPath:
     """Return the field whose value names no member of a union; none for other problems."""
     if problem["type"] != "union_tag_invalid":

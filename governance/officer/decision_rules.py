@@ -6,6 +6,7 @@ from datetime import UTC, datetime, time
 from pydantic import ValidationError
 
 from governance.documents.permit import Permit, PermitConditions, Withdrawal
+from governance.documents.problems import first_problem
 from governance.documents.purposes import nearest
 from governance.documents.study import Study
 from governance.officer.errors import OfficerFault
@@ -141,7 +142,7 @@ def _unusable(error: ValidationError) -> OfficerFault:
     name = str(problem["loc"][-1]).replace("_", "-")
     return OfficerFault(
         f"The option --{name} cannot be used",
-        why=problem["msg"].removeprefix("Value error, "),
+        why=first_problem(Permit, error),
         fix="correct it; nothing was signed",
     )
 

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from governance.documents.models import Country, Line, PublicKey
+from governance.documents.problems import first_problem
 from governance.documents.reading import read_settings
 from governance.officer.errors import OfficerFault
 from governance.runtime.files import write_atomic
@@ -230,9 +231,8 @@ def new_settings(country: str, authority: str, key: VerifyKey) -> Settings:
     try:
         return Settings(country=country, authority=authority, document_key=key.to_text())
     except ValidationError as error:
-        problem = error.errors()[0]
         raise OfficerFault(
-            f"The {problem['loc'][0]} cannot be used",
-            why=problem["msg"].removeprefix("Value error, "),
+            f"The {error.errors()[0]['loc'][0]} cannot be used",
+            why=first_problem(Settings, error),
             fix="correct it; nothing was created",
         ) from None

@@ -74,9 +74,10 @@ class Invitation(BaseModel):
         try:
             return cls.model_validate_json(content[: MAX_INVITATION + 1])
         except ValidationError as error:
+            field = ".".join(map(str, error.errors()[0]["loc"]))
             raise ProtocolFault(
                 "This file is not an invitation",
-                why=error.errors()[0]["msg"],
+                why=f"the field `{field}` is missing or wrong" if field else "it is not JSON",
                 fix="use the whole file that `pratique-coordinator invite` wrote",
             ) from error
 

@@ -18,7 +18,7 @@ agreement_app = typer.Typer(no_args_is_help=True, help="The agreement between th
 
 @agreement_app.command()
 def propose(
-    file: Annotated[Path, typer.Argument(help="The agreement, YAML.")],
+    file: Annotated[Path, typer.Argument(help="The agreement, YAML.", readable=False)],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,  # noqa: FBT002 (a flag)
 ) -> None:

@@ -53,9 +53,12 @@ def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption =
 @result_app.command()
 def predict(
     name: NameArgument,
-    file: Annotated[Path, typer.Argument(help="CSV with the study's input features.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV with the study's input features.", readable=False)
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="File to write; standard output if left out.")
+        Path | None,
+        typer.Option(help="File to write; standard output if left out.", readable=False),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     key: KeyOption = None,

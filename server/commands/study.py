@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from server.answers import CountryAnswer, StudySchedule
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: check, propose, launch, watch.")
-FileArgument = Annotated[Path, typer.Argument(help="The study, YAML.")]
+FileArgument = Annotated[Path, typer.Argument(help="The study, YAML.", readable=False)]
 NameArgument = Annotated[str, typer.Argument(help="The study's id or digest.")]
 LAUNCH_SECONDS = 120.0
 WHOSE_NOISE = {

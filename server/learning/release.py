@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from governance.documents.problems import first_problem
 from governance.runtime.files import write_atomic
 from governance.runtime.wording import counted
 from keys.derive import labelled_hash
@@ -210,7 +211,7 @@ def _parsed(folder: Path) -> Result:
     try:
         return Result.model_validate_json(_read(folder / RESULT_FILE))
     except ValidationError as error:
-        why = str(error.errors()[0]["msg"])
+        why = first_problem(Result, error)
         raise _untrusted(
             folder, f"the file {RESULT_FILE} is not in the form of a result: {why}"
         ) from error
