@@ -237,7 +237,7 @@ class CsvSource:
 
 
 def _fix_of_value(entry: Entry, text: str) -> str:
-    """Return what to do about a value that the dictionary does not explain."""
+    """Return what to do with a value that the dictionary does not explain."""
     if entry.reads_numbers and DECIMAL_COMMA.fullmatch(text.strip()):
         return "write the numbers of this column with a decimal point, such as 36.6"
     if entry.reads_numbers:

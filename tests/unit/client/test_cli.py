@@ -107,6 +107,22 @@ def test_init_prints_how_the_records_were_read(tmp_path: Path, init_words: Words
         assert words in result.stdout
 
 
+def test_init_notes_that_there_is_no_patient(tmp_path: Path, init_words: Words) -> None:
+    data = init_words[init_words.index("--data") + 1]
+    Path(data).write_text(Path(data).read_text().splitlines()[0] + "\n")
+    result = run(*init_words, home=tmp_path / "node")
+    assert result.exit_code == 0
+    assert "Note: the file has a header and no patient; export the records again." in result.stdout
+
+
+def test_init_reads_the_records_before_it_asks_for_a_passphrase(
+    tmp_path: Path, init_words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("governance.runtime.passphrases.chosen_passphrase", pytest.fail)
+    words = replaced(init_words, "--data", "none.csv")
+    assert "none.csv" in refused(*words, home=tmp_path / "node")
+
+
 def test_init_takes_the_officer_s_file_and_a_list_of_opt_outs(
     tmp_path: Path, init_words: Words
 ) -> None:
@@ -154,6 +170,7 @@ def test_init_with_an_unknown_country_is_a_usage_error(
     result = run(*replaced(init_words, "--country", country), home=tmp_path / "node")
     assert result.exit_code == 2
     assert "--country" in result.stderr
+    assert "is no country code of ISO 3166-1" in " ".join(result.stderr.split())
     assert not (tmp_path / "node").exists()
 
 

@@ -260,8 +260,9 @@ def test_init_creates_a_coordinator_and_never_a_second_one(
     words = ("init", "--federation", "danube", "--listen", "127.0.0.1:7443")
     first = empty.run(*words, "--passphrase-file", passphrase)
     assert first.exit_code == 0, first.output
+    assert f"The coordinator of danube was created in {empty.home}." in first.stdout
     assert "sha256:" in first.stdout
-    again = empty.run(*words, "--passphrase-file", passphrase)
+    again = empty.run(*words, "--passphrase-file", "none")  # refused before it is read
     assert again.exit_code == 1
     assert "already" in again.stderr
 

@@ -126,6 +126,12 @@ class TestFile:
         assert out.read_bytes() == submitted
         assert bundle_version(submitted) == 1
 
+    def test_is_to_be_given_to_the_node_s_operator(self, agreed: Keyboard) -> None:
+        out = agreed.folder / "carried.json"
+        note = sign_keys(agreed, "--bundle-out", out).stderr
+        assert f"give {out} to your node's operator: `pratique-node accept {out}`" in note
+        assert "--bundle-out" not in note
+
     def test_that_cannot_be_written_is_reported(self, agreed: Keyboard) -> None:
         blocked = agreed.file("blocked", "a file, no folder") / "carried.json"
         result = sign_keys(agreed, "--bundle-out", blocked)
@@ -142,6 +148,7 @@ class TestExchange:
         assert result.exit_code == 1
         assert "does not answer" in result.stderr
         assert "pratique-officer renew" in result.stderr
+        assert result.stderr.count("To do:") == 1
         agreed.exchange.submit_down = False
         agreed.done("renew")
         assert agreed.published().version == 2

@@ -163,6 +163,9 @@ class TestList:
     def test_needs_a_daemon(self, trusting: Keyboard, folder: Path) -> None:
         output = trusting.refused("log", "list", "--node", folder, unlock=False)
         assert "Nothing answers" in output
+        assert "ask its operator to start it" in output
+        assert "--node" in output
+        assert "--home" not in output
 
     def test_needs_to_know_whose_log(self, trusting: Keyboard) -> None:
         output = trusting.refused("log", "list", unlock=False)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from governance.runtime.wording import counted, percent, with_article
+from governance.runtime.wording import counted, percent, with_article, without_country
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,8 @@ def test_an_article_follows_the_first_letter(noun: str) -> None:
 
 def test_a_percentage_has_one_digit_and_a_space() -> None:
     assert percent(0.0344) == "3.4 %"
+
+
+def test_a_country_at_the_beginning_is_not_repeated() -> None:
+    assert without_country("EE has given no permit.", "EE") == "has given no permit."
+    assert without_country("The permit of EE expired.", "EE") == "The permit of EE expired."
