@@ -24,7 +24,7 @@ def names(registry: CollectorRegistry) -> set[str]:
 def agent_names() -> set[str]:
     """Return the metrics of the officer's agent."""
     status = SimpleNamespace(expires=None, failures=0)
-    return names(shown(cast("Agent", SimpleNamespace(status=status))).registry)
+    return names(shown(cast("Agent", SimpleNamespace(status=status))).metrics)
 
 
 def test_the_page_names_every_metric_and_no_other() -> None:
