@@ -170,7 +170,7 @@ def measure(bench: Bench, row: Row, pool: Pool, *, seeds: Sequence[int], trainin
     if row.epsilon is not None:
         spent = epsilon((mechanism,), row.honest, DELTA)
         if spent > row.epsilon:
-            raise RuntimeError(f"the schedule costs ε={spent}, more than {row.epsilon}")
+            raise RuntimeError(f"the schedule costs ε = {spent}, more than {row.epsilon}")
     tasks = [(row, mechanism, seed, trainings) for seed in seeds]
     return mean_scores(pool.starmap(bench.resplit, tasks))
 

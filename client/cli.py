@@ -36,22 +36,27 @@ app = typer.Typer(
 DEFAULT_HOME = Path.home() / ".pratique" / "node"
 HomeOption = Annotated[
     Path,
-    typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder.", show_default=False),
+    typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder.", readable=False),
 ]
 
 
 @app.command()
 def init(
     country: Annotated[str, typer.Option(help="ISO 3166-1 code of the country, such as DE.")],
-    data: Annotated[Path, typer.Option(help="The records: a CSV file, one row per patient.")],
+    data: Annotated[
+        Path, typer.Option(help="The records: a CSV file, one row per patient.", readable=False)
+    ],
     dictionary: Annotated[
-        Path, typer.Option(help="The data dictionary, which explains the columns: a YAML file.")
+        Path,
+        typer.Option(
+            help="The data dictionary, which explains the columns: a YAML file.", readable=False
+        ),
     ],
     officer_key: Annotated[
         str, typer.Option(help="The country's document key: its text, or the officer's file.")
     ],
     opt_out: Annotated[
-        Path | None, typer.Option(help="Patients who opted out: one id a line.")
+        Path | None, typer.Option(help="Patients who opted out: one id a line.", readable=False)
     ] = None,
     register: Annotated[
         str | None,
@@ -62,8 +67,9 @@ def init(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Make a node: check the records, make keys, and write the public keys for its officer."""
-    from client.commands.init import create_node  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.init import create_node, read_records  # noqa: PLC0415 (keeps --help quick)
     from client.commands.init import officer_key as read_key  # noqa: PLC0415
+    from client.records.quality_report import EXPORT_AGAIN  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
 
     with plain_errors():
@@ -77,11 +83,14 @@ def init(
         )
         node_home = _home(home)
         node_home.require_free()
+        read_records(settings)  # a fault in the file is reported before a passphrase is asked for
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
         node = create_node(node_home, settings, passphrase, utc_now())
         typer.echo(f"The node of {country} was created in {node_home.path}.")
         for line in node.report.lines():
             typer.echo(f"  {line}")
+        if node.report.warning:
+            typer.echo(f"Note: {node.report.warning}; {EXPORT_AGAIN}.")
         typer.echo(f"Pinned officer key: {node.officer.fingerprint}")
         typer.echo(f"Its public keys are in {node_home.node_keys}: ask your officer to sign them.")
         typer.echo("Next: pratique-node enrol INVITATION")
@@ -89,7 +98,9 @@ def init(
 
 @app.command()
 def enrol(
-    invitation: Annotated[Path, typer.Argument(help="The invitation file from the coordinator.")],
+    invitation: Annotated[
+        Path, typer.Argument(help="The invitation file from the coordinator.", readable=False)
+    ],
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for approval.")] = 0,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,  # noqa: FBT002 (a flag)
@@ -129,7 +140,9 @@ def enrol(
 
 @app.command()
 def accept(
-    bundle: Annotated[Path, typer.Argument(help="The country's documents, from its officer.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="The country's documents, from its officer.", readable=False)
+    ],
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
     """Import your country's documents from a file; a running daemon uses them at once."""
@@ -228,6 +241,7 @@ def restored(
     with plain_errors():
         node_home = _home(home)
         settings = node_home.settings()
+        settings.require_enrolment()
         typer.echo(RESTORED_WARNING)
         if not yes:
             typer.confirm("Continue?", abort=True)
@@ -330,20 +344,20 @@ def _new_settings(**fields: Any) -> "NodeSettings":
     from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
 
     from client.settings import NodeSettings  # noqa: PLC0415
+    from governance.documents.problems import first_problem  # noqa: PLC0415
 
     try:
         return NodeSettings(**fields)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         raise typer.BadParameter(
-            EXPECTED.get(name, error.errors()[0]["msg"]),
+            EXPECTED.get(name) or first_problem(NodeSettings, error),
             param_hint=f"--{OPTIONS.get(name, name).replace('_', '-')}",
         ) from error
 
 
 OPTIONS = {"person_register": "register"}
 EXPECTED = {
-    "country": "a country code of ISO 3166-1 in capitals, such as DE",
     "person_register": "small letters, digits and hyphens, as in the agreement",
 }
 

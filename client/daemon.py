@@ -270,7 +270,7 @@ class Daemon:
 
 def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
     """Run the node in `home` until SIGTERM or SIGINT. Raises any fault that prevents its start."""
-    enrolment, keyring = _enrolled(settings), NodeKeyring.load(store)
+    enrolment, keyring = settings.require_enrolment(), NodeKeyring.load(store)
     health, supervisor = NodeHealth(home, utc_now), Supervisor()
     with home.locked(), observed(settings.observe, health.report):
         own_credentials = credentials(home, store, utc_now, _random.random())
@@ -293,7 +293,7 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
 
 def restore_node(home: NodeHome, settings: NodeSettings, store: KeyStore) -> Restored:
     """Recover the node in `home` after its state was restored. Raises any fault in the way."""
-    enrolment = _enrolled(settings)
+    enrolment = settings.require_enrolment()
     with home.locked():
         link = _dial(enrolment, credentials(home, store, utc_now).presented())
         try:
@@ -324,16 +324,6 @@ _LINK_FIRST = (
     "after the copy was made, the one in the copy looks stolen and is refused. Then call the "
     "coordinator, who revokes it and sends a new invitation; and run `pratique-node enrol` first"
 )
-
-
-def _enrolled(settings: NodeSettings) -> Enrolment:
-    if settings.enrolment is None:
-        raise NodeFault(
-            "This node belongs to no federation yet",
-            why="it has no certificate, and no root to verify documents with",
-            fix="run `pratique-node enrol INVITATION`",
-        )
-    return settings.enrolment
 
 
 def _dial(enrolment: Enrolment, presented: Presented) -> ExchangeLink:

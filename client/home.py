@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
 
 from client.errors import NodeFault
 from client.settings import NodeSettings
+from governance.documents.reading import read_settings
 from governance.runtime.files import write_atomic
 from keys.permissions import refuse_if_shared
 
@@ -92,17 +92,19 @@ class NodeHome:
         try:
             refuse_if_shared(self.path, self.path.stat())
             text = self.settings_file.read_text(encoding="utf-8")[:LARGEST_SETTINGS]
-            return NodeSettings.model_validate(yaml.safe_load(text))
+            return read_settings(NodeSettings, text)
         except FileNotFoundError:
             raise NodeFault(
                 f"There is no node in {self.path}",
                 why=f"the folder contains no {self.settings_file.name}",
                 fix="run `pratique-node init`, or name the node's folder with --home",
             ) from None
-        except ValidationError as error:
-            raise self._unreadable(_first_problem(error)) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise self._unreadable(str(error).splitlines()[0]) from None
+        except OSError as error:
+            raise self._unreadable(error.strerror or str(error)) from None
+        except UnicodeDecodeError:
+            raise self._unreadable("it is not UTF-8 text") from None
+        except ValueError as error:
+            raise self._unreadable(str(error)) from None
 
     def write_settings(self, settings: NodeSettings) -> None:
         """Replace the settings, durably."""
@@ -113,7 +115,7 @@ class NodeHome:
         """Raise NodeFault if the folder contains a node, or an unfinished `init`."""
         if self.keys.exists() and not self.settings_file.exists():
             raise NodeFault(
-                f"{self.path} contains the keys of an unfinished node",
+                f"The folder {self.path} contains the keys of an unfinished node",
                 why="an earlier `init` was interrupted",
                 fix="delete the folder, or name another one with --home",
             )
@@ -132,12 +134,14 @@ class NodeHome:
             refuse_if_shared(self.path, self.path.stat())
         except OSError as error:
             raise NodeFault(
-                f"{self.path} cannot be used", why=str(error), fix="name another folder with --home"
+                f"The folder {self.path} cannot be used",
+                why=error.strerror or str(error),
+                fix="name another folder with --home",
             ) from None
 
     def _unreadable(self, why: str) -> NodeFault:
         return NodeFault(
-            f"{self.settings_file} cannot be read",
+            f"The file {self.settings_file} cannot be read",
             why=why,
             fix="correct it, or restore it from a backup",
         )
@@ -163,16 +167,11 @@ class NodeHome:
             os.close(descriptor)
 
 
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    return f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}"
-
-
 def read_public(path: Path, what: str, fix: str) -> bytes:
     """Return the contents of a file of the node. Raises NodeFault if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise NodeFault(
-            f"{what} cannot be read", why=f"{path}: {error.strerror}", fix=fix
+            f"{what} cannot be read", why=f"the file {path}: {error.strerror}", fix=fix
         ) from None

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from client.errors import NodeFault
 from governance.documents.models import Country, PublicKey
 from governance.runtime.loopback import LoopbackAddress
 from protocols.tasks.module import ModuleName
@@ -49,3 +50,13 @@ class NodeSettings(BaseModel):
     observe: LoopbackAddress | None = None
     log_file: Path | None = None
     modules: Annotated[tuple[ModuleName, ...], Field(max_length=64)] = ()
+
+    def require_enrolment(self) -> Enrolment:
+        """Return the enrolment. Raises NodeFault if the node belongs to no federation yet."""
+        if self.enrolment is None:
+            raise NodeFault(
+                "This node belongs to no federation yet",
+                why="it has no certificate, and no root to verify documents with",
+                fix="run `pratique-node enrol INVITATION`",
+            )
+        return self.enrolment

@@ -16,6 +16,7 @@ from demo.reference import (
 )
 from demo.studies import Outcome
 from demo.world import Site
+from governance.runtime.wording import percent
 
 
 def verify_logs(federation: Federation) -> None:
@@ -119,4 +120,4 @@ def _ledgers(federation: Federation) -> None:
 def _ledger(country: str, status: dict[str, Any]) -> tuple[str, ...]:
     ledger = status["ledger"]
     spent = ledger["spent_micro"] / ledger["cap_micro"]
-    return country, str(ledger["register"]), f"{spent:.1%}", f"{1 - spent:.1%}"
+    return country, str(ledger["register"]), percent(spent), percent(1 - spent)

@@ -305,7 +305,7 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
 
 def _require(pattern: re.Pattern[str], text: str, meaning: str) -> None:
     if not pattern.fullmatch(text):  # unchecked text could add another name to a certificate
-        raise KeyFault(f"{text!r} is not {meaning}")
+        raise KeyFault(f"The text {text!r} is not {meaning}", fix=f"write {meaning}")
 
 
 def _check_hosts_belong(role: Role, hosts: Sequence[str]) -> None:

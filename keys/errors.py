@@ -45,20 +45,28 @@ class PratiqueError(Exception):
     @property
     def sentences(self) -> list[str]:
         """What happened, why, and what to do, each as one sentence."""
-        parts = [self.what, self.why, f"To do: {self.fix}" if self.fix else ""]
-        return [_whole(part) for part in parts if part]
+        why = _capitalised(self.why) if self.why else ""
+        parts = [self.what, why, f"To do: {self.fix}" if self.fix else ""]
+        return [_ended(part) for part in parts if part]
 
     def __str__(self) -> str:
         between = "\n" if "\n" in self.why else " "  # a list has one problem on each line
         return between.join(self.sentences)
 
 
-def _whole(text: str) -> str:
-    """Return a text as a sentence; an id or a file name at its beginning keeps its case."""
-    ended = text if text.endswith((".", "?", "!")) else f"{text}."
-    first = ended.split(maxsplit=1)[0].rstrip(".,:;!?")
-    is_name = not first[:1].isascii() or any(sign in first for sign in "./_-")  # δ, not Δ
-    return ended if is_name else ended[:1].upper() + ended[1:]
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _capitalised(text: str) -> str:
+    """Return a text with a capital; a field, an id or a file name at its beginning stays as it is.
+
+    What happened is not changed: it begins with a capital in the code, and may begin with a name.
+    """
+    first = text.split(maxsplit=1)[0]
+    is_field = first.endswith(":")
+    is_name = not first[:1].isascii() or any(sign in first.rstrip(".,:;!?") for sign in "./_-")
+    return text if is_field or is_name else text[:1].upper() + text[1:]  # δ, not Δ
 
 
 class KeyFault(PratiqueError):

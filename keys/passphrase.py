@@ -32,8 +32,9 @@ def read_passphrase(
     try:
         data = _read(file, fd, prompt, purpose)
     except (OSError, EOFError) as error:
+        why = getattr(error, "strerror", None) or str(error) or "nothing was entered"
         raise _cannot_read(
-            purpose, f"reading it failed ({error})", "check the file or descriptor"
+            purpose, f"reading it failed: {why}", "check the file or descriptor"
         ) from None
     return _checked(data, purpose)
 

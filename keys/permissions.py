@@ -14,9 +14,10 @@ def refuse_if_shared(path: Path, status: os.stat_result) -> None:
     """Raise KeyFault if group or others have any access to the path that `status` describes."""
     mode = stat.S_IMODE(status.st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        wanted = OWNER_DIRECTORY if stat.S_ISDIR(status.st_mode) else OWNER_FILE
+        is_folder = stat.S_ISDIR(status.st_mode)
+        wanted = OWNER_DIRECTORY if is_folder else OWNER_FILE
         raise KeyFault(
-            f"{path} is open to other users",
+            f"The {'folder' if is_folder else 'file'} {path} is open to other users",
             why=f"its mode is {mode:04o}, and only its owner may have access to it",
             fix=f"chmod {wanted:04o} {path}",
         )

@@ -93,7 +93,7 @@ class KeyStore:
         except KeyFault:
             raise KeyFault(
                 f"The secret {name} cannot be opened",
-                why=f"{file} was changed, or belongs to another name or another store",
+                why=f"the file {file} was changed, or belongs to another name or another store",
                 fix="restore this file from a backup of the same store",
             ) from None
 
@@ -116,7 +116,7 @@ class KeyStore:
     def _file(self, name: str) -> Path:
         if not NAME_PATTERN.fullmatch(name):
             raise KeyFault(
-                f"{name!r} cannot be the name of a secret",
+                f"The text {name!r} cannot be the name of a secret",
                 why="names are at most 100 lower-case letters, digits and hyphens",
             )
         return self._path / f"{name}.sealed"
@@ -127,7 +127,7 @@ def _bound_to(name: str) -> bytes:
 
 
 def _prepare_directory(path: Path) -> None:
-    with _file_errors(f"{path} cannot hold a key store"):
+    with _file_errors(f"The folder {path} cannot hold a key store"):
         path.mkdir(mode=OWNER_DIRECTORY, parents=True, exist_ok=True)
         sync_directory(path.parent)
         refuse_if_shared(path, path.stat())
@@ -151,8 +151,8 @@ def _unlock(path: Path, header: bytes, passphrase: bytes) -> bytes:
     start = header[: -(NONCE_BYTES + TAG_BYTES)]
     if not _is_header(header):
         raise KeyFault(
-            f"{path} holds no key store that this version can read",
-            why=f"{HEADER_NAME} is damaged or of a newer format",
+            f"The folder {path} holds no key store that this version can read",
+            why=f"the file {HEADER_NAME} is damaged or of a newer format",
             fix="restore it from a backup, or use the newer version",
         )
     key = _stretch(passphrase, start)
@@ -202,4 +202,4 @@ def _file_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         fix = "check that the path is right, the disk has room, and this user may use it"
-        raise KeyFault(what, why=str(error), fix=fix) from None
+        raise KeyFault(what, why=error.strerror or str(error), fix=fix) from None

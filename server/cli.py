@@ -15,6 +15,7 @@ from governance.runtime.cli_support import (
     say_at_once,
     show,
 )
+from governance.runtime.wording import counted
 from keys.clock import utc_now
 from server.commands.agreement import agreement_app
 from server.commands.log import log_app
@@ -67,9 +68,10 @@ def init(
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
             raise typer.BadParameter(_EXPECTED[field], param_hint=f"--{field}") from error
+        CoordinatorHome(home).require_free()
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
         authority = create_home(CoordinatorHome(home), settings, passphrase, utc_now())
-        typer.echo(f"The coordinator of {federation} is created in {home}.")
+        typer.echo(f"The coordinator of {federation} was created in {home}.")
         typer.echo(f"Transport authority: {authority.digest}")
         typer.echo(f"Next: pratique-coordinator up --home {home}")
 
@@ -130,7 +132,7 @@ def _print_status(answer: dict[str, Any]) -> None:
     for run in status.running:
         resumed = status.resumed.get(run)
         typer.echo(f"  running: {run}{f' ({resumed_words(resumed)})' if resumed else ''}")
-    typer.echo(f"  log: {status.log.size} entries")
+    typer.echo(f"  log: {counted(status.log.size, 'entry', 'entries')}")
     if status.observe:
         typer.echo(f"  metrics and health: http://{status.observe}/metrics and /health/ready")
 
@@ -145,7 +147,7 @@ def _print_agreement(agreement: "SignatureTerm | AgreementFault | None") -> None
         typer.echo(f"  AGREEMENT: {agreement.fault} (`agreement renew`)")
     elif agreement.days_left <= SIGNATURES_DAYS:
         typer.echo(
-            f"  the countries' signatures hold for {agreement.days_left} more days: "
+            f"  the countries' signatures hold for {counted(agreement.days_left, 'more day')}: "
             "`agreement renew`, then every officer signs"
         )
     for country in agreement.announced:
@@ -243,7 +245,7 @@ def revoke(
     """Revoke all certificates of a country's officer or node, with immediate effect."""
     with plain_errors():
         count = request(home, "revoke", country=country, role=role)
-        typer.echo(f"Revoked: {count} certificate(s) of the {role} of {country}.")
+        typer.echo(f"Revoked: {counted(count, 'certificate')} of the {role} of {country}.")
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ async def _serve(
     )
     rpc_server = LocalRpcServer(home.socket, request_handler(context))
     context.note(EventKind.COORDINATOR_STARTED)
-    ready(f"{context.settings.address} (port {port})")
+    ready(_reached(context.settings.address, port))
     try:
         async with supervised(
             health, supervisor, context, f"exchange at {context.settings.address}"
@@ -242,6 +242,11 @@ async def _wait_until_set(event: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
         return
+
+
+def _reached(address: str, port: int) -> str:
+    """Return the exchange's address, and its port on this machine if that is another one."""
+    return address if address.endswith(f":{port}") else f"{address}, port {port} of this machine"
 
 
 def _renew_transport(context: CoordinatorContext) -> None:

@@ -12,10 +12,10 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
 )
 
 from governance.audit.events import Event, EventKind
+from governance.documents.reading import read_settings
 from governance.runtime.loopback import LoopbackAddress
 from keys.certificates import TransportAuthority
 from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
@@ -111,20 +111,35 @@ class CoordinatorHome:
     def settings(self) -> Settings:
         """Read the settings. Raises CoordinatorFault if they are missing or cannot be read."""
         try:
-            content = yaml.safe_load((self.path / SETTINGS_FILE).read_text())
-            return Settings.model_validate(content)
+            return read_settings(Settings, (self.path / SETTINGS_FILE).read_text("utf-8"))
         except FileNotFoundError as error:
             raise CoordinatorFault(
                 f"There is no coordinator in {self.path}",
                 why=f"the folder has no file {SETTINGS_FILE}",
                 fix="run `pratique-coordinator init`, or name the right folder with --home",
             ) from error
-        except (OSError, yaml.YAMLError, ValidationError) as error:
+        except OSError as error:
+            raise self._unreadable(error.strerror or str(error)) from error
+        except UnicodeDecodeError as error:
+            raise self._unreadable("it is not UTF-8 text") from error
+        except ValueError as error:
+            raise self._unreadable(str(error)) from error
+
+    def require_free(self) -> None:
+        """Raise CoordinatorFault if the folder has a coordinator already."""
+        if (self.path / SETTINGS_FILE).exists():
             raise CoordinatorFault(
-                f"{self.path / SETTINGS_FILE} cannot be read",
-                why=str(error).splitlines()[0],
-                fix="restore it from a backup",
-            ) from error
+                f"There is already a coordinator in {self.path}",
+                why="a second `init` would destroy its keys",
+                fix="choose another folder with --home",
+            )
+
+    def _unreadable(self, why: str) -> CoordinatorFault:
+        return CoordinatorFault(
+            f"The file {self.path / SETTINGS_FILE} cannot be read",
+            why=why,
+            fix="correct it, or restore it from a backup",
+        )
 
 
 @dataclass(frozen=True)
@@ -168,12 +183,7 @@ def create_home(
     Raises CoordinatorFault if the folder already has a coordinator, StorageFault if its log cannot
     be started. The settings are written last: a folder without them is no coordinator.
     """
-    if (home.path / SETTINGS_FILE).exists():
-        raise CoordinatorFault(
-            f"There is already a coordinator in {home.path}",
-            why="a second `init` would destroy its keys",
-            fix="choose another folder with --home",
-        )
+    home.require_free()
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.path.chmod(0o700)
     store = KeyStore.create(home.keys, passphrase)
@@ -220,7 +230,7 @@ def write_new(path: Path, content: bytes) -> None:
         replace_private(path, content)
     except OSError as error:
         raise CoordinatorFault(
-            f"{path} cannot be written",
+            f"The file {path} cannot be written",
             why=error.strerror or str(error),
             fix="check that the folder exists, that you may write there, and that the disk has "
             "free space",

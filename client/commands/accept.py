@@ -36,7 +36,7 @@ def _read(file: Path) -> bytes:
             return opened.read(LARGEST_FILE)
     except OSError as error:
         raise NodeFault(
-            f"{file} cannot be read",
+            f"The file {file} cannot be read",
             why=error.strerror or str(error),
             fix="name the file that your officer made with --bundle-out",
         ) from None

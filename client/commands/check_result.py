@@ -8,7 +8,7 @@ from keys.errors import PratiqueError
 
 
 class CheckState(StrEnum):
-    """The outcome of a check; `soon` is good now, but not for long."""
+    """The outcome of a check; `soon` needs attention, but is no fault yet."""
 
     GOOD = "good"
     SOON = "soon"
@@ -35,7 +35,7 @@ class SkipCheck(Exception):
 
 
 class NeedsAttention(Exception):
-    """Raised by a check whose subject is good now, but not for long: (says, fix)."""
+    """Raised if the subject is good now but not for long, or probably not as meant: (says, fix)."""
 
 
 def run_check(name: str, check: Callable[[], str]) -> CheckResult:
@@ -51,4 +51,5 @@ def run_check(name: str, check: Callable[[], str]) -> CheckResult:
         return CheckResult(name, CheckState.FAILED, says, fault.fix)
     except OSError as error:
         fix = "check that the file exists and that this user may read it"
-        return CheckResult(name, CheckState.FAILED, str(error), fix)
+        path = f"The file {error.filename}: " if error.filename else ""
+        return CheckResult(name, CheckState.FAILED, f"{path}{error.strerror or error}", fix)

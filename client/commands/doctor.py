@@ -20,6 +20,7 @@ from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.documents.store import DocumentStore
 from client.home import NodeHome, read_public
+from client.records.quality_report import EXPORT_AGAIN
 from client.settings import NodeSettings
 from client.state.decision_log import log_origin
 from client.state.log_head import LogHeadGuard
@@ -261,6 +262,8 @@ class Doctor:
 
     def _check_data(self) -> str:
         report = read_records(self._settings)
+        if report.warning:
+            raise NeedsAttention(report.warning, EXPORT_AGAIN)
         return "; ".join(report.lines()[:1])
 
     def _check_officer(self) -> str:

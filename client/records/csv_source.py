@@ -21,7 +21,7 @@ import numpy as np
 
 from client.errors import RecordFault
 from client.records.dictionary import ROW_NUMBER, DataDictionary, Entry
-from client.records.quality_report import ColumnQuality, QualityReport
+from client.records.quality_report import EXPORT_AGAIN, ColumnQuality, QualityReport
 from client.records.source import RecordedFeature, Records
 from protocols.tasks.features import FloatArray
 from protocols.wire.encoding import canonical_json, digest
@@ -31,6 +31,9 @@ LONGEST_ID = 256
 SHOWN = 40
 HASH_CHUNK = 1024 * 1024
 GLOB = frozenset("*?[]{}")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+NOT_UTF_8 = "the text is not UTF-8"
+TO_UTF_8 = "convert it to UTF-8, for example with `iconv -f latin1 -t utf-8`"
 DUCKDB = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -47,7 +50,7 @@ DUCKDB_REASONS = (
         "{0} columns are expected, and the line has {1}",
     ),
     (r"unterminated quote", "a quoted value has no closing quote"),
-    (r"not utf-8", "the text is not UTF-8"),
+    (r"not utf-8", NOT_UTF_8),
     (r"[Mm]ax.{0,12}line size", f"the line is longer than {LONGEST_LINE} bytes"),
 )
 Texts = Sequence[str]
@@ -101,6 +104,7 @@ class CsvSource:
             columns=tuple(
                 _quality(entry, columns[entry.name]) for entry in self.dictionary.features
             ),
+            header=self.dictionary.header,
         )
 
     def _column(self, entry: Entry, texts: Texts) -> FloatArray:
@@ -115,10 +119,10 @@ class CsvSource:
     def _bad_value(self, entry: Entry, row: int, text: str, expected: str) -> RecordFault:
         excerpt = text if len(text) <= SHOWN else text[:SHOWN] + "…"
         return RecordFault(
-            f"{self.path}, line {self._line(row)}, column `{entry.source_column}`: "
+            f"The file {self.path}, line {self._line(row)}, column `{entry.source_column}`: "
             f"{excerpt!r} cannot be read as `{entry.name}`",
             why=expected,
-            fix="correct the file, or add the code (or what means missing) to the dictionary",
+            fix=_fix_of_value(entry, text),
         )
 
     def _ids(self, texts: Mapping[str, Texts]) -> Texts:
@@ -165,7 +169,8 @@ class CsvSource:
             with duckdb.connect(config=DUCKDB) as connection:
                 columns = connection.execute(query, [str(self.path.resolve())]).fetchnumpy()
         except duckdb.Error as error:
-            why, fix = _duckdb_reason(str(error)), "correct the file"
+            why = _duckdb_reason(str(error))
+            fix = TO_UTF_8 if why.endswith(NOT_UTF_8) else "correct the file"
             raise self._fault(why, fix) from error
         return [np.ma.filled(np.ma.asarray(column), "").tolist() for column in columns.values()]
 
@@ -180,9 +185,11 @@ class CsvSource:
             )
         absent = sorted(self.dictionary.needed_columns - set(names))
         if absent:
+            present = (
+                f"it has {', '.join(names)[:1000]}" if any(names) else "its first line is empty"
+            )
             raise self._fault(
-                f"the file has no column {', '.join(f'`{name}`' for name in absent)}; "
-                f"it has {', '.join(names)[:1000]}",
+                f"the file has no column {', '.join(f'`{name}`' for name in absent)}; {present}",
                 "correct `column` (or `patient`) in the dictionary, or `delimiter`",
             )
         return names
@@ -190,10 +197,14 @@ class CsvSource:
     def _header(self) -> list[str]:
         with self.path.open("rb") as handle:
             first = handle.readline(LONGEST_LINE)
+        if not first:
+            raise self._fault("the file is empty", EXPORT_AGAIN)
         try:
             return next(csv.reader([first.decode("utf-8-sig")], **self._dialect()), [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise self._fault("the first line is not CSV in UTF-8") from error
+        except UnicodeDecodeError as error:
+            raise self._fault("the first line is not UTF-8 text", TO_UTF_8) from error
+        except csv.Error as error:
+            raise self._fault("the first line is not CSV", "correct the file") from error
 
     def _line(self, row: int) -> int:
         """Return the line, counted from 1, on which a row, counted from 0, ends."""
@@ -223,6 +234,15 @@ class CsvSource:
         self, why: str, fix: str = "check the path and the file's permissions"
     ) -> RecordFault:
         return RecordFault(f"The records in {self.path} cannot be used", why=why, fix=fix)
+
+
+def _fix_of_value(entry: Entry, text: str) -> str:
+    """Return what to do with a value that the dictionary does not explain."""
+    if entry.reads_numbers and DECIMAL_COMMA.fullmatch(text.strip()):
+        return "write the numbers of this column with a decimal point, such as 36.6"
+    if entry.reads_numbers:
+        return "correct the file, or add this text to `missing` if it means missing"
+    return "correct the file, or add the code (or what means missing) to the dictionary"
 
 
 def _quality(entry: Entry, column: FloatArray) -> ColumnQuality:

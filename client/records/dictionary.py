@@ -10,21 +10,20 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
 from client.errors import RecordFault
 from client.records.source import RecordedFeature
+from governance.documents.reading import read_settings
 from protocols.tasks.features import (
     FeatureKind,
     FeatureName,
@@ -86,10 +85,8 @@ class Entry(BaseModel):
 
     def _type_problem(self) -> str:
         if self.type is FeatureKind.NUMERIC:
-            low, high = self.bounds or (0.0, 0.0)
-            if not low < high:
-                return "a numeric feature needs public bounds, such as `bounds: [0, 120]`"
-            return "a numeric feature cannot have codes" if self.codes else ""
+            problem = self._bounds_problem()
+            return problem or ("a numeric feature cannot have codes" if self.codes else "")
         if self.bounds is not None:
             return "only a numeric feature can have bounds"
         boolean = self.type is FeatureKind.BOOLEAN
@@ -98,6 +95,15 @@ class Entry(BaseModel):
             return f"the codes of a {self.type} feature must mean {meaning}"
         few = not boolean and len(set(self.codes.values())) < 2  # noqa: PLR2004 - a single level is no choice
         return "a categorical feature needs codes for at least two levels" if few else ""
+
+    def _bounds_problem(self) -> str:
+        if self.bounds is None:
+            return "a numeric feature needs public bounds, such as `bounds: [0, 120]`"
+        low, high = self.bounds
+        if low < high:
+            return ""
+        rule = "the two must differ" if low == high else "the smaller comes first"
+        return f"bounds [{low:g}, {high:g}]: {rule}"
 
     def _rule_problem(self) -> str:
         rules = [bool(self.codes), self.true_above is not None, bool(self.true_for)]
@@ -109,6 +115,11 @@ class Entry(BaseModel):
     def levels(self) -> tuple[str, ...]:
         """The levels of a categorical feature, in the order of the codes."""
         return tuple(dict.fromkeys(v for v in self.codes.values() if isinstance(v, str)))
+
+    @property
+    def reads_numbers(self) -> bool:
+        """Whether the column has numbers, and not codes."""
+        return self.type is FeatureKind.NUMERIC or self.true_above is not None
 
     def recorded(self) -> RecordedFeature:
         """Return the feature as the node offers it to studies."""
@@ -188,32 +199,27 @@ class DataDictionary(BaseModel):
 
 
 def read_dictionary(path: Path) -> DataDictionary:
-    """Return the dictionary in a YAML file. Raises RecordFault that names the wrong field."""
+    """Return the dictionary in a YAML file. Raises RecordFault that names the wrong place."""
+    text = _text(path)
     try:
-        return DataDictionary.model_validate(_parsed(path))
-    except ValidationError as error:
+        return read_settings(DataDictionary, text)
+    except ValueError as error:
         raise RecordFault(
-            f"The data dictionary {path} is incomplete or inconsistent",
-            why="; ".join(_sentence(dict(part)) for part in error.errors()),
-            fix="correct these fields in the file",
+            f"The data dictionary {path} cannot be used",
+            why=str(error),
+            fix="correct these places in the file; docs/bring-your-own-data.md explains each field",
         ) from error
 
 
-def _parsed(path: Path) -> object:
+def _text(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST_DICTIONARY:
             raise _unreadable(path, f"it is larger than {LARGEST_DICTIONARY} bytes")
-        content: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise _unreadable(path, error.strerror or "it cannot be opened") from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, "it is not UTF-8 text") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        why = f"{position}{getattr(error, 'problem', None) or 'it is not YAML'}"
-        raise _unreadable(path, why) from error
-    return content
 
 
 def _unreadable(path: Path, why: str) -> RecordFault:
@@ -222,9 +228,3 @@ def _unreadable(path: Path, why: str) -> RecordFault:
         why=why,
         fix="write a YAML file as docs/bring-your-own-data.md shows",
     )
-
-
-def _sentence(part: Mapping[str, Any]) -> str:
-    field = ".".join(str(step) for step in part["loc"])
-    message = str(part["msg"]).removeprefix("Value error, ")
-    return f"{field}: {message}" if field else message

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+EXPORT_AGAIN = "export the records again"
+"""What to do if the file has no patient."""
+
 
 @dataclass(frozen=True)
 class ColumnQuality:
@@ -27,11 +30,26 @@ class QualityReport:
     opted_out: int
     unknown_opt_outs: tuple[str, ...]
     columns: tuple[ColumnQuality, ...]
+    header: bool = True
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with the records as a whole; empty if there is a patient."""
+        if self.rows:
+            return ""
+        return f"the file has {'a header and ' if self.header else ''}no patient"
 
     def lines(self) -> tuple[str, ...]:
         """Return the report as lines of text."""
-        rows = f"{self.rows} patients read, {self.opted_out} left out because they opted out"
-        unknown = f"{len(self.unknown_opt_outs)} opted-out ids are not in the data: check them"
+        patients = "1 patient" if self.rows == 1 else f"{self.rows} patients"
+        rows = f"{patients} read, {self.opted_out} left out because they opted out"
+        unknown = _unknown(len(self.unknown_opt_outs))
         head = (rows, unknown) if self.unknown_opt_outs else (rows,)
         kept = self.rows - self.opted_out
         return (*head, *(column.sentence(kept) for column in self.columns))
+
+
+def _unknown(ids: int) -> str:
+    if ids == 1:
+        return "1 opted-out id is not in the data: check it"
+    return f"{ids} opted-out ids are not in the data: check them"

@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from client.state.key_value import get_value
 from governance.runtime.database import transaction
+from governance.runtime.wording import counted
 
 RESTORED = "restored"
 """The name under which the outcome is stored in the node's database."""
@@ -31,10 +32,16 @@ class Restored:
         """Return the outcome as the audit log records it."""
         before = "an unknown number" if self.before is None else f"at least {self.before}"
         return (
-            f"State was restored from a copy of {self.entries} log entries; the log had {before} "
-            f"before; {self.ended} live runs ended, {len(self.assumed)} runs that the copy does "
-            "not know were charged"
+            "State was restored from a copy of "
+            f"{counted(self.entries, 'log entry', 'log entries')}; the log had {before} before; "
+            f"{counted(self.ended, 'live run')} ended, {self.charged}"
         )
+
+    @property
+    def charged(self) -> str:
+        """How many runs were charged that the copy does not know."""
+        verb = "was" if len(self.assumed) == 1 else "were"
+        return f"{counted(len(self.assumed), 'run')} that the copy does not know {verb} charged"
 
 
 def last_restored(engine: Engine) -> Restored | None:

@@ -12,6 +12,7 @@ from client.status.model import (
     StudyStatus,
 )
 from governance.runtime.safe_text import shown
+from governance.runtime.wording import counted, percent
 from keys.errors import PratiqueError
 
 SHOWN_REFUSALS = 5
@@ -31,14 +32,14 @@ def _lines(status: NodeStatus) -> Iterator[str]:
     yield from _study_lines(status.studies)
     yield from _refusal_lines(status.refusals)
     yield from _restored_lines(status.restored)
-    yield f"Log: {status.log.origin}, {status.log.size} entries"
+    yield f"Log: {status.log.origin}, {counted(status.log.size, 'entry', 'entries')}"
 
 
 def restored_lines(outcome: Restored) -> Iterator[str]:
     """Yield the lines that `restored` prints at its end."""
     yield f"{outcome.sentence()}."
     for study in sorted(set(outcome.assumed)):
-        yield f"  {study}: charged {outcome.assumed.count(study)} time(s)"
+        yield f"  {study}: charged {counted(outcome.assumed.count(study), 'time')}"
     yield "A pause, and the refusals that `status` shows, are those of the copy: check them."
     yield "Next: pratique-node up"
     yield (
@@ -52,9 +53,9 @@ def _restored_lines(outcome: Restored | None) -> Iterator[str]:
     if outcome:
         before = "an unknown number" if outcome.before is None else outcome.before
         yield (
-            f"Restored on {outcome.at[:10]} from a copy of {outcome.entries} log entries; the log "
-            f"had {before} before; {len(outcome.assumed)} runs that the copy does not know were "
-            "charged"
+            f"Restored on {outcome.at[:10]} from a copy of "
+            f"{counted(outcome.entries, 'log entry', 'log entries')}; the log had {before} before; "
+            f"{outcome.charged}"
         )
 
 
@@ -79,7 +80,7 @@ def _document_lines(documents: DocumentStatus) -> Iterator[str]:
 def _data_line(data: DataStatus) -> str:
     if data.fault:
         return f"Records: {data.fault}"
-    return f"Records: {data.patients} patients in {data.file}"
+    return f"Records: {counted(data.patients or 0, 'patient')} in {data.file}"
 
 
 def _ledger_line(ledger: LedgerStatus | None) -> str:
@@ -87,9 +88,10 @@ def _ledger_line(ledger: LedgerStatus | None) -> str:
         return "Budget: not known until the agreement is here"
     return (
         f"Budget of {ledger.register_name} until {ledger.period_end[:10]}: "
-        f"{ledger.share_spent:.1%} spent, {1 - ledger.share_spent:.1%} left "
-        f"(ε {ledger.epsilon_spent:.3f} of {ledger.epsilon:g} at δ {ledger.delta:g}); "
-        f"over all periods ε {ledger.epsilon_lifetime:.3f}"
+        f"{percent(ledger.share_spent)} of the budget spent, "
+        f"{percent(1 - ledger.share_spent)} left (counted in Rényi terms; as ε alone "
+        f"{ledger.epsilon_spent:.3f} of {ledger.epsilon:g} at δ = {ledger.delta:g}); "
+        f"over all periods ε = {ledger.epsilon_lifetime:.3f}"
     )
 
 

@@ -130,7 +130,7 @@ def cap_micro(epsilon: float, delta: float, order: int) -> int:
     cap = epsilon - _conversion(delta, order)
     if not 0 < cap < math.inf:
         raise LedgerFault(
-            f"No budget fits ε={epsilon} and δ={delta} at order {order}",
+            f"No budget fits ε = {epsilon:g} and δ = {delta:g} at order {order}",
             why="at this order even an empty ledger implies a larger ε",
             fix="choose a higher order in the agreement",
         )

@@ -4,6 +4,7 @@ Signature and digest of a document cover the RFC 8785 JSON of all its fields, de
 that what is read later can never differ from what was signed.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
+from governance.documents.problems import sentences
 from governance.documents.purposes import (
     DATA_CATEGORIES,
     DUO_TERMS,
@@ -62,7 +64,7 @@ def _country(code: str) -> str:
     if code in ASSIGNED_COUNTRIES or USER_ASSIGNED.fullmatch(code):
         return code
     hint = "; did you mean GB?" if code == "UK" else ""
-    raise ValueError(f"{code!r} is not a country code of ISO 3166-1, such as DK{hint}")
+    raise ValueError(f"{code!r} is no country code of ISO 3166-1 (two capitals, such as DK){hint}")
 
 
 def _plain(text: str) -> str:
@@ -75,14 +77,14 @@ def _key(text: str) -> str:
     try:
         return VerifyKey.from_text(text).to_text()
     except KeyFault as fault:
-        raise ValueError(str(fault)) from None
+        raise ValueError(fault.sentence) from None
 
 
 def _identity(text: str) -> str:
     try:
         return read_identity(text).to_text()
     except KeyFault as fault:
-        raise ValueError(str(fault)) from None
+        raise ValueError(fault.sentence) from None
 
 
 def _whole_utc_second(moment: datetime) -> datetime:
@@ -174,10 +176,18 @@ class Document(Part):
             document = cls.model_validate_json(data, strict=True)
             same = document.canonical() == data
         except ValidationError as error:
-            raise _not_signed_form(cls, str(error.errors()[0]["msg"])) from None
+            raise _not_signed_form(cls, _first_sentence(cls, error, data)) from None
         if not same:
             raise _not_signed_form(cls, "its bytes are not in canonical form")
         return document
+
+
+def _first_sentence(kind: type[Document], error: ValidationError, data: bytes) -> str:
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        return "it is not JSON"
+    return next(sentences(kind, error, values, {}))
 
 
 def _not_signed_form(kind: type[Document], why: str) -> DocumentFault:

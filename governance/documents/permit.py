@@ -101,7 +101,7 @@ class NodeKeys(Document):
     def _succeeds(self) -> Self:
         succession = self.succession
         if succession is not None and not succession.is_signed(self.identity_key, self.stated()):
-            raise ValueError("succession is not signed by the former and the new identity key")
+            raise ValueError("the succession is not signed by the former and the new identity key")
         return self
 
     @model_validator(mode="after")

@@ -25,6 +25,8 @@ PATTERNS = {
     r"^[A-Za-z0-9_][A-Za-z0-9_.]{0,127}$": "letters, digits, underscores and points",
     r"^sha256:[0-9a-f]{64}$": "a digest: sha256: and 64 hexadecimal digits",
     r"^[a-z0-9][a-z0-9./-]{0,126}$": "a log origin such as example.org/dk/log",
+    r"^(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}$": "a loopback address such as 127.0.0.1:9464",
+    r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$": "host and port, such as 127.0.0.1:7443",
 }
 
 EXPECTED: dict[str, Callable[[Context], str]] = {
@@ -33,7 +35,13 @@ EXPECTED: dict[str, Callable[[Context], str]] = {
     "int_from_float": lambda _: "a whole number",
     "float_type": lambda _: "a number",
     "finite_number": lambda _: "a finite number",
+    "int_parsing": lambda _: "a whole number",
+    "float_parsing": lambda _: "a number",
     "bool_type": lambda _: "true or false",
+    "bool_parsing": lambda _: "true or false",
+    "path_type": lambda _: "a path",
+    "list_type": lambda _: "a list",
+    "mapping_type": lambda _: "fields, each written `name: value`",
     "tuple_type": lambda _: "a list",
     "model_type": lambda _: "fields, each written `name: value`",
     "model_attributes_type": lambda _: "fields, each written `name: value`",
@@ -54,6 +62,13 @@ EXPECTED: dict[str, Callable[[Context], str]] = {
 }
 
 
+PLAIN = {
+    "missing": "this field is missing; add it",
+    "union_tag_not_found": "the field `kind` is missing; add it",
+    "json_invalid": "it is not JSON",
+}
+
+
 def sentences(
     model: type[BaseModel], error: ValidationError, values: Any, lines: Mapping[FieldPath, int]
 ) -> Iterator[str]:
@@ -64,10 +79,23 @@ def sentences(
     schema = _schema_of(model)
     problems = [p for p in error.errors(include_url=False) if not _only_follows(p)]
     for problem in problems[:MAX_PROBLEMS]:
-        path = _written_path(problem["loc"], values)
+        path = (*_written_path(problem["loc"], values), *_tag_of(problem))
         yield f"{_place(path, lines)}{_text_of(problem, schema, path, values)}"
     if len(problems) > MAX_PROBLEMS:
         yield f"and {len(problems) - MAX_PROBLEMS} more"
+
+
+def first_problem(model: type[BaseModel], error: ValidationError) -> str:
+    """Return what is wrong with the first wrong field, without its name."""
+    problem = error.errors(include_url=False)[0]
+    return _text_of(problem, _schema_of(model), problem["loc"], None)
+
+
+def _tag_of(problem: ErrorDetails) -> FieldPath:
+    """Return the field whose value names no member of a union; none for other problems."""
+    if problem["type"] != "union_tag_invalid":
+        return ()
+    return (problem["ctx"]["discriminator"].strip("'"),)
 
 
 def _only_follows(problem: ErrorDetails) -> bool:
@@ -112,24 +140,29 @@ def _place(path: FieldPath, lines: Mapping[FieldPath, int]) -> str:
 
 def _text_of(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, values: Any) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
-    if kind == "missing":
-        return "this field is missing; add it"
     if kind == "extra_forbidden":
         known = _fields_at(schema, path[:-1], values)
         choice = nearest(str(path[-1]), known) or f"; known fields are {', '.join(sorted(known))}"
         return f"there is no such field here{choice}"
-    if kind == "union_tag_not_found":
-        return "the field `kind` is missing; add it"
-    if kind in {"too_short", "too_long"} and isinstance(problem["input"], list):
-        return f"expected {EXPECTED[kind](context)}, found {len(problem['input'])}"
+    if kind in PLAIN:
+        return PLAIN[kind]
     if kind in EXPECTED:
-        return f"expected {EXPECTED[kind](context)}, found {_shown(problem['input'])}"
+        return f"expected {EXPECTED[kind](context)}, found {_found(problem)}"
     return problem["msg"].removeprefix("Value error, ")
+
+
+def _found(problem: ErrorDetails) -> str:
+    kind, value = problem["type"], problem["input"]
+    if kind in {"too_short", "too_long"} and isinstance(value, list):
+        return str(len(value))
+    return _shown(problem["ctx"]["tag"] if kind == "union_tag_invalid" else value)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return "a list" if isinstance(value, list) else "fields"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = "nothing" if value is None else ascii(value)
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from governance.documents.models import MAX_BYTES, Document
 from governance.documents.problems import sentences
 from governance.errors import DocumentFault
+from governance.runtime.wording import with_article
 
+M = TypeVar("M", bound=BaseModel)
 D = TypeVar("D", bound=Document)
 FieldPath = tuple[str | int, ...]
 Completion = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -92,7 +94,10 @@ def read_document(kind: type[D], text: bytes, source: str, complete: Completion 
     if not isinstance(values, dict):
         raise _unusable(source, "expected fields, each written `name: value`")
     if "kind" in values and values["kind"] != kind.model_fields["kind"].default:
-        raise _unusable(source, f"it is a {values['kind']}, not a {kind.name_in_messages}")
+        raise _unusable(
+            source,
+            f"it is {with_article(str(values['kind']))}, not {with_article(kind.name_in_messages)}",
+        )
     values = complete(values)
     try:
         return kind.model_validate_json(json.dumps(values), strict=True)
@@ -112,6 +117,48 @@ def read_file(kind: type[D], path: Path) -> D:
             fix="check the name of the file and that you may read it",
         ) from None
     return read_document(kind, text, path.name)
+
+
+def read_settings(model: type[M], text: str) -> M:
+    """Return the settings, or the data dictionary, in a YAML text of any common form.
+
+    Raises ValueError naming each problem: line, field, what is expected.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"line {line}: {_grammar(error)}") from None
+    except (yaml.YAMLError, RecursionError):
+        raise ValueError("it is not YAML") from None
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(sentences(model, error, values, _lines(text)))) from None
+
+
+def _lines(text: str) -> dict[FieldPath, int]:
+    """Return the line of each field of a YAML text that was parsed before."""
+    lines: dict[FieldPath, int] = {}
+    seen: set[int] = set()  # an alias is the node that it refers to
+
+    def visit(node: Node, path: FieldPath) -> None:
+        lines.setdefault(path, node.start_mark.line + 1)
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        if isinstance(node, SequenceNode):
+            for index, item in enumerate(node.value):
+                visit(item, (*path, index))
+        elif isinstance(node, MappingNode):
+            for name, value in node.value:
+                if isinstance(name, ScalarNode):
+                    lines[*path, name.value] = name.start_mark.line + 1
+                    visit(value, (*path, name.value))
+
+    if (root := yaml.compose(text, Loader=yaml.SafeLoader)) is not None:
+        visit(root, ())
+    return lines
 
 
 def _parse(tree: _Tree, text: bytes) -> Any:

@@ -22,6 +22,7 @@ from governance.documents.models import (
     Slug,
     UtcTime,
 )
+from governance.runtime.wording import with_article
 from protocols.errors import ProtocolFault
 from protocols.numerics.mechanism import Mechanism
 from protocols.private_sum.context import RunTerms
@@ -115,7 +116,7 @@ class Study(Document):
         expected = ReleaseKind.MODEL if self.task.kind.startswith("train/") else ReleaseKind.TABLE
         if self.release.what is expected:
             return ""
-        return f"release: {self.task.kind} releases a {expected}"
+        return f"release: {self.task.kind} releases {with_article(expected)}"
 
     def _task_problem(self) -> str:
         try:
@@ -124,7 +125,7 @@ class Study(Document):
             for condition in self.population.where:
                 condition.check(lookup(table, condition.feature, "population"))
         except ProtocolFault as fault:
-            return str(fault)
+            return "; ".join(part for part in (fault.sentence, fault.fix) if part)
         return ""
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 from governance.cedar.texts import BASE_POLICY
 from governance.documents.agreement import Agreement
 from governance.documents.purposes import DATA_CATEGORIES, EHDS_CODES, PURPOSE_OF_USE
+from governance.runtime.wording import counted
 from keys.composite import algorithms, read_identity
 from keys.identity import VerifyKey, spoken
 
@@ -78,22 +79,24 @@ def _scope(agreement: Agreement) -> dict[str, str]:
 def _budgets(agreement: Agreement) -> dict[str, str]:
     return {
         f"register {budget.register_name}": f"all studies together at most ε = {budget.epsilon:g} "
-        f"at δ = {budget.delta:g} in every {budget.period_days} days"
+        f"at δ = {budget.delta:g} in every {counted(budget.period_days, 'day')}"
         for budget in agreement.budget
     }
 
 
 def _protection(agreement: Agreement) -> dict[str, str]:
     colluding = agreement.colluding
+    honest = counted(agreement.honest, "honest country", "honest countries")
     others = f" together with any {colluding} of the countries" if colluding else ""
     return {
         "against": f"the coordinator{others} (c = {colluding})",
-        "relying on": f"the noise of {agreement.honest} honest countries (h = {agreement.honest})",
-        "no study with": f"fewer than {agreement.smallest_countries} countries, or fewer than "
-        f"{agreement.smallest_cohort} patients in a country",
+        "relying on": f"the noise of {honest} (h = {agreement.honest})",
+        "no study with": "fewer than "
+        f"{counted(agreement.smallest_countries, 'country', 'countries')}, or fewer than "
+        f"{counted(agreement.smallest_cohort, 'patient')} in a country",
         "messages signed with": agreement.signatures.in_words,
-        "results kept": f"at most {agreement.retention.results_days} days",
-        "logs kept": f"{agreement.retention.logs_days} days",
+        "results kept": f"at most {counted(agreement.retention.results_days, 'day')}",
+        "logs kept": counted(agreement.retention.logs_days, "day"),
     }
 
 
@@ -113,8 +116,9 @@ def _governance(agreement: Agreement) -> dict[str, str]:
 
 def _emergencies(agreement: Agreement) -> str:
     clauses = (
-        f"{clause.id}: relaxes {', '.join(clause.relaxes)} if {clause.concur} countries concur "
-        f"({clause.indicator}), for at most {clause.lapses_days} days"
+        f"{clause.id}: relaxes {', '.join(clause.relaxes)} if "
+        f"{counted(clause.concur, 'country concurs', 'countries concur')} "
+        f"({clause.indicator}), for at most {counted(clause.lapses_days, 'day')}"
         for clause in agreement.emergency
     )
     return "; ".join(clauses) or "none"

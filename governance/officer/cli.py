@@ -29,15 +29,21 @@ log_app = typer.Typer(help="Read and verify an audit log.", no_args_is_help=True
 app.add_typer(log_app, name="log")
 
 Home = Annotated[
-    Path, typer.Option("--home", envvar="PRATIQUE_HOME", help="Folder of this officer.")
+    Path,
+    typer.Option("--home", envvar="PRATIQUE_HOME", help="Folder of this officer.", readable=False),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Sign without asking.")]
 Node = Annotated[
-    Path | None, typer.Option("--node", help="Folder of your node; remembered for later commands.")
+    Path | None,
+    typer.Option(
+        "--node", help="Folder of your node; remembered for later commands.", readable=False
+    ),
 ]
 BundleOut = Annotated[
     Path | None,
-    typer.Option("--bundle-out", help="Also write the signed documents to this file."),
+    typer.Option(
+        "--bundle-out", help="Also write the signed documents to this file.", readable=False
+    ),
 ]
 StudyName = Annotated[str, typer.Argument(help="Id or digest of the study.")]
 Reason = Annotated[str, typer.Option("--reason", help="The reason, in one plain sentence.")]
@@ -68,7 +74,9 @@ def keygen(
 
 @app.command()
 def enrol(
-    invitation: Annotated[Path, typer.Argument(help="Invitation file from the coordinator.")],
+    invitation: Annotated[
+        Path, typer.Argument(help="Invitation file from the coordinator.", readable=False)
+    ],
     *,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the admission.")] = 0.0,
     home: Home = DEFAULT_HOME,
@@ -103,7 +111,8 @@ def inbox(
 @app.command()
 def sign(
     file: Annotated[
-        Path | None, typer.Argument(help="Node keys (.json) or national policy (.cedar).")
+        Path | None,
+        typer.Argument(help="Node keys (.json) or national policy (.cedar).", readable=False),
     ] = None,
     *,
     lost_key: Annotated[
@@ -300,9 +309,11 @@ def agent(
 @log_app.command("list")
 def log_list(
     *,
-    node: Annotated[Path | None, typer.Option("--node", help="Folder of a node.")] = None,
+    node: Annotated[
+        Path | None, typer.Option("--node", help="Folder of a node.", readable=False)
+    ] = None,
     coordinator: Annotated[
-        Path | None, typer.Option("--coordinator", help="Folder of a coordinator.")
+        Path | None, typer.Option("--coordinator", help="Folder of a coordinator.", readable=False)
     ] = None,
     last: Annotated[int | None, typer.Option(min=1, help="Only this many, the newest.")] = None,
     home: Home = DEFAULT_HOME,
@@ -321,9 +332,11 @@ def log_list(
 @log_app.command("verify")
 def log_verify(
     *,
-    node: Annotated[Path | None, typer.Option("--node", help="Folder of a node.")] = None,
+    node: Annotated[
+        Path | None, typer.Option("--node", help="Folder of a node.", readable=False)
+    ] = None,
     coordinator: Annotated[
-        Path | None, typer.Option("--coordinator", help="Folder of a coordinator.")
+        Path | None, typer.Option("--coordinator", help="Folder of a coordinator.", readable=False)
     ] = None,
     accept_restored: Annotated[
         bool,

@@ -63,7 +63,7 @@ def approve(
     )
     # in full: `show` may have shown another text under the same name
     session.terminal.say(explain_study(study, view.agreement, assessment))
-    _show_permit(session, study, permit)
+    _show_permit(session, study, permit, "in your words" if conditions.sentence else "sentence")
     fits = keeps_conditions(session, study, view, permit)
     session.terminal.confirm("Sign this permit?", yes=yes)
     remember_node(session, delivery)
@@ -80,7 +80,8 @@ def _next(result: Mapping[str, Any]) -> str:
     return NEXT if result["node_has"] == result["version"] else NEXT_CARRIED
 
 
-def _show_permit(session: OfficerSession, study: Study, permit: Permit) -> None:
+def _show_permit(session: OfficerSession, study: Study, permit: Permit, label: str) -> None:
+    """Show what would be signed; `label` says whether the sentence is the officer's."""
     conditions, privacy = permit.conditions, study.privacy
     at_most = conditions.epsilon_at_most
     session.terminal.heading(f"Permit of {session.country} for: {study.title}")
@@ -94,7 +95,7 @@ def _show_permit(session: OfficerSession, study: Study, permit: Permit) -> None:
             if at_most is None
             else f"at most ε = {at_most:g}",
             "until": f"{conditions.expires:%Y-%m-%d %H:%M} UTC",
-            "in your words": permit.sentence,
+            label: permit.sentence,
         }
     )
 

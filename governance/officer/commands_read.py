@@ -125,8 +125,8 @@ def _for_a_patient(study: Study) -> str:
     """Return what ε and δ promise to one person (neighbours: one person added or removed)."""
     factor, chance = math.exp(study.privacy.epsilon), round(1 / study.privacy.delta)
     return (
-        f"taking part makes no result more than {factor:.3g} times more likely or less likely, "
-        f"except with a chance of 1 in {chance:,}"
+        "whether a patient takes part changes the probability of any result by at most a factor of "
+        f"{factor:.3g}; this may fail with probability 1 in {chance:,}"
     )
 
 
@@ -150,6 +150,8 @@ def _budget(
     yield "cost", f"{percent(_cost(study, terms), terms.cap_micro)} of it"
     spent = percent(ledger.spent_micro, terms.cap_micro) if ledger else ""
     unknown = "not known: your node cannot be asked now"
+    if session.settings.node is None:
+        unknown += " (give --node FOLDER once)"
     yield "spent", f"{spent} of it, says your node" if ledger else unknown
     permitted = sum(_cost(item, terms) for item in _permitted(session, terms.register))
     yield "permitted", f"up to {percent(permitted, terms.cap_micro)} of it, by your valid permits"

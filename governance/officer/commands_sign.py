@@ -133,7 +133,11 @@ def _sign(session: OfficerSession, draft: Draft, view: TrustedView | None) -> No
     session.exchange.submit(SubmitRequest.DRAFT_SIGNATURES, signatures)
     session.trust.mark_signed(draft)
     session.terminal.say()
-    session.terminal.say("Signed and submitted. From now on your folder trusts this root only.")
+    session.terminal.say("Signed and submitted.")
+    session.terminal.say(
+        "Your folder has pinned the root of trust of this draft: it accepts documents only if "
+        "this root, or a later one that the countries signed, leads to them."
+    )
     session.terminal.say(
         "Next: the other countries sign; then `pratique-officer inbox` shows more."
     )
@@ -238,15 +242,15 @@ def read_policy(path: Path) -> str:
             text = file.read(MAX_BYTES + 1).decode("utf-8")
     except OSError as error:
         raise DocumentFault(
-            f"{path} cannot be read",
+            f"The file {path} cannot be read",
             why=error.strerror or str(error),
             fix="check the name of the file and that you may read it",
         ) from None
     except UnicodeDecodeError:
-        raise DocumentFault(f"{path} is not UTF-8 text", fix="save it as UTF-8") from None
+        raise DocumentFault(f"The file {path} is not UTF-8 text", fix="save it as UTF-8") from None
     if not all(is_plain(line.expandtabs().rstrip("\r")) for line in text.split("\n")):
         raise DocumentFault(
-            f"{path.name} cannot be signed",
+            f"The file {path.name} cannot be signed",
             why="it contains control or invisible characters, so a reader may see another text",
             fix="remove them, comments included",
         )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, time
 from pydantic import ValidationError
 
 from governance.documents.permit import Permit, PermitConditions, Withdrawal
+from governance.documents.problems import first_problem
 from governance.documents.purposes import nearest
 from governance.documents.study import Study
 from governance.officer.errors import OfficerFault
@@ -21,6 +22,12 @@ class Conditions:
     epsilon_at_most: float | None = None
     expires: str | None = None
     sentence: str | None = None
+
+    @property
+    def default_sentence(self) -> str:
+        """The permit's sentence if the officer gave none; true whatever the conditions are."""
+        limited = (self.features, self.epsilon_at_most, self.expires) != (None, None, None)
+        return "Approved with conditions." if limited else "Approved."
 
 
 def require_open(study: Study, country: str, now: datetime) -> None:
@@ -114,7 +121,7 @@ def build_permit(
                 expires=_expires(study, conditions.expires, now),
             ),
             approved_by=authority,
-            sentence=conditions.sentence or "Approved as proposed.",
+            sentence=conditions.sentence or conditions.default_sentence,
             issued=now,
             earlier=former.number if former else None,
         )
@@ -134,8 +141,8 @@ def _unusable(error: ValidationError) -> OfficerFault:
     problem = error.errors()[0]
     name = str(problem["loc"][-1]).replace("_", "-")
     return OfficerFault(
-        f"--{name} cannot be used",
-        why=problem["msg"].removeprefix("Value error, "),
+        f"The option --{name} cannot be used",
+        why=first_problem(Permit, error),
         fix="correct it; nothing was signed",
     )
 
@@ -163,7 +170,7 @@ def _expires(study: Study, text: str | None, now: datetime) -> datetime:
         end = datetime.fromisoformat(text)
     except ValueError:
         raise OfficerFault(
-            f"--expires cannot be {text!r}",
+            f"The option --expires cannot be {text!r}",
             why="it is not a date",
             fix="write it such as 2027-03-31; nothing was signed",
         ) from None
@@ -172,7 +179,7 @@ def _expires(study: Study, text: str | None, now: datetime) -> datetime:
     end = end.replace(tzinfo=end.tzinfo or UTC, microsecond=0)
     if end <= now:
         raise OfficerFault(
-            "--expires is in the past",
+            "The date of --expires is in the past",
             why=f"it is {now:%Y-%m-%d %H:%M} UTC now",
             fix="give a later date, or refuse the study; nothing was signed",
         )

@@ -25,10 +25,12 @@ from keys.errors import PratiqueError
 from protocols.proto.exchange_pb2 import SubmitRequest
 
 Version = Annotated[int, Field(ge=0)]
-NODE_WAITS = (
-    "your node does not have this yet, and answers no request until it has: name its folder once "
-    "with --node, or write a file with --bundle-out, and its operator runs `pratique-node accept`"
+NODE_WAITS = "your node does not have this yet, and answers no request until it has: "
+NAME_NODE = (
+    "name its folder once with --node, or write a file with --bundle-out, and its operator runs "
+    "`pratique-node accept`"
 )
+DELIVER_AGAIN = "once this is fixed, run `pratique-officer renew`, which delivers everything again"
 Change = Callable[[OfficerDocuments], None]
 TO_DO = (
     "your folder takes over only the refusals and withdrawals of these. If it was restored from an "
@@ -70,7 +72,7 @@ def remember_node(session: OfficerSession, delivery: Delivery) -> None:
     if not (node / SETTINGS_FILE).is_file():
         raise OfficerFault(
             f"There is no node in {node}",
-            why=f"it has no {SETTINGS_FILE}; nothing was signed",
+            why=f"the folder has no {SETTINGS_FILE}; nothing was signed",
             fix="name the folder that `pratique-node init` made, or use --bundle-out FILE",
         )
     if session.settings.node != str(node):
@@ -151,22 +153,34 @@ def hand_over(
     )
     if out is not None:
         _write_out(session, bundles, out)
+    if session.settings.node is None:
+        session.terminal.warn(f"{NODE_WAITS}{_by_file(bundles, out) if out else NAME_NODE}")
     ways = (("node", _to_node), ("exchange", _to_exchange))
     faults = [fault for name, way in ways if (fault := _try(session, name, way, bundles, version))]
     if faults:
         raise HandoverFault(
             f"Version {version} is signed and kept, but has not reached everyone",
-            why=" ".join(str(fault) for fault in faults),
-            fix="run `pratique-officer renew` once this is fixed; it delivers everything again",
+            why=" ".join(str(PratiqueError(fault.what, why=fault.why)) for fault in faults),
+            fix="; ".join([*(fault.fix for fault in faults if fault.fix), DELIVER_AGAIN]),
         )
     return {"version": version, "expires": valid, **_reached(session)}
 
 
 def _write_out(session: OfficerSession, bundles: Sequence[bytes], out: Path) -> None:
-    for number, bundle in enumerate(bundles):
-        file = out.with_name(f"next-{out.name}") if number else out
+    for file, bundle in zip(_files(bundles, out), bundles, strict=True):
         write_atomic(file, bundle)
         session.terminal.say(f"A copy for transport is in {file}.")
+
+
+def _files(bundles: Sequence[bytes], out: Path) -> list[Path]:
+    """Return the file of each bundle: the second one is signed by the next key."""
+    return [out.with_name(f"next-{out.name}") if number else out for number in range(len(bundles))]
+
+
+def _by_file(bundles: Sequence[bytes], out: Path) -> str:
+    files = _files(bundles, out)
+    commands = ", then ".join(f"`pratique-node accept {file}`" for file in files)
+    return f"give {' and '.join(map(str, files))} to your node's operator: {commands}"
 
 
 def _reached(session: OfficerSession) -> dict[str, int]:
@@ -190,7 +204,6 @@ def _try(
 
 def _to_node(session: OfficerSession, bundles: Sequence[bytes]) -> bool:
     if session.settings.node is None:
-        session.terminal.warn(NODE_WAITS)
         return False
     running = deliver(Path(session.settings.node), session.country, bundles)
     how = "is running and has them" if running else "is not running; it reads them when it starts"
@@ -200,7 +213,9 @@ def _to_node(session: OfficerSession, bundles: Sequence[bytes]) -> bool:
 
 def _to_exchange(session: OfficerSession, bundles: Sequence[bytes]) -> bool:
     if session.settings.exchange is None:
-        session.terminal.warn("you are not enrolled with an exchange yet; nobody else has these")
+        session.terminal.warn(
+            "you are not enrolled with an exchange yet; these documents are only in your folder"
+        )
         return False
     if not session.is_published():
         session.terminal.warn(

@@ -17,6 +17,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from governance.documents.models import Country, Line, PublicKey
+from governance.documents.problems import first_problem
+from governance.documents.reading import read_settings
 from governance.officer.errors import OfficerFault
 from governance.runtime.files import write_atomic
 from keys.identity import SigningKey, VerifyKey
@@ -113,19 +115,26 @@ class OfficerHome:
     def settings(self) -> Settings:
         """Read the settings. Raises OfficerFault if they are missing or cannot be used."""
         try:
-            return Settings.model_validate(yaml.safe_load(self.settings_file.read_text("utf-8")))
+            return read_settings(Settings, self.settings_file.read_text("utf-8"))
         except FileNotFoundError:
             raise OfficerFault(
                 f"There is no officer in {self.path}",
-                why=f"it has no {self.settings_file.name}",
+                why=f"the folder has no {self.settings_file.name}",
                 fix="run `pratique-officer keygen` once, or name the right folder with --home",
             ) from None
-        except (OSError, ValueError, yaml.YAMLError, ValidationError) as error:
-            raise OfficerFault(
-                f"{self.settings_file} cannot be used",
-                why=str(error).splitlines()[0],
-                fix="restore it from a backup",
-            ) from None
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error)) from None
+        except UnicodeDecodeError:
+            raise self._unusable("it is not UTF-8 text") from None
+        except ValueError as error:
+            raise self._unusable(str(error)) from None
+
+    def _unusable(self, why: str) -> OfficerFault:
+        return OfficerFault(
+            f"The file {self.settings_file} cannot be used",
+            why=why,
+            fix="correct it, or restore it from a backup",
+        )
 
     def save(self, settings: Settings) -> None:
         """Write the settings. Raises DocumentFault if they cannot be written."""
@@ -212,14 +221,18 @@ def refuse_second(home: OfficerHome) -> None:
         )
 
 
+def require_usable(country: str, authority: str) -> None:
+    """Raise OfficerFault if the country or the authority cannot be used in settings."""
+    new_settings(country, authority, SigningKey.generate().public)
+
+
 def new_settings(country: str, authority: str, key: VerifyKey) -> Settings:
     """Return the settings of a new officer. Raises OfficerFault if a value cannot be used."""
     try:
         return Settings(country=country, authority=authority, document_key=key.to_text())
     except ValidationError as error:
-        problem = error.errors()[0]
         raise OfficerFault(
-            f"The {problem['loc'][0]} cannot be used",
-            why=problem["msg"].removeprefix("Value error, "),
+            f"The {error.errors()[0]['loc'][0]} cannot be used",
+            why=first_problem(Settings, error),
             fix="correct it; nothing was created",
         ) from None

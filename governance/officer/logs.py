@@ -24,7 +24,8 @@ from governance.officer.own_documents import read_own
 from governance.officer.terminal import Terminal
 from governance.officer.trust_store import kept_agreement
 from governance.runtime.files import write_atomic
-from governance.runtime.local_rpc import ask
+from governance.runtime.local_rpc import LocalRpcFault, ask
+from governance.runtime.wording import counted
 from keys.identity import VerifyKey
 from protocols.wire.encoding import canonical_json, digest
 
@@ -60,14 +61,32 @@ class Source:
         """Return the entries and the checkpoint. Raises LocalRpcFault, LogFault."""
         try:
             return Export.model_validate(ask(self.socket, "log_entries"))
+        except LocalRpcFault as fault:
+            if isinstance(fault.__cause__, OSError):
+                raise self._silent(fault) from fault
+            raise
         except ValidationError:
             raise _not_a_log(self.folder) from None
+
+    def _silent(self, fault: LocalRpcFault) -> LocalRpcFault:
+        """Return what an officer can do if the daemon does not answer."""
+        program = "coordinator" if self.coordinator else "node"
+        return LocalRpcFault(
+            fault.what,
+            why=fault.why,
+            fix=f"ask its operator to start it (`pratique-{program} up`), or name its folder with "
+            f"--{program}",
+        )
 
 
 def source_of(home: OfficerHome, node: Path | None, coordinator: Path | None) -> Source:
     """Return the log to read; by default that of the officer's node. Raises OfficerFault."""
     if node and coordinator:
-        raise OfficerFault("Name a node or a coordinator, not both")
+        raise OfficerFault(
+            "The options --node and --coordinator exclude each other",
+            why="each command reads one log",
+            fix="run the command once for each",
+        )
     if coordinator:
         return Source(coordinator, coordinator=True)
     known = node or home.settings().node
@@ -90,8 +109,12 @@ def list_log(source: Source, terminal: Terminal, *, last: int | None) -> None:
         raise _not_a_log(source.folder) from None
     chosen = entries if last is None else entries[-last:]
     terminal.table(HEADINGS, rows[-len(chosen) :] if chosen else [])
-    terminal.say(f"{len(chosen)} of {len(entries)} entries. `log verify` checks them all.")
+    terminal.say(f"{len(chosen)} of {_entries(len(entries))}. `log verify` checks them all.")
     terminal.answer(chosen)
+
+
+def _entries(number: int) -> str:
+    return counted(number, "entry", "entries")
 
 
 def _not_a_log(folder: Path) -> LogFault:
@@ -155,7 +178,7 @@ def verify_log(
             f"You accepted that it does not continue what you verified before: {fault.what}."
         )
     write_atomic(seen, checkpoint)
-    terminal.say(f"The log {whole.origin} is whole: {whole.size} entries, {integrity}.")
+    terminal.say(f"The log {whole.origin} is whole: {_entries(whole.size)}, {integrity}.")
     terminal.say(continuity if before else FIRST)
     _warn_of_restoration(lines, terminal)
     _report(whole, key, terminal)

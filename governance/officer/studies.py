@@ -23,7 +23,7 @@ def find_study(studies: Iterable[Study], name: str) -> Study:
         return matches[0]
     if matches:
         raise OfficerFault(
-            f"{name} is the name of {len(matches)} studies",
+            f"The name {name} fits {len(matches)} studies",
             why=f"their digests are {', '.join(study.digest for study in matches)}",
             fix="name the one you mean by its digest",
         )

@@ -115,7 +115,7 @@ class TrustStore:
             )
         except ValidationError:
             raise DocumentFault(
-                f"{self._high_water_file} cannot be read",
+                f"The file {self._high_water_file} cannot be read",
                 why="it states the versions seen last, and was changed or damaged",
                 fix="restore it from a backup",
             ) from None

@@ -4,7 +4,7 @@ The node's gate, the coordinator's `study check` and the officer's `show` all us
 documents they get the same answer with the same reasons.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from string import Template
@@ -23,6 +23,9 @@ from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.policy.facts import Charge, Facts
 from protocols.errors import ReasonCode, Refusal
+
+REGISTER_UNKNOWN, DELTA = "agreement/register-unknown", "agreement/delta"
+"""Ids of clauses in the base policy."""
 
 __all__ = ["Act", "Assessment", "Charge", "Finding", "assess", "ledger_terms"]
 
@@ -123,7 +126,9 @@ def assess(
     request = PolicyRequest(agreement.coordinator.identity_key, act, study.digest, facts.context())
     decision = decide(request, agreement.policy, national)
     words = facts.words()
-    findings = [] if decision.allowed else [_finding(c, words) for c in decision.clauses]
+    findings = (
+        [] if decision.allowed else [_finding(c, words) for c in _explained(decision.clauses)]
+    )
     return Assessment(
         country=country,
         allowed=decision.allowed,
@@ -131,6 +136,12 @@ def assess(
         clauses=tuple(clause.id for clause in decision.clauses),
         charge=charge,
     )
+
+
+def _explained(clauses: Sequence[Clause]) -> list[Clause]:
+    """Return the clauses to explain: without a known register, no δ is there to compare."""
+    unknown = any(clause.id == REGISTER_UNKNOWN for clause in clauses)
+    return [clause for clause in clauses if not (unknown and clause.id == DELTA)]
 
 
 def _finding(clause: Clause, words: Mapping[str, str]) -> Finding:

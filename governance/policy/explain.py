@@ -13,6 +13,7 @@ from governance.documents.purposes import (
 from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
 from governance.policy.facts import day, listed, percent
+from governance.runtime.wording import counted
 from protocols.private_sum.context import share_threshold
 from protocols.tasks import Condition, Feature, FeatureKind
 
@@ -123,7 +124,7 @@ def _result(study: Study) -> Iterator[str]:
     what = "a model" if release.what is ReleaseKind.MODEL else "a table of noisy counts"
     yield from _entry("Result", f"{what}, to {listed(study.recipients)}")
     yield from _entry("Audience", release.audience)
-    yield from _entry("Kept", f"{release.keep_days} days")
+    yield from _entry("Kept", counted(release.keep_days, "day"))
     yield from _entry("Expires", day(study.expires))
 
 

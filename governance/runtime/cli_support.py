@@ -16,7 +16,9 @@ from keys.errors import PratiqueError
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PassphraseFile = Annotated[
     Path | None,
-    typer.Option("--passphrase-file", help="File that holds the key store's passphrase."),
+    typer.Option(
+        "--passphrase-file", help="File that holds the key store's passphrase.", readable=False
+    ),
 ]
 PassphraseFd = Annotated[
     int | None,
@@ -24,7 +26,11 @@ PassphraseFd = Annotated[
 ]
 LogFileOption = Annotated[
     Path | None,
-    typer.Option("--log-file", help="File for log lines; it rotates. Default: standard error."),
+    typer.Option(
+        "--log-file",
+        help="File for log lines; it rotates. Default: standard error.",
+        readable=False,
+    ),
 ]
 INTERRUPTED, BROKEN_PIPE = 130, 141
 """Exit status as in a shell: 128 plus the signal's number (SIGINT, SIGPIPE)."""

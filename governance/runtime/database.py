@@ -121,7 +121,7 @@ def fold_log(engine: Engine) -> None:
 def _file(location: Path | str) -> Path:
     if "://" in str(location):
         raise StorageFault(
-            f"{location} is not a file",
+            f"The location {location} is not a file",
             why="this version keeps its state in SQLite only",
             fix="name a file on a local disk",
         )
@@ -135,7 +135,11 @@ def _require_private(file: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         handle = os.open(file, flags, PRIVATE_FILE)
     except OSError as error:
-        raise StorageFault(f"Cannot open {file}", why=str(error.strerror)) from error
+        raise StorageFault(
+            f"The file {file} cannot be opened",
+            why=error.strerror or str(error),
+            fix="check that this user may read and write it, and that the disk has free space",
+        ) from error
     try:
         _require_mode(file, os.fstat(handle))
     finally:
@@ -144,7 +148,7 @@ def _require_private(file: Path) -> None:
 
 def _require_mode(file: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise StorageFault(f"{file} is not a file", fix="name a file")
+        raise StorageFault(f"The path {file} is not a file", fix="name a file")
     if stat.S_IMODE(status.st_mode) & ~PRIVATE_FILE:
         raise StorageFault(
             f"Others may read {file}",
@@ -213,7 +217,11 @@ def _migrate(engine: Engine, migrations: Path) -> None:
         raise
     except (SQLAlchemyError, CommandError) as error:
         engine.dispose()
-        raise StorageFault("The database cannot be opened", why=str(error)) from error
+        raise StorageFault(
+            "The database cannot be opened",
+            why=str(error),
+            fix="restore it from a backup, or report this with the log",
+        ) from error
 
 
 def _require_known(connection: Connection, scripts: ScriptDirectory) -> None:

@@ -20,6 +20,7 @@ from governance.documents.rotation import KeyHistory
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.runtime.files import one_writer, write_atomic
+from governance.runtime.wording import counted
 from governance.trust import ceremony
 from governance.trust.bundle import CountryBundle, read_targets_metadata
 from governance.trust.ceremony import Draft, DraftStatus, SignatureSet
@@ -287,7 +288,11 @@ class Repository:
     def _ceremony(self) -> tuple[Draft, SignatureSet]:
         draft, signatures = self._read_file(DRAFT_FILE), self._read_file(SIGNATURES_FILE)
         if draft is None or signatures is None:
-            raise DocumentFault("No signing ceremony is under way", fix="draft an agreement first")
+            raise DocumentFault(
+                "No draft waits",
+                why="no agreement was proposed since the last one was published",
+                fix="propose one with `agreement propose FILE`",
+            )
         return Draft.from_canonical(draft), SignatureSet.from_canonical(signatures)
 
     def _root(self, version: int) -> Root | None:
@@ -315,9 +320,9 @@ def _no_signatures(draft: bytes) -> bytes:
 def _check_ready(status: DraftStatus) -> None:
     if not status.ready:
         raise DocumentFault(
-            f"Signatures still needed: {status.needed}",
-            why=f"signed: {', '.join(status.signed) or 'nobody'}; "
-            f"not yet: {', '.join(status.unsigned)}",
+            f"The draft needs {counted(status.needed, 'more signature')}",
+            why=f"it was signed by {', '.join(status.signed) or 'nobody'}, and not yet by "
+            f"{', '.join(status.unsigned)}",
             fix="send the draft to the officers who have not signed",
         )
 

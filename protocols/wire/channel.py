@@ -185,7 +185,12 @@ class ExchangeLink:
                 why=details,
                 fix="check the address and the network, and that the coordinator runs",
             )
-        return LinkFault(f"The exchange at {self._address} refused the call", why=details)
+        why, _, fix = details.partition("To do: ")
+        return LinkFault(
+            f"The exchange at {self._address} refused the call",
+            why=why.strip(),
+            fix=fix.removesuffix("."),
+        )
 
 
 def _result_unless(stop: threading.Event, call: Any) -> Any:

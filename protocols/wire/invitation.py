@@ -74,9 +74,10 @@ class Invitation(BaseModel):
         try:
             return cls.model_validate_json(content[: MAX_INVITATION + 1])
         except ValidationError as error:
+            field = ".".join(map(str, error.errors()[0]["loc"]))
             raise ProtocolFault(
                 "This file is not an invitation",
-                why=error.errors()[0]["msg"],
+                why=f"the field `{field}` is missing or wrong" if field else "it is not JSON",
                 fix="use the whole file that `pratique-coordinator invite` wrote",
             ) from error
 
@@ -126,7 +127,7 @@ def read_invitation(path: Path) -> Invitation:
             return Invitation.from_bytes(file.read(MAX_INVITATION + 1))
     except OSError as error:
         raise ProtocolFault(
-            f"{path} cannot be read",
+            f"The invitation {path} cannot be read",
             why=error.strerror or str(error),
             fix="give the path of the file that the coordinator handed over",
         ) from None

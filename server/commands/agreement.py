@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from governance.runtime.cli_support import JsonOption, plain_errors, show
+from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 from server.commands.wording import read_text
 
@@ -17,7 +18,7 @@ agreement_app = typer.Typer(no_args_is_help=True, help="The agreement between th
 
 @agreement_app.command()
 def propose(
-    file: Annotated[Path, typer.Argument(help="The agreement, YAML.")],
+    file: Annotated[Path, typer.Argument(help="The agreement, YAML.", readable=False)],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,  # noqa: FBT002 (a flag)
 ) -> None:
@@ -72,7 +73,9 @@ def _print_draft(draft: "AgreementDraft") -> None:
     typer.echo(f"  signed:   {', '.join(draft.signed) or 'nobody yet'}")
     typer.echo(f"  not yet:  {', '.join(draft.unsigned) or 'nobody'}")
     if draft.needed:
-        typer.echo(f"  {draft.needed} more signature(s) needed: `pratique-officer sign`")
+        needs = "is" if draft.needed == 1 else "are"
+        more = counted(draft.needed, "more signature")
+        typer.echo(f"  {more} {needs} needed: `pratique-officer sign`")
     else:
         typer.echo(
             "  Enough countries have signed: the agreement comes into force when all have signed, "

@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from governance.runtime.cli_support import JsonOption, plain_errors, show
+from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption, request
 
 log_app = typer.Typer(no_args_is_help=True, help="The coordinator's audit log.")
@@ -38,4 +39,4 @@ def verify(home: HomeOption = DEFAULT_HOME) -> None:
         key = NoteKey.from_text(export["verifier"])
         lines = [line.encode() for line in export["entries"]]
         verify_export(lines, export["checkpoint"].encode(), key)
-        typer.echo(f"The log {key.name} is whole: {len(lines)} entries.")
+        typer.echo(f"The log {key.name} is whole: {counted(len(lines), 'entry', 'entries')}.")

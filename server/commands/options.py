@@ -25,8 +25,8 @@ HomeOption = Annotated[
         "--home",
         envvar="PRATIQUE_HOME",
         help="The coordinator's folder.",
-        show_default=False,
         callback=_absolute,
+        readable=False,
     ),
 ]
 DEFAULT_HOME = Path.home() / ".pratique" / "coordinator"
@@ -48,9 +48,10 @@ def parsed(model: "type[AnyAnswer]", answer: Any) -> "AnyAnswer":
     try:
         return model.model_validate(answer)
     except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
         raise CoordinatorFault(
             "The daemon's answer cannot be read",
-            why=f"it does not fit {model.__name__}: {error.errors()[0]['msg']}",
+            why=f"the field `{field}` is missing or not as expected",
             fix="use the command of the same version as the daemon",
         ) from error
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from governance.runtime.cli_support import JsonOption, plain_errors, show
+from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption
 
 if TYPE_CHECKING:
@@ -37,21 +38,27 @@ def show_result(
 @result_app.command()
 def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption = None) -> None:
     """Verify a result's signature, and the digest of its model."""
-    from server.learning.release import read_weights  # noqa: PLC0415 (keeps --help quick)
+    from keys.identity import VerifyKey  # noqa: PLC0415 (keeps --help quick)
+    from server.learning.release import read_weights  # noqa: PLC0415
 
     with plain_errors():
         folder, result = _verified(home, name, key)
         if result.model is not None:
             read_weights(folder, result)
+        fingerprint = VerifyKey.from_text(result.signer).fingerprint
         typer.echo(f"The result of {result.study_id} is unaltered, signed by {result.signer}.")
+        typer.echo(f"  fingerprint of this key: {fingerprint}")
 
 
 @result_app.command()
 def predict(
     name: NameArgument,
-    file: Annotated[Path, typer.Argument(help="CSV with the study's input features.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV with the study's input features.", readable=False)
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="File to write; standard output if left out.")
+        Path | None,
+        typer.Option(help="File to write; standard output if left out.", readable=False),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     key: KeyOption = None,
@@ -73,7 +80,7 @@ def _write(out: Path | None, header: Any, rows: list[list[str]]) -> None:
         return
     with out.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
-    typer.echo(f"{len(rows)} predictions in {out}.")
+    typer.echo(f"{counted(len(rows), 'prediction')} in {out}.")
 
 
 def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:
@@ -91,7 +98,8 @@ def _print(result: "Result") -> None:
     typer.echo(f"  for: {', '.join(result.recipients)}; kept until {result.keep_until[:10]}")
     typer.echo(f"  {result.statement}")
     if result.rounds_void:
-        typer.echo(f"  {result.rounds_void} round(s) were void and stay charged.")
+        were = "was void and stays" if result.rounds_void == 1 else "were void and stay"
+        typer.echo(f"  {counted(result.rounds_void, 'round')} {were} charged.")
     if result.evaluation:
         _print_group(result.evaluation["everybody"])
         for group in result.evaluation["subgroups"]:
@@ -116,6 +124,8 @@ def _estimate_text(estimate: Any) -> str:
 def _print_cell(cell: dict[str, Any]) -> None:
     name = ", ".join(cell["labels"]) or "all patients"
     count = (
-        "suppressed" if cell["suppressed"] else f"{cell['count']}  [{cell['low']}, {cell['high']}]"
+        "suppressed (too small to show)"
+        if cell["suppressed"]
+        else f"{cell['count']}  [{cell['low']}, {cell['high']}]"
     )
     typer.echo(f"    {name:34} {count}")

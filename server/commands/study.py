@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from governance.runtime.cli_support import JsonOption, plain_errors, show
+from governance.runtime.wording import counted, percent, without_country
 from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 from server.commands.wording import read_text
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from server.answers import CountryAnswer, StudySchedule
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: check, propose, launch, watch.")
-FileArgument = Annotated[Path, typer.Argument(help="The study, YAML.")]
+FileArgument = Annotated[Path, typer.Argument(help="The study, YAML.", readable=False)]
 NameArgument = Annotated[str, typer.Argument(help="The study's id or digest.")]
 LAUNCH_SECONDS = 120.0
 WHOSE_NOISE = {
@@ -115,10 +116,10 @@ def _print_check(answer: dict[str, Any]) -> None:
 
 def _print_schedule(schedule: "StudySchedule") -> None:
     privacy = schedule.privacy
-    typer.echo(f"  for each patient ε={privacy.epsilon:g}, δ={privacy.delta:g}, in total:")
+    typer.echo(f"  for each patient ε = {privacy.epsilon:g}, δ = {privacy.delta:g}, in total:")
     for release in schedule.mechanisms:
         times = f"{release.rounds} rounds of " if release.rounds > 1 else ""
-        size = f"{release.dimension} value{'s' if release.dimension > 1 else ''}"
+        size = counted(release.dimension, "value")
         typer.echo(f"    {release.phase:13} {times}{size}, {WHOSE_NOISE[release.scope]}")
 
 
@@ -128,7 +129,7 @@ def _print_country(country: "CountryAnswer") -> None:
     if charge := country.charge:
         typer.echo(
             f"      its ledger {charge.register_name!r} would be charged "
-            f"{100 * charge.share_of_period:.1f} % of a period"
+            f"{percent(charge.share_of_period)} of a period"
         )
 
 
@@ -137,7 +138,8 @@ def _refusals(countries: "Iterable[CountryAnswer]") -> dict[tuple[str, str], lis
     refusals: dict[tuple[str, str], list[str]] = {}
     for country in countries:
         for finding in country.findings:
-            sentence = f"{finding.sentence} [{finding.clause}]"
+            reason = without_country(finding.sentence, country.country)
+            sentence = f"{reason} [{finding.clause}]"
             refusals.setdefault((sentence, finding.fix), []).append(country.country)
     return refusals
 

@@ -119,7 +119,7 @@ def _charged(status: StudyStatus) -> str:
     left = ", ".join(
         f"{country} {100 * shares.left:.0f} %" for country, shares in status.ledgers.items()
     )
-    return f"ε={status.epsilon:g} charged to each ledger; left of this period: {left}"
+    return f"ε = {status.epsilon:g} charged to each ledger; left of this period: {left}"
 
 
 def _end_line(status: StudyStatus) -> str:

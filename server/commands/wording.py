@@ -22,19 +22,19 @@ def read_text(path: Path) -> str:
         text = content.decode("utf-8")
     except OSError as error:
         raise CoordinatorFault(
-            f"{path} cannot be read",
+            f"The file {path} cannot be read",
             why=error.strerror or str(error),
             fix="check the file's name and that you may read it",
         ) from error
     except UnicodeDecodeError as error:
         raise CoordinatorFault(
-            f"{path} is not UTF-8 text",
+            f"The file {path} is not UTF-8 text",
             why="a document is a YAML file in UTF-8",
             fix="save the file in UTF-8",
         ) from error
     if len(content) > MAX_BYTES:
         raise CoordinatorFault(
-            f"{path} is larger than {MAX_BYTES // 1024} kB",
+            f"The file {path} is larger than {MAX_BYTES // 1024} kB",
             why="no document may be larger",
             fix="check that this is the right file",
         )

@@ -66,6 +66,7 @@ class ExchangeDocuments:
             raise DocumentFault(
                 f"{peer.country} submitted documents of {country}",
                 why="an officer may submit only the documents of its country",
+                fix="submit them with the folder of that country's officer",
             )
         versions = self._repository.accept_country(
             content, self._clock(), online_key=self._online_key

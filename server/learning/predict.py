@@ -79,7 +79,7 @@ def _value(feature: Feature, line: int, fields: Fields, source: Path) -> float:
         return parse_value(feature, fields[feature.name])
     except ValueError as error:
         raise CoordinatorFault(
-            f"{source}, line {line}, column `{feature.name}`: the value cannot be read",
+            f"The file {source}, line {line}, column `{feature.name}`: the value cannot be read",
             why=str(error),
             fix="write the value in the study's terms, or leave it empty if it is missing",
         ) from error

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from governance.documents.problems import first_problem
 from governance.runtime.files import write_atomic
+from governance.runtime.wording import counted
 from keys.derive import labelled_hash
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
@@ -53,10 +55,11 @@ class ResultPart(BaseModel):
     def sentence(self) -> str:
         """The participation in plain words; empty if the result does not state it."""
         sizes = sorted(self.rounds_opened.items(), reverse=True)
-        rounds = " and ".join(f"{rounds} over {size} countries" for size, rounds in sizes)
+        rounds = " and ".join(
+            f"{rounds} over {counted(size, 'country', 'countries')}" for size, rounds in sizes
+        )
         outside = ", ".join(
-            f"{country} in {rounds} round{'s' if rounds > 1 else ''}"
-            for country, rounds in self.left_out.items()
+            f"{country} in {counted(rounds, 'round')}" for country, rounds in self.left_out.items()
         )
         sentences = [
             f"Rounds of training: {rounds}." if rounds else "",
@@ -119,10 +122,11 @@ class Result(ResultPart):
     def statement(self) -> str:
         """The privacy statement in one plain paragraph."""
         statement = (
-            f"Each patient is protected with ε={self.epsilon:g}, δ={self.delta:g} over this run of "
-            f"the study, evaluation included, against the coordinator and up to "
-            f"{self.colluding} colluding countries (c={self.colluding}). n={self.roster_size} "
-            f"countries were asked; the noise relies on h={self.honest} honest contributions. "
+            f"Each patient is protected with ε = {self.epsilon:g}, δ = {self.delta:g} over this "
+            f"run of the study, evaluation included, against the coordinator and up to "
+            f"{counted(self.colluding, 'colluding country', 'colluding countries')} "
+            f"(c = {self.colluding}). n = {self.roster_size} countries were asked; the noise "
+            f"relies on h = {self.honest} honest contributions. "
             f"{self.sentence}"
         ).rstrip()
         local = self.task.local if isinstance(self.task, Training) else None
@@ -186,7 +190,9 @@ def read_weights(folder: Path, result: Result) -> FloatArray:
         )
     data = _read(folder / MODEL_FILE)
     if digest(data) != result.model:
-        raise _untrusted(folder, f"{MODEL_FILE} is not the model that {RESULT_FILE} was signed for")
+        raise _untrusted(
+            folder, f"the file {MODEL_FILE} is not the model that {RESULT_FILE} was signed for"
+        )
     return _weights(data, result.task.tensors(result.features), folder)
 
 
@@ -194,10 +200,10 @@ def _weights(data: bytes, tensors: Sequence[Tensor], folder: Path) -> FloatArray
     try:
         parts = load(data)
     except SafetensorError as error:
-        raise _untrusted(folder, f"{MODEL_FILE} contains no weights") from error
+        raise _untrusted(folder, f"the file {MODEL_FILE} contains no weights") from error
     shapes = {name: (part.shape, part.dtype) for name, part in parts.items()}
     if shapes != {tensor.name: (tensor.shape, np.float64) for tensor in tensors}:
-        raise _untrusted(folder, f"{MODEL_FILE} has other parts than the study's model")
+        raise _untrusted(folder, f"the file {MODEL_FILE} has other parts than the study's model")
     return np.concatenate([parts[tensor.name].reshape(-1) for tensor in tensors])
 
 
@@ -205,18 +211,22 @@ def _parsed(folder: Path) -> Result:
     try:
         return Result.model_validate_json(_read(folder / RESULT_FILE))
     except ValidationError as error:
-        why = str(error.errors()[0]["msg"])
-        raise _untrusted(folder, f"{RESULT_FILE} is not in the form of a result: {why}") from error
+        why = first_problem(Result, error)
+        raise _untrusted(
+            folder, f"the file {RESULT_FILE} is not in the form of a result: {why}"
+        ) from error
 
 
 def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise _untrusted(path.parent, f"{path.name} is larger than {LARGEST_FILE} bytes")
+            raise _untrusted(
+                path.parent, f"the file {path.name} is larger than {LARGEST_FILE} bytes"
+            )
         return path.read_bytes()
     except OSError as error:
         raise CoordinatorFault(
-            f"{path} cannot be read",
+            f"The file {path} cannot be read",
             why=error.strerror or "it cannot be opened",
             fix="name the folder that contains result.json",
         ) from error

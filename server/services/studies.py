@@ -153,7 +153,11 @@ class Studies:
         context, study = self._context, find(self._context.view(), name)
         run = context.runs.latest_of(study.digest)
         if run is None or run.over:
-            raise CoordinatorFault(f"The study {study.id} is not running")
+            raise CoordinatorFault(
+                f"The study {study.id} is not running",
+                why=f"its newest run is {run.state}" if run else "it was never launched",
+                fix="see `study list` for the runs that can be stopped",
+            )
         context.runs.move(
             run.run_id, RunState.STOPPED, context.clock(), "stopped by the coordinator"
         )

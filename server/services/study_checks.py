@@ -10,6 +10,7 @@ from governance.cedar.engine import Act
 from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.policy.assessment import Assessment, assess
+from governance.runtime.wording import without_country
 from governance.trust.view import TrustedView
 from protocols.errors import ProtocolFault
 from server.answers import ChargeEstimate, CountryAnswer, FindingText
@@ -87,8 +88,9 @@ def _with_schedule(study: Study, agreement: Agreement) -> Study:
     spent = epsilon(study.mechanisms, agreement.honest, study.privacy.delta)
     if spent > study.privacy.epsilon:
         raise CoordinatorFault(
-            f"The study's schedule costs ε={spent:.4g}, more than its ε={study.privacy.epsilon}",
-            why=f"this is the cost at δ={study.privacy.delta:g}, evaluation included",
+            f"The study's schedule costs ε = {spent:.4g}, more than its "
+            f"ε = {study.privacy.epsilon:g}",
+            why=f"this is the cost at δ = {study.privacy.delta:g}, evaluation included",
             fix="remove `mechanisms` from the study; `study check` then chooses the noise",
         )
     return study
@@ -141,11 +143,11 @@ def find(view: TrustedView, name: str) -> Study:
     """Return the published study with this id or digest. Raises CoordinatorFault."""
     studies = [study for study in view.studies.values() if name in (study.id, study.digest)]
     if not studies:
-        known = ", ".join(sorted(study.id for study in view.studies.values())) or "none"
+        known = ", ".join(sorted(study.id for study in view.studies.values()))
         raise CoordinatorFault(
             f"There is no study {name!r}",
-            why=f"the published studies are: {known}",
-            fix="see `study list`",
+            why=f"the published studies are: {known}" if known else "no study is published",
+            fix="see `study list`" if known else "propose it with `study propose FILE`",
         )
     return studies[0]
 
@@ -181,7 +183,10 @@ def _reasons(checks: Sequence[CountryCheck]) -> str:
 
 
 def _first_reason(assessment: Assessment) -> str:
-    return assessment.findings[0].sentence.rstrip(".") if assessment.findings else "refused"
+    """Return the first reason, without the country at its beginning, which stands before it."""
+    if not assessment.findings:
+        return "refused"
+    return without_country(assessment.findings[0].sentence, assessment.country).rstrip(".")
 
 
 def fill_in_keys(

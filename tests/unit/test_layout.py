@@ -43,7 +43,6 @@ TESTED_ELSEWHERE = {
     "protocols/tasks/mlp.py": "tests/unit/protocols/tasks/test_networks.py",
     "protocols/tasks/module.py": "tests/unit/protocols/tasks/test_networks.py",
     "protocols/tasks/network.py": "tests/unit/protocols/tasks/test_networks.py",
-    "protocols/wire/channel.py": "tests/integration/test_channel.py",
     "server/answers.py": "tests/unit/server/services/test_dispatch.py",
     "server/cli.py": "tests/unit/server/test_commands.py",
     "server/commands/agreement.py": "tests/unit/server/test_commands.py",

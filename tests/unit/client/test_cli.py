@@ -107,6 +107,22 @@ def test_init_prints_how_the_records_were_read(tmp_path: Path, init_words: Words
         assert words in result.stdout
 
 
+def test_init_notes_that_there_is_no_patient(tmp_path: Path, init_words: Words) -> None:
+    data = init_words[init_words.index("--data") + 1]
+    Path(data).write_text(Path(data).read_text().splitlines()[0] + "\n")
+    result = run(*init_words, home=tmp_path / "node")
+    assert result.exit_code == 0
+    assert "Note: the file has a header and no patient; export the records again." in result.stdout
+
+
+def test_init_reads_the_records_before_it_asks_for_a_passphrase(
+    tmp_path: Path, init_words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("governance.runtime.passphrases.chosen_passphrase", pytest.fail)
+    words = replaced(init_words, "--data", "none.csv")
+    assert "none.csv" in refused(*words, home=tmp_path / "node")
+
+
 def test_init_accepts_the_file_of_the_officer_and_a_list_of_opt_outs(
     tmp_path: Path, init_words: Words
 ) -> None:
@@ -154,6 +170,7 @@ def test_init_with_an_unknown_country_is_a_usage_error(
     result = run(*replaced(init_words, "--country", country), home=tmp_path / "node")
     assert result.exit_code == 2
     assert "--country" in result.stderr
+    assert "is no country code of ISO 3166-1" in " ".join(result.stderr.split())
     assert not (tmp_path / "node").exists()
 
 
@@ -170,7 +187,7 @@ def test_init_with_a_malformed_dictionary_names_the_place(
     (tmp_path / "files" / "dictionary.yaml").write_text("dictionary: 1\nfeatures: {a: [}\n")
     output = refused(*init_words, home=tmp_path / "node")
     assert "dictionary.yaml" in output
-    assert "Line 2, column 16" in output
+    assert "Line 2: the YAML is not well formed: while parsing a flow node" in output
 
 
 def test_init_with_a_feature_without_bounds_names_it(tmp_path: Path, init_words: Words) -> None:
@@ -227,8 +244,15 @@ def test_up_with_a_wrong_passphrase_is_refused(
     assert "passphrase does not open" in output
 
 
-def test_restored_asks_first(home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restored_asks_first(
+    home: Path,
+    passphrase: Path,
+    letter: Path,
+    exchange: ScriptedExchange,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Without an answer, or with the answer no, nothing is opened."""
+    run("enrol", letter, "--passphrase-file", passphrase, home=home)
     monkeypatch.setattr("client.daemon.restore_node", pytest.fail)
     result = run("restored", "--passphrase-file", passphrase, home=home)
     assert result.exit_code == 1
@@ -236,9 +260,9 @@ def test_restored_asks_first(home: Path, passphrase: Path, monkeypatch: pytest.M
 
 
 def test_restored_before_enrolment_says_what_to_do(home: Path, passphrase: Path) -> None:
-    assert "pratique-node enrol" in refused(
-        "restored", "--yes", "--passphrase-file", passphrase, home=home
-    )
+    output = refused("restored", "--yes", "--passphrase-file", passphrase, home=home)
+    assert "pratique-node enrol" in output
+    assert "restore that copy instead" not in output
 
 
 def test_restored_with_a_certificate_that_looks_stolen_says_what_to_do(
@@ -259,14 +283,19 @@ def test_restored_with_a_certificate_that_looks_stolen_says_what_to_do(
 
 
 def test_restored_prints_the_outcome(
-    home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    passphrase: Path,
+    letter: Path,
+    exchange: ScriptedExchange,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    run("enrol", letter, "--passphrase-file", passphrase, home=home)
     done = Restored("2026-09-01T12:00:00+00:00", 7, 40, 1, ("heart-by-sex",))
     monkeypatch.setattr("client.daemon.restore_node", lambda *_: done)
     result = run("restored", "--yes", "--passphrase-file", passphrase, home=home)
     assert result.exit_code == 0
     assert "a copy of 7 log entries; the log had at least 40 before" in result.stdout
-    assert "heart-by-sex: charged 1 time(s)" in result.stdout
+    assert "heart-by-sex: charged 1 time" in result.stdout
     assert "pratique-officer approve STUDY --reconsider" in result.stdout
 
 

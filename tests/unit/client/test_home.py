@@ -44,10 +44,13 @@ def test_a_missing_folder_is_no_node(tmp_path: Path) -> None:
     ("text", "named"),
     [
         ("country: [", "node.yaml"),
+        ("country: NO\nmodules: [a\n", "line 3: the yaml is not well formed: while parsing a flow"),
+        ("country: NO\nobserve: here\n", "line 2, observe: expected a loopback address such as"),
+        ("country: NO\ncolour: red\n", "line 2, colour: there is no such field here"),
         ("country: NO\n", "country"),
         ("country: 'XX1'\n", "country"),
-        ("- a\n", "valid"),
-        ("", "valid"),
+        ("- a\n", "expected fields, each written `name: value`, found a list"),
+        ("", "expected fields, each written `name: value`, found nothing"),
     ],
 )
 def test_invalid_settings_are_reported_by_name(home: NodeHome, text: str, named: str) -> None:

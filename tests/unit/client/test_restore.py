@@ -386,14 +386,14 @@ def test_a_restoration_is_logged_and_shown(federation: NodeFederation, study: St
     node, done = restored(federation)
     entries = [entry.decode() for entry in node.parts.log.entries()]
     (entry,) = (e for e in entries if f'"{EventKind.STATE_RESTORED}"' in e)
-    assert f"the log had at least {had} before; 1 live runs ended, 1 runs" in entry
+    assert f"the log had at least {had} before; 1 live run ended, 1 run" in entry
     assert sum('"budget-charged"' in e for e in entries) == len(
         {e.run for e in node.parts.ledger.entries()}
     )
     text = "\n".join(status_lines(node.status(LinkStatus())))
-    assert "1 runs that the copy does not know were charged" in text
+    assert "1 run that the copy does not know was charged" in text
     text_after = "\n".join(restored_lines(done))
-    assert "heart-by-sex: charged 1 time(s)" in text_after
+    assert "heart-by-sex: charged 1 time" in text_after
     assert "--accept-restored" in text_after
 
 

@@ -18,11 +18,13 @@ def test_the_name_of_a_file_or_field_is_unchanged_at_the_start_of_a_sentence() -
     assert str(PratiqueError("study.yaml is gone", why="features.0.typ: no such field")) == (
         "study.yaml is gone. features.0.typ: no such field."
     )
-    assert str(PratiqueError("it broke", why="nobody: he knows")) == "It broke. Nobody: he knows."
+    assert str(PratiqueError("nope is gone", why="title: it is missing")) == (
+        "nope is gone. title: it is missing."
+    )
 
 
 def test_several_problems_are_listed_line_by_line() -> None:
-    assert str(PratiqueError("it broke", why="line 1: a\nline 2: b", fix="fix it")) == (
+    assert str(PratiqueError("It broke", why="line 1: a\nline 2: b", fix="fix it")) == (
         "It broke.\nLine 1: a\nline 2: b.\nTo do: fix it."
     )
 

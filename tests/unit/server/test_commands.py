@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from governance.documents.models import MAX_BYTES
 from governance.runtime.cli_support import plain_errors
 from governance.runtime.local_rpc import LocalRpcServer
 from keys.errors import KeyFault, PratiqueError
+from keys.identity import SigningKey
 from keys.store import KeyStore
 from server.cli import app
+from server.commands.result import _print_cell
 from server.commands.study import _print_check
 from server.commands.trusted_key import find_result_folder
 from server.commands.watch import follow
@@ -108,7 +111,7 @@ def test_a_relative_home_becomes_absolute(
 def test_a_refusal_by_the_daemon_is_printed_as_three_sentences(
     daemon: ScriptedDaemon, words: tuple[str, ...]
 ) -> None:
-    fault = CoordinatorFault("it is closed", why="nobody is there", fix="come back")
+    fault = CoordinatorFault("It is closed", why="nobody is there", fix="come back")
     daemon.answers = dict.fromkeys(
         ("status", "admit", "enrolments", "revoke", "agreement_status", "study_list",
          "study_launch", "study_status", "study_stop"), fault,
@@ -260,8 +263,9 @@ def test_init_creates_a_coordinator_and_never_a_second_one(
     words = ("init", "--federation", "danube", "--listen", "127.0.0.1:7443")
     first = empty.run(*words, "--passphrase-file", passphrase)
     assert first.exit_code == 0, first.output
+    assert f"The coordinator of danube was created in {empty.home}." in first.stdout
     assert "sha256:" in first.stdout
-    again = empty.run(*words, "--passphrase-file", passphrase)
+    again = empty.run(*words, "--passphrase-file", "none")  # refused before it is read
     assert again.exit_code == 1
     assert "already" in again.stderr
 
@@ -378,7 +382,7 @@ def test_a_known_fault_is_printed_as_its_sentences(capsys: pytest.CaptureFixture
     import typer  # noqa: PLC0415 (used here only)
 
     with pytest.raises(typer.Exit), plain_errors():
-        raise KeyFault("it is locked", fix="unlock it")
+        raise KeyFault("It is locked", fix="unlock it")
     assert capsys.readouterr().err.splitlines() == ["It is locked.", "To do: unlock it."]
 
 
@@ -411,6 +415,35 @@ def test_a_folder_without_a_valid_result_is_refused(
     assert ended.exit_code == 1
     assert "Traceback" not in ended.output
     assert ended.stderr.strip()
+
+
+def test_a_verified_result_names_the_fingerprint_of_its_key(
+    empty: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SigningKey.generate().public
+    result = SimpleNamespace(model=None, study_id="heart", signer=key.to_text())
+    monkeypatch.setattr("server.commands.result._verified", lambda *_: (empty.home, result))
+    ended = empty.run("result", "verify", "heart")
+    assert f"signed by {key.to_text()}" in ended.stdout
+    assert f"fingerprint of this key: {key.fingerprint}" in ended.stdout
+
+
+def test_a_suppressed_cell_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_cell({"labels": ["female"], "suppressed": True})
+    assert "suppressed (too small to show)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("localhost:7443", "localhost:7443"),
+        ("exchange.example.org:443", "exchange.example.org:443, port 7443 of this machine"),
+    ],
+)
+def test_the_exchange_s_port_is_said_once(address: str, said: str) -> None:
+    from server.daemon import _reached  # noqa: PLC0415 (loads Flower)
+
+    assert _reached(address, 7443) == said
 
 
 HEAVY = ("cedarpy", "duckdb", "flwr", "grpc", "scipy", "sqlalchemy", "torch", "tuf")

@@ -96,6 +96,17 @@ def enrolled(tmp_path: Path) -> NodeHome:
     return home
 
 
+def test_records_without_a_patient_need_attention(enrolled: NodeHome) -> None:
+    data = enrolled.settings().data
+    data.write_text(data.read_text().splitlines()[0] + "\n")
+    result = look(enrolled)["data"]
+    assert (result.state, result.says) == (
+        CheckState.SOON,
+        "the file has a header and no patient",
+    )
+    assert result.fix == "export the records again"
+
+
 def _own_keys(home: NodeHome) -> NodeKeys:
     return NodeKeys.from_canonical(home.node_keys.read_bytes())
 

@@ -183,8 +183,25 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str, why: str) -> None:
 
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     data = f"{HEADER}\na1,63,".encode() + b"\xff,0,\n"
-    assert "line 2: the text is not UTF-8" in fault(source(tmp_path, data)).why
-    assert "first line is not CSV in UTF-8" in fault(source(tmp_path, b"\xff\xfe\n")).why
+    for text, why in ((data, "line 2: the text is not UTF-8"), (b"\xff\xfe\n", "the first line")):
+        problem = fault(source(tmp_path, text))
+        assert why in problem.why
+        assert "iconv -f latin1 -t utf-8" in problem.fix
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    problem = fault(source(tmp_path, ""))
+    assert str(problem).endswith("The file is empty. To do: export the records again.")
+    assert "its first line is empty" in fault(source(tmp_path, "\na1,63,1,0,\n")).why
+
+
+def test_a_decimal_comma_is_not_taken_for_a_code(tmp_path: Path) -> None:
+    data = f'{HEADER}\na1,"36,6",1,0,\n'
+    fix = fault(source(tmp_path, data)).fix
+    assert "decimal point" in fix
+    assert "code" not in fix
+    assert "`missing`" in fault(source(tmp_path, f"{HEADER}\na1,old,1,0,\n")).fix
+    assert "add the code" in fault(source(tmp_path, f"{HEADER}\na1,63,9,0,\n")).fix
 
 
 def test_a_column_that_is_not_read_may_contain_anything(tmp_path: Path) -> None:

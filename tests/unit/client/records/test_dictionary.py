@@ -129,7 +129,12 @@ def test_whole_numbers_are_one_code_however_written(code: str, normal: str) -> N
     ("path", "value", "says"),
     [
         (("features", 0, "bounds"), None, "feature `age`: a numeric feature needs public bounds"),
-        (("features", 0, "bounds"), [9, 1], "feature `age`: a numeric feature needs public bounds"),
+        (
+            ("features", 0, "bounds"),
+            [9, 1],
+            "feature `age`: bounds [9, 1]: the smaller comes first",
+        ),
+        (("features", 0, "bounds"), [5, 5], "feature `age`: bounds [5, 5]: the two must differ"),
         (
             ("features", 0, "codes"),
             {"1": "a"},
@@ -155,13 +160,13 @@ def test_whole_numbers_are_one_code_however_written(code: str, normal: str) -> N
         ),
         (("features", 3, "true_for"), ["1"], "use only one of codes, true_above, true_for"),
         (("features", 2, "name"), "age", "the feature name age is used twice"),
-        (("features", 2, "colour"), "red", "features.2.colour: Extra inputs"),
+        (("features", 2, "colour"), "red", "features[2].colour: there is no such field here"),
         (("columns",), ["id"], "use `columns` if `header: false`"),
         (("header",), False, "use `columns` if `header: false`"),
-        (("patient",), None, "patient: Field required"),
-        (("features",), [], "features: Tuple should have at least 1 item"),
-        (("dictionary",), 2, "dictionary: Input should be 1"),
-        (("delimiter",), "::", "delimiter: Input should be"),
+        (("patient",), None, "patient: this field is missing; add it"),
+        (("features",), [], "features: expected at least 1 of them, found 0"),
+        (("dictionary",), 2, "dictionary: expected 1, found 2"),
+        (("delimiter",), "::", "delimiter: expected ',', ';', '\\t' or '|', found '::'"),
         (("missing",), [True], "write this code in quotes"),
     ],
 )
@@ -169,7 +174,7 @@ def test_an_inconsistent_dictionary_names_the_place(
     tmp_path: Path, path: tuple[Any, ...], value: Any, says: str
 ) -> None:
     problem = fault(tmp_path, good_with(path, value))
-    assert "is incomplete or inconsistent" in problem.what
+    assert "cannot be used" in problem.what
     assert says in problem.why
 
 
@@ -190,10 +195,28 @@ def test_a_code_that_yaml_reads_as_something_else_is_reported(tmp_path: Path, ke
     assert "write this code in quotes" in fault(tmp_path, text).why
 
 
+def test_a_problem_in_the_dictionary_names_its_line(tmp_path: Path) -> None:
+    text = GOOD.replace("title:", "titel:")
+    why = fault(tmp_path, text).why
+    line = 1 + text[: text.index("titel:")].count("\n")
+    assert "title: this field is missing; add it" in why
+    assert f"line {line}, titel: there is no such field here; did you mean title?" in why
+
+
+def test_a_dictionary_that_is_no_mapping_is_described_without_python_terms(tmp_path: Path) -> None:
+    assert (
+        fault(tmp_path, "[1, 2]").why == "expected fields, each written `name: value`, found a list"
+    )
+
+
+def test_an_alias_to_itself_is_reported_in_finite_time(tmp_path: Path) -> None:
+    assert fault(tmp_path, "title: &a [*a]\ncolour: red\n").why
+
+
 def test_broken_yaml_names_line_and_column(tmp_path: Path) -> None:
     problem = fault(tmp_path, "dictionary: 1\ntitle: [unclosed\npatient: id\n")
-    assert "cannot be read" in problem.what
-    assert "line 3" in problem.why
+    assert "cannot be used" in problem.what
+    assert "line 3: the YAML is not well formed: while parsing" in problem.why
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,28 @@ class TestApproval:
         )
         assert "allows at most 0.1" in result.stderr
 
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            ((), "sentence      Approved."),
+            (("--epsilon-at-most", "0.1"), "sentence      Approved with conditions."),
+            (("--expires", "2026-10-31"), "sentence      Approved with conditions."),
+            (("--sentence", "For us."), "in your words  For us."),
+        ],
+    )
+    def test_an_approval_shows_as_the_officer_s_words_only_what_the_officer_wrote(
+        self, agreed: OfficerCommands, proposed: Study, words: tuple[str, ...], line: str
+    ) -> None:
+        output = agreed.done("approve", proposed.id, *words, "--yes")
+        assert " ".join(line.split()) in " ".join(output.split())
+        assert ("in your words" in output) is ("--sentence" in words)
+
+    def test_a_wrong_condition_is_named_without_library_terms(
+        self, agreed: OfficerCommands, proposed: Study
+    ) -> None:
+        output = agreed.refused("approve", proposed.id, "--epsilon-at-most", "-1", "--yes")
+        assert "expected a number above 0, found -1.0" in output.replace("Expected", "expected")
+
     def test_an_approval_without_conditions_has_no_warning(
         self, agreed: OfficerCommands, proposed: Study
     ) -> None:

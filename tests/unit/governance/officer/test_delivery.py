@@ -132,6 +132,14 @@ class TestBundleFile:
         assert out.read_bytes() == submitted
         assert bundle_version(submitted) == 1
 
+    def test_the_officer_is_asked_to_give_the_file_to_the_node_s_operator(
+        self, agreed: OfficerCommands
+    ) -> None:
+        out = agreed.folder / "bundle.json"
+        note = sign_keys(agreed, "--bundle-out", out).stderr
+        assert f"give {out} to your node's operator: `pratique-node accept {out}`" in note
+        assert "--bundle-out" not in note
+
     def test_a_file_that_cannot_be_written_is_reported(self, agreed: OfficerCommands) -> None:
         blocked = agreed.file("blocked", "a file, not a folder") / "bundle.json"
         result = sign_keys(agreed, "--bundle-out", blocked)
@@ -149,6 +157,7 @@ class TestExchange:
         assert result.exit_code == 1
         assert "does not answer" in result.stderr
         assert "pratique-officer renew" in result.stderr
+        assert result.stderr.count("To do:") == 1
         agreed.exchange.submit_down = False
         agreed.done("renew")
         assert agreed.published().version == 2

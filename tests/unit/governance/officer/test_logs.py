@@ -165,14 +165,17 @@ class TestList:
     def test_log_needs_a_daemon(self, trusting: OfficerCommands, folder: Path) -> None:
         output = trusting.refused("log", "list", "--node", folder, unlock=False)
         assert "Nothing answers" in output
+        assert "ask its operator to start it" in output
+        assert "--node" in output
+        assert "--home" not in output
 
     def test_log_must_know_whose_log_to_read(self, trusting: OfficerCommands) -> None:
         output = trusting.refused("log", "list", unlock=False)
         assert "--node FOLDER or --coordinator FOLDER" in output
 
     def test_log_reads_one_log_at_a_time(self, trusting: OfficerCommands, folder: Path) -> None:
-        options = ("log", "list", "--node", folder, "--coordinator", folder)
-        assert "not both" in trusting.refused(*options, unlock=False)
+        words = ("log", "list", "--node", folder, "--coordinator", folder)
+        assert "exclude each other" in trusting.refused(*words, unlock=False)
 
     @pytest.mark.parametrize("lines", [["not json"], ["{}"], ['{"entry": {}}'], ["[]"], ["1"]])
     def test_log_refuses_a_malformed_log(

@@ -46,7 +46,7 @@ def test_an_empty_list_of_studies_is_reported() -> None:
 
 def test_two_texts_with_one_id_need_a_digest() -> None:
     changed = study(AGREED, question="How many now?")
-    with pytest.raises(OfficerFault, match="is the name of 2 studies") as fault:
+    with pytest.raises(OfficerFault, match="fits 2 studies") as fault:
         find_study((FIRST, changed), FIRST.id)
     assert FIRST.digest in fault.value.why
     assert changed.digest in fault.value.why

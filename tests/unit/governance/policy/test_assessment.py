@@ -143,6 +143,13 @@ def cap() -> int:
     return cap_micro(3.0, 1e-4, 8)
 
 
+def test_without_a_known_register_no_delta_is_compared() -> None:
+    assessment = assessed(study(AGREED, population={"register": "staff"}))
+    assert "not stated" not in " ".join(finding.sentence for finding in assessment.findings)
+    assert "agreement/delta" not in clauses(assessment)
+    assert "agreement/delta" in assessment.clauses
+
+
 def ledger(spent: int, register: str = "patients", order: int = 8) -> LedgerView:
     terms = ledger_terms(AGREED, "patients", NOW)
     return LedgerView(

@@ -138,7 +138,7 @@ def test_looser_permissions_are_refused_with_the_command(tmp_path: Path, mode: i
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").touch(0o600)
     (tmp_path / "state.db").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StorageFault, match="Cannot open"):
+    with pytest.raises(StorageFault, match="cannot be opened"):
         node_state(tmp_path)
     assert (tmp_path / "elsewhere").stat().st_size == 0
 
@@ -147,7 +147,7 @@ def test_a_pipe_or_folder_is_no_database(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state.db", 0o600)
     with pytest.raises(StorageFault, match="not a file"):
         node_state(tmp_path)
-    with pytest.raises(StorageFault, match="Cannot open"):
+    with pytest.raises(StorageFault, match="cannot be opened"):
         open_database(tmp_path, client.state.tables.MIGRATIONS)
 
 

@@ -50,7 +50,7 @@ def test_the_first_agreement_is_published_at_the_threshold(tmp_path: Path) -> No
     status = documents.store.draft_status()
     assert status is not None
     assert (status.signed, status.unsigned, status.needed) == (("DK", "EE"), ("NO", "PT"), 1)
-    assert "Signatures still needed: 1" in refused(documents.publish, documents)
+    assert "The draft needs 1 more signature." in refused(documents.publish, documents)
     documents.sign("PT")
     documents.publish()
     assert documents.store.draft_status() is None
@@ -67,7 +67,7 @@ def test_nothing_can_be_published_before_an_agreement(tmp_path: Path) -> None:
         lambda: documents.store.accept_country(bundle, NOW, online_key=documents.online_key),
     ):
         assert "No agreement is published yet" in refused(act, documents)
-    assert "No signing ceremony" in refused(documents.publish, documents)
+    assert "No draft waits" in refused(documents.publish, documents)
     assert documents.store.read("metadata/timestamp.json") is None
 
 
@@ -151,7 +151,7 @@ def test_an_amendment_needs_three_of_the_old_keys_too(full: FederationDocuments)
     full.sign("EE", "NO")
     full.officers["DK"] = raw_key(200)
     full.sign("DK")
-    assert "Signatures still needed: 1" in refused(full.publish, full)
+    assert "The draft needs 1 more signature." in refused(full.publish, full)
     full.sign("PT")
     full.publish()
 

@@ -169,13 +169,21 @@ def test_a_huge_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_statement_says_n_h_c_epsilon_and_delta() -> None:
     statement = result().statement
-    for part in ("ε=0.998", "δ=0.0001", "n=4", "h=3", "c=1", "evaluation included"):
+    for part in ("ε = 0.998", "δ = 0.0001", "n = 4", "h = 3", "c = 1", "evaluation included"):
         assert part in statement
 
 
 def test_the_statement_of_local_mode_says_whose_noise_training_relies_on() -> None:
     statement = result(task=glm(local={"steps": 5})).statement
-    for part in ("ε=0.998", "n=4", "h=3", "c=1", "Local mode: ", "its own noise alone", "(h=1)"):
+    for part in (
+        "ε = 0.998",
+        "n = 4",
+        "h = 3",
+        "c = 1",
+        "Local mode: ",
+        "its own noise alone",
+        "(h=1)",
+    ):
         assert part in statement
     assert "1.73 times less noise" in statement
     assert "ocal mode" not in result().statement

@@ -153,7 +153,10 @@ def test_a_run_can_be_stopped_even_if_flower_refuses(
     assert coordinator.ask("study_stop", name=study.id)["run"] == run
     assert coordinator.flower.stopped == [FIRST_FLOWER_RUN]
     assert state(coordinator, run)[0] == "stopped"
-    assert "not running" in refused(coordinator, "study_stop", name=study.id).what
+    fault = refused(coordinator, "study_stop", name=study.id)
+    assert "not running" in fault.what
+    assert fault.why
+    assert "study list" in fault.fix
 
 
 def test_a_run_without_a_flower_run_can_be_stopped(coordinator: Coordinator, study: Study) -> None:

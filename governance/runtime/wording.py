@@ -1,0 +1,23 @@
+"""Numbers and nouns in sentences: singular and plural, articles, percentages."""
+
+VOWELS = "aeiou"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun in the right form: `1 patient`, `2 patients`."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def with_article(noun: str) -> str:
+    """Return a noun with its indefinite article: `a study`, `an agreement`."""
+    return f"{'an' if noun[:1].lower() in VOWELS else 'a'} {noun}"
+
+
+def percent(share: float) -> str:
+    """Return a share of a whole in per cent: `3.4 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def without_country(sentence: str, country: str) -> str:
+    """Return a sentence without the country at its beginning, to be shown after its name."""
+    return sentence.removeprefix(f"{country} ")

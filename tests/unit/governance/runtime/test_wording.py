@@ -1,0 +1,31 @@
+"""Numbers and nouns in sentences."""
+
+import pytest
+
+from governance.runtime.wording import counted, percent, with_article, without_country
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 patients"), (1, "1 patient"), (2, "2 patients")]
+)
+def test_a_noun_follows_its_number(number: int, text: str) -> None:
+    assert counted(number, "patient") == text
+
+
+def test_an_irregular_plural_is_given() -> None:
+    assert counted(1, "country", "countries") == "1 country"
+    assert counted(3, "country", "countries") == "3 countries"
+
+
+@pytest.mark.parametrize("noun", ["an agreement", "a study", "a permit"])
+def test_an_article_follows_the_first_letter(noun: str) -> None:
+    assert with_article(noun.split()[1]) == noun
+
+
+def test_a_percentage_has_one_digit_and_a_space() -> None:
+    assert percent(0.0344) == "3.4 %"
+
+
+def test_a_country_at_the_beginning_is_not_repeated() -> None:
+    assert without_country("EE has given no permit.", "EE") == "has given no permit."
+    assert without_country("The permit of EE expired.", "EE") == "The permit of EE expired."
