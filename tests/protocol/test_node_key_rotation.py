@@ -320,7 +320,7 @@ def test_a_crash_while_the_key_changes_leaves_one_key_in_use(
     federation.documents.folders["DK"].set_node(keys)
     bundle = federation.documents.sign_and_submit("DK")
     federation.nodes["DK"].parts.documents.deliver(bundle, federation.clock())
-    with pytest.raises(KeyFault, match="Dead"):
+    with pytest.raises(KeyFault, match="dead"):
         federation.nodes["DK"].sync()
     federation.restart("DK")
     federation.sync()
