@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 WIDEST = 100
 ROW = re.compile(r"^ {2}(\S.*?) {2,}(0\.\d{3}) {2,}(0\.\d{3})$", re.MULTILINE)
 
-LEDGER = re.compile(r"^ {2}[A-Z]{2} {2,}cardiovascular +(\S+%) +\S+%$", re.MULTILINE)
+LEDGER = re.compile(r"^ {2}[A-Z]{2} {2,}cardiovascular +(\S+ %) +\S+ %$", re.MULTILINE)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

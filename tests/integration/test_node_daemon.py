@@ -290,7 +290,7 @@ def test_a_restored_database_does_not_start_before_the_restored_command(site: Si
     site.documents.now = now().replace(microsecond=0)
     (site.home.officer / "country-DK.json").write_bytes(site.documents.sign_and_submit("DK"))
     code, output = run_command("restored", "--yes")
-    assert (code, "State was restored from a copy of 1 log entries" in output) == (0, True), output
+    assert (code, "State was restored from a copy of 1 log entry;" in output) == (0, True), output
     site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
     site.up()
     site.wait_until(lambda: site.waiting() == "idle, connected")
