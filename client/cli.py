@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,7 +68,7 @@ def init(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Make a node: check the records, make keys, and write the public keys for its officer."""
-    from client.commands.init import create_node, read_records  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.init import create_node  # noqa: PLC0415 (keeps --help quick)
     from client.commands.init import officer_key as read_key  # noqa: PLC0415
     from client.records.quality_report import EXPORT_AGAIN  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
@@ -83,8 +84,7 @@ def init(
         )
         node_home = _home(home)
         node_home.require_free()
-        read_records(settings)  # a fault in the file is reported before a passphrase is asked for
-        passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
+        passphrase = partial(chosen_passphrase, passphrase_file, passphrase_fd)
         node = create_node(node_home, settings, passphrase, utc_now())
         typer.echo(f"The node of {country} was created in {node_home.path}.")
         for line in node.report.lines():

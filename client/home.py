@@ -16,6 +16,7 @@ from client.errors import NodeFault
 from client.settings import NodeSettings
 from governance.documents.reading import read_settings
 from governance.runtime.files import write_atomic
+from keys.errors import reason_of
 from keys.permissions import refuse_if_shared
 
 LARGEST_SETTINGS = 64 * 1024
@@ -99,12 +100,8 @@ class NodeHome:
                 why=f"the folder contains no {self.settings_file.name}",
                 fix="run `pratique-node init`, or name the node's folder with --home",
             ) from None
-        except OSError as error:
-            raise self._unreadable(error.strerror or str(error)) from None
-        except UnicodeDecodeError:
-            raise self._unreadable("it is not UTF-8 text") from None
-        except ValueError as error:
-            raise self._unreadable(str(error)) from None
+        except (OSError, ValueError) as error:
+            raise self._unreadable(reason_of(error)) from None
 
     def write_settings(self, settings: NodeSettings) -> None:
         """Replace the settings, durably."""
@@ -135,7 +132,7 @@ class NodeHome:
         except OSError as error:
             raise NodeFault(
                 f"The folder {self.path} cannot be used",
-                why=error.strerror or str(error),
+                why=reason_of(error),
                 fix="name another folder with --home",
             ) from None
 

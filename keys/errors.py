@@ -26,6 +26,9 @@
 Each says what happened, why, and what to do, in plain words for the person who reads it.
 """
 
+TO_DO = "To do: "
+"""The beginning of the sentence that says what to do."""
+
 
 class PratiqueError(Exception):
     """An error that a person can act on.
@@ -46,12 +49,19 @@ class PratiqueError(Exception):
     def sentences(self) -> list[str]:
         """What happened, why, and what to do, each as one sentence."""
         why = _capitalised(self.why) if self.why else ""
-        parts = [self.what, why, f"To do: {self.fix}" if self.fix else ""]
+        parts = [self.what, why, f"{TO_DO}{self.fix}" if self.fix else ""]
         return [_ended(part) for part in parts if part]
 
     def __str__(self) -> str:
         between = "\n" if "\n" in self.why else " "  # a list has one problem on each line
         return between.join(self.sentences)
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    """Return why a file cannot be used: the system's reason without number, or the text's fault."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _ended(text: str) -> str:

@@ -20,7 +20,7 @@ from typing import Self
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from keys.derive import frame
-from keys.errors import KeyFault
+from keys.errors import KeyFault, reason_of
 from keys.files import replace_private, sync_directory
 from keys.permissions import OWNER_DIRECTORY, refuse_if_shared
 from keys.sealing import KEY_BYTES, NONCE_BYTES, TAG_BYTES, open_sealed, seal
@@ -202,4 +202,4 @@ def _file_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         fix = "check that the path is right, the disk has room, and this user may use it"
-        raise KeyFault(what, why=error.strerror or str(error), fix=fix) from None
+        raise KeyFault(what, why=reason_of(error), fix=fix) from None

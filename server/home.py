@@ -19,6 +19,7 @@ from governance.documents.reading import read_settings
 from governance.runtime.loopback import LoopbackAddress
 from keys.certificates import TransportAuthority
 from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
+from keys.errors import reason_of
 from keys.files import replace_private
 from keys.identity import SigningKey
 from keys.store import KeyStore
@@ -118,12 +119,8 @@ class CoordinatorHome:
                 why=f"the folder has no file {SETTINGS_FILE}",
                 fix="run `pratique-coordinator init`, or name the right folder with --home",
             ) from error
-        except OSError as error:
-            raise self._unreadable(error.strerror or str(error)) from error
-        except UnicodeDecodeError as error:
-            raise self._unreadable("it is not UTF-8 text") from error
-        except ValueError as error:
-            raise self._unreadable(str(error)) from error
+        except (OSError, ValueError) as error:
+            raise self._unreadable(reason_of(error)) from error
 
     def require_free(self) -> None:
         """Raise CoordinatorFault if the folder has a coordinator already."""
@@ -231,7 +228,7 @@ def write_new(path: Path, content: bytes) -> None:
     except OSError as error:
         raise CoordinatorFault(
             f"The file {path} cannot be written",
-            why=error.strerror or str(error),
+            why=reason_of(error),
             fix="check that the folder exists, that you may write there, and that the disk has "
             "free space",
         ) from error

@@ -9,6 +9,7 @@ from client.home import NodeHome
 from governance.runtime.files import write_atomic
 from governance.runtime.local_rpc import LocalRpcFault, ask
 from governance.trust.bundle import own_country, signer_of
+from keys.errors import reason_of
 from keys.identity import VerifyKey
 
 LARGEST_FILE = 8 * 2**20
@@ -37,7 +38,7 @@ def _read(file: Path) -> bytes:
     except OSError as error:
         raise NodeFault(
             f"The file {file} cannot be read",
-            why=error.strerror or str(error),
+            why=reason_of(error),
             fix="name the file that your officer made with --bundle-out",
         ) from None
 

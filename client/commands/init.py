@@ -1,5 +1,6 @@
 """`pratique-node init`: checks the records, then makes keys and state, and writes settings last."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -77,18 +78,20 @@ def read_records(settings: NodeSettings) -> QualityReport:
 def create_node(
     home: NodeHome,
     settings: NodeSettings,
-    passphrase: bytes,
+    passphrase: Callable[[], bytes],
     now: datetime,
     *,
     cost: int = SCRYPT_COST,
 ) -> NewNode:
     """Make a node in `home`. Raises RecordFault, KeyFault, NodeFault: then none exists.
 
-    `cost` is the cost of scrypt; only tests change it.
+    `passphrase` is called once the records could be read. `cost` is the cost of scrypt; only tests
+    change it.
     """
     report = read_records(settings)
+    secret = passphrase()
     home.create()
-    keyring, node_auth = NodeKeyring.create(KeyStore.create(home.keys, passphrase, cost=cost))
+    keyring, node_auth = NodeKeyring.create(KeyStore.create(home.keys, secret, cost=cost))
     keys = _public_keys(settings.country, keyring, node_auth)
     home.officer.mkdir(mode=0o700, exist_ok=True)
     engine = open_database(home.database, MIGRATIONS)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from governance.runtime.wording import counted
+
 EXPORT_AGAIN = "export the records again"
 """What to do if the file has no patient."""
 
@@ -41,7 +43,7 @@ class QualityReport:
 
     def lines(self) -> tuple[str, ...]:
         """Return the report as lines of text."""
-        patients = "1 patient" if self.rows == 1 else f"{self.rows} patients"
+        patients = counted(self.rows, "patient")
         rows = f"{patients} read, {self.opted_out} left out because they opted out"
         unknown = _unknown(len(self.unknown_opt_outs))
         head = (rows, unknown) if self.unknown_opt_outs else (rows,)
@@ -50,6 +52,5 @@ class QualityReport:
 
 
 def _unknown(ids: int) -> str:
-    if ids == 1:
-        return "1 opted-out id is not in the data: check it"
-    return f"{ids} opted-out ids are not in the data: check them"
+    absent = counted(ids, "opted-out id is", "opted-out ids are")
+    return f"{absent} not in the data: check {'it' if ids == 1 else 'them'}"

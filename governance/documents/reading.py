@@ -19,6 +19,7 @@ from governance.documents.models import MAX_BYTES, Document
 from governance.documents.problems import sentences
 from governance.errors import DocumentFault
 from governance.runtime.wording import with_article
+from keys.errors import reason_of
 
 M = TypeVar("M", bound=BaseModel)
 D = TypeVar("D", bound=Document)
@@ -113,7 +114,7 @@ def read_file(kind: type[D], path: Path) -> D:
     except OSError as error:
         raise DocumentFault(
             f"The file {path} cannot be read",
-            why=error.strerror or str(error),
+            why=reason_of(error),
             fix="check the name of the file and that you may read it",
         ) from None
     return read_document(kind, text, path.name)

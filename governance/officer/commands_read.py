@@ -22,7 +22,7 @@ from governance.officer.session import OfficerSession
 from governance.officer.studies import find_study, kept_studies
 from governance.policy.assessment import Assessment, ledger_terms
 from governance.policy.explain import explain_study
-from governance.policy.facts import percent
+from governance.policy.facts import share_of
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft
 from governance.trust.view import TrustedView
@@ -147,14 +147,14 @@ def _budget(
     allowed = f"ε = {whole.epsilon:g} at δ = {whole.delta:g} for register {terms.register}"
     start, end = f"{terms.period.start:%Y-%m-%d}", f"{terms.period.end:%Y-%m-%d}"
     yield "budget", f"{allowed} from {start} to {end}"
-    yield "cost", f"{percent(_cost(study, terms), terms.cap_micro)} of it"
-    spent = percent(ledger.spent_micro, terms.cap_micro) if ledger else ""
+    yield "cost", f"{share_of(_cost(study, terms), terms.cap_micro)} of it"
+    spent = share_of(ledger.spent_micro, terms.cap_micro) if ledger else ""
     unknown = "not known: your node cannot be asked now"
     if session.settings.node is None:
         unknown += " (give --node FOLDER once)"
     yield "spent", f"{spent} of it, says your node" if ledger else unknown
     permitted = sum(_cost(item, terms) for item in _permitted(session, terms.register))
-    yield "permitted", f"up to {percent(permitted, terms.cap_micro)} of it, by your valid permits"
+    yield "permitted", f"up to {share_of(permitted, terms.cap_micro)} of it, by your valid permits"
 
 
 def _permitted(session: OfficerSession, register: str) -> list[Study]:

@@ -21,7 +21,7 @@ from governance.runtime.safe_text import is_plain
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft, sign_draft
 from governance.trust.view import TrustedView
-from keys.errors import PratiqueError
+from keys.errors import PratiqueError, reason_of
 from keys.identity import SigningKey, VerifyKey
 from protocols.proto.exchange_pb2 import SubmitRequest
 from protocols.wire.encoding import digest
@@ -243,7 +243,7 @@ def read_policy(path: Path) -> str:
     except OSError as error:
         raise DocumentFault(
             f"The file {path} cannot be read",
-            why=error.strerror or str(error),
+            why=reason_of(error),
             fix="check the name of the file and that you may read it",
         ) from None
     except UnicodeDecodeError:

@@ -9,6 +9,7 @@ studies/            the studies decided on, so that a permit can be withdrawn wi
 seen/               checkpoints of logs verified before
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Self
@@ -21,6 +22,7 @@ from governance.documents.problems import first_problem
 from governance.documents.reading import read_settings
 from governance.officer.errors import OfficerFault
 from governance.runtime.files import write_atomic
+from keys.errors import reason_of
 from keys.identity import SigningKey, VerifyKey
 from keys.store import KeyStore
 from protocols.wire.encoding import Digest
@@ -122,12 +124,8 @@ class OfficerHome:
                 why=f"the folder has no {self.settings_file.name}",
                 fix="run `pratique-officer keygen` once, or name the right folder with --home",
             ) from None
-        except OSError as error:
-            raise self._unusable(error.strerror or str(error)) from None
-        except UnicodeDecodeError:
-            raise self._unusable("it is not UTF-8 text") from None
-        except ValueError as error:
-            raise self._unusable(str(error)) from None
+        except (OSError, ValueError) as error:
+            raise self._unusable(reason_of(error)) from None
 
     def _unusable(self, why: str) -> OfficerFault:
         return OfficerFault(
@@ -195,24 +193,27 @@ def _next_key(store: KeyStore) -> SigningKey | None:
     return SigningKey.from_bytes(store.get(NEXT_KEY)) if NEXT_KEY in store.names() else None
 
 
-def create_home(home: OfficerHome, country: str, authority: str, passphrase: bytes) -> Settings:
+def create_home(
+    home: OfficerHome, country: str, authority: str, passphrase: Callable[[], bytes]
+) -> Settings:
     """Create the folder, its key store and a new document key.
 
-    Raises OfficerFault if the folder has an officer already: others know the country by that key.
+    `passphrase` is called once everything else could be used. Raises OfficerFault if the folder has
+    an officer already: others know the country by that key.
     """
-    refuse_second(home)
+    _refuse_second(home)
     key = SigningKey.generate()
-    settings = new_settings(country, authority, key.public)
+    settings = _new_settings(country, authority, key.public)
+    secret = passphrase()
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = KeyStore.create(home.keys, passphrase)
+    store = KeyStore.create(home.keys, secret)
     store.put(DOCUMENT_KEY, key.to_bytes())
     home.write_key_file(settings)
     home.save(settings)
     return settings
 
 
-def refuse_second(home: OfficerHome) -> None:
-    """Raise OfficerFault if the folder has an officer's settings or keys already."""
+def _refuse_second(home: OfficerHome) -> None:
     if home.settings_file.exists() or any(home.keys.glob("*")):
         raise OfficerFault(
             f"There is an officer in {home.path} already",
@@ -221,13 +222,7 @@ def refuse_second(home: OfficerHome) -> None:
         )
 
 
-def require_usable(country: str, authority: str) -> None:
-    """Raise OfficerFault if the country or the authority cannot be used in settings."""
-    new_settings(country, authority, SigningKey.generate().public)
-
-
-def new_settings(country: str, authority: str, key: VerifyKey) -> Settings:
-    """Return the settings of a new officer. Raises OfficerFault if a value cannot be used."""
+def _new_settings(country: str, authority: str, key: VerifyKey) -> Settings:
     try:
         return Settings(country=country, authority=authority, document_key=key.to_text())
     except ValidationError as error:

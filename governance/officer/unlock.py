@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from governance.officer.exchange_link import dial
-from governance.officer.home import OfficerHome, create_home, refuse_second, require_usable
+from governance.officer.home import OfficerHome, create_home
 from governance.officer.session import OfficerSession
 from governance.officer.terminal import Terminal
 from governance.runtime.cli_support import plain_errors
@@ -41,9 +42,7 @@ def make_keys(
     """Create a new officer's folder and print its public key."""
     with plain_errors():
         folder, terminal = OfficerHome(home), Terminal(as_json=as_json)
-        refuse_second(folder)
-        require_usable(country, authority)
-        passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
+        passphrase = partial(chosen_passphrase, passphrase_file, passphrase_fd)
         settings = create_home(folder, country, authority, passphrase)
         key = settings.verify_key
         terminal.say(f"The document key of {authority} ({country}) was created in {home}.")

@@ -12,8 +12,9 @@ from governance.documents.purposes import (
 )
 from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
-from governance.policy.facts import day, listed, percent
+from governance.policy.facts import day, listed, share_of
 from governance.runtime.wording import counted
+from keys.errors import TO_DO
 from protocols.private_sum.context import share_threshold
 from protocols.tasks import Condition, Feature, FeatureKind
 
@@ -103,8 +104,8 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
         )
         return
     yield from _entry("Computed", f"ε = {charge.epsilon:.4g} at δ = {charge.delta:g}")
-    share = percent(charge.micro, charge.cap_micro)
-    left = percent(max(0, charge.left_micro - charge.micro), charge.cap_micro)
+    share = share_of(charge.micro, charge.cap_micro)
+    left = share_of(max(0, charge.left_micro - charge.micro), charge.cap_micro)
     yield from _entry("Budget", f"costs {share} of this period's budget; {left} would be left")
 
 
@@ -136,7 +137,7 @@ def _decision(assessment: Assessment) -> Iterator[str]:
     yield f"{assessment.country} cannot take part:"
     for finding in assessment.findings:
         yield from _wrapped(f"- {finding.sentence} [{finding.clause}]", 2)
-        yield from _wrapped(f"  To do: {finding.fix}.", 2)
+        yield from _wrapped(f"  {TO_DO}{finding.fix}.", 2)
 
 
 def _entry(label: str, text: str) -> list[str]:

@@ -10,6 +10,7 @@ from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit, Withdrawal
 from governance.documents.purposes import EHDS_CODES, PURPOSE_OF_USE, with_ancestors
 from governance.documents.study import Study
+from governance.runtime.wording import percent
 
 MICRO, PICO = Decimal(10**6), Decimal(10**12)
 LARGEST = 2**62
@@ -193,8 +194,8 @@ class Facts:
         return {
             "agreement_delta": f"{budget.delta:g}" if budget else NOT_STATED,
             "loss": f"{charge.epsilon:.4g}" if charge else NOT_STATED,
-            "charge_share": percent(self.owed_micro, cap),
-            "left_share": percent(charge.left_micro, cap) if charge else NOT_STATED,
+            "charge_share": share_of(self.owed_micro, cap),
+            "left_share": share_of(charge.left_micro, cap) if charge else NOT_STATED,
         }
 
 
@@ -251,9 +252,9 @@ def day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def percent(part: int, whole: int) -> str:
-    """Return a share of the whole in per cent."""
-    return f"{100 * part / whole:.1f} %" if whole else NOT_STATED
+def share_of(part: int, whole: int) -> str:
+    """Return a part of the whole in per cent; a whole of 0 was not stated."""
+    return percent(part, whole) if whole else NOT_STATED
 
 
 def listed(names: Iterable[str]) -> str:

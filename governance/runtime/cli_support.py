@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from governance.runtime.safe_text import shown
-from keys.errors import PratiqueError
+from keys.errors import PratiqueError, reason_of
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PassphraseFile = Annotated[
@@ -49,7 +49,7 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(BROKEN_PIPE) from error
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
-        why = (error.strerror or str(error)) + where
+        why = reason_of(error) + where
         print_error(
             PratiqueError(
                 "The operating system refused the operation",

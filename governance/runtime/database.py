@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import TypeDecorator
 
 from governance.errors import StorageFault
-from keys.errors import PratiqueError
+from keys.errors import PratiqueError, reason_of
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 BUSY_SECONDS = 30
@@ -137,7 +137,7 @@ def _require_private(file: Path) -> None:
     except OSError as error:
         raise StorageFault(
             f"The file {file} cannot be opened",
-            why=error.strerror or str(error),
+            why=reason_of(error),
             fix="check that this user may read and write it, and that the disk has free space",
         ) from error
     try:

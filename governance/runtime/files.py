@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from governance.errors import DocumentFault
+from keys.errors import reason_of
 from keys.files import replace_private
 
 PATIENCE_SECONDS = 20.0
@@ -24,7 +25,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         raise DocumentFault(
             f"The file {path} cannot be written",
-            why=error.strerror or str(error),
+            why=reason_of(error),
             fix="free space on the disk or correct the permissions, and try again",
         ) from None
 

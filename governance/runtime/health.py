@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from governance.runtime.loopback import host_and_port
-from keys.errors import PratiqueError
+from keys.errors import PratiqueError, reason_of
 
 MAX_CALLERS = 8
 LONGEST_SECONDS = 5.0
@@ -72,7 +72,7 @@ class HealthServer:
         except OSError as error:
             raise ObserveFault(
                 f"Metrics and health cannot be shown at {address}",
-                why=error.strerror or str(error),
+                why=reason_of(error),
                 fix="end the program that listens there, or change `observe` in the settings",
             ) from error
         self.port = int(self._server.server_address[1])

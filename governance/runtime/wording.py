@@ -13,9 +13,9 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in VOWELS else 'a'} {noun}"
 
 
-def percent(share: float) -> str:
-    """Return a share of a whole in per cent: `3.4 %`."""
-    return f"{100 * share:.1f} %"
+def percent(part: float, whole: float = 1) -> str:
+    """Return a part of a whole in per cent: `3.4 %`."""
+    return f"{100 * part / whole:.1f} %"
 
 
 def without_country(sentence: str, country: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from keys.errors import PratiqueError
+from keys.errors import TO_DO, PratiqueError
 from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 
@@ -185,7 +185,7 @@ class ExchangeLink:
                 why=details,
                 fix="check the address and the network, and that the coordinator runs",
             )
-        why, _, fix = details.partition("To do: ")
+        why, _, fix = details.partition(TO_DO)
         return LinkFault(
             f"The exchange at {self._address} refused the call",
             why=why.strip(),

@@ -22,6 +22,7 @@ from pydantic import (
 
 from keys.composite import COMPOSITE_TEXT
 from keys.derive import labelled_hash
+from keys.errors import reason_of
 from keys.identity import TEXT_PATTERN, spoken
 from protocols.errors import ProtocolFault
 from protocols.wire.encoding import Digest, canonical_json
@@ -128,7 +129,7 @@ def read_invitation(path: Path) -> Invitation:
     except OSError as error:
         raise ProtocolFault(
             f"The invitation {path} cannot be read",
-            why=error.strerror or str(error),
+            why=reason_of(error),
             fix="give the path of the file that the coordinator handed over",
         ) from None
 

@@ -8,6 +8,7 @@ import typer
 
 from governance.runtime.cli_support import JsonOption, plain_errors, show
 from governance.runtime.wording import counted, percent, without_country
+from keys.errors import TO_DO
 from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 from server.commands.wording import read_text
 
@@ -111,7 +112,7 @@ def _print_check(answer: dict[str, Any]) -> None:
         _print_country(country)
     for (sentence, fix), countries in _refusals(checked.countries).items():
         typer.echo(f"  {', '.join(countries)}: {sentence}")
-        typer.echo(f"      To do: {fix}")
+        typer.echo(f"      {TO_DO}{fix}")
 
 
 def _print_schedule(schedule: "StudySchedule") -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keys.errors import reason_of
 from server.errors import GONE, CoordinatorFault
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise CoordinatorFault(
             f"The file {path} cannot be read",
-            why=error.strerror or str(error),
+            why=reason_of(error),
             fix="check the file's name and that you may read it",
         ) from error
     except UnicodeDecodeError as error:

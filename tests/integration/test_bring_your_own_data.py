@@ -50,7 +50,7 @@ def run_command(command: str, folder: Path) -> list[str]:
 
 
 def agrees(expected: list[str], printed: list[str]) -> bool:
-    """Return whether the lines agree; `…` stands for any text, on its own line for any lines."""
+    """Return whether the lines agree; `…` matches any text, alone on a line any lines."""
     parts = [
         r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n"
         for line in expected

@@ -24,7 +24,7 @@ answered = country_round.answer
 
 
 def nothing(*_: Any) -> None:
-    """Stand for a removed check: do nothing."""
+    """Do nothing, in place of a removed check."""
 
 
 def answered_and_open(

@@ -570,13 +570,18 @@ def test_a_country_s_new_key_signed_by_the_old_one_is_accepted(
     assert view.high_water.keys["DK"] == raw_key(200).public.to_text()
 
 
+def publish_unproven_key(documents: FederationDocuments) -> None:
+    """Publish a new key of DK that its old key has not signed, and documents under it."""
+    amend(documents, rekeyed(raw_key(200)), raw_key(200))
+    documents.officers["DK"] = raw_key(200)
+    documents.sign_and_submit("DK")
+
+
 def test_a_country_s_new_key_not_signed_by_the_old_one_is_refused(
     documents: FederationDocuments,
 ) -> None:
     high_water = documents.view().high_water
-    amend(documents, rekeyed(raw_key(200)), raw_key(200))
-    documents.officers["DK"] = raw_key(200)
-    documents.sign_and_submit("DK")
+    publish_unproven_key(documents)
     view = documents.view(high_water)
     assert view.country("DK") is None
     assert "key of DK has changed" in view.absent["DK"]
@@ -588,9 +593,7 @@ def test_a_refused_new_key_is_refused_again_at_the_next_check(
     documents: FederationDocuments,
 ) -> None:
     high_water = documents.view().high_water
-    amend(documents, rekeyed(raw_key(200)), raw_key(200))
-    documents.officers["DK"] = raw_key(200)
-    documents.sign_and_submit("DK")
+    publish_unproven_key(documents)
     again = documents.view(documents.view(high_water).high_water)
     assert again.country("DK") is None
 
@@ -599,9 +602,7 @@ def test_a_refused_new_key_is_accepted_once_the_local_operator_approves_it(
     documents: FederationDocuments,
 ) -> None:
     high_water = documents.view().high_water
-    amend(documents, rekeyed(raw_key(200)), raw_key(200))
-    documents.officers["DK"] = raw_key(200)
-    documents.sign_and_submit("DK")
+    publish_unproven_key(documents)
     wrong = high_water.with_approved_key("DK", raw_key(201).public)
     assert documents.view(wrong).country("DK") is None
     approved = high_water.with_approved_key("DK", raw_key(200).public)

@@ -41,7 +41,9 @@ def create_joining_node(folder: Path, country: str = "DK", **changes: Any) -> No
     """Create a node as `init` does, and return its home."""
     home = NodeHome(folder / "node")
     fields = {"country": country, "officer_key": OFFICER, **files(folder / "files")}
-    create_node(home, NodeSettings(**fields | changes), PASSPHRASE, NOW, cost=LOWEST_SCRYPT_COST)
+    create_node(
+        home, NodeSettings(**fields | changes), lambda: PASSPHRASE, NOW, cost=LOWEST_SCRYPT_COST
+    )
     return home
 
 

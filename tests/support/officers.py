@@ -284,7 +284,7 @@ def new_officer(
     """Return a new officer of DK, named in the draft agreement, with a clock that does not move."""
     use_fast_key_stores(monkeypatch)
     home = OfficerHome(folder / "officer")
-    create_home(home, "DK", "Health data authority of DK", PASSPHRASE.encode())
+    create_home(home, "DK", "Health data authority of DK", PASSPHRASE.encode)
     file = folder / "passphrase"
     file.touch(mode=0o600)
     file.write_text(PASSPHRASE + "\n")

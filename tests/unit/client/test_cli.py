@@ -244,17 +244,21 @@ def test_up_with_a_wrong_passphrase_is_refused(
     assert "passphrase does not open" in output
 
 
+@pytest.fixture
+def enrolled(home: Path, passphrase: Path, letter: Path, exchange: ScriptedExchange) -> Path:
+    """The home of a node that a federation has admitted."""
+    run("enrol", letter, "--passphrase-file", passphrase, home=home)
+    return home
+
+
 def test_restored_asks_first(
-    home: Path,
+    enrolled: Path,
     passphrase: Path,
-    letter: Path,
-    exchange: ScriptedExchange,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without an answer, or with the answer no, nothing is opened."""
-    run("enrol", letter, "--passphrase-file", passphrase, home=home)
     monkeypatch.setattr("client.daemon.restore_node", pytest.fail)
-    result = run("restored", "--passphrase-file", passphrase, home=home)
+    result = run("restored", "--passphrase-file", passphrase, home=enrolled)
     assert result.exit_code == 1
     assert "restore that copy instead" in result.stdout
 
@@ -266,33 +270,27 @@ def test_restored_before_enrolment_says_what_to_do(home: Path, passphrase: Path)
 
 
 def test_restored_with_a_certificate_that_looks_stolen_says_what_to_do(
-    home: Path,
+    enrolled: Path,
     passphrase: Path,
-    letter: Path,
-    exchange: ScriptedExchange,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(_: object) -> None:
         raise LinkFault("The exchange refuses this certificate")
 
-    run("enrol", letter, "--passphrase-file", passphrase, home=home)
     monkeypatch.setattr("client.node.Node.restore", refuse)
-    output = refused("restored", "--yes", "--passphrase-file", passphrase, home=home)
+    output = refused("restored", "--yes", "--passphrase-file", passphrase, home=enrolled)
     assert "looks stolen" in output
     assert "pratique-node enrol" in output
 
 
 def test_restored_prints_the_outcome(
-    home: Path,
+    enrolled: Path,
     passphrase: Path,
-    letter: Path,
-    exchange: ScriptedExchange,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run("enrol", letter, "--passphrase-file", passphrase, home=home)
     done = Restored("2026-09-01T12:00:00+00:00", 7, 40, 1, ("heart-by-sex",))
     monkeypatch.setattr("client.daemon.restore_node", lambda *_: done)
-    result = run("restored", "--yes", "--passphrase-file", passphrase, home=home)
+    result = run("restored", "--yes", "--passphrase-file", passphrase, home=enrolled)
     assert result.exit_code == 0
     assert "a copy of 7 log entries; the log had at least 40 before" in result.stdout
     assert "heart-by-sex: charged 1 time" in result.stdout

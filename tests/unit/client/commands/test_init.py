@@ -112,7 +112,7 @@ def test_bad_records_prevent_the_creation_of_a_node(
     home = NodeHome(tmp_path / "node")
     settings = NodeSettings(country="DK", officer_key=OFFICER, **paths)
     with pytest.raises(RecordFault):
-        create_node(home, settings, PASSPHRASE, NOW, cost=LOWEST_SCRYPT_COST)
+        create_node(home, settings, pytest.fail, NOW, cost=LOWEST_SCRYPT_COST)
     assert not home.path.exists()
 
 
@@ -121,7 +121,7 @@ def test_a_missing_file_prevents_the_creation_of_a_node(tmp_path: Path) -> None:
     home = NodeHome(tmp_path / "node")
     settings = NodeSettings(country="DK", officer_key=OFFICER, **paths)
     with pytest.raises(RecordFault, match=r"none\.txt"):
-        create_node(home, settings, PASSPHRASE, NOW, cost=LOWEST_SCRYPT_COST)
+        create_node(home, settings, pytest.fail, NOW, cost=LOWEST_SCRYPT_COST)
     assert not home.path.exists()
 
 

@@ -205,7 +205,7 @@ def test_an_append_takes_logarithmic_time(log: AuditLog, engine: Engine) -> None
 
 
 class Stop(Exception):
-    """Stands for the death of the process."""
+    """Raised where the process would die."""
 
 
 def test_a_stop_before_any_statement_leaves_no_part_of_an_entry(tmp_path: Path) -> None:

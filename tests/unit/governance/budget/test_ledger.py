@@ -411,7 +411,7 @@ def test_a_hundred_writers_in_twenty_processes_never_pass_the_cap(tmp_path: Path
 
 
 class Stop(Exception):
-    """Stands for the death of the process."""
+    """Raised where the process would die."""
 
 
 def stop_at(engine: Engine, step: int) -> list[str]:

@@ -12,10 +12,10 @@ from governance.policy.facts import (
     listed,
     micro_ceiling,
     micro_floor,
-    percent,
     pico_ceiling,
     pico_floor,
     seconds,
+    share_of,
 )
 
 amounts = st.floats(min_value=0, max_value=1e6, allow_nan=False)
@@ -54,7 +54,7 @@ def test_words() -> None:
     moment = datetime(2026, 9, 1, 12, 30, 59, tzinfo=UTC)
     assert day(moment) == "2026-09-01 12:30 UTC"
     assert seconds(moment) == 1_788_265_859
-    assert percent(1, 3) == "33.3 %"
-    assert percent(1, 0) == "not stated"
+    assert share_of(1, 3) == "33.3 %"
+    assert share_of(1, 0) == "not stated"
     assert listed([]) == "none"
     assert listed(["a", "b"]) == "a, b"
