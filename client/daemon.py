@@ -34,6 +34,7 @@ from client.status.summary import LinkStatus
 from client.wiring import Surroundings, build_node
 from governance.runtime.credentials import Presented
 from governance.runtime.database import open_database
+from governance.runtime.garbage import GarbageCollection
 from governance.runtime.health import observed
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.runtime.systemd import Supervisor, Watchdog
@@ -110,6 +111,7 @@ class Daemon:
         self._stop, self._wake = threading.Event(), threading.Event()
         self._signed_off = threading.Event()
         self._link_status = LinkStatus()
+        self._garbage = GarbageCollection()
         self._last_upkeep = -MIN_UPKEEP_PAUSE_SECONDS
 
     def stop(self) -> None:
@@ -208,6 +210,7 @@ class Daemon:
                 self._renewal.renew_if_due()
                 self._node.do_upkeep()
                 self._health.record_upkeep(self._node.status(self._link_status))
+                self._garbage.collect_if_changed(self._node.parts.record_store.readings)
             except Exception:  # noqa: BLE001 - the upkeep continues after any fault
                 _log.exception("tending failed")
             self._last_upkeep = time.monotonic()

@@ -34,6 +34,8 @@ class RecordStore:
         self._features: Mapping[str, RecordedFeature] | None = None
         self._records: Records | None = None
         self._fault: RecordFault | None = None
+        self.readings = 0
+        """How often the records were read."""
 
     def refresh(self) -> None:
         """Read the files again if one of them has changed."""
@@ -82,6 +84,7 @@ class RecordStore:
         return CsvSource(self._settings.data, read_dictionary(self._settings.dictionary))
 
     def _read(self) -> None:
+        self.readings += 1
         self._records = self._features = None
         try:
             source = self._source()

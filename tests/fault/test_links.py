@@ -18,6 +18,7 @@ from server.learning.release import MODEL_FILE
 from tests.support.documents import COUNTRIES, training_fields
 from tests.support.live_federation import LiveParts
 from tests.support.proxy import FAIR, Weather
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.fault,
@@ -89,7 +90,7 @@ def wiring() -> Iterator[LiveParts]:
     try:
         for country in COUNTRIES:
             parts.settle(country, FaultyLink)
-        parts.wait_until(lambda: all(parts.coordinator.context.sessions.online().values()))
+        wait_until(lambda: all(parts.coordinator.context.sessions.online().values()))
         yield parts
     finally:
         parts.close()
@@ -110,11 +111,11 @@ class Trial:
 
     def at_round(self, number: int) -> None:
         """Wait until so many rounds are done."""
-        self.wiring.wait_until(lambda: len(self.rounds()) >= number, RUN_SECONDS)
+        wait_until(lambda: len(self.rounds()) >= number, RUN_SECONDS)
 
     def end(self) -> tuple[bytes, list[float]]:
         """Return the model of a run in which every country took part in every round."""
-        status = self.wiring.wait_until(lambda: self.wiring.over(self.study), RUN_SECONDS)
+        status = wait_until(lambda: self.wiring.over(self.study), RUN_SECONDS)
         history = status["history"]
         assert (status["state"], status["reason"]) == ("finished", "")
         assert [entry["opened"] for entry in history] == [list(COUNTRIES)] * ROUNDS

@@ -36,6 +36,7 @@ from tests.support.documents import COUNTRIES, training_fields
 from tests.support.live_federation import LiveParts
 from tests.support.node_federation import NodeFederation, code_of
 from tests.support.patients import entropy
+from tests.support.waiting import wait_until
 
 DICTIONARY = """
 dictionary: 1
@@ -284,7 +285,7 @@ class ObservedFederation:
         """Run a study to its end and return how it ended."""
         allowed = self.wiring.federation.allowed(name, noise_std=NOISE_STD, **study)
         self.wiring.launch(allowed)
-        outcome: dict[str, Any] = self.wiring.wait_until(lambda: self.wiring.over(allowed), 240)
+        outcome: dict[str, Any] = wait_until(lambda: self.wiring.over(allowed), 240)
         return outcome
 
     def break_records(self, country: str, content: str) -> None:

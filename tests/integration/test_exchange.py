@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -55,6 +54,7 @@ from tests.support.exchange_server import (
     now,
     tree,
 )
+from tests.support.waiting import wait_until
 
 AT, BE = 101, 202
 DAY = timedelta(days=1)
@@ -418,7 +418,7 @@ def test_a_message_that_arrives_while_a_revoked_node_waits_is_not_delivered(port
     request = RelayRequest(method="PullMessages", body=body)
     waiting = link._wire.stub.Relay.future(request, timeout=20)
     try:
-        _until(lambda: "PullMessages" in port.superlink.methods)
+        wait_until(lambda: "PullMessages" in port.superlink.methods)
         port.enrolment.register._revoked |= {_serial(serial_holder)}
         port.superlink.will("PullMessages", incoming(tree("secret")))
         port.exchange.announce(["AT"])
@@ -431,13 +431,6 @@ def test_a_message_that_arrives_while_a_revoked_node_waits_is_not_delivered(port
 
 def _serial(who: Caller) -> int:
     return x509.load_pem_x509_certificate(who.certificate).serial_number
-
-
-def _until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_message_larger_than_the_limit_is_refused(port: Port) -> None:

@@ -39,9 +39,10 @@ from tests.support.exchange_server import (
 )
 from tests.support.joining_node import create_joining_node, keyring
 from tests.support.keystore import PASSPHRASE
+from tests.support.waiting import WAIT_SECONDS, wait_until
 
 PROGRAM = Path(sys.executable).parent / "pratique-node"
-SEAT, WAIT_SECONDS = 77, 20.0
+SEAT = 77
 
 
 class Site:
@@ -126,10 +127,7 @@ class Site:
         return status
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.05)
+        wait_until(condition, details=lambda: self.log)
 
     @property
     def log(self) -> str:

@@ -9,7 +9,6 @@ import shutil
 import socket
 import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +39,7 @@ from tests.support.process_federation import (
     _descendants,
     _socket,
 )
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 EVERYWHERE = "0.0.0.0"  # noqa: S104 (as an exchange listens in production)
@@ -64,20 +64,13 @@ def federation() -> Iterator[ProcessFederation]:
         path.write_text(yaml.safe_dump(settings))
         federation.start_coordinator()
         federation.propose_and_permit("ports", rounds=ROUNDS)
-        _until(lambda: all(ask(_socket(federation.coordinator), "status")["nodes"].values()))
+        wait_until(lambda: all(ask(_socket(federation.coordinator), "status")["nodes"].values()))
         federation.launch("ports")
         federation.wait_until("ports", lambda status: status["round"] >= 1)
         yield federation
     finally:
         federation.end()
         shutil.rmtree(folder)
-
-
-def _until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

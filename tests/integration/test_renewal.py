@@ -46,11 +46,11 @@ from tests.support.exchange_server import (
     tree,
 )
 from tests.support.keystore import fast_store
+from tests.support.waiting import WAIT_SECONDS, wait_until
 
 SEAT, DAY, YEAR = 101, timedelta(days=1), timedelta(days=365)
 FILE = "metadata/1.root.json"
 LONG_POLL = 60.0
-AT_ONCE = 20.0
 """Seconds within which a cancelled call must end: far less than a long poll."""
 
 
@@ -229,16 +229,9 @@ class LongPoll:
             self.reply = fault
 
     def end(self) -> object:
-        self._thread.join(AT_ONCE)
+        self._thread.join(WAIT_SECONDS)
         assert not self._thread.is_alive(), "the call goes on"
         return self.reply
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + AT_ONCE
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_revocation_ends_the_long_poll_of_this_party_only(exchange: Exchange) -> None:
@@ -309,7 +302,7 @@ def test_no_call_is_lost_while_certificates_change(exchange: Exchange) -> None:
     assert not isinstance(waiting.end(), Exception)
     stop.set()
     for thread in threads:
-        thread.join(AT_ONCE)
+        thread.join(WAIT_SECONDS)
     assert faults == []
     assert link._open == {link._wire}  # the replaced channels are closed
     link.close()

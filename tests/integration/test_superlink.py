@@ -59,6 +59,7 @@ from tests.support.exchange_server import (
     now,
 )
 from tests.support.stand_in_app import LARGE, write_customisation
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -196,14 +197,6 @@ def nodes(fleet: Fleet) -> Iterator[None]:
 def _serve(node: FleetClient, stop: threading.Event) -> None:
     with suppress(LinkFault):  # a poll is cancelled when the node is stopped
         node.serve(stop)
-
-
-def wait_until(happened: Callable[[], Any], seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (result := happened()):
-        assert time.monotonic() < end, "the condition was not true in time"
-        time.sleep(0.1)
-    return result
 
 
 @pytest.fixture(scope="module")

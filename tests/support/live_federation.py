@@ -11,7 +11,6 @@ import random
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -46,6 +45,7 @@ from tests.support.exchange_server import (
 )
 from tests.support.node_federation import NodeFederation, keyring_of
 from tests.support.proxy import FaultProxy
+from tests.support.waiting import WAIT_SECONDS, wait_until
 from tests.support.zero_noise import ZeroNoise
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,6 @@ DAY = timedelta(days=1)
 CHEAP_NOISE = 10**6
 """A noise so large that a study costs almost nothing. The drawn noise is zero."""
 ROOMY = [{"register": "patients", "period_days": 365, "epsilon": 30.0, "delta": 1e-4, "order": 8}]
-WAIT_SECONDS = 30.0
 Dial = Callable[[ExchangeLink], Any]
 
 
@@ -186,20 +185,13 @@ class LiveParts:
         """Start every country's node and wait until all are connected."""
         for country in COUNTRIES:
             self.settle(country)
-        self.wait_until(lambda: all(self.coordinator.context.sessions.online().values()))
+        wait_until(lambda: all(self.coordinator.context.sessions.online().values()))
         return self
-
-    def wait_until(self, happened: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
-        end = time.monotonic() + seconds
-        while not (result := happened()):
-            assert time.monotonic() < end, "it did not happen in time"
-            time.sleep(0.05)
-        return result
 
     def launch(self, study: Study) -> str:
         """Launch a study once every node is connected; the nodes' streams start again."""
         self.federation.begin_streams()
-        return str(self.wait_until(lambda: self._launched(study)))
+        return str(wait_until(lambda: self._launched(study)))
 
     def _launched(self, study: Study) -> str:
         try:

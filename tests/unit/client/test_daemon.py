@@ -22,8 +22,7 @@ from protocols.private_sum.messages import refusal_reply
 from protocols.wire.channel import LinkFault
 from tests.support.exchange_server import RenewalNeverDue
 from tests.support.node_federation import NodeFederation, code_of
-
-WAIT_SECONDS = 5.0
+from tests.support.waiting import WAIT_SECONDS, wait_until
 
 
 @dataclass
@@ -97,12 +96,6 @@ class RunningDaemon:
     def waiting(self) -> str:
         return str(self.ask("status")["waiting_for"])
 
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
 
 def listens(path: Path) -> bool:
     """Return whether a daemon answers; its socket exists a moment before that."""
@@ -135,7 +128,7 @@ def start(
         thread = threading.Thread(target=daemon.run)
         thread.start()
         begun.append(RunningDaemon(daemon, home, fleet, thread))
-        begun[-1].wait_until(lambda: listens(home.socket))
+        wait_until(lambda: listens(home.socket))
         return begun[-1]
 
     yield begin
@@ -165,7 +158,7 @@ def test_pauses_differ_and_stay_within_bounds() -> None:
 def test_a_connected_node_reports_that_it_is_connected(start: Start) -> None:
     running = start(None)
     assert running.fleet.ready.wait(WAIT_SECONDS)
-    running.wait_until(lambda: running.waiting() == "idle, connected")
+    wait_until(lambda: running.waiting() == "idle, connected")
 
 
 def test_a_node_connects_again_after_link_faults(start: Start) -> None:
@@ -178,7 +171,7 @@ def test_a_node_connects_again_after_link_faults(start: Start) -> None:
 def test_while_the_link_is_down_the_reason_is_shown(start: Start) -> None:
     link_fault = LinkFault("The exchange at h:1 does not answer")
     running = start(*[link_fault] * 1000)
-    running.wait_until(lambda: "h:1 does not answer" in running.waiting())
+    wait_until(lambda: "h:1 does not answer" in running.waiting())
     assert running.waiting().startswith("waiting for the coordinator: ")
 
 
@@ -283,10 +276,19 @@ def test_upkeep_continues_after_any_fault(
 
     monkeypatch.setattr(federation.nodes["DK"], "do_upkeep", do_upkeep)
     running = start(None)
-    running.wait_until(lambda: len(calls) >= 1)
+    wait_until(lambda: len(calls) >= 1)
     before = len(calls)
     running.daemon._wake.set()
-    running.wait_until(lambda: len(calls) > before)
+    wait_until(lambda: len(calls) > before)
+
+
+def test_upkeep_leaves_objects_in_use_out_of_garbage_collections(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen: list[int] = []
+    monkeypatch.setattr("gc.freeze", lambda: frozen.append(1))
+    start(None)
+    wait_until(lambda: frozen)
 
 
 @pytest.mark.parametrize(
@@ -312,12 +314,12 @@ def test_a_documents_behind_refusal_starts_a_fetch_unless_one_was_recent(
     monkeypatch.setattr(node, "handle", lambda frame: refusal_reply(code))
     running = start(None)
     running.fleet.ready.wait(WAIT_SECONDS)
-    running.wait_until(lambda: not running.daemon._wake.is_set() and len(calls) >= 1)
+    wait_until(lambda: not running.daemon._wake.is_set() and len(calls) >= 1)
     time.sleep(0.1)
     before = len(calls)
     running.fleet.handle(b"frame")
     if fetches:
-        running.wait_until(lambda: len(calls) > before)
+        wait_until(lambda: len(calls) > before)
     else:
         time.sleep(0.2)
         assert len(calls) == before

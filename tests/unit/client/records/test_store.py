@@ -36,6 +36,7 @@ def test_unchanged_files_are_not_read_again(
     monkeypatch.setattr(RecordStore, "_read", lambda _: pytest.fail("read again"))
     record_store.refresh()
     assert record_store.records() is records
+    assert record_store.readings == 1
 
 
 @pytest.mark.parametrize("name", ["records.csv", "dictionary.yaml", "opt-out.txt"])
@@ -46,6 +47,7 @@ def test_a_changed_file_is_read_again(record_store: RecordStore, tmp_path: Path,
     os.utime(file, ns=(1, 1))
     record_store.refresh()
     assert record_store.records() is not records
+    assert record_store.readings == 2
 
 
 def test_a_file_that_became_unreadable_leaves_no_records(

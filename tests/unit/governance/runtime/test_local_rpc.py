@@ -8,7 +8,6 @@ import socket
 import stat
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from governance.runtime import local_rpc
 from governance.runtime.local_rpc import LocalRpcFault, LocalRpcServer, ask
 from keys.errors import KeyFault
 from tests.support.examples import examples
+from tests.support.waiting import wait_until
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
@@ -216,9 +216,7 @@ def test_a_caller_that_disconnects_is_no_error(
     caplog.set_level(logging.INFO, "pratique.desk")
     rpc_server._server.handler = lambda *_: "a" * 5_000_000
     leave(path, b'{"method":"echo","params":{}}\n')
-    deadline = time.monotonic() + 10
-    while not caplog.records and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: caplog.records)
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert "went away" in caplog.text
 

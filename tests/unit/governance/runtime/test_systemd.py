@@ -4,15 +4,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from governance.runtime.progress import Progress
 from governance.runtime.systemd import Supervisor, Watchdog
 from tests.support.captured_logs import Lines
+from tests.support.waiting import WAIT_SECONDS, wait_until
 
-WAIT_SECONDS = 5.0
 TENTH = "100000"
 """WATCHDOG_USEC in these tests: a tenth of a second."""
 
@@ -153,13 +153,6 @@ def test_it_notifies_again_once_the_loop_makes_progress(address: str, manager: M
     progress.moved("serve", 60)
     assert manager.heard() == "WATCHDOG=1"
     started.close()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_only_a_loop_itself_reports_its_progress() -> None:

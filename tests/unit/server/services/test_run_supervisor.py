@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from server.services.run_supervisor import (
     NextStep,
     decide,
 )
+from tests.support.waiting import wait_until
 
 RUN = "a" * 32
 DIGESTS = ["sha256:" + letter * 64 for letter in "ab"]
@@ -119,9 +119,7 @@ def test_a_killed_process_releases_the_lock_and_its_successor_begins(home: Coord
         assert is_run_locked(home, RUN)
         os.kill(carrier.pid, signal.SIGKILL)
         carrier.wait()
-        deadline = time.monotonic() + 5
-        while is_run_locked(home, RUN):
-            assert time.monotonic() < deadline
+        wait_until(lambda: not is_run_locked(home, RUN))
         with lock_run(home, RUN):
             pass
 
