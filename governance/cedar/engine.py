@@ -6,21 +6,19 @@ A national policy may only forbid, so it can tighten and never loosen. The insta
 always counts, so an agreement cannot drop a rule either.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-import cedarpy
-
+from governance.cedar.limits import check_limits
+from governance.cedar.process import CedarProcess
 from governance.cedar.texts import BASE_POLICY, SCHEMA
 from governance.errors import DocumentFault
 from governance.runtime.safe_text import is_plain
 from protocols.errors import ReasonCode
 
-MAX_CHARACTERS = 64 * 1024
 NATIONAL = "national"
 
 
@@ -59,12 +57,6 @@ class Decision:
     clauses: tuple[Clause, ...]
 
 
-@dataclass(frozen=True)
-class _Policies:
-    handle: cedarpy.PolicySet
-    clauses: Mapping[str, Clause]
-
-
 def decide(request: PolicyRequest, base: str, national: str | None) -> Decision:
     """Allow the request only if the installed base, `base` and `national` all allow it.
 
@@ -75,10 +67,10 @@ def decide(request: PolicyRequest, base: str, national: str | None) -> Decision:
         check_base(base)
         if national is not None:
             check_national(national)
+        texts = dict.fromkeys((BASE_POLICY, base))
+        return _all_of([_answer(request, text, national or "") for text in texts])
     except DocumentFault as fault:
         return _refused("policy/unusable", fault.sentence, fault.fix)
-    texts = dict.fromkeys((BASE_POLICY, base))
-    return _all_of([_answer(request, _compiled(text, national or "")) for text in texts])
 
 
 def check_base(text: str) -> None:
@@ -96,28 +88,24 @@ def check_national(text: str) -> None:
 
 @lru_cache(maxsize=64)
 def _checked(what: str, text: str) -> dict[str, Any]:
-    if len(text) > MAX_CHARACTERS:
-        raise _fault(what, f"it is longer than {MAX_CHARACTERS} characters")
-    try:
-        parsed = json.loads(cedarpy.policies_to_json_str(text))
-    except ValueError as error:
-        raise _fault(what, f"Cedar cannot read it: {error}") from None
-    if parsed["templates"]:
-        raise _fault(what, "templates (?principal, ?resource) are not supported")
-    policies: dict[str, Any] = parsed["staticPolicies"]
-    for problem in _problems(text, policies):
+    check_limits(what, text)
+    answer = _process().ask("check", text=text)
+    policies: dict[str, Any] = answer.get("policies", {})
+    for problem in _problems(answer, policies):
         raise _fault(what, problem)
     return policies
 
 
-def _problems(text: str, policies: Mapping[str, Any]) -> Iterator[str]:
+def _problems(answer: Mapping[str, Any], policies: Mapping[str, Any]) -> Iterator[str]:
+    if "fault" in answer:
+        yield answer["fault"]
     ids = [_id(policy) for policy in policies.values()]
     if not all(ids) or len(set(ids)) != len(ids):
         yield 'every policy needs its own id, such as @id("dk/no-genomics")'
     if not all(is_plain(note) for policy in policies.values() for note in _notes(policy)):
         yield "an annotation contains control or invisible characters"
-    for error in cedarpy.validate_policies(text, SCHEMA).errors:
-        yield f"it does not fit the schema: {_id(policies.get(error.policy_id, {}))} {error.error}"
+    for name, error in answer["errors"]:
+        yield f"it does not fit the schema: {_id(policies.get(name, {}))} {error}"
 
 
 def _id(policy: Mapping[str, Any]) -> str:
@@ -133,20 +121,19 @@ def _fault(what: str, why: str) -> DocumentFault:
 
 
 @lru_cache(maxsize=1)
-def _schema() -> cedarpy.Schema:
-    return cedarpy.Schema.from_str(SCHEMA)
+def _process() -> CedarProcess:
+    return CedarProcess(SCHEMA)
 
 
 @lru_cache(maxsize=64)
-def _compiled(base: str, national: str) -> _Policies:
-    text = f"{base}\n{national}"
-    policies = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+def _clauses(base: str, national: str) -> Mapping[str, Clause]:
+    """Return the clauses of both texts by the names that Cedar gives their policies, in order."""
     first_national = len(_checked("", base))
-    clauses = {
-        name: _clause(policy, national=_position(name) >= first_national)
-        for name, policy in policies.items()
+    policies = [*_checked("", base).values(), *(_checked("", national).values() if national else ())]
+    return {
+        f"policy{position}": _clause(policy, national=position >= first_national)
+        for position, policy in enumerate(policies)
     }
-    return _Policies(cedarpy.PolicySet.from_str(text), clauses)
 
 
 def _position(name: str) -> int:
@@ -167,25 +154,24 @@ def _clause(policy: Mapping[str, Any], *, national: bool) -> Clause:
     )
 
 
-def _answer(request: PolicyRequest, policies: _Policies) -> Decision:
-    result = cedarpy.is_authorized(
-        {
+def _answer(request: PolicyRequest, base: str, national: str) -> Decision:
+    answer = _process().ask(
+        "decide",
+        text=f"{base}\n{national}",
+        request={
             "principal": {"type": "Coordinator", "id": request.coordinator},
             "action": {"type": "Action", "id": request.act.value},
             "resource": {"type": "Study", "id": request.study},
             "context": dict(request.context),
         },
-        policies.handle,
-        "[]",
-        _schema(),
     )
-    names = sorted(result.diagnostics.reasons, key=_position)
-    clauses = tuple(policies.clauses[name] for name in names)
-    if result.decision is cedarpy.Decision.Deny and clauses:
+    by_name = _clauses(base, national)
+    clauses = tuple(by_name[name] for name in sorted(answer["reasons"], key=_position))
+    if answer["decision"] == "Deny" and clauses:
         return Decision(allowed=False, clauses=clauses)
-    if result.decision is cedarpy.Decision.Allow and not result.diagnostics.errors:
+    if answer["decision"] == "Allow" and not answer["errors"]:
         return Decision(allowed=True, clauses=clauses)
-    why = "; ".join(result.diagnostics.errors) or "no policy permits it"
+    why = "; ".join(answer["errors"]) or "no policy permits it"
     return _refused("policy/no-decision", f"The policies give no clear answer: {why}", "")
 
 

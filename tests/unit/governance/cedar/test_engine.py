@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from governance.cedar.engine import (
-    MAX_CHARACTERS,
     Act,
     Decision,
     PolicyRequest,
@@ -15,6 +14,7 @@ from governance.cedar.engine import (
     check_national,
     decide,
 )
+from governance.cedar.limits import MAX_BYTES
 from governance.cedar.texts import BASE_POLICY
 from governance.errors import DocumentFault
 from governance.policy.facts import Charge, Facts
@@ -169,7 +169,7 @@ def test_a_national_permit_rule_is_refused_and_not_ignored() -> None:
         ),
         ('@id("a") forbid (principal == ?principal, action, resource);', "templates"),
         ('@id("a") @sentence("a\\u{202e}b") forbid (principal, action, resource);', "invisible"),
-        ("//" + "x" * MAX_CHARACTERS, "longer than"),
+        ("//" + "x" * MAX_BYTES, "larger than"),
     ],
 )
 def test_invalid_national_policies_are_refused(text: str, expected: str) -> None:

@@ -1,0 +1,104 @@
+"""Runs Cedar in a child process with limits on time and memory (`governance.cedar.worker`).
+
+Cedar parses and evaluates in native code. Whatever a text does to that code, it ends the child, and
+the caller gets an answer that refuses. One child serves all threads of a process. It is started at
+the first question, again after it has ended, and ends with its parent.
+"""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from governance.errors import DocumentFault
+
+WORKER = Path(__file__).with_name("worker.py")
+MAX_SECONDS = 20.0
+"""How long one answer may take. It takes milliseconds, and the first one half a second."""
+MAX_ANSWER = 4 * 1024 * 1024
+END_SECONDS = 0.5
+
+
+class CedarProcess:
+    """The child process. Thread-safe."""
+
+    def __init__(self, schema: str, worker: Path = WORKER, seconds: float = MAX_SECONDS) -> None:
+        """`worker` is the program; `seconds` the longest time for an answer."""
+        self._schema, self._worker, self._seconds = schema, worker, seconds
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+
+    def ask(self, method: str, **arguments: Any) -> Mapping[str, Any]:
+        """Return the child's answer. Raises DocumentFault if it ends or takes too long."""
+        with self._lock:
+            if self._child is None:
+                self._child = _Child(self._worker, self._schema, self._seconds)
+            try:
+                return self._child.ask({"method": method, **arguments})
+            except (OSError, ValueError) as error:
+                status = self._child.end()
+                self._child = None
+                raise DocumentFault(
+                    "The policy cannot be used",
+                    why=f"Cedar's process {_ending(error, status)}",
+                    fix="write the policy in a simpler way and sign it again",
+                ) from None
+
+    def close(self) -> None:
+        """End the child; the next question starts another one."""
+        with self._lock:
+            if self._child is not None:
+                self._child.end()
+                self._child = None
+
+
+class _Child:
+    """One running worker, and the socket that is its standard input and output."""
+
+    def __init__(self, worker: Path, schema: str, seconds: float) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(seconds)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(worker)],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=subprocess.DEVNULL,
+                env={},
+            )
+        self._lines = self._socket.makefile("rb")
+        self._send(schema)
+
+    def ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._send(question)
+        line = self._lines.readline(MAX_ANSWER)
+        if not line.endswith(b"\n"):
+            raise ConnectionError
+        answer: Mapping[str, Any] = json.loads(line)
+        return answer
+
+    def end(self) -> int:
+        """End the process and return its exit status; negative: the signal that ended it."""
+        self._lines.close()
+        self._socket.close()
+        try:
+            return self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _send(self, value: object) -> None:
+        self._socket.sendall(json.dumps(value).encode() + b"\n")
+
+
+def _ending(error: Exception, status: int) -> str:
+    if isinstance(error, TimeoutError):
+        return "took too long over it"
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
