@@ -13,7 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from governance.errors import LogFault
 from protocols.errors import ReasonCode
 from protocols.wire.document_versions import DocumentVersions
-from protocols.wire.encoding import Digest, canonical_json
+from protocols.wire.encoding import Digest, canonical_json, check_json
 
 ENTRY_VERSION = 1
 LARGEST_ENTRY = 16_384
@@ -138,9 +138,9 @@ def parse_canonical(data: bytes, largest: int) -> dict[str, Any]:
     """Return the JSON object whose canonical form (RFC 8785) is `data`. Raises LogFault."""
     value: Any = None
     try:
-        value = json.loads(data) if len(data) <= largest else None
+        value = json.loads(check_json(data)) if len(data) <= largest else None
         canonical = isinstance(value, dict) and canonical_json(value) == data
-    except (ValueError, RecursionError):
+    except ValueError:
         canonical = False
     if not canonical:
         raise LogFault(

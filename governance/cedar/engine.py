@@ -129,7 +129,10 @@ def _process() -> CedarProcess:
 def _clauses(base: str, national: str) -> Mapping[str, Clause]:
     """Return the clauses of both texts by the names that Cedar gives their policies, in order."""
     first_national = len(_checked("", base))
-    policies = [*_checked("", base).values(), *(_checked("", national).values() if national else ())]
+    policies = [
+        *_checked("", base).values(),
+        *(_checked("", national).values() if national else ()),
+    ]
     return {
         f"policy{position}": _clause(policy, national=position >= first_national)
         for position, policy in enumerate(policies)

@@ -66,8 +66,8 @@ class _Child:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(worker)],
-                stdin=theirs,
-                stdout=theirs,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
                 env={},
             )
@@ -87,10 +87,11 @@ class _Child:
         self._lines.close()
         self._socket.close()
         try:
-            return self._process.wait(END_SECONDS)
+            status: int = self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+            status = self._process.wait()
+        return status
 
     def _send(self, value: object) -> None:
         self._socket.sendall(json.dumps(value).encode() + b"\n")

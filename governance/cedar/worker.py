@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -74,7 +75,10 @@ def main() -> None:
     """Answer requests until the input ends."""
     limit_resources()
     engine = Engine(json.loads(sys.stdin.readline()))
-    methods = {"check": engine.check, "decide": engine.decide}
+    methods: dict[str, Callable[..., dict[str, Any]]] = {
+        "check": engine.check,
+        "decide": engine.decide,
+    }
     for line in sys.stdin:
         request = json.loads(line)
         answer = methods[request.pop("method")](**request)

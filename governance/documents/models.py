@@ -35,7 +35,7 @@ from governance.runtime.safe_text import is_plain
 from keys.composite import read_identity
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
-from protocols.wire.encoding import canonical_json, digest
+from protocols.wire.encoding import canonical_json, check_json, digest
 
 MAX_BYTES = 256 * 1024
 """The largest governance document; those of the demo are below 20 kB."""
@@ -173,10 +173,12 @@ class Document(Part):
         if len(data) > cls.most_bytes:
             raise _not_signed_form(cls, f"it is larger than {cls.most_bytes // 1024} kB")
         try:
-            document = cls.model_validate_json(data, strict=True)
+            document = cls.model_validate_json(check_json(data), strict=True)
             same = document.canonical() == data
         except ValidationError as error:
             raise _not_signed_form(cls, _first_sentence(cls, error, data)) from None
+        except ValueError as error:
+            raise _not_signed_form(cls, str(error)) from None
         if not same:
             raise _not_signed_form(cls, "its bytes are not in canonical form")
         return document
@@ -185,7 +187,7 @@ class Document(Part):
 def _first_sentence(kind: type[Document], error: ValidationError, data: bytes) -> str:
     try:
         values = json.loads(data)
-    except (ValueError, RecursionError):
+    except ValueError:
         return "it is not JSON"
     return next(sentences(kind, error, values, {}))
 

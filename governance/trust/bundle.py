@@ -33,6 +33,7 @@ from governance.trust.layout import (
     withdrawal_path,
 )
 from keys.identity import VerifyKey
+from protocols.wire.encoding import check_json
 
 MAX_TARGETS = 5_000
 Contents = Callable[[TargetFile], bytes]
@@ -268,7 +269,7 @@ def read_targets_metadata(data: bytes) -> Metadata[Targets]:
 def read_metadata(data: bytes) -> Metadata[Any] | None:
     """Return TUF metadata that can be verified; None if the bytes are not such."""
     try:
-        metadata: Metadata[Any] = Metadata.from_bytes(data)
+        metadata: Metadata[Any] = Metadata.from_bytes(check_json(data))
         _ = metadata.signed_bytes  # a fraction in any field has no canonical form
     except (RepositoryError, ValueError):
         return None

@@ -20,6 +20,7 @@ from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
 from governance.documents.models import MAX_BYTES
+from protocols.wire.encoding import check_json
 
 Fetch = Callable[[str], bytes | None]
 """Returns the published file of that name (`metadata/...`, `targets/...`); None: no such file."""
@@ -51,7 +52,7 @@ class Recorder(FetcherInterface):
         if data is None:
             raise DownloadHTTPError(f"there is no file {name}", NOT_FOUND)
         self.files[name] = data
-        return iter([data])
+        return iter([_checked(name, data)])
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return a file; python-tuf's own method writes a temporary file."""
@@ -61,6 +62,13 @@ class Recorder(FetcherInterface):
                 f"{len(data)} bytes; at most {max_length} are allowed"
             )
         return data
+
+
+def _checked(name: str, data: bytes) -> bytes:
+    try:
+        return check_json(data) if name.startswith(METADATA) else data
+    except ValueError as error:
+        raise RepositoryError(f"{name} cannot be read: {error}") from None
 
 
 class Client(Updater):

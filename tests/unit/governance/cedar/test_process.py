@@ -12,12 +12,9 @@ from governance.cedar.process import WORKER, CedarProcess
 from governance.cedar.texts import BASE_POLICY, SCHEMA
 from governance.errors import DocumentFault
 
-DEEP = '@id("a") forbid (principal, action, resource) when { %s };' % (
-    "(" * 5_000 + "true" + ")" * 5_000
-)
-LONG_CHAIN = '@id("a") forbid (principal, action, resource) when { %s };' % " && ".join(
-    ["true"] * 1_000
-)
+FORBID = '@id("a") forbid (principal, action, resource) when {{ {} }};'
+DEEP = FORBID.format("(" * 5_000 + "true" + ")" * 5_000)
+LONG_CHAIN = FORBID.format(" && ".join(["true"] * 1_000))
 
 
 @pytest.fixture
@@ -29,7 +26,7 @@ def process() -> Iterator[CedarProcess]:
 
 def pid(process: CedarProcess) -> int:
     assert process._child is not None
-    return process._child._process.pid
+    return int(process._child._process.pid)
 
 
 def test_a_text_that_overflows_the_stack_ends_the_child_and_not_the_caller(

@@ -1,6 +1,15 @@
+import json
+import time
+
 import pytest
 
-from protocols.wire.encoding import DIGEST_PATTERN, canonical_json, digest
+from protocols.wire.encoding import (
+    DIGEST_PATTERN,
+    MAX_LEVELS,
+    canonical_json,
+    check_json,
+    digest,
+)
 
 
 def test_canonical_json_is_that_of_rfc_8785() -> None:
@@ -27,3 +36,27 @@ def test_other_forms_of_a_digest_are_refused(text: str) -> None:
 
 def test_a_digest_is_accepted() -> None:
     assert DIGEST_PATTERN.match(digest(b""))
+
+
+def nested(levels: int, opening: str = "[", closing: str = "]") -> bytes:
+    return (opening * levels + "1" + closing * levels).encode()
+
+
+@pytest.mark.parametrize(("opening", "closing"), ["[]", ('{"a":', "}"), ('[{"]":', "}]")])
+def test_nesting_is_bounded(opening: str, closing: str) -> None:
+    levels = MAX_LEVELS // len(closing)
+    assert json.loads(check_json(nested(levels, opening, closing)))
+    for too_many in (levels + 1, 990, 100_000):
+        with pytest.raises(ValueError, match="more than 32 levels"):
+            check_json(nested(too_many, opening, closing))
+
+
+def test_brackets_inside_texts_are_no_levels() -> None:
+    assert check_json(json.dumps({"a": "[" * 99, '"{' * 99: "\\"}).encode())
+
+
+@pytest.mark.parametrize("text", [b'"' * 100_001, b'"' + b'\\"' * 50_000, b'"' + b"\\" * 100_001])
+def test_a_text_without_end_costs_no_more_than_another(text: bytes) -> None:
+    begun = time.process_time()
+    check_json(text)
+    assert time.process_time() - begun < 1.0, "quadratic time would take minutes"
