@@ -23,12 +23,15 @@ def accept_file(home: NodeHome, file: Path, now: datetime) -> str:
     settings, bundle = home.settings(), _read(file)
     signer = signer_of(bundle, settings.country, VerifyKey.from_text(settings.officer_key))
     own = own_country(bundle, settings.country, signer, now)
+    note = f" {own.fault}." if own.fault else ""
     if _delivered(home, bundle):
         return (
-            f"The running node now has version {own.version}, valid until {own.expires:%Y-%m-%d}."
+            f"The running node now has version {own.version}, valid until "
+            f"{own.expires:%Y-%m-%d}.{note}"
         )
     write_atomic(home.officer / f"country-{settings.country}-{own.version:010d}.json", bundle)
-    return f"Version {own.version} waits in {home.officer}; the node imports it when it starts."
+    waits = f"Version {own.version} waits in {home.officer}; the node imports it when it starts."
+    return waits + note
 
 
 def _read(file: Path) -> bytes:

@@ -20,6 +20,12 @@ from governance.runtime.safe_text import is_plain
 from protocols.errors import ReasonCode
 
 NATIONAL = "national"
+FORBID_ALL = (
+    '@id("unreadable") @sentence("The national policy cannot be read, so it may forbid this.") '
+    '@fix("ask the officer of that country to sign a policy that can be read") '
+    "forbid (principal, action, resource);"
+)
+"""Stands for a national policy that cannot be read."""
 
 
 class Act(StrEnum):

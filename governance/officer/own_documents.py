@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from governance.errors import DocumentFault
 from governance.officer.home import OfficerHome, Settings
 from governance.trust.bundle import CountryBundle, CountryDocuments, own_country
 from governance.trust.signing import OfficerDocuments
@@ -22,4 +23,11 @@ def read_own(home: OfficerHome, settings: Settings, now: datetime) -> CountryDoc
         return None
     end = CountryBundle.from_canonical(bundle).signed().signed.expires
     in_time = min(now, end - timedelta(seconds=1))
-    return own_country(bundle, settings.country, settings.verify_key, in_time)
+    own = own_country(bundle, settings.country, settings.verify_key, in_time)
+    if own.fault:
+        raise DocumentFault(
+            own.fault,
+            why="somebody changed the folder, or another version of this program signed them",
+            fix="restore the folder from a copy, or sign the named document again",
+        )
+    return own

@@ -5,20 +5,22 @@ by the delegation; the node checks it by the key pinned at `init` and trusts no 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 from securesystemslib.exceptions import UnverifiedSignatureError
 from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
-from governance.cedar.engine import check_national
+from governance.cedar.engine import FORBID_ALL, check_national
 from governance.documents.models import MAX_BYTES, Country, Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
+from governance.runtime.wording import counted
 from governance.trust.layout import (
     CLOCK_SKEW,
     COUNTRY_LIFE,
@@ -37,6 +39,7 @@ from protocols.wire.encoding import check_json
 
 MAX_TARGETS = 5_000
 Contents = Callable[[TargetFile], bytes]
+Read = TypeVar("Read")
 
 
 class CountryBundle(Document):
@@ -70,7 +73,9 @@ class CountryDocuments:
     """One country's verified documents: node keys, permits, withdrawals, its own policy.
 
     `key` is the document key that verified them, as text; `history` are the changes that led to
-    this key, and possibly to the next one.
+    this key, and possibly to the next one. `unreadable` says what is wrong with each document that
+    cannot be read. If there is one, the permits of this country do not count, because it might
+    restrict them; its withdrawals do.
     """
 
     country: str
@@ -83,6 +88,17 @@ class CountryDocuments:
     policy: str | None
     key: str = ""
     history: KeyHistory | None = None
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def fault(self) -> str:
+        """Why this country's permits do not count, in one sentence; empty if they do."""
+        if not self.unreadable:
+            return ""
+        return (
+            f"{counted(len(self.unreadable), 'document')} of {self.country} cannot be read, so its "
+            f"permits do not count; {self.unreadable[0]}"
+        )
 
     @property
     def next_key(self) -> str | None:
@@ -165,27 +181,51 @@ def read_country(
 ) -> CountryDocuments:
     """Return the documents in a country's role; the caller has verified its signature by `key`.
 
-    Raises DocumentFault if the metadata are expired or valid for too long, or list something that
-    a country's role may not contain.
+    A document that cannot be read is named in `unreadable`. Raises DocumentFault if the metadata
+    are expired or valid for too long, or list something that a country's role may not contain.
     """
     check_life(country, signed, now)
     texts = {path: contents(target) for path, target in _listed(country, signed).items()}
-    policy = texts.pop(policy_path(country), None)
-    node = texts.pop(node_path(country), None)
-    history = texts.pop(history_path(country), None)
-    documents = [_read_decision(country, path, data) for path, data in texts.items()]
+    reading = _Reading(country, texts)
+    has_policy = policy_path(country) in texts
+    policy = reading.take(policy_path(country), _read_policy) or (
+        FORBID_ALL if has_policy else None
+    )
+    node = reading.take(node_path(country), _read_node)
+    history = reading.take(history_path(country), partial(_read_history, key))
+    decisions = [reading.take(path, partial(_read_decision, path)) for path in list(texts)]
+    unreadable = tuple(reading.unreadable)
     return CountryDocuments(
         country=country,
         version=signed.version,
         signed_at=signed_at(signed),
         expires=signed.expires,
-        node=_read_node(country, node),
-        permits={d.study: d for d in documents if isinstance(d, Permit)},
-        withdrawals={d.study: d for d in documents if isinstance(d, Withdrawal)},
-        policy=_read_policy(country, policy),
+        node=node,
+        permits={d.study: d for d in decisions if isinstance(d, Permit) and not unreadable},
+        withdrawals={d.study: d for d in decisions if isinstance(d, Withdrawal)},
+        policy=policy,
         key=key,
-        history=_read_history(country, key, history),
+        history=history,
+        unreadable=unreadable,
     )
+
+
+@dataclass
+class _Reading:
+    """Reads the texts of one country; what cannot be read is noted and changes nothing else."""
+
+    country: str
+    texts: dict[str, bytes]
+    unreadable: list[str] = field(default_factory=list)
+
+    def take(self, path: str, read: Callable[[str, bytes], Read]) -> Read | None:
+        """Return what `read` makes of the text at `path`; None if there is none, or no sense."""
+        data = self.texts.pop(path, None)
+        try:
+            return None if data is None else read(self.country, data)
+        except DocumentFault as fault:
+            self.unreadable.append(f"{path}: {fault.sentence}")
+            return None
 
 
 def check_life(country: str, signed: Targets, now: datetime) -> None:
@@ -215,7 +255,7 @@ def _first(paths: Iterable[str]) -> str | None:
     return next(iter(paths), None)
 
 
-def _read_decision(country: str, path: str, data: bytes) -> Permit | Withdrawal:
+def _read_decision(path: str, country: str, data: bytes) -> Permit | Withdrawal:
     kind, path_of = (Permit, permit_path) if "/permits/" in path else (Withdrawal, withdrawal_path)
     document = kind.from_canonical(data)
     if document.country != country or path_of(country, document.study) != path:
@@ -226,28 +266,22 @@ def _read_decision(country: str, path: str, data: bytes) -> Permit | Withdrawal:
     return document
 
 
-def _read_node(country: str, data: bytes | None) -> NodeKeys | None:
-    if data is None:
-        return None
+def _read_node(country: str, data: bytes) -> NodeKeys:
     node = NodeKeys.from_canonical(data)
     if node.country != country:
         raise _unfit(country, f"the node keys are those of {node.country}")
     return node
 
 
-def _read_history(country: str, key: str, data: bytes | None) -> KeyHistory | None:
+def _read_history(key: str, country: str, data: bytes) -> KeyHistory:
     """Return the history of `key`: one that ends at this key, or at the key after it."""
-    if data is None:
-        return None
     history = KeyHistory.from_canonical(data)
     if history.country != country or key not in history.keys[-2:]:
         raise _unfit(country, "the history of its keys does not lead to the key that signed them")
     return history
 
 
-def _read_policy(country: str, data: bytes | None) -> str | None:
-    if data is None:
-        return None
+def _read_policy(country: str, data: bytes) -> str:
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -263,7 +263,7 @@ class Repository:
         loaded = load(
             lambda name: files.get(name) or self.read(name), pinned, now, TrustHighWater()
         )
-        if country is not None and country not in loaded.countries:
+        if country is not None and (country in loaded.absent or country not in loaded.countries):
             raise DocumentFault(
                 f"The documents of {country} are not published",
                 why=loaded.absent.get(country, "it is not a party to the agreement"),

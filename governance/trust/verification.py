@@ -176,15 +176,17 @@ class _Loading:
     def _countries(
         self, agreement: Agreement
     ) -> tuple[dict[str, CountryDocuments], dict[str, str], dict[str, str], dict[str, int]]:
-        """Return documents, reasons for absent ones, keys, and the versions of expired ones.
+        """Return documents, reasons why some do not count, keys, and the versions of expired ones.
 
         Expired documents do not count; but their country signed them, so nothing older counts.
         """
-        documents, absent, keys, lapsed = {}, {}, dict(self._high_water.keys), {}
+        absent: dict[str, str] = {}
+        documents, keys, lapsed = {}, dict(self._high_water.keys), {}
         for party in agreement.parties:
             try:
                 keys[party.country] = self._accepted_key(party)
-                documents[party.country] = self._country(party)
+                documents[party.country] = country = self._country(party)
+                absent |= {party.country: country.fault} if country.fault else {}
             except DocumentFault as fault:
                 absent[party.country] = fault.sentence
             except TUF_ERRORS as error:

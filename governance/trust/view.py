@@ -39,7 +39,8 @@ def _study(data: bytes) -> Study:
 class TrustedView:
     """Verified documents at one moment. Make a new view for each check: it is not updated.
 
-    `absent` says why a party has no documents here (none published, expired, key not approved).
+    `absent` says why a party's permits do not count: it has no documents here (none published,
+    expired, key not approved), or one of them cannot be read.
     `ignored` lists what was published and must not be trusted, in sentences for the log. `files`
     are all files that the view was made from: `load(view.files.get, ...)` makes it again, offline.
     `expires` is when the first of the top-level documents expires, `signed_until` when the
@@ -173,10 +174,11 @@ class TrustedView:
 
     def _replaced(self, own: CountryDocuments) -> Self:
         versions = {**self.versions.countries, own.country: own.version}
+        others = {c: why for c, why in self.absent.items() if c != own.country}
         return replace(
             self,
             versions=DocumentVersions(self.versions.root, self.versions.targets, versions),
             countries={**self.countries, own.country: own},
-            absent={c: why for c, why in self.absent.items() if c != own.country},
+            absent={**others, own.country: own.fault} if own.fault else others,
             high_water=self.high_water.with_country(own.country, own.version, own.signed_at),
         )

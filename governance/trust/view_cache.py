@@ -4,8 +4,8 @@ Verification depends on the files that were read, the pinned root or key, the hi
 the clock. A result is used again only if the first three are the same, byte for byte, and the clock
 has not moved back and has not reached the first expiry of anything that was read. If the latest
 time of the high-water mark is ahead of the clock, it was so before too. So metadata that were
-accepted are still neither issued in the future nor expired. A view in which a country is absent is
-never cached: the country may come back with time alone.
+accepted are still neither issued in the future nor expired. A view in which a country has no
+documents is never cached: the country may come back with time alone.
 """
 
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ class ViewCache:
 
         self._seen = None
         view = TrustedView.load(recorded, pinned_root, now, high_water)
-        if not view.absent:
+        if view.absent.keys() <= view.countries.keys():
             validity = _Validity(now, view.unchanged_until)
             self._seen = _SeenView(view, files, pinned_root, high_water, validity)
         return view

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Delegations, Metadata, TargetFile, Targets
 
+from governance.cedar.engine import FORBID_ALL, check_national
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryBundle, CountryDocuments, own_country
 from governance.trust.layout import (
@@ -156,9 +157,7 @@ def test_another_country_s_bundle_is_refused() -> None:
 @pytest.mark.parametrize(
     ("path", "text", "expected"),
     [
-        (node_path("NO"), node_keys("NO").canonical().decode(), "is not a path of this country"),
         (node_path("DK"), node_keys("NO").canonical().decode(), "node keys are those of NO"),
-        (permit_path("NO", ASKED.digest), "{}", "is not a path of this country"),
         (
             permit_path("DK", ASKED.digest),
             permit(AGREED, ASKED, "NO").canonical().decode(),
@@ -192,14 +191,43 @@ def test_another_country_s_bundle_is_refused() -> None:
         ),
         (policy_path("DK"), '@id("a") permit (principal, action, resource);', "can only forbid"),
         (policy_path("DK"), "forbid (", "Cedar cannot read it"),
-        ("agreement.json", AGREED.canonical().decode(), "is not a path of this country"),
-        ("country-DK/notes.json", "{}", "is not a path of this country"),
     ],
 )
-def test_contents_that_do_not_fit_their_path_are_refused(
+def test_a_document_that_cannot_be_read_is_named_and_no_permit_counts(
     path: str, text: str, expected: str
 ) -> None:
-    assert expected in refused(signed_bundle({path: text}))
+    good = {path: text for path, text in all_targets().items() if path != policy_path("DK")}
+    documents = verified_documents(signed_bundle(good | {path: text}))
+    assert len(documents.unreadable) == 1
+    assert documents.unreadable[0].startswith(f"{path}: ")
+    assert expected in documents.unreadable[0]
+    assert expected in documents.fault
+    assert not documents.permits
+    withdrawn = AGREED.digest if path != withdrawal_path("DK", AGREED.digest) else None
+    assert withdrawn is None or documents.withdrawal(withdrawn) is not None
+
+
+def test_several_unreadable_documents_are_counted() -> None:
+    documents = verified_documents(
+        signed_bundle(dict.fromkeys(all_targets(), "{}") | {policy_path("DK"): "x"})
+    )
+    assert len(documents.unreadable) == len(all_targets())
+    assert documents.fault.startswith("4 documents of DK cannot be read")
+    assert (documents.node, documents.withdrawals) == (None, {})
+
+
+def test_an_unreadable_national_policy_counts_as_one_that_forbids_everything() -> None:
+    documents = verified_documents(signed_bundle(all_targets() | {policy_path("DK"): "forbid ("}))
+    assert documents.policy == FORBID_ALL
+    check_national(FORBID_ALL)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [node_path("NO"), permit_path("NO", ASKED.digest), "agreement.json", "country-DK/notes.json"],
+)
+def test_a_path_that_is_not_the_country_s_is_refused(path: str) -> None:
+    assert "is not a path of this country" in refused(signed_bundle({path: "{}"}))
 
 
 def test_a_target_that_is_not_what_was_signed_is_refused() -> None:
