@@ -54,6 +54,8 @@ MEANINGS = {
 }
 _ONE_MIGRATION = threading.Lock()
 """One migration at a time, because Alembic keeps its environment in module globals."""
+_ONE_CREATION = threading.Lock()
+"""No thread may use a new file before the one that created it has closed it."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -129,21 +131,24 @@ def _file(location: Path | str) -> Path:
 
 
 def _require_private(file: Path) -> None:
-    """Create the file with mode 0600, before SQLite does; its side files get the same mode."""
+    """Create the file with mode 0600, before SQLite does; its side files get the same mode.
+
+    An existing file is not opened: to close it would end every lock that SQLite holds on it in this
+    process, and another process could then delete the write-ahead log in use (SQLite, "How To
+    Corrupt An SQLite Database File", section 2.2).
+    """
     try:
         file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(file, flags, PRIVATE_FILE)
+        with _ONE_CREATION, suppress(FileExistsError):
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE))
+        status = file.lstat()
     except OSError as error:
         raise StorageFault(
             f"The file {file} cannot be opened",
             why=reason_of(error),
             fix="check that this user may read and write it, and that the disk has free space",
         ) from error
-    try:
-        _require_mode(file, os.fstat(handle))
-    finally:
-        os.close(handle)
+    _require_mode(file, status)
 
 
 def _require_mode(file: Path, status: os.stat_result) -> None:

@@ -182,7 +182,8 @@ class Stuck:
         return self
 
     def serve(self, stop: threading.Event) -> None:
-        self.connected()
+        if not self.drop.is_set():
+            self.connected()
         while not stop.wait(0.01) and not self.drop.is_set():
             if not self.hang.is_set():
                 self.turned()

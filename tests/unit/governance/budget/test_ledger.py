@@ -394,10 +394,13 @@ def test_a_hundred_writers_in_twenty_processes_never_pass_the_cap(tmp_path: Path
     node_state(tmp_path).dispose()
 
     def charged(number: int) -> bool:
+        engine = node_state(tmp_path)
         try:
-            charge(Ledger(node_state(tmp_path)), number, cap=37 * ONE + ONE // 2)
+            charge(Ledger(engine), number, cap=37 * ONE + ONE // 2)
         except Refusal:
             return False
+        finally:
+            engine.dispose()  # whoever closes last deletes SQLite's write-ahead log
         return True
 
     def work(process: int) -> int:

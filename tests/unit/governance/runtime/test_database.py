@@ -138,7 +138,7 @@ def test_looser_permissions_are_refused_with_the_command(tmp_path: Path, mode: i
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").touch(0o600)
     (tmp_path / "state.db").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StorageFault, match="cannot be opened"):
+    with pytest.raises(StorageFault, match="not a file"):
         node_state(tmp_path)
     assert (tmp_path / "elsewhere").stat().st_size == 0
 
@@ -147,7 +147,7 @@ def test_a_pipe_or_folder_is_no_database(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state.db", 0o600)
     with pytest.raises(StorageFault, match="not a file"):
         node_state(tmp_path)
-    with pytest.raises(StorageFault, match="cannot be opened"):
+    with pytest.raises(StorageFault, match="not a file"):
         open_database(tmp_path, client.state.tables.MIGRATIONS)
 
 
@@ -174,6 +174,30 @@ def test_opening_again_keeps_what_was_written(tmp_path: Path) -> None:
         connection.execute(setting("kept"))
     engine.dispose()
     assert names(node_state(tmp_path)) == ["kept"]
+
+
+def test_opening_again_in_one_process_lets_no_other_process_delete_the_log(tmp_path: Path) -> None:
+    """To close a file ends the process's locks on it, and SQLite elsewhere then deletes the log."""
+    engine = node_state(tmp_path)
+    with engine.begin() as connection:
+        connection.execute(setting("first"))
+    node_state(tmp_path)
+    read_elsewhere(tmp_path)
+    with engine.begin() as connection:
+        connection.execute(setting("second"))
+    assert read_elsewhere(tmp_path) == "first second"
+
+
+def read_elsewhere(folder: Path) -> str:
+    """Return the names of the settings as another process reads them, and then closes the file."""
+    program = (
+        "import contextlib, sqlite3, sys\n"
+        "with contextlib.closing(sqlite3.connect(sys.argv[1])) as database:\n"
+        "    rows = database.execute('SELECT name FROM settings ORDER BY rowid').fetchall()\n"
+        "print(*(name for (name,) in rows))"
+    )
+    command = [sys.executable, "-c", program, str(folder / "state.db")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
