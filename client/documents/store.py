@@ -26,7 +26,6 @@ from governance.runtime.database import transaction
 from governance.trust.bundle import CountryBundle, CountryDocuments, own_country, signer_of
 from governance.trust.view import TrustedView, TrustHighWater
 from governance.trust.view_cache import CountryCache, ViewCache
-from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from protocols.wire.document_versions import DocumentVersions
 
@@ -120,7 +119,7 @@ class DocumentStore:
         """
         with self._syncing:
             high_water = self._high_water()
-            view = _loaded(fetch, self._root(), now, high_water)
+            view = TrustedView.load(fetch, self._root(), now, high_water)
             with self._lock:
                 if self._high_water() != high_water:  # the officer delivered documents meanwhile
                     view = TrustedView.load(view.files.get, self._root(), now, self._high_water())
@@ -295,25 +294,6 @@ class DocumentStore:
             first = TrustHighWater(keys={self._country: self._settings_key.to_text()})
             self._stored_high_water = TrustHighWater.model_validate_json(text) if text else first
         return self._stored_high_water
-
-
-def _loaded(fetch: Fetch, root: bytes, now: datetime, high_water: TrustHighWater) -> TrustedView:
-    """Load a view; if a fetch failed, raise its fault instead of a fault of the documents."""
-    fetch_faults: list[PratiqueError] = []
-
-    def recording_fetch(path: str) -> bytes | None:
-        try:
-            return fetch(path)
-        except PratiqueError as fault:
-            fetch_faults.append(fault)
-            raise
-
-    try:
-        return TrustedView.load(recording_fetch, root, now, high_water)
-    except DocumentFault:
-        if fetch_faults:
-            raise fetch_faults[0] from None
-        raise
 
 
 def _version(bundle: bytes) -> int:

@@ -55,8 +55,11 @@ class Recorder(FetcherInterface):
         return iter([_checked(name, data)])
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return a file; python-tuf's own method writes a temporary file."""
-        data = b"".join(self.fetch(url))
+        """Return a file. A fault of the caller's fetch is raised as it is.
+
+        python-tuf's own method would call it a fault of the documents, and writes a temporary file.
+        """
+        data = b"".join(self._fetch(url))
         if len(data) > max_length:
             raise DownloadLengthMismatchError(
                 f"{len(data)} bytes; at most {max_length} are allowed"

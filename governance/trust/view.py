@@ -73,7 +73,8 @@ class TrustedView:
         """Return the view; store its `high_water` for the next one.
 
         Raises DocumentFault if root, targets, snapshot or timestamp do not verify, are expired or
-        are older than `high_water`. A country whose documents do not verify is in `absent`.
+        are older than `high_water`, and whatever `fetch` raises. A country whose documents do not
+        verify is in `absent`.
         """
         verified = load(fetch, pinned_root, now, high_water)
         versions = {country: each.version for country, each in verified.countries.items()}

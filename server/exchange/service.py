@@ -6,6 +6,7 @@ in progress. The part behind each call decides the rest.
 """
 
 import asyncio
+import threading
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -277,16 +278,8 @@ async def serve_exchange(
     )
     exchange_pb2_grpc.add_ExchangeServicer_to_server(service, server)
 
-    def current() -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration(
-            [credentials.pair], credentials.trusted(clock())
-        )
-
-    tls = grpc.dynamic_ssl_server_credentials(
-        current(), current, require_client_authentication=True
-    )
     try:
-        port = server.add_secure_port(address, tls)
+        port = server.add_secure_port(address, _tls(credentials, clock))
     except RuntimeError as error:
         raise CoordinatorFault(
             f"The exchange cannot listen at {address}",
@@ -295,3 +288,41 @@ async def serve_exchange(
         ) from error
     await server.start()
     return server, port
+
+
+def _tls(credentials: ServerCredentials, clock: Callable[[], datetime]) -> Any:
+    """Return the server's TLS credentials, which follow what `credentials` has.
+
+    gRPC asks at each handshake. It must get None if nothing has changed: it puts a configuration in
+    place of the former one without waiting for the handshakes that use it. Two handshakes at once
+    could then end the process (grpcio 1.85, a use after free).
+    """
+    shown, lock = _presented(credentials, clock), threading.Lock()
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal shown
+        with lock:
+            current = _presented(credentials, clock)
+            if current == shown:
+                return None
+            shown = current
+            return _configuration(*current)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(*shown),
+        changed,  # type: ignore[arg-type]  # its stub does not know that None means no change
+        require_client_authentication=True,
+    )
+
+
+def _presented(
+    credentials: ServerCredentials, clock: Callable[[], datetime]
+) -> tuple[tuple[bytes, bytes], bytes]:
+    """Return the key and certificate to show, and the authorities to trust, at this moment."""
+    return credentials.pair, credentials.trusted(clock())
+
+
+def _configuration(
+    pair: tuple[bytes, bytes], trusted: bytes
+) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([pair], trusted)

@@ -1,6 +1,7 @@
 """The document mirror: verified again at each use, never older than before."""
 
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Event
@@ -12,6 +13,7 @@ from client.state.tables import documents
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.runtime.database import transaction
+from governance.trust.view import TrustedView
 from keys.identity import SigningKey
 from protocols.wire.channel import LinkFault
 from tests.support.documents import DAY, withdrawal
@@ -37,20 +39,34 @@ def test_the_mirror_is_used_while_the_link_is_down(
     assert current.own.permit(study.digest) is not None
 
 
-def test_a_sync_that_fails_changes_nothing(federation: NodeFederation) -> None:
-    node = federation.nodes["DK"]
+def test_a_sync_changes_nothing_if_one_fetch_fails_whichever_it_is(
+    federation: NodeFederation,
+) -> None:
+    """In particular, a link lost at a country's file does not make that country absent."""
+    node, names = federation.nodes["DK"], list[str]()
     before = node.parts.documents._files()
 
-    def broken(path: str) -> bytes | None:
-        if path.endswith("timestamp.json"):
-            return federation.documents.store.read(path)
-        raise LinkFault("The exchange does not answer")
+    def recorded(path: str) -> bytes | None:
+        names.append(path)
+        return federation.documents.store.read(path)
 
     federation.hand_over("EE")
-    with pytest.raises(LinkFault):
-        node.parts.documents.sync(broken, federation.clock())
-    assert node.parts.documents._files() == before
+    TrustedView.load(recorded, federation.documents.pinned, federation.clock())
+    assert any("country-EE" in name for name in names)
+    for lost in names:
+        with pytest.raises(LinkFault):
+            node.parts.documents.sync(failing_at(lost, federation), federation.clock())
+        assert node.parts.documents._files() == before
     node.parts.documents.current(federation.clock())
+
+
+def failing_at(lost: str, federation: NodeFederation) -> Callable[[str], bytes | None]:
+    def fetch(path: str) -> bytes | None:
+        if path == lost:
+            raise LinkFault("The exchange does not answer")
+        return federation.documents.store.read(path)
+
+    return fetch
 
 
 def test_an_older_state_of_the_exchange_is_refused(federation: NodeFederation) -> None:
