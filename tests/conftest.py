@@ -27,6 +27,7 @@ def pytest_configure() -> None:
     speed.share_duckdb()
     speed.migrate_once()
     speed.build_commands_once()
+    speed.collect_no_garbage_in_daemons()
 
 
 def pytest_collection_finish() -> None:

@@ -37,6 +37,7 @@ from governance.trust.layout import (
 )
 from governance.trust.view import TrustedView, TrustHighWater
 from keys.identity import SigningKey
+from protocols.wire.channel import LinkFault
 from tests.support.documents import (
     COUNTRIES,
     DAY,
@@ -757,13 +758,16 @@ def test_malformed_data_in_any_file_is_a_fault_or_makes_a_country_absent(
         liar.files[name] = original
 
 
-def test_a_failed_fetch_is_a_fault(documents: FederationDocuments) -> None:
+def test_a_failed_fetch_is_a_fault_of_the_link_and_not_of_the_documents(
+    documents: FederationDocuments,
+) -> None:
     def broken(name: str) -> bytes | None:
         if name.endswith("timestamp.json"):
-            raise ConnectionError("the link is down")
+            raise LinkFault("The exchange does not answer")
         return documents.store.read(name)
 
-    assert "cannot be trusted" in untrusted(lambda: TrustedView.load(broken, documents.pinned, NOW))
+    with pytest.raises(LinkFault):
+        TrustedView.load(broken, documents.pinned, NOW)
 
 
 def test_an_unreadable_study_does_not_hide_others(

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from typer.main import get_command
 
 import governance.runtime.database
+from governance.runtime.garbage import GarbageCollection
 from keys.errors import PratiqueError
 
 MEMORY = Path("/dev/shm")
@@ -121,6 +122,15 @@ def _empty_database(migrations: Path) -> bytes:
 def build_commands_once() -> None:
     """Build the commands of each program once for typer's test runner."""
     vars(typer.testing)["_get_command"] = functools.cache(get_command)
+
+
+def collect_no_garbage_in_daemons() -> None:
+    """Leave out the full collections of a node's upkeep: a test process has a million objects."""
+    GarbageCollection.collect_if_changed = lambda *_: None  # type: ignore[method-assign]
+
+
+COLLECT_IF_CHANGED = GarbageCollection.collect_if_changed
+"""The method that the node uses. Its own test restores it."""
 
 
 def freeze_imported_objects() -> None:

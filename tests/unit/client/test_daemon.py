@@ -15,6 +15,7 @@ from client.daemon import FIRST_PAUSE, LONGEST_PAUSE, Daemon, pause_after
 from client.home import NodeHome
 from client.status.health import NodeHealth
 from governance.documents.study import Study
+from governance.runtime.garbage import GarbageCollection
 from governance.runtime.local_rpc import LocalRpcFault, ask
 from governance.runtime.systemd import Supervisor
 from protocols.errors import ReasonCode
@@ -283,12 +284,15 @@ def test_upkeep_continues_after_any_fault(
 
 
 def test_upkeep_leaves_objects_in_use_out_of_garbage_collections(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen: list[int] = []
-    monkeypatch.setattr("gc.freeze", lambda: frozen.append(1))
+    collected: list[int] = []
+    monkeypatch.setattr(
+        GarbageCollection, "collect_if_changed", lambda _, readings: collected.append(readings)
+    )
     start(None)
-    wait_until(lambda: frozen)
+    wait_until(lambda: collected)
+    assert collected[0] == federation.nodes["DK"].parts.record_store.readings
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from weakref import ref
 import pytest
 
 from governance.runtime.garbage import GarbageCollection
+from tests.support import speed
 
 
 class FormerRecords:
@@ -19,7 +20,8 @@ class FormerRecords:
 
 
 @pytest.fixture
-def garbage() -> Iterator[GarbageCollection]:
+def garbage(monkeypatch: pytest.MonkeyPatch) -> Iterator[GarbageCollection]:
+    monkeypatch.setattr(GarbageCollection, "collect_if_changed", speed.COLLECT_IF_CHANGED)
     gc.disable()
     collection = GarbageCollection()
     collection.collect_if_changed(readings=1)
