@@ -46,9 +46,21 @@ def test_records_that_were_in_use_are_freed_once_records_are_read_again(
     assert former() is None
 
 
+def test_records_that_a_request_still_used_are_freed_by_the_next_upkeep(
+    garbage: GarbageCollection,
+) -> None:
+    records = FormerRecords()
+    garbage.collect_if_changed(readings=2)
+    former = ref(records)
+    del records
+    garbage.collect_if_changed(readings=2)
+    assert former() is None
+
+
 def test_imported_modules_are_left_out_as_well(
     garbage: GarbageCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    garbage.collect_if_changed(readings=1)
     before = gc.get_freeze_count()
     objects = [[number] for number in range(1000)]
     garbage.collect_if_changed(readings=1)
