@@ -210,9 +210,9 @@ class Daemon:
                 self._renewal.renew_if_due()
                 self._node.do_upkeep()
                 self._health.record_upkeep(self._node.status(self._link_status))
-                self._garbage.collect_if_changed(self._node.parts.record_store.readings)
             except Exception:  # noqa: BLE001 - the upkeep continues after any fault
                 _log.exception("tending failed")
+            self._garbage.collect_if_changed(self._node.parts.record_store.readings)
             self._last_upkeep = time.monotonic()
             self._wake.wait(UPKEEP_SECONDS)
             self._wake.clear()

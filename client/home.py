@@ -170,5 +170,5 @@ def read_public(path: Path, what: str, fix: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise NodeFault(
-            f"{what} cannot be read", why=f"the file {path}: {error.strerror}", fix=fix
+            f"{what} cannot be read", why=f"the file {path}: {reason_of(error)}", fix=fix
         ) from None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from keys.errors import PratiqueError
+from keys.errors import PratiqueError, reason_of
 
 
 class CheckState(StrEnum):
@@ -52,4 +52,4 @@ def run_check(name: str, check: Callable[[], str]) -> CheckResult:
     except OSError as error:
         fix = "check that the file exists and that this user may read it"
         path = f"The file {error.filename}: " if error.filename else ""
-        return CheckResult(name, CheckState.FAILED, f"{path}{error.strerror or error}", fix)
+        return CheckResult(name, CheckState.FAILED, f"{path}{reason_of(error)}", fix)

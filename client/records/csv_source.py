@@ -23,6 +23,7 @@ from client.errors import RecordFault
 from client.records.dictionary import ROW_NUMBER, DataDictionary, Entry
 from client.records.quality_report import EXPORT_AGAIN, ColumnQuality, QualityReport
 from client.records.source import RecordedFeature, Records
+from keys.errors import reason_of
 from protocols.tasks.features import FloatArray
 from protocols.wire.encoding import canonical_json, digest
 
@@ -227,7 +228,7 @@ class CsvSource:
                 while chunk := handle.read(HASH_CHUNK):
                     sha.update(chunk)
         except OSError as error:
-            raise self._fault(error.strerror or "the file cannot be opened") from error
+            raise self._fault(reason_of(error)) from error
         return sha.hexdigest()
 
     def _fault(

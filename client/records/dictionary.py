@@ -24,6 +24,7 @@ from pydantic import (
 from client.errors import RecordFault
 from client.records.source import RecordedFeature
 from governance.documents.reading import read_settings
+from keys.errors import reason_of
 from protocols.tasks.features import (
     FeatureKind,
     FeatureName,
@@ -216,10 +217,8 @@ def _text(path: Path) -> str:
         if path.stat().st_size > LARGEST_DICTIONARY:
             raise _unreadable(path, f"it is larger than {LARGEST_DICTIONARY} bytes")
         return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise _unreadable(path, error.strerror or "it cannot be opened") from error
-    except UnicodeDecodeError as error:
-        raise _unreadable(path, "it is not UTF-8 text") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, reason_of(error)) from error
 
 
 def _unreadable(path: Path, why: str) -> RecordFault:

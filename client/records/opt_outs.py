@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from client.errors import RecordFault
+from keys.errors import reason_of
 
 LARGEST_LIST = 64 * 1024 * 1024
 
@@ -16,10 +17,8 @@ def read_opt_outs(path: Path) -> frozenset[str]:
         if path.stat().st_size > LARGEST_LIST:
             raise _unreadable(path, f"it is larger than {LARGEST_LIST} bytes")
         text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise _unreadable(path, error.strerror or "it cannot be opened") from error
-    except UnicodeDecodeError as error:
-        raise _unreadable(path, "it is not UTF-8 text") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, reason_of(error)) from error
     ids = (line.split("#", 1)[0].strip() for line in text.splitlines())
     return frozenset(patient for patient in ids if patient)
 

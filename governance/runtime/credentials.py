@@ -13,7 +13,7 @@ from typing import Protocol
 
 from governance.runtime.files import write_atomic
 from keys.certificates import Peer, new_transport_key, peer_of, public_pem
-from keys.errors import KeyFault
+from keys.errors import KeyFault, reason_of
 from keys.renewal import certified_key, ends_of, renewal_due, renewal_proof, serial_of
 from keys.store import KeyStore
 from keys.succession import followed
@@ -39,7 +39,7 @@ class KeptPair:
         try:
             return self._file.read_bytes()
         except OSError as error:
-            why = f"{self._file}: {error.strerror}"
+            why = f"{self._file}: {reason_of(error)}"
             raise KeyFault("There is no certificate", why=why, fix=ENROL_AGAIN) from None
 
     def load(self) -> tuple[bytes, bytes]:

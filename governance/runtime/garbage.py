@@ -14,17 +14,19 @@ class GarbageCollection:
 
     def __init__(self) -> None:
         self._collected: tuple[int, int] | None = None
+        self._again = False
 
     def collect_if_changed(self, readings: int) -> None:
         """Collect all garbage if modules were imported, or records read, since the last time.
 
-        `readings` is how often records were read. Until the next time, Python ignores the objects
-        now in use (`gc.freeze`); then all of them are looked at again, so that no record that was
-        read before an opt-out stays in memory.
+        `readings` is how often records were read. Python then ignores the objects in use
+        (`gc.freeze`). The next call collects once more, and looks at all of them again: a request
+        under way may still have used records that were read before an opt-out.
         """
         current = (len(sys.modules), readings)
-        if current != self._collected:
-            self._collected = current
+        changed = current != self._collected
+        if changed or self._again:
+            self._collected, self._again = current, changed
             gc.unfreeze()
             gc.collect()
             gc.freeze()

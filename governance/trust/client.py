@@ -20,6 +20,7 @@ from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
 from governance.documents.models import MAX_BYTES
+from keys.errors import reason_of
 from protocols.wire.encoding import check_json
 
 Fetch = Callable[[str], bytes | None]
@@ -48,7 +49,10 @@ class Recorder(FetcherInterface):
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         name = url.removeprefix(ORIGIN)
-        data = self._source(name) if PUBLISHED_NAME.fullmatch(name) else None
+        try:
+            data = self._source(name) if PUBLISHED_NAME.fullmatch(name) else None
+        except OSError as error:  # one damaged file makes one party absent
+            raise DownloadError(f"the file {name} cannot be read: {reason_of(error)}") from None
         if data is None:
             raise DownloadHTTPError(f"there is no file {name}", NOT_FOUND)
         self.files[name] = data

@@ -9,6 +9,7 @@ from governance.trust.bundle import CountryBundle
 from governance.trust.ceremony import Draft
 from governance.trust.repository import Repository
 from keys.certificates import Peer
+from keys.errors import reason_of
 from keys.identity import SigningKey
 from protocols.proto.exchange_pb2 import SubmitRequest
 from server.errors import CoordinatorFault
@@ -44,8 +45,14 @@ class ExchangeDocuments:
         """Whether documents are signed with the next keys; the rest of the daemon uses the old."""
 
     def fetch(self, path: str) -> bytes | None:
-        """Return a published file or the draft; None if it does not exist."""
-        return self._repository.current_draft() if path == DRAFT else self._repository.read(path)
+        """Return a published file or the draft; None if it does not exist or cannot be read."""
+        try:
+            return (
+                self._repository.current_draft() if path == DRAFT else self._repository.read(path)
+            )
+        except OSError as error:  # the other files are served, so that one party is absent, not all
+            _log.error("a published file cannot be read", extra={"why": reason_of(error)})
+            return None
 
     def submit(self, peer: Peer, kind: int, content: bytes) -> None:
         """Accept an officer's submission. Raises DocumentFault or CoordinatorFault if refused."""

@@ -305,8 +305,9 @@ def _tls(credentials: ServerCredentials, clock: Callable[[], datetime]) -> Any:
             current = _presented(credentials, clock)
             if current == shown:
                 return None
+            configuration = _configuration(*current)
             shown = current
-            return _configuration(*current)
+            return configuration
 
     return grpc.dynamic_ssl_server_credentials(
         _configuration(*shown),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keys.errors import reason_of
 from protocols.tasks import Family, Feature, Missing, Predictor, Task
 from protocols.tasks.features import FloatArray, parse_value
 from server.errors import CoordinatorFault
@@ -91,7 +92,7 @@ def _read(source: Path, inputs: Sequence[Feature]) -> Rows:
             reader = csv.reader(handle, strict=True)
             return _aligned(reader, _column_indices(next(reader, []), inputs, source), source)
     except OSError as error:
-        raise _unusable(source, error.strerror or "it cannot be opened") from error
+        raise _unusable(source, reason_of(error)) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise _unusable(source, "it is not UTF-8 text in CSV form") from error
 

@@ -19,7 +19,7 @@ from governance.documents.problems import first_problem
 from governance.runtime.files import write_atomic
 from governance.runtime.wording import counted
 from keys.derive import labelled_hash
-from keys.errors import KeyFault
+from keys.errors import KeyFault, reason_of
 from keys.identity import VerifyKey
 from protocols.tasks import Feature, Task, Training
 from protocols.tasks.features import FloatArray
@@ -227,7 +227,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise CoordinatorFault(
             f"The file {path} cannot be read",
-            why=error.strerror or "it cannot be opened",
+            why=reason_of(error),
             fix="name the folder that contains result.json",
         ) from error
 

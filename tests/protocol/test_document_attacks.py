@@ -4,6 +4,7 @@ Trust: a country trusts its own node and officer. The coordinator has the snapsh
 coordinator keys and may show each country anything; a country's key may sign anything.
 """
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -756,6 +757,26 @@ def test_malformed_data_in_any_file_is_a_fault_or_makes_a_country_absent(
         else:
             assert view.absent, name
         liar.files[name] = original
+
+
+def test_a_file_that_cannot_be_read_is_a_fault_or_makes_a_country_absent(
+    documents: FederationDocuments,
+) -> None:
+    whole = documents.view()
+    for damaged in sorted(whole.files):
+
+        def read(name: str, damaged: str = damaged) -> bytes | None:
+            if name == damaged:
+                raise OSError(errno.EIO, "Input/output error")
+            return documents.store.read(name)
+
+        try:
+            view = TrustedView.load(read, documents.pinned, NOW)
+        except DocumentFault as fault:
+            assert "country-" not in damaged, damaged
+            assert "Input/output error" in str(fault)  # noqa: PT017 (some files raise, some not)
+        else:
+            assert [f"country-{country}" in damaged for country in view.absent] == [True], damaged
 
 
 def test_a_failed_fetch_is_a_fault_of_the_link_and_not_of_the_documents(

@@ -29,6 +29,13 @@ def garbage(monkeypatch: pytest.MonkeyPatch) -> Iterator[GarbageCollection]:
     gc.enable()
 
 
+def former_records(garbage: GarbageCollection) -> ref[FormerRecords]:
+    """Return records that were in use at a collection, and are not any more."""
+    records = FormerRecords()
+    garbage.collect_if_changed(readings=2)
+    return ref(records)
+
+
 def test_objects_in_use_are_left_out_of_collections(garbage: GarbageCollection) -> None:
     assert len(gc.get_objects()) < gc.get_freeze_count() / 10
 
@@ -36,19 +43,25 @@ def test_objects_in_use_are_left_out_of_collections(garbage: GarbageCollection) 
 def test_records_that_were_in_use_are_freed_once_records_are_read_again(
     garbage: GarbageCollection,
 ) -> None:
-    records = FormerRecords()
-    garbage.collect_if_changed(readings=2)
-    former = ref(records)
-    del records
+    former = former_records(garbage)
     gc.collect()
     assert former() is not None, "records that were in use should be left out"
     garbage.collect_if_changed(readings=3)
     assert former() is None
 
 
+def test_records_that_a_request_still_used_are_freed_by_the_next_upkeep(
+    garbage: GarbageCollection,
+) -> None:
+    former = former_records(garbage)
+    garbage.collect_if_changed(readings=2)
+    assert former() is None
+
+
 def test_imported_modules_are_left_out_as_well(
     garbage: GarbageCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    garbage.collect_if_changed(readings=1)
     before = gc.get_freeze_count()
     objects = [[number] for number in range(1000)]
     garbage.collect_if_changed(readings=1)

@@ -107,6 +107,18 @@ def test_no_name_reaches_a_file_that_is_not_published(agreed: ServedDocuments, p
     assert agreed.exchange_documents.fetch(path) is None
 
 
+def test_a_file_that_cannot_be_read_is_logged_and_not_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = ServedDocuments(FederationDocuments(tmp_path).publish_agreement())
+    file = tmp_path / "store" / "public" / "metadata" / "timestamp.json"
+    file.unlink()
+    file.mkdir()
+    assert served.exchange_documents.fetch("metadata/timestamp.json") is None
+    assert served.exchange_documents.fetch("metadata/1.root.json")
+    assert "a published file cannot be read" in caplog.text
+
+
 def test_an_officer_submits_the_documents_of_its_country(tmp_path: Path) -> None:
     served = ServedDocuments(FederationDocuments(tmp_path).publish_agreement())
     documents = served.documents
