@@ -5,11 +5,16 @@ offer any draft. Whoever reads it goes on: the country is absent, by name, and n
 """
 
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 
 from governance.errors import DocumentFault
+from governance.runtime.local_rpc import ask
 from governance.trust.layout import (
     history_path,
     node_path,
@@ -30,8 +35,11 @@ from tests.support.documents import (
     study,
     withdrawal,
 )
+from tests.support.flood import flood, latency
+from tests.support.hostile_officer import HostileOfficer
 from tests.support.narrowing import present
 from tests.support.officers import OfficerCommands, new_officer
+from tests.support.process_federation import ProcessFederation, Role
 
 LEVELS = 5_000
 RULE = '@id("ee/rule") forbid (principal, action, resource) when {{ {} }};'
@@ -208,3 +216,47 @@ def check_every_reader(officer: OfficerCommands, draft: bytes) -> None:
         result = officer.run(*command)
         assert result.exit_code in {0, 1}
         assert "Traceback" not in result.output
+
+
+UNREADABLE = {name: text for name, text in CEDAR.items() if name != "an open comment"}
+
+
+def submit_hostile_texts(ready: Event, stop: Event, folder: Path, passphrase: Path) -> None:
+    """Hand in every hostile policy, again and again, as one country's officer."""
+    officer = HostileOfficer.open(folder, passphrase)
+    bundles = [
+        officer.bundle({policy_path(officer.home.settings().country): text}, version=1_000 + number)
+        for number, text in enumerate(UNREADABLE.values())
+    ]
+    link = officer.link()
+    while not stop.is_set():
+        for bundle in bundles:
+            assert officer.submit(bundle, link)
+        ready.set()
+    link.close()
+
+
+@pytest.fixture
+def federation() -> Iterator[ProcessFederation]:
+    """Start a federation in a folder with a short name, because socket paths are limited."""
+    folder = Path(tempfile.mkdtemp(prefix="h", dir="/tmp"))
+    federation = ProcessFederation.started(folder / "f")
+    yield federation
+    federation.end()
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_real_daemons_go_on_beside_a_flood_of_hostile_texts(federation: ProcessFederation) -> None:
+    hostile, honest = (federation.federation.officers[code] for code in federation.countries[:2])
+    link = HostileOfficer.open(honest.home, honest.passphrase).link()
+    socket = federation.coordinator.home / "run" / "coordinator.sock"
+    calls = (lambda: link.fetch("metadata/timestamp.json"), lambda: ask(socket, "status"))
+    quiet = [latency(call, 40) for call in calls]
+    with flood(submit_hostile_texts, hostile.home, hostile.passphrase):
+        beside = [latency(call, 40) for call in calls]
+        honest.run("inbox", unlock=True)
+    link.close()
+    assert all(now.is_at_most(before) for now, before in zip(beside, quiet, strict=True))
+    assert federation.pids(Role.COORDINATOR)
+    assert all(federation.pids(Role.NODE, country) for country in federation.countries)
