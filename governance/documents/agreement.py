@@ -5,15 +5,17 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import FailFast, Field, StringConstraints, model_validator
 
 from governance.budget.accounting import cap_micro
 from governance.cedar.engine import check_base
 from governance.cedar.texts import BASE_POLICY
 from governance.documents.models import (
+    MOST_CODES,
+    MOST_NAMES,
     Countries,
     Country,
-    DataCategory,
+    DataCategories,
     Days,
     Delta,
     Document,
@@ -70,7 +72,9 @@ class AllowedPurpose(Part):
     """An EHDS purpose and the HL7 purposes of use allowed with it, and all codes below them."""
 
     ehds: Ehds
-    purpose_of_use: Annotated[tuple[PurposeOfUse, ...], Field(min_length=1)]
+    purpose_of_use: Annotated[
+        tuple[PurposeOfUse, ...], Field(min_length=1, max_length=MOST_CODES), FailFast()
+    ]
 
     @model_validator(mode="after")
     def _lawful(self) -> Self:
@@ -102,8 +106,8 @@ class ForbiddenPurpose(Part):
 class Purposes(Part):
     """Purposes allowed and forbidden. What is not allowed is refused."""
 
-    allowed: Annotated[tuple[AllowedPurpose, ...], Field(min_length=1)]
-    forbidden: tuple[ForbiddenPurpose, ...] = ()
+    allowed: Annotated[tuple[AllowedPurpose, ...], Field(min_length=1, max_length=MOST_CODES)]
+    forbidden: Annotated[tuple[ForbiddenPurpose, ...], Field(max_length=MOST_NAMES)] = ()
 
 
 class RegisterBudget(Part):
@@ -151,7 +155,7 @@ class RoleAccess(Part):
     """A role and what it may do."""
 
     role: Slug
-    may: tuple[Action, ...]
+    may: Annotated[tuple[Action, ...], Field(max_length=MOST_CODES)]
 
 
 class EmergencyClause(Part):
@@ -160,7 +164,7 @@ class EmergencyClause(Part):
     id: Slug
     indicator: Sentence
     concur: Annotated[int, Field(ge=1)]
-    relaxes: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    relaxes: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=MOST_NAMES)]
     lapses_days: Annotated[int, Field(ge=1, le=90)]
 
 
@@ -182,9 +186,9 @@ class Agreement(Document):
     parties: Annotated[tuple[Party, ...], Field(min_length=2, max_length=100)]
     coordinator: Coordinator
     purposes: Purposes
-    data_categories: Annotated[tuple[DataCategory, ...], Field(min_length=1)]
-    task_kinds: Annotated[tuple[TaskKind, ...], Field(min_length=1)]
-    budget: Annotated[tuple[RegisterBudget, ...], Field(min_length=1)]
+    data_categories: DataCategories
+    task_kinds: Annotated[tuple[TaskKind, ...], Field(min_length=1, max_length=MOST_NAMES)]
+    budget: Annotated[tuple[RegisterBudget, ...], Field(min_length=1, max_length=MOST_NAMES)]
     colluding: Annotated[int, Field(ge=0)]
     honest: Annotated[int, Field(ge=MIN_HONEST)]
     smallest_countries: Annotated[int, Field(ge=2)]
@@ -193,8 +197,8 @@ class Agreement(Document):
         Suite.ED25519
     )
     retention: Retention
-    roles: tuple[RoleAccess, ...] = ()
-    emergency: tuple[EmergencyClause, ...] = ()
+    roles: Annotated[tuple[RoleAccess, ...], Field(max_length=MOST_NAMES)] = ()
+    emergency: Annotated[tuple[EmergencyClause, ...], Field(max_length=MOST_NAMES)] = ()
     amendment_threshold: Annotated[int, Field(ge=1)]
     effective: UtcTime
     sunset: UtcTime
@@ -264,13 +268,14 @@ class Agreement(Document):
         return "" if inside else "renewal must be between effective and sunset"
 
     def _purpose_problem(self) -> str:
-        for allowed in self.purposes.allowed:
-            for use in allowed.purpose_of_use:
-                rule = self.forbidding(allowed.ehds, use)
-                if rule:
-                    return (
-                        f"purposes: {allowed.ehds} {use} is allowed, but {rule.clause} forbids it"
-                    )
+        allowed = self.purposes.allowed
+        pairs = dict.fromkeys(
+            (entry.ehds, use) for entry in allowed for use in entry.purpose_of_use
+        )
+        for ehds, use in pairs:
+            rule = self.forbidding(ehds, use)
+            if rule:
+                return f"purposes: {ehds} {use} is allowed, but {rule.clause} forbids it"
         return ""
 
     def _policy_problem(self) -> str:

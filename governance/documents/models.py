@@ -16,6 +16,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     StringConstraints,
     ValidationError,
@@ -35,10 +36,15 @@ from governance.runtime.safe_text import is_plain
 from keys.composite import read_identity
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
+from protocols.wire.document_versions import LARGEST_ROSTER
 from protocols.wire.encoding import canonical_json, check_json, digest
 
 MAX_BYTES = 256 * 1024
 """The largest governance document; those of the demo are below 20 kB."""
+
+MOST_CODES, MOST_NAMES = 64, 256
+"""Most codes of one table in a list, and most names of persons or things. A list of codes is read
+up to the first wrong one: to find the nearest known code takes longer than anything else here."""
 
 EXAMPLE_TIME = "2026-12-31T23:59:59Z"
 
@@ -118,7 +124,9 @@ def _code(table: dict[str, Code], what: str) -> Callable[[str], str]:
 
 Country = Annotated[str, AfterValidator(_country)]
 """ISO 3166-1 alpha-2, or a code that the standard reserves for its users."""
-Countries = Annotated[tuple[Country, ...], AfterValidator(_sorted_unique)]
+Countries = Annotated[
+    tuple[Country, ...], Field(max_length=LARGEST_ROSTER), AfterValidator(_sorted_unique)
+]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain)]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_plain)]
@@ -132,6 +140,9 @@ Ehds = Annotated[str, AfterValidator(_code(EHDS_CODES, "an EHDS Art. 53 or 54 co
 PurposeOfUse = Annotated[str, AfterValidator(_code(PURPOSE_OF_USE, "an HL7 PurposeOfUse code"))]
 Duo = Annotated[str, AfterValidator(_code(DUO_TERMS, "a DUO term"))]
 DataCategory = Annotated[str, AfterValidator(_code(DATA_CATEGORIES, "an EHDS Art. 51 category"))]
+DataCategories = Annotated[
+    tuple[DataCategory, ...], Field(min_length=1, max_length=MOST_CODES), FailFast()
+]
 Epsilon = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Delta = Annotated[float, Field(gt=0, lt=1e-2, allow_inf_nan=False)]
 Days = Annotated[int, Field(ge=1, le=36_525)]

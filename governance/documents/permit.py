@@ -30,7 +30,7 @@ from protocols.wire.encoding import Digest
 class PermitConditions(Part):
     """The limits of a permit. Without `features`, all that the study uses are permitted."""
 
-    features: tuple[FeatureName, ...] | None = None
+    features: Annotated[tuple[FeatureName, ...], Field(max_length=1_000)] | None = None
     epsilon_at_most: Epsilon | None = None
     expires: UtcTime
 

@@ -3,12 +3,14 @@
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from governance.documents.agreement import Agreement
 from governance.documents.models import (
+    MOST_CODES,
+    MOST_NAMES,
     Countries,
-    DataCategory,
+    DataCategories,
     Days,
     Delta,
     Document,
@@ -38,7 +40,7 @@ class StudyPurpose(Part):
 
     ehds: Ehds
     purpose_of_use: PurposeOfUse
-    duo: tuple[Duo, ...] = ()
+    duo: Annotated[tuple[Duo, ...], Field(max_length=MOST_CODES), FailFast()] = ()
     sentence: Sentence
 
 
@@ -89,13 +91,13 @@ class Study(Document):
     purpose: StudyPurpose
     legal_basis: Sentence
     population: Population
-    data_categories: Annotated[tuple[DataCategory, ...], Field(min_length=1)]
+    data_categories: DataCategories
     countries: Annotated[Countries, Field(min_length=2)]
     features: Annotated[tuple[Feature, ...], Field(max_length=1_000)] = ()
     task: Task
     privacy: Privacy
     mechanisms: Annotated[tuple[Mechanism, ...], Field(max_length=32)] = ()
-    recipients: Annotated[tuple[Line, ...], Field(min_length=1)]
+    recipients: Annotated[tuple[Line, ...], Field(min_length=1, max_length=MOST_NAMES)]
     release: Release
     created: UtcTime
     expires: UtcTime
