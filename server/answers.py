@@ -124,11 +124,15 @@ class ChargeEstimate(Answer):
 
 
 class CountryAnswer(Answer):
-    """What a country's rules answer to a study, and its cost if it was computed."""
+    """What a country's rules answer to a study, and its cost if it was computed.
+
+    `minimum_countries` is the number that its permit demands for each run and sum.
+    """
 
     country: str
     allowed: bool
     answer: str
+    minimum_countries: int | None = None
     clauses: tuple[str, ...]
     findings: tuple[FindingText, ...]
     charge: ChargeEstimate | None
@@ -221,7 +225,10 @@ class RoundSummary(Answer):
 
 
 class StudyStatus(Answer):
-    """The newest run of a study, round by round; `rounds` counts all that it will have."""
+    """The newest run of a study, round by round; `rounds` counts all that it will have.
+
+    `minimum_countries` has, by country, the number that its permit demands for each run and sum.
+    """
 
     study: str
     title: str
@@ -236,5 +243,6 @@ class StudyStatus(Answer):
     delta: float
     ledgers: Mapping[str, LedgerShares]
     online: Mapping[str, bool]
+    minimum_countries: Mapping[str, int] = {}
     history: tuple[RoundSummary, ...]
     resumed: Resumptions

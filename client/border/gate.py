@@ -172,7 +172,13 @@ class Gate:
         _require_roster(roster, study)
         identity, peers = self._keys(documents, roster, record)
         with _refusing(ReasonCode.ROSTER):
-            terms = study.run_terms(documents.view.agreement, request.body.run_id, roster)
+            permit = documents.own.permit(study.digest)
+            terms = study.run_terms(
+                documents.view.agreement,
+                request.body.run_id,
+                roster,
+                permitted_minimum=permit.minimum_countries if permit else 0,
+            )
             view = self._country_view(terms, documents, identity, peers)
         if record is None:
             run = CountryRun.start(view)

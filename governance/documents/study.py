@@ -156,8 +156,18 @@ class Study(Document):
         """What each run is charged for: all but the cohort's count, which is charged per permit."""
         return tuple(m for m in self.mechanisms if m.costs and m.phase != COHORT_FLOOR)
 
-    def run_terms(self, agreement: Agreement, run_id: bytes, roster: tuple[str, ...]) -> RunTerms:
-        """Return the terms of one run of this study. Raises ProtocolFault if they are not valid."""
+    def run_terms(
+        self,
+        agreement: Agreement,
+        run_id: bytes,
+        roster: tuple[str, ...],
+        *,
+        permitted_minimum: int = 0,
+    ) -> RunTerms:
+        """Return the terms of one run of this study. Raises ProtocolFault if they are not valid.
+
+        `permitted_minimum` is the largest number of countries that the permits in hand demand.
+        """
         return RunTerms(
             agreement=agreement.digest,
             study=self.digest,
@@ -168,6 +178,7 @@ class Study(Document):
             task_kind=self.task.kind,
             mechanisms=self.mechanisms,
             smallest_countries=agreement.smallest_countries,
+            permitted_minimum=permitted_minimum,
         )
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:

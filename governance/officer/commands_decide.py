@@ -55,6 +55,7 @@ def approve(
     own = session.own()
     permit = build_permit(
         study,
+        view.agreement,
         session.country,
         session.settings.authority,
         conditions,
@@ -62,7 +63,7 @@ def approve(
         former=own.permit(study.digest) if own else None,
     )
     # in full: `show` may have shown another text under the same name
-    session.terminal.say(explain_study(study, view.agreement, assessment))
+    session.terminal.say(explain_study(study, view.agreement, assessment, permit))
     _show_permit(session, study, permit, "in your words" if conditions.sentence else "sentence")
     fits = keeps_conditions(session, study, view, permit)
     session.terminal.confirm("Sign this permit?", yes=yes)
@@ -94,6 +95,7 @@ def _show_permit(session: OfficerSession, study: Study, permit: Permit, label: s
             "privacy": f"as promised, ε = {privacy.epsilon:g} at δ = {privacy.delta:g}"
             if at_most is None
             else f"at most ε = {at_most:g}",
+            "countries": f"no sum over fewer than {permit.minimum_countries}",
             "until": f"{conditions.expires:%Y-%m-%d %H:%M} UTC",
             label: permit.sentence,
         }

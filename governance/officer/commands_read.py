@@ -101,7 +101,8 @@ def show_study(session: OfficerSession, name: str) -> None:
     study = find_study(view.studies.values(), name)
     ledger, own = session.ledger(study, view), session.own()
     assessment = session.weigh(study, view, ledger)
-    session.terminal.say(explain_study(study, view.agreement, assessment))
+    permit = own.permit(study.digest) if own else None
+    session.terminal.say(explain_study(study, view.agreement, assessment, permit))
     session.terminal.heading("For your decision")
     session.terminal.facts(
         {

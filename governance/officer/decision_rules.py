@@ -5,12 +5,14 @@ from datetime import UTC, datetime, time
 
 from pydantic import ValidationError
 
+from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit, PermitConditions, Withdrawal
 from governance.documents.problems import first_problem
 from governance.documents.purposes import nearest
 from governance.documents.study import Study
 from governance.officer.errors import OfficerFault
 from governance.policy.assessment import Assessment
+from governance.policy.minimum_countries import proposed_minimum
 from governance.trust.bundle import CountryDocuments
 
 
@@ -22,12 +24,14 @@ class Conditions:
     epsilon_at_most: float | None = None
     expires: str | None = None
     sentence: str | None = None
+    minimum_countries: int | None = None
 
     @property
     def default_sentence(self) -> str:
         """The permit's sentence if the officer gave none; true whatever the conditions are."""
-        limited = (self.features, self.epsilon_at_most, self.expires) != (None, None, None)
-        return "Approved with conditions." if limited else "Approved."
+        limits = (self.features, self.epsilon_at_most, self.expires, self.minimum_countries)
+        unlimited = all(limit is None for limit in limits)
+        return "Approved." if unlimited else "Approved with conditions."
 
 
 def require_open(study: Study, country: str, now: datetime) -> None:
@@ -99,6 +103,7 @@ def require_allowed(study: Study, assessment: Assessment) -> None:
 
 def build_permit(
     study: Study,
+    agreement: Agreement,
     country: str,
     authority: str,
     conditions: Conditions,
@@ -119,6 +124,7 @@ def build_permit(
                 features=_features(study, conditions.features),
                 epsilon_at_most=conditions.epsilon_at_most,
                 expires=_expires(study, conditions.expires, now),
+                minimum_countries=_minimum(study, agreement, conditions.minimum_countries),
             ),
             approved_by=authority,
             sentence=conditions.sentence or conditions.default_sentence,
@@ -160,6 +166,18 @@ def _features(study: Study, text: str | None) -> tuple[str, ...] | None:
                 fix="name features of the study, separated by commas; nothing was signed",
             )
     return named
+
+
+def _minimum(study: Study, agreement: Agreement, number: int | None) -> int:
+    """Return the fewest countries of a run and a sum: what `show` says, or more."""
+    least, most = proposed_minimum(study, agreement), len(study.countries)
+    if number is not None and not least <= number <= most:
+        raise OfficerFault(
+            f"The option --minimum-countries cannot be {number}",
+            why=f"a sum of {study.id} needs at least {least} countries, and it asks {most}",
+            fix=f"give a number from {least} to {most}, or refuse the study; nothing was signed",
+        )
+    return least if number is None else number
 
 
 def _expires(study: Study, text: str | None, now: datetime) -> datetime:

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from governance.documents.agreement import Agreement
+from governance.documents.permit import Permit
 from governance.documents.purposes import (
     DATA_CATEGORIES,
     DUO_TERMS,
@@ -13,9 +14,9 @@ from governance.documents.purposes import (
 from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
 from governance.policy.facts import day, listed, share_of
+from governance.policy.minimum_countries import enforced_minimum, proposed_minimum
 from governance.runtime.wording import counted
 from keys.errors import TO_DO
-from protocols.private_sum.context import share_threshold
 from protocols.tasks import Condition, Feature, FeatureKind
 
 WIDTH = 92
@@ -30,12 +31,17 @@ TASKS = {
 }
 
 
-def explain_study(study: Study, agreement: Agreement, assessment: Assessment) -> str:
-    """Return who asks what, why, of whom, at what cost, and how the result is used."""
+def explain_study(
+    study: Study, agreement: Agreement, assessment: Assessment, permit: Permit | None = None
+) -> str:
+    """Return who asks what, why, of whom, at what cost, and how the result is used.
+
+    `permit` is the country's own for the study, in force or about to be signed.
+    """
     lines = [
         *_asked(study, agreement),
         *_used(study),
-        *_cost(study, agreement, assessment.charge),
+        *_cost(study, agreement, assessment.charge, permit),
         *_result(study),
         *_decision(assessment),
     ]
@@ -90,12 +96,14 @@ def _feature(feature: Feature) -> str:
     return f"{feature.name} ({low:g} to {high:g}{unit})"
 
 
-def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator[str]:
+def _cost(
+    study: Study, agreement: Agreement, charge: Charge | None, permit: Permit | None
+) -> Iterator[str]:
     promised = f"ε = {study.privacy.epsilon:g}, δ = {study.privacy.delta:g} for each patient"
     yield from _entry("Privacy", promised)
     n, h, c = len(study.countries), agreement.honest, agreement.colluding
     yield from _entry("", f"{n} countries, {h} honest, {c} may collude with the coordinator")
-    yield from _entry("", _fewest(study, agreement))
+    yield from _entry("", _fewest(study, agreement, permit))
     if study.local_mode is not None:
         yield from _entry("Local mode", study.local_mode.sentence(h))
     if charge is None:
@@ -109,10 +117,16 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
     yield from _entry("Budget", f"costs {share} of this period's budget; {left} would be left")
 
 
-def _fewest(study: Study, agreement: Agreement) -> str:
-    """Return how many countries a sum needs at least, in one sentence."""
+def _fewest(study: Study, agreement: Agreement, permit: Permit | None) -> str:
+    """Return how many countries a sum needs at least, in one sentence.
+
+    The node enforces this number, once the permit is signed.
+    """
     n = len(study.countries)
-    fewest = max(agreement.smallest_countries, share_threshold(n, agreement.colluding))
+    if permit is None:
+        fewest = proposed_minimum(study, agreement)
+    else:
+        fewest = enforced_minimum(agreement, permit)
     if n < fewest:
         return f"no run can begin: a sum needs {fewest} countries"
     if n == fewest:

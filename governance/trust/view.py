@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from typing import Self
 
 from governance.documents.agreement import Agreement
-from governance.documents.permit import NodeKeys
+from governance.documents.permit import NodeKeys, Permit
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments
@@ -124,6 +124,16 @@ class TrustedView:
     def country(self, country: str) -> CountryDocuments | None:
         """Return that country's documents; `absent` says why there are none."""
         return self.countries.get(country)
+
+    def permit(self, country: str, study: str) -> Permit | None:
+        """Return that country's permit for the study with this digest."""
+        documents = self.countries.get(country)
+        return documents.permit(study) if documents else None
+
+    def permitted_minimum(self, study: Study) -> int:
+        """Return the largest number of countries that a permit for the study demands; 0 if none."""
+        permits = (self.permit(country, study.digest) for country in study.countries)
+        return max((permit.minimum_countries for permit in permits if permit), default=0)
 
     def node_keys(self, country: str) -> NodeKeys | None:
         """Return the public keys of that country's node."""

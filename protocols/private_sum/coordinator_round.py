@@ -323,8 +323,10 @@ class CoordinatorRound:
         absent = tuple(country for country in self._asked if country not in chosen)
         if absent and self._asked != self._roster:
             return VoidRound("a country that the others agreed on did not contribute", absent)
-        if len(chosen) < self._view.terms.smallest_set:
-            return VoidRound("too few countries contributed", absent)
+        needed = self._view.terms.smallest_set
+        if len(chosen) < needed:
+            reason = f"too few countries contributed: {len(chosen)} of the {needed} needed"
+            return VoidRound(reason, absent)
         return None
 
     def _missing_replies(self, chosen: tuple[str, ...]) -> VoidRound | None:

@@ -127,6 +127,8 @@ def _print_schedule(schedule: "StudySchedule") -> None:
 def _print_country(country: "CountryAnswer") -> None:
     verdict = "would allow" if country.allowed else "would refuse"
     typer.echo(f"  {country.country}: {verdict} ({country.answer})")
+    if country.minimum_countries:
+        typer.echo(f"      no sum over fewer than {country.minimum_countries} countries")
     if charge := country.charge:
         typer.echo(
             f"      its ledger {charge.register_name!r} would be charged "

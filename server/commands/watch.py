@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from governance.runtime.local_rpc import LocalRpcFault
 from server.answers import RoundSummary, StudyStatus
 from server.commands.options import on_terminal, parsed
-from server.commands.wording import missed_words, resumed_words
+from server.commands.wording import minimum_words, missed_words, resumed_words
 from server.errors import GONE
 
 LOOK_SECONDS = 0.25
@@ -78,6 +78,8 @@ class _Lines:
         history = status.history
         if not self._rounds and not history:
             typer.echo(f"{status.study}: {status.state} ({', '.join(status.online)})")
+            if demanded := minimum_words(status.minimum_countries):
+                typer.echo(f"  {demanded}")
         if status.resumed.times > self._resumed:
             typer.echo(f"  {resumed_words(status.resumed)}")
         for index in range(self._rounds, len(history)):

@@ -25,6 +25,8 @@ class CountryCheck:
     assessment: Assessment
     decision: str
     """Of its officer: `permitted`, `withdrawn`, or `no answer yet`."""
+    minimum_countries: int
+    """The fewest countries of a run that its permit demands; 0 if it demands none."""
 
     def to_reply(self) -> CountryAnswer:
         """Return the check as the daemon's reply shows it."""
@@ -32,6 +34,7 @@ class CountryCheck:
             country=self.country,
             allowed=self.assessment.allowed,
             answer=self.decision,
+            minimum_countries=self.minimum_countries or None,
             clauses=tuple(self.assessment.clauses),
             findings=tuple(
                 FindingText(
@@ -109,6 +112,7 @@ def _check_country(
     study: Study, view: TrustedView, country: str, act: Act, now: datetime, tasks: Sequence[str]
 ) -> CountryCheck:
     documents = view.country(country)
+    documents = view.country(country)
     permit = documents.permit(study.digest) if documents else None
     withdrawal = documents.withdrawal(study.digest) if documents else None
     assessment = assess(
@@ -123,7 +127,7 @@ def _check_country(
         installed_tasks=tasks,
     )
     decision = "withdrawn" if withdrawal else "permitted" if permit else "no answer yet"
-    return CountryCheck(country, assessment, decision)
+    return CountryCheck(country, assessment, decision, permit.minimum_countries if permit else 0)
 
 
 def signatures_in_words(view: TrustedView, countries: Sequence[str]) -> str:
@@ -160,6 +164,18 @@ def require_launchable(checks: Sequence[CountryCheck]) -> None:
             why=_reasons(checks),
             fix="wait for the permits, or ask the officers of these countries; `study check` shows "
             "the clauses",
+        )
+
+
+def require_enough_countries(study: Study, checks: Sequence[CountryCheck]) -> None:
+    """Raise CoordinatorFault if a permit demands more countries than the study asks."""
+    asked = len(study.countries)
+    if more := {c.country: c.minimum_countries for c in checks if c.minimum_countries > asked}:
+        listed = ", ".join(f"{country} at least {number}" for country, number in more.items())
+        raise CoordinatorFault(
+            f"The study {study.id} asks {asked} countries, fewer than its permits demand",
+            why=f"demanded are: {listed}; their nodes would refuse every run",
+            fix="propose a study that asks more countries, under a new id",
         )
 
 

@@ -66,6 +66,25 @@ class TestApproval:
         assert conditions.epsilon_at_most == 0.7
         assert present(conditions.expires).isoformat() == "2026-10-31T23:59:59+00:00"
 
+    def test_an_approval_shows_and_states_the_fewest_countries(
+        self, agreed: OfficerCommands, proposed: Study
+    ) -> None:
+        assert "a sum is opened over at least 3 of them" in agreed.done("show", proposed.id)
+        option = ("--minimum-countries", "4")
+        output = agreed.done("approve", proposed.id, *option, answer="y\n")
+        assert "a sum is opened over all of them, or not at all" in output
+        assert "no sum over fewer than 4" in output
+        assert present(agreed.own().permit(proposed.digest)).minimum_countries == 4
+        assert "over all of them, or not at all" in agreed.done("show", proposed.id)
+
+    def test_an_approval_for_more_countries_than_are_asked_is_refused(
+        self, agreed: OfficerCommands, proposed: Study
+    ) -> None:
+        result = agreed.run("approve", proposed.id, "--minimum-countries", "5", "--yes")
+        assert result.exit_code == 1
+        assert "--minimum-countries cannot be 5" in result.stderr
+        assert "nothing was signed" in result.stderr
+
     def test_an_approval_warns_of_conditions_that_the_study_does_not_meet(
         self, agreed: OfficerCommands, proposed: Study
     ) -> None:

@@ -185,7 +185,9 @@ def test_no_opening_while_a_contribution_is_missing() -> None:
     world = ProtocolWorld.ready(3)
     round_ = world.coordinator.begin_round(1, "train", MODEL)
     world.contribute(round_, "BE")
-    assert round_.open() == VoidRound("too few countries contributed", ("AT", "CZ"))
+    assert round_.open() == VoidRound(
+        "too few countries contributed: 1 of the 3 needed", ("AT", "CZ")
+    )
     assert not round_.openable
     with pytest.raises(ProtocolFault, match="0 have agreed, 3 must"):
         round_.answer_request("BE")
