@@ -92,11 +92,14 @@ def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:
 
 
 def _print(result: "Result") -> None:
+    from server.learning.release import INTEGRITY  # noqa: PLC0415 (keeps --help quick)
+
     typer.echo(f"{result.title} ({result.study_id})")
     typer.echo(f"  {result.purpose}")
     typer.echo(f"  countries: {', '.join(result.countries)}; released {result.released[:10]}")
     typer.echo(f"  for: {', '.join(result.recipients)}; kept until {result.keep_until[:10]}")
     typer.echo(f"  {result.statement}")
+    typer.echo(f"  {INTEGRITY}")
     if result.rounds_void:
         were = "was void and stays" if result.rounds_void == 1 else "were void and stay"
         typer.echo(f"  {counted(result.rounds_void, 'round')} {were} charged.")

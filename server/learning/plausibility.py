@@ -54,7 +54,7 @@ class Figures:
         if excess[worst] <= 0:
             return ""
         numbers = (self.low, float(self.values[worst]), self.high, margin)
-        low, value, high, reach = (f"{number / self.unit:.6g}" for number in numbers)
+        low, value, high, reach = (_shown(number / self.unit) for number in numbers)
         limits = high if low == high else f"{low} to {high}"
         return f"{self.name} is {value}; possible is {limits}, with noise up to {reach}"
 
@@ -82,6 +82,11 @@ def impossible_figure(
         length = spread * math.sqrt(mechanism.dimension) + noise
         named = _length(mechanism, opened.astype(np.float64)).beyond(length)
     return _sentence(named)
+
+
+def _shown(number: float) -> str:
+    """Return a number in words: whole if it is large, else with three digits."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"  # noqa: PLR2004
 
 
 def _z(tests: int) -> float:

@@ -32,6 +32,12 @@ LABEL = "pratique/result/v1"
 RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
 LARGEST_FILE = 64 * 1024 * 1024
+INTEGRITY = (
+    "A dishonest country can spoil this result: the model, the figures of its evaluation, or the "
+    "counts. No sum beyond the study's public bounds and the noise was used. Within these bounds "
+    "nobody can find wrong numbers, or the country that sent them, since masks hide what each sent."
+)
+"""What a reader must know about the trust in countries; part of every result."""
 Sign = Callable[[bytes], bytes]
 
 
@@ -76,7 +82,8 @@ class Result(ResultPart):
 
     ε and δ are those of the run's reserved schedule, evaluation included. They hold for each
     patient against the coordinator with `colluding` countries, given the noise of `honest`
-    contributions.
+    contributions. `integrity` says what a dishonest country can do to the result; results of an
+    earlier version do not have it.
     """
 
     kind: Literal["result"] = "result"
@@ -99,6 +106,7 @@ class Result(ResultPart):
     model: Digest | None = None
     evaluation: Mapping[str, Any] | None = None
     table: Mapping[str, Any] | None = None
+    integrity: str = ""
     documents: DocumentVersions
     released: str
     keep_until: str

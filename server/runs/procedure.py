@@ -203,8 +203,9 @@ def _require_none_void(rounds: Sequence[RoundRecord]) -> None:
 
 def _void(record: RoundRecord) -> RunVoid:
     listed = "; ".join(f"{country}: {cause}" for country, cause in sorted(record.causes.items()))
+    named = "see `status` on the nodes named; " if listed else ""
     return RunVoid(
         f"Round {record.number} ({record.phase}) opened no sum",
         why=". ".join(part for part in (record.reason, listed) if part),
-        fix="see `status` on the nodes named; a new launch needs new permits, and is charged",
+        fix=f"{named}a new launch needs new permits, and is charged",
     )

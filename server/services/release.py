@@ -11,6 +11,7 @@ from protocols.tasks import TrainGlm, Training
 from protocols.tasks.layout import vector_from_bytes
 from server.home import CoordinatorHome
 from server.learning.release import (
+    INTEGRITY,
     Result,
     ResultPart,
     write_result,
@@ -70,6 +71,7 @@ def _result(
         coordinates=task.coordinate_names(study.features) if isinstance(task, TrainGlm) else (),
         evaluation=findings if trained and findings else None,
         table=None if trained else findings,
+        integrity=INTEGRITY,
         documents=view.versions,
         released=_utc_text(now),
         keep_until=_utc_text(now + timedelta(days=study.release.keep_days)),
