@@ -15,6 +15,7 @@ from governance.runtime.cli_support import (
     say_at_once,
     show,
 )
+from governance.runtime.program import run_program
 from governance.runtime.wording import counted
 from keys.clock import utc_now
 from server.commands.agreement import agreement_app
@@ -78,8 +79,9 @@ def init(
 
 _EXPECTED = {
     "federation": "small letters, digits and hyphens, such as north-sea",
-    "listen": "host and port, such as 127.0.0.1:7443",
-    "address": "host and port, such as exchange.example.org:7443",
+    "listen": "host and port, such as 127.0.0.1:7443; not port 0, and no dot after the host",
+    "address": "host and port, such as exchange.example.org:7443; not port 0, and no dot after the "
+    "host",
 }
 
 
@@ -249,5 +251,5 @@ def revoke(
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run `pratique-coordinator`."""
+    run_program(app, "pratique-coordinator")

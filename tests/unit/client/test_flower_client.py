@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from protocols.errors import ReasonCode, Refusal
 from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
 from protocols.wire import flower_frame
 from protocols.wire.channel import LinkFault
+from protocols.wire.exchange_clock import ExchangeClock
 from protocols.wire.flower_frame import (
     FLEET_CALLS,
     FRAME,
@@ -38,6 +40,7 @@ from protocols.wire.flower_frame import (
     RECORD,
 )
 
+NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 KEY = load_pem_private_key(new_node_auth_key()[0], None)
 NODE_ID = 77
 
@@ -47,6 +50,7 @@ class ScriptedLink:
 
     def __init__(self) -> None:
         self.requests: list[RelayRequest] = []
+        self.clock = ExchangeClock(lambda: NOW)
         self.stops: dict[str, threading.Event | None] = {}
         self.answers: dict[str, Callable[[], RelayReply]] = {
             "ActivateNode": lambda: RelayReply(
@@ -165,7 +169,7 @@ def test_no_answer_of_the_coordinator_ends_the_process(link: ScriptedLink, body:
 def test_the_interceptor_of_flower_that_ends_the_process_is_not_used(link: ScriptedLink) -> None:
     assert "RuntimeVersionHttpInterceptor" not in vars(flower_client)
     kinds = [type(one).__name__ for one in client_of(link)._client._interceptors]
-    assert kinds == ["RuntimeVersion", "NodeAuthHttpInterceptor", "RelayTransport"]
+    assert kinds == ["RuntimeVersion", "SignedTime", "RelayTransport"]
 
 
 def test_a_lost_link_ends_the_service_and_the_sign_off_is_tried(link: ScriptedLink) -> None:
