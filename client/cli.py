@@ -20,7 +20,7 @@ from governance.runtime.cli_support import (
     say_at_once,
     show,
 )
-from governance.runtime.homes import absolute
+from governance.runtime.homes import absolute, require_room_for_socket
 from governance.runtime.program import run_program
 from keys.clock import utc_now
 
@@ -84,6 +84,7 @@ def init(
         )
         node_home = _home(home)
         node_home.require_free()
+        require_room_for_socket(node_home.path, node_home.socket)
         passphrase = partial(chosen_passphrase, passphrase_file, passphrase_fd)
         node = create_node(node_home, settings, passphrase, utc_now())
         typer.echo(f"The node of {country} was created in {node_home.path}.")

@@ -198,7 +198,7 @@ class FleetClient:
             self._deactivate(node)
 
     def _sign_in(self) -> Node:
-        """Activate this node; again if the answer shows that the clocks differ. Raises LinkFault."""
+        """Activate this node; once more if the answer shows how much the clocks differ."""
         known = self._clock.offset
         self._require_tolerated_clock()
         try:

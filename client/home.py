@@ -16,7 +16,7 @@ from client.errors import NodeFault
 from client.settings import NodeSettings
 from governance.documents.reading import read_settings
 from governance.runtime.files import write_atomic
-from governance.runtime.homes import is_unfinished, require_room_for_socket
+from governance.runtime.homes import is_unfinished
 from keys.errors import reason_of
 from keys.permissions import refuse_if_shared
 
@@ -110,8 +110,7 @@ class NodeHome:
         write_atomic(self.settings_file, text.encode())
 
     def require_free(self) -> None:
-        """Raise NodeFault or HomeFault if no node can be made in the folder."""
-        require_room_for_socket(self.path, self.socket)
+        """Raise NodeFault if the folder contains a node, or keys."""
         if self.settings_file.exists():
             raise NodeFault(
                 f"There is already a node in {self.path}",

@@ -60,6 +60,7 @@ def init(
     """Create a coordinator: its folder, its keys, the federation's transport authority."""
     from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
 
+    from governance.runtime.homes import require_room_for_socket  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
     from server.home import CoordinatorHome, Settings, create_home  # noqa: PLC0415
 
@@ -70,6 +71,7 @@ def init(
             field = str(error.errors()[0]["loc"][0])
             raise typer.BadParameter(_EXPECTED[field], param_hint=f"--{field}") from error
         CoordinatorHome(home).require_free()
+        require_room_for_socket(home, CoordinatorHome(home).socket)
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
         authority = create_home(CoordinatorHome(home), settings, passphrase, utc_now())
         typer.echo(f"The coordinator of {federation} was created in {home}.")

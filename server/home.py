@@ -16,7 +16,7 @@ from pydantic import (
 
 from governance.audit.events import Event, EventKind
 from governance.documents.reading import read_settings
-from governance.runtime.homes import is_unfinished, made_whole, require_room_for_socket
+from governance.runtime.homes import is_unfinished, made_whole
 from governance.runtime.loopback import LoopbackAddress
 from keys.certificates import TransportAuthority, is_host
 from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
@@ -127,8 +127,7 @@ class CoordinatorHome:
             raise self._unreadable(reason_of(error)) from error
 
     def require_free(self) -> None:
-        """Raise CoordinatorFault or HomeFault if no coordinator can be made in the folder."""
-        require_room_for_socket(self.path, self.socket)
+        """Raise CoordinatorFault if the folder contains a coordinator, or keys."""
         if (self.path / SETTINGS_FILE).exists():
             raise CoordinatorFault(
                 f"There is already a coordinator in {self.path}",

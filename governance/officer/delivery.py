@@ -19,6 +19,7 @@ from governance.officer.foreign_documents import (
 from governance.officer.node_link import SETTINGS_FILE, deliver, require_node_of
 from governance.officer.session import OfficerSession
 from governance.runtime.files import one_writer, write_atomic
+from governance.runtime.local_rpc import LocalRpcFault
 from governance.trust.bundle import CountryDocuments
 from governance.trust.signing import OfficerDocuments
 from keys.errors import PratiqueError
@@ -207,7 +208,12 @@ def _try(
 def _to_node(session: OfficerSession, bundles: Sequence[bytes]) -> bool:
     if session.node is None:
         return False
-    running = deliver(session.node, session.country, bundles)
+    try:
+        running = deliver(session.node, session.country, bundles)
+    except LocalRpcFault as fault:
+        if fault.__cause__ is None:  # this node's daemon answered, and refused the documents
+            session.remember_node()
+        raise
     session.remember_node()
     how = "is running and has them" if running else "is not running; it reads them when it starts"
     session.terminal.say(f"Your node {how}.")
