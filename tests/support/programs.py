@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ MODULES = {
     "pratique-coordinator": "server.cli",
     "pratique-officer": "governance.officer.cli",
 }
+PROGRAMS = sorted(MODULES)
 SECONDS = 60.0
 
 
@@ -26,8 +27,13 @@ def words(program: str, *arguments: str | bytes | Path) -> list[str | bytes | Pa
 
 
 def run_program(
-    program: str, *arguments: str | bytes | Path, env: Mapping[str, str] | None = None, **more: Any
+    program: str,
+    *arguments: str | bytes | Path,
+    env: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
+    **more: Any,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end, in this environment or an empty one."""
+    """Run a command to its end, in this environment or an empty one, after the words `before`."""
     options = {"capture_output": True, "stdin": subprocess.DEVNULL, "timeout": SECONDS, **more}
-    return subprocess.run(words(program, *arguments), env=dict(env or {}), check=False, **options)
+    command = [*before, *words(program, *arguments)]
+    return subprocess.run(command, env=dict(env or {}), check=False, **options)
