@@ -107,11 +107,11 @@ def test_the_check_finds_an_executor_that_starts_nothing(tmp_path: Path) -> None
 
 VARIABLES = st.dictionaries(
     st.from_regex(r"\A[A-Za-z_][A-Za-z_0-9]{0,20}\Z"),
-    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30),
     max_size=6,
 )
 PARTS = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters="/\0"), min_size=1, max_size=20
+    st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20
 )
 
 
@@ -127,11 +127,17 @@ def test_no_folder_and_no_variable_changes_what_is_started(
         link = SuperLink(Path("/srv") / part, environment={"X": "y"})
     home = os.fspath(Path("/srv") / part)
     assert link._environment == {
-        **{"PATH": "/nonexistent", "LANG": "C.UTF-8", "X": "y", "PYTHONSAFEPATH": "1"},
-        **{"HOME": home, "TMPDIR": os.path.join(home, "tmp")},  # noqa: PTH118 (as it is written)
-        **{"FLWR_HOME": os.path.join(home, "flwr")},  # noqa: PTH118
-        **{"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"},
-        **{"FLWR_LOG_LEVEL": "WARNING", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"},
+        "PATH": "/nonexistent",
+        "LANG": "C.UTF-8",
+        "X": "y",
+        "PYTHONSAFEPATH": "1",
+        "HOME": home,
+        "TMPDIR": os.path.join(home, "tmp"),  # noqa: PTH118 (as it is written)
+        "FLWR_HOME": os.path.join(home, "flwr"),  # noqa: PTH118
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_LOG_LEVEL": "WARNING",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
     }
     for words in (link._superlink_command(), link._superexec_command()):
         assert words[1:3] == ["-I", str(LAUNCHER)]

@@ -68,7 +68,9 @@ def init_coordinator(
     )
 
 
-def keygen(files: Path, home: str | bytes | Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
+def keygen(
+    files: Path, home: str | bytes | Path, **more: Any
+) -> subprocess.CompletedProcess[bytes]:
     return run_program(
         "pratique-officer",
         *("keygen", "--country", "DE", "--authority", "Health data authority"),
@@ -234,23 +236,21 @@ def test_a_folder_with_a_name_that_is_not_utf_8_is_refused(
     files: Path, tmp_path: Path, init: Init
 ) -> None:
     folder = os.fsencode(tmp_path) + b"/B\xfcro"
-    os.mkdir(folder)
+    Path(os.fsdecode(folder)).mkdir()
     refused(init(files, folder + b"/home", cwd=folder), "not UTF-8", "rename this file or folder")
-    assert os.listdir(folder) == []
+    assert not list(Path(os.fsdecode(folder)).iterdir())
 
 
 def test_records_in_a_folder_that_is_not_utf_8_are_refused(files: Path, tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/B\xfcro"
-    os.mkdir(folder)
-    shutil.copy(files / "data.csv", folder + b"/data.csv")
+    Path(os.fsdecode(folder)).mkdir()
+    shutil.copy(files / "data.csv", os.fsdecode(folder))
     done = init_node(files, tmp_path / "n", data="data.csv", cwd=folder)
     refused(done, "not UTF-8")
     assert not (tmp_path / "n").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["O'Brien's.csv", "Register Süd 2026.csv", 'a"b;$c.csv']
-)
+@pytest.mark.parametrize("name", ["O'Brien's.csv", "Register Süd 2026.csv", 'a"b;$c.csv'])
 def test_records_are_read_from_a_file_of_any_name(files: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(RECORDS)
     text = worked(init_node(files, tmp_path / "n", data=name, cwd=tmp_path))
@@ -335,7 +335,11 @@ def test_a_folder_that_cannot_be_written_is_said(files: Path, tmp_path: Path, in
 @contextmanager
 def _entered_by_group(folder: Path) -> Iterator[None]:
     """Let this group pass pytest's folders while the block runs."""
-    above = [path for path in (folder, *folder.parents) if path.name.startswith(("pytest", "popen", "test"))]
+    above = [
+        path
+        for path in (folder, *folder.parents)
+        if path.name.startswith(("pytest", "popen", "test"))
+    ]
     modes = {path: path.stat().st_mode for path in above}
     for path in above:
         path.chmod(modes[path] | 0o010)
@@ -393,10 +397,10 @@ ENVIRONMENTS = st.dictionaries(
 
 
 @pytest.fixture(scope="module")
-def coordinator(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def coordinator(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("c") / "c"
     worked(init_coordinator(files, home))
-    yield home
+    return home
 
 
 @settings(max_examples=6)
@@ -417,7 +421,7 @@ def test_a_daemon_writes_where_native_code_crashed(tmp_path: Path) -> None:
         capture_output=True,
         check=False,
         cwd=Path(__file__).parents[2],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),  # noqa: PLW1509
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
     )
     assert done.returncode == -signal.SIGSEGV
     assert b"Segmentation fault" in done.stderr

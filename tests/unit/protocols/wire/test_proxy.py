@@ -86,9 +86,7 @@ def test_hosts_without_a_proxy(address: str, listed: str, direct: bool, variable
     environment=st.dictionaries(st.sampled_from(VARIABLES + EXCEPTIONS), st.text(max_size=30)),
     host=st.sampled_from(["exchange.example.org", "10.1.2.3", "[2001:db8::1]", "127.0.0.1"]),
 )
-def test_any_environment_gives_a_route_that_is_said(
-    environment: dict[str, str], host: str
-) -> None:
+def test_any_environment_gives_a_route_that_is_said(environment: dict[str, str], host: str) -> None:
     route = route_to(f"{host}:7443", environment)
     assert (route.proxy is None) == (route.options == DIRECT)
     if route.proxy:

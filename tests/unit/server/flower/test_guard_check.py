@@ -1,4 +1,4 @@
-"""The check of the guard: it passes only if the guard refused; `tests/attacks` has a real Flower."""
+"""The check of the guard passes only if the guard refused; `tests/attacks` has a real Flower."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -26,8 +26,17 @@ sys.modules["shown"] = shown
 launcher.PROGRAMS = {{"flwr": ("shown", "run")}}
 launcher.main(Path(__file__).resolve())
 """
+PARENT = """\
+import sys
+sys.path.insert(0, {root!r})
+import pathlib, subprocess, time
+from server.flower.launcher import command
+child = subprocess.Popen(command(pathlib.Path({file!r}), "flwr"))
+print(child.pid, flush=True)
+time.sleep(60)
+"""
 FOLDER_NAMES = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters="/\0"), min_size=1, max_size=20
+    st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20
 ).filter(lambda name: name not in {".", ".."} and len(name.encode()) < 200)
 
 
@@ -69,20 +78,9 @@ def test_a_program_starts_from_a_folder_of_any_name(
 
 def test_a_process_is_killed_with_its_parent(tmp_path: Path) -> None:
     file = written(tmp_path / "f", "__import__('time').sleep(60)")
-    parent = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-            "import subprocess, pathlib, time\n"
-            "from server.flower.launcher import command\n"
-            f"child = subprocess.Popen(command(pathlib.Path({str(file)!r}), 'flwr'))\n"
-            "print(child.pid, flush=True)\n"
-            "time.sleep(60)",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    source = PARENT.format(root=str(ROOT), file=str(file))
+    words = [sys.executable, "-c", source]
+    parent = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     parent.stdout.readline()  # the child has set its death signal
