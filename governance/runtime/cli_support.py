@@ -1,6 +1,5 @@
 """What the commands of all three programs share: options, plain errors, answers as text or JSON."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from governance.runtime.safe_text import shown
+from governance.runtime.safe_text import pure_json
+from governance.runtime.text_layout import broken, line_width
 from keys.errors import PratiqueError, reason_of
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -69,21 +69,29 @@ def _discard_output() -> None:
     os.close(null)
 
 
+def say(line: str, *, err: bool = False, bold: bool = False) -> None:
+    """Print a line, broken at the reader's width; the only way in which a command prints text."""
+    for part in broken(line, line_width()):
+        typer.secho(part, err=err, bold=bold)
+
+
 def print_error(fault: PratiqueError) -> None:
     """Print the sentences of an error on standard error."""
     for sentence in fault.sentences:
-        print("\n".join(map(shown, sentence.split("\n"))), file=sys.stderr)
+        first, *more = sentence.split("\n")  # a list has one problem on each line
+        for line in (first, *(f"  {problem}" for problem in more)):
+            say(line, err=True)
 
 
 def say_at_once(sentence: str) -> None:
     """Print a sentence at once, before a step that takes seconds."""
-    typer.echo(sentence)
+    say(sentence)
     sys.stdout.flush()
 
 
 def show(value: Any, *, as_json: bool, plain: Callable[[Any], None]) -> None:
     """Print a value as JSON, or as text with `plain`."""
     if as_json:
-        typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+        typer.echo(pure_json(value, indent=2))
     else:
         plain(value)

@@ -3,6 +3,7 @@ from hypothesis import strategies as st
 
 from governance.documents.agreement import Agreement
 from governance.officer.agreement_text import agreement_in_words, changes, spoken_digest
+from governance.runtime.safe_text import quoted
 from keys.identity import VerifyKey
 from tests.support.documents import agreement
 
@@ -26,7 +27,7 @@ def test_every_party_is_shown_with_its_fingerprint() -> None:
     output = text_of()
     for party in AGREED.parties:
         fingerprint = VerifyKey.from_text(party.officer_key).fingerprint
-        assert f"{party.country}: {party.authority}, key {fingerprint}" in output
+        assert f"{party.country}: {quoted(party.authority)}, key {fingerprint}" in output
 
 
 def test_only_the_reader_s_own_key_is_called_yours() -> None:
@@ -45,7 +46,10 @@ def test_purposes_are_shown_with_code_and_sentence() -> None:
     output = text_of()
     assert "allowed 53-1-e: scientific research in health or care" in output
     assert "training a machine-learning model (MLTRAINING)" in output
-    assert "forbidden HMARKT: No data of this federation serves marketing. (Article 4(2))" in output
+    assert (
+        'forbidden HMARKT: "No data of this federation serves marketing." ("Article 4(2)")'
+        in output
+    )
     assert "everything else: forbidden" in output
 
 
@@ -76,7 +80,7 @@ def test_a_policy_other_than_the_standard_one_is_pointed_out() -> None:
 def test_an_amendment_is_shown_field_by_field() -> None:
     changed = agreement(smallest_cohort=100, title="A wider agreement")
     assert changes(AGREED, changed) == {
-        "title": f"now {AGREED.title}; then A wider agreement",
+        "title": 'now "Heart disease across four countries"; then "A wider agreement"',
         "smallest cohort": "now 50; then 100",
     }
     assert changes(AGREED, AGREED) == {}

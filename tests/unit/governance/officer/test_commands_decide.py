@@ -82,10 +82,10 @@ class TestApproval:
     @pytest.mark.parametrize(
         ("words", "line"),
         [
-            ((), "sentence      Approved."),
-            (("--epsilon-at-most", "0.1"), "sentence      Approved with conditions."),
-            (("--expires", "2026-10-31"), "sentence      Approved with conditions."),
-            (("--sentence", "For us."), "in your words  For us."),
+            ((), 'sentence      "Approved."'),
+            (("--epsilon-at-most", "0.1"), 'sentence      "Approved with conditions."'),
+            (("--expires", "2026-10-31"), 'sentence      "Approved with conditions."'),
+            (("--sentence", "For us."), 'in your words  "For us."'),
         ],
     )
     def test_an_approval_shows_as_the_officer_s_words_only_what_the_officer_wrote(
@@ -188,7 +188,7 @@ class TestApprovalRefused:
         self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         agreed.done("refuse", proposed.id, "--reason", "Too early.", "--yes")
-        assert "You refused it on 2026-09-01: Too early." in agreed.refused(
+        assert 'You refused it on 2026-09-01: "Too early."' in agreed.refused(
             "approve", proposed.id, "--yes"
         )
         agreed.done("approve", proposed.id, "--yes", "--reconsider")

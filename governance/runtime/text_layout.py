@@ -1,0 +1,138 @@
+"""Break text into lines for a terminal, so that a line never begins with a part of another line.
+
+The terminal itself would continue a long line in its first column, where our own words begin, and
+a text of somebody else could begin there with words of ours. So every line is broken here, at the
+width that the reader has, and continues further right than any label of ours begins.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from governance.runtime.safe_text import escaped
+
+Row = Sequence[str]
+HANGING = 8
+"""Columns by which a broken line continues further right; no label of ours begins there."""
+LABEL = 14
+"""Width of the column of labels."""
+USUAL_WIDTH = 80
+"""If the width is not known, as for a file that is shown on some terminal later."""
+NARROWEST = 24
+"""Columns below which lines are not broken further."""
+SHORTEST_PART = 8
+"""Columns that a part of a broken line has at least."""
+GAP = "  "
+
+
+def line_width() -> int:
+    """Return the reader's number of columns: COLUMNS, or the terminal of this process."""
+    stated = os.environ.get("COLUMNS", "")
+    if stated.isascii() and stated.isdecimal() and int(stated):
+        return max(NARROWEST, int(stated))
+    sizes = (_columns_of(number) for number in (1, 2, 0))  # output, errors, input
+    return max(NARROWEST, next((size for size in sizes if size), USUAL_WIDTH))
+
+
+def _columns_of(descriptor: int) -> int:
+    try:
+        return os.get_terminal_size(descriptor).columns
+    except OSError:
+        return 0
+
+
+def display_width(text: str) -> int:
+    """Return how many columns a terminal needs for the text, rather too many than too few.
+
+    Symbols count as two columns, because terminals differ.
+    """
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _width(character: str) -> int:
+    category = unicodedata.category(character)
+    if category in {"Mn", "Me"}:
+        return 0
+    breadth = unicodedata.east_asian_width(character)
+    symbol = category[0] not in "LNM" and not character.isascii()
+    return 2 if breadth in "WF" or (symbol and (breadth == "A" or category == "So")) else 1
+
+
+def broken(text: str, width: int, *, first: str = "", rest: str | None = None) -> list[str]:
+    """Return the text as lines of at most `width` columns, after `first` and then `rest`.
+
+    By default a line continues HANGING columns to the right of its first character. What shows
+    nothing is escaped, line ends included.
+    """
+    text = escaped(text)
+    if display_width(first) + display_width(text) <= width:
+        return [f"{first}{text}".rstrip()]
+    lead = len(text) - len(text.lstrip(" "))
+    indent = " " * (lead + HANGING) if rest is None else rest
+    indent = indent[: max(0, width - SHORTEST_PART)]
+    lines = [first]
+    for word in _words(text, width - len(indent)):
+        if lines[-1].strip() and display_width(lines[-1]) + display_width(word) > width:
+            lines.append(indent + word.lstrip(" "))
+        else:
+            lines[-1] += word
+    return [line.rstrip() for line in lines]
+
+
+def _words(text: str, longest: int) -> Iterator[str]:
+    """Yield each word with the spaces before it; one that is too long in parts."""
+    for word in re.findall(r" *[^ ]+", text):
+        yield from [word] if display_width(word) <= longest else _parts(word, longest)
+
+
+def _parts(word: str, longest: int) -> Iterator[str]:
+    """Yield parts of at most `longest` columns; a mark stays with its letter."""
+    part, used = "", 0
+    for character in word:
+        width = _width(character)
+        if used + width > longest:
+            yield part
+            part, used = "", 0
+        part, used = part + character, used + width
+    yield part
+
+
+def labelled(entries: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """Return labels and their texts in two columns; an empty text gives the label alone."""
+    lines = []
+    for label, text in entries:
+        lines += broken(text, width, first=f"{label:<{LABEL}}", rest=" " * LABEL)
+    return lines
+
+
+def in_columns(rows: Sequence[Row], width: int) -> list[str]:
+    """Return rows of cells as lines with aligned columns; a cell that is too wide is broken."""
+    cells = [tuple(map(escaped, row)) for row in rows]
+    needed = [max(map(display_width, column)) for column in zip(*cells, strict=True)]
+    widths = _fitted(needed, width - len(GAP) * (len(needed) - 1))
+    return [line for row in cells for line in _lines_of(row, widths)]
+
+
+def _fitted(needed: Sequence[int], room: int) -> list[int]:
+    """Return the columns' widths: the widest ones shrink until all fit."""
+    widths = list(needed)
+    while sum(widths) > room and max(widths) > SHORTEST_PART:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _lines_of(row: Row, widths: Sequence[int]) -> Iterator[str]:
+    """Yield the lines of one row; the first cell continues further right than it begins."""
+    hanging = ["    ", *[""] * (len(widths) - 1)]
+    parts = [
+        broken(cell, width, rest=rest)
+        for cell, width, rest in zip(row, widths, hanging, strict=True)
+    ]
+    for number in range(max(map(len, parts))):
+        line = [part[number] if number < len(part) else "" for part in parts]
+        yield GAP.join(map(_padded, line, widths)).rstrip()
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - display_width(text))
