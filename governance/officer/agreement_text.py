@@ -1,6 +1,6 @@
 """Describe an agreement in plain words, and list what a draft would change in it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +30,22 @@ def spoken_digest(digest: str) -> str:
 def agreement_in_words(agreement: Agreement, country: str) -> list[AgreementPart]:
     """Return what an officer of `country` must know about the agreement before signing."""
     return [
+        AgreementPart("The agreement", _names(agreement)),
         AgreementPart("Who agrees", _parties(agreement, country)),
         AgreementPart("Who coordinates", _coordinator(agreement)),
-        AgreementPart("What for", dict(_purposes(agreement))),
+        AgreementPart("What for", _merged(_purposes(agreement))),
         AgreementPart("With which data, by which methods", _scope(agreement)),
         AgreementPart("What it may cost in privacy", _budgets(agreement)),
         AgreementPart("How results are protected", _protection(agreement)),
         AgreementPart("Who decides, and how long it lasts", _governance(agreement)),
     ]
+
+
+def _names(agreement: Agreement) -> dict[str, str]:
+    return {
+        "name": f"{agreement.id}: {quoted(agreement.title)}",
+        "federation": agreement.federation,
+    }
 
 
 def _parties(agreement: Agreement, country: str) -> dict[str, str]:
@@ -70,6 +78,14 @@ def _purposes(agreement: Agreement) -> Iterator[tuple[str, str]]:
     for rule in agreement.purposes.forbidden:
         yield f"forbidden {rule.code}", f"{quoted(rule.sentence)} ({quoted(rule.clause)})"
     yield "everything else", "forbidden"
+
+
+def _merged(facts: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the facts by name; a code that the agreement lists twice keeps both of its facts."""
+    merged: dict[str, str] = {}
+    for name, fact in facts:
+        merged[name] = f"{merged[name]}; and {fact}" if name in merged else fact
+    return merged
 
 
 def _scope(agreement: Agreement) -> dict[str, str]:

@@ -18,7 +18,7 @@ from governance.officer.agreement_text import (
 from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
 from governance.officer.errors import OfficerFault
 from governance.officer.session import OfficerSession
-from governance.runtime.safe_text import escaped, quoted
+from governance.runtime.safe_text import escaped
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft, sign_draft
 from governance.trust.view import TrustedView
@@ -115,8 +115,6 @@ def _unvouched(country: str, key: str) -> OfficerFault:
 def show_draft(session: OfficerSession, draft: Draft, view: TrustedView | None) -> None:
     """Explain in plain words what the draft would bind the country to."""
     terminal, agreement = session.terminal, draft.agreement
-    terminal.heading(f"Agreement {agreement.id} of the federation {agreement.federation}")
-    terminal.facts({"title": quoted(agreement.title)})
     for part in agreement_in_words(agreement, session.country):
         terminal.heading(part.heading)
         terminal.facts(part.facts)

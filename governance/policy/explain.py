@@ -12,7 +12,7 @@ from governance.documents.purposes import (
 from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
 from governance.policy.facts import day, listed, share_of
-from governance.policy.study_terms import condition, feature, release, task_terms
+from governance.policy.study_terms import TASK_WORDS, condition, feature, release, task_terms
 from governance.runtime.safe_text import named, quoted
 from governance.runtime.wording import counted, exact
 from keys.errors import TO_DO
@@ -20,14 +20,6 @@ from protocols.private_sum.context import share_threshold
 
 Entry = tuple[str, str]
 """A label, empty if the text continues the one before, and the text."""
-
-TASKS = {
-    "train/glm": "fit one model over all countries, by noisy sums of gradients",
-    "train/mlp": "train one neural network over all countries, by noisy sums of gradients",
-    "train/module": "train one installed network over all countries, by noisy sums of gradients",
-    "stats/count": "count patients, with noise added to every count",
-    "stats/histogram": "count patients by the values of one feature, with noise added",
-}
 
 
 def explain_study(study: Study, agreement: Agreement, assessment: Assessment) -> list[Entry]:
@@ -82,7 +74,7 @@ def _under(label: str, texts: list[str]) -> Iterator[Entry]:
 
 def _computed(study: Study) -> Iterator[Entry]:
     yield from _under(
-        "Method", [f"{study.task.kind}: {TASKS[study.task.kind]}", *task_terms(study)]
+        "Method", [f"{study.task.kind}: {TASK_WORDS[study.task.kind]}", *task_terms(study)]
     )
     yield from _under("Releases", [release(m) for m in study.mechanisms] or ["none yet"])
 

@@ -15,6 +15,13 @@ from governance.runtime.wording import counted, exact
 from protocols.numerics.mechanism import Mechanism, Rounding, Scope
 from protocols.tasks import Condition, Feature, FeatureKind, Missing
 
+TASK_WORDS = {
+    "train/glm": "fit one model over all countries, by noisy sums of gradients",
+    "train/mlp": "train one neural network over all countries, by noisy sums of gradients",
+    "train/module": "train one installed network over all countries, by noisy sums of gradients",
+    "stats/count": "count patients, with noise added to every count",
+    "stats/histogram": "count patients by the values of one feature, with noise added",
+}
 WORDS = {
     "family": "kind of model",
     "target": "predicted feature",
@@ -122,9 +129,9 @@ def _coded(declared: Feature) -> str:
 def _missing(declared: Feature) -> str:
     if declared.missing is Missing.EXCLUDE:
         return "patients without it are left out"
-    if declared.fill is not None:
-        return f"patients without it count as {one_value(declared.fill)}"
-    return "patients without it are marked as such"
+    if declared.missing is Missing.INDICATOR:
+        return "patients without it are marked as such"
+    return f"patients without it count as {_term(declared.fill)}"
 
 
 def release(mechanism: Mechanism) -> str:

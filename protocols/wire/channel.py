@@ -186,7 +186,7 @@ class ExchangeLink:
         if code in _NO_ANSWER:
             return LinkFault(
                 f"The exchange at {self._address} does not answer",
-                why=said(details),
+                why=f"gRPC reports {details[:MOST_SAID]!r}",
                 fix="check the address and the network, and that the coordinator runs",
             )
         return LinkFault(f"The exchange at {self._address} refused the call", why=said(details))
@@ -195,7 +195,7 @@ class ExchangeLink:
 def said(*sentences: str) -> str:
     """Return what another party said in quotation marks: it must not look like our own words."""
     text = ". ".join(sentence for sentence in sentences if sentence)
-    return f"it says {text[:MOST_SAID]!r}"
+    return f"it says {text[:MOST_SAID]!r}" if text else ""
 
 
 def _result_unless(stop: threading.Event, call: Any) -> Any:

@@ -1,10 +1,14 @@
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from governance.documents.agreement import Agreement
 from governance.officer.agreement_text import agreement_in_words, changes, spoken_digest
 from governance.runtime.safe_text import quoted
+from keys.errors import KeyFault
 from keys.identity import VerifyKey
+from tests.support.document_fields import others, places
 from tests.support.documents import agreement
 
 AGREED = agreement()
@@ -93,3 +97,42 @@ def test_spoken_digests_differ_for_different_digests(raw: bytes, bit: int) -> No
     one, another = spoken_digest(f"sha256:{raw.hex()}"), spoken_digest(f"sha256:{other.hex()}")
     assert one != another
     assert [len(group) for group in one.split("-")] == [4] * 6
+
+
+NOT_TRIED = {
+    "kind": "has one value",
+    "schema_version": "has one value",
+    "signatures": "would need other keys; shown as `messages signed with`",
+    "officer_key": "a key that was changed by one character is no key; its fingerprint is shown",
+    "document_key": "as officer_key",
+    "online_key": "as officer_key",
+    "identity_key": "as officer_key",
+    "log_key": "as officer_key",
+}
+"""Fields that are not changed alone, with the reason."""
+EVERYTHING: dict[str, Any] = {
+    "emergency": [
+        {"id": "wave", "indicator": "Cases double.", "concur": 2, "relaxes": ["budget"],
+         "lapses_days": 30}
+    ],
+    "roles": [{"role": "observer", "may": ["read-log"]}],
+}  # fmt: skip
+
+
+def test_a_purpose_that_is_listed_twice_is_shown_twice() -> None:
+    allowed = [{"ehds": "53-1-e", "purpose_of_use": [use]} for use in ("HRESCH", "MLTRAINING")]
+    text = text_of(agreement(purposes={"allowed": allowed}))
+    assert "(HRESCH); and scientific research" in text
+    assert "(MLTRAINING)" in text
+
+
+def test_a_change_of_any_field_is_shown_before_an_officer_signs() -> None:
+    agreed = agreement(**EVERYTHING)
+    before, hidden = text_of(agreed), set()
+    for path, value, put in places(agreed):
+        for variant in map(put, others(value) if value is not None else []):
+            try:
+                hidden |= {path} if text_of(variant) == before else set()
+            except (KeyError, ValueError, KeyFault):
+                continue  # no such code, and no such key
+    assert [path for path in hidden if path[-1] not in NOT_TRIED] == []

@@ -4,8 +4,7 @@ import pytest
 
 from governance.documents.study import Study
 from governance.policy.assessment import Act, Assessment, assess
-from governance.policy.explain import TASKS, explain_study
-from protocols.tasks import TASK_KINDS
+from governance.policy.explain import explain_study
 from tests.support.documents import COUNTRIES, NOW, agreement, permit, study, study_fields
 
 AGREED = agreement()
@@ -148,7 +147,3 @@ def test_an_existing_permit_does_not_change_the_explanation() -> None:
         installed_tasks=["stats/histogram"],
     )
     assert text_of(explain_study(ASKED, AGREED, given)).endswith("allow it.")
-
-
-def test_every_task_kind_has_a_description() -> None:
-    assert set(TASKS) == set(TASK_KINDS)
