@@ -95,7 +95,7 @@ def _study_lines(studies: Sequence[StudyStatus]) -> Iterator[str]:
     if studies:
         yield "Studies:"
     for study in studies:
-        yield f"  {study.id}: {study.standing}"
+        yield f"  study {named(study.id)}: {study.standing}"
 
 
 def _refusal_lines(refusals: Sequence[KeptRefusal]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from governance.runtime.safe_text import pure_json
-from governance.runtime.text_layout import broken, line_width
+from governance.runtime.text_layout import HANGING, broken, line_width
 from keys.errors import PratiqueError, reason_of
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -79,7 +79,7 @@ def print_error(fault: PratiqueError) -> None:
     """Print the sentences of an error on standard error."""
     for sentence in fault.sentences:
         first, *more = sentence.split("\n")  # a list has one problem on each line
-        for line in (first, *(f"  {problem}" for problem in more)):
+        for line in (first, *(" " * HANGING + problem for problem in more)):
             say(line, err=True)
 
 

@@ -68,10 +68,10 @@ def broken(text: str, width: int, *, first: str = "", rest: str | None = None) -
     text = escaped(text)
     if display_width(first) + display_width(text) <= width:
         return [f"{first}{text}".rstrip()]
-    lead = len(text) - len(text.lstrip(" "))
-    indent = " " * (lead + HANGING) if rest is None else rest
+    lead = " " * min(HANGING, len(text) - len(text.lstrip(" ")))
+    indent = lead + " " * HANGING if rest is None else rest
     indent = indent[: max(0, width - SHORTEST_PART)]
-    lines = [first]
+    text, lines = text.lstrip(" "), [first + lead]
     for word in _words(text, width - len(indent)):
         if lines[-1].strip() and display_width(lines[-1]) + display_width(word) > width:
             lines.append(indent + word.lstrip(" "))
@@ -82,8 +82,10 @@ def broken(text: str, width: int, *, first: str = "", rest: str | None = None) -
 
 def _words(text: str, longest: int) -> Iterator[str]:
     """Yield each word with the spaces before it; one that is too long in parts."""
-    for word in re.findall(r" *[^ ]+", text):
-        yield from [word] if display_width(word) <= longest else _parts(word, longest)
+    for spaces, word in re.findall("( *)([^ ]+)", text):
+        first, *more = _parts(word, longest)
+        yield (spaces if len(spaces) + display_width(word) <= longest else spaces[:1]) + first
+        yield from more
 
 
 def _parts(word: str, longest: int) -> Iterator[str]:
@@ -107,10 +109,18 @@ def labelled(entries: Sequence[tuple[str, str]], width: int) -> list[str]:
 
 
 def in_columns(rows: Sequence[Row], width: int) -> list[str]:
-    """Return rows of cells as lines with aligned columns; a cell that is too wide is broken."""
+    """Return rows of cells as lines with aligned columns; a cell that is too wide is broken.
+
+    If the columns do not fit, every row is shown as a list, with the cells of the first as labels.
+    """
     cells = [tuple(map(escaped, row)) for row in rows]
     needed = [max(map(display_width, column)) for column in zip(*cells, strict=True)]
-    widths = _fitted(needed, width - len(GAP) * (len(needed) - 1))
+    needed[0] = max(needed[0], HANGING - len(GAP))
+    room = width - len(GAP) * (len(needed) - 1)
+    if len(needed) * SHORTEST_PART > room:
+        pairs = (zip(cells[0], row, strict=True) for row in cells[1:])
+        return [line for row in pairs for line in labelled([*row, ("", "")], width)]
+    widths = _fitted(needed, room)
     return [line for row in cells for line in _lines_of(row, widths)]
 
 

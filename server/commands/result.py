@@ -93,7 +93,7 @@ def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:
 
 
 def _print(result: "Result") -> None:
-    say(f"{named(result.study_id)}: {quoted(result.title)}")
+    say(f"Result of {named(result.study_id)}: {quoted(result.title)}")
     say(f"  purpose: {quoted(result.purpose)}")
     countries, released = map(named, result.countries), named(result.released[:10])
     say(f"  countries: {', '.join(countries)}; released {released}")
@@ -129,6 +129,6 @@ def _print_cell(cell: dict[str, Any]) -> None:
     count = (
         "suppressed (too small to show)"
         if cell["suppressed"]
-        else f"{cell['count']}  [{cell['low']}, {cell['high']}]"
+        else "{}  [{}, {}]".format(*(named(str(cell[key])) for key in ("count", "low", "high")))
     )
-    say(f"    {name:34} {count}")
+    say(f"    - {name:32} {count}")

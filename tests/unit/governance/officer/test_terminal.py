@@ -26,12 +26,12 @@ def test_facts_are_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_tables_have_headings(capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().table(("entry", "time"), [("0", "noon"), ("12", "")])
-    assert capsys.readouterr().out == "entry  time\n0      noon\n12\n"
+    assert capsys.readouterr().out == "entry   time\n0       noon\n12\n"
 
 
 def test_a_table_without_rows_shows_its_headings(capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().table(("entry", "time"), [])
-    assert capsys.readouterr().out == "entry  time\n"
+    assert capsys.readouterr().out == "entry   time\n"
 
 
 def test_json_output_has_nothing_but_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,4 +102,4 @@ def test_text_of_others_cannot_control_the_terminal(capsys: pytest.CaptureFixtur
     assert not HIDDEN.search((out + err).replace("\n", ""))
     assert "first\\u{a}safe" in out
     assert "  | one\n  | safe" in out
-    assert "One\n  safe" in err
+    assert "One\n        safe" in err

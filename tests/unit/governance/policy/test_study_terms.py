@@ -16,7 +16,7 @@ from tests.support.documents import NOW, agreement, study, training_fields
 from tests.support.patients import series_parts
 
 AGREED = agreement()
-FEATURES = [
+FEATURES: list[dict[str, Any]] = [
     {"name": "age", "type": "numeric", "bounds": [0.1, 120], "unit": "years", "centre": 50,
      "spread": 20, "missing": "impute", "fill": 45},
     {"name": "sex", "type": "categorical", "levels": ["female", "male", "other"],

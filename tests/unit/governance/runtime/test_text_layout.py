@@ -93,6 +93,16 @@ def test_columns_are_aligned() -> None:
 
 
 def test_a_cell_that_is_too_wide_continues_in_its_own_column() -> None:
-    assert in_columns([("  a", "word " * 4)], 24)[1:] == []
-    lines = in_columns([("  a", "word " * 8), ("  b", "x")], 24)
-    assert lines == ["  a  word word word word", "     word word word word", "  b  x"]
+    lines = in_columns([("  a", "word " * 5), ("  b", "x")], 24)
+    assert lines == ["  a     word word word", "        word word", "  b     x"]
+
+
+def test_columns_that_do_not_fit_become_lists() -> None:
+    rows = [("entry", "time", "reason"), ("0", "noon", "word " * 3)]
+    assert in_columns(rows, 24) == [
+        "entry         0",
+        "time          noon",
+        "reason        word word",
+        "              word",
+        "",
+    ]
