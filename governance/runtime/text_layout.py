@@ -19,7 +19,7 @@ LABEL = 14
 """Width of the column of labels."""
 USUAL_WIDTH = 80
 """If the width is not known, as for a file that is shown on some terminal later."""
-NARROWEST = 24
+NARROWEST = 32
 """Columns below which lines are not broken further."""
 SHORTEST_PART = 8
 """Columns that a part of a broken line has at least."""
@@ -27,12 +27,12 @@ GAP = "  "
 
 
 def line_width() -> int:
-    """Return the reader's number of columns: COLUMNS, or the terminal of this process."""
+    """Return the reader's number of columns: that of the terminal, and at most COLUMNS."""
     stated = os.environ.get("COLUMNS", "")
-    if stated.isascii() and stated.isdecimal() and int(stated):
-        return max(NARROWEST, int(stated))
-    sizes = (_columns_of(number) for number in (1, 2, 0))  # output, errors, input
-    return max(NARROWEST, next((size for size in sizes if size), USUAL_WIDTH))
+    sizes = [int(stated)] if stated.isascii() and stated.isdecimal() else []
+    sizes += [_columns_of(number) for number in (1, 2)]  # output and errors
+    known = min(filter(None, sizes), default=_columns_of(0) or USUAL_WIDTH)
+    return max(NARROWEST, known)
 
 
 def _columns_of(descriptor: int) -> int:
@@ -104,7 +104,10 @@ def labelled(entries: Sequence[tuple[str, str]], width: int) -> list[str]:
     """Return labels and their texts in two columns; an empty text gives the label alone."""
     lines = []
     for label, text in entries:
-        lines += broken(text, width, first=f"{label:<{LABEL}}", rest=" " * LABEL)
+        fits = display_width(label) < LABEL
+        lines += [] if fits else broken(label, width)
+        first = _padded(label if fits else "", LABEL)
+        lines += broken(text, width, first=first, rest=" " * LABEL)
     return lines
 
 
@@ -117,24 +120,26 @@ def in_columns(rows: Sequence[Row], width: int) -> list[str]:
     needed = [max(map(display_width, column)) for column in zip(*cells, strict=True)]
     needed[0] = max(needed[0], HANGING - len(GAP))
     room = width - len(GAP) * (len(needed) - 1)
-    if len(needed) * SHORTEST_PART > room:
+    least = [min(needed[0], HANGING + SHORTEST_PART), *[SHORTEST_PART] * (len(needed) - 1)]
+    if sum(least) > room:
         pairs = (zip(cells[0], row, strict=True) for row in cells[1:])
         return [line for row in pairs for line in labelled([*row, ("", "")], width)]
-    widths = _fitted(needed, room)
+    widths = _fitted(needed, least, room)
     return [line for row in cells for line in _lines_of(row, widths)]
 
 
-def _fitted(needed: Sequence[int], room: int) -> list[int]:
-    """Return the columns' widths: the widest ones shrink until all fit."""
+def _fitted(needed: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Return the columns' widths: the one with most to spare shrinks until all fit."""
     widths = list(needed)
-    while sum(widths) > room and max(widths) > SHORTEST_PART:
-        widths[widths.index(max(widths))] -= 1
+    while sum(widths) > room:
+        spare = [width - low for width, low in zip(widths, least, strict=True)]
+        widths[spare.index(max(spare))] -= 1
     return widths
 
 
 def _lines_of(row: Row, widths: Sequence[int]) -> Iterator[str]:
     """Yield the lines of one row; the first cell continues further right than it begins."""
-    hanging = ["    ", *[""] * (len(widths) - 1)]
+    hanging = [" " * HANGING, *[""] * (len(widths) - 1)]
     parts = [
         broken(cell, width, rest=rest)
         for cell, width, rest in zip(row, widths, hanging, strict=True)

@@ -6,6 +6,7 @@ with one, in a column where a label or a command of ours could begin, is a succe
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from types import SimpleNamespace
@@ -36,7 +37,7 @@ from governance.policy.explain import explain_study
 from governance.runtime.cli_support import print_error, say, show
 from governance.runtime.logs import LineFormatter
 from governance.runtime.safe_text import escaped
-from governance.runtime.text_layout import HANGING, display_width
+from governance.runtime.text_layout import display_width
 from governance.trust.ceremony import Draft
 from keys.errors import PratiqueError
 from protocols.tasks import TASK_KINDS
@@ -53,11 +54,18 @@ from tests.support.officers import invitation
 from tests.unit.server.learning.test_release import result as released_result
 
 WIDTHS = (40, 80, 200)
+LABELS_END = 8
+"""No label and no command of ours begins in this column or further right."""
+QUOTATION = re.compile(r'"(?:\\.|[^"\\])*"', re.DOTALL)
 ATTACK = "evil"
+NAME = re.compile(rf"{ATTACK}(?:[-_]{ATTACK})+")
+"""Ids and names of features: they have no capitals, no spaces and no other signs."""
 FAKE_LINES = f"{ATTACK}Privacy  {ATTACK}ε=0.01  {ATTACK}pratique-officer {ATTACK}--yes "
 TEXTS = {
     "long words": f"{ATTACK}-a {ATTACK}-bc {ATTACK}-def " * 8 + f"{ATTACK}-end",
     "one long word": ATTACK * 48,
+    "a name": "-".join([ATTACK] * 12),
+    "a feature": "_".join([ATTACK] * 12),
     "wide letters": f"{ATTACK}健康 " * 20 + ATTACK,
     "aligned": f"{ATTACK}{' ' * 70}{FAKE_LINES}{' ' * 60}{ATTACK}To-do:",
     "out of the quotation": f'{ATTACK}" {FAKE_LINES} {ATTACK}\\" {ATTACK}',
@@ -98,11 +106,19 @@ def assert_is_ours(output: str, width: int) -> None:
         assert escaped(line) == line
         assert display_width(line) <= width
         indent = len(line) - len(line.lstrip(" "))
-        assert not line.strip(' "').startswith(ATTACK) or indent >= HANGING, line
+        assert not line.strip(' "').startswith(ATTACK) or indent >= LABELS_END, line
 
 
-Check = Callable[..., None]
-"""Calls a function that prints, with arguments, and looks at what it has printed."""
+def assert_is_quoted(output: str) -> None:
+    """Assert that the attacker's words are in quotation marks, and have no columns there."""
+    quotations = re.findall(QUOTATION, output)
+    rest = re.sub(r"\s+", "", re.sub(QUOTATION, "", output))
+    assert ATTACK not in re.sub(NAME, "", rest)
+    assert not any(re.search("[^ \n]  +[^ ]", quotation) for quotation in quotations)
+
+
+Check = Callable[..., str]
+"""Calls a function that prints, with arguments, looks at what it printed, and returns that."""
 
 
 @pytest.fixture(params=WIDTHS)
@@ -113,11 +129,12 @@ def check(
 ) -> Check:
     monkeypatch.setenv("COLUMNS", str(request.param))
 
-    def checked(shows: Callable[..., object], *arguments: Any) -> None:
+    def checked(shows: Callable[..., object], *arguments: Any) -> str:
         shows(*arguments)
         out, err = capsys.readouterr()
         assert ATTACK in out + err
         assert_is_ours(out + err, request.param)
+        return out + err
 
     return checked
 
@@ -146,7 +163,7 @@ def listed(asked: Study) -> None:
 
 def test_a_study(check: Check) -> None:
     for asked in poisoned_study():
-        check(study_and_inbox, asked)
+        assert_is_quoted(check(study_and_inbox, asked))
 
 
 def study_and_inbox(asked: Study) -> None:
@@ -159,17 +176,17 @@ def test_an_agreement_and_what_it_changes(check: Check) -> None:
     view: Any = SimpleNamespace(agreement=AGREED)
     for agreed in poisoned_agreement():
         draft = Draft(version=2, drafted=NOW, agreement=agreed)
-        check(show_draft, session(), draft, view)
+        assert_is_quoted(check(show_draft, session(), draft, view))
 
 
 def test_a_permit_and_a_refusal(check: Check) -> None:
     for given in poisoned(permit(AGREED, ASKED)):
-        check(_show_permit, session(), ASKED, given, "sentence")
+        assert_is_quoted(check(_show_permit, session(), ASKED, given, "sentence"))
     refusal = Withdrawal(country="DK", study=ASKED.digest, reason="Stop.", issued=NOW)
     for no in poisoned(refusal):
-        check(explained, ASKED, assessed(withdrawal=no, act=Act.CONTRIBUTE))
+        assert_is_quoted(check(explained, ASKED, assessed(withdrawal=no, act=Act.CONTRIBUTE)))
         own: Any = SimpleNamespace(withdrawal=lambda _, no=no: no, permit=lambda _: None)
-        check(say, f"so far: {decision_on(ASKED.digest, own)}")
+        assert_is_quoted(check(say, f"so far: {decision_on(ASKED.digest, own)}"))
 
 
 def test_a_policy_of_the_parties(check: Check) -> None:
@@ -179,7 +196,7 @@ def test_a_policy_of_the_parties(check: Check) -> None:
         rule = f"{notes} forbid(principal, action, resource);"
         if name == "control":
             continue  # no policy: tests/attacks/test_hostile_texts.py
-        check(explained, ASKED, assessed(national=rule))
+        assert_is_quoted(check(explained, ASKED, assessed(national=rule)))
         check(Terminal().verbatim, f"// {text}\n{text.strip()}")
 
 
@@ -187,8 +204,8 @@ def test_an_invitation(check: Check) -> None:
     for letter in poisoned(invitation()):
         if ATTACK not in letter.federation + letter.exchange:
             continue
-        check(_introduce, session(), letter, "SHA256:abcd")
-        check(partial(print_introduction, as_json=False), introduction(letter))
+        assert_is_quoted(check(_introduce, session(), letter, "SHA256:abcd"))
+        assert_is_quoted(check(partial(print_introduction, as_json=False), introduction(letter)))
 
 
 def introduction(letter: Invitation) -> Introduction:
@@ -218,7 +235,8 @@ def test_a_result(check: Check) -> None:
     for shape in ({"table": {"cells": [cell]}}, {"left_out": {"EE": 1}, "rounds_opened": {3: 1}}):
         for given in poisoned(released_result(**shape)):
             if ATTACK in shown_part(given):
-                check(print_result_of_study, given)
+                output = check(print_result_of_study, given)
+                assert_is_quoted(output.replace("evilevilev", ""))  # a word for a date
 
 
 def shown_part(result: Result) -> str:

@@ -39,7 +39,8 @@ def test_width_counts_columns_and_not_characters(text: str, columns: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("stated", "width"), [("40", 40), ("1", NARROWEST), ("0", 80), ("x", 80), ("", 80), ("²", 80)]
+    ("stated", "width"),
+    [("40", 40), ("1", NARROWEST), ("0", 80), ("x", 80), ("", 80), ("²", 80)],
 )
 def test_the_width_is_the_stated_one(
     monkeypatch: pytest.MonkeyPatch, stated: str, width: int
@@ -55,6 +56,8 @@ def test_the_width_is_that_of_any_terminal_of_the_process(monkeypatch: pytest.Mo
     sizes = {1: 0, 2: 57, 0: 99}
     monkeypatch.setattr("governance.runtime.text_layout._columns_of", sizes.__getitem__)
     assert line_width() == 57
+    monkeypatch.setenv("COLUMNS", "200")
+    assert line_width() == 57, "the terminal would break longer lines"
 
 
 @given(TEXT, WIDTHS)
@@ -93,15 +96,15 @@ def test_columns_are_aligned() -> None:
 
 
 def test_a_cell_that_is_too_wide_continues_in_its_own_column() -> None:
-    lines = in_columns([("  a", "word " * 5), ("  b", "x")], 24)
-    assert lines == ["  a     word word word", "        word word", "  b     x"]
+    lines = in_columns([("  a", "word " * 6), ("  b", "x")], 24)
+    assert lines == ["  a     word word word", "        word word word", "  b     x"]
 
 
 def test_columns_that_do_not_fit_become_lists() -> None:
-    rows = [("entry", "time", "reason"), ("0", "noon", "word " * 3)]
+    rows = [("entry", "time", "reason"), ("12345678", "x" * 9, "word " * 3)]
     assert in_columns(rows, 24) == [
-        "entry         0",
-        "time          noon",
+        "entry         12345678",
+        "time          xxxxxxxxx",
         "reason        word word",
         "              word",
         "",
