@@ -130,7 +130,7 @@ def _row(entry: Mapping[str, Any]) -> Sequence[str]:
     reason = entry.get("reason") or entry.get("code") or ""
     clause = f" ({named(str(entry['clause']))})" if entry.get("clause") else ""
     return (
-        str(int(entry["index"])),
+        named(str(entry["index"])),
         named(str(entry["at"])),
         named(str(entry["kind"])),
         named(str(entry["actor"])),
@@ -151,7 +151,7 @@ def _about(entry: Mapping[str, Any]) -> str:
     if entry.get("study"):
         about = about.removeprefix("sha256:")[:SHOWN_DIGEST]
     named_about = named(about) if about else ""
-    return f"{named_about}, round {int(entry['round'])}" if "round" in entry else named_about
+    return f"{named_about}, round {named(str(entry['round']))}" if "round" in entry else named_about
 
 
 def verify_log(
@@ -216,7 +216,7 @@ def _warn_of_restoration(lines: Sequence[bytes], terminal: Terminal) -> None:
 
 def _as_sentence(entry: Mapping[str, Any]) -> str:
     reason = quoted(str(entry.get("reason", "nothing")))
-    return f"Entry {int(entry['index'])} of {named(str(entry['at']))} says: {reason}"
+    return f"Entry {named(str(entry['index']))} of {named(str(entry['at']))} says: {reason}"
 
 
 def _accept(

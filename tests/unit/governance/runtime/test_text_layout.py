@@ -1,5 +1,13 @@
 """Lines are broken at the reader's width, and continue where no label of ours begins."""
 
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +117,17 @@ def test_columns_that_do_not_fit_become_lists() -> None:
         "              word",
         "",
     ]
+
+
+def test_a_real_terminal_has_nothing_to_break() -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    code = "from governance.runtime.cli_support import say; say('Question ' + 'word ' * 40)"
+    environment = {**os.environ, "COLUMNS": "200"}
+    subprocess.run([sys.executable, "-c", code], stdout=theirs, env=environment, check=True)
+    os.close(theirs)
+    lines = os.read(ours, 4096).decode().splitlines()
+    os.close(ours)
+    assert max(map(len, lines)) <= 40
+    assert all(line.startswith(" " * HANGING) for line in lines[1:])
+    assert len(lines) > 5
