@@ -72,7 +72,7 @@ def _discard_output() -> None:
 def say(line: str, *, err: bool = False, bold: bool = False) -> None:
     """Print a line, broken at the reader's width; the only way in which a command prints text."""
     for part in broken(line, line_width()):
-        typer.secho(part, err=err, bold=bold or None)
+        typer.secho(part, err=err, bold=bold or None, reset=bold)
 
 
 def print_error(fault: PratiqueError) -> None:
