@@ -57,7 +57,7 @@ def _restored_lines(outcome: Restored | None) -> Iterator[str]:
 
 def _document_lines(documents: DocumentStatus) -> Iterator[str]:
     if documents.agreement:
-        yield f"Agreement: {documents.agreement}; documents fresh until {documents.expires}"
+        yield f"Agreement: {quoted(documents.agreement)}; documents fresh until {documents.expires}"
         yield f"  messages are signed with {documents.signatures}"
     if documents.own:
         yield (

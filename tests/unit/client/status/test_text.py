@@ -23,7 +23,7 @@ def test_the_status_is_printed_in_plain_lines(federation: NodeFederation, study:
     for words in (
         "Node of DK in nordic-heart",
         "Now: idle, connected",
-        "Agreement: Heart disease across four countries",
+        'Agreement: "Heart disease across four countries"',
         "Your officer's documents: version",
         "Records: 80 patients",
         "Budget of patients until 2027-01-01: 0.5 % of the budget spent, 99.5 % left",

@@ -1,4 +1,4 @@
-"""Lines are broken at the reader's width, and continue where no label of ours begins."""
+"""Lines are broken at the reader's width, and continue further right than our labels begin."""
 
 import fcntl
 import os
