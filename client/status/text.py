@@ -11,7 +11,7 @@ from client.status.model import (
     NodeStatus,
     StudyStatus,
 )
-from governance.runtime.safe_text import named
+from governance.runtime.safe_text import named, quoted
 from governance.runtime.wording import counted, exact, percent
 from keys.errors import PratiqueError
 

@@ -118,9 +118,11 @@ def in_columns(rows: Sequence[Row], width: int) -> list[str]:
     """
     cells = [tuple(map(escaped, row)) for row in rows]
     needed = [max(map(display_width, column)) for column in zip(*cells, strict=True)]
-    needed[0] = max(needed[0], HANGING - len(GAP))
     room = width - len(GAP) * (len(needed) - 1)
-    least = [min(needed[0], HANGING + SHORTEST_PART), *[SHORTEST_PART] * (len(needed) - 1)]
+    if sum(needed) > room:
+        needed[0] = max(needed[0], HANGING - len(GAP))
+    shortest = [HANGING + SHORTEST_PART, *[SHORTEST_PART] * (len(needed) - 1)]
+    least = list(map(min, needed, shortest))
     if sum(least) > room:
         pairs = (zip(cells[0], row, strict=True) for row in cells[1:])
         return [line for row in pairs for line in labelled([*row, ("", "")], width)]

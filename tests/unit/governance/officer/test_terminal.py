@@ -26,12 +26,12 @@ def test_facts_are_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_tables_have_headings(capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().table(("entry", "time"), [("0", "noon"), ("12", "")])
-    assert capsys.readouterr().out == "entry   time\n0       noon\n12\n"
+    assert capsys.readouterr().out == "entry  time\n0      noon\n12\n"
 
 
 def test_a_table_without_rows_shows_its_headings(capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().table(("entry", "time"), [])
-    assert capsys.readouterr().out == "entry   time\n"
+    assert capsys.readouterr().out == "entry  time\n"
 
 
 def test_json_output_has_nothing_but_the_answer(capsys: pytest.CaptureFixture[str]) -> None:

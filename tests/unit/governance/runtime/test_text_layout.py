@@ -108,6 +108,10 @@ def test_a_cell_that_is_too_wide_continues_in_its_own_column() -> None:
     assert lines == ["  a     word word word", "        word word word", "  b     x"]
 
 
+def test_many_narrow_columns_stay_columns() -> None:
+    assert in_columns([("ab",) * 7], 26) == ["  ".join(["ab"] * 7)]
+
+
 def test_columns_that_do_not_fit_become_lists() -> None:
     rows = [("entry", "time", "reason"), ("12345678", "x" * 9, "word " * 3)]
     assert in_columns(rows, 24) == [
