@@ -66,7 +66,7 @@ def reason_of(error: OSError | ValueError) -> str:
 
 
 def _ended(text: str) -> str:
-    return text if text.endswith((".", "?", "!")) else f"{text}."
+    return text if text.removesuffix('"').endswith((".", "?", "!")) else f"{text}."
 
 
 def _capitalised(text: str) -> str:
