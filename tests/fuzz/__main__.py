@@ -50,7 +50,7 @@ def fuzz(name: str) -> None:
 
 
 def run(name: str, seconds: int) -> dict[str, object]:
-    """Fuzz one target in another process, and return what came of it."""
+    """Fuzz one target in another process, and return its result."""
     from tests.fuzz.targets import TARGETS  # noqa: PLC0415 (the fuzzed process instruments it)
 
     folder = FOLDER / re.sub(r"\W+", "-", name)

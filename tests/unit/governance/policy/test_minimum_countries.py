@@ -52,7 +52,7 @@ def test_the_number_shown_is_the_number_enforced(
     assessment = assess(
         asked, agreed, country="DK", now=NOW, act=Act.PROPOSE, installed_tasks=TASK_KINDS
     )
-    text = explain_study(asked, agreed, assessment, given)
+    text = " ".join(text for _, text in explain_study(asked, agreed, assessment, given))
     expected = "over all of them" if number == len(COUNTRIES) else f"over at least {number} of them"
     assert expected in text
 

@@ -42,7 +42,7 @@ def mechanism_of(study: Study, phase: str = "") -> Mechanism:
 def noise_of(mechanism: Mechanism) -> NDArray[np.int64]:
     source = DiscreteGaussian()
     shares = [source.draw(mechanism.noise_std, mechanism.dimension) for _ in range(COUNTRIES)]
-    return np.sum(shares, axis=0)
+    return np.asarray(np.sum(shares, axis=0), np.int64)
 
 
 def found(study: Study, phase: str, values: NDArray[np.int64]) -> str:
@@ -156,7 +156,9 @@ class TestImpossibleSums:
     def test_levels_that_more_patients_have_than_there_are_patients_are_named(self) -> None:
         table = CLASSES.task.score_table(CLASSES.features)  # type: ignore[union-attr]
         values = evaluation_of_classes(np.zeros(600, np.int64))
-        cells = table.scores_by_cell(values)  # a view; move patients from "no" to "yes"
+        cells = values[: table.score_cells].reshape(
+            table.block
+        )  # a view; move patients from "no" to "yes"
         moved = 2_000 * mechanism_of(CLASSES, EVALUATE).scale
         for k in (1, 2):
             cells[k, 0, 0, 0] -= moved
