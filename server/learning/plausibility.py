@@ -26,7 +26,7 @@ from protocols.tasks.local import most_sampled
 from protocols.tasks.schedule import EVALUATE
 
 FALSE_ALARM_BITS = 40
-"""An honest sum is taken for an impossible one with probability at most 2^-40, twice."""
+"""An honest sum counts as an impossible one with probability at most 2^-40, twice."""
 BEYOND = "the sum is beyond what its public bounds and its noise allow"
 WHOSE = "`patients_bound` is too small, or a country sent wrong numbers; masks hide which country"
 

@@ -1,4 +1,4 @@
-"""A coordinator that runs a study over fewer countries than its officers were told.
+"""A coordinator that runs a study over fewer countries than its officers read.
 
 The agreement lets two countries be enough; the study asks four, so that the officers read "a sum is
 opened over at least 3 of them". The coordinator begins runs over two, drops countries from sums,
