@@ -42,10 +42,6 @@ CONVOLVING = 2.0**-48
 LARGEST_LOSS = 0.01
 """Part of δ that may be lost in convolving; above it, the bound by RDP is used."""
 COARSEST_INTERVAL, FINEST_INTERVAL = 1e-2, 1e-7
-LARGEST_GRID = 2**22
-"""Most steps of the loss grid over the losses of one round; beyond it, the grid is coarser."""
-FURTHEST = 10
-"""Standard deviations of the noise within which the losses of one round lie, but for 1e-23."""
 SMALLEST_EPSILON = 1e-9
 """Below it the formulas lose their precision, and no noise of a lattice would be enough."""
 RDP_ORDERS = (*range(2, 65), 96, 128, 192, 256, 384, 512)
@@ -180,8 +176,7 @@ def _ideal_epsilon(mechanisms: tuple[Mechanism, ...], honest: int, delta: float)
     lost = rounds * CONVOLVING
     if rough > USELESS_EPSILON or lost > LARGEST_LOSS * delta:
         return rough
-    widest = max(_widest_loss(mechanism, honest) for mechanism in mechanisms)
-    interval = max(_interval(rough, rounds), widest / LARGEST_GRID)
+    interval = _interval(rough, rounds)
     losses = [_loss(mechanism, honest, interval) for mechanism in mechanisms]
     total = reduce(lambda sum_, loss: sum_.compose(loss), losses)
     return _up(float(total.get_epsilon_for_delta(delta - lost)), PLD_ROUNDING)
@@ -197,12 +192,6 @@ def _loss(mechanism: Mechanism, honest: int, interval: float) -> Any:
         sampling_prob=mechanism.sampling_rate,
     )
     return once if mechanism.rounds == 1 else once.self_compose(mechanism.rounds)
-
-
-def _widest_loss(mechanism: Mechanism, honest: int) -> float:
-    """Return a bound on the absolute loss of one round; sampling only makes a loss smaller."""
-    multiplier = noise_multiplier(mechanism, honest)
-    return (0.5 / multiplier + FURTHEST) / multiplier
 
 
 def _rough_epsilon(mechanisms: Sequence[Mechanism], honest: int, delta: float) -> float:

@@ -101,6 +101,20 @@ HUGE: dict[str, Fields] = {
     ),
     "local steps": training(rounds=10_000, local={"steps": 1_000}),
     "10^9 rounds": training(rounds=BILLION),
+    "10^9 rounds in the schedule": table(1, 2)
+    | {
+        "mechanisms": [
+            {
+                "phase": "histogram",
+                "rounds": BILLION,
+                "dimension": 2,
+                "clip_norm": 1.0,
+                "scale": 128,
+                "noise_std": 3_000,
+                "patients_bound": 10_000,
+            }
+        ]
+    },
     "10^4000 rounds": training(rounds=10**4_000),
     "10^9 steps": training(local={"steps": BILLION}),
     "10^9 bins": training(evaluation={"bins": BILLION}),
