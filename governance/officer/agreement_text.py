@@ -11,6 +11,7 @@ from governance.documents.purposes import DATA_CATEGORIES, EHDS_CODES, PURPOSE_O
 from governance.runtime.wording import counted
 from keys.composite import algorithms, read_identity
 from keys.identity import VerifyKey, spoken
+from protocols.tasks.schedule import INTEGER_SCALE, CohortThreshold
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,22 @@ def _protection(agreement: Agreement) -> dict[str, str]:
         "no study with": "fewer than "
         f"{counted(agreement.smallest_countries, 'country', 'countries')}, or fewer than "
         f"{counted(agreement.smallest_cohort, 'patient')} in a country",
+        "counting a cohort": _cohort_count(agreement),
         "messages signed with": agreement.signatures.in_words,
         "results kept": f"at most {counted(agreement.retention.results_days, 'day')}",
         "logs kept": counted(agreement.retention.logs_days, "day"),
     }
+
+
+def _cohort_count(agreement: Agreement) -> str:
+    count = agreement.cohort_count
+    if count is None:
+        return "is part of the cost of each study"
+    threshold = CohortThreshold(agreement.smallest_cohort, count.noise_std, INTEGER_SCALE)
+    return (
+        f"costs ε = {count.epsilon:g} at δ = {count.delta:g} beside the studies, once for each "
+        f"register, population and version of the records; {threshold.sentence()}"
+    )
 
 
 def _governance(agreement: Agreement) -> dict[str, str]:

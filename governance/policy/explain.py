@@ -17,6 +17,7 @@ from governance.runtime.wording import counted
 from keys.errors import TO_DO
 from protocols.private_sum.context import share_threshold
 from protocols.tasks import Condition, Feature, FeatureKind
+from protocols.tasks.schedule import CohortThreshold
 
 WIDTH = 92
 LABEL = 14
@@ -103,10 +104,26 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
             "Budget", "not known: the study has no valid schedule, or the register no budget"
         )
         return
+    yield from _entry("Cohort", _cohort(study, agreement))
     yield from _entry("Computed", f"ε = {charge.epsilon:.4g} at δ = {charge.delta:g}")
     share = share_of(charge.micro, charge.cap_micro)
     left = share_of(max(0, charge.left_micro - charge.micro), charge.cap_micro)
     yield from _entry("Budget", f"costs {share} of this period's budget; {left} would be left")
+
+
+def _cohort(study: Study, agreement: Agreement) -> str:
+    """Return how the smallest cohort is checked, with its errors and its cost."""
+    count = study.cohort_count
+    if count is None:
+        return "not checked: the study has no schedule"
+    sentence = CohortThreshold.of(agreement.smallest_cohort, count).sentence()
+    stated = agreement.cohort_count
+    if stated is None:
+        return f"{sentence}; the count is part of the study's ε"
+    return (
+        f"{sentence}; the count costs ε = {stated.epsilon:g}, δ = {stated.delta:g} more, once for "
+        "all studies of this population"
+    )
 
 
 def _fewest(study: Study, agreement: Agreement) -> str:
