@@ -276,8 +276,8 @@ class Agreement(Document):
             return ""
         try:
             noise = self.cohort_count.noise_std
-        except LedgerFault as fault:
-            return f"cohort_count: {fault.what}; {fault.fix}"
+        except LedgerFault:
+            return "cohort_count: no noise gives this ε at this δ; state a larger epsilon"
         most = largest_cohort_noise(self.smallest_cohort)
         if noise <= most:
             return ""
