@@ -18,6 +18,7 @@ from governance.documents.study import Study
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.messages import refusal_reply
+from tests.support.documents import with_schedule
 from tests.support.node_federation import (
     NodeFederation,
     code_of,
@@ -232,8 +233,8 @@ def test_another_permit_gets_another_count_if_the_agreement_does_not_state_its_c
     tmp_path: Path,
 ) -> None:
     older = NodeFederation(tmp_path / "older", changes={"cohort_count": None})
-    study = older.approved()
-    node, source = with_patients(older, 80)
+    study = older.approve(with_schedule(older.study(), cohort_noise=3_000))
+    node, source = with_patients(older, 150)
     for sentence in ("Approved.", "Approved again."):
         older.permit("DK", study, sentence=sentence)
         assert ask(older, node, study) is None
