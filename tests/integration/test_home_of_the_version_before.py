@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.node import Node
-from client.state.count_id import count_id
+from client.state.count_id import CountId
 from client.state.pause import Pause
 from client.state.tables import MIGRATIONS as NODE_MIGRATIONS
 from client.status.summary import LinkStatus
@@ -237,7 +237,9 @@ class TestHomesAreReadable:
             )
             charged = {row["study"] for row in written}
             counts = {
-                count_id(digest) for study, digest in state.own.permits.items() if study in charged
+                CountId("", permit.digest).charged_as("")
+                for study, permit in state.own.permits.items()
+                if study in charged
             }
             assert counts == {row["run"] for row in written if row["phase"] == "cohort-floor"}
 
