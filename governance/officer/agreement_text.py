@@ -126,8 +126,8 @@ def _cohort_count(agreement: Agreement) -> str:
         return "is part of the cost of each study"
     threshold = CohortThreshold(agreement.smallest_cohort, count.noise_std, INTEGER_SCALE)
     return (
-        f"costs ε = {exact(count.epsilon)} at δ = {exact(count.delta)} beside the studies, once for "
-        f"each register, population and version of the records; {threshold.sentence()}"
+        f"costs ε = {exact(count.epsilon)} at δ = {exact(count.delta)} beside the studies, once "
+        f"for each register, population and version of the records; {threshold.sentence()}"
     )
 
 
