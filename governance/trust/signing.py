@@ -13,7 +13,7 @@ from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
 from governance.runtime.files import one_writer, write_atomic
-from governance.trust.bundle import MAX_TARGETS, CountryBundle, is_signed_by
+from governance.trust.bundle import CountryBundle, is_signed_by
 from governance.trust.layout import (
     COUNTRY_LIFE,
     history_path,
@@ -24,6 +24,7 @@ from governance.trust.layout import (
     signer,
     withdrawal_path,
 )
+from governance.trust.limits import OF_COUNTRY
 from keys.identity import SigningKey, VerifyKey
 
 BUNDLE_FILE = "bundle.json"
@@ -39,7 +40,7 @@ class DocumentsToSign(Document):
 
     kind: Literal["pending"] = "pending"
     country: Country
-    targets: Annotated[dict[str, str], Field(max_length=MAX_TARGETS)]
+    targets: Annotated[dict[str, str], Field(max_length=OF_COUNTRY.documents)]
 
 
 class OfficerDocuments:
