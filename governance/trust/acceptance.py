@@ -65,6 +65,11 @@ class CountrySubmission:
         """The country whose documents these are."""
         return self._bundle.country
 
+    @property
+    def published_version(self) -> int | None:
+        """The version that `publish` published; None if it stored it under the next key."""
+        return None if self._next_key else self._signed.version
+
     def is_published(self, state: PublishedState) -> bool:
         """Whether exactly these documents are published already."""
         return state.roles.get(role_of(self.country)) == self._bundle.metadata.encode()
@@ -86,18 +91,21 @@ class CountrySubmission:
         self._files.verify_country(files, self._now, self.country)
         self._files.write_missing(contents)
 
-    def publish(self, state: PublishedState) -> PublishedState | None:
-        """Publish what was verified; None if the state has changed since. Needs the lock."""
+    def publish(self, state: PublishedState) -> bool:
+        """Publish or store what was verified; return False if the state has changed since.
+
+        The caller holds the lock.
+        """
         if Basis.of(state, self.country) != self._basis:
-            return None
+            return False
         if self._next_key is not None:
             self._pending.store(self._bundle, self._next_key)
-            return state
+            return True
         changed = self._with_role(state)
         files = self._contents() | changed.role_files(role_of(self.country))
         self._files.write_missing(files)
         self._files.commit(self._signatures(changed), self._now, only=())
-        return changed
+        return True
 
     def _contents(self) -> Files:
         targets = self._signed.targets.values()

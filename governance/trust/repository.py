@@ -169,10 +169,8 @@ class Repository:
         roles = valid | coordinator_role | {Targets.type: targets}
         return replace(state, roles=roles, snapshot=old.snapshot, timestamp=old.timestamp)
 
-    def accept_country(
-        self, bundle: bytes, now: datetime, *, online_key: SigningKey
-    ) -> DocumentVersions:
-        """Publish a country's signed bundle. The same bundle again changes nothing.
+    def accept_country(self, bundle: bytes, now: datetime, *, online_key: SigningKey) -> int | None:
+        """Publish a country's signed bundle; return its version, or None if nothing was published.
 
         A bundle signed by an announced next key is stored until the agreement names that key.
         """
@@ -180,12 +178,11 @@ class Repository:
         for _ in range(MOST_ATTEMPTS):
             state = self._published()
             if submission.is_published(state):
-                return state.versions()
+                return None
             submission.verify(state)
             with one_writer(self._directory):
-                published = submission.publish(self._published())
-            if published is not None:
-                return published.versions()
+                if submission.publish(self._published()):
+                    return submission.published_version
         raise DocumentFault(
             f"The documents of {submission.country} are not published",
             why="what is published for this country changed each time that they were verified",

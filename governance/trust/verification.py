@@ -218,7 +218,8 @@ class _Loading:
         older counts.
         """
         absent: dict[str, str] = {}
-        documents, keys, lapsed = {}, dict(self._high_water.keys), {}
+        documents, keys = {}, dict(self._high_water.keys)
+        lapsed: dict[str, int] = {}
         for party in parties:
             try:
                 keys[party.country] = self._accepted_key(party)

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from governance.errors import DocumentFault
+from governance.errors import DocumentFault, FileFault
 from governance.trust.bundle import CountryBundle
 from governance.trust.ceremony import Draft
 from governance.trust.repository import Repository
+from governance.trust.state import TIMESTAMP_NAME
 from keys.certificates import Peer
-from keys.errors import reason_of
+from keys.errors import PratiqueError, reason_of
 from keys.identity import SigningKey
 from protocols.proto.exchange_pb2 import SubmitRequest
 from server.errors import CoordinatorFault
@@ -43,6 +44,8 @@ class ExchangeDocuments:
         self._next_keys = next_keys
         self.uses_next_keys = False
         """Whether documents are signed with the next keys; the rest of the daemon uses the old."""
+        self.not_renewed = ""
+        """Why the timestamp was not renewed when it was due; empty if it was."""
 
     def fetch(self, path: str) -> bytes | None:
         """Return a published file or the draft; None if it does not exist or cannot be read."""
@@ -56,6 +59,14 @@ class ExchangeDocuments:
 
     def submit(self, peer: Peer, kind: int, content: bytes) -> None:
         """Accept an officer's submission. Raises DocumentFault or CoordinatorFault if refused."""
+        try:
+            self._submit(peer, kind, content)
+        except (FileFault, OSError) as error:
+            why = reason_of(error) if isinstance(error, OSError) else error.sentence
+            _log.error("a submission cannot be stored", extra={"country": peer.country, "why": why})
+            raise _not_stored() from None
+
+    def _submit(self, peer: Peer, kind: int, content: bytes) -> None:
         if kind == SubmitRequest.COUNTRY_BUNDLE:
             self._accept_bundle(peer, content)
         elif kind == SubmitRequest.DRAFT_SIGNATURES:
@@ -67,6 +78,25 @@ class ExchangeDocuments:
                 fix="use a program of the coordinator's version",
             )
 
+    def refresh(self) -> None:
+        """Sign a new timestamp, if an agreement is published. `not_renewed` says why it failed."""
+        self.not_renewed = ""
+        if self._repository.read(TIMESTAMP_NAME) is None:
+            return
+        try:
+            self._repository.refresh(self._clock(), online_key=self._online_key)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the next attempt may succeed
+            self.not_renewed = _reason(error)
+            _log.error("the timestamp was not renewed", extra={"why": self.not_renewed})
+        else:
+            self._remove_unused()
+
+    def _remove_unused(self) -> None:
+        try:
+            self._repository.remove_unused()
+        except (PratiqueError, OSError) as error:
+            _log.warning("unused files were not removed", extra={"why": _reason(error)})
+
     def _accept_bundle(self, peer: Peer, content: bytes) -> None:
         country = CountryBundle.from_canonical(content).country
         if country != peer.country:
@@ -75,10 +105,11 @@ class ExchangeDocuments:
                 why="an officer may submit only the documents of its country",
                 fix="submit them with the folder of that country's officer",
             )
-        versions = self._repository.accept_country(
+        version = self._repository.accept_country(
             content, self._clock(), online_key=self._online_key
         )
-        self._on_change(f"documents of {country}, version {versions.countries.get(country, 0)}")
+        if version is not None:
+            self._on_change(f"documents of {country}, version {version}")
         self._propose_new_keys()
 
     def _propose_new_keys(self) -> None:
@@ -113,3 +144,17 @@ class ExchangeDocuments:
         if agreement_names(Draft.from_canonical(draft).agreement, next_keys):
             self._document_key, self._online_key = next_keys.document_key, next_keys.online_key
             self.uses_next_keys = True
+
+
+def _not_stored() -> CoordinatorFault:
+    return CoordinatorFault(
+        "The exchange cannot store documents now",
+        why="its disk refused the operation; nothing was published",
+        fix="call the coordinator, whose log says more, and send them again later",
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PratiqueError):
+        return error.sentence
+    return reason_of(error) if isinstance(error, OSError) else type(error).__name__

@@ -1,5 +1,6 @@
-"""Counts the refused calls of the exchange, for the metrics."""
+"""Counts the refused calls of the exchange, and hides from callers what a fault says of it."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -7,9 +8,16 @@ import grpc
 
 REASONS = tuple(code.name for code in grpc.StatusCode if code is not grpc.StatusCode.OK)
 
+UNEXPECTED = "the exchange could not do this; its own log says why"
+
+_log = logging.getLogger("pratique.coordinator")
+
 
 class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Counts every call that the exchange or its service refused."""
+    """Counts every call that the exchange or its service refused.
+
+    gRPC would send the text of an unexpected fault to the caller; it may name a local file.
+    """
 
     def __init__(self, count: Callable[[str, str], None]) -> None:
         """`count` takes the call and the status code."""
@@ -29,6 +37,11 @@ class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 return await handler.unary_unary(request, context)
             except grpc.aio.AbortError:
                 self._count(call, str(getattr(context.code(), "name", "")))
+                raise
+            except Exception:
+                _log.exception("a call failed")
+                self._count(call, grpc.StatusCode.INTERNAL.name)
+                await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED)
                 raise
 
         return grpc.unary_unary_rpc_method_handler(

@@ -152,7 +152,10 @@ class TestRenewing:
         self, settled: OfficerCommands
     ) -> None:
         agreed = settled.documents.agreed
-        many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MAX_NAMED + 3)]
+        asked = [study(agreed, id=f"for-a-thief-{n}") for n in range(MAX_NAMED + 3)]
+        for each in asked:
+            settled.documents.propose(each)
+        many = [permit(agreed, each) for each in asked]
 
         def approve_all(other: OfficerDocuments) -> None:
             for each in many:

@@ -52,6 +52,7 @@ class HealthContext:
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=("localhost",))
         self.runs, self.log = RunStore(self.engine), SimpleNamespace(size=lambda: 5)
         self.sessions = SimpleNamespace(online=lambda: self.online)
+        self.documents = SimpleNamespace(not_renewed="")
         self.superlink = SimpleNamespace(
             failed_process=lambda: self.gone, restarts=Counter(superlink=1)
         )
