@@ -70,6 +70,15 @@ class CountrySubmission:
         """The version that `publish` published; None if it stored it under the next key."""
         return None if self._next_key else self._signed.version
 
+    def require_by(self, submitter: str) -> None:
+        """Raise DocumentFault if another country submits these documents."""
+        if self.country != submitter:
+            raise DocumentFault(
+                f"{submitter} submitted documents of {self.country}",
+                why="an officer may submit only the documents of its country",
+                fix="submit them with the folder of that country's officer",
+            )
+
     def is_published(self, state: PublishedState) -> bool:
         """Whether exactly these documents are published already."""
         return state.roles.get(role_of(self.country)) == self._bundle.metadata.encode()
@@ -81,7 +90,7 @@ class CountrySubmission:
         """
         require_acceptable(self.country, self._signed, state)
         self._basis = Basis.of(state, self.country)
-        self._next_key = announced_key(self._data, self.country, state.agreement)
+        self._next_key = announced_key(self._bundle, state.agreement)
         if self._next_key is not None:
             own_country(self._data, self.country, self._next_key, self._now)
             return

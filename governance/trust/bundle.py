@@ -148,6 +148,12 @@ def signer_of(bundle: bytes, country: str, trusted: VerifyKey) -> VerifyKey:
     read = CountryBundle.from_canonical(bundle)
     if read.country != country:
         raise _unfit(country, f"the bundle belongs to {read.country}")
+    return signer_of_read(read, trusted)
+
+
+def signer_of_read(read: CountryBundle, trusted: VerifyKey) -> VerifyKey:
+    """Return the same for a bundle that was read already."""
+    country = read.country
     metadata, text = read.signed(), read.targets.get(history_path(country))
     history = KeyHistory.from_canonical(text.encode()) if text else None
     candidates = history.keys if history and history.country == country else ()

@@ -4,7 +4,7 @@ Each country and the coordinator has an allowance of its own. So nobody's excess
 another party's documents, and a mirror of all of them is bounded: see `most_mirrored`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tuf.api.metadata import TargetFile
@@ -31,7 +31,10 @@ class Allowance:
 
     def excess(self, targets: Iterable[TargetFile]) -> str:
         """Return what is too much, to follow the party's name; empty if everything fits."""
-        lengths = [target.length for target in targets]
+        return self.excess_of([target.length for target in targets])
+
+    def excess_of(self, lengths: Sequence[int]) -> str:
+        """Return the same, for documents of these lengths in bytes."""
         if len(lengths) > self.documents:
             return f"lists {counted(len(lengths), 'document')}, and at most {self.documents} count"
         if sum(lengths) > self.total:
@@ -52,7 +55,9 @@ class Allowance:
 
 
 OF_COUNTRY = Allowance(documents=2_000, total=2 * MIB)
-"""A thousand studies with a permit and its withdrawal each, and the country's other documents."""
+"""About a thousand studies, with a permit and its withdrawal each."""
+WITHDRAWAL_BYTES = KIB
+"""What an officer's folder keeps free for the withdrawal of each permit."""
 OF_COORDINATOR = Allowance(documents=2_000, total=16 * MIB)
 """The coordinator's studies; nobody's mirror holds its releases."""
 

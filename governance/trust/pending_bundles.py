@@ -11,7 +11,7 @@ from pathlib import Path
 from governance.documents.agreement import Agreement
 from governance.errors import DocumentFault
 from governance.runtime.files import write_atomic
-from governance.trust.bundle import CountryBundle, is_signed_by, signer_of
+from governance.trust.bundle import CountryBundle, is_signed_by, signer_of_read
 from governance.trust.layout import role_of
 from governance.trust.state import Files, PublishedState, target_name
 from keys.identity import VerifyKey
@@ -73,14 +73,14 @@ class PendingBundles:
         return self._directory / f"{role_of(country)}.json"
 
 
-def announced_key(data: bytes, country: str, agreement: Agreement) -> VerifyKey | None:
+def announced_key(bundle: CountryBundle, agreement: Agreement) -> VerifyKey | None:
     """Return the announced next key of a country if it signed this bundle; otherwise None."""
-    party = agreement.party(country)
+    party = agreement.party(bundle.country)
     if party is None:
         return None
     key_in_force = VerifyKey.from_text(party.officer_key)
     try:
-        key = signer_of(data, country, key_in_force)
+        key = signer_of_read(bundle, key_in_force)
     except DocumentFault:
         return None
     return None if key == key_in_force else key

@@ -169,12 +169,16 @@ class Repository:
         roles = valid | coordinator_role | {Targets.type: targets}
         return replace(state, roles=roles, snapshot=old.snapshot, timestamp=old.timestamp)
 
-    def accept_country(self, bundle: bytes, now: datetime, *, online_key: SigningKey) -> int | None:
+    def accept_country(
+        self, bundle: bytes, now: datetime, *, online_key: SigningKey, by: str | None = None
+    ) -> int | None:
         """Publish a country's signed bundle; return its version, or None if nothing was published.
 
-        A bundle signed by an announced next key is stored until the agreement names that key.
+        `by` is the country that submits it, if it may submit its own documents only. A bundle
+        signed by an announced next key is stored until the agreement names that key.
         """
         submission = CountrySubmission(bundle, now, online_key, self._files, self._pending)
+        submission.require_by(by or submission.country)
         for _ in range(MOST_ATTEMPTS):
             state = self._published()
             if submission.is_published(state):

@@ -4,8 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from governance.errors import DocumentFault, FileFault
-from governance.trust.bundle import CountryBundle
+from governance.errors import FileFault
 from governance.trust.ceremony import Draft
 from governance.trust.repository import Repository
 from governance.trust.state import TIMESTAMP_NAME
@@ -98,18 +97,11 @@ class ExchangeDocuments:
             _log.warning("unused files were not removed", extra={"why": _reason(error)})
 
     def _accept_bundle(self, peer: Peer, content: bytes) -> None:
-        country = CountryBundle.from_canonical(content).country
-        if country != peer.country:
-            raise DocumentFault(
-                f"{peer.country} submitted documents of {country}",
-                why="an officer may submit only the documents of its country",
-                fix="submit them with the folder of that country's officer",
-            )
         version = self._repository.accept_country(
-            content, self._clock(), online_key=self._online_key
+            content, self._clock(), online_key=self._online_key, by=peer.country
         )
         if version is not None:
-            self._on_change(f"documents of {country}, version {version}")
+            self._on_change(f"documents of {peer.country}, version {version}")
         self._propose_new_keys()
 
     def _propose_new_keys(self) -> None:

@@ -1,19 +1,20 @@
 """Checks what officers submit: one submission of a country at a time, in threads of its own.
 
 What one country submits, however much and however often, delays neither the daily signatures nor
-other calls. A second submission of a country is refused at once, and holds nothing while another is
+other calls: its checks take a twentieth of the time at most, and it may publish a new version once
+a minute. A second submission of a country is refused at once, and holds nothing while another is
 checked; the same one again (a call whose answer was lost) gets the same answer.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 
 from keys.certificates import Peer
-from protocols.wire.encoding import digest
 from server.errors import CoordinatorFault
 
 WORKERS = 2
@@ -22,76 +23,107 @@ MOST_AT_ONCE = 30
 SECONDS_PER_SUBMISSION = 60.0
 """A country may submit so many times in a row, and afterwards once a minute: each new version of
 its documents is stored for an hour at least, and every node fetches its list."""
+SECONDS_AT_ONCE, PART_OF_TIME = 0.5, 0.05
+"""The checks of one country may use a processor so long in a row, and so much of the time after
+that. Few submissions take more than 50 ms; the largest that are allowed take a second."""
 
 Submit = Callable[[Peer, int, bytes], None]
 
 
 @dataclass
-class _Rate:
-    """How many submissions a country has left, as of a time on a clock that only goes forward."""
+class _Share:
+    """What a country may still use, by a clock that only goes forward."""
 
-    left: float
     at: float
+    submissions: float = MOST_AT_ONCE
+    seconds: float = SECONDS_AT_ONCE
 
-    def seconds_until_next(self, now: float) -> float:
-        """Return how long until the next submission may come; 0 if it may come now, and counts."""
-        self.left = min(MOST_AT_ONCE, self.left + (now - self.at) / SECONDS_PER_SUBMISSION)
-        self.at = now
-        if self.left < 1:
-            return (1 - self.left) * SECONDS_PER_SUBMISSION
-        self.left -= 1
-        return 0.0
+    def refill(self, now: float) -> None:
+        """Add what has become free since the last time."""
+        passed, self.at = max(0.0, now - self.at), now
+        self.submissions = min(MOST_AT_ONCE, self.submissions + passed / SECONDS_PER_SUBMISSION)
+        self.seconds = min(SECONDS_AT_ONCE, self.seconds + passed * PART_OF_TIME)
+
+    @property
+    def seconds_until_next(self) -> float:
+        """How long until the country may submit again; 0 if it may now."""
+        return max(0.0, 1 - self.submissions) * SECONDS_PER_SUBMISSION
+
+    @property
+    def pause(self) -> float:
+        """How many seconds later its next check begins, because the former ones took long."""
+        return max(0.0, -self.seconds) / PART_OF_TIME
 
 
 @dataclass(frozen=True)
 class _InProgress:
-    content: tuple[int, str]
-    done: "Future[None]"
+    submitted: tuple[int, bytes]
+    check: "asyncio.Task[None]"
 
 
 class SubmissionQueue:
     """The submissions of all countries. Used from one event loop."""
 
-    def __init__(self, submit: Submit, clock: Callable[[], float] = time.monotonic) -> None:
-        self._submit, self._clock = submit, clock
+    def __init__(
+        self,
+        submit: Submit,
+        clock: Callable[[], float] = time.monotonic,
+        thread_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """`thread_clock` measures the processor time of the thread that reads it."""
+        self._submit, self._clock, self._thread_clock = submit, clock, thread_clock
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="submissions")
         self._in_progress: dict[str, _InProgress] = {}
-        self._rates: dict[str, _Rate] = {}
+        self._shares: dict[str, _Share] = {}
 
     async def submit(self, peer: Peer, kind: int, content: bytes) -> None:
         """Check and accept a submission. Raises the fault of the check, or CoordinatorFault.
 
         It is finished even if the caller does not wait for the answer.
         """
-        same = kind, digest(content)
         current = self._in_progress.get(peer.country)
-        if current is None or current.done.done():
-            current = self._begin(peer, kind, content, same)
-        elif current.content != same:
+        if current is None:
+            current = self._begin(peer, kind, content)
+        elif current.submitted != (kind, content):
             raise CoordinatorFault(
                 f"Another submission of {peer.country} is being checked",
                 why="the exchange checks one submission of a country at a time",
                 fix="wait a minute, and send it again",
             )
-        answer = asyncio.wrap_future(current.done)
-        answer.add_done_callback(_noted)  # also if nobody waits for it any more
-        await asyncio.shield(answer)
+        await asyncio.shield(current.check)
 
-    def _begin(self, peer: Peer, kind: int, content: bytes, same: tuple[int, str]) -> _InProgress:
+    def _forget(self, country: str, check: "asyncio.Task[None]") -> None:
+        """Free a checked submission; a fault that nobody waits for is not logged as lost."""
+        del self._in_progress[country]
+        if not check.cancelled():
+            check.exception()
+
+    def _begin(self, peer: Peer, kind: int, content: bytes) -> _InProgress:
         now = self._clock()
-        rate = self._rates.setdefault(peer.country, _Rate(MOST_AT_ONCE, now))
-        if wait := rate.seconds_until_next(now):
+        share = self._shares.setdefault(peer.country, _Share(now))
+        share.refill(now)
+        if wait := share.seconds_until_next:
             raise CoordinatorFault(
                 f"{peer.country} has submitted too often",
                 why=f"a country may submit {MOST_AT_ONCE} times in a row, then once a minute",
                 fix=f"send it again in {ceil(wait)} seconds",
             )
-        done = self._threads.submit(self._submit, peer, kind, content)
-        begun = _InProgress(same, done)
+        share.submissions -= 1
+        check = asyncio.ensure_future(self._check(share, peer, kind, content))
+        check.add_done_callback(partial(self._forget, peer.country))
+        begun = _InProgress((kind, content), check)
         self._in_progress[peer.country] = begun
         return begun
 
+    async def _check(self, share: _Share, peer: Peer, kind: int, content: bytes) -> None:
+        """Check a submission in a thread, after a pause if the country's checks took long."""
+        await asyncio.sleep(share.pause)
 
-def _noted(answer: "asyncio.Future[None]") -> None:
-    if not answer.cancelled():
-        answer.exception()
+        def timed() -> None:
+            begun = self._thread_clock()
+            try:
+                self._submit(peer, kind, content)
+            finally:
+                share.seconds -= self._thread_clock() - begun
+
+        await asyncio.get_running_loop().run_in_executor(self._threads, timed)

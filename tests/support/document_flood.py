@@ -14,6 +14,8 @@ from protocols.proto.exchange_pb2 import SubmitRequest
 from protocols.wire.channel import ExchangeLink
 from tests.support.documents import NOW, country_metadata, node_keys
 
+PAUSE_SECONDS = 0.1
+
 
 def withdrawals(country: str, studies: Sequence[str]) -> dict[str, bytes]:
     """Return a withdrawal of each study with one of these digests, by path."""
@@ -77,6 +79,6 @@ def _submit(
             ready.set()
             with suppress(PratiqueError):
                 link.submit(SubmitRequest.COUNTRY_BUNDLE, bundle, seconds=30)
-            if stop.wait(0.02):
+            if stop.wait(PAUSE_SECONDS):
                 break
     link.close()

@@ -54,14 +54,14 @@ def test_documents_under_the_key_in_force_are_not_signed_by_a_next_one(
     documents: FederationDocuments,
 ) -> None:
     bundle = documents.sign_and_submit("DK")
-    assert announced_key(bundle, "DK", documents.agreed) is None
+    assert announced_key(CountryBundle.from_canonical(bundle), documents.agreed) is None
 
 
 def test_documents_of_a_stranger_are_not_signed_by_a_next_key(
     documents: FederationDocuments,
 ) -> None:
     bundle = documents.folders["DK"].sign(documents.now, raw_key(5))
-    assert announced_key(bundle, "DK", documents.agreed) is None
+    assert announced_key(CountryBundle.from_canonical(bundle), documents.agreed) is None
 
 
 def test_documents_under_the_next_key_are_stored_and_not_replaced_by_older_ones(
@@ -69,7 +69,7 @@ def test_documents_under_the_next_key_are_stored_and_not_replaced_by_older_ones(
 ) -> None:
     older = next_bundle(documents)
     newer = documents.folders["DK"].sign_next(documents.now, NEXT)
-    assert announced_key(newer, "DK", documents.agreed) == NEXT.public
+    assert announced_key(CountryBundle.from_canonical(newer), documents.agreed) == NEXT.public
     store(pending, newer)
     store(pending, newer)  # a call whose answer was lost is repeated
     with pytest.raises(DocumentFault, match="not newer"):
