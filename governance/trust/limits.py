@@ -18,7 +18,7 @@ MOST_ROOTS = 256
 MOST_TOP_BYTES = 256 * KIB
 """The largest root, targets or snapshot; with 100 parties each has less than 70 kB."""
 MOST_TIMESTAMP_BYTES = 16 * KIB
-MOST_ROLE_BYTES = 512 * KIB
+MOST_ROLE_BYTES = MIB
 """The largest list of one party's documents; each line of it has about 200 bytes."""
 
 

@@ -259,7 +259,9 @@ class Repository:
     def remove_unused(self) -> None:
         """Delete files that are no part of the published state, an hour after they were written."""
         with one_writer(self._directory):
-            self._files.remove_unused(set(self._published().names()))
+            state = self._state()
+            if state is not None:
+                self._files.remove_unused(set(state.names()))
 
     def read(self, name: str) -> bytes | None:
         """Return a published file for the fetch service; None if there is no such file.

@@ -79,16 +79,15 @@ class ExchangeDocuments:
 
     def refresh(self) -> None:
         """Sign a new timestamp, if an agreement is published. `not_renewed` says why it failed."""
-        self.not_renewed = ""
-        if self._repository.read(TIMESTAMP_NAME) is None:
-            return
         try:
-            self._repository.refresh(self._clock(), online_key=self._online_key)
+            if self._repository.read(TIMESTAMP_NAME) is not None:
+                self._repository.refresh(self._clock(), online_key=self._online_key)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the next attempt may succeed
             self.not_renewed = _reason(error)
             _log.error("the timestamp was not renewed", extra={"why": self.not_renewed})
-        else:
-            self._remove_unused()
+            return
+        self.not_renewed = ""
+        self._remove_unused()
 
     def _remove_unused(self) -> None:
         try:

@@ -1,9 +1,9 @@
 """Checks what officers submit: one submission of a country at a time, in threads of its own.
 
 What one country submits, however much and however often, delays neither the daily signatures nor
-other calls: its checks take a twentieth of the time at most, and it may publish a new version once
-a minute. A second submission of a country is refused at once, and holds nothing while another is
-checked; the same one again (a call whose answer was lost) gets the same answer.
+other calls: its checks take a twentieth of a processor at most, and it may publish a new version
+once a minute. A second submission of a country is refused at once while one is being checked; the
+same one again (a call whose answer was lost) waits for that answer, and holds nothing.
 """
 
 import asyncio
@@ -19,10 +19,9 @@ from server.errors import CoordinatorFault
 
 WORKERS = 2
 """How many submissions, of different countries, are checked at once; the others wait in order."""
-MOST_AT_ONCE = 30
-SECONDS_PER_SUBMISSION = 60.0
-"""A country may submit so many times in a row, and afterwards once a minute: each new version of
-its documents is stored for an hour at least, and every node fetches its list."""
+MOST_AT_ONCE, SECONDS_PER_SUBMISSION = 30, 60.0
+"""So many submissions of a country are accepted in a row, and afterwards one a minute: each new
+version of its documents is stored for an hour at least, and every node fetches its list."""
 SECONDS_AT_ONCE, PART_OF_TIME = 0.5, 0.05
 """The checks of one country may use a processor so long in a row, and so much of the time after
 that. Few submissions take more than 50 ms; the largest that are allowed take a second."""
@@ -108,7 +107,6 @@ class SubmissionQueue:
                 why=f"a country may submit {MOST_AT_ONCE} times in a row, then once a minute",
                 fix=f"send it again in {ceil(wait)} seconds",
             )
-        share.submissions -= 1
         check = asyncio.ensure_future(self._check(share, peer, kind, content))
         check.add_done_callback(partial(self._forget, peer.country))
         begun = _InProgress((kind, content), check)
@@ -123,6 +121,7 @@ class SubmissionQueue:
             begun = self._thread_clock()
             try:
                 self._submit(peer, kind, content)
+                share.submissions -= 1  # one that is refused costs its time only
             finally:
                 share.seconds -= self._thread_clock() - begun
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,14 @@ import pytest
 from sqlalchemy import Engine
 
 from server import daemon
-from server.daemon import RESTART_ATTEMPTS, _supervise, hold_daemon_lock
+from server.daemon import (
+    REFRESH_AGAIN_SECONDS,
+    REFRESH_SECONDS,
+    RESTART_ATTEMPTS,
+    _keep_fresh,
+    _supervise,
+    hold_daemon_lock,
+)
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from server.runs.store import RunStore
@@ -91,7 +99,6 @@ def context(engine: Engine, flower: Flower, sessions: RecordedSessions | None = 
         enrolment=SimpleNamespace(admitted=lambda _: ["AT", "BE"]),
         clock=now,
         home=SimpleNamespace(superlink=Path("/home/superlink")),
-        repository=SimpleNamespace(refresh=lambda *_, **__: None),
         documents=SimpleNamespace(uses_next_keys=False),
         keys=SimpleNamespace(online_key=None, transport=SimpleNamespace(renew_due=lambda _: [])),
         note=lambda *_, **__: None,
@@ -112,6 +119,37 @@ def watched(made: Any, forwarding: RecordedForwarding, until: Callable[[], bool]
         await watching
 
     asyncio.run(act())
+
+
+class RefreshedDocuments:
+    """Records the threads of the refreshes, of which the first ones fail, and the waits."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.not_renewed = failures, ""
+        self.threads: list[str] = []
+        self.waits: list[float] = []
+
+    def refresh(self) -> None:
+        self.threads.append(threading.current_thread().name)
+        self.not_renewed = "the disk is full" if len(self.threads) <= self.failures else ""
+
+    async def wait(self, stop: asyncio.Event, seconds: float) -> None:
+        self.waits.append(seconds)
+        if len(self.waits) == 4:
+            stop.set()
+
+
+def test_documents_are_refreshed_in_a_thread_of_their_own_and_sooner_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def act() -> None:
+        await _keep_fresh(documents, asyncio.Event())  # type: ignore[arg-type]
+
+    documents = RefreshedDocuments(failures=2)
+    monkeypatch.setattr(daemon, "_wait_until_set", documents.wait)
+    asyncio.run(act())
+    assert documents.waits == [REFRESH_AGAIN_SECONDS] * 2 + [REFRESH_SECONDS] * 2
+    assert all(name.startswith("freshness") for name in documents.threads)
 
 
 def test_supervision_ends_with_the_stop_event(engine: Engine, supervisions: list[bool]) -> None:
