@@ -38,6 +38,8 @@ from governance.trust.limits import OF_COUNTRY
 from keys.identity import VerifyKey
 from protocols.wire.encoding import check_json
 
+MOST_SHOWN = 100
+"""The most characters of a path that a sentence quotes."""
 Contents = Callable[[TargetFile], bytes]
 Read = TypeVar("Read")
 
@@ -261,7 +263,7 @@ def _listed(country: str, signed: Targets) -> list[TargetFile]:
         raise _unfit(country, "a country's role delegates to nobody")
     foreign = _first(path for path in signed.targets if not is_country_path(country, path))
     if foreign is not None:
-        raise _unfit(country, f"the path {foreign!r} is not a path of this country")
+        raise _unfit(country, f"the path {cut(foreign)!r} is not a path of this country")
     return list(signed.targets.values())
 
 
@@ -285,6 +287,11 @@ def is_decision(path: str) -> bool:
 def study_of(path: str) -> str:
     """Return the digest of the study that a decision with this path is about."""
     return f"sha256:{path.rpartition('/')[2].removesuffix('.json')}"
+
+
+def cut(path: str) -> str:
+    """Return a path of another party, short enough for a sentence."""
+    return path if len(path) <= MOST_SHOWN else f"{path[:MOST_SHOWN]}..."
 
 
 def _first(paths: Iterable[str]) -> str | None:

@@ -13,7 +13,7 @@ from tuf.api.metadata import Key, Metadata, Root, Signed, Snapshot, Timestamp
 from governance.documents.agreement import Agreement, Party
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
-from governance.trust.bundle import CountryDocuments, read_country
+from governance.trust.bundle import CountryDocuments, cut, read_country
 from governance.trust.client import (
     METADATA,
     TUF_ERRORS,
@@ -299,19 +299,13 @@ class _Loading:
         if excess := OF_COORDINATOR.excess(studies):
             return {}, [f"The coordinator {excess}; all of its studies are ignored"]
         contents = [self._client.content(target) for target in studies]
-        ignored = [
-            f"{path} is not a path of the coordinator; ignored"
-            for path in listed
-            if not COORDINATOR_PATH.fullmatch(path)
-        ]
-        return {digest(data): data for data in contents}, sorted(ignored)
+        others = [path for path in listed if not COORDINATOR_PATH.fullmatch(path)]
+        ignored = _ignored(others, "not a path of the coordinator")
+        return {digest(data): data for data in contents}, ignored
 
     def _overrides(self) -> list[str]:
-        others = sorted(self._targets.targets.keys() - {AGREEMENT_PATH})
-        return [
-            f"{path} is listed by the targets role, which may list only the agreement; ignored"
-            for path in others
-        ]
+        others = self._targets.targets.keys() - {AGREEMENT_PATH}
+        return _ignored(others, "listed by the targets role, which may list only the agreement")
 
     def _raised(
         self, countries: dict[str, CountryDocuments], keys: dict[str, str], lapsed: dict[str, int]
@@ -331,6 +325,14 @@ class _Loading:
         for documents in countries.values():
             raised = raised.with_country(documents.country, documents.version, documents.signed_at)
         return raised
+
+
+def _ignored(paths: Collection[str], what: str) -> list[str]:
+    """Return one sentence about all of these paths: there may be thousands, of any length."""
+    if not paths:
+        return []
+    others = f", like {len(paths) - 1} others" if len(paths) > 1 else ""
+    return [f"{cut(min(paths))} is {what}{others}; ignored"]
 
 
 def is_study(path: str) -> bool:

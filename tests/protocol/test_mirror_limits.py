@@ -198,6 +198,19 @@ def test_a_coordinator_s_bulk_is_ignored_and_named(reader: Reader, number: int, 
     assert "The coordinator lists" in ignored
 
 
+def test_thousands_of_paths_that_nobody_may_use_are_one_sentence(reader: Reader) -> None:
+    """Each would be a line in the node's log and a warning at each command of an officer."""
+    targets = {f"{n}-{'x' * 300}.json": b"" for n in range(1_000)}
+    metadata, files = country_metadata(reader.documents.document_key, targets, version=5)
+    reader.coordinator.put(COORDINATOR_ROLE, metadata, files)
+    reader.put({"y" * 10_000: b""})
+    reader.sync()
+    (ignored,) = reader.store.view(NOW).ignored
+    assert "is not a path of the coordinator, like 999 others; ignored" in ignored
+    assert len(ignored) < 300
+    assert len(reader.store.view(NOW).absent["EE"]) < 300
+
+
 def test_a_mirror_is_bounded_whatever_everybody_signs(reader: Reader) -> None:
     for country in COUNTRIES:
         key = reader.documents.officers[country]

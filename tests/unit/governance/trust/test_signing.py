@@ -126,10 +126,11 @@ def test_a_full_folder_can_still_withdraw_every_permit_and_renew(
     for asked in studies:
         folder.approve(permit(AGREED, asked))
     assert folder.room == 0
-    for change in (
+    changes: tuple[Callable[[], None], ...] = (
         lambda: folder.approve(permit(AGREED, numbered(4))),
         lambda: folder.set_policy('@id("dk/a") forbid (principal, action, resource);'),
-    ):
+    )
+    for change in changes:
         with pytest.raises(DocumentFault, match="no room") as caught:
             change()
         assert "DK lists" in caught.value.why
