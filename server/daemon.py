@@ -44,7 +44,7 @@ from server.services.run_supervisor import supervise_runs
 from server.state.tables import MIGRATIONS
 
 REFRESH_SECONDS, REFRESH_AGAIN_SECONDS = 3600.0, 60.0
-"""How often the timestamp is signed anew, and how soon again if that failed."""
+"""How often the timestamp is signed again, and how soon after a failure."""
 CERTIFICATES_SECONDS = 3600.0
 CHECK_SECONDS = 1.0
 """How often the daemon checks whether a process of Flower or of a run has ended."""

@@ -173,7 +173,7 @@ def _require_answers(
             f"The documents of {country} are not published",
             why=f"they decide on {counted(len(unasked), 'study', 'studies')} that the coordinator "
             f"has not published: {_first(unasked)}",
-            fix="ask the coordinator to propose the same text, then send the documents again",
+            fix="ask the coordinator to publish it, then run `pratique-officer renew`",
         )
 
 

@@ -1,4 +1,4 @@
-"""Counts the refused calls of the exchange, and hides from callers what a fault says of it."""
+"""Counts the refused calls of the exchange, and keeps the text of unexpected faults here."""
 
 import logging
 from collections.abc import Awaitable, Callable

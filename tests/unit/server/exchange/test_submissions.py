@@ -25,7 +25,7 @@ def officer(country: str) -> Peer:
 
 
 class Checks:
-    """Checks that wait until a test lets them go on, or refuse, and take as long as it says."""
+    """Checks that wait for a test, or refuse, and take as long as it says."""
 
     def __init__(self) -> None:
         self.now, self.used, self.takes = 0.0, 0.0, 0.0

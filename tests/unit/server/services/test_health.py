@@ -118,6 +118,14 @@ def test_a_coordinator_is_not_ready_before_the_first_check() -> None:
     assert set(bad(CoordinatorHealth())) == {"flower", "documents", "certificates"}
 
 
+def test_a_coordinator_that_cannot_renew_its_timestamp_is_not_ready(
+    health: CoordinatorHealth, context: Any
+) -> None:
+    context.documents.not_renewed = "the disk is full"
+    health.check(context)
+    assert bad(health) == {"documents": "in force, but not renewed: the disk is full"}
+
+
 def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -> None:
     context.runs.create("b" * 32, STUDY, now())
     context.runs.move("b" * 32, RunState.RUNNING, now())
