@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
+from governance.errors import FileFault, StorageFault
 from governance.runtime.database import open_database
 from governance.runtime.health import observed
 from governance.runtime.local_rpc import LocalRpcServer
@@ -46,6 +47,8 @@ from server.state.tables import MIGRATIONS
 REFRESH_SECONDS, REFRESH_AGAIN_SECONDS = 3600.0, 60.0
 """How often the timestamp is signed again, and how soon after a failure."""
 CERTIFICATES_SECONDS = 3600.0
+DISK_SECONDS = 15.0
+"""How long supervision waits after the disk has refused an operation."""
 CHECK_SECONDS = 1.0
 """How often the daemon checks whether a process of Flower or of a run has ended."""
 RESTART_ATTEMPTS = 3
@@ -201,9 +204,19 @@ async def _supervise(
         if loop.time() - renewed > CERTIFICATES_SECONDS or not renewed:
             renewed = loop.time()
             await asyncio.to_thread(_renew_transport, context)
-        await asyncio.to_thread(supervise_runs, context, runs_lost=runs_lost)
-        runs_lost = False
-        await _wait_until_set(stop, CHECK_SECONDS)
+        supervised_runs = await asyncio.to_thread(_supervise_runs, context, runs_lost)
+        runs_lost = runs_lost and not supervised_runs
+        await _wait_until_set(stop, CHECK_SECONDS if supervised_runs else DISK_SECONDS)
+
+
+def _supervise_runs(context: CoordinatorContext, runs_lost: bool) -> bool:  # noqa: FBT001 (a fact)
+    """Resume runs when needed; return False if the disk is in the way, which may pass."""
+    try:
+        supervise_runs(context, runs_lost=runs_lost)
+    except (StorageFault, FileFault, OSError) as fault:
+        _log.error("runs are not supervised", extra={"why": str(fault)})
+        return False
+    return True
 
 
 async def _keep_fresh(documents: ExchangeDocuments, stop: asyncio.Event) -> None:

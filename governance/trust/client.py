@@ -62,12 +62,7 @@ class Recorder(FetcherInterface):
     def _fetch(self, url: str) -> Iterator[bytes]:
         name = url.removeprefix(ORIGIN)
         data = self.files.get(name) or self._named_copy(name) or self._fetched(name)
-        limit = most_bytes(name)
-        if len(data) > limit:
-            raise DownloadLengthMismatchError(
-                f"{name} has {len(data)} bytes; at most {limit} are allowed"
-            )
-        return iter([self._record(name, data)])
+        return iter([data])
 
     def _fetched(self, name: str) -> bytes:
         try:
@@ -106,12 +101,13 @@ class Recorder(FetcherInterface):
 
         python-tuf's own method would call it a fault of the documents, and writes a temporary file.
         """
-        data = b"".join(self._fetch(url))
-        if len(data) > max_length:
+        name, data = url.removeprefix(ORIGIN), b"".join(self._fetch(url))
+        limit = min(max_length, most_bytes(name))
+        if len(data) > limit:
             raise DownloadLengthMismatchError(
-                f"{len(data)} bytes; at most {max_length} are allowed"
+                f"{name} has {len(data)} bytes; at most {limit} are allowed"
             )
-        return data
+        return self._record(name, data)
 
 
 def _checked(name: str, data: bytes) -> bytes:
@@ -186,5 +182,9 @@ class Client(Updater):
         directory, slash, file = target.path.rpartition("/")
         name = f"{directory}{slash}{next(iter(target.hashes.values()))}.{file}"
         data = self._fetcher.download_bytes(ORIGIN + TARGETS + name, target.length)
-        target.verify_length_and_hashes(data)
+        try:
+            target.verify_length_and_hashes(data)
+        except LengthOrHashMismatchError:
+            del self._recorder.files[TARGETS + name]  # what is not verified is not stored
+            raise
         return data

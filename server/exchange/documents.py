@@ -92,7 +92,7 @@ class ExchangeDocuments:
     def _remove_unused(self) -> None:
         try:
             self._repository.remove_unused()
-        except (PratiqueError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - this must not stop the next refresh
             _log.warning("unused files were not removed", extra={"why": _reason(error)})
 
     def _accept_bundle(self, peer: Peer, content: bytes) -> None:

@@ -143,10 +143,17 @@ def test_a_document_larger_than_any_may_be_is_not_fetched(reader: Reader) -> Non
     assert reader.of("withdrawals") == []
 
 
-def test_a_file_longer_than_listed_is_not_stored(reader: Reader) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [lambda data: data + b" " * 2**20, lambda data: data + b" ", lambda data: data[:-1] + b" "],
+    ids=["larger than any", "longer", "other bytes"],
+)
+def test_a_file_other_than_listed_is_not_stored(
+    reader: Reader, change: Callable[[bytes], bytes]
+) -> None:
     reader.put(withdrawals("EE", invented(1)))
     name = next(n for n in reader.coordinator.files if "withdrawals" in n)
-    reader.coordinator.files[name] += b" " * 2**20
+    reader.coordinator.files[name] = change(reader.coordinator.files[name])
     reader.sync()
     own_and_others_count(reader)
     assert "EE" in reader.store.view(NOW).absent

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from governance.errors import StorageFault
 from server import daemon
 from server.daemon import (
     REFRESH_AGAIN_SECONDS,
@@ -156,6 +157,28 @@ def test_supervision_ends_with_the_stop_event(engine: Engine, supervisions: list
     watched(context(engine, Flower()), RecordedForwarding(), lambda: len(supervisions) > 2)
     assert supervisions[0] is True, "a new SuperLink knows no run"
     assert not any(supervisions[1:])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [OSError(28, "No space left on device"), StorageFault("The disk is full")],
+    ids=["system", "database"],
+)
+def test_a_disk_that_refuses_ends_no_supervision(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    lost: list[bool] = []
+
+    def supervise(_: object, *, runs_lost: bool) -> None:
+        lost.append(runs_lost)
+        if len(lost) < 3:
+            raise fault
+
+    monkeypatch.setattr(daemon, "supervise_runs", supervise)
+    monkeypatch.setattr(daemon, "DISK_SECONDS", 0.01)
+    monkeypatch.setattr(daemon, "CHECK_SECONDS", 0.01)
+    watched(context(engine, Flower()), RecordedForwarding(), lambda: len(lost) > 3)
+    assert lost[:4] == [True, True, True, False], "the runs of a new SuperLink are still resumed"
 
 
 @pytest.mark.parametrize("name", ["superlink", "superexec"])
