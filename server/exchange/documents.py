@@ -1,10 +1,12 @@
 """Serves the document store to the parties, and accepts the officers' submissions."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from threading import Lock
 
-from governance.errors import FileFault
+from governance.errors import FileFault, StorageFault
 from governance.trust.ceremony import Draft
 from governance.trust.repository import Repository
 from governance.trust.state import TIMESTAMP_NAME
@@ -43,6 +45,7 @@ class ExchangeDocuments:
         self._next_keys = next_keys
         self.uses_next_keys = False
         """Whether documents are signed with the next keys; the rest of the daemon uses the old."""
+        self._unreported, self._reporting = deque[str](), Lock()
         self.not_renewed = ""
         """Why the timestamp was not renewed when it was due; empty if it was."""
 
@@ -60,9 +63,9 @@ class ExchangeDocuments:
         """Accept an officer's submission. Raises DocumentFault or CoordinatorFault if refused."""
         try:
             self._submit(peer, kind, content)
-        except (FileFault, OSError) as error:
-            why = reason_of(error) if isinstance(error, OSError) else error.sentence
-            _log.error("a submission cannot be stored", extra={"country": peer.country, "why": why})
+        except (FileFault, StorageFault, OSError) as error:
+            details = {"country": peer.country, "why": _reason(error)}
+            _log.error("a submission cannot be stored", extra=details)
             raise _not_stored() from None
 
     def _submit(self, peer: Peer, kind: int, content: bytes) -> None:
@@ -100,7 +103,7 @@ class ExchangeDocuments:
             content, self._clock(), online_key=self._online_key, by=peer.country
         )
         if version is not None:
-            self._on_change(f"documents of {peer.country}, version {version}")
+            self._report(f"documents of {peer.country}, version {version}")
         self._propose_new_keys()
 
     def _propose_new_keys(self) -> None:
@@ -125,7 +128,15 @@ class ExchangeDocuments:
         versions = self._repository.publish(
             self._clock(), document_key=self._document_key, online_key=self._online_key
         )
-        self._on_change(f"agreement, root version {versions.root}")
+        self._report(f"agreement, root version {versions.root}")
+
+    def _report(self, change: str) -> None:
+        """Report what was published; what a full disk has kept from the log goes first."""
+        with self._reporting:
+            self._unreported.append(change)
+            while self._unreported:
+                self._on_change(self._unreported[0])
+                self._unreported.popleft()
 
     def _use_named_keys(self) -> None:
         """Sign with the next keys from now on, if the draft names them."""
@@ -140,7 +151,7 @@ class ExchangeDocuments:
 def _not_stored() -> CoordinatorFault:
     return CoordinatorFault(
         "The exchange cannot store documents now",
-        why="its disk refused the operation; nothing was published",
+        why="its disk refused the operation, or another program holds its store",
         fix="call the coordinator, whose log says more, and send them again later",
     )
 

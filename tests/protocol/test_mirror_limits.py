@@ -234,17 +234,36 @@ def test_a_mirror_is_bounded_whatever_everybody_signs(reader: Reader) -> None:
     assert reader.store.own(NOW).permit(reader.asked.digest)  # from its own officer
 
 
-def test_what_was_signed_beyond_a_limit_makes_older_documents_count_no_more(
-    reader: Reader,
+@pytest.mark.parametrize(
+    "unusable",
+    [large(role_of("EE"), 2, MAX_BYTES + 4), {"country-DK/node.json": b"{}"}],
+    ids=["beyond a limit", "another country's path"],
+)
+def test_what_was_signed_and_cannot_be_used_makes_older_documents_count_no_more(
+    reader: Reader, unusable: dict[str, bytes]
 ) -> None:
     before = dict(reader.coordinator.files)
-    reader.put(large(role_of("EE"), 2, MAX_BYTES + 4), version=7)
+    reader.put(unusable, version=7)
     reader.sync()
     reader.coordinator.files = before  # an older state, in which the permit of EE stands
     reader.coordinator.date(NOW)
     reader.coordinator.date(NOW)
     reader.sync()
     assert "version 1, but 7 was seen" in reader.store.view(NOW).absent["EE"]
+
+
+def test_what_another_key_signed_makes_nothing_older(reader: Reader) -> None:
+    """Otherwise the coordinator could make a country's own documents count no more."""
+    before = dict(reader.coordinator.files)
+    metadata, files = country_metadata(reader.documents.officers["NO"], {}, version=10**6)
+    reader.coordinator.put(role_of("EE"), metadata, files)
+    reader.sync()
+    assert "EE" in reader.store.view(NOW).absent
+    reader.coordinator.files = before
+    reader.coordinator.date(NOW)
+    reader.coordinator.date(NOW)
+    reader.sync()
+    assert not reader.store.view(NOW).absent
 
 
 # ---- what is fetched again

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from governance.documents.rotation import extended
-from governance.errors import DocumentFault, FileFault
+from governance.errors import DocumentFault, FileFault, StorageFault
 from governance.trust.ceremony import Draft, sign_draft
 from keys.certificates import Peer, Role
 from keys.errors import PratiqueError
@@ -296,3 +296,23 @@ def test_the_same_bundle_again_is_reported_once(tmp_path: Path) -> None:
     for _ in range(3):
         served.exchange_documents.submit(officer("DK"), BUNDLE, bundle)
     assert served.changes == ["documents of DK, version 1"]
+
+
+def test_a_publication_that_could_not_be_logged_is_logged_with_the_next_one(
+    tmp_path: Path,
+) -> None:
+    served = ServedDocuments(FederationDocuments(tmp_path).publish_agreement())
+    full = [StorageFault("The disk is full", why="SQLite says: database or disk is full")]
+
+    def log(change: str) -> None:
+        if full:
+            raise full.pop()
+        served.changes.append(change)
+
+    served.exchange_documents._on_change = log
+    folders, keys = served.documents.folders, served.documents.officers
+    bundles = {country: folders[country].sign(NOW, keys[country]) for country in ("DK", "EE")}
+    with pytest.raises(CoordinatorFault, match="cannot store documents now"):
+        served.exchange_documents.submit(officer("DK"), BUNDLE, bundles["DK"])
+    served.exchange_documents.submit(officer("EE"), BUNDLE, bundles["EE"])
+    assert served.changes == ["documents of DK, version 1", "documents of EE, version 1"]
