@@ -10,12 +10,15 @@ from governance.documents.rotation import extended
 from governance.errors import DocumentFault
 from governance.runtime.files import one_writer
 from governance.trust.acceptance import CountrySubmission
+from governance.trust.bundle import CountryBundle
 from governance.trust.ceremony import Draft, sign_draft
+from governance.trust.layout import withdrawal_path
 from governance.trust.repository import MOST_ATTEMPTS
 from governance.trust.state import PublishedState
 from tests.support.documents import (
     FederationDocuments,
     agreement,
+    country_metadata,
     permit,
     raw_key,
     study,
@@ -174,6 +177,24 @@ def test_documents_under_a_next_key_must_answer_studies_too(full: FederationDocu
     folder.withdraw(withdrawal(study(full.agreed)))
     with pytest.raises(DocumentFault, match="not published"):
         accept(full, folder.sign_next(full.now, NEXT))
+
+
+@pytest.mark.parametrize("announced", [False, True], ids=["key in force", "next key"])
+def test_documents_beyond_the_allowance_are_refused_under_either_key(
+    full: FederationDocuments, announced: bool
+) -> None:
+    folder, key = full.folders["DK"], full.officers["DK"]
+    folder.set_history(extended(None, "DK", key, NEXT, full.now))
+    published = CountryBundle.from_canonical(full.sign_and_submit("DK"))
+    large = {withdrawal_path("DK", f"sha256:{n:064x}"): "x" * 250_000 for n in range(9)}
+    texts = {**published.targets, **large}
+    signer = NEXT if announced else key
+    metadata, _ = country_metadata(
+        signer, {path: text.encode() for path, text in texts.items()}, version=9
+    )
+    bundle = CountryBundle(country="DK", metadata=metadata.decode(), targets=texts)
+    with pytest.raises(DocumentFault, match="bytes, and at most 2097152 count"):
+        accept(full, bundle.canonical())
 
 
 def test_a_country_submits_its_own_documents_only(full: FederationDocuments) -> None:
