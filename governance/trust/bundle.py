@@ -20,6 +20,7 @@ from governance.documents.models import Country, Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
+from governance.runtime.safe_text import named
 from governance.runtime.wording import counted
 from governance.trust.layout import (
     CLOCK_SKEW,
@@ -243,7 +244,7 @@ class _Reading:
         try:
             return None if data is None else read(self.country, data)
         except DocumentFault as fault:
-            self.unreadable.append(f"{path}: {fault.sentence}")
+            self.unreadable.append(f"{named(path)}: {fault.sentence}")
             return None
 
 
@@ -263,7 +264,7 @@ def _listed(country: str, signed: Targets) -> list[TargetFile]:
         raise _unfit(country, "a country's role delegates to nobody")
     foreign = _first(path for path in signed.targets if not is_country_path(country, path))
     if foreign is not None:
-        raise _unfit(country, f"the path {cut(foreign)!r} is not a path of this country")
+        raise _unfit(country, f"the path {named(cut(foreign))} is not a path of this country")
     return list(signed.targets.values())
 
 

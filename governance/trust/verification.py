@@ -13,6 +13,7 @@ from tuf.api.metadata import Key, Metadata, Root, Signed, Snapshot, Timestamp
 from governance.documents.agreement import Agreement, Party
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
+from governance.runtime.safe_text import named, quoted
 from governance.trust.bundle import CountryDocuments, cut, read_country
 from governance.trust.client import (
     METADATA,
@@ -229,7 +230,9 @@ class _Loading:
                 absent[party.country] = fault.sentence
                 lapsed |= self._signed_version(party, keys)
             except TUF_ERRORS as error:
-                absent[party.country] = f"The documents of {party.country} do not verify: {error}"
+                absent[party.country] = (
+                    f"The documents of {party.country} do not verify: {quoted(str(error))}"
+                )
                 expired = isinstance(error, ExpiredMetadataError)  # checked after the signature
                 lapsed |= self._signed_version(party, keys, expired=expired)
         return documents, absent, keys, lapsed
@@ -332,7 +335,7 @@ def _ignored(paths: Collection[str], what: str) -> list[str]:
     if not paths:
         return []
     others = f", like {len(paths) - 1} others" if len(paths) > 1 else ""
-    return [f"{cut(min(paths))} is {what}{others}; ignored"]
+    return [f"{named(cut(min(paths)))} is {what}{others}; ignored"]
 
 
 def is_study(path: str) -> bool:
