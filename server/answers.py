@@ -45,13 +45,17 @@ class AgreementFault(Answer):
 
 
 class CoordinatorStatus(Answer):
-    """What `status` prints; `superlink` and `observe` are host and port."""
+    """What `status` prints; `superlink` and `observe` are host and port.
+
+    `not_renewed` says why the timestamp of the documents was not renewed; empty if it was.
+    """
 
     federation: str
     address: str
     authority: str
     nodes: Mapping[str, bool]
     agreement: SignatureTerm | AgreementFault | None
+    not_renewed: str
     disputes: tuple[str, ...]
     waiting: tuple[str, ...]
     running: tuple[str, ...]

@@ -1,5 +1,6 @@
-"""Counts the refused calls of the exchange, and states its time at the end of each call."""
+"""Counts refused calls, keeps the text of faults here, and states the time with each answer."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
@@ -10,9 +11,16 @@ from protocols.wire.exchange_clock import TIME_KEY
 
 REASONS = tuple(code.name for code in grpc.StatusCode if code is not grpc.StatusCode.OK)
 
+UNEXPECTED = "the exchange could not do this; its own log says why"
+
+_log = logging.getLogger("pratique.coordinator")
+
 
 class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Counts every call that the exchange or its service refused."""
+    """Counts every call that the exchange or its service refused.
+
+    gRPC would send the text of an unexpected fault to the caller; it may name a local file.
+    """
 
     def __init__(self, count: Callable[[str, str], None]) -> None:
         """`count` takes the call and the status code."""
@@ -32,6 +40,11 @@ class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 return await handler.unary_unary(request, context)
             except grpc.aio.AbortError:
                 self._count(call, str(getattr(context.code(), "name", "")))
+                raise
+            except Exception:
+                _log.exception("a call failed")
+                self._count(call, grpc.StatusCode.INTERNAL.name)
+                await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED)
                 raise
 
         return grpc.unary_unary_rpc_method_handler(

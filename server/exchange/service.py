@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.message import Message
 
+from governance.trust.bundle import CountryBundle
 from keys.certificates import Peer, Role
 from keys.errors import KeyFault, PratiqueError
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
@@ -25,6 +26,7 @@ from server.errors import CoordinatorFault
 from server.exchange.fleet_requests import RelayRefused
 from server.exchange.interceptors import TimeStatement
 from server.exchange.relay import Relay
+from server.exchange.submissions import SubmissionQueue
 
 MAY_CALL: dict[str, frozenset[Role]] = {
     "Enrol": frozenset({Role.ENROLMENT}),
@@ -38,7 +40,7 @@ LARGEST_REQUEST: dict[str, int] = {
     "Enrol": 64 * 2**10,
     "Renew": 4 * 2**10,
     "Fetch": 4 * 2**10,
-    "Submit": 16 * 2**20,
+    "Submit": CountryBundle.most_bytes + 4 * 2**10,
     "Relay": MAX_MESSAGE,
 }
 """The largest request of each call, in bytes; only a node's request contains sums."""
@@ -111,6 +113,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         """`on_refusal` takes a known party, the call that it may not make, and the reason."""
         self._register, self._clock, self._on_refusal = register, clock, on_refusal
         self._enrolments, self._documents, self._relay = enrolments, documents, relay
+        self._submissions = SubmissionQueue(documents.submit)
         self._in_progress: Counter[tuple[str, Role]] = Counter()
         self._scopes: defaultdict[int, set[asyncio.Timeout]] = defaultdict(set)
         """Calls in progress by the serial number of their certificate."""
@@ -150,11 +153,10 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
     async def Submit(  # noqa: N802
         self, request: exchange_pb2.SubmitRequest, context: Any
     ) -> exchange_pb2.SubmitReply:
-        """Accept an officer's documents or signatures; they are checked in another thread."""
+        """Accept an officer's documents or signatures; see `server.exchange.submissions`."""
         async with self._authorised(context, "Submit", request) as peer:
-            submit = self._documents.submit
             try:
-                await asyncio.to_thread(submit, peer, request.kind, request.content)
+                await self._submissions.submit(peer, request.kind, request.content)
             except PratiqueError as fault:
                 return exchange_pb2.SubmitReply(what=fault.what, why=fault.why, fix=fault.fix)
             return exchange_pb2.SubmitReply(accepted=True)

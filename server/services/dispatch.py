@@ -81,6 +81,7 @@ def _status(context: CoordinatorContext) -> CoordinatorStatus:
         authority=context.keys.transport.in_force(context.clock()).digest,
         nodes=context.sessions.online(),
         agreement=_agreement(context),
+        not_renewed=context.documents.not_renewed,
         disputes=tuple(f"{dispute.country} {dispute.role}" for dispute in register.disputes()),
         waiting=tuple(party.country for party in enrolments if party.status == "pending"),
         running=tuple(run.run_id for run in context.runs.unfinished()),

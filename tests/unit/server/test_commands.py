@@ -20,6 +20,7 @@ from governance.runtime.local_rpc import LocalRpcServer
 from keys.errors import KeyFault, PratiqueError
 from keys.identity import SigningKey
 from keys.store import KeyStore
+from server.answers import CoordinatorStatus, LogSummary
 from server.cli import app
 from server.commands.result import _print_cell
 from server.commands.study import _print_check
@@ -186,6 +187,27 @@ def test_wrong_arguments_end_with_status_two(empty: ScriptedDaemon, words: tuple
     ended = empty.run(*words)
     assert ended.exit_code == 2
     assert "Traceback" not in ended.output
+
+
+def test_status_says_why_documents_are_not_renewed(daemon: ScriptedDaemon) -> None:
+    status = CoordinatorStatus(
+        federation="nordic-heart",
+        address="127.0.0.1:7443",
+        authority="sha256:",
+        nodes={},
+        agreement=None,
+        not_renewed="the disk is full",
+        disputes=(),
+        waiting=(),
+        running=(),
+        resumed={},
+        superlink="",
+        log=LogSummary(origin="nordic-heart", size=1),
+        observe=None,
+    )
+    daemon.answers["status"] = status.model_dump(mode="json")
+    shown = daemon.run("status").stdout
+    assert "DOCUMENTS NOT RENEWED, tried again each minute: the disk is full" in shown
 
 
 @pytest.mark.parametrize(

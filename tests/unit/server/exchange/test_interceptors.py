@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from protocols.wire.exchange_clock import TIME_KEY
-from server.exchange.interceptors import REASONS, RefusalCounter, TimeStatement
+from server.exchange.interceptors import REASONS, UNEXPECTED, RefusalCounter, TimeStatement
 
 CALL = SimpleNamespace(method="/pratique.Exchange/Fetch")
 
@@ -19,6 +19,11 @@ CALL = SimpleNamespace(method="/pratique.Exchange/Fetch")
 class Context:
     def __init__(self, code: grpc.StatusCode | None) -> None:
         self._code = code
+        self.aborted: list[tuple[grpc.StatusCode, str]] = []
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.aborted.append((code, details))
+        raise grpc.aio.AbortError
 
     def code(self) -> grpc.StatusCode | None:
         return self._code
@@ -72,6 +77,22 @@ def test_a_refusal_without_a_code_is_counted_without_one() -> None:
     with pytest.raises(grpc.aio.AbortError):
         asyncio.run(wrapped.unary_unary("a", Context(None)))
     assert counts == [("Fetch", "")]
+
+
+def test_an_unexpected_fault_is_logged_and_its_text_stays_here(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fails(request: str, context: Context) -> str:
+        raise OSError(28, "No space left on device", "/srv/coordinator/state.db")
+
+    failing = grpc.unary_unary_rpc_method_handler(fails, str.encode, bytes.decode)
+    wrapped, counts = counted_call(failing)
+    context = Context(None)
+    with pytest.raises(grpc.aio.AbortError):
+        asyncio.run(wrapped.unary_unary("a", context))
+    assert counts == [("Fetch", "INTERNAL")]
+    assert context.aborted == [(grpc.StatusCode.INTERNAL, UNEXPECTED)]
+    assert "/srv/coordinator" in caplog.text
 
 
 def test_calls_that_are_unknown_or_of_another_kind_are_not_wrapped() -> None:
