@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
 from governance.runtime.database import open_database
+from governance.runtime.descriptors import raise_descriptor_limit
 from governance.runtime.health import observed
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.runtime.systemd import Supervisor
@@ -24,6 +25,7 @@ from keys.errors import PratiqueError
 from protocols.wire.signed_message import COORDINATOR
 from server.errors import CoordinatorFault
 from server.exchange.call_refusals import CallRefusals
+from server.exchange.connection_limits import Room
 from server.exchange.documents import ExchangeDocuments
 from server.exchange.forwarding import Forwarding
 from server.exchange.interceptors import RefusalCounter
@@ -99,6 +101,7 @@ async def _serve(
         context.settings.listen,
         credentials=keys.transport,
         clock=utc_now,
+        room=Room.within(raise_descriptor_limit(), context.settings.connections_per_address),
         interceptors=[RefusalCounter(health.metrics.count_refused_call)],
     )
     rpc_server = LocalRpcServer(home.socket, request_handler(context))

@@ -66,6 +66,8 @@ class Settings(BaseModel):
     """The file for log lines; None: standard error."""
     reply_seconds: Annotated[float, Field(ge=1, le=3600)] = 120.0
     """How many seconds a connected node may spend on one message before it is asked again."""
+    connections_per_address: Annotated[int, Field(ge=1, le=1024)] = 32
+    """How many connections of one unknown address may wait for their first call."""
 
     @property
     def log_origin(self) -> str:

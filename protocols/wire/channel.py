@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from keys.errors import TO_DO, PratiqueError
 from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
+from protocols.wire.request_parts import parts_of
 
 MAX_MESSAGE = 64 * 2**20
 """Largest message either way, in bytes."""
@@ -23,6 +24,8 @@ PAUSES = 0.2, 0.4, 0.8, 1.6
 The exchange may then execute the call twice, so all of its calls are idempotent.
 """
 STOP_CHECK_SECONDS = 0.25
+IN_PARTS = frozenset({"Submit", "Relay"})
+"""The calls whose requests may be large, and are sent in parts."""
 _OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -150,9 +153,10 @@ class ExchangeLink:
         try:
             with self._channel_in_use() as wire:
                 call = getattr(wire.stub, method)
+                sent = sent_as(method, request)
                 if stop is None:
-                    return call(request, timeout=seconds)
-                return _result_unless(stop, call.future(request, timeout=seconds))
+                    return call(sent, timeout=seconds)
+                return _result_unless(stop, call.future(sent, timeout=seconds))
         except ValueError as error:
             raise LinkFault("The link to the exchange is closed") from error
 
@@ -191,6 +195,11 @@ class ExchangeLink:
             why=why.strip(),
             fix=fix.removesuffix("."),
         )
+
+
+def sent_as(method: str, request: Message) -> Iterator[Message]:
+    """Return the messages in which a call sends its request."""
+    return parts_of(request.SerializeToString()) if method in IN_PARTS else iter((request,))
 
 
 def _result_unless(stop: threading.Event, call: Any) -> Any:

@@ -20,17 +20,17 @@ class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     ) -> Any:
         """Return the handler, wrapped so that refusals are counted."""
         handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
+        if handler is None or handler.stream_unary is None:
             return handler
         call = details.method.rsplit("/", 1)[-1]
 
-        async def counted(request: Any, context: Any) -> Any:
+        async def counted(requests: Any, context: Any) -> Any:
             try:
-                return await handler.unary_unary(request, context)
+                return await handler.stream_unary(requests, context)
             except grpc.aio.AbortError:
                 self._count(call, str(getattr(context.code(), "name", "")))
                 raise
 
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             counted, handler.request_deserializer, handler.response_serializer
         )

@@ -29,6 +29,7 @@ from keys.certificates import TransportAuthority
 from keys.store import KeyStore
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.proto.exchange_pb2 import RelayRequest, SubmitRequest
+from protocols.wire.channel import sent_as
 from protocols.wire.flower_frame import FLEET_CALLS, OBJECT_CALLS
 from server.exchange.service import MAY_CALL
 from server.home import SETTINGS_FILE, CoordinatorHome, CoordinatorKeys
@@ -200,7 +201,8 @@ def call(
     credentials = grpc.ssl_channel_credentials(authority.certificate_pem, *pair)
     with grpc.secure_channel(f"{LOOPBACK}:{port}", credentials) as channel:
         try:
-            getattr(exchange_pb2_grpc.ExchangeStub(channel), name)(request, timeout=10)
+            make = getattr(exchange_pb2_grpc.ExchangeStub(channel), name)
+            make(sent_as(name, request), timeout=10)
         except grpc.RpcError as error:
             return error.code(), str(error.details())
     return grpc.StatusCode.OK, ""

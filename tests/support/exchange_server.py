@@ -20,12 +20,14 @@ from keys.certificates import (
     public_pem,
 )
 from protocols.wire.channel import ExchangeLink
+from server.exchange.connection_limits import Room
 from server.exchange.relay import Relay
 from server.exchange.service import ExchangeService, serve_exchange
 
 HOUR = timedelta(hours=1)
 LOOPBACK = "127.0.0.1"
 WAIT_SECONDS = 20.0
+ROOM = Room(total=256, of_address=32)
 
 
 def now() -> datetime:
@@ -191,6 +193,7 @@ class OpenExchange:
         documents: Any,
         clock: Callable[[], datetime] = now,
         thread: LoopThread | None = None,
+        room: Room = ROOM,
     ) -> None:
         self.authority, self.relay = authority, relay
         self.refusals: list[tuple[str, str, str]] = []
@@ -207,7 +210,7 @@ class OpenExchange:
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK, "localhost"))
         self.shown = FixedCredentials((own.key, own.certificate), authority.certificate_pem)
         self._server, self.port = self.thread.run(
-            serve_exchange(service, f"{LOOPBACK}:0", credentials=self.shown, clock=clock)
+            serve_exchange(service, f"{LOOPBACK}:0", credentials=self.shown, clock=clock, room=room)
         )
 
     def link(self, who: Caller) -> ExchangeLink:
