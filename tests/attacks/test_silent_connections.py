@@ -1,0 +1,77 @@
+"""Strangers without a certificate who take connections: honest parties and commands notice nothing.
+
+Each stranger keeps a connection open and sends nothing, or half of a handshake, or something else;
+others connect anew all the time.
+"""
+
+import itertools
+import socket
+import time
+from contextlib import ExitStack, closing, suppress
+from multiprocessing.synchronize import Event
+
+import pytest
+
+from tests.support.exchange_process import ExchangeProcess, exchange_process, honest_work
+from tests.support.flood import Latency, connect_from, flood, latency
+
+STRANGERS = 1_100
+"""More connections than the usual limit of descriptors, 1,024."""
+TIMES = 40
+MOST_MIB = 120.0
+"""How much memory the strangers may cost. A connection on which a handshake began costs gRPC about
+60 KiB, and strangers have room for some hundred."""
+CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(90)
+"""The beginning of a handshake that never continues."""
+OPENINGS = (b"", CLIENT_HELLO, b"GET / HTTP/1.1\r\n", b"\0")
+
+
+def strangers(
+    ready: Event, stop: Event, port: int, sources: tuple[str, ...], openings: tuple[bytes, ...]
+) -> None:
+    """Keep STRANGERS connections open, and replace those that the exchange ends."""
+    chosen = itertools.cycle(itertools.product(sources, openings))
+    open_: list[socket.socket] = []
+    while not stop.is_set():
+        if len(open_) >= STRANGERS:
+            ready.set()
+            time.sleep(0.005)
+            open_.pop(0).close()
+        source, opening = next(chosen)
+        with suppress(OSError):
+            connection = connect_from(source, port)
+            open_.append(connection)
+            connection.sendall(opening)
+    for connection in open_:
+        connection.close()
+
+
+MANY = tuple(f"127.1.{net}.{host}" for net in range(4) for host in range(1, 101))
+FLOODS = {
+    "from many addresses": (MANY, OPENINGS),
+    "from the address of the honest parties": (("127.0.0.1",), OPENINGS[:1]),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_honest_parties_work_beside_a_thousand_strangers(kind: str) -> None:
+    with exchange_process() as victim, ExitStack() as open_:
+        links = {
+            name: open_.enter_context(closing(victim.link(name)))
+            for name in ("officer", "node", "guest")
+        }
+        quiet = latency(lambda: honest_work(links), TIMES)
+        before = victim.memory_mib
+        with flood(strangers, victim.port, *FLOODS[kind]):
+            beside = latency(lambda: honest_work(links), TIMES)
+            newcomers = latency(lambda: connects_and_works(victim), 5)
+        assert victim.process.poll() is None
+        assert beside.is_at_most(quiet)
+        assert newcomers.is_at_most(Latency((0.2,)))
+        assert victim.memory_mib - before < MOST_MIB
+
+
+def connects_and_works(victim: ExchangeProcess) -> None:
+    """Make a call over a new connection."""
+    with closing(victim.link("officer")) as link:
+        assert link.fetch("draft", seconds=5.0) == b"content"
