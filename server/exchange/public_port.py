@@ -18,6 +18,7 @@ from keys.certificates import Peer
 from keys.errors import reason_of
 from server.errors import CoordinatorFault
 from server.exchange.connection_limits import ConnectionLimits, Room
+from server.home import ANY_ADDRESS
 
 BUFFER = 64 * 2**10
 """The most bytes of a connection in each direction that are kept here."""
@@ -30,7 +31,6 @@ STALLED_SECONDS = 60.0
 """After how long without progress a connection ends whose other side takes no bytes."""
 NO_DESCRIPTOR_SECONDS = 0.1
 REPORT_SECONDS = 60.0
-ANY = ("0.0.0.0", "::")  # noqa: S104 (the operator's setting is compared with it)
 NAMED = "unix-abstract:"
 """How gRPC writes a name in the abstract namespace (unix(7))."""
 
@@ -54,6 +54,7 @@ class PublicPort:
 
         Raises CoordinatorFault if nothing can listen there.
         """
+        inner.chmod(0o600)
         try:
             self._listeners = listeners(address)
         except (OSError, UnicodeError) as error:
@@ -196,7 +197,7 @@ def listeners(address: str) -> list[socket.socket]:
     """
     host, port = address.rsplit(":", 1)
     host = host.strip("[]")
-    if host in ANY and socket.has_dualstack_ipv6():
+    if host in ANY_ADDRESS and socket.has_dualstack_ipv6():
         everywhere = socket.create_server(
             ("::", int(port)), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
         )

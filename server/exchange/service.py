@@ -7,8 +7,6 @@ the rest.
 """
 
 import asyncio
-import shutil
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -21,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from governance.runtime.local_rpc import prepare_socket
 from keys.certificates import Peer, Role
 from keys.errors import KeyFault, PratiqueError
 from protocols.errors import ProtocolFault
@@ -362,14 +361,14 @@ async def _in_time(context: Any, part: Awaitable[M | None]) -> M | None:
 class Exchange:
     """A running exchange: gRPC, and the public port before it."""
 
-    def __init__(self, server: Any, port: PublicPort, folder: Path) -> None:
-        self._server, self._port, self._folder = server, port, folder
+    def __init__(self, server: Any, port: PublicPort, inner: Path) -> None:
+        self._server, self._port, self._inner = server, port, inner
 
     async def stop(self, seconds: float | None) -> None:
         """Refuse new calls, end those in progress after `seconds`, and close the port."""
         await self._server.stop(seconds)
         await self._port.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._inner.unlink(missing_ok=True)
 
 
 async def serve_exchange(
@@ -379,16 +378,19 @@ async def serve_exchange(
     credentials: ServerCredentials,
     clock: Callable[[], datetime],
     room: Room,
+    inner: Path,
     interceptors: Sequence[Any] = (),
 ) -> tuple[Exchange, int]:
     """Start the exchange on `address`; return it and its port.
 
+    `inner` is the local socket at which gRPC gets the connections of the public port. Raises
+    LocalRpcFault if its folder is open to other users.
     Every connection needs a client certificate of the federation's authority. It is shown the
     certificate that `credentials` has at that moment. Raises CoordinatorFault if the exchange
     cannot listen there.
     """
-    folder = Path(tempfile.mkdtemp(prefix="pratique-exchange-"))
-    inner, public = folder / "grpc.sock", PublicPort(room)
+    prepare_socket(inner)
+    public = PublicPort(room)
     server = grpc.aio.server(
         interceptors=interceptors,
         options=[
@@ -404,7 +406,7 @@ async def serve_exchange(
         ],
     )
     exchange_pb2_grpc.add_ExchangeServicer_to_server(service, server)
-    exchange = Exchange(server, public, folder)
+    exchange = Exchange(server, public, inner)
     try:
         server.add_secure_port(f"unix:{inner}", _tls(credentials, clock))
         await server.start()

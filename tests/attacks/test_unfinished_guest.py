@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from multiprocessing.synchronize import Event
+from typing import Any
 
 import grpc
 import pytest
@@ -37,6 +38,11 @@ def channels(port: int, authority: bytes, who: Caller, count: int) -> list[grpc.
     ]
 
 
+def begun(channel: grpc.Channel, name: str, messages: Iterator[bytes]) -> Any:
+    """Begin a call with these bytes as its messages; return its future."""
+    return channel.stream_unary(SERVICE + name, None, None).future(messages)
+
+
 def unfinished(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:
     """Open calls that are never continued, of every kind, over few connections."""
     opened = channels(port, authority, who, CONNECTIONS)
@@ -48,8 +54,7 @@ def unfinished(ready: Event, stop: Event, port: int, authority: bytes, who: Call
 
     names = ("Enrol", "Renew", "Fetch", "Submit", "Relay")
     calls = [
-        opened[number % CONNECTIONS].stream_unary(SERVICE + names[number % 5]).future(never())
-        for number in range(CALLS)
+        begun(opened[number % CONNECTIONS], names[number % 5], never()) for number in range(CALLS)
     ]
     ready.set()
     stop.wait()
@@ -70,9 +75,11 @@ def oversized(ready: Event, stop: Event, port: int, authority: bytes, who: Calle
 
     while not stop.is_set():
         calls = [
-            opened[number % CONNECTIONS]
-            .stream_unary(SERVICE + ("Enrol", "Relay", "Submit")[number % 3])
-            .future(endless() if number % 2 else iter([whole]))
+            begun(
+                opened[number % CONNECTIONS],
+                ("Enrol", "Relay", "Submit")[number % 3],
+                endless() if number % 2 else iter([whole]),
+            )
             for number in range(LARGE_CALLS)
         ]
         for call in calls:

@@ -53,6 +53,7 @@ from tests.support.exchange_server import (
     ServedFiles,
     caller,
     incoming,
+    inner_socket,
     now,
     tree,
 )
@@ -538,6 +539,7 @@ def test_an_address_in_use_gives_a_clear_error(port: Port) -> None:
             ),
             clock=now,
             room=ROOM,
+            inner=inner_socket(),
         )
         with pytest.raises(CoordinatorFault, match="cannot listen") as caught:
             port.exchange.thread.run(start)

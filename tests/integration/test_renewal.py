@@ -43,6 +43,7 @@ from tests.support.exchange_server import (
     ServedFiles,
     caller,
     incoming,
+    inner_socket,
     now,
     tree,
 )
@@ -86,6 +87,7 @@ class Exchange:
                 credentials=self.transport,
                 clock=self.clock,
                 room=ROOM,
+                inner=inner_socket(),
             )
         )
 

@@ -4,8 +4,7 @@ import resource
 
 import pytest
 
-from governance.runtime import descriptors
-from governance.runtime.descriptors import USUAL_LIMIT, raise_descriptor_limit
+from governance.runtime.descriptors import USUAL_LIMIT, descriptor_limit, raise_descriptor_limit
 
 INFINITE = resource.RLIM_INFINITY
 
@@ -40,14 +39,16 @@ def test_the_limit_is_raised_as_far_as_it_may(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, after: int
 ) -> None:
     kernel = Kernel(soft, hard)
-    monkeypatch.setattr(descriptors.resource, "getrlimit", kernel.getrlimit)
-    monkeypatch.setattr(descriptors.resource, "setrlimit", kernel.setrlimit)
-    assert raise_descriptor_limit() == after
+    monkeypatch.setattr(resource, "getrlimit", kernel.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", kernel.setrlimit)
+    raise_descriptor_limit()
+    assert descriptor_limit() == after
     assert kernel.limits == (soft if soft == INFINITE else after, hard)
 
 
 def test_a_refusal_of_the_kernel_leaves_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(1024, 4096, refuses=True)
-    monkeypatch.setattr(descriptors.resource, "getrlimit", kernel.getrlimit)
-    monkeypatch.setattr(descriptors.resource, "setrlimit", kernel.setrlimit)
-    assert raise_descriptor_limit() == 1024
+    monkeypatch.setattr(resource, "getrlimit", kernel.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", kernel.setrlimit)
+    raise_descriptor_limit()
+    assert descriptor_limit() == 1024

@@ -78,7 +78,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     monkeypatch.setattr(ExchangeService, "_peer", peer)
     relay = SlowRelay()
     exchange = ExchangeService(
-        register=SimpleNamespace(on_revoked=lambda _: None),  # type: ignore[arg-type]
+        register=SimpleNamespace(on_revoked=lambda _: None),
         enrolments=None,  # type: ignore[arg-type]
         documents=Published(),
         relay=relay,  # type: ignore[arg-type]
@@ -197,9 +197,7 @@ def test_a_request_that_never_arrives_ends_the_call(
     assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def test_a_call_that_takes_too_long_ends(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_that_takes_too_long_ends(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CALL_SECONDS, "Relay", 0.01)
     with pytest.raises(Aborted, match="took longer") as refused:
         asyncio.run(made(service[0], "Relay", PULL, Context()))
@@ -211,18 +209,17 @@ def test_a_reply_that_nobody_takes_ends_its_connection(
 ) -> None:
     monkeypatch.setitem(CALL_SECONDS, "Fetch", 0.01)
     monkeypatch.setattr(service_module, "ENDING_SECONDS", 0.0)
-    ended: list[str] = []
     exchange, _ = service
-    exchange.serve_at(SimpleNamespace(end=ended.append))  # type: ignore[arg-type]
 
     async def calls() -> None:
+        ended: asyncio.Queue[str] = asyncio.Queue()
+        exchange.serve_at(SimpleNamespace(end=ended.put_nowait))  # type: ignore[arg-type]
         taken, left = Context(), Context()
         for context in (taken, left):
             await made(exchange, "Fetch", exchange_pb2.FetchRequest(path="a"), context)
         taken.finish()
-        while not ended:
-            await asyncio.sleep(0.001)
-        assert ended == ["unix-abstract:x"]
+        assert await ended.get() == "unix-abstract:x"
+        assert ended.empty()
 
     asyncio.run(calls())
 
