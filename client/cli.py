@@ -72,7 +72,6 @@ def init(
     from client.commands.init import officer_key as read_key  # noqa: PLC0415
     from client.records.quality_report import EXPORT_AGAIN  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
-    from protocols.wire.countries import checked_country  # noqa: PLC0415
 
     with plain_errors():
         settings = _new_settings(
@@ -83,7 +82,6 @@ def init(
             officer_key=read_key(officer_key).to_text(),
             person_register=register,
         )
-        checked_country(country)
         node_home = _home(home)
         node_home.require_free()
         passphrase = partial(chosen_passphrase, passphrase_file, passphrase_fd)

@@ -12,7 +12,6 @@ from governance.officer.terminal import Terminal
 from governance.runtime.cli_support import plain_errors
 from governance.runtime.passphrases import chosen_passphrase, known_passphrase
 from keys.clock import utc_now
-from protocols.wire.countries import checked_country
 
 
 @contextmanager
@@ -42,7 +41,6 @@ def make_keys(
 ) -> None:
     """Create a new officer's folder and print its public key."""
     with plain_errors():
-        checked_country(country)
         folder, terminal = OfficerHome(home), Terminal(as_json=as_json)
         passphrase = partial(chosen_passphrase, passphrase_file, passphrase_fd)
         settings = create_home(folder, country, authority, passphrase)

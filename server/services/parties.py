@@ -1,9 +1,9 @@
 """Invitations, admissions and revocations of the countries' nodes and officers."""
 
 from governance.audit.events import EventKind, Outcome
+from governance.documents.models import country_code
 from governance.trust.layout import FIRST_ROOT
 from keys.certificates import Role
-from protocols.wire.countries import checked_country
 from protocols.wire.encoding import digest
 from protocols.wire.invitation import Invitation
 from server.answers import EnrolmentSummary, ListedEnrolment, ListedInvitation
@@ -23,7 +23,7 @@ class Parties:
 
     def invite(self, country: str, role: str) -> Invitation:
         """Return a new invitation for a country's node or officer."""
-        checked_country(country)
+        _require_country(country)
         context, root = self._context, self._context.repository.read(FIRST_ROOT)
         if role == Role.NODE and root is None:
             raise CoordinatorFault(
@@ -104,6 +104,15 @@ def _listed(invitation: IssuedInvitation) -> ListedInvitation:
         status=invitation.status,
         expires=invitation.expires.isoformat(timespec="minutes"),
     )
+
+
+def _require_country(code: str) -> None:
+    try:
+        country_code(code)
+    except ValueError as error:
+        raise CoordinatorFault(
+            "Nobody was invited", why=str(error), fix="correct the country's code"
+        ) from None
 
 
 def _role(role: str) -> Role:

@@ -32,6 +32,13 @@ from tests.support.enrolling import text_key
 from tests.support.keystore import LOWEST_SCRYPT_COST
 
 ENROLMENT = {"country": "AT", "role": "node", "fingerprint": "abcd-efgh", "status": "pending"}
+INVITED = {
+    "id": "0123456789ab",
+    "country": "AT",
+    "role": "node",
+    "status": "open",
+    "expires": "2026-12-07T10:00+00:00",
+}
 INVITATION = {"authority_digest": "sha256:aa", "root_digest": None, "token": "SECRET"}
 
 
@@ -144,6 +151,19 @@ def test_an_invitation_that_cannot_be_written_is_reported_in_plain_words(
     assert ended.exit_code == 1
     assert "cannot be written" in ended.stderr
     assert "SECRET" not in ended.output
+
+
+def test_invitations_are_listed_and_revoked(daemon: ScriptedDaemon) -> None:
+    daemon.answers |= {"invitations": [INVITED], "revoke_invitation": INVITED}
+    assert "0123456789ab  AT  node     open     until 2026-12-07" in (
+        daemon.run("invitation", "list").stdout
+    )
+    assert json.loads(daemon.run("invitation", "list", "--json").stdout) == [INVITED]
+    revoked = daemon.run("invitation", "revoke", "0123456789ab").stdout
+    assert "Revoked: the invitation 0123456789ab for the node of AT." in revoked
+    assert daemon.asked[-1] == ("revoke_invitation", {"identifier": "0123456789ab"})
+    daemon.answers["invitations"] = []
+    assert "Nobody was invited" in daemon.run("invitation", "list").stdout
 
 
 def test_log_entries_are_listed_with_their_round(daemon: ScriptedDaemon) -> None:
