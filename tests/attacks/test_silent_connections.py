@@ -4,16 +4,13 @@ Each stranger keeps a connection open and sends nothing, or half of a handshake,
 and connects again at once when the exchange ends the connection.
 """
 
-import itertools
-import select
-import socket
-from contextlib import ExitStack, closing, suppress
-from multiprocessing.synchronize import Event
+from contextlib import ExitStack, closing
 
 import pytest
 
 from tests.support.exchange_process import ExchangeProcess, exchange_process, honest_work
-from tests.support.flood import connect_from, flood, latency
+from tests.support.flood import flood, latency
+from tests.support.hostile_callers import MANY_ADDRESSES, OPENINGS, strangers
 
 STRANGERS = 1_100
 """More connections than the usual limit of descriptors, 1,024."""
@@ -21,37 +18,8 @@ TIMES = 40
 MOST_MIB = 120.0
 """How much memory the strangers may cost. A connection on which a handshake began costs gRPC about
 60 KiB, and strangers have room for some hundred."""
-CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(90)
-"""The beginning of a handshake that never continues."""
-OPENINGS = (b"", CLIENT_HELLO, b"GET / HTTP/1.1\r\n", b"\0")
-
-
-def strangers(
-    ready: Event, stop: Event, port: int, sources: tuple[str, ...], openings: tuple[bytes, ...]
-) -> None:
-    """Keep STRANGERS connections open, and replace those that the exchange ends."""
-    chosen = itertools.cycle(itertools.product(sources, openings))
-    open_: dict[int, socket.socket] = {}
-    watched = select.poll()
-    while not stop.is_set():
-        for number, _ in watched.poll(5):
-            watched.unregister(number)
-            open_.pop(number).close()
-        while len(open_) < STRANGERS and not stop.is_set():
-            source, opening = next(chosen)
-            with suppress(OSError):
-                connection = connect_from(source, port)
-                open_[connection.fileno()] = connection
-                watched.register(connection, select.POLLIN)
-                connection.sendall(opening)
-        ready.set()
-    for connection in open_.values():
-        connection.close()
-
-
-MANY = tuple(f"127.1.{net}.{host}" for net in range(4) for host in range(1, 101))
 FLOODS = {
-    "from many addresses": (MANY, OPENINGS),
+    "from many addresses": (MANY_ADDRESSES, OPENINGS),
     "from the address of the honest parties": (("127.0.0.1",), OPENINGS[:1]),
 }
 
@@ -66,7 +34,7 @@ def test_honest_parties_work_beside_a_thousand_strangers(kind: str) -> None:
         quiet = latency(lambda: honest_work(links), TIMES)
         new = latency(lambda: connects_and_works(victim), 10)
         before = victim.memory_mib
-        with flood(strangers, victim.port, *FLOODS[kind]):
+        with flood(strangers, victim.port, *FLOODS[kind], STRANGERS):
             beside = latency(lambda: honest_work(links), TIMES)
             newcomers = latency(lambda: connects_and_works(victim), 10)
         assert victim.process.poll() is None
