@@ -2,13 +2,16 @@
 
 A connection is a stranger's until a call over it was made with a valid certificate. An address from
 which a member made a call is known for a week, and keeps room of its own. If there is no room for a
-new connection, an older one ends: the oldest of whoever has most of them. So silent connections
-never keep others out, however many there are, and nobody waits for room.
+new connection, another one ends, of whoever has most of them: first one that is silent, then one
+whose handshake has not gone far. So silent connections never keep members out, however many there
+are. Between strangers whose addresses have equally many, a connection first stays for two seconds,
+and newer ones are refused, which costs next to nothing.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Self
 
@@ -27,6 +30,9 @@ OF_MEMBER, OF_GUEST = 16, 2
 """The most connections with one certificate: of a member, and of an invitation."""
 FIRST_CALL_SECONDS = 20.0
 """How long a connection may take for its handshake and its first call."""
+SETTLED_SECONDS = 2.0
+"""How long a stranger's connection stays at least, if its address has no more than others: whoever
+connects again and again could otherwise keep the processor busy."""
 GUEST_SECONDS = 120.0
 """How long a connection with an invitation's certificate may last; a guest can connect again."""
 KNOWN_SECONDS = 7 * 24 * 3600.0
@@ -63,7 +69,10 @@ class _Connection:
     most: int
     """The most connections that this owner may have."""
     stranger: bool
+    since: float
     ends: float | None
+    flights: int = 0
+    """How many times its client has sent something: a handshake takes two."""
 
 
 class ConnectionLimits:
@@ -80,16 +89,26 @@ class ConnectionLimits:
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, address: str, now: float) -> tuple[int, list[int]]:
-        """Return the number of a new connection, and the connections that end for it."""
-        self._latest += 1
+    def admit(self, address: str, now: float) -> tuple[int, list[int]] | None:
+        """Return the number of a new connection, and the connections that end for it.
+
+        Returns None if it is refused: a stranger's, while there is no room among strangers.
+        """
         network = network_of(address)
         known = network in self._known and now - self._known[network] < KNOWN_SECONDS
         owner, times = (f"known {network}", KNOWN_TIMES) if known else (f"unknown {network}", 1)
         most = self._room.of_address * times
-        connection = _Connection(owner, most, not known, now + FIRST_CALL_SECONDS)
+        if not known and not self._may_enter(owner, now):
+            return None
+        self._latest += 1
+        connection = _Connection(owner, most, not known, now, now + FIRST_CALL_SECONDS)
         self._add(self._latest, connection)
         return self._latest, self._make_room(connection)
+
+    def received(self, number: int) -> None:
+        """Note that the client of a connection has sent something."""
+        if number in self._open:
+            self._open[number].flights += 1
 
     def prove(self, number: int, peer: Peer, address: str, now: float) -> list[int]:
         """Note a call with a valid certificate; return the connections that end for it."""
@@ -100,7 +119,8 @@ class ConnectionLimits:
         if connection is None or connection.owner == owner:
             return []
         ends = now + GUEST_SECONDS if guest else None
-        proven = _Connection(owner, OF_GUEST if guest else OF_MEMBER, guest, ends)
+        most = OF_GUEST if guest else OF_MEMBER
+        proven = _Connection(owner, most, guest, connection.since, ends, connection.flights)
         self.ended(number)
         self._add(number, proven)
         return self._make_room(proven)
@@ -134,11 +154,26 @@ class ConnectionLimits:
         self._owners.setdefault(connection.owner, OrderedDict())[number] = None
         self._strangers += connection.stranger
 
+    def _may_enter(self, owner: str, now: float) -> bool:
+        """Return whether a stranger's connection may take the place of another, if it must."""
+        own = len(self._owners.get(owner, ()))
+        if own < self._room.of_address and self._strangers < self._room.strangers:
+            return True
+        largest = self._largest(lambda connection: connection.stranger) or owner
+        gives_way = self._owners[owner if own >= self._room.of_address else largest]
+        first = self._open[self._first_to_end(gives_way)]
+        return now - first.since >= SETTLED_SECONDS or len(gives_way) > own + 1
+
+    def _first_to_end(self, numbers: Iterable[int]) -> int:
+        """Return the connection on which least has happened; the oldest of several."""
+        return min(numbers, key=lambda number: self._open[number].flights)
+
     def _make_room(self, newest: _Connection) -> list[int]:
         """Forget connections until every limit holds again; return them."""
         ending = []
         while (owner := self._has_too_many(newest)) is not None:
-            number = next(iter(self._owners[owner]))
+            others = [n for n in self._owners[owner] if self._open[n] is not newest]
+            number = self._first_to_end(others or self._owners[owner])
             self.ended(number)
             ending.append(number)
         return ending
@@ -165,6 +200,7 @@ class ConnectionLimits:
             self._known.popitem(last=False)
 
 
+@lru_cache(MOST_KNOWN)
 def network_of(address: str) -> str:
     """Return whom an IP address counts for: itself, or its IPv6 network of 64 bits."""
     parsed = ip_address(address.partition("%")[0])

@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class PublicPort:
         self._named: dict[str, tuple[int, str]] = {}
         """The number and address of each connection that was passed on, by its name at gRPC."""
         self._listeners: list[socket.socket] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
         self._ended = 0
 
     def open(self, address: str, inner: Path) -> int:
@@ -63,10 +63,9 @@ class PublicPort:
                 why=reason_of(error),
                 fix="end the program that listens there, or correct `listen` in coordinator.yaml",
             ) from error
-        self._running = {
-            *(self._run(self._accept(listener, inner)) for listener in self._listeners),
-            self._run(self._end_overdue()),
-        }
+        for listener in self._listeners:
+            self._watch(listener, inner)
+        self._sweeper = self._run(self._end_overdue())
         return int(self._listeners[0].getsockname()[1])
 
     def prove(self, name: str, peer: Peer) -> None:
@@ -85,11 +84,14 @@ class PublicPort:
 
     async def close(self) -> None:
         """Accept no more connections, and end all."""
-        for task in self._running:
-            task.cancel()
-        for listener in self._listeners:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            asyncio.get_running_loop().remove_reader(listener)
             listener.close()
-        open_ = [*self._running, *self._tasks.values()]
+        open_ = list(self._tasks.values())
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            open_.append(self._sweeper)
         self._end(list(self._tasks))
         await asyncio.gather(*open_, return_exceptions=True)
 
@@ -115,24 +117,34 @@ class PublicPort:
                 _log.warning("connections ended to keep room", extra=details)
                 self._ended, reported = 0, self._now()
 
-    async def _accept(self, listener: socket.socket, inner: Path) -> None:
-        loop, accepted = asyncio.get_running_loop(), 0
-        while True:
+    def _watch(self, listener: socket.socket, inner: Path) -> None:
+        """Accept connections whenever there are some."""
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener, inner)
+
+    def _accept(self, listener: socket.socket, inner: Path) -> None:
+        """Accept some connections; other work has its turn before the next ones."""
+        for _ in range(AT_A_TIME):
             try:
-                connection, peer = await loop.sock_accept(listener)
-            except ConnectionError:
-                continue
+                connection, peer = listener.accept()
+            except (BlockingIOError, ConnectionError):
+                return
             except OSError as error:  # no descriptor left: connections that end free some
                 _log.warning("a connection was not accepted", extra={"why": reason_of(error)})
-                await asyncio.sleep(NO_DESCRIPTOR_SECONDS)
-                continue
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listener)
+                loop.call_later(NO_DESCRIPTOR_SECONDS, self._watch, listener, inner)
+                return
+            connection.setblocking(False)  # noqa: FBT003 (the standard library's signature)
             self._begin(connection, str(peer[0]), inner)
-            accepted += 1
-            if accepted % AT_A_TIME == 0:
-                await asyncio.sleep(0)
 
     def _begin(self, connection: socket.socket, address: str, inner: Path) -> None:
-        number, ending = self._limits.admit(address, self._now())
+        admitted = self._limits.admit(address, self._now())
+        if admitted is None:
+            connection.close()
+            self._ended += 1
+            return
+        number, ending = admitted
         self._end(ending)
         task = self._run(self._serve(number, connection, address, inner))
         self._tasks[number] = task
@@ -158,9 +170,13 @@ class PublicPort:
                 grpc_side.bind(f"\0{name}")
                 grpc_side.connect(os.fspath(inner))
                 self._named[NAMED + name] = number, address
+                self._limits.received(number)
                 try:
                     await loop.sock_sendall(grpc_side, first)
-                    await _first_of(_pass(grpc_side, connection), _pass(connection, grpc_side))
+                    await _first_of(
+                        _pass(grpc_side, connection, lambda: None),
+                        _pass(connection, grpc_side, lambda: self._limits.received(number)),
+                    )
                 finally:
                     del self._named[NAMED + name]
 
@@ -182,10 +198,13 @@ async def _first_of(*works: Coroutine[None, None, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pass(source: socket.socket, sink: socket.socket) -> None:
+async def _pass(
+    source: socket.socket, sink: socket.socket, on_received: Callable[[], None]
+) -> None:
     """Send everything from one socket to the other. Raises OSError, TimeoutError."""
     loop = asyncio.get_running_loop()
     while received := await loop.sock_recv(source, BUFFER):
+        on_received()
         async with asyncio.timeout(STALLED_SECONDS):
             await loop.sock_sendall(sink, received)
 

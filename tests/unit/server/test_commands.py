@@ -310,6 +310,20 @@ def test_init_with_a_wrong_value_says_what_is_expected(
     assert list(empty.home.iterdir()) == []
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:7443", "[::]:7443"])
+def test_init_asks_for_an_address_that_the_parties_can_reach(
+    empty: ScriptedDaemon, passphrase: str, listen: str
+) -> None:
+    words = ("init", "--federation", "danube", "--listen", listen, "--passphrase-file", passphrase)
+    ended = empty.run(*words)
+    assert ended.exit_code == 1
+    assert "cannot reach" in ended.stderr
+    assert "--address" in ended.stderr
+    assert list(empty.home.iterdir()) == []
+    named = empty.run(*words, "--address", "exchange.example.org:7443")
+    assert named.exit_code == 0, named.output
+
+
 def test_init_with_a_passphrase_file_that_others_may_read_creates_nothing(
     empty: ScriptedDaemon, passphrase: str
 ) -> None:

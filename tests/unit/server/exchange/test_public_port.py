@@ -107,13 +107,29 @@ def test_a_silent_connection_does_not_reach_grpc(world: Any) -> None:
     world(test)
 
 
-def test_the_oldest_connection_ends_when_its_address_has_too_many(world: Any) -> None:
+def test_a_silent_connection_ends_when_its_address_has_too_many(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_limits, "SETTLED_SECONDS", 0.0)
+
     async def test(there: World) -> None:
-        first = await there.connect()
-        assert await said(first, b"x") == b"x"
-        others = [await there.connect() for _ in range(ROOM.of_address)]
-        assert [await said(other, b"y") for other in others] == [b"y"] * ROOM.of_address
-        assert await said(first, b"x") == b""
+        talking, silent = await there.connect(), await there.connect()
+        assert await said(talking, b"x") == b"x"
+        others = [await there.connect() for _ in range(ROOM.of_address - 1)]
+        assert await silent[0].read() == b""
+        assert await said(talking, b"x") == b"x"
+        assert [await said(other, b"y") for other in others] == [b"y"] * len(others)
+
+    world(test)
+
+
+def test_a_stranger_without_room_is_refused_at_once(world: Any) -> None:
+    async def test(there: World) -> None:
+        for _ in range(ROOM.of_address):
+            await there.connect()
+        refused = await there.connect()
+        assert await refused[0].read() == b""
+        assert await said(there.open[0], b"x") == b"x"
 
     world(test)
 
