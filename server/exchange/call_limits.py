@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from keys.certificates import Peer, Role
+from server.errors import CoordinatorFault
 
 OF_MEMBER, OF_GUEST = 16, 2
 """The most calls in progress with one certificate: of a member (a long poll, a heartbeat, some
@@ -19,10 +20,6 @@ MEMBER_BYTES = 64 * 2**20
 ALL_BYTES = 4 * MEMBER_BYTES
 SMALL = 64 * 2**10
 """A request or reply that is no larger needs no reservation; the number of calls limits these."""
-
-
-class TooManyCalls(Exception):
-    """This certificate has as many calls in progress as it may have."""
 
 
 @dataclass(eq=False)
@@ -44,10 +41,14 @@ class CallLimits:
         self._bytes = 0
 
     def begin(self, peer: Peer) -> OpenCall:
-        """Count a call until `end`. Raises TooManyCalls."""
+        """Count a call until `end`. Raises CoordinatorFault if there are too many."""
         most = OF_GUEST if peer.role is Role.ENROLMENT else OF_MEMBER
         if len(self._calls.get(peer.serial, ())) >= most:
-            raise TooManyCalls(f"{most} calls with this certificate are already in progress")
+            raise CoordinatorFault(
+                "The call is refused",
+                why=f"{most} calls with this certificate are already in progress",
+                fix="wait until one of them has ended",
+            )
         call = OpenCall(peer.serial)
         self._calls[peer.serial].add(call)
         return call

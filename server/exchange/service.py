@@ -27,7 +27,8 @@ from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.wire.channel import MAX_MESSAGE
 from protocols.wire.flower_frame import FLEET_CALLS
 from protocols.wire.request_parts import LARGEST_PART, joined
-from server.exchange.call_limits import CallLimits, OpenCall, TooManyCalls
+from server.errors import CoordinatorFault
+from server.exchange.call_limits import CallLimits, OpenCall
 from server.exchange.connection_limits import Room
 from server.exchange.fleet_requests import RelayRefused
 from server.exchange.public_port import PublicPort
@@ -228,7 +229,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         peer = await self._peer(context, call)
         try:
             caller = _Caller(peer, self._limits.begin(peer))
-        except TooManyCalls as refusal:
+        except CoordinatorFault as refusal:
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(refusal))
             raise
         self._end_in_time(context, call, caller.call)
