@@ -48,6 +48,8 @@ class PublicPort:
         self._listeners: list[socket.socket] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._ended = 0
+        self._fault: str | None = None
+        """Why the operating system let no connection be accepted, in this minute."""
 
     def open(self, address: str, inner: Path) -> int:
         """Listen at `address`, pass connections on to gRPC at `inner`; return the port.
@@ -113,9 +115,10 @@ class PublicPort:
             await asyncio.sleep(CHECK_SECONDS)
             self._end(self._limits.overdue(self._now()))
             if self._ended and self._now() - reported >= REPORT_SECONDS:
-                details = {"number": self._ended, "what": f"{len(self._limits)} are open"}
+                what = f"{len(self._limits)} are open"
+                details = {"count": self._ended, "what": what, "why": self._fault}
                 _log.warning("connections ended to keep room", extra=details)
-                self._ended, reported = 0, self._now()
+                self._ended, self._fault, reported = 0, None, self._now()
 
     def _watch(self, listener: socket.socket, inner: Path) -> None:
         """Accept connections whenever there are some."""
@@ -130,7 +133,7 @@ class PublicPort:
             except (BlockingIOError, ConnectionError):
                 return
             except OSError as error:  # no descriptor left: connections that end free some
-                _log.warning("a connection was not accepted", extra={"why": reason_of(error)})
+                self._ended, self._fault = self._ended + 1, reason_of(error)
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(listener)
                 loop.call_later(NO_DESCRIPTOR_SECONDS, self._watch, listener, inner)

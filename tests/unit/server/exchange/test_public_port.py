@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from governance.runtime.log_fields import admit
 from keys.certificates import Peer, Role
 from server.errors import CoordinatorFault
 from server.exchange import connection_limits, public_port
@@ -161,6 +162,29 @@ def test_a_connection_is_ended_by_its_name(world: Any) -> None:
             there.port.end(name)
         assert await said(one, b"x") == b""
         assert await said(other, b"x") == b"x"
+
+    world(test)
+
+
+def test_connections_that_ended_are_reported_together(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(public_port, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(public_port, "REPORT_SECONDS", 0.0)
+    reports: asyncio.Queue[Any] = asyncio.Queue()
+    monkeypatch.setattr(
+        public_port._log, "warning", lambda _, extra: reports.put_nowait(admit(extra))
+    )
+
+    async def test(there: World) -> None:
+        for _ in range(ROOM.of_address + 3):
+            await there.connect()
+        counted = 0
+        while counted < 3:
+            report = await asyncio.wait_for(reports.get(), 5)
+            assert "are open" in report["what"]
+            counted += report["count"]
+        assert counted == 3
 
     world(test)
 
