@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from governance.documents.study import Study
+from governance.runtime.safe_text import quoted
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft
 
@@ -110,7 +111,7 @@ def _draft(waiting: Waiting) -> Iterator[Item]:
     title = waiting.draft.agreement.title
     yield Item(
         Matter.DRAFT,
-        f"{what} waits for your signature: {title}",
+        f"{what} waits for your signature: {quoted(title)}",
         "pratique-officer sign",
         digest=waiting.draft.digest,
     )
@@ -132,7 +133,7 @@ def _studies(waiting: Waiting) -> Iterator[Item]:
     for study in undecided(waiting.studies, waiting.own, waiting.country, waiting.now):
         yield Item(
             Matter.STUDY,
-            f"{study.title}: decide by {until(study.expires, waiting.now)}",
+            f"Decide on {quoted(study.title)} by {until(study.expires, waiting.now)}",
             f"pratique-officer show {study.id}",
             due=study.expires,
             digest=study.digest,
@@ -188,7 +189,8 @@ def _permits(waiting: Waiting) -> Iterator[Item]:
             study = titles.get(digest)
             yield Item(
                 Matter.PERMIT,
-                f"Your permit for {study.title if study else digest} ends {ends(end, waiting.now)}",
+                f"Your permit for {quoted(study.title) if study else digest} ends "
+                f"{ends(end, waiting.now)}",
                 f"pratique-officer show {study.id if study else digest}",
                 due=end,
                 digest=digest,

@@ -20,6 +20,7 @@ from governance.documents.models import MAX_BYTES, Country, Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
+from governance.runtime.safe_text import named
 from governance.runtime.wording import counted
 from governance.trust.layout import (
     CLOCK_SKEW,
@@ -224,7 +225,7 @@ class _Reading:
         try:
             return None if data is None else read(self.country, data)
         except DocumentFault as fault:
-            self.unreadable.append(f"{path}: {fault.sentence}")
+            self.unreadable.append(f"{named(path)}: {fault.sentence}")
             return None
 
 

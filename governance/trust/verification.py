@@ -13,6 +13,7 @@ from tuf.api.metadata import Key, Metadata, Root, Signed, Snapshot, Timestamp
 from governance.documents.agreement import Agreement, Party
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
+from governance.runtime.safe_text import named, quoted
 from governance.trust.bundle import CountryDocuments, read_country
 from governance.trust.client import METADATA, TUF_ERRORS, Client, Fetch, Recorder
 from governance.trust.high_water import TrustHighWater
@@ -190,7 +191,9 @@ class _Loading:
             except DocumentFault as fault:
                 absent[party.country] = fault.sentence
             except TUF_ERRORS as error:
-                absent[party.country] = f"The documents of {party.country} do not verify: {error}"
+                absent[party.country] = (
+                    f"The documents of {party.country} do not verify: {quoted(str(error))}"
+                )
                 if isinstance(error, ExpiredMetadataError):  # the last check, after the signature
                     lapsed[party.country] = self._listed(party.country)
         return documents, absent, keys, lapsed
@@ -251,7 +254,8 @@ class _Loading:
         good = {path: t for path, t in listed.items() if COORDINATOR_PATH.fullmatch(path)}
         contents = {path: self._client.content(target) for path, target in good.items()}
         ignored = [
-            f"{path} is not a path of the coordinator; ignored" for path in listed.keys() - good
+            f"{named(path)} is not a path of the coordinator; ignored"
+            for path in listed.keys() - good
         ]
         studies = {digest(d): d for path, d in contents.items() if path.startswith("studies/")}
         releases = {p: data for p, data in contents.items() if p.startswith("releases/")}
@@ -260,7 +264,8 @@ class _Loading:
     def _overrides(self) -> list[str]:
         others = sorted(self._targets.targets.keys() - {AGREEMENT_PATH})
         return [
-            f"{path} is listed by the targets role, which may list only the agreement; ignored"
+            f"{named(path)} is listed by the targets role, which may list only the agreement; "
+            "ignored"
             for path in others
         ]
 

@@ -31,6 +31,7 @@ from server.errors import CoordinatorFault
 from server.exchange.call_limits import CallLimits, OpenCall
 from server.exchange.connection_limits import Room
 from server.exchange.fleet_requests import RelayRefused
+from server.exchange.interceptors import TimeStatement
 from server.exchange.public_port import PublicPort
 from server.exchange.relay import Relay
 
@@ -393,7 +394,7 @@ async def serve_exchange(
     prepare_socket(inner)
     public = PublicPort(room)
     server = grpc.aio.server(
-        interceptors=interceptors,
+        interceptors=[*interceptors, TimeStatement(clock)],
         options=[
             ("grpc.max_send_message_length", MAX_MESSAGE),
             ("grpc.max_receive_message_length", LARGEST_PART),

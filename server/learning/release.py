@@ -17,7 +17,8 @@ from safetensors.numpy import load, save
 
 from governance.documents.problems import first_problem
 from governance.runtime.files import write_atomic
-from governance.runtime.wording import counted
+from governance.runtime.safe_text import named
+from governance.runtime.wording import counted, exact
 from keys.derive import labelled_hash
 from keys.errors import KeyFault, reason_of
 from keys.identity import VerifyKey
@@ -59,12 +60,13 @@ class ResultPart(BaseModel):
             f"{rounds} over {counted(size, 'country', 'countries')}" for size, rounds in sizes
         )
         outside = ", ".join(
-            f"{country} in {counted(rounds, 'round')}" for country, rounds in self.left_out.items()
+            f"{named(country)} in {counted(rounds, 'round')}"
+            for country, rounds in self.left_out.items()
         )
         sentences = [
             f"Rounds of training: {rounds}." if rounds else "",
             f"Left out: {outside}." if outside else "",
-            f"The figures are sums over {', '.join(self.figures_over)}."
+            f"The figures are sums over {', '.join(map(named, self.figures_over))}."
             if self.figures_over
             else "",
         ]
@@ -122,8 +124,8 @@ class Result(ResultPart):
     def statement(self) -> str:
         """The privacy statement in one plain paragraph."""
         statement = (
-            f"Each patient is protected with ε = {self.epsilon:g}, δ = {self.delta:g} over this "
-            f"run of the study, evaluation included, against the coordinator and up to "
+            f"Each patient is protected with ε = {exact(self.epsilon)}, δ = {exact(self.delta)} "
+            f"over this run of the study, evaluation included, against the coordinator and up to "
             f"{counted(self.colluding, 'colluding country', 'colluding countries')} "
             f"(c = {self.colluding}). n = {self.roster_size} countries were asked; the noise "
             f"relies on h = {self.honest} honest contributions. "

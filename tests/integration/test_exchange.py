@@ -339,7 +339,7 @@ def test_a_caller_cannot_use_the_token_of_another_country(port: Port) -> None:
     assert port.enrolment.all() == []
 
 
-def test_a_refused_submission_returns_the_reason_in_three_parts(port: Port) -> None:
+def test_a_refused_submission_repeats_the_reason_as_a_quotation(port: Port) -> None:
     port.documents.refusal = DocumentFault("It is old", why="it is version 1", fix="sign again")
     link = port.link(caller(port.authority, role=Role.OFFICER))
     try:
@@ -347,8 +347,8 @@ def test_a_refused_submission_returns_the_reason_in_three_parts(port: Port) -> N
             link.submit(SubmitRequest.COUNTRY_BUNDLE, b"old")
     finally:
         link.close()
-    fault = caught.value
-    assert (fault.what, fault.why, fault.fix) == ("It is old", "it is version 1", "sign again")
+    assert caught.value.what == "The exchange did not accept it"
+    assert caught.value.why == "it says 'It is old. it is version 1. sign again'"
 
 
 def relayed(link: ExchangeLink, method: str, request: object) -> exchange_pb2.RelayReply:

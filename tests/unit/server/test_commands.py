@@ -391,9 +391,9 @@ def test_the_same_refusal_is_printed_once_with_its_countries(
     }
     _print_check(answer)
     output = capsys.readouterr().out
-    assert output.count("No. [Article 4]") == 1
-    assert "  AT, BE: No. [Article 4]" in output
-    assert "  BE: Too dear. [Article 9]" in output
+    assert output.count('No. ["Article 4"]') == 1
+    assert '  AT, BE: No. ["Article 4"]' in output
+    assert '  BE: Too dear. ["Article 9"]' in output
 
 
 EMPTY_STUDY = {"privacy": {"epsilon": 1.0, "delta": 1e-5}, "mechanisms": []}

@@ -70,7 +70,9 @@ def test_the_most_urgent_comes_first() -> None:
 
 def test_a_study_is_listed_with_its_deadline_and_the_command_to_read_it() -> None:
     [item] = waiting(studies=(SOON,))
-    assert item.sentence == ("A study that ends soon: decide by 2026-09-20 00:00 UTC, in 18 days")
+    assert item.sentence == (
+        'Decide on "A study that ends soon" by 2026-09-20 00:00 UTC, in 18 days'
+    )
     assert item.command == "pratique-officer show soon"
     assert item.digest == SOON.digest
 
