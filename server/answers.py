@@ -80,6 +80,16 @@ class ListedEnrolment(EnrolmentSummary):
     disputed: Literal["yes", ""]
 
 
+class ListedInvitation(Answer):
+    """An invitation; `expires` is a time in UTC."""
+
+    id: str
+    country: str
+    role: str
+    status: str
+    expires: str
+
+
 class AgreementDraft(Answer):
     """A draft that waits for signatures; `announced` are new document keys by country."""
 

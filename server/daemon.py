@@ -16,6 +16,7 @@ from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
 from governance.errors import FileFault, StorageFault
 from governance.runtime.database import open_database
+from governance.runtime.descriptors import descriptor_limit, raise_descriptor_limit
 from governance.runtime.health import observed
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.runtime.systemd import Supervisor
@@ -26,6 +27,7 @@ from keys.errors import PratiqueError
 from protocols.wire.signed_message import COORDINATOR
 from server.errors import CoordinatorFault
 from server.exchange.call_refusals import CallRefusals
+from server.exchange.connection_limits import Room
 from server.exchange.documents import ExchangeDocuments
 from server.exchange.forwarding import Forwarding
 from server.exchange.interceptors import RefusalCounter
@@ -75,6 +77,7 @@ def hold_daemon_lock(home: CoordinatorHome) -> Iterator[None]:
 
 def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], None]) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called with the exchange's address."""
+    raise_descriptor_limit()
     keys, settings = open_keys(home, passphrase), home.settings()
     with hold_daemon_lock(home):
         superlink = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
@@ -106,6 +109,8 @@ async def _serve(
         context.settings.listen,
         credentials=keys.transport,
         clock=utc_now,
+        room=Room.within(descriptor_limit(), context.settings.connections_per_address),
+        inner=home.exchange_socket,
         interceptors=[RefusalCounter(health.metrics.count_refused_call)],
     )
     rpc_server = LocalRpcServer(home.socket, request_handler(context))

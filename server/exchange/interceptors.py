@@ -31,13 +31,13 @@ class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     ) -> Any:
         """Return the handler, wrapped so that refusals are counted."""
         handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
+        if handler is None or handler.stream_unary is None:
             return handler
         call = details.method.rsplit("/", 1)[-1]
 
-        async def counted(request: Any, context: Any) -> Any:
+        async def counted(requests: Any, context: Any) -> Any:
             try:
-                return await handler.unary_unary(request, context)
+                return await handler.stream_unary(requests, context)
             except grpc.aio.AbortError:
                 self._count(call, str(getattr(context.code(), "name", "")))
                 raise
@@ -47,7 +47,7 @@ class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED)
                 raise
 
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             counted, handler.request_deserializer, handler.response_serializer
         )
 
@@ -64,18 +64,18 @@ class TimeStatement(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     ) -> Any:
         """Return the handler, wrapped so that the time is stated."""
         handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
+        if handler is None or handler.stream_unary is None:
             return handler
 
         def state(context: Any) -> None:
             context.set_trailing_metadata(((TIME_KEY, self._clock().isoformat()),))
 
-        async def timed(request: Any, context: Any) -> Any:
+        async def timed(requests: Any, context: Any) -> Any:
             state(context)  # for a call that is refused
-            reply = await handler.unary_unary(request, context)
+            reply = await handler.stream_unary(requests, context)
             state(context)
             return reply
 
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             timed, handler.request_deserializer, handler.response_serializer
         )

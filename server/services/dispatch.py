@@ -51,6 +51,8 @@ def _methods(context: CoordinatorContext) -> dict[str, Callable[..., Any]]:
         "status": lambda: _status(context),
         "log_entries": lambda: export_log(context.log),
         "invite": parties.invite,
+        "invitations": parties.invitations,
+        "revoke_invitation": parties.revoke_invitation,
         "enrolments": parties.enrolments,
         "admit": parties.admit,
         "turn_away": parties.turn_away,

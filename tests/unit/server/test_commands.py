@@ -33,6 +33,13 @@ from tests.support.enrolling import text_key
 from tests.support.keystore import LOWEST_SCRYPT_COST
 
 ENROLMENT = {"country": "AT", "role": "node", "fingerprint": "abcd-efgh", "status": "pending"}
+INVITED = {
+    "id": "0123456789ab",
+    "country": "AT",
+    "role": "node",
+    "status": "open",
+    "expires": "2026-12-07T10:00+00:00",
+}
 INVITATION = {"authority_digest": "sha256:aa", "root_digest": None, "token": "SECRET"}
 
 
@@ -145,6 +152,19 @@ def test_an_invitation_that_cannot_be_written_is_reported_in_plain_words(
     assert ended.exit_code == 1
     assert "cannot be written" in ended.stderr
     assert "SECRET" not in ended.output
+
+
+def test_invitations_are_listed_and_revoked(daemon: ScriptedDaemon) -> None:
+    daemon.answers |= {"invitations": [INVITED], "revoke_invitation": INVITED}
+    assert "0123456789ab  AT  node     open     until 2026-12-07" in (
+        daemon.run("invitation", "list").stdout
+    )
+    assert json.loads(daemon.run("invitation", "list", "--json").stdout) == [INVITED]
+    revoked = daemon.run("invitation", "revoke", "0123456789ab").stdout
+    assert "Revoked: the invitation 0123456789ab for the node of AT." in revoked
+    assert daemon.asked[-1] == ("revoke_invitation", {"identifier": "0123456789ab"})
+    daemon.answers["invitations"] = []
+    assert "Nobody was invited" in daemon.run("invitation", "list").stdout
 
 
 def test_log_entries_are_listed_with_their_round(daemon: ScriptedDaemon) -> None:
@@ -310,6 +330,20 @@ def test_init_with_a_wrong_value_says_what_is_expected(
     assert ended.exit_code == 2
     assert option in ended.stderr
     assert list(empty.home.iterdir()) == []
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:7443", "[::]:7443"])
+def test_init_asks_for_an_address_that_the_parties_can_reach(
+    empty: ScriptedDaemon, passphrase: str, listen: str
+) -> None:
+    words = ("init", "--federation", "danube", "--listen", listen, "--passphrase-file", passphrase)
+    ended = empty.run(*words)
+    assert ended.exit_code == 1
+    assert "cannot reach" in ended.stderr
+    assert "--address" in ended.stderr
+    assert list(empty.home.iterdir()) == []
+    named = empty.run(*words, "--address", "exchange.example.org:7443")
+    assert named.exit_code == 0, named.output
 
 
 def test_init_with_a_passphrase_file_that_others_may_read_creates_nothing(
