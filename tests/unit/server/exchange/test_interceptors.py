@@ -85,11 +85,11 @@ def test_an_unexpected_fault_is_logged_and_its_text_stays_here(
     async def fails(request: str, context: Context) -> str:
         raise OSError(28, "No space left on device", "/srv/coordinator/state.db")
 
-    failing = grpc.unary_unary_rpc_method_handler(fails, str.encode, bytes.decode)
+    failing = grpc.stream_unary_rpc_method_handler(fails, str.encode, bytes.decode)
     wrapped, counts = counted_call(failing)
     context = Context(None)
     with pytest.raises(grpc.aio.AbortError):
-        asyncio.run(wrapped.unary_unary("a", context))
+        asyncio.run(wrapped.stream_unary("a", context))
     assert counts == [("Fetch", "INTERNAL")]
     assert context.aborted == [(grpc.StatusCode.INTERNAL, UNEXPECTED)]
     assert "/srv/coordinator" in caplog.text
