@@ -20,6 +20,7 @@ from governance.runtime.program import run_program
 from governance.runtime.wording import counted
 from keys.clock import utc_now
 from server.commands.agreement import agreement_app
+from server.commands.invitation import invitation_app
 from server.commands.log import log_app
 from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 from server.commands.result import result_app
@@ -39,6 +40,7 @@ app.add_typer(agreement_app, name="agreement")
 app.add_typer(study_app, name="study")
 app.add_typer(result_app, name="result")
 app.add_typer(log_app, name="log")
+app.add_typer(invitation_app, name="invitation")
 
 DISPUTED = "call this party; `revoke`, then `invite` again"
 SIGNATURES_DAYS = 60
@@ -63,7 +65,7 @@ def init(
 
     from governance.runtime.homes import require_room_for_socket  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
-    from server.home import CoordinatorHome, Settings, create_home  # noqa: PLC0415
+    from server.home import CoordinatorHome, Settings, create_home, require_reachable  # noqa: PLC0415
 
     with plain_errors():
         try:
@@ -71,6 +73,7 @@ def init(
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
             raise typer.BadParameter(_EXPECTED[field], param_hint=f"--{field}") from error
+        require_reachable(settings)
         CoordinatorHome(home).require_free()
         require_room_for_socket(home, CoordinatorHome(home).socket)
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
@@ -134,6 +137,8 @@ def _print_status(answer: dict[str, Any]) -> None:
         waiting = ", ".join(status.waiting)
         say(f"  waiting for your approval: {waiting} (`admit --list`)")
     _print_agreement(status.agreement)
+    if status.not_renewed:
+        typer.echo(f"  DOCUMENTS NOT RENEWED, tried again each minute: {status.not_renewed}")
     for run in status.running:
         resumed = status.resumed.get(run)
         say(f"  running: {run}{f' ({resumed_words(resumed)})' if resumed else ''}")

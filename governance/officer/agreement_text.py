@@ -12,6 +12,7 @@ from governance.runtime.safe_text import named, quoted
 from governance.runtime.wording import counted, exact
 from keys.composite import algorithms, read_identity
 from keys.identity import VerifyKey, spoken
+from protocols.tasks.schedule import INTEGER_SCALE, CohortThreshold
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,22 @@ def _protection(agreement: Agreement) -> dict[str, str]:
         "no study with": "fewer than "
         f"{counted(agreement.smallest_countries, 'country', 'countries')}, or fewer than "
         f"{counted(agreement.smallest_cohort, 'patient')} in a country",
+        "counting a cohort": _cohort_count(agreement),
         "messages signed with": agreement.signatures.in_words,
         "results kept": f"at most {counted(agreement.retention.results_days, 'day')}",
         "logs kept": counted(agreement.retention.logs_days, "day"),
     }
+
+
+def _cohort_count(agreement: Agreement) -> str:
+    count = agreement.cohort_count
+    if count is None:
+        return "is part of the cost of each study"
+    threshold = CohortThreshold(agreement.smallest_cohort, count.noise_std, INTEGER_SCALE)
+    return (
+        f"costs ε = {exact(count.epsilon)} at δ = {exact(count.delta)} beside the studies, once "
+        f"for each register, population and version of the records; {threshold.sentence()}"
+    )
 
 
 def _governance(agreement: Agreement) -> dict[str, str]:

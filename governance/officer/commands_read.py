@@ -16,7 +16,7 @@ from governance.officer.decision_rules import decision_on, is_permitted
 from governance.officer.delivery import read_delivered
 from governance.officer.folder_recovery import seen_or_kept
 from governance.officer.foreign_documents import sentence
-from governance.officer.inbox import Item, Matter, Waiting, items, until
+from governance.officer.inbox import Item, Matter, Waiting, first_of_each, items, until
 from governance.officer.key_rotation import waiting_key
 from governance.officer.session import OfficerSession
 from governance.officer.studies import find_study, kept_studies
@@ -59,7 +59,7 @@ def _foreign(session: OfficerSession, view: TrustedView | None) -> str:
 def _list(session: OfficerSession, listed: list[Item]) -> None:
     if not listed:
         session.terminal.say("Nothing waits for you.")
-    for number, item in enumerate(listed, start=1):
+    for number, item in enumerate(first_of_each(listed), start=1):
         session.terminal.say(f"{number}. {item.sentence}.")
         session.terminal.say(f"   To do: {item.command}")
 

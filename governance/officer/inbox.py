@@ -4,16 +4,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 from governance.documents.study import Study
 from governance.runtime.safe_text import quoted
+from governance.runtime.wording import counted
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft
 
 DOCUMENTS_WARNING = timedelta(days=2)
 PERMIT_WARNING = timedelta(days=7)
 CERTIFICATE_WARNING = timedelta(days=14)
+MOST_SHOWN = 20
+"""How many items of one matter are shown: many studies must not hide what comes after them."""
 SIGNATURES_WARNING = timedelta(days=60)
 
 
@@ -93,6 +97,18 @@ def items(waiting: Waiting) -> list[Item]:
     order = list(Matter)
     latest = datetime.max.replace(tzinfo=waiting.now.tzinfo)
     return sorted(unsorted, key=lambda item: (order.index(item.matter), item.due or latest))
+
+
+def first_of_each(items: Iterable[Item]) -> list[Item]:
+    """Return the items to show: the first ones of each matter, then how many more there are."""
+    shown: list[Item] = []
+    for matter, group in groupby(items, key=lambda item: item.matter):
+        listed = list(group)
+        shown += listed[:MOST_SHOWN]
+        if more := len(listed[MOST_SHOWN:]):
+            sentence = f"And {counted(more, 'more item')} like the last one"
+            shown.append(Item(matter, sentence, "pratique-officer inbox --json"))
+    return shown
 
 
 def _foreign(waiting: Waiting) -> Iterator[Item]:

@@ -169,7 +169,7 @@ def _charge(study: Study, agreement: Agreement, ledger: LedgerView | None) -> Ch
         micro=sum(rdp_micro(m, honest, budget.order) for m in study.mechanisms),
         cap_micro=_cap(budget),
         left_micro=_left(budget, ledger),
-        epsilon=epsilon(study.mechanisms, honest, study.privacy.delta),
+        epsilon=epsilon(study.releases_of(agreement), honest, study.privacy.delta),
         delta=study.privacy.delta,
     )
 

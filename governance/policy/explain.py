@@ -18,6 +18,7 @@ from governance.policy.study_terms import TASK_WORDS, condition, feature, releas
 from governance.runtime.safe_text import named, quoted
 from governance.runtime.wording import counted, exact
 from keys.errors import TO_DO
+from protocols.tasks.schedule import CohortThreshold
 
 Entry = tuple[str, str]
 """A label, empty if the text continues the one before, and the text."""
@@ -96,10 +97,26 @@ def _cost(
     if charge is None:
         yield "Budget", "not known: the study has no valid schedule, or the register no budget"
         return
+    yield "Cohort", _cohort(study, agreement)
     yield "Computed", f"ε = {charge.epsilon:.4g} at δ = {exact(charge.delta)}"
     share = share_of(charge.micro, charge.cap_micro)
     left = share_of(max(0, charge.left_micro - charge.micro), charge.cap_micro)
     yield "Budget", f"costs {share} of this period's budget; {left} would be left"
+
+
+def _cohort(study: Study, agreement: Agreement) -> str:
+    """Return how the smallest cohort is checked, with its errors and its cost."""
+    count = study.cohort_count
+    if count is None:
+        return "not checked: the study has no schedule"
+    sentence = CohortThreshold.of(agreement.smallest_cohort, count).sentence()
+    stated = agreement.cohort_count
+    if stated is None:
+        return f"{sentence}; the count is part of the study's ε"
+    return (
+        f"{sentence}; the count costs ε = {exact(stated.epsilon)}, δ = {exact(stated.delta)} more, "
+        "once for all studies of this population"
+    )
 
 
 def _fewest(study: Study, agreement: Agreement, permit: Permit | None) -> str:

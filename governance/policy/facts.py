@@ -12,6 +12,7 @@ from governance.documents.purposes import EHDS_CODES, PURPOSE_OF_USE, with_ances
 from governance.documents.study import Study
 from governance.runtime.safe_text import quoted
 from governance.runtime.wording import exact, percent
+from protocols.tasks.schedule import INTEGER_SCALE
 
 MICRO, PICO = Decimal(10**6), Decimal(10**12)
 LARGEST = 2**62
@@ -105,10 +106,26 @@ class Facts:
             "loss_micro": micro_ceiling(self.charge.epsilon) if self.charge else 0,
             "delta_pico": pico_ceiling(study.privacy.delta),
             "priced": study.schedule_matches_task,
+            "cohort_noise_fits": self._cohort_noise_fits(),
             "recipients": list(study.recipients),
             "release": study.release.what.value,
             "keep_days": study.release.keep_days,
             "expires": seconds(study.expires),
+        }
+
+    def _cohort_noise_fits(self) -> bool:
+        """Whether the cohort's count has the noise that the agreement states, if it states one.
+
+        `study/not-priced` refuses a study without a count.
+        """
+        count, stated = self.study.cohort_count, self.agreement.cohort_count
+        return count is None or stated is None or count.noise_std == stated.noise_std
+
+    def _cohort_words(self) -> dict[str, str]:
+        count, stated = self.study.cohort_count, self.agreement.cohort_count
+        return {
+            "cohort_noise": _patients(count.noise_std) if count else NOT_STATED,
+            "cohort_noise_stated": _patients(stated.noise_std) if stated else NOT_STATED,
         }
 
     def _permit(self) -> dict[str, Any]:
@@ -132,6 +149,7 @@ class Facts:
         return {
             **self._agreement_words(),
             **self._study_words(),
+            **self._cohort_words(),
             **self._permit_words(),
             **self._charge_words(),
         }
@@ -214,6 +232,11 @@ _NO_PERMIT: dict[str, Any] = {
 def _allowed(agreement: Agreement) -> list[str]:
     allowed = agreement.purposes.allowed
     return [f"{entry.ehds}/{use}" for entry in allowed for use in entry.purpose_of_use]
+
+
+def _patients(noise_std: int) -> str:
+    """Return the standard deviation of a count's noise in patients."""
+    return f"{noise_std / INTEGER_SCALE:.3g}"
 
 
 def micro_floor(amount: float) -> int:

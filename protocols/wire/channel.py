@@ -16,6 +16,7 @@ from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.wire.exchange_clock import ExchangeClock
 from protocols.wire.proxy import Route, route_to
+from protocols.wire.request_parts import parts_of
 
 MAX_MESSAGE = 64 * 2**20
 """Largest message either way, in bytes."""
@@ -27,6 +28,8 @@ PAUSES = 0.2, 0.4, 0.8, 1.6
 The exchange may then execute the call twice, so all of its calls are idempotent.
 """
 STOP_CHECK_SECONDS = 0.25
+IN_PARTS = frozenset({"Submit", "Relay"})
+"""The calls whose requests may be large, and are sent in parts."""
 MOST_SAID = 1_000
 """Characters of another party's words that an error repeats."""
 _OPTIONS = [
@@ -161,7 +164,8 @@ class ExchangeLink:
     ) -> Any:
         try:
             with self._channel_in_use() as wire:
-                call = getattr(wire.stub, method).future(request, timeout=seconds)
+                sent = sent_as(method, request)
+                call = getattr(wire.stub, method).future(sent, timeout=seconds)
                 with self._timed(call):
                     return call.result() if stop is None else _result_unless(stop, call)
         except ValueError as error:
@@ -216,6 +220,11 @@ def said(*sentences: str) -> str:
     """Return what another party said in quotation marks: it must not look like our own words."""
     text = ". ".join(sentence for sentence in sentences if sentence)
     return f"it says {text[:MOST_SAID]!r}" if text else ""
+
+
+def sent_as(method: str, request: Message) -> Iterator[Message]:
+    """Return the messages in which a call sends its request."""
+    return parts_of(request.SerializeToString()) if method in IN_PARTS else iter((request,))
 
 
 def _result_unless(stop: threading.Event, call: Any) -> Any:

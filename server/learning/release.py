@@ -79,10 +79,28 @@ class ResultPart(BaseModel):
         return " ".join(sentence for sentence in sentences if sentence)
 
 
+class CohortCost(BaseModel):
+    """What the count behind the cohort floor costs beside a study; see the agreement's field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epsilon: Annotated[float, Field(gt=0)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+    def sentence(self) -> str:
+        """Return the cost in one sentence of a privacy statement."""
+        return (
+            f"The count of the cohort costs ε = {self.epsilon:g}, δ = {self.delta:g} more in each "
+            "country, once for all studies of the same register, population and version of the "
+            "records."
+        )
+
+
 class Result(ResultPart):
     """The result of a study, with every figure that a reader needs to judge it.
 
-    ε and δ are those of the run's reserved schedule, evaluation included. They hold for each
+    ε and δ are those of the run's reserved schedule, evaluation included; `cohort_count` is what
+    the count of the cohort costs beside it, if the agreement states that. They hold for each
     patient against the coordinator with `colluding` countries, given the noise of `honest`
     contributions. `integrity` says what a dishonest country can do to the result; results of an
     earlier version do not have it.
@@ -102,6 +120,7 @@ class Result(ResultPart):
     colluding: Annotated[int, Field(ge=0)]
     epsilon: Annotated[float, Field(gt=0)]
     delta: Annotated[float, Field(gt=0, lt=1)]
+    cohort_count: CohortCost | None = None
     task: Task
     features: tuple[Feature, ...]
     coordinates: tuple[str, ...] = ()
@@ -137,8 +156,9 @@ class Result(ResultPart):
             f"{counted(self.colluding, 'colluding country', 'colluding countries')} "
             f"(c = {self.colluding}). n = {self.roster_size} countries were asked; the noise "
             f"relies on h = {self.honest} honest contributions. "
-            f"{self.sentence}"
-        ).rstrip()
+        )
+        count = f"{self.cohort_count.sentence()} " if self.cohort_count else ""
+        statement = f"{statement}{count}{self.sentence}".rstrip()
         local = self.task.local if isinstance(self.task, Training) else None
         if local is None:
             return statement

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from governance.documents.permit import Permit, PermitConditions
 from governance.documents.study import Study
-from governance.officer.inbox import Item, Matter, Waiting, ends, items, undecided
+from governance.officer.inbox import (
+    MOST_SHOWN,
+    Item,
+    Matter,
+    Waiting,
+    ends,
+    first_of_each,
+    items,
+    undecided,
+)
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft
 from tests.support.documents import DAY, NOW, agreement, permit, study, withdrawal
@@ -209,3 +218,14 @@ def test_the_countries_signatures_are_renewed_before_they_end(days: int, count: 
     items = waiting(signed_until=NOW + days * DAY)
     assert [item.matter for item in items] == [Matter.SIGNATURES] * count
     assert all("agreement renew" in item.command for item in items)
+
+
+def test_many_studies_do_not_hide_what_comes_after_them() -> None:
+    studies = tuple(study(AGREED, id=f"number-{n}") for n in range(MOST_SHOWN + 7))
+    every = waiting(studies=studies, unsent=("node",))
+    assert len(every) == MOST_SHOWN + 8
+    shown = first_of_each(every)
+    assert len(shown) == MOST_SHOWN + 2
+    assert shown[MOST_SHOWN].sentence == "And 7 more items like the last one"
+    assert shown[-1].matter is Matter.UNSENT
+    assert first_of_each(every[-1:]) == every[-1:]

@@ -110,6 +110,7 @@ BROKEN: dict[str, Callable[[], Assessment]] = {
     "node/task-not-installed": lambda: assessed(installed_tasks=["train/glm"]),
     "study/not-priced": lambda: assessed(ASKED.with_mechanisms(())),
     "study/privacy-understated": lambda: assessed(with_schedule(ASKED, noise_std=600)),
+    "agreement/cohort-noise": lambda: assessed(with_schedule(ASKED, cohort_noise=2_000)),
     "agreement/delta": lambda: assessed(study(STRICT), STRICT),
     "agreement/budget": lambda: assessed(ledger=ledger(spent=cap() - cost() + 1)),
     "agreement/retention": lambda: assessed(study(SHORT), SHORT),
