@@ -279,7 +279,8 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
         own_credentials = credentials(home, store, utc_now, _random.random())
         link = _dial(enrolment, own_credentials.presented())
         node = _node(home, settings, store, link)
-        node.parts.log_head.move()  # before anything else: the state may be an old copy
+        node.parts.log_head.move()  # before anything else: the state may be an old or changed copy
+        NodeKeyring.note_signed_state(store)
         daemon = Daemon(
             node,
             link,

@@ -32,9 +32,9 @@ from client.state.pause import PauseSwitch
 from client.state.reply_journal import ReplyJournal
 from client.state.run_expiry import RunExpiry
 from client.state.runs import RunStore
+from client.state.state_check import StateCheck, open_log
 from client.status.report import StatusReport
 from client.tasks.prepared import PreparedTasks
-from governance.audit.log import AuditLog
 from governance.budget.ledger import Ledger
 from keys.identity import VerifyKey
 from protocols.numerics.noise import NoiseSource
@@ -83,7 +83,7 @@ def _parts(
 ) -> NodeParts:
     country, clock = settings.country, around.clock
     log, runs, journal = (
-        AuditLog(engine, log_origin(country), keyring.log_key),
+        open_log(engine, log_origin(country), keyring.log_key, former=not keyring.signs_state),
         RunStore(engine, keyring.sealing_key),
         ReplyJournal(engine),
     )
@@ -114,7 +114,7 @@ def _parts(
         keys=keys,
         identities=identities,
         log=log,
-        log_head=LogHeadGuard(home, engine, log),
+        log_head=LogHeadGuard(home, engine, log, StateCheck(engine, log, country)),
         ledger=Ledger(engine),
         decisions=decisions,
         pause=PauseSwitch(engine),
@@ -175,6 +175,7 @@ def _cohort_floor(
         record_store=parts.record_store,
         tasks=parts.tasks,
         recheck=recheck,
+        decisions=parts.decisions,
         noise=around.noise,
         entropy=around.entropy,
         failpoint=around.failpoint,

@@ -14,6 +14,8 @@ from client.border.recheck import PermissionRecheck
 from client.state.decision_log import DecisionLog
 from client.state.reply_journal import ReplyJournal
 from client.state.runs import RunRecord, RunStore
+from client.state.state_check import row_names
+from client.state.tables import journal
 from governance.audit.events import EventKind, Outcome
 from governance.runtime.database import fold_log, transaction
 
@@ -51,7 +53,7 @@ class Outbox:
         self._failpoint(Failpoint.OUTBOX_MADE)
         with transaction(self._engine) as connection:
             self._recheck.require(admission, connection)
-            self._write_journal(admission, reply, connection)
+            names = self._write_journal(admission, reply, connection)
             self._failpoint(Failpoint.OUTBOX_JOURNALLED)
             self._advance(admission, data_version, connection)
             self._failpoint(Failpoint.OUTBOX_ADVANCED)
@@ -63,6 +65,7 @@ class Outbox:
                 documents=admission.documents.versions,
                 reply=reply,
                 reason=reason,
+                rows=names,
                 connection=connection,
             )
             self._failpoint(Failpoint.OUTBOX_LOGGED)
@@ -75,7 +78,10 @@ class Outbox:
         self._failpoint(Failpoint.OUTBOX_KEPT)
         return reply
 
-    def _write_journal(self, admission: Admission, reply: bytes, connection: Connection) -> None:
+    def _write_journal(
+        self, admission: Admission, reply: bytes, connection: Connection
+    ) -> tuple[str, ...]:
+        """Write the reply at its place; return the digest by which the log names the row."""
         place = admission.place
         self._journal.write(
             place,
@@ -86,6 +92,9 @@ class Outbox:
             connection=connection,
         )
         self._journal.forget(place.run, connection, before=place.round - 1)
+        columns = journal.c
+        wanted = columns.run_id == place.run, columns.round == place.round
+        return row_names(connection, journal, *wanted, columns.phase == place.phase)
 
     def _advance(self, admission: Admission, data_version: str, connection: Connection) -> None:
         """Replace the last state of the run with the next one, or enter the run with its first."""

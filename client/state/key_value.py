@@ -3,6 +3,7 @@
 from sqlalchemy import Connection, delete, insert, select
 
 from client.state.tables import settings
+from governance.audit.signed_head import note_changed
 
 
 def get_value(connection: Connection, name: str) -> str | None:
@@ -14,6 +15,7 @@ def get_value(connection: Connection, name: str) -> str | None:
 
 def set_value(connection: Connection, name: str, value: str | None) -> None:
     """Store a value under a name in the caller's transaction; None deletes it."""
+    note_changed(connection)
     connection.execute(delete(settings).where(settings.c.name == name))
     if value is not None:
         connection.execute(insert(settings).values(name=name, value=value))

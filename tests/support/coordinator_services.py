@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from governance.audit.log import AuditLog
+from governance.audit.log_key import LogKey
 from governance.runtime.database import open_database
 from governance.trust.repository import Repository
 from keys.composite import Suite
@@ -113,7 +114,7 @@ class Coordinator:
             identity=two_algorithm_key(1) if self.federation.both else raw_key(1),
             document_key=raw_key(2),
             online_key=raw_key(3),
-            log_key=raw_key(4),
+            log=LogKey(raw_key(4)),
             transport=transport,
         )
         repository = Repository(self.home.repository)

@@ -273,10 +273,11 @@ class NodeFederation:
             fetch=self.documents.store.read, noise=self.noise, clock=self.clock, slots=AT_ONCE
         )
         home = self.home(country)
+        keyring = replace(keyring_of(country), signs_state=home.database.exists())
         return build_node(
             home,
             settings,
-            keyring_of(country),
+            keyring,
             open_database(home.database, MIGRATIONS),
             identities=identities,
             pinned_root=root,

@@ -12,6 +12,7 @@ from client.credentials.certificate_renewal import (
     credentials,
     transport_pair,
 )
+from client.credentials.keyring import NodeKeyring
 from client.errors import NodeFault
 from client.home import NodeHome
 from client.state.tables import MIGRATIONS
@@ -96,6 +97,7 @@ class Life:
             home=self.home,
             settings=self.home.settings(),
             pair=transport_pair(self.home, store),
+            keyring=NodeKeyring.load(store),
             keys=NodeKeys.from_canonical(self.home.node_keys.read_bytes()),
             dial=lambda *_: self.link,
             clock=self.clock,

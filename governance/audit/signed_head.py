@@ -1,0 +1,211 @@
+"""Signs the log's head in every transaction that appends to it or changes what it covers.
+
+One row holds the newest signed head. It is replaced in the transaction that it covers, so both are
+stored or neither is: a crash leaves no log that is longer than its signed head. The signer keeps
+the log's outline (`merkle.Frontier`) in memory and adds what this process appends. So it never
+signs a root that it has read from a database that changed meanwhile.
+
+The note has the origin with `/state`, the size, the root, and a digest of the other rows that the
+head covers (docs/adr/0025). It is not the log's checkpoint, which is made from it on request.
+"""
+
+import base64
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    delete,
+    event,
+    insert,
+    select,
+)
+
+from governance.audit.merkle import HASH_BYTES, Frontier, ReadNode
+from governance.audit.note import NoteKey, open_note, sign_note
+from governance.errors import LogFault
+from keys.identity import SigningKey
+from protocols.wire.encoding import digest
+
+HEAD_TABLES = MetaData()
+
+signed_head = Table(
+    "signed_head",
+    HEAD_TABLES,
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+)
+"""One row, at position 0: the signed head of the last transaction."""
+
+NOTHING_COVERED = digest(b"")
+"""The digest that a head states if it covers no other rows."""
+SUFFIX = "/state"
+TEXT = re.compile(
+    r"(?P<name>[^\s+]+)\n(?P<size>0|[1-9][0-9]{0,15})\n(?P<root>[A-Za-z0-9+/]{43}=)\n"
+    r"(?P<covered>sha256:[0-9a-f]{64})\n"
+)
+_LEAVES, _CHANGED = "pratique-appended-leaves", "pratique-covered-rows-changed"
+
+Covered = Callable[[Connection], str]
+"""Returns the digest of the other rows that the head covers."""
+
+
+class StoredTree(Protocol):
+    """The tree as the database holds it."""
+
+    def size(self, connection: Connection) -> int:
+        """Return the number of entries."""
+
+    def nodes(self, connection: Connection) -> ReadNode:
+        """Return the reader of the tree's complete nodes."""
+
+
+@dataclass(frozen=True)
+class Unsigned:
+    """Which entries may be in the log without a signature, until the next commit signs them.
+
+    `keyless`: those that this program appends in processes without the key. `former`: all of them,
+    if there is no signed head at all, because the version before signed none.
+    """
+
+    keyless: bool = False
+    former: bool = False
+
+
+@dataclass(frozen=True)
+class SignedHead:
+    """A verified head: size and root of the log, and the digest of the other rows it covers."""
+
+    size: int
+    root: bytes
+    covered: str
+
+
+def nothing_covered(_connection: Connection) -> str:
+    """Return the digest of no rows."""
+    return NOTHING_COVERED
+
+
+def note_appended(connection: Connection, leaf: bytes) -> None:
+    """Note, for the signer, that a leaf was appended in this connection's transaction."""
+    connection.info.setdefault(_LEAVES, []).append(leaf)
+
+
+def note_changed(connection: Connection) -> None:
+    """Note, for the signer, that this transaction has changed rows that the head covers."""
+    connection.info[_CHANGED] = True
+
+
+class HeadSigner:
+    """Signs one log's head at each commit of one engine. Safe for threads and processes."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        origin: str,
+        key: SigningKey,
+        *,
+        tree: StoredTree,
+        covered: Covered,
+        unsigned: Unsigned,
+    ) -> None:
+        self._name, self._key = origin + SUFFIX, key
+        self._verifier = NoteKey(self._name, key.public)
+        self._tree, self._covered, self._unsigned = tree, covered, unsigned
+        self._lock = Lock()
+        self._note: bytes | None = None
+        self._frontier = Frontier()
+        event.listen(engine, "begin", _forget)
+        event.listen(engine, "commit", self._on_commit)
+
+    def read(self, connection: Connection) -> SignedHead | None:
+        """Return the signed head; None if none was ever signed. Raises LogFault if it is forged."""
+        note = _stored(connection)
+        return None if note is None else self._open(note)
+
+    def _on_commit(self, connection: Connection) -> None:
+        leaves, changed = connection.info.pop(_LEAVES, []), connection.info.pop(_CHANGED, False)
+        if not leaves and not changed:
+            return
+        with self._lock:
+            self._follow(connection, self._tree.size(connection) - len(leaves))
+            for leaf in leaves:
+                self._frontier.add(leaf)
+            self._store(connection)
+
+    def _follow(self, connection: Connection, size: int) -> None:
+        """Bring the outline to the log of this size. Raises LogFault if it may not be signed."""
+        note = _stored(connection)
+        if note is None or note != self._note:
+            self._frontier, self._note = self._signed_outline(connection, note), note
+        more = size - self._frontier.size
+        if more < 0 or (more and not self._may_be_longer(note)):
+            raise _not_continued(f"it has {size} entries, and {self._frontier.size} are signed")
+        if more:
+            self._frontier = self._longer(connection, size)
+
+    def _signed_outline(self, connection: Connection, note: bytes | None) -> Frontier:
+        """Return the outline of the entries that the stored head signs."""
+        if note is None:
+            return Frontier()
+        head = self._open(note)
+        frontier = Frontier.of(head.size, self._tree.nodes(connection))
+        if frontier.root() != head.root:
+            raise _not_continued(f"its first {head.size} entries are not those signed before")
+        return frontier
+
+    def _may_be_longer(self, note: bytes | None) -> bool:
+        return self._unsigned.former if note is None else self._unsigned.keyless
+
+    def _longer(self, connection: Connection, size: int) -> Frontier:
+        """Return the outline with the entries that are not signed yet."""
+        read, frontier = self._tree.nodes(connection), self._frontier
+        if not frontier.size:
+            return Frontier.of(size, read)
+        while frontier.size < size:
+            frontier.add(read(0, frontier.size))
+        return frontier
+
+    def _store(self, connection: Connection) -> None:
+        root = base64.b64encode(self._frontier.root()).decode()
+        text = f"{self._name}\n{self._frontier.size}\n{root}\n{self._covered(connection)}\n"
+        note = sign_note(text, self._name, self._key)
+        connection.execute(delete(signed_head))
+        connection.execute(insert(signed_head).values(position=0, note=note))
+        self._note = note
+
+    def _open(self, note: bytes) -> SignedHead:
+        match = TEXT.fullmatch(open_note(note, self._verifier))
+        root = base64.b64decode(match["root"]) if match else b""
+        if not match or match["name"] != self._name or len(root) != HASH_BYTES:
+            raise _not_continued("its signed head is not readable")
+        return SignedHead(int(match["size"]), root, match["covered"])
+
+
+def _forget(connection: Connection) -> None:
+    """Forget what a transaction noted that was rolled back."""
+    connection.info.pop(_LEAVES, None)
+    connection.info.pop(_CHANGED, None)
+
+
+def _stored(connection: Connection) -> bytes | None:
+    note = connection.execute(select(signed_head.c.note)).scalar()
+    return None if note is None else bytes(note)
+
+
+def _not_continued(why: str) -> LogFault:
+    return LogFault(
+        "The log does not continue the head that was signed last",
+        why=f"{why}: its database was changed, or an older copy of it was restored",
+        fix="stop the daemon, restore the newest copy of the whole folder, and notify the privacy "
+        "officer",
+    )
