@@ -225,7 +225,9 @@ class Daemon:
             "deliver": self._deliver,
             "approve_key": self._approve_key,
             "officer_key": self._officer_key,
+            "log_head": self._node.log_head,
             "log_entries": self._node.log_entries,
+            "check_state": self._node.check_state,
         }
         if method not in methods:
             raise NodeFault(

@@ -16,6 +16,7 @@ from client.border.outbox import Outbox
 from client.border.recheck import PermissionRecheck
 from client.border.reply_timing import ReplySlots
 from client.border.request_handler import RequestHandler
+from client.border.run_limit import RunLimit
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.documents.key_changes import KeyChanges
@@ -128,17 +129,19 @@ def _parts(
 
 def _request_handler(parts: NodeParts, around: Surroundings) -> RequestHandler:
     recheck = PermissionRecheck(parts.documents, parts.pause, parts.clock)
+    limit = RunLimit(parts.runs, parts.ledger, parts.run_expiry)
     charges = Charges(parts.engine, parts.ledger, parts.decisions, around.failpoint)
     outbox = Outbox(
         parts.engine,
         journal=parts.journal,
         runs=parts.runs,
         recheck=recheck,
+        limit=limit,
         decisions=parts.decisions,
         failpoint=around.failpoint,
     )
     return RequestHandler(
-        gate=_gate(parts, around),
+        gate=_gate(parts, around, limit),
         floor=_cohort_floor(parts, around, charges, recheck),
         door=_door(parts, around, charges, outbox),
         outbox=outbox,
@@ -149,7 +152,7 @@ def _request_handler(parts: NodeParts, around: Surroundings) -> RequestHandler:
     )
 
 
-def _gate(parts: NodeParts, around: Surroundings) -> Gate:
+def _gate(parts: NodeParts, around: Surroundings, limit: RunLimit) -> Gate:
     return Gate(
         country=parts.settings.country,
         identities=parts.identities,
@@ -160,6 +163,7 @@ def _gate(parts: NodeParts, around: Surroundings) -> Gate:
         journal=parts.journal,
         runs=parts.runs,
         ledger=parts.ledger,
+        limit=limit,
         sync=parts.updates.sync,
         clock=parts.clock,
         monotonic=around.monotonic,

@@ -87,7 +87,7 @@ def _take_over_log(home: CoordinatorHome, keys: CoordinatorKeys, passphrase: byt
     """Check the log before anything else. Raises LogFault if it is not as it was signed."""
     engine = open_database(home.database, MIGRATIONS)
     try:
-        take_over(engine, open_log(engine, home.settings().log_origin, keys.log), utc_now())
+        take_over(open_log(engine, home.settings().log_origin, keys.log), utc_now())
     finally:
         engine.dispose()
     if not keys.log.signs_heads:

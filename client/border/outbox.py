@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 from client.border.admission import Admission
 from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.recheck import PermissionRecheck
+from client.border.run_limit import RunLimit
 from client.state.decision_log import DecisionLog
 from client.state.reply_journal import ReplyJournal
 from client.state.runs import RunRecord, RunStore
@@ -30,12 +31,13 @@ class Outbox:
         journal: ReplyJournal,
         runs: RunStore,
         recheck: PermissionRecheck,
+        limit: RunLimit,
         decisions: DecisionLog,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
         self._engine, self._journal = engine, journal
         self._runs, self._recheck = runs, recheck
-        self._decisions, self._failpoint = decisions, failpoint
+        self._decisions, self._limit, self._failpoint = decisions, limit, failpoint
 
     def keep(
         self,
@@ -107,6 +109,7 @@ class Outbox:
             peers=admission.peers,
         )
         if admission.record is None:
+            self._limit.end_replaced(admission, connection)
             self._runs.enter(record, admission.documents.view.now, connection)
         else:
             self._runs.replace(record, connection)

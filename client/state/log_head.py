@@ -76,6 +76,10 @@ class LogHeadGuard:
         self._require_newest()
         self._check.require_intact()
 
+    def require_intact(self) -> None:
+        """Raise LogFault or StorageFault if the database was changed without the node's key."""
+        self._check.require_intact()
+
     def take_over(self) -> None:
         """Take over a database that need not be the newest, before anything is written to it.
 

@@ -85,7 +85,8 @@ class StateCheck:
         with transaction(self._engine) as connection:
             if self._log.signed_head(connection) is not None or not self._log.size(connection):
                 return
-            names = list(_guarded_rows(connection))
+            named = set(stated_rows(self._log.verified_entries(connection)))
+            names = [name for name in _guarded_rows(connection) if name not in named]
             for first in range(0, max(1, len(names)), MOST_ROWS):
                 self._log.append(self._signed(names, first), connection)
 

@@ -63,7 +63,7 @@ class _Tree:
         computed = merkle.leaf_hash(entry)
         if computed != leaf:
             raise not_as_signed(f"entry {self.size} does not match its hash")
-        for node in merkle.completed_by(self.size, computed, self._read):
+        for node in list(merkle.completed_by(self.size, computed, self._read)):
             self._last[node.level] = node.hash
             if next(self._nodes(node.level), None) != (node.index, node.hash):
                 raise not_as_signed(f"node {node.index} of level {node.level} is not as stored")

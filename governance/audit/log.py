@@ -20,7 +20,6 @@ from governance.audit.signed_head import (
     nothing_covered,
 )
 from governance.audit.stored_tree import (
-    StoredTree,
     damaged,
     log_entries,
     log_heads,
@@ -69,9 +68,12 @@ class AuditLog(LogWriter):
         super().__init__(engine, origin)
         self._key, self._verifier = key, NoteKey(origin, key.public)
         self._unsigned, self._covered = unsigned, covered
-        self._signer = HeadSigner(
-            engine, origin, key, tree=StoredTree(), covered=covered, unsigned=unsigned
-        )
+        self._signer = HeadSigner(engine, origin, key, covered=covered, unsigned=unsigned)
+
+    @property
+    def engine(self) -> Engine:
+        """The database of this log."""
+        return self._engine
 
     @property
     def verifier(self) -> NoteKey:
@@ -136,9 +138,12 @@ class AuditLog(LogWriter):
         """Yield the stored entries start ≤ index < end, as they were hashed."""
         return (entry for entry, _ in self._rows(start, end))
 
-    def export(self, end: int | None = None) -> Iterator[bytes]:
-        """Yield one JSON line per entry below `end`, for `verify_export`, without line ends."""
-        for entry, leaf in self._rows(0, end):
+    def export(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield one JSON line for each entry start ≤ index < end, for `verify_export`.
+
+        The lines have no line ends. An `end` beyond the log counts as its end.
+        """
+        for entry, leaf in self._rows(start, end):
             yield b'{"entry":' + entry + b',"leaf":"' + leaf.hex().encode() + b'"}'
 
     def inclusion_proof(self, index: int, size: int) -> list[bytes]:
@@ -167,7 +172,8 @@ class AuditLog(LogWriter):
 
     def _rows(self, start: int, end: int | None) -> Iterator[tuple[bytes, bytes]]:
         """Read page by page, since one long transaction would block every writer."""
-        last = self.size() if end is None else end
+        size = self.size()
+        last = size if end is None else min(end, size)
         for first in range(start, last, PAGE):
             position = log_entries.c.position
             wanted = position >= first, position < min(first + PAGE, last)

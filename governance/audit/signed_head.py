@@ -14,37 +14,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    delete,
-    event,
-    insert,
-    select,
-)
+from sqlalchemy import Connection, Engine, delete, event, insert, select
 
-from governance.audit.merkle import HASH_BYTES, Frontier, ReadNode
+from governance.audit.merkle import HASH_BYTES, Frontier
 from governance.audit.note import NoteKey, open_note, sign_note
+from governance.audit.stored_tree import nodes_of, signed_head, size_of
 from governance.errors import LogFault
 from keys.identity import SigningKey
 from protocols.wire.encoding import digest
-
-HEAD_TABLES = MetaData()
-
-signed_head = Table(
-    "signed_head",
-    HEAD_TABLES,
-    Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("note", LargeBinary, nullable=False),
-)
-"""One row, at position 0: the signed head of the last transaction."""
 
 NOTHING_COVERED = digest(b"")
 """The digest that a head states if it covers no other rows."""
@@ -57,16 +35,6 @@ _LEAVES, _CHANGED = "pratique-appended-leaves", "pratique-covered-rows-changed"
 
 Covered = Callable[[Connection], str]
 """Returns the digest of the other rows that the head covers."""
-
-
-class StoredTree(Protocol):
-    """The tree as the database holds it."""
-
-    def size(self, connection: Connection) -> int:
-        """Return the number of entries."""
-
-    def nodes(self, connection: Connection) -> ReadNode:
-        """Return the reader of the tree's complete nodes."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +82,12 @@ class HeadSigner:
         origin: str,
         key: SigningKey,
         *,
-        tree: StoredTree,
         covered: Covered,
         unsigned: Unsigned,
     ) -> None:
         self._name, self._key = origin + SUFFIX, key
         self._verifier = NoteKey(self._name, key.public)
-        self._tree, self._covered, self._unsigned = tree, covered, unsigned
+        self._covered, self._unsigned = covered, unsigned
         self._lock = Lock()
         self._note: bytes | None = None
         self._frontier = Frontier()
@@ -137,7 +104,7 @@ class HeadSigner:
         if not leaves and not changed:
             return
         with self._lock:
-            self._follow(connection, self._tree.size(connection) - len(leaves))
+            self._follow(connection, size_of(connection) - len(leaves))
             for leaf in leaves:
                 self._frontier.add(leaf)
             self._store(connection)
@@ -158,7 +125,7 @@ class HeadSigner:
         if note is None:
             return Frontier()
         head = self._open(note)
-        frontier = Frontier.of(head.size, self._tree.nodes(connection))
+        frontier = Frontier.of(head.size, nodes_of(connection))
         if frontier.root() != head.root:
             raise _not_continued(f"its first {head.size} entries are not those signed before")
         return frontier
@@ -168,7 +135,7 @@ class HeadSigner:
 
     def _longer(self, connection: Connection, size: int) -> Frontier:
         """Return the outline with the entries that are not signed yet."""
-        read, frontier = self._tree.nodes(connection), self._frontier
+        read, frontier = nodes_of(connection), self._frontier
         if not frontier.size:
             return Frontier.of(size, read)
         while frontier.size < size:

@@ -41,19 +41,15 @@ log_heads = Table(
     Column("size", BigInteger, primary_key=True, autoincrement=False),
     Column("note", LargeBinary, nullable=False),
 )
-"""Every signed head."""
+"""Every head that was given out, as a signed checkpoint."""
 
-
-class StoredTree:
-    """The tree in the database of a connection."""
-
-    def size(self, connection: Connection) -> int:
-        """Return the number of entries."""
-        return size_of(connection)
-
-    def nodes(self, connection: Connection) -> ReadNode:
-        """Return the reader of complete nodes; it raises LogFault for one that is missing."""
-        return nodes_of(connection)
+signed_head = Table(
+    "signed_head",
+    LOG_TABLES,
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+)
+"""One row, at position 0: the head that the last transaction signed."""
 
 
 def size_of(connection: Connection) -> int:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from governance.officer.errors import OfficerFault
+from governance.runtime.cli_support import json_list
 from governance.runtime.safe_text import shown
 
 Row = Sequence[str]
@@ -44,8 +45,8 @@ class Terminal:
         self._columns([(f"  {name}", value) for name, value in facts.items()])
 
     def table(self, headings: Row, rows: Iterable[Row]) -> None:
-        """Print rows under headings."""
-        self._columns([headings, *rows], titled=True)
+        """Print rows under headings; without headings, more rows of the table before."""
+        self._columns([headings, *rows] if headings else [*rows], titled=bool(headings))
 
     def _columns(self, cells: Sequence[Row], *, titled: bool = False) -> None:
         rows = [tuple(map(shown, row)) for row in cells]
@@ -68,6 +69,12 @@ class Terminal:
         """Print the JSON value, if it was requested."""
         if self._as_json:
             typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+    def answer_list(self, values: Iterable[Any]) -> None:
+        """Go through the values, and print them as a JSON list if that was requested."""
+        for part in json_list(values):
+            if self._as_json:
+                typer.echo(part, nl=False)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask a question, unless `yes`. Raises OfficerFault if the officer does not agree."""

@@ -3,9 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Any
 
 import typer
@@ -81,9 +82,22 @@ def say_at_once(sentence: str) -> None:
     sys.stdout.flush()
 
 
+def json_list(values: Iterable[Any]) -> Iterator[str]:
+    """Yield the text of a JSON list in parts, as `show` prints it, one value at a time."""
+    before = "["
+    for value in values:
+        yield before + "\n" + indent(_json(value), "  ")
+        before = ","
+    yield "[]\n" if before == "[" else "\n]\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
 def show(value: Any, *, as_json: bool, plain: Callable[[Any], None]) -> None:
     """Print a value as JSON, or as text with `plain`."""
     if as_json:
-        typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+        typer.echo(_json(value))
     else:
         plain(value)

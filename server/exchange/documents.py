@@ -75,10 +75,13 @@ class ExchangeDocuments:
                 why="an officer may submit only the documents of its country",
                 fix="submit them with the folder of that country's officer",
             )
+        before = self._repository.version_of(country)
         versions = self._repository.accept_country(
             content, self._clock(), online_key=self._online_key
         )
-        self._on_change(f"documents of {country}, version {versions.countries.get(country, 0)}")
+        version = versions.countries.get(country, 0)
+        if version != before:  # the same documents again change nothing, and are not logged
+            self._on_change(f"documents of {country}, version {version}")
         self._propose_new_keys()
 
     def _propose_new_keys(self) -> None:

@@ -27,21 +27,21 @@ def open_log(engine: Engine, origin: str, key: LogKey) -> AuditLog:
     )
 
 
-def take_over(engine: Engine, log: AuditLog, now: datetime) -> None:
+def take_over(log: AuditLog, now: datetime) -> None:
     """Check the log, and sign that of a version that signed none; before any other entry.
 
     Raises LogFault or StorageFault if the log is not as the coordinator signed it.
     """
-    require_intact(engine, log)
-    with reading(engine) as connection:
+    require_intact(log)
+    with reading(log.engine) as connection:
         signed = log.signed_head(connection) is not None
     if not signed and log.size():
         log.append(Event(kind=EventKind.STATE_SIGNED, at=now, actor=COORDINATOR, reason=SAID))
 
 
-def require_intact(engine: Engine, log: AuditLog) -> None:
+def require_intact(log: AuditLog) -> None:
     """Raise LogFault or StorageFault if the log is not as the coordinator signed it."""
-    with reading(engine) as connection:
+    with reading(log.engine) as connection:
         require_own_schema(connection, MIGRATIONS)
         for _ in log.verified_entries(connection):
             pass

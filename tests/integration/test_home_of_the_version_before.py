@@ -23,7 +23,7 @@ from client.state.tables import MIGRATIONS as NODE_MIGRATIONS
 from client.status.summary import LinkStatus
 from governance.audit.checkpoint import open_checkpoint
 from governance.audit.events import EventKind
-from governance.audit.exported import export_log
+from governance.audit.exported import export_head
 from governance.audit.log import AuditLog
 from governance.audit.note import NoteKey
 from governance.audit.verify import VerifiedLog, verify_export
@@ -112,9 +112,8 @@ def logs(coordinator: OpenCoordinator, nodes: Mapping[str, Node]) -> dict[str, A
 
 def verified(log: AuditLog, key: NoteKey, written: bytes) -> VerifiedLog:
     """Verify a whole log, by a key of the test, against its earlier signed checkpoint."""
-    export = export_log(log)
-    lines = [line.encode() for line in export["entries"]]
-    return verify_export(lines, export["checkpoint"].encode(), key, seen=[written])
+    head = export_head(log)
+    return verify_export(log.export(), head["checkpoint"].encode(), key, seen=[written])
 
 
 def file_contents(folder: Path) -> dict[str, bytes]:

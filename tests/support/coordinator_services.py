@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-from governance.audit.log import AuditLog
 from governance.audit.log_key import LogKey
 from governance.runtime.database import open_database
 from governance.trust.repository import Repository
@@ -23,6 +22,7 @@ from server.membership.transport_authority import ExchangeTransport
 from server.runs.store import RunStore
 from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
+from server.state.signed_log import open_log
 from server.state.tables import MIGRATIONS
 from tests.support.documents import COUNTRIES, NOW, raw_key, two_algorithm_key
 from tests.support.enrolling import enrolment_of
@@ -133,7 +133,7 @@ class Coordinator:
             repository=repository,
             documents=documents,
             runs=RunStore(engine),
-            log=AuditLog(engine, f"pratique/{FEDERATION}/coordinator", keys.log_key),
+            log=open_log(engine, f"pratique/{FEDERATION}/coordinator", keys.log),
             superlink=self.flower,  # type: ignore[arg-type]
             sessions=self.sessions,  # type: ignore[arg-type]
             clock=self.clock,

@@ -21,6 +21,7 @@ from tests.support.node_federation import (
     NodeFederation,
     code_of,
     last_refusal,
+    log_lines,
     records,
 )
 
@@ -239,7 +240,7 @@ def test_the_count_is_charged_under_its_permit_and_logged_under_the_run(
     own = node.parts.documents.own(federation.clock()).permit(study.digest)
     assert own is not None
     assert [entry.run for entry in node.parts.ledger.entries()] == [count_id(own)]
-    events = [json.loads(entry)["entry"] for entry in node.log_entries()["entries"]]
+    events = [json.loads(entry)["entry"] for entry in log_lines(node)]
     assert [e["run"] for e in events if e["kind"] == "budget-charged"] == [run.id]
 
 
