@@ -21,7 +21,7 @@ from protocols.errors import ReasonCode, Refusal
 
 AT_ONCE = 10
 """Runs of one permit that can be entered without a pause."""
-SHORTEST, LONGEST = timedelta(minutes=1), timedelta(days=1)
+LONGEST = timedelta(days=1)
 MOST_DOUBLINGS = 11
 """One minute doubled so often is longer than a day."""
 CLAUSE = "node/run-entries"
@@ -32,7 +32,7 @@ def pause_before_next(entered: int) -> timedelta:
     if entered < AT_ONCE:
         return timedelta(0)
     doublings = min(entered - AT_ONCE, MOST_DOUBLINGS)
-    return min(SHORTEST * 2**doublings, LONGEST)
+    return min(timedelta(minutes=2**doublings), LONGEST)
 
 
 class RunLimit:

@@ -49,7 +49,10 @@ class LogHeadGuard:
             if self._size is None:
                 self.require_newest()
                 self._check.sign_former()
-            if self._size != self._log.size():
+            size = self._log.size()
+            if self._size is not None and size < self._size:
+                raise _older_state(f"the log has {size} entries, and had {self._size} before")
+            if self._size != size:
                 self._write()
 
     def accept(self) -> None:

@@ -24,7 +24,7 @@ from protocols.wire.encoding import canonical_json
 STATE_LABEL = "pratique/run-state/v1"
 LEFT = (
     "this country has left the run, and its secrets are gone: the officer withdrew or the permit "
-    "ended, or the run ended here or was silent for a week"
+    "ended, another run of the study was entered, or the run ended here or was silent for a week"
 )
 UNREADABLE = (KeyFault, ProtocolFault, ValueError, TypeError, LookupError)
 """Raised if a state was written by another version, sealed under another key, or damaged."""

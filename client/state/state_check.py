@@ -7,9 +7,10 @@ be changed, removed or added by somebody who has no key (docs/adr/0025).
 
 from collections.abc import Iterable, Iterator
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table
 
-from client.state.tables import MIGRATIONS, cohort_counts, journal, settings
+from client.state.key_value import settings_digest
+from client.state.tables import MIGRATIONS, cohort_counts, journal
 from governance.audit.events import MOST_ROWS, Event, EventKind
 from governance.audit.integrity import not_as_signed
 from governance.audit.log import AuditLog
@@ -21,7 +22,6 @@ from governance.runtime.row_digest import row_digests
 from governance.runtime.schema_check import require_own_schema, require_whole_tables
 from keys.clock import utc_now
 from keys.identity import SigningKey
-from protocols.wire.encoding import canonical_json, digest
 
 ERASED = ("reply",)
 """Columns of guarded rows that are erased later, and so are not part of a row's digest."""
@@ -37,12 +37,6 @@ def open_log(engine: Engine, origin: str, key: SigningKey, *, former: bool) -> A
     `former`: this node's state was never signed, because an earlier version made it.
     """
     return AuditLog(engine, origin, key, covered=settings_digest, unsigned=Unsigned(former=former))
-
-
-def settings_digest(connection: Connection) -> str:
-    """Return the digest of all settings (`client.state.key_value`)."""
-    rows = connection.execute(select(settings.c.name, settings.c.value).order_by(settings.c.name))
-    return digest(canonical_json([[str(name), str(value)] for name, value in rows]))
 
 
 def row_names(

@@ -16,7 +16,7 @@ from governance.audit.signed_head import (
     SignedHead,
     Unsigned,
     note_appended,
-    note_changed,
+    note_changing,
     nothing_covered,
 )
 from governance.audit.stored_tree import (
@@ -96,7 +96,7 @@ class AuditLog(LogWriter):
             signed = head is not None and head.size == size_of(connection)
         if not signed:
             with transaction(self._engine) as connection:
-                note_changed(connection)
+                note_changing(connection, self._covered)
 
     def verified_entries(self, connection: Connection) -> Iterator[bytes]:
         """Yield every entry of an intact log, oldest first; constant memory.

@@ -58,6 +58,10 @@ class Frontier:
         """Return the frontier of the first `size` leaves of a stored tree."""
         return cls(size, _subtrees(size, read))
 
+    def copy(self) -> Self:
+        """Return a frontier that grows by itself."""
+        return type(self)(self.size, list(self._hashes))
+
     def add(self, leaf: bytes) -> None:
         """Append one leaf hash."""
         full = self.size

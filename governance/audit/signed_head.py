@@ -31,7 +31,7 @@ TEXT = re.compile(
     r"(?P<name>[^\s+]+)\n(?P<size>0|[1-9][0-9]{0,15})\n(?P<root>[A-Za-z0-9+/]{43}=)\n"
     r"(?P<covered>sha256:[0-9a-f]{64})\n"
 )
-_LEAVES, _CHANGED = "pratique-appended-leaves", "pratique-covered-rows-changed"
+_LEAVES, _COVERED = "pratique-appended-leaves", "pratique-covered-before"
 
 Covered = Callable[[Connection], str]
 """Returns the digest of the other rows that the head covers."""
@@ -68,9 +68,10 @@ def note_appended(connection: Connection, leaf: bytes) -> None:
     connection.info.setdefault(_LEAVES, []).append(leaf)
 
 
-def note_changed(connection: Connection) -> None:
-    """Note, for the signer, that this transaction has changed rows that the head covers."""
-    connection.info[_CHANGED] = True
+def note_changing(connection: Connection, covered: Covered) -> None:
+    """Note, for the signer, that this transaction is about to change rows that the head covers."""
+    if _COVERED not in connection.info:
+        connection.info[_COVERED] = covered(connection)
 
 
 class HeadSigner:
@@ -100,25 +101,38 @@ class HeadSigner:
         return None if note is None else self._open(note)
 
     def _on_commit(self, connection: Connection) -> None:
-        leaves, changed = connection.info.pop(_LEAVES, []), connection.info.pop(_CHANGED, False)
-        if not leaves and not changed:
+        leaves, before = connection.info.pop(_LEAVES, []), connection.info.pop(_COVERED, None)
+        if not leaves and before is None:
             return
         with self._lock:
-            self._follow(connection, size_of(connection) - len(leaves))
+            note = _stored(connection)
+            self._require_covered(connection, note, before)
+            frontier = self._outline(connection, note, size_of(connection) - len(leaves))
             for leaf in leaves:
-                self._frontier.add(leaf)
-            self._store(connection)
+                frontier.add(leaf)
+            self._note = self._store(connection, frontier)
+            self._frontier = frontier
 
-    def _follow(self, connection: Connection, size: int) -> None:
-        """Bring the outline to the log of this size. Raises LogFault if it may not be signed."""
-        note = _stored(connection)
-        if note is None or note != self._note:
-            self._frontier, self._note = self._signed_outline(connection, note), note
-        more = size - self._frontier.size
+    def _require_covered(
+        self, connection: Connection, note: bytes | None, before: str | None
+    ) -> None:
+        """Raise LogFault if covered rows were changed since they were signed, by somebody else."""
+        present = before or self._covered(connection)
+        if note is not None and self._open(note).covered != present:
+            raise _not_continued("the settings in it are not those signed before")
+
+    def _outline(self, connection: Connection, note: bytes | None, size: int) -> Frontier:
+        """Return the outline of the first `size` entries. Raises LogFault if it must not be signed.
+
+        The outline in memory is used if the stored head is the one that it belongs to. Otherwise
+        another process signed meanwhile, or the last transaction failed at its commit.
+        """
+        current = note is not None and note == self._note
+        frontier = self._frontier.copy() if current else self._signed_outline(connection, note)
+        more = size - frontier.size
         if more < 0 or (more and not self._may_be_longer(note)):
-            raise _not_continued(f"it has {size} entries, and {self._frontier.size} are signed")
-        if more:
-            self._frontier = self._longer(connection, size)
+            raise _not_continued(f"it has {size} entries, and {frontier.size} are signed")
+        return self._longer(connection, frontier, size) if more else frontier
 
     def _signed_outline(self, connection: Connection, note: bytes | None) -> Frontier:
         """Return the outline of the entries that the stored head signs."""
@@ -133,22 +147,23 @@ class HeadSigner:
     def _may_be_longer(self, note: bytes | None) -> bool:
         return self._unsigned.former if note is None else self._unsigned.keyless
 
-    def _longer(self, connection: Connection, size: int) -> Frontier:
+    def _longer(self, connection: Connection, frontier: Frontier, size: int) -> Frontier:
         """Return the outline with the entries that are not signed yet."""
-        read, frontier = nodes_of(connection), self._frontier
+        read = nodes_of(connection)
         if not frontier.size:
             return Frontier.of(size, read)
         while frontier.size < size:
             frontier.add(read(0, frontier.size))
         return frontier
 
-    def _store(self, connection: Connection) -> None:
-        root = base64.b64encode(self._frontier.root()).decode()
-        text = f"{self._name}\n{self._frontier.size}\n{root}\n{self._covered(connection)}\n"
+    def _store(self, connection: Connection, frontier: Frontier) -> bytes:
+        """Sign and store the head; return its note."""
+        root = base64.b64encode(frontier.root()).decode()
+        text = f"{self._name}\n{frontier.size}\n{root}\n{self._covered(connection)}\n"
         note = sign_note(text, self._name, self._key)
         connection.execute(delete(signed_head))
         connection.execute(insert(signed_head).values(position=0, note=note))
-        self._note = note
+        return note
 
     def _open(self, note: bytes) -> SignedHead:
         match = TEXT.fullmatch(open_note(note, self._verifier))
@@ -161,7 +176,7 @@ class HeadSigner:
 def _forget(connection: Connection) -> None:
     """Forget what a transaction noted that was rolled back."""
     connection.info.pop(_LEAVES, None)
-    connection.info.pop(_CHANGED, None)
+    connection.info.pop(_COVERED, None)
 
 
 def _stored(connection: Connection) -> bytes | None:

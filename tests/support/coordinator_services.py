@@ -145,7 +145,7 @@ class Coordinator:
 
     def log_entries(self) -> list[dict[str, Any]]:
         """Return the entries of the audit log, oldest first."""
-        return [json.loads(line)["entry"] for line in self.ask("log_entries")["entries"]]
+        return [json.loads(line)["entry"] for line in self.context.log.export()]
 
     def log_kinds(self) -> list[str]:
         """Return the kinds of the audit log's entries, oldest first."""

@@ -425,6 +425,7 @@ def test_every_step_of_a_release_is_logged(
     kinds = [line.split('"kind":"')[1].split('"')[0] for line in entries]
     assert kinds == [
         "budget-charged",
+        "cohort-counted",
         "run-joined",
         "request-allowed",
         "request-allowed",

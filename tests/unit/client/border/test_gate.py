@@ -450,7 +450,7 @@ def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Stud
     assert refusal["clause"] == "node/permit-used"
     assert first.id in refusal["why"]
     entered = early.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")
-    refused(node, entered, ReasonCode.NO_PERMIT)
+    assert "another run of the study" in refused(node, entered, ReasonCode.STALE)["why"]
     federation.documents.now += timedelta(minutes=1)
     federation.permit("DK", study)
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
