@@ -166,7 +166,10 @@ class HeadSigner:
         return note
 
     def _open(self, note: bytes) -> SignedHead:
-        match = TEXT.fullmatch(open_note(note, self._verifier))
+        try:
+            match = TEXT.fullmatch(open_note(note, self._verifier))
+        except LogFault as fault:
+            raise _not_continued(f"its signed head is not valid ({fault.what})") from fault
         root = base64.b64decode(match["root"]) if match else b""
         if not match or match["name"] != self._name or len(root) != HASH_BYTES:
             raise _not_continued("its signed head is not readable")
