@@ -113,7 +113,7 @@ ALL = [(table, column) for table, names in COLUMNS.items() for column in names.s
 """Every column that decides something; `journal.reply` is erased in time, and runs are sealed."""
 
 
-@pytest.mark.parametrize("which", ["first", "last"])
+@pytest.mark.parametrize("which", ["last", pytest.param("first", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("table", "column"), ALL)
 def test_no_column_of_any_row_can_be_changed(
     node: EditedNode, table: str, column: str, which: str
