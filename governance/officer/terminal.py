@@ -1,6 +1,5 @@
 """Print what a command says: sentences, questions, warnings, and one JSON value on request."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from governance.officer.errors import OfficerFault
-from governance.runtime.cli_support import json_list
+from governance.runtime.cli_support import as_json_text, json_list
 from governance.runtime.safe_text import shown
 
 Row = Sequence[str]
@@ -68,7 +67,7 @@ class Terminal:
     def answer(self, value: Any) -> None:
         """Print the JSON value, if it was requested."""
         if self._as_json:
-            typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+            typer.echo(as_json_text(value))
 
     def answer_list(self, values: Iterable[Any]) -> None:
         """Go through the values, and print them as a JSON list if that was requested."""

@@ -1,24 +1,48 @@
 """What the commands of all three programs share: options, plain errors, answers as text or JSON."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import indent
+from textwrap import indent as indented
 from typing import Annotated, Any
 
 import typer
 
+from governance.runtime.homes import absolute, expanded
+from governance.runtime.program import BROKEN_PIPE, discard_output
 from governance.runtime.safe_text import shown
 from keys.errors import PratiqueError, reason_of
+
+
+def given_path(path: Path | None) -> Path | None:
+    """Return the path of an option or argument, with `~` replaced."""
+    with plain_errors():
+        return None if path is None else expanded(path)
+
+
+def given_folder(path: Path | None) -> Path | None:
+    """Return the absolute path of an option's folder or file, with `~` replaced."""
+    with plain_errors():
+        return None if path is None else absolute(path)
+
+
+def home_option(text: str) -> Any:
+    """Return the option --home of a program; `text` is its help."""
+    return typer.Option(
+        "--home", envvar="PRATIQUE_HOME", help=text, callback=given_folder, readable=False
+    )
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(
-        "--passphrase-file", help="File that holds the key store's passphrase.", readable=False
+        "--passphrase-file",
+        help="File that holds the key store's passphrase.",
+        callback=given_path,
+        readable=False,
     ),
 ]
 PassphraseFd = Annotated[
@@ -30,11 +54,12 @@ LogFileOption = Annotated[
     typer.Option(
         "--log-file",
         help="File for log lines; it rotates. Default: standard error.",
+        callback=given_path,
         readable=False,
     ),
 ]
-INTERRUPTED, BROKEN_PIPE = 130, 141
-"""Exit status as in a shell: 128 plus the signal's number (SIGINT, SIGPIPE)."""
+INTERRUPTED = 130
+"""Exit status as in a shell: 128 plus the number of SIGINT."""
 
 
 @contextmanager
@@ -46,7 +71,7 @@ def plain_errors() -> Iterator[None]:
         print_error(fault)
         raise typer.Exit(1) from fault
     except BrokenPipeError as error:
-        _discard_output()
+        discard_output()
         raise typer.Exit(BROKEN_PIPE) from error
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
@@ -61,13 +86,6 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(1) from error
     except KeyboardInterrupt as stopped:
         raise typer.Exit(INTERRUPTED) from stopped
-
-
-def _discard_output() -> None:
-    """Discard standard output: its reader has closed it, and it is flushed again at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
 
 
 def print_error(fault: PratiqueError) -> None:
@@ -86,18 +104,20 @@ def json_list(values: Iterable[Any]) -> Iterator[str]:
     """Yield the text of a JSON list in parts, as `show` prints it, one value at a time."""
     before = "["
     for value in values:
-        yield before + "\n" + indent(_json(value), "  ")
+        yield before + "\n" + indented(as_json_text(value), "  ")
         before = ","
     yield "[]\n" if before == "[" else "\n]\n"
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+def as_json_text(value: Any, indent: int | None = 2) -> str:
+    """Return JSON; in ASCII if the terminal cannot show every character."""
+    in_ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    return json.dumps(value, indent=indent, ensure_ascii=in_ascii, default=str)
 
 
 def show(value: Any, *, as_json: bool, plain: Callable[[Any], None]) -> None:
     """Print a value as JSON, or as text with `plain`."""
     if as_json:
-        typer.echo(_json(value))
+        typer.echo(as_json_text(value))
     else:
         plain(value)

@@ -1,6 +1,5 @@
 """Follows a run: a progress bar on a terminal, else plain lines, or JSON lines on request."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
@@ -9,6 +8,7 @@ from typing import Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from governance.runtime.cli_support import as_json_text
 from governance.runtime.local_rpc import LocalRpcFault
 from server.answers import RoundSummary, StudyStatus
 from server.commands.options import on_terminal, parsed
@@ -64,7 +64,7 @@ def _follow_changes(look: Look, show: Callable[[StudyStatus, dict[str, Any]], No
 
 
 def _print_json(_: StudyStatus, answer: dict[str, Any]) -> None:
-    typer.echo(json.dumps(answer, ensure_ascii=False))
+    typer.echo(as_json_text(answer, indent=None))
 
 
 class _Lines:

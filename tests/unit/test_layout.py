@@ -31,6 +31,7 @@ TESTED_ELSEWHERE = {
     "governance/records/binding.py": "tests/attacks/test_edited_state.py",
     "governance/runtime/schema_check.py": "tests/attacks/test_edited_state.py",
     "client/tasks/registry.py": "tests/unit/client/tasks/test_assignment.py",
+    "governance/cedar/worker.py": "tests/unit/governance/cedar/test_process.py",
     "governance/officer/exchange_link.py": "tests/unit/governance/officer/test_certificate.py",
     "governance/officer/folder_recovery.py": (
         "tests/unit/governance/officer/test_foreign_documents.py"

@@ -47,9 +47,10 @@ def test_each_transaction_signs_one_head_over_all_of_its_entries(
 
 def test_a_transaction_that_is_rolled_back_signs_nothing(log: AuditLog, engine: Engine) -> None:
     log.append(an_event(0))
-    with pytest.raises(ZeroDivisionError), engine.begin() as connection:
+    with engine.connect() as connection:
+        transaction = connection.begin()
         log.append(an_event(1), connection)
-        raise ZeroDivisionError
+        transaction.rollback()
     assert signed_size(log) == 1
     log.append(an_event(1))
     assert signed_size(log) == 2

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from governance.runtime.cli_support import BROKEN_PIPE
+from governance.runtime.program import BROKEN_PIPE
 
 TALKER = """
 import typer
