@@ -320,7 +320,7 @@ class TestHomesStayUsable:
                 coordinator.context.note(EventKind.COORDINATOR_STARTED)
             else:
                 nodes[home_name.split("/")[0]].note_start()
-            assert verified(log, key, written).size == size + 1
+            assert verified(log, key, written).size == size + 2, "signed, and started"
 
     def test_parties_go_on_in_the_same_files(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node]
