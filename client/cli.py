@@ -112,16 +112,19 @@ def enrol(
     """Join a federation: print a fingerprint to read out, and wait for admission."""
     from client.commands.enrol import Candidate  # noqa: PLC0415 (keeps --help quick)
     from client.credentials.certificate_renewal import transport_pair  # noqa: PLC0415
+    from client.credentials.keyring import NodeKeyring  # noqa: PLC0415
     from governance.documents.permit import NodeKeys  # noqa: PLC0415
     from protocols.wire.invitation import read_invitation  # noqa: PLC0415
 
     with plain_errors():
         node_home = _home(home)
         settings, letter = node_home.settings(), read_invitation(invitation)
+        store = _unlocked(node_home, passphrase_file, passphrase_fd)
         candidate = Candidate(
             home=node_home,
             settings=settings,
-            pair=transport_pair(node_home, _unlocked(node_home, passphrase_file, passphrase_fd)),
+            pair=transport_pair(node_home, store),
+            keyring=NodeKeyring.load(store),
             keys=NodeKeys.from_canonical(node_home.node_keys.read_bytes()),
             dial=_dial,
             clock=utc_now,

@@ -227,7 +227,9 @@ class Daemon:
             "deliver": self._deliver,
             "approve_key": self._approve_key,
             "officer_key": self._officer_key,
+            "log_head": self._node.log_head,
             "log_entries": self._node.log_entries,
+            "check_state": self._node.check_state,
         }
         if method not in methods:
             raise NodeFault(
@@ -283,7 +285,8 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
         own_credentials = credentials(home, store, utc_now, _random.random())
         link = _dial(enrolment, own_credentials.presented())
         node = _node(home, settings, store, link)
-        node.parts.log_head.move()  # before anything else: the state may be an old copy
+        node.parts.log_head.move()  # before anything else: the state may be an old or changed copy
+        NodeKeyring.note_signed_state(store)
         daemon = Daemon(
             node,
             link,

@@ -15,7 +15,7 @@ from client.status.report import StatusReport
 from client.status.summary import LinkStatus
 from client.upkeep import Upkeep
 from governance.audit.events import EventKind, Outcome
-from governance.audit.exported import export_log
+from governance.audit.exported import export_head, export_page
 from governance.runtime.database import fold_log
 from governance.trust.bundle import CountryDocuments
 from keys.identity import VerifyKey
@@ -105,9 +105,17 @@ class Node:
         """Return the status of the node, for its operator only."""
         return self._status_report.status(link)
 
-    def log_entries(self, start: int = 0, end: int | None = None) -> dict[str, Any]:
-        """Return the exported log lines start ≤ index < end, with the signed checkpoint."""
-        return export_log(self.parts.log, start, end)
+    def log_head(self) -> dict[str, Any]:
+        """Return the signed checkpoint of the log, its size, and the key for it."""
+        return export_head(self.parts.log)
+
+    def log_entries(self, start: int, end: int) -> dict[str, Any]:
+        """Return a page of the exported log lines start ≤ index < end."""
+        return export_page(self.parts.log, start, end)
+
+    def check_state(self) -> None:
+        """Raise LogFault or StorageFault if the database is not as this node signed it."""
+        self.parts.log_head.require_intact()
 
     def _log(self, kind: EventKind) -> None:
         self.parts.decisions.event(kind, Subject(), outcome=Outcome.DONE)

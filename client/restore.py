@@ -22,8 +22,9 @@ from client.state.decision_log import Subject
 from client.state.key_value import get_value, set_value
 from client.state.log_head import RESTORING
 from client.state.restored import RESTORED, Restored
+from client.state.state_check import row_names
 from governance.audit.events import Event, EventKind, Outcome
-from governance.budget.ledger import LedgerEntry
+from governance.budget.ledger import LedgerEntry, ledger_entries
 from governance.documents.permit import Permit
 from governance.documents.study import Study
 from governance.errors import DocumentFault
@@ -68,7 +69,11 @@ class Restoration:
         self._log, self._log_head, self._clock = parts.log, parts.log_head, parts.now
 
     def begin(self) -> None:
-        """Store the time of the start: documents signed later name every permit."""
+        """Store the time of the start: documents signed later name every permit.
+
+        Raises LogFault or StorageFault if the copy was changed by another program.
+        """
+        self._log_head.take_over()
         size = self._log.size()
         beginning = _Beginning(self._clock().isoformat(), self._copied_at(size), size)
         with transaction(self._engine) as connection:
@@ -157,10 +162,17 @@ class Restoration:
             now=now,
             connection=connection,
         )
-        self._log_event(EventKind.BUDGET_CHARGED, Subject(study=study.digest), connection)
+        names = row_names(connection, ledger_entries, ledger_entries.c.run == missed.run)
+        self._log_event(EventKind.BUDGET_CHARGED, Subject(study=study.digest), connection, names)
 
-    def _log_event(self, kind: EventKind, subject: Subject, connection: Connection) -> None:
-        self._decisions.event(kind, subject, outcome=Outcome.DONE, connection=connection)
+    def _log_event(
+        self,
+        kind: EventKind,
+        subject: Subject,
+        connection: Connection,
+        rows: tuple[str, ...] = (),
+    ) -> None:
+        self._decisions.event(kind, subject, outcome=Outcome.DONE, rows=rows, connection=connection)
 
     def _store_outcome(
         self, size: int, ended: int, missed: Sequence[MissedRun], connection: Connection

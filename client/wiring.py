@@ -16,6 +16,7 @@ from client.border.outbox import Outbox
 from client.border.recheck import PermissionRecheck
 from client.border.reply_timing import ReplySlots
 from client.border.request_handler import RequestHandler
+from client.border.run_limit import RunLimit
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.documents.key_changes import KeyChanges
@@ -32,9 +33,9 @@ from client.state.pause import PauseSwitch
 from client.state.reply_journal import ReplyJournal
 from client.state.run_expiry import RunExpiry
 from client.state.runs import RunStore
+from client.state.state_check import StateCheck, open_log
 from client.status.report import StatusReport
 from client.tasks.prepared import PreparedTasks
-from governance.audit.log import AuditLog
 from governance.budget.ledger import Ledger
 from keys.identity import VerifyKey
 from protocols.numerics.noise import NoiseSource
@@ -83,7 +84,7 @@ def _parts(
 ) -> NodeParts:
     country, clock = settings.country, around.clock
     log, runs, journal = (
-        AuditLog(engine, log_origin(country), keyring.log_key),
+        open_log(engine, log_origin(country), keyring.log_key, former=not keyring.signs_state),
         RunStore(engine, keyring.sealing_key),
         ReplyJournal(engine),
     )
@@ -114,7 +115,7 @@ def _parts(
         keys=keys,
         identities=identities,
         log=log,
-        log_head=LogHeadGuard(home, engine, log),
+        log_head=LogHeadGuard(home, engine, log, StateCheck(engine, log, country)),
         ledger=Ledger(engine),
         decisions=decisions,
         pause=PauseSwitch(engine),
@@ -128,17 +129,19 @@ def _parts(
 
 def _request_handler(parts: NodeParts, around: Surroundings) -> RequestHandler:
     recheck = PermissionRecheck(parts.documents, parts.pause, parts.clock)
+    limit = RunLimit(parts.runs, parts.ledger, parts.run_expiry)
     charges = Charges(parts.engine, parts.ledger, parts.decisions, around.failpoint)
     outbox = Outbox(
         parts.engine,
         journal=parts.journal,
         runs=parts.runs,
         recheck=recheck,
+        limit=limit,
         decisions=parts.decisions,
         failpoint=around.failpoint,
     )
     return RequestHandler(
-        gate=_gate(parts, around),
+        gate=_gate(parts, around, limit),
         floor=_cohort_floor(parts, around, charges, recheck),
         door=_door(parts, around, charges, outbox),
         outbox=outbox,
@@ -149,7 +152,7 @@ def _request_handler(parts: NodeParts, around: Surroundings) -> RequestHandler:
     )
 
 
-def _gate(parts: NodeParts, around: Surroundings) -> Gate:
+def _gate(parts: NodeParts, around: Surroundings, limit: RunLimit) -> Gate:
     return Gate(
         country=parts.settings.country,
         identities=parts.identities,
@@ -160,6 +163,7 @@ def _gate(parts: NodeParts, around: Surroundings) -> Gate:
         journal=parts.journal,
         runs=parts.runs,
         ledger=parts.ledger,
+        limit=limit,
         sync=parts.updates.sync,
         clock=parts.clock,
         monotonic=around.monotonic,
@@ -175,6 +179,7 @@ def _cohort_floor(
         record_store=parts.record_store,
         tasks=parts.tasks,
         recheck=recheck,
+        decisions=parts.decisions,
         noise=around.noise,
         entropy=around.entropy,
         failpoint=around.failpoint,

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from governance.audit.events import Event, EventKind
-from governance.audit.log import AuditLog
 from governance.errors import FileFault, StorageFault
 from governance.runtime.database import open_database
 from governance.runtime.descriptors import descriptor_limit, raise_descriptor_limit
@@ -24,6 +23,7 @@ from governance.trust.repository import Repository
 from keys.certificates import Role
 from keys.clock import utc_now
 from keys.errors import PratiqueError
+from keys.store import KeyStore
 from protocols.wire.signed_message import COORDINATOR
 from server.errors import CoordinatorFault
 from server.exchange.call_refusals import CallRefusals
@@ -36,7 +36,7 @@ from server.exchange.relay import Relay
 from server.exchange.service import ENDING_SECONDS, ExchangeService, serve_exchange
 from server.flower.guard_check import require_guard
 from server.flower.superlink import SuperLink
-from server.home import HOME_VARIABLE, CoordinatorHome, CoordinatorKeys
+from server.home import HOME_VARIABLE, LOG, CoordinatorHome, CoordinatorKeys
 from server.key_rotation import open_keys
 from server.membership.certificates import CertificateRegister
 from server.membership.enrolment import EnrolmentService
@@ -45,6 +45,7 @@ from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
 from server.services.health import CoordinatorHealth, supervised
 from server.services.run_supervisor import supervise_runs
+from server.state.signed_log import open_log, take_over
 from server.state.tables import MIGRATIONS
 
 REFRESH_SECONDS, REFRESH_AGAIN_SECONDS = 3600.0, 60.0
@@ -80,6 +81,7 @@ def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], 
     raise_descriptor_limit()
     keys, settings = open_keys(home, passphrase), home.settings()
     with hold_daemon_lock(home):
+        _take_over_log(home, keys, passphrase)
         superlink = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
         health, supervisor = CoordinatorHealth(), Supervisor()
         try:
@@ -89,6 +91,17 @@ def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], 
         finally:
             superlink.close()
         _log.info("ended", extra={"federation": settings.federation})
+
+
+def _take_over_log(home: CoordinatorHome, keys: CoordinatorKeys, passphrase: bytes) -> None:
+    """Check the log before anything else. Raises LogFault if it is not as it was signed."""
+    engine = open_database(home.database, MIGRATIONS)
+    try:
+        take_over(open_log(engine, home.settings().log_origin, keys.log), utc_now())
+    finally:
+        engine.dispose()
+    if not keys.log.signs_heads:
+        keys.log.note_signed(KeyStore.open(home.keys, passphrase), LOG)
 
 
 async def _serve(
@@ -148,7 +161,7 @@ def _context(
 ) -> CoordinatorContext:
     engine, settings = open_database(home.database, MIGRATIONS), home.settings()
     repository = Repository(home.repository)
-    log = AuditLog(engine, settings.log_origin, keys.log_key)
+    log = open_log(engine, settings.log_origin, keys.log)
 
     def log_event(kind: EventKind, subject: str) -> None:
         log.append(Event(kind=kind, at=utc_now(), actor=COORDINATOR, subject=subject))
@@ -225,6 +238,7 @@ def _supervise_runs(context: CoordinatorContext, runs_lost: bool) -> bool:  # no
     """Resume runs when needed; return False if the disk is in the way, which may pass."""
     try:
         supervise_runs(context, runs_lost=runs_lost)
+        context.log.sign_rest()
     except (StorageFault, FileFault, OSError) as fault:
         _log.error("runs are not supervised", extra={"why": str(fault)})
         return False

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from governance.audit.events import Event, EventKind
+from governance.audit.log_key import LogKey
 from governance.documents.reading import read_settings
 from governance.runtime.homes import is_unfinished, made_whole
 from governance.runtime.loopback import LoopbackAddress
@@ -33,7 +34,7 @@ HOME_VARIABLE = "PRATIQUE_COORDINATOR_HOME"
 """The environment variable that names this folder to the server app, which Flower starts."""
 
 IDENTITY, DOCUMENTS, ONLINE, LOG = "identity", "documents", "online", "log"
-_ED25519_KEYS = (DOCUMENTS, ONLINE, LOG)
+_ED25519_KEYS = (DOCUMENTS, ONLINE)
 
 HIGHEST_PORT = 65535
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (no address to connect to)
@@ -174,9 +175,14 @@ class CoordinatorKeys:
     identity: Identity
     document_key: SigningKey
     online_key: SigningKey
-    log_key: SigningKey
+    log: LogKey
     transport: ExchangeTransport
     next_keys: NextKeys | None = None
+
+    @property
+    def log_key(self) -> SigningKey:
+        """The key that signs the log."""
+        return self.log.key
 
     @classmethod
     def load(cls, home: CoordinatorHome, store: KeyStore) -> Self:
@@ -186,7 +192,7 @@ class CoordinatorKeys:
             identity=identity_from_bytes(store.get(IDENTITY)),
             document_key=keys[DOCUMENTS],
             online_key=keys[ONLINE],
-            log_key=keys[LOG],
+            log=LogKey.load(store, LOG),
             transport=ExchangeTransport(home.path, _hosts(home.settings()), store),
         )
 
@@ -211,23 +217,24 @@ def _fill(
     store.put(IDENTITY, CompositeSigningKey.generate().to_bytes())
     for name in _ED25519_KEYS:
         store.put(name, SigningKey.generate().to_bytes())
+    LogKey.create(store, LOG)
     transport = ExchangeTransport.create(
         home.path, _hosts(settings), store, federation=settings.federation, now=now
     )
-    _begin_log(home, settings, now)
+    _begin_log(home, settings, LogKey.load(store, LOG), now)
     text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True))
     write_new(home.path / SETTINGS_FILE, text.encode())
     return transport.in_force(now)
 
 
-def _begin_log(home: CoordinatorHome, settings: Settings, now: datetime) -> None:
-    from governance.audit.log import LogWriter  # noqa: PLC0415 (keeps other commands quick)
-    from governance.runtime.database import open_database  # noqa: PLC0415
+def _begin_log(home: CoordinatorHome, settings: Settings, key: LogKey, now: datetime) -> None:
+    from governance.runtime.database import open_database  # noqa: PLC0415 (keeps others quick)
+    from server.state.signed_log import open_log  # noqa: PLC0415
     from server.state.tables import MIGRATIONS  # noqa: PLC0415
 
     engine = open_database(home.database, MIGRATIONS)
     event = Event(kind=EventKind.COORDINATOR_INITIALISED, at=now, actor=COORDINATOR)
-    LogWriter(engine, settings.log_origin).append(event)
+    open_log(engine, settings.log_origin, key).append(event)
     engine.dispose()
 
 

@@ -7,8 +7,9 @@ from sqlalchemy import Connection, Engine
 from client.border.admission import Admission
 from client.border.failpoints import Failpoint, FailpointHook
 from client.state.decision_log import DecisionLog
+from client.state.state_check import row_names
 from governance.audit.events import EventKind
-from governance.budget.ledger import Ledger
+from governance.budget.ledger import Ledger, ledger_entries
 from governance.runtime.database import transaction
 from protocols.numerics.mechanism import Mechanism
 
@@ -38,7 +39,7 @@ class Charges:
         mechanisms; then nothing is charged or logged.
         """
         with transaction(self._engine) as connection:
-            charged = bool(self._ledger.entries(run=run, connection=connection))
+            charged = set(_names(run, connection))
             self._ledger.reserve(
                 admission.budget,
                 study=admission.study.digest,
@@ -48,15 +49,22 @@ class Charges:
                 connection=connection,
             )
             self._failpoint(reserved)
-            if not charged:
-                self._log(admission, connection)
+            new = tuple(name for name in _names(run, connection) if name not in charged)
+            if new:
+                self._log(admission, new, connection)
             self._failpoint(logged)
 
-    def _log(self, admission: Admission, connection: Connection) -> None:
+    def _log(self, admission: Admission, rows: tuple[str, ...], connection: Connection) -> None:
         self._decisions.event(
             EventKind.BUDGET_CHARGED,
             admission.subject,
             policies=admission.assessment.clauses,
             documents=admission.documents.versions,
+            rows=rows,
             connection=connection,
         )
+
+
+def _names(run: str, connection: Connection) -> tuple[str, ...]:
+    """Return the digests by which the log names the charges of a run."""
+    return row_names(connection, ledger_entries, ledger_entries.c.run == run)

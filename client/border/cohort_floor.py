@@ -9,7 +9,7 @@ the floor, or if the permit has paid for a count of other records, the coordinat
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine, insert, select
 
@@ -19,9 +19,12 @@ from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.recheck import PermissionRecheck
 from client.records.store import RecordStore
 from client.state.count_id import CountId
+from client.state.decision_log import DecisionLog
+from client.state.state_check import row_names
 from client.state.tables import cohort_counts
 from client.tasks.assignment import Assignment
 from client.tasks.prepared import PreparedTasks
+from governance.audit.events import EventKind, Outcome
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.mechanism import Mechanism, Scope
@@ -51,6 +54,7 @@ class CohortFloor:
         record_store: RecordStore,
         tasks: PreparedTasks,
         recheck: PermissionRecheck,
+        decisions: DecisionLog,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
         failpoint: FailpointHook = no_failpoint,
@@ -58,7 +62,7 @@ class CohortFloor:
         self._engine, self._charges = engine, charges
         self._record_store, self._tasks = record_store, tasks
         self._noise, self._entropy = noise, entropy
-        self._recheck, self._failpoint = recheck, failpoint
+        self._recheck, self._decisions, self._failpoint = recheck, decisions, failpoint
 
     def require(self, admission: Admission) -> str:
         """Return the data version if its cohort is large enough. Raises Refusal DECLINED if not."""
@@ -134,6 +138,15 @@ class CohortFloor:
         with transaction(self._engine) as connection:
             self._recheck.require(admission, connection)
             connection.execute(insert(cohort_counts).values(row))
+            self._decisions.event(
+                EventKind.COHORT_COUNTED,
+                replace(admission.subject, body=None),
+                outcome=Outcome.DONE,
+                rows=row_names(
+                    connection, cohort_counts, cohort_counts.c.permit == admission.permit.digest
+                ),
+                connection=connection,
+            )
             self._failpoint(Failpoint.FLOOR_WRITTEN)
 
 

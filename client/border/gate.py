@@ -20,6 +20,7 @@ from math import inf
 
 from client.border.admission import Admission, Repetition
 from client.border.person_register import node_register, require_node_register
+from client.border.run_limit import RunLimit
 from client.credentials.identity_keys import IdentityKeys
 from client.documents.store import CurrentDocuments, DocumentStore
 from client.errors import RecordFault
@@ -84,6 +85,7 @@ class Gate:
         journal: ReplyJournal,
         runs: RunStore,
         ledger: Ledger,
+        limit: RunLimit,
         sync: Callable[[], None],
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
@@ -93,6 +95,7 @@ class Gate:
         self._register = person_register
         self._documents, self._record_store, self._pause = documents, record_store, pause
         self._journal, self._runs, self._ledger = journal, runs, ledger
+        self._limit = limit
         self._sync, self._clock = sync, clock
         self._monotonic, self._last_wrong_claim = monotonic, -inf
 
@@ -108,6 +111,9 @@ class Gate:
         assessment, budget = self._assessed(study, documents, place.run)
         if authentic is None:
             return Repetition(reply or b"", subject)
+        permit = _permit(documents, study)
+        if authentic.record is None:
+            self._limit.require_room(permit, documents.view.now)
         return Admission(
             frame=frame,
             request=request,
@@ -115,7 +121,7 @@ class Gate:
             place=place,
             documents=documents,
             study=study,
-            permit=_permit(documents, study),
+            permit=permit,
             assessment=assessment,
             budget=budget,
             roster=authentic.roster,

@@ -11,9 +11,12 @@ from sqlalchemy import Connection, Engine
 from client.border.admission import Admission
 from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.recheck import PermissionRecheck
+from client.border.run_limit import RunLimit
 from client.state.decision_log import DecisionLog
 from client.state.reply_journal import ReplyJournal
 from client.state.runs import RunRecord, RunStore
+from client.state.state_check import row_names
+from client.state.tables import journal
 from governance.audit.events import EventKind, Outcome
 from governance.runtime.database import fold_log, transaction
 
@@ -28,12 +31,13 @@ class Outbox:
         journal: ReplyJournal,
         runs: RunStore,
         recheck: PermissionRecheck,
+        limit: RunLimit,
         decisions: DecisionLog,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
         self._engine, self._journal = engine, journal
         self._runs, self._recheck = runs, recheck
-        self._decisions, self._failpoint = decisions, failpoint
+        self._decisions, self._limit, self._failpoint = decisions, limit, failpoint
 
     def keep(
         self,
@@ -51,7 +55,7 @@ class Outbox:
         self._failpoint(Failpoint.OUTBOX_MADE)
         with transaction(self._engine) as connection:
             self._recheck.require(admission, connection)
-            self._write_journal(admission, reply, connection)
+            names = self._write_journal(admission, reply, connection)
             self._failpoint(Failpoint.OUTBOX_JOURNALLED)
             self._advance(admission, data_version, connection)
             self._failpoint(Failpoint.OUTBOX_ADVANCED)
@@ -63,6 +67,7 @@ class Outbox:
                 documents=admission.documents.versions,
                 reply=reply,
                 reason=reason,
+                rows=names,
                 connection=connection,
             )
             self._failpoint(Failpoint.OUTBOX_LOGGED)
@@ -75,7 +80,10 @@ class Outbox:
         self._failpoint(Failpoint.OUTBOX_KEPT)
         return reply
 
-    def _write_journal(self, admission: Admission, reply: bytes, connection: Connection) -> None:
+    def _write_journal(
+        self, admission: Admission, reply: bytes, connection: Connection
+    ) -> tuple[str, ...]:
+        """Write the reply at its place; return the digest by which the log names the row."""
         place = admission.place
         self._journal.write(
             place,
@@ -86,6 +94,9 @@ class Outbox:
             connection=connection,
         )
         self._journal.forget(place.run, connection, before=place.round - 1)
+        columns = journal.c
+        wanted = columns.run_id == place.run, columns.round == place.round
+        return row_names(connection, journal, *wanted, columns.phase == place.phase)
 
     def _advance(self, admission: Admission, data_version: str, connection: Connection) -> None:
         """Replace the last state of the run with the next one, or enter the run with its first."""
@@ -98,6 +109,7 @@ class Outbox:
             peers=admission.peers,
         )
         if admission.record is None:
+            self._limit.end_replaced(admission, connection)
             self._runs.enter(record, admission.documents.view.now, connection)
         else:
             self._runs.replace(record, connection)

@@ -14,7 +14,7 @@ def node_register(declared: str | None, ledger: Ledger, agreement: Agreement) ->
     """
     if declared is not None:
         return declared
-    charged = {entry.register for entry in ledger.entries()}
+    charged = ledger.registers()
     known = charged or {budget.register_name for budget in agreement.budget}
     return known.pop() if len(known) == 1 else None
 

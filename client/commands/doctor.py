@@ -23,8 +23,8 @@ from client.records.quality_report import EXPORT_AGAIN
 from client.settings import NodeSettings
 from client.state.decision_log import log_origin
 from client.state.log_head import LogHeadGuard
+from client.state.state_check import StateCheck, open_log
 from client.state.tables import MIGRATIONS
-from governance.audit.log import AuditLog
 from governance.documents.permit import NodeKeys
 from governance.errors import DocumentFault
 from governance.runtime.database import open_database
@@ -159,9 +159,10 @@ class Doctor:
         if not self.home.database.exists():
             raise SkipCheck("there is no state.db yet")
         engine = open_database(self.home.database, MIGRATIONS)
-        log = AuditLog(engine, log_origin(self._settings.country), self._keyring.log_key)
-        LogHeadGuard(self.home, engine, log).require_newest()
-        return "state.db is not older than what this node has sent"
+        country, keyring = self._settings.country, self._keyring
+        log = open_log(engine, log_origin(country), keyring.log_key, former=not keyring.signs_state)
+        LogHeadGuard(self.home, engine, log, StateCheck(engine, log, country)).require_newest()
+        return "state.db is as this node signed it, and not older than what it has sent"
 
     def _check_certificate(self) -> str:
         if self._settings.enrolment is None:

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from client.credentials.keyring import NodeKeyring
 from client.errors import NodeFault
 from client.home import NodeHome
 from client.settings import Enrolment, NodeSettings
+from client.state.log_head import LogHeadGuard
+from client.state.state_check import StateCheck, open_log
 from client.state.tables import MIGRATIONS
 from governance.audit.events import Event, EventKind
-from governance.audit.log import LogWriter
 from governance.documents.permit import NodeKeys
 from governance.runtime.credentials import KeptPair
 from governance.runtime.database import open_database
@@ -71,6 +73,7 @@ class Candidate:
     settings: NodeSettings
     pair: KeptPair
     keys: NodeKeys
+    keyring: NodeKeyring
     dial: Dial
     clock: Callable[[], datetime]
 
@@ -86,7 +89,8 @@ class Candidate:
 
         `on_introduction` is called before anything is sent. Returns whether the node is admitted;
         False while its request waits. Raises NodeFault, LinkFault; then nothing was changed.
-        Raises StorageFault if the admission cannot be logged; no certificate is kept then.
+        Raises StorageFault if the admission cannot be logged, and LogFault if the log is not as it
+        was signed; no certificate is kept then.
         """
         root_digest = self._checked_root_digest(invitation)
         request = self._request(invitation)
@@ -99,13 +103,13 @@ class Candidate:
                 root_digest=root_digest,
             )
         )
-        with self._log() as log:
+        with self._log_admission() as log_admission:
             reply = self._ask(invitation, request, wait, sleep)
             if reply.status == EnrolReply.REFUSED:
                 raise NodeFault("The coordinator has refused the request", fix=_ASK_FOR_INVITATION)
             if reply.status != EnrolReply.ADMITTED:
                 return False
-            self._admit(invitation, root_digest, reply.certificate, log)
+            self._admit(invitation, root_digest, reply.certificate, log_admission)
         return True
 
     def _checked_root_digest(self, invitation: Invitation) -> str:
@@ -189,14 +193,18 @@ class Candidate:
             link.close()
 
     def _admit(
-        self, invitation: Invitation, root_digest: str, certificate: bytes, log: LogWriter
+        self,
+        invitation: Invitation,
+        root_digest: str,
+        certificate: bytes,
+        log_admission: Callable[[Event], None],
     ) -> None:
         authority = invitation.authority.encode()
         self._check_certificate(invitation, authority, certificate)
         root = self._root(invitation, root_digest, certificate)
         write_atomic(self.home.root, root)
         write_atomic(self.home.authority, authority)
-        log.append(self._event(invitation.federation, certificate))
+        log_admission(self._event(invitation.federation, certificate))
         self.pair.keep(certificate)
         enrolment = Enrolment(
             federation=invitation.federation,
@@ -207,11 +215,29 @@ class Candidate:
         self.home.write_settings(self.settings.model_copy(update={"enrolment": enrolment}))
 
     @contextmanager
-    def _log(self) -> Iterator[LogWriter]:
-        """Open the audit log before anything is sent: an invitation serves only once."""
+    def _log_admission(self) -> Iterator[Callable[[Event], None]]:
+        """Open the audit log before anything is sent: an invitation serves only once.
+
+        The log-head file moves with the log, unless the database may be an older copy. A node that
+        was restored may have to enrol before `pratique-node restored`.
+        """
         engine = open_database(self.home.database, MIGRATIONS)
+        keyring, country = self.keyring, self.settings.country
+        log = open_log(
+            engine, self.keys.log_origin, keyring.log_key, former=not keyring.signs_state
+        )
+        check = StateCheck(engine, log, country)
+        head = LogHeadGuard(self.home, engine, log, check)
+
+        def append(event: Event) -> None:
+            newest = head.shows_newest()
+            log.append(event)
+            if newest:
+                head.accept()
+
         try:
-            yield LogWriter(engine, self.keys.log_origin)
+            check.take_over()
+            yield append
         finally:
             engine.dispose()
 

@@ -15,9 +15,9 @@ from client.records.quality_report import QualityReport
 from client.settings import NodeSettings
 from client.state.decision_log import log_origin
 from client.state.log_head import LogHeadGuard
+from client.state.state_check import StateCheck, open_log
 from client.state.tables import MIGRATIONS
 from governance.audit.events import Event, EventKind
-from governance.audit.log import AuditLog
 from governance.documents.permit import NodeKeys
 from governance.runtime.database import open_database
 from governance.runtime.files import write_atomic
@@ -105,11 +105,10 @@ def _fill(home: NodeHome, settings: NodeSettings, store: KeyStore, now: datetime
     keys = _public_keys(settings.country, keyring, node_auth)
     home.officer.mkdir(mode=0o700)
     engine = open_database(home.database, MIGRATIONS)
-    log = AuditLog(engine, keys.log_origin, keyring.log_key)
-    log_head = LogHeadGuard(home, engine, log)
-    log_head.move()
+    log = open_log(engine, keys.log_origin, keyring.log_key, former=False)
+    log_head = LogHeadGuard(home, engine, log, StateCheck(engine, log, settings.country))
     log.append(Event(kind=EventKind.NODE_INITIALISED, at=now, actor=settings.country))
-    log_head.move()
+    log_head.accept()
     engine.dispose()  # the database is moved with the rest
     write_atomic(home.node_keys, keys.canonical())
     home.write_settings(settings)

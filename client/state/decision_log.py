@@ -109,8 +109,11 @@ class DecisionLog:
         documents: DocumentVersions | None = None,
         reply: bytes | None = None,
         reason: str | None = None,
+        rows: tuple[str, ...] = (),
     ) -> None:
         """Append a decision that allowed something; with `reply`, its digest replaces the frame's.
+
+        `rows` are the digests of guarded rows that the transaction has written.
 
         The entry is durable on return, or when the caller's `connection` commits.
         """
@@ -124,6 +127,7 @@ class DecisionLog:
             policies=policies,
             documents=documents,
             reason=reason and reason[:LONGEST_LINE],
+            rows=rows,
             **fields,
         )
         self._log.append(event, connection)

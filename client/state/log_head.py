@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from client.errors import NodeFault
 from client.home import NodeHome
 from client.state.key_value import get_value, set_value
+from client.state.state_check import StateCheck
 from governance.audit.checkpoint import Checkpoint, parse_checkpoint
 from governance.audit.log import AuditLog
 from governance.errors import LogFault
@@ -33,8 +34,8 @@ MAX_HEAD_BYTES = 1024
 class LogHeadGuard:
     """The log-head file of one node. Thread-safe; only the node's daemon moves it forward."""
 
-    def __init__(self, home: NodeHome, engine: Engine, log: AuditLog) -> None:
-        self._home, self._engine, self._log = home, engine, log
+    def __init__(self, home: NodeHome, engine: Engine, log: AuditLog, check: StateCheck) -> None:
+        self._home, self._engine, self._log, self._check = home, engine, log, check
         self._lock = Lock()
         self._size: int | None = None
 
@@ -47,7 +48,11 @@ class LogHeadGuard:
         with self._lock:
             if self._size is None:
                 self.require_newest()
-            if self._size != self._log.size():
+                self._check.sign_former()
+            size = self._log.size()
+            if self._size is not None and size < self._size:
+                raise _older_state(f"the log has {size} entries, and had {self._size} before")
+            if self._size != size:
                 self._write()
 
     def accept(self) -> None:
@@ -66,11 +71,24 @@ class LogHeadGuard:
     def require_newest(self) -> None:
         """Raise NodeFault unless the log continues from the file. Changes nothing.
 
-        The file is read before the log, because a running daemon moves both forward.
+        Raises LogFault or StorageFault if the database was changed without the node's key. The file
+        is read before the log, because a running daemon moves both forward.
         """
         if self._stored_value(RESTORING) is not None:
             raise _unfinished_restoration()
         self._require_newest()
+        self._check.require_intact()
+
+    def require_intact(self) -> None:
+        """Raise LogFault or StorageFault if the database was changed without the node's key."""
+        self._check.require_intact()
+
+    def take_over(self) -> None:
+        """Take over a database that need not be the newest, before anything is written to it.
+
+        Raises LogFault or StorageFault if the database was changed without the node's key.
+        """
+        self._check.take_over()
 
     def shows_newest(self) -> bool:
         """Return whether the file shows that the log is the newest."""

@@ -28,6 +28,7 @@ could allow the round have expired by then: it signs once a day that they are fr
 cannot be read has the same time, because a start with another program version, or with other keys,
 can still be corrected."""
 
+REPLACED = "Another run of this study was entered under the same permit"
 UNREADABLE = "The stored state of the run cannot be read, and the run cannot continue"
 
 _log = logging.getLogger("pratique.node")
@@ -61,6 +62,19 @@ class RunExpiry:
                 self._end(run, now, connection)
 
         self._for_each_live_run(end_if_forbidden)
+
+    def end_replaced(
+        self,
+        study: str,
+        now: datetime,
+        connection: Connection,
+        *,
+        charged: Callable[[str], bool],
+    ) -> None:
+        """End the live runs of a study that were not charged, in the caller's transaction."""
+        for run in self._runs.summaries(live=True, connection=connection):
+            if run.study == study and not charged(run.run):
+                self._end(run, now, connection, REPLACED)
 
     def _for_each_live_run(self, action: Callable[[RunSummary, Connection], None]) -> None:
         """Apply the action to every live run; log a fault in one of them and continue."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Update, insert, select, update
+from sqlalchemy import Connection, Engine, Update, func, insert, select, update
 
 from client.state.tables import runs
 from governance.runtime.database import transaction
@@ -24,7 +24,7 @@ from protocols.wire.encoding import canonical_json
 STATE_LABEL = "pratique/run-state/v1"
 LEFT = (
     "this country has left the run, and its secrets are gone: the officer withdrew or the permit "
-    "ended, or the run ended here or was silent for a week"
+    "ended, another run of the study was entered, or the run ended here or was silent for a week"
 )
 UNREADABLE = (KeyFault, ProtocolFault, ValueError, TypeError, LookupError)
 """Raised if a state was written by another version, sealed under another key, or damaged."""
@@ -134,6 +134,15 @@ class RunStore:
     def end(self, run: str, now: datetime, connection: Connection) -> bool:
         """Erase the secrets of a run, in the caller's transaction; return whether it was live."""
         return connection.execute(_live(run).values(state=None, ended=now)).rowcount == 1
+
+    def entered(self, study: str, since: datetime) -> tuple[int, datetime | None]:
+        """Return how many runs of a study were entered from `since` on, and when the last was."""
+        query = select(func.count(), func.max(runs.c.created)).where(
+            runs.c.study == study, runs.c.created >= since
+        )
+        with transaction(self._engine) as connection:
+            number, last = connection.execute(query).one()
+        return int(number), last
 
     def summaries(self, *, live: bool, connection: Connection | None = None) -> list[RunSummary]:
         """Return the runs, newest first; with `live`, only those that have not ended."""

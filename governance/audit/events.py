@@ -17,6 +17,8 @@ from protocols.wire.encoding import Digest, canonical_json, check_json
 
 ENTRY_VERSION = 1
 LARGEST_ENTRY = 16_384
+MOST_ROWS = 150
+"""Rows that one entry can name; with the rest of it they stay below the largest entry."""
 
 
 class EventKind(StrEnum):
@@ -29,6 +31,7 @@ class EventKind(StrEnum):
     NODE_PAUSED = "node-paused"
     NODE_RESUMED = "node-resumed"
     STATE_RESTORED = "state-restored"
+    STATE_SIGNED = "state-signed"
     DOCUMENTS_ACCEPTED = "documents-accepted"
     DOCUMENTS_REFUSED = "documents-refused"
     OFFICER_KEY_CHANGED = "officer-key-changed"
@@ -41,6 +44,7 @@ class EventKind(StrEnum):
     REQUEST_REPEATED = "request-repeated"
     REQUESTS_COUNTED = "requests-counted"
     BUDGET_CHARGED = "budget-charged"
+    COHORT_COUNTED = "cohort-counted"
     BUDGET_REFUSED = "budget-refused"
     RUN_JOINED = "run-joined"
     RUN_ENDED = "run-ended"
@@ -88,7 +92,8 @@ class Event(BaseModel):
     `actor` did it (a country, "coordinator", an officer's fingerprint); `subject` is what it
     concerned, if not a study or run (a fingerprint, a document path); `policies` determined
     the decision; `reason` is in plain words for this party's own operator and officer; `body` is
-    the digest of the bytes received or sent.
+    the digest of the bytes received or sent; `rows` are the digests of the rows of the database
+    that were written with the entry (`governance.runtime.row_digest`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -108,12 +113,15 @@ class Event(BaseModel):
     policies: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
     documents: DocumentVersions | None = None
     body: Digest | None = None
+    rows: Annotated[tuple[Digest, ...], Field(max_length=MOST_ROWS)] = ()
 
 
 def entry_bytes(event: Event, *, origin: str, index: int) -> bytes:
     """Return the canonical JSON of the entry at `index`. Raises LogFault if it is too large."""
     fields = event.model_dump(mode="json", exclude_none=True)
     header = {"v": ENTRY_VERSION, "origin": origin, "index": index}
+    if not event.rows:
+        fields.pop("rows")
     data = canonical_json({**fields, **header})
     if len(data) > LARGEST_ENTRY:
         raise LogFault("An event is too large to be logged", why=f"it has {len(data)} bytes")

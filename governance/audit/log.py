@@ -3,57 +3,36 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Engine,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Row,
-    Select,
-    Table,
-    func,
-    insert,
-    select,
-)
+from sqlalchemy import Connection, Engine, Row, insert, select
 
 from governance.audit import merkle
 from governance.audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from governance.audit.events import Event, entry_bytes
+from governance.audit.integrity import intact_entries, not_as_signed
 from governance.audit.note import NoteKey
+from governance.audit.signed_head import (
+    Covered,
+    HeadSigner,
+    SignedHead,
+    Unsigned,
+    note_appended,
+    note_changing,
+    nothing_covered,
+)
+from governance.audit.stored_tree import (
+    damaged,
+    log_entries,
+    log_heads,
+    log_nodes,
+    nodes_of,
+    size_of,
+)
 from governance.errors import LogFault
-from governance.runtime.database import transaction
+from governance.runtime.database import reading, transaction
 from keys.identity import SigningKey
 
 PAGE = 500
-LOG_TABLES = MetaData()
-
-log_entries = Table(
-    "log_entries",
-    LOG_TABLES,
-    Column("position", BigInteger, primary_key=True, autoincrement=False),
-    Column("entry", LargeBinary, nullable=False),
-    Column("leaf_hash", LargeBinary, nullable=False),
-)
-
-log_nodes = Table(
-    "log_nodes",
-    LOG_TABLES,
-    Column("level", Integer, primary_key=True, autoincrement=False),
-    Column("position", BigInteger, primary_key=True, autoincrement=False),
-    Column("hash", LargeBinary, nullable=False),
-)
-"""Complete nodes above the leaves, so that an append reads and writes O(log n) rows."""
-
-log_heads = Table(
-    "log_heads",
-    LOG_TABLES,
-    Column("size", BigInteger, primary_key=True, autoincrement=False),
-    Column("note", LargeBinary, nullable=False),
-)
-"""Every signed head."""
+SIGNED_BY_ALL = Unsigned()
 
 
 class LogWriter:
@@ -68,17 +47,33 @@ class LogWriter:
         Raises LogFault, StorageFault.
         """
         with transaction(self._engine, connection) as open_connection:
-            index = _size(open_connection)
+            index = size_of(open_connection)
             _insert(open_connection, index, entry_bytes(event, origin=self._origin, index=index))
         return index
 
 
 class AuditLog(LogWriter):
-    """One origin's log, with the key that signs its heads."""
+    """One origin's log, with the key that signs its head at each commit."""
 
-    def __init__(self, engine: Engine, origin: str, key: SigningKey) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        origin: str,
+        key: SigningKey,
+        *,
+        covered: Covered = nothing_covered,
+        unsigned: Unsigned = SIGNED_BY_ALL,
+    ) -> None:
+        """`covered` are other rows that the head covers; `unsigned` says which entries may wait."""
         super().__init__(engine, origin)
         self._key, self._verifier = key, NoteKey(origin, key.public)
+        self._unsigned, self._covered = unsigned, covered
+        self._signer = HeadSigner(engine, origin, key, covered=covered, unsigned=unsigned)
+
+    @property
+    def engine(self) -> Engine:
+        """The database of this log."""
+        return self._engine
 
     @property
     def verifier(self) -> NoteKey:
@@ -88,7 +83,31 @@ class AuditLog(LogWriter):
     def size(self, connection: Connection | None = None) -> int:
         """Return how many entries there are."""
         with transaction(self._engine, connection) as open_connection:
-            return _size(open_connection)
+            return size_of(open_connection)
+
+    def signed_head(self, connection: Connection) -> SignedHead | None:
+        """Return the head that the last transaction signed; None if none was. Raises LogFault."""
+        return self._signer.read(connection)
+
+    def sign_rest(self) -> None:
+        """Sign the entries that processes without the key have appended, if there are any."""
+        with reading(self._engine) as connection:
+            head = self._signer.read(connection)
+            signed = head is not None and head.size == size_of(connection)
+        if not signed:
+            with transaction(self._engine) as connection:
+                note_changing(connection, self._covered)
+
+    def verified_entries(self, connection: Connection) -> Iterator[bytes]:
+        """Yield every entry of an intact log, oldest first; constant memory.
+
+        Compares entries, hashes and nodes with each other and with the signed head. Raises
+        LogFault, at the latest after the last entry, if they are not those that were signed.
+        """
+        head = self._signer.read(connection)
+        yield from intact_entries(connection, head, self._unsigned)
+        if head is not None and head.covered != self._covered(connection):
+            raise not_as_signed("the settings in it are not those that were signed")
 
     def checkpoint(self) -> bytes:
         """Return the signed head of the log as it is now, and store the head.
@@ -98,7 +117,7 @@ class AuditLog(LogWriter):
         """
         with self._engine.begin() as connection:
             last = _newest_head(connection)
-            size = _size(connection)
+            size = size_of(connection)
             if last is not None and self._continued_size(connection, last) == size:
                 return last
             note = self._sign(connection, size)
@@ -108,7 +127,7 @@ class AuditLog(LogWriter):
     def head(self) -> Checkpoint:
         """Return the current size and root, unsigned."""
         with self._engine.begin() as connection:
-            return self._head(connection, _size(connection))
+            return self._head(connection, size_of(connection))
 
     def require_head(self, head: Checkpoint) -> None:
         """Raise LogFault unless this log's first entries are those of an earlier `head`."""
@@ -119,28 +138,31 @@ class AuditLog(LogWriter):
         """Yield the stored entries start ≤ index < end, as they were hashed."""
         return (entry for entry, _ in self._rows(start, end))
 
-    def export(self, end: int | None = None) -> Iterator[bytes]:
-        """Yield one JSON line per entry below `end`, for `verify_export`, without line ends."""
-        for entry, leaf in self._rows(0, end):
+    def export(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield one JSON line for each entry start ≤ index < end, for `verify_export`.
+
+        The lines have no line ends. An `end` beyond the log counts as its end.
+        """
+        for entry, leaf in self._rows(start, end):
             yield b'{"entry":' + entry + b',"leaf":"' + leaf.hex().encode() + b'"}'
 
     def inclusion_proof(self, index: int, size: int) -> list[bytes]:
         """Return the proof of entry `index` in the tree of `size`. Raises LogFault."""
         with self._engine.begin() as connection:
             _require_size(connection, size)
-            return merkle.inclusion_proof(index, size, _reader(connection))
+            return merkle.inclusion_proof(index, size, nodes_of(connection))
 
     def consistency_proof(self, size1: int, size2: int) -> list[bytes]:
         """Return the proof that the log of `size2` continues that of `size1`. Raises LogFault."""
         with self._engine.begin() as connection:
             _require_size(connection, size2)
-            return merkle.consistency_proof(size1, size2, _reader(connection))
+            return merkle.consistency_proof(size1, size2, nodes_of(connection))
 
     def _sign(self, connection: Connection, size: int) -> bytes:
         return sign_checkpoint(self._head(connection, size), self._key)
 
     def _head(self, connection: Connection, size: int) -> Checkpoint:
-        return Checkpoint(self._origin, size, merkle.root_at(size, _reader(connection)))
+        return Checkpoint(self._origin, size, merkle.root_at(size, nodes_of(connection)))
 
     def _continued_size(self, connection: Connection, note: bytes) -> int:
         """Return the size of an earlier head. Raises LogFault unless this log continues it."""
@@ -150,7 +172,8 @@ class AuditLog(LogWriter):
 
     def _rows(self, start: int, end: int | None) -> Iterator[tuple[bytes, bytes]]:
         """Read page by page, since one long transaction would block every writer."""
-        last = self.size() if end is None else end
+        size = self.size()
+        last = size if end is None else min(end, size)
         for first in range(start, last, PAGE):
             position = log_entries.c.position
             wanted = position >= first, position < min(first + PAGE, last)
@@ -160,13 +183,8 @@ class AuditLog(LogWriter):
             yield from map(_checked, page)
 
 
-def _size(connection: Connection) -> int:
-    last = connection.scalar(select(func.max(log_entries.c.position)))
-    return 0 if last is None else last + 1
-
-
 def _require_size(connection: Connection, size: int) -> None:
-    current = _size(connection)
+    current = size_of(connection)
     if current < size:
         raise LogFault(
             f"The log has {current} entries, but {size} were signed before",
@@ -177,7 +195,7 @@ def _require_size(connection: Connection, size: int) -> None:
 
 def _require_continued(connection: Connection, head: Checkpoint) -> None:
     _require_size(connection, head.size)
-    if merkle.root_at(head.size, _reader(connection)) != head.root:
+    if merkle.root_at(head.size, nodes_of(connection)) != head.root:
         raise LogFault(
             f"The first {head.size} entries of the log are not those signed before",
             why="the log was forked, or its database changed",
@@ -194,38 +212,14 @@ def _insert(connection: Connection, index: int, entry: bytes) -> None:
     leaf = merkle.leaf_hash(entry)
     row = {"position": index, "entry": entry, "leaf_hash": leaf}
     connection.execute(insert(log_entries).values(row))
-    for node in merkle.completed_by(index, leaf, _reader(connection)):
+    note_appended(connection, leaf)
+    for node in merkle.completed_by(index, leaf, nodes_of(connection)):
         row = {"level": node.level, "position": node.index, "hash": node.hash}
         connection.execute(insert(log_nodes).values(row))
-
-
-def _reader(connection: Connection) -> merkle.ReadNode:
-    def read(level: int, index: int) -> bytes:
-        stored = connection.scalar(_node(level, index))
-        if not isinstance(stored, bytes):
-            raise _damaged(f"the hash of node {index} at level {level} is missing")
-        return stored
-
-    return read
 
 
 def _checked(row: Row[Any]) -> tuple[bytes, bytes]:
     """Check the types: SQLite allows any type in any column, so a changed file may hold others."""
     if not isinstance(row.entry, bytes) or not isinstance(row.leaf_hash, bytes):
-        raise _damaged(f"entry {row.position} is not what was stored")
+        raise damaged(f"entry {row.position} is not what was stored")
     return row.entry, row.leaf_hash
-
-
-def _damaged(why: str) -> LogFault:
-    return LogFault(
-        "The log's database is damaged",
-        why=why,
-        fix="restore it from a backup, then compare it with an earlier checkpoint",
-    )
-
-
-def _node(level: int, index: int) -> Select[bytes]:
-    if level == 0:
-        return select(log_entries.c.leaf_hash).where(log_entries.c.position == index)
-    at_position = log_nodes.c.level == level, log_nodes.c.position == index
-    return select(log_nodes.c.hash).where(*at_position)

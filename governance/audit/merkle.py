@@ -8,6 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from governance.errors import LogFault
 
@@ -52,6 +53,15 @@ class Frontier:
     size: int = 0
     _hashes: list[bytes] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, size: int, read: ReadNode) -> Self:
+        """Return the frontier of the first `size` leaves of a stored tree."""
+        return cls(size, _subtrees(size, read))
+
+    def copy(self) -> Self:
+        """Return a frontier that grows by itself."""
+        return type(self)(self.size, list(self._hashes))
+
     def add(self, leaf: bytes) -> None:
         """Append one leaf hash."""
         full = self.size
@@ -67,8 +77,13 @@ class Frontier:
 
 def root_at(size: int, read: ReadNode) -> bytes:
     """Return the root of the first `size` leaves; SHA-256 of nothing for 0."""
+    return _fold(_subtrees(size, read))
+
+
+def _subtrees(size: int, read: ReadNode) -> list[bytes]:
+    """Return the complete subtrees of the first `size` leaves, largest first."""
     levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
-    return _fold([read(level, (size >> level) - 1) for level in levels])
+    return [read(level, (size >> level) - 1) for level in levels]
 
 
 def _fold(hashes: Sequence[bytes]) -> bytes:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from governance.audit.checkpoint import Checkpoint, open_checkpoint
-from governance.audit.events import LARGEST_ENTRY, parse_canonical, parse_entry
-from governance.audit.merkle import Frontier, leaf_hash
+from governance.audit.events import LARGEST_ENTRY, parse_entry
+from governance.audit.merkle import HASH_BYTES, Frontier, leaf_hash
 from governance.audit.note import NoteKey
 from governance.errors import LogFault
-from protocols.wire.encoding import canonical_json
 
 LARGEST_LINE = LARGEST_ENTRY + 128
+BEFORE, BETWEEN, AFTER = b'{"entry":', b',"leaf":"', b'"}'
+TAIL = len(BETWEEN) + 2 * HASH_BYTES + len(AFTER)
+"""The parts of an export line around its entry and its hash, and the length of what follows."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +70,29 @@ def _leaves(lines: Iterable[bytes], origin: str) -> Iterator[bytes]:
 
 
 def _leaf(line: bytes, index: int, origin: str) -> bytes:
-    """Compute the leaf hash of an export line."""
-    fields = parse_canonical(line, LARGEST_LINE)
-    entry = canonical_json(fields.get("entry"))
+    """Compute the leaf hash of an export line, which has exactly one form."""
+    entry, stated = _parts(line)
+    _require_position(parse_entry(entry), index, origin)
     leaf = leaf_hash(entry)
-    if fields != {"entry": _fields_at(entry, index, origin), "leaf": leaf.hex()}:
+    if stated != leaf.hex().encode():
         raise LogFault("It was changed after it was logged", why="its hash does not match")
     return leaf
 
 
-def _fields_at(entry: bytes, index: int, origin: str) -> dict[str, Any]:
-    fields = parse_entry(entry)
-    if (fields["index"], fields["origin"]) != (index, origin):
+def _parts(line: bytes) -> tuple[bytes, bytes]:
+    """Return the entry and the hexadecimal hash in an export line."""
+    entry, leaf = line[len(BEFORE) : -TAIL], line[-TAIL:][len(BETWEEN) : -len(AFTER)]
+    if len(line) > LARGEST_LINE or line != BEFORE + entry + BETWEEN + leaf + AFTER:
+        raise LogFault("This is not a line of an exported log", why="it was changed or cut off")
+    return entry, leaf
+
+
+def _require_position(entry: Mapping[str, Any], index: int, origin: str) -> None:
+    if (entry["index"], entry["origin"]) != (index, origin):
         raise LogFault(
             "It is at the wrong position",
-            why=f"it is entry {fields['index']} of {fields['origin']}",
+            why=f"it is entry {entry['index']} of {entry['origin']}",
         )
-    return fields
 
 
 def _require_root(known: Checkpoint, roots: Mapping[int, bytes], head: Checkpoint) -> None:

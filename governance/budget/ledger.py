@@ -215,6 +215,11 @@ class Ledger:
         with transaction(self._engine, connection) as open_connection:
             return _view(open_connection, terms)
 
+    def registers(self) -> set[str]:
+        """Return the registers that were ever charged."""
+        with transaction(self._engine) as connection:
+            return set(connection.execute(select(_COLUMNS.register).distinct()).scalars())
+
     def entries(
         self,
         register: str | None = None,

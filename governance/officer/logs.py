@@ -5,16 +5,17 @@ the agreement names no log key, the key seen first is remembered, and a later ch
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from governance.audit.events import EventKind
+from governance.audit.exported import LogHead, fetch_head, fetch_lines
 from governance.audit.note import NoteKey
 from governance.audit.verify import VerifiedLog, verify_export
 from governance.errors import LogFault
@@ -32,18 +33,10 @@ from protocols.wire.encoding import canonical_json, digest
 
 NODE_SOCKET = Path("run", "node.sock")
 COORDINATOR_SOCKET = Path("run", "coordinator.sock")
-HEADINGS = ("entry", "time", "event", "by", "decision", "about", "reason")
+AT_ONCE = 500
+"""How many rows of the list are laid out together."""
+HEADINGS: tuple[str, ...] = ("entry", "time", "event", "by", "decision", "about", "reason")
 SHOWN_DIGEST = 12
-
-
-class Export(BaseModel):
-    """A whole log as a daemon exports it: its lines, the signed checkpoint, the key it names."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    entries: tuple[str, ...]
-    checkpoint: str
-    verifier: str
 
 
 @dataclass(frozen=True)
@@ -58,16 +51,22 @@ class Source:
         """The socket of the daemon's local RPC server."""
         return self.folder / (COORDINATOR_SOCKET if self.coordinator else NODE_SOCKET)
 
-    def fetch(self) -> "Export":
-        """Return the entries and the checkpoint. Raises LocalRpcFault, LogFault."""
+    def ask(self, method: str, **params: Any) -> Any:
+        """Return the daemon's answer. Raises LocalRpcFault."""
         try:
-            return Export.model_validate(ask(self.socket, "log_entries"))
+            return ask(self.socket, method, None, **params)
         except LocalRpcFault as fault:
             if isinstance(fault.__cause__, OSError):
                 raise self._silent(fault) from fault
             raise
-        except ValidationError:
-            raise _not_a_log(self.folder) from None
+
+    def head(self) -> LogHead:
+        """Return the signed checkpoint of the log. Raises LocalRpcFault, LogFault."""
+        return fetch_head(self.ask)
+
+    def lines(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the exported lines start ≤ index < end, page by page."""
+        return fetch_lines(self.ask, start, end)
 
     def _silent(self, fault: LocalRpcFault) -> LocalRpcFault:
         """Return what an officer can do if the daemon does not answer."""
@@ -102,16 +101,29 @@ def source_of(home: OfficerHome, node: Path | None, coordinator: Path | None) ->
 
 def list_log(source: Source, terminal: Terminal, *, last: int | None) -> None:
     """List entries, oldest first; only the newest `last` ones, if that is given."""
-    lines = source.fetch().entries
+    size = source.head().size
+    first = 0 if last is None else max(0, size - last)
     try:
-        entries = [json.loads(line)["entry"] for line in lines]
-        rows = [_row(entry) for entry in entries]
+        entries = (json.loads(line)["entry"] for line in source.lines(first, size))
+        terminal.answer_list(_listed(entries, terminal))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _not_a_log(source.folder) from None
-    chosen = entries if last is None else entries[-last:]
-    terminal.table(HEADINGS, rows[-len(chosen) :] if chosen else [])
-    terminal.say(f"{len(chosen)} of {_entries(len(entries))}. `log verify` checks them all.")
-    terminal.answer(chosen)
+    terminal.say(f"{size - first} of {_entries(size)}. `log verify` checks them all.")
+
+
+def _listed(
+    entries: Iterable[Mapping[str, Any]], terminal: Terminal
+) -> Iterator[Mapping[str, Any]]:
+    """Print entries as a table, a part at a time, and yield them."""
+    headings, remaining = HEADINGS, iter(entries)
+    while True:
+        part = list(islice(remaining, AT_ONCE))
+        if part or headings:
+            terminal.table(headings, [_row(entry) for entry in part])
+        if not part:
+            return
+        headings = ()
+        yield from part
 
 
 def _entries(number: int) -> str:
@@ -164,22 +176,26 @@ def verify_log(
 ) -> None:
     """Verify a whole log, and that it continues what was verified before. Raises LogFault.
 
+    The daemon first compares its own database with what it signed (its ledger, too, on a node).
     With `accept_restored`, a node's log need not continue what was verified before, if an entry
     says that the node's state was restored from a copy; each such entry is accepted once.
     """
-    export = source.fetch()
-    key = _coordinator_key(home, export) if source.coordinator else _node_key(home, now)
+    source.ask("check_state")
+    head = source.head()
+    key = _coordinator_key(home, head) if source.coordinator else _node_key(home, now)
     seen = _memory(home, key.name, "note")
-    checkpoint, lines = export.checkpoint.encode(), [line.encode() for line in export.entries]
+    checkpoint, restorations = head.checkpoint.encode(), _Restorations()
     before, continuity = _before(seen), CONTINUES
     integrity = "none changed, none gone"
     try:
+        lines = restorations.watch(source.lines(0, head.size))
         whole = verify_export(lines, checkpoint, key, seen=before)
     except LogFault as fault:
         if not before or source.coordinator:
             raise
-        whole = verify_export(lines, checkpoint, key)  # a restored log must still be whole
-        _accept(home, key, _restoration(lines), fault, agreed=accept_restored)
+        again = restorations.watch(source.lines(0, head.size))
+        whole = verify_export(again, checkpoint, key)  # a restored log must still be whole
+        _accept(home, key, restorations.newest, fault, agreed=accept_restored)
         integrity = "every one as it was signed"
         continuity = (
             f"You accepted that it does not continue what you verified before: {fault.what}."
@@ -187,7 +203,7 @@ def verify_log(
     write_atomic(seen, checkpoint)
     terminal.say(f"The log {whole.origin} is whole: {_entries(whole.size)}, {integrity}.")
     terminal.say(continuity if before else FIRST)
-    _warn_of_restoration(lines, terminal)
+    _warn_of_restoration(restorations.newest, terminal)
     _report(whole, key, terminal)
 
 
@@ -202,14 +218,28 @@ def _report(whole: VerifiedLog, key: NoteKey, terminal: Terminal) -> None:
     )
 
 
-def _restoration(lines: Sequence[bytes]) -> Mapping[str, Any] | None:
-    """Return the newest entry of a verified log that says that its state was restored."""
-    entries = (json.loads(line)["entry"] for line in reversed(lines))
-    return next((e for e in entries if e["kind"] == EventKind.STATE_RESTORED), None)
+class _Restorations:
+    """Watches the lines of a log for entries that say that its state was restored."""
+
+    def __init__(self) -> None:
+        self.newest: Mapping[str, Any] | None = None
+
+    def watch(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the lines, and remember the newest such entry."""
+        self.newest = None
+        for line in lines:
+            if EventKind.STATE_RESTORED.encode() in line:
+                self._look_at(line)
+            yield line
+
+    def _look_at(self, line: bytes) -> None:
+        with suppress(ValueError, KeyError, TypeError):  # the verifier names a damaged line
+            entry = json.loads(line)["entry"]
+            if entry["kind"] == EventKind.STATE_RESTORED:
+                self.newest = entry
 
 
-def _warn_of_restoration(lines: Sequence[bytes], terminal: Terminal) -> None:
-    entry = _restoration(lines)
+def _warn_of_restoration(entry: Mapping[str, Any] | None, terminal: Terminal) -> None:
     if entry is not None:
         terminal.warn(f"{_as_sentence(entry)}. `log list` shows what was charged for that.")
 
@@ -266,9 +296,9 @@ def _node_key(home: OfficerHome, now: datetime) -> NoteKey:
     return NoteKey(own.node.log_origin, VerifyKey.from_text(own.node.log_key))
 
 
-def _coordinator_key(home: OfficerHome, export: Export) -> NoteKey:
+def _coordinator_key(home: OfficerHome, head: LogHead) -> NoteKey:
     """Return the key that the coordinator's export names. Raises LogFault if it is not known."""
-    key = NoteKey.from_text(export.verifier)
+    key = NoteKey.from_text(head.verifier)
     agreement = kept_agreement(home.trust)
     named = agreement.coordinator.log_key if agreement else None
     if named is None:

@@ -1,12 +1,13 @@
 """Print what a command says: sentences, questions, warnings, and one JSON value on request."""
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import typer
 
 from governance.officer.errors import OfficerFault
-from governance.runtime.cli_support import as_json_text, say
+from governance.runtime.cli_support import as_json_text, say, show_list
 from governance.runtime.text_layout import Row, in_columns, labelled, line_width
 
 _HOW_TO_ANSWER = "answer it at a terminal, or give --yes once you have read what is asked"
@@ -36,8 +37,8 @@ class Terminal:
         self._columns([(f"  {name}", value) for name, value in facts.items()])
 
     def table(self, headings: Row, rows: Iterable[Row]) -> None:
-        """Print rows under headings."""
-        self._columns([headings, *rows])
+        """Print rows under headings; without headings, more rows of the table before."""
+        self._columns([headings, *rows] if headings else [*rows])
 
     def labelled(self, entries: Sequence[tuple[str, str]]) -> None:
         """Print texts beside the column of their labels."""
@@ -63,6 +64,13 @@ class Terminal:
         """Print the JSON value, if it was requested."""
         if self._as_json:
             typer.echo(as_json_text(value))
+
+    def answer_list(self, values: Iterable[Any]) -> None:
+        """Go through the values, and print them as a JSON list if that was requested."""
+        if self._as_json:
+            show_list(values)
+        else:
+            deque(values, maxlen=0)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask a question, unless `yes`. Raises OfficerFault if the officer does not agree."""

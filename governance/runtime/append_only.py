@@ -38,6 +38,15 @@ def create_log(op: Any) -> None:
     keep(op, "log_heads", _HEAD_IS_NOT_NEWER)
 
 
+def create_signed_head(op: Any) -> None:
+    """Create the table of the one signed head; it is replaced in each transaction."""
+    op.create_table(
+        "signed_head",
+        sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("note", sa.LargeBinary, nullable=False),
+    )
+
+
 def not_next(table: str, column: str) -> str:
     """Return the SQL condition that a NEW row does not follow the last row."""
     # The names are those of our own tables, written in migrations.

@@ -1,9 +1,10 @@
 """What the commands of all three programs share: options, plain errors, answers as text or JSON."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import indent as indented
 from typing import Annotated, Any
 
 import typer
@@ -105,6 +106,21 @@ def say_at_once(sentence: str) -> None:
     """Print a sentence at once, before a step that takes seconds."""
     say(sentence)
     sys.stdout.flush()
+
+
+def show_list(values: Iterable[Any]) -> None:
+    """Print a JSON list as `show` does, one value at a time: the list may be long."""
+    for part in _json_list(values):
+        typer.echo(part, nl=False)
+
+
+def _json_list(values: Iterable[Any]) -> Iterator[str]:
+    """Yield the text of a JSON list in parts, as `show` prints it, one value at a time."""
+    before = "["
+    for value in values:
+        yield before + "\n" + indented(as_json_text(value), "  ")
+        before = ","
+    yield "[]\n" if before == "[" else "\n]\n"
 
 
 def as_json_text(value: Any, indent: int | None = 2) -> str:

@@ -40,6 +40,7 @@ WANTED_PRAGMAS: dict[str, str | int] = {
 }
 """Write-ahead log, one fsync per commit; deleted data is overwritten. SQLite reports no error if
 it cannot apply a setting, so the value that each PRAGMA returns is compared."""
+READ_ONLY = "pratique_read_only"
 PRIMARY_CODE = 0xFF
 """The low byte of an extended SQLite result code (sqlite.org/rescode.html)."""
 MEANINGS = {
@@ -105,6 +106,16 @@ def transaction(engine: Engine, connection: Connection | None = None) -> Iterato
         return
     with engine.begin() as new:
         yield new
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection that sees the database as it is now, for as long as it is open.
+
+    It blocks no writer, however long it lasts. Nothing may be written over it.
+    """
+    with engine.connect().execution_options(**{READ_ONLY: True}) as connection, connection.begin():
+        yield connection
 
 
 def fold_log(engine: Engine) -> None:
@@ -184,7 +195,9 @@ def _set_pragma(raw: Any, name: str, wanted: str | int) -> str | int:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    """Begin to write at once, so that writers queue; one who only reads needs no place in it."""
+    read_only = connection.get_execution_options().get(READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def _translate(failure: ExceptionContext) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from governance.audit.exported import export_log
+from governance.audit.exported import export_head, export_page
 from governance.errors import DocumentFault
 from governance.runtime.local_rpc import Handler
 from governance.trust.layout import FIRST_ROOT
@@ -22,6 +22,7 @@ from server.services.agreements import Agreements
 from server.services.context import CoordinatorContext
 from server.services.parties import Parties
 from server.services.studies import Studies
+from server.state.signed_log import require_intact
 
 
 def request_handler(context: CoordinatorContext) -> Handler:
@@ -49,7 +50,9 @@ def _methods(context: CoordinatorContext) -> dict[str, Callable[..., Any]]:
     parties, agreements, studies = Parties(context), Agreements(context), Studies(context)
     return {
         "status": lambda: _status(context),
-        "log_entries": lambda: export_log(context.log),
+        "log_head": lambda: export_head(context.log),
+        "log_entries": lambda start, end: export_page(context.log, start, end),
+        "check_state": lambda: require_intact(context.log),
         "invite": parties.invite,
         "invitations": parties.invitations,
         "revoke_invitation": parties.revoke_invitation,

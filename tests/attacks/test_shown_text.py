@@ -21,6 +21,7 @@ from client.commands.enrol import Introduction
 from client.commands.output import print_introduction, print_result
 from client.status.model import NodeStatus
 from client.status.text import status_lines
+from governance.audit.exported import LogHead
 from governance.documents.agreement import Agreement
 from governance.documents.permit import Withdrawal
 from governance.documents.study import Study
@@ -30,7 +31,7 @@ from governance.officer.commands_sign import show_draft
 from governance.officer.decision_rules import decision_on
 from governance.officer.enrolment import _introduce
 from governance.officer.inbox import Waiting, items
-from governance.officer.logs import Export, Source, list_log
+from governance.officer.logs import Source, list_log
 from governance.officer.terminal import Terminal
 from governance.policy.assessment import Act, Assessment, assess
 from governance.policy.explain import explain_study
@@ -44,7 +45,7 @@ from protocols.tasks import TASK_KINDS
 from protocols.wire.channel import ExchangeLink
 from protocols.wire.invitation import Invitation
 from server.answers import StudyStatus
-from server.commands.log import _print_entries
+from server.commands.log import _line
 from server.commands.result import _print as print_result_of_study
 from server.commands.watch import _Lines, _print_above
 from server.learning.release import Result
@@ -224,10 +225,12 @@ def test_a_log_of_others(
 ) -> None:
     names = ("at", "kind", "actor", "outcome", "subject", "reason", "clause", "study", "run")
     entry: dict[str, Any] = {"index": 1, "round": text} | dict.fromkeys(names, text)
-    export = Export(entries=(json.dumps({"entry": entry}),), checkpoint="", verifier="")
-    monkeypatch.setattr(Source, "fetch", lambda _: export)
+    head = LogHead(checkpoint="", verifier="", size=1)
+    monkeypatch.setattr(Source, "head", lambda _: head)
+    line = json.dumps({"entry": entry}).encode()
+    monkeypatch.setattr(Source, "lines", lambda *_: iter([line]))
     check(partial(list_log, last=None), Source(tmp_path, coordinator=False), Terminal())
-    check(_print_entries, [entry | {"round": 2}])
+    check(say, _line(entry | {"round": 2}))
 
 
 def test_a_result(check: Check) -> None:

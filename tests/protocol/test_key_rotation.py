@@ -18,7 +18,7 @@ from governance.trust.view import TrustHighWater
 from keys.identity import SigningKey
 from tests.support.documents import COUNTRIES, raw_key
 from tests.support.narrowing import opened_sum
-from tests.support.node_federation import NodeFederation
+from tests.support.node_federation import NodeFederation, log_lines
 
 OLD, NEW, THIRD, THIEF = (raw_key(number) for number in (100, 200, 300, 666))
 
@@ -65,7 +65,7 @@ def rotate(federation: NodeFederation, former: SigningKey, new: SigningKey) -> N
 
 
 def kinds(node: Node) -> list[str]:
-    return [line.split('"kind":"')[1].split('"')[0] for line in node.log_entries()["entries"]]
+    return [line.split('"kind":"')[1].split('"')[0] for line in log_lines(node)]
 
 
 def key_of(node: Node) -> str:

@@ -18,7 +18,7 @@ from governance.trust.layout import TOP_LIFE
 from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, DAY
 from tests.support.narrowing import opened_sum
-from tests.support.node_federation import NodeFederation, code_of
+from tests.support.node_federation import NodeFederation, code_of, log_lines
 
 WEEK, MONTH = 7 * DAY, 31 * DAY
 PRESENT = ("DK", "NO", "PT")
@@ -51,7 +51,7 @@ def leave_alone(federation: NodeFederation, away: str, span: timedelta) -> bytes
 
 
 def kinds(node: Node) -> list[str]:
-    lines = node.log_entries()["entries"]
+    lines = log_lines(node)
     return [line.split('"kind":"')[1].split('"')[0] for line in lines]
 
 

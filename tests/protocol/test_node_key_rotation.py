@@ -28,6 +28,7 @@ from tests.support.node_federation import (
     Run,
     code_of,
     last_refusal,
+    log_lines,
 )
 from tests.support.prepared import PreparationResult
 
@@ -86,7 +87,7 @@ def former_keys(federation: NodeFederation) -> list[str]:
 
 
 def changes(node: Node) -> int:
-    return sum(EventKind.NODE_KEY_CHANGED in line for line in node.log_entries()["entries"])
+    return sum(EventKind.NODE_KEY_CHANGED in line for line in log_lines(node))
 
 
 # ---- allowed changes

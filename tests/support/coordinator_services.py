@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from governance.audit.log import AuditLog
+from governance.audit.log_key import LogKey
 from governance.runtime.database import open_database
 from governance.trust.repository import Repository
 from keys.composite import Suite
@@ -22,6 +22,7 @@ from server.membership.transport_authority import ExchangeTransport
 from server.runs.store import RunStore
 from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
+from server.state.signed_log import open_log
 from server.state.tables import MIGRATIONS
 from tests.support.documents import COUNTRIES, NOW, raw_key, two_algorithm_key
 from tests.support.enrolling import enrolment_of
@@ -113,7 +114,7 @@ class Coordinator:
             identity=two_algorithm_key(1) if self.federation.both else raw_key(1),
             document_key=raw_key(2),
             online_key=raw_key(3),
-            log_key=raw_key(4),
+            log=LogKey(raw_key(4)),
             transport=transport,
         )
         repository = Repository(self.home.repository)
@@ -132,7 +133,7 @@ class Coordinator:
             repository=repository,
             documents=documents,
             runs=RunStore(engine),
-            log=AuditLog(engine, f"pratique/{FEDERATION}/coordinator", keys.log_key),
+            log=open_log(engine, f"pratique/{FEDERATION}/coordinator", keys.log),
             superlink=self.flower,  # type: ignore[arg-type]
             sessions=self.sessions,  # type: ignore[arg-type]
             clock=self.clock,
@@ -144,7 +145,7 @@ class Coordinator:
 
     def log_entries(self) -> list[dict[str, Any]]:
         """Return the entries of the audit log, oldest first."""
-        return [json.loads(line)["entry"] for line in self.ask("log_entries")["entries"]]
+        return [json.loads(line)["entry"] for line in self.context.log.export()]
 
     def log_kinds(self) -> list[str]:
         """Return the kinds of the audit log's entries, oldest first."""

@@ -22,10 +22,10 @@ from client.home import NodeHome
 from client.node import Node
 from client.state.tables import MIGRATIONS as NODE_MIGRATIONS
 from client.wiring import Surroundings, build_node
-from governance.audit.exported import export_log
+from governance.audit.exported import export_head, export_page
 from governance.audit.log import AuditLog
 from governance.officer.home import OfficerHome
-from governance.officer.logs import Export, Source
+from governance.officer.logs import Source
 from governance.officer.session import OfficerSession
 from governance.officer.terminal import Terminal
 from governance.runtime.database import open_database
@@ -45,6 +45,7 @@ from server.runs.store import RunStore
 from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
 from server.services.run_supervisor import supervise_runs
+from server.state.signed_log import open_log, take_over
 from server.state.tables import MIGRATIONS as COORDINATOR_MIGRATIONS
 from tests.support.coordinator_services import LocalRunServices, ScriptedFlower, ScriptedSessions
 from tests.support.node_federation import AT_ONCE
@@ -65,7 +66,8 @@ class OpenCoordinator:
         self.keys = open_keys(home, passphrase)
         self.engine = open_database(home.database, COORDINATOR_MIGRATIONS)
         self.flower, settings = ScriptedFlower(), home.settings()
-        self.log = AuditLog(self.engine, settings.log_origin, self.keys.log_key)
+        self.log = open_log(self.engine, settings.log_origin, self.keys.log)
+        take_over(self.log, clock())
         repository = Repository(home.repository)
         self.context = CoordinatorContext(
             home=home,
@@ -166,8 +168,13 @@ class LogSource(Source):
 
     log: AuditLog
 
-    def fetch(self) -> Export:
-        return Export.model_validate(export_log(self.log))
+    def ask(self, method: str, **params: Any) -> Any:
+        answers: dict[str, Callable[..., Any]] = {
+            "check_state": lambda: None,
+            "log_head": lambda: export_head(self.log),
+            "log_entries": lambda start, end: export_page(self.log, start, end),
+        }
+        return answers[method](**params)
 
 
 @dataclass

@@ -136,6 +136,7 @@ class Newcomer:
             home=self.home,
             settings=self.home.settings(),
             pair=transport_pair(self.home, KeyStore.open(self.home.keys, PASSPHRASE)),
+            keyring=keyring(self.home),
             keys=NodeKeys.from_canonical(self.home.node_keys.read_bytes()),
             dial=self.exchange.dial,
             clock=self.clock,

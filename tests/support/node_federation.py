@@ -265,7 +265,7 @@ class NodeFederation:
         return node
 
     def made(self, country: str, **changes: Any) -> Node:
-        """Return a node that has not been started."""
+        """Return a node that has not been started; `unsigned`: its state was never signed."""
         settings = changes.pop("settings", self.settings(country))
         identities = changes.pop("identities", None) or IdentityKeys(self.store(country))
         root = changes.pop("pinned_root", self.documents.pinned)
@@ -273,10 +273,12 @@ class NodeFederation:
             fetch=self.documents.store.read, noise=self.noise, clock=self.clock, slots=AT_ONCE
         )
         home = self.home(country)
+        unsigned = changes.pop("unsigned", not home.database.exists())
+        keyring = replace(keyring_of(country), signs_state=not unsigned)
         return build_node(
             home,
             settings,
-            keyring_of(country),
+            keyring,
             open_database(home.database, MIGRATIONS),
             identities=identities,
             pinned_root=root,
@@ -515,6 +517,11 @@ class Run:
         for country, reply in zip(coordinator_round.contributed, replies, strict=True):
             coordinator_round.take_answer(country, reply)
         return coordinator_round.open()
+
+
+def log_lines(node: Node) -> list[str]:
+    """Return the exported lines of a node's whole log."""
+    return [line.decode() for line in node.parts.log.export()]
 
 
 def code_of(reply: bytes) -> ReasonCode | None:

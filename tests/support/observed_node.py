@@ -11,7 +11,7 @@ from client.node import Node
 from client.status.health import NodeHealth
 from protocols.proto.round_pb2 import Phase, Reply
 from protocols.proto.round_pb2 import Request as Envelope
-from tests.support.node_federation import NodeFederation, code_of
+from tests.support.node_federation import NodeFederation, code_of, log_lines
 
 
 @dataclass
@@ -71,7 +71,7 @@ def observe(federation: NodeFederation, country: str, observations: list[Any]) -
 
 def observe_at_rest(observed: ObservedNode) -> list[Any]:
     """Return what can be observed afterwards: metrics, and the sizes of the audit log's entries."""
-    entries = observed.node.log_entries()["entries"]
+    entries = log_lines(observed.node)
     metrics = generate_latest(observed.vitals.metrics.registry).decode()
     timeless = [line for line in metrics.splitlines() if "_created" not in line]
     return [("entries", [len(str(entry)) for entry in entries]), ("metrics", timeless)]

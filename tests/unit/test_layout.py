@@ -24,6 +24,12 @@ ONLY_DECLARATIONS = {
     "server/state/tables.py": "tables; the migrations' tests compare them with databases",
 }
 TESTED_ELSEWHERE = {
+    "client/border/run_limit.py": "tests/attacks/test_log_floods.py",
+    "client/state/state_check.py": "tests/attacks/test_edited_state.py",
+    "governance/audit/integrity.py": "tests/attacks/test_edited_state.py",
+    "governance/audit/stored_tree.py": "tests/unit/governance/audit/test_log.py",
+    "governance/records/binding.py": "tests/attacks/test_edited_state.py",
+    "governance/runtime/schema_check.py": "tests/attacks/test_edited_state.py",
     "client/tasks/registry.py": "tests/unit/client/tasks/test_assignment.py",
     "governance/cedar/worker.py": "tests/unit/governance/cedar/test_process.py",
     "governance/officer/exchange_link.py": "tests/unit/governance/officer/test_certificate.py",

@@ -23,7 +23,7 @@ from protocols.private_sum.messages import refusal_reply
 from protocols.wire.channel import LinkFault
 from protocols.wire.exchange_clock import ExchangeClock
 from tests.support.exchange_server import RenewalNeverDue
-from tests.support.node_federation import NodeFederation, code_of
+from tests.support.node_federation import NodeFederation, code_of, log_lines
 from tests.support.waiting import WAIT_SECONDS, wait_until
 
 
@@ -224,7 +224,7 @@ def test_start_and_stop_are_logged(start: Start, federation: NodeFederation) -> 
     assert running.fleet.ready.wait(WAIT_SECONDS)
     running.daemon.stop()
     running.thread.join(WAIT_SECONDS)
-    entries = federation.nodes["DK"].log_entries()["entries"]
+    entries = log_lines(federation.nodes["DK"])
     assert '"kind":"node-started"' in str(entries)
     assert '"kind":"node-stopped"' in entries[-1]
 
@@ -257,9 +257,12 @@ def test_the_local_socket_refuses_bytes_that_are_no_bundle(start: Start, bundle:
 
 
 def test_the_local_socket_returns_the_log(start: Start) -> None:
-    export = start(None).ask("log_entries")
-    assert len(export["entries"]) >= 1
-    assert export["checkpoint"].startswith("pratique/dk/node\n")
+    running = start(None)
+    head = running.ask("log_head")
+    assert head["checkpoint"].startswith("pratique/dk/node\n")
+    page = running.ask("log_entries", start=0, end=head["size"])
+    assert len(page["entries"]) == head["size"] >= 1
+    assert running.ask("check_state") is None
 
 
 @pytest.mark.parametrize("method", ["stop", "handle", "", "__class__"])

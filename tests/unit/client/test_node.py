@@ -15,14 +15,14 @@ from governance.errors import DocumentFault
 from protocols.errors import ReasonCode
 from protocols.wire.channel import LinkFault
 from tests.support.documents import DAY, withdrawal
-from tests.support.node_federation import NodeFederation, code_of
+from tests.support.node_federation import NodeFederation, code_of, log_lines
 
 UP = LinkStatus(connected=True)
 DIGEST = re.compile(r"[0-9a-f]{32,}")
 
 
 def kinds(node: Any) -> list[str]:
-    return [json.loads(line)["entry"]["kind"] for line in node.log_entries()["entries"]]
+    return [json.loads(line)["entry"]["kind"] for line in log_lines(node)]
 
 
 def test_a_delivery_is_logged_with_each_new_decision(
@@ -140,21 +140,19 @@ def test_the_log_verifies_with_the_key_in_the_documents(
 ) -> None:
     federation.ready(study).sum(1, "histogram")
     node = federation.nodes["DK"]
-    export = node.log_entries()
+    head, lines = node.log_head(), log_lines(node)
     node_keys = node.parts.documents.current(federation.clock()).own.node
     assert node_keys is not None
-    key = NoteKey.from_text(export["verifier"])
+    key = NoteKey.from_text(head["verifier"])
     assert key.key.to_text() == node_keys.log_key
-    verified = verify_export(
-        [line.encode() for line in export["entries"]], export["checkpoint"].encode(), key
-    )
-    assert verified.size == len(export["entries"])
+    verified = verify_export([line.encode() for line in lines], head["checkpoint"].encode(), key)
+    assert verified.size == head["size"] == len(lines)
     assert verified.origin == log_origin("DK") == "pratique/dk/node"
 
 
 def test_a_part_of_the_log_can_be_requested(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
-    all_entries = node.log_entries()["entries"]
+    all_entries = log_lines(node)
     assert node.log_entries(1, 2)["entries"] == all_entries[1:2]
 
 
@@ -167,7 +165,7 @@ def test_starting_and_stopping_is_logged(federation: NodeFederation) -> None:
 
 def test_no_patient_id_and_no_count_is_in_the_log(federation: NodeFederation, study: Study) -> None:
     federation.ready(study).sum(1, "histogram")
-    entries = str(federation.nodes["DK"].log_entries()["entries"])
+    entries = str(log_lines(federation.nodes["DK"]))
     text = DIGEST.sub("", entries)  # five digits may be in a digest by chance
     assert '"p0"' not in text
     assert "10240" not in text

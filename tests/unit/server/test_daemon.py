@@ -104,6 +104,7 @@ def context(engine: Engine, flower: Flower, sessions: RecordedSessions | None = 
         documents=SimpleNamespace(uses_next_keys=False),
         keys=SimpleNamespace(online_key=None, transport=SimpleNamespace(renew_due=lambda _: [])),
         note=lambda *_, **__: None,
+        log=SimpleNamespace(sign_rest=lambda: None),
     )
 
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "node_0005"
-down_revision = "node_0003"
+down_revision = "node_0004"
 
 
 def upgrade() -> None:

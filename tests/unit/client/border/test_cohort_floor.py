@@ -23,6 +23,7 @@ from tests.support.node_federation import (
     NodeFederation,
     code_of,
     last_refusal,
+    log_lines,
     records,
 )
 
@@ -274,7 +275,7 @@ def test_the_count_is_charged_under_its_cohort_and_logged_under_the_run(
     count = CountId.of(study, federation.documents.agreed, own)
     version = node.parts.record_store.records().version
     assert [entry.run for entry in node.parts.ledger.entries()] == [count.charged_as(version)]
-    events = [json.loads(entry)["entry"] for entry in node.log_entries()["entries"]]
+    events = [json.loads(entry)["entry"] for entry in log_lines(node)]
     assert [e["run"] for e in events if e["kind"] == "budget-charged"] == [run.id]
 
 

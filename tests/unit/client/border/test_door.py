@@ -30,6 +30,7 @@ from tests.support.node_federation import (
     altered_request,
     code_of,
     last_refusal,
+    log_lines,
     records,
 )
 
@@ -420,10 +421,11 @@ def test_every_step_of_a_release_is_logged(
 ) -> None:
     run.sum(1, PHASE)
     node = federation.nodes["DK"]
-    entries = [line for line in node.log_entries()["entries"] if run.id in line]
+    entries = [line for line in log_lines(node) if run.id in line]
     kinds = [line.split('"kind":"')[1].split('"')[0] for line in entries]
     assert kinds == [
         "budget-charged",
+        "cohort-counted",
         "run-joined",
         "request-allowed",
         "request-allowed",

@@ -33,6 +33,7 @@ from tests.support.node_federation import (
     altered_request,
     code_of,
     last_refusal,
+    log_lines,
     records,
 )
 
@@ -449,7 +450,7 @@ def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Stud
     assert refusal["clause"] == "node/permit-used"
     assert first.id in refusal["why"]
     entered = early.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")
-    refused(node, entered, ReasonCode.NO_PERMIT)
+    assert "another run of the study" in refused(node, entered, ReasonCode.STALE)["why"]
     federation.documents.now += timedelta(minutes=1)
     federation.permit("DK", study)
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
@@ -614,7 +615,7 @@ def test_records_that_cannot_be_read_are_declined(federation: NodeFederation, st
     node = federation.restart("DK")
     refusal = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.DECLINED)
     assert "forty" not in str(refusal)
-    assert "anna-42" not in str(node.log_entries())
+    assert "anna-42" not in str(log_lines(node))
 
 
 def test_an_agreement_past_its_sunset_refuses(federation: NodeFederation, study: Study) -> None:
@@ -632,7 +633,7 @@ def test_every_refusal_is_in_the_log_with_its_reason(
     frame = federation.run(study, sign=raw_key(77).sign).request("bundle", "DK")
     refused(node, frame, ReasonCode.NOT_AUTHENTIC)
     assert node.parts.log.size() == before + 1
-    entry = node.log_entries()["entries"][-1]
+    entry = log_lines(node)[-1]
     assert '"code":"not-authentic"' in entry
     assert "not signed by it" in entry
 

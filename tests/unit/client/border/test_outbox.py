@@ -24,6 +24,7 @@ from tests.support.node_federation import (
     Run,
     altered_request,
     code_of,
+    log_lines,
 )
 from tests.support.zero_noise import CountedZeroNoise
 
@@ -158,7 +159,7 @@ def test_another_set_is_not_signed_in_the_same_round(agreed: Agreed, *, restarte
 
 
 def test_the_log_names_the_signed_set_and_nothing_from_a_record(agreed: Agreed) -> None:
-    lines = agreed.node.log_entries()["entries"]
+    lines = log_lines(agreed.node)
     (entry,) = (json.loads(line)["entry"] for line in lines if '"set-agreed"' in line)
     assert entry["reason"] == "3 of 4 countries, without PT"
     assert (entry["round"], entry["phase"], entry["run"]) == (2, "agree", agreed.run.id)

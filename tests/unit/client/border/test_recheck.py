@@ -24,6 +24,7 @@ from tests.support.node_federation import (
     Run,
     code_of,
     last_refusal,
+    log_lines,
     records,
 )
 
@@ -51,7 +52,7 @@ def once(at: Failpoint, act: Callable[[], object]) -> Callable[[str], None]:
 
 
 def entries(node: Node) -> list[dict[str, Any]]:
-    return [json.loads(line)["entry"] for line in node.log_entries()["entries"]]
+    return [json.loads(line)["entry"] for line in log_lines(node)]
 
 
 def kinds(node: Node) -> list[str]:

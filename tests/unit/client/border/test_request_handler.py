@@ -13,7 +13,7 @@ from governance.documents.study import Study
 from keys.errors import KeyFault
 from protocols.errors import ReasonCode
 from protocols.private_sum.messages import refusal_reply
-from tests.support.node_federation import NodeFederation, code_of, last_refusal
+from tests.support.node_federation import NodeFederation, code_of, last_refusal, log_lines
 from tests.support.slot_clock import Time, new_slots
 
 
@@ -104,7 +104,7 @@ def test_no_error_text_reaches_the_coordinator(
     assert node.handle(coordinator_round.contribute_request("DK")) == refusal_reply(
         ReasonCode.DECLINED
     )
-    assert SECRET not in str(node.log_entries())
+    assert SECRET not in str(log_lines(node))
     assert SECRET not in caplog.text
     assert SECRET not in str(last_refusal(node))
     assert last_refusal(node)["fix"] or isinstance(error, KeyFault)

@@ -12,12 +12,14 @@ from client.credentials.certificate_renewal import (
     credentials,
     transport_pair,
 )
+from client.credentials.keyring import NodeKeyring
 from client.errors import NodeFault
 from client.home import NodeHome
+from client.state.state_check import open_log, row_names
 from client.state.tables import MIGRATIONS
 from governance.audit.checkpoint import open_checkpoint
 from governance.audit.log import AuditLog
-from governance.budget.ledger import Ledger
+from governance.budget.ledger import Ledger, ledger_entries
 from governance.documents.permit import NodeKeys
 from governance.runtime.database import open_database
 from keys.certificates import Role
@@ -96,6 +98,7 @@ class Life:
             home=self.home,
             settings=self.home.settings(),
             pair=transport_pair(self.home, store),
+            keyring=NodeKeyring.load(store),
             keys=NodeKeys.from_canonical(self.home.node_keys.read_bytes()),
             dial=lambda *_: self.link,
             clock=self.clock,
@@ -203,7 +206,7 @@ def books(home: NodeHome) -> tuple[int, bytes, list[bytes]]:
     engine = open_database(home.database, MIGRATIONS)
     log = AuditLog(engine, "pratique/dk/node", keyring(home).log_key)
     spent = Ledger(engine).view(terms(10**9)).spent_micro
-    return spent, log.checkpoint(), list(log.export(log.size()))
+    return spent, log.checkpoint(), list(log.export())
 
 
 def secrets(home: NodeHome) -> dict[str, bytes]:
@@ -213,12 +216,17 @@ def secrets(home: NodeHome) -> dict[str, bytes]:
 
 def test_a_node_off_for_months_enrols_again_and_keeps_ledger_log_and_keys(life: Life) -> None:
     engine = open_database(life.home.database, MIGRATIONS)
-    log = AuditLog(engine, "pratique/dk/node", keyring(life.home).log_key)
-    for number in range(3):
-        log.append(event(number))
-    Ledger(engine).reserve(
-        terms(10**9), study=STUDY, run=run_id(1), mechanisms=[release()], now=NOW
-    )
+    log = open_log(engine, "pratique/dk/node", keyring(life.home).log_key, former=False)
+    with engine.begin() as connection:
+        Ledger(engine).reserve(
+            terms(10**9),
+            study=STUDY,
+            run=run_id(1),
+            mechanisms=[release()],
+            now=NOW,
+            connection=connection,
+        )
+        log.append(event(1, rows=row_names(connection, ledger_entries)), connection)
     before, keys, settings = books(life.home), secrets(life.home), life.home.settings()
     old = life.link.certificate
     life.pass_by(200)

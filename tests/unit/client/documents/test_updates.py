@@ -9,7 +9,7 @@ from client.documents.updates import DocumentUpdates
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from tests.support.documents import DAY, withdrawal
-from tests.support.node_federation import NodeFederation
+from tests.support.node_federation import NodeFederation, log_lines
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def updates(federation: NodeFederation) -> DocumentUpdates:
 
 
 def entries(federation: NodeFederation, since: int) -> list[dict[str, Any]]:
-    lines = federation.nodes["DK"].log_entries()["entries"][since:]
+    lines = log_lines(federation.nodes["DK"])[since:]
     return [json.loads(line)["entry"] for line in lines]
 
 

@@ -24,6 +24,7 @@ from tests.support.node_federation import (
     Run,
     code_of,
     last_refusal,
+    log_lines,
 )
 
 QUIET = timedelta(days=1, hours=12)
@@ -90,7 +91,7 @@ def live(node: Node) -> set[str]:
 
 
 def ends(node: Node) -> list[dict[str, Any]]:
-    entries = [json.loads(line)["entry"] for line in node.log_entries()["entries"]]
+    entries = [json.loads(line)["entry"] for line in log_lines(node)]
     return [entry for entry in entries if entry["kind"] == "run-ended"]
 
 

@@ -1,6 +1,6 @@
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,26 @@ class LogDaemon:
             event = refused_request(index)
             self.entries.append(entry_bytes(event, origin=self.origin, index=index))
 
-    def _answer(self, method: str, _params: Mapping[str, Any]) -> Any:
-        assert method == "log_entries"
+    def _answer(self, method: str, params: Mapping[str, Any]) -> Any:
+        answers: dict[str, Callable[..., Any]] = {
+            "check_state": lambda: None,
+            "log_head": self._head,
+            "log_entries": self._page,
+        }
+        return answers[method](**params)
+
+    def _head(self) -> Any:
         root = reference_root([leaf_hash(entry) for entry in self.entries])
         checkpoint = Checkpoint(self.origin, len(self.entries), root)
         return {
-            "entries": self.lines or [self._line(entry) for entry in self.entries],
             "checkpoint": sign_checkpoint(checkpoint, self.key).decode(),
             "verifier": NoteKey(self.origin, self.key.public).to_text(),
+            "size": len(self.entries),
         }
+
+    def _page(self, start: int, end: int) -> Any:
+        lines = self.lines or [self._line(entry) for entry in self.entries]
+        return {"entries": lines[start : min(end, start + 2)]}
 
     def _line(self, entry: bytes) -> str:
         return canonical_json({"entry": json.loads(entry), "leaf": leaf_hash(entry).hex()}).decode()

@@ -48,7 +48,7 @@ ROOT = Path(__file__).parents[4]
 PRINTERS = {"print", "echo", "secho", "pprint"}
 PRINT_THEMSELVES = {
     ("governance/runtime/cli_support.py", "secho"): "`say`, the function that prints a line",
-    ("governance/runtime/cli_support.py", "echo"): "JSON of `show`",
+    ("governance/runtime/cli_support.py", "echo"): "JSON of `show` and `show_list`",
     ("governance/officer/terminal.py", "echo"): "JSON of `answer`",
     ("governance/runtime/program.py", "print"): "the operating system's reason, when output fails",
     ("server/commands/watch.py", "echo"): "JSON lines",

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 import client.state.tables
 import server.state.tables
-from governance.audit.log import LOG_TABLES, log_entries, log_heads, log_nodes
+from governance.audit.stored_tree import LOG_TABLES, log_entries, log_heads, log_nodes
 from governance.budget.ledger import LEDGER_TABLES, Ledger, ledger_entries
 from governance.runtime.database import open_database
 from tests.support.ledger_and_log import (
@@ -117,4 +117,4 @@ def test_one_run_enters_the_journal_once(engine: Engine) -> None:
 
 def test_revisions_are_named_in_the_database(engine: Engine) -> None:
     with engine.begin() as connection:
-        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "node_0003"
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "node_0004"

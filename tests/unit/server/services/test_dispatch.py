@@ -398,9 +398,11 @@ def test_signatures_are_made_with_the_identity_key_of_the_coordinator(
 
 def test_the_log_of_the_coordinator_verifies(coordinator: Coordinator, study: Study) -> None:
     launched(coordinator, study)
-    export = coordinator.ask("log_entries")
-    lines = [line.encode() for line in export["entries"]]
-    verify_export(lines, export["checkpoint"].encode(), NoteKey.from_text(export["verifier"]))
+    head = coordinator.ask("log_head")
+    page = coordinator.ask("log_entries", start=0, end=head["size"])
+    lines = [line.encode() for line in page["entries"]]
+    verify_export(lines, head["checkpoint"].encode(), NoteKey.from_text(head["verifier"]))
+    assert coordinator.ask("check_state") is None
     assert json.loads(lines[0])["entry"]["actor"] == "coordinator"
 
 
@@ -471,7 +473,7 @@ def test_a_refused_party_gets_no_session(coordinator: Coordinator) -> None:
 
 def test_no_secret_of_an_invitation_is_logged(coordinator: Coordinator) -> None:
     invitation, _ = enrolled(coordinator, Applicant(officer_statement("DK")))
-    text = json.dumps(coordinator.ask("log_entries"))
+    text = json.dumps(coordinator.ask("log_entries", start=0, end=100))
     assert invitation.token not in text
     assert "PRIVATE KEY" not in text
 

@@ -1,0 +1,1 @@
+"""Binds the rows that guard budget and release to the entries of the signed log."""

@@ -1,0 +1,80 @@
+"""Compares rows of the database with the entries of the log that name them.
+
+Each guarded row is named by exactly one entry, by its digest, and each digest in the log has its
+row. So a row that is changed, removed or added differs from the log, and the log is signed.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from governance.audit.integrity import not_as_signed
+from governance.budget.accounting import MICRO, rdp_micro
+from governance.budget.ledger import LedgerEntry
+
+HASH_BYTES, SUM_BITS = 32, 512
+NAMES_ROWS = b'"rows":['
+"""What canonical JSON of an entry that names rows contains."""
+PRICE_TOLERANCE = 1e-6
+"""The part by which a recomputed price may be higher, on a machine with another mathematics
+library: an entry of the log fixes the exact price."""
+
+Stated = Callable[[], Iterable[str]]
+"""Returns the digests that the log states, from the beginning each time it is called."""
+
+
+def stated_rows(entries: Iterable[bytes]) -> Iterator[str]:
+    """Yield the digests of rows that these entries of the log name."""
+    for entry in entries:
+        if NAMES_ROWS in entry:
+            yield from json.loads(entry).get("rows", ())
+
+
+def require_bound(stated: Stated, stored: Stated) -> None:
+    """Raise LogFault unless the log states exactly the digests of the stored rows.
+
+    Both are read once, in constant memory; only to name a difference are they read again.
+    """
+    key = os.urandom(HASH_BYTES)
+    named, present = _Tally(key), _Tally(key)
+    named.add_all(stated())
+    present.add_all(stored())
+    if named != present:
+        unknown = set(stored()) - set(stated())
+        raise not_as_signed(
+            f"{len(unknown)} of its guarded rows (charges, replies, counts) were changed or added"
+            if unknown
+            else f"it lacks guarded rows (charges, replies, counts) that the log names: "
+            f"{present.number} of {named.number} are there"
+        )
+
+
+def require_prices(charges: Iterable[LedgerEntry]) -> None:
+    """Raise LogFault unless each charge costs at least what its mechanism costs."""
+    for charge in charges:
+        price = rdp_micro(charge.mechanism, charge.honest, charge.order)
+        if charge.rdp_micro < price - 1 - price * PRICE_TOLERANCE:
+            raise not_as_signed(
+                f"charge {charge.position} of the ledger is {charge.rdp_micro / MICRO:.6f}, and "
+                f"its release costs {price / MICRO:.6f}"
+            )
+
+
+@dataclass
+class _Tally:
+    """A sum of keyed hashes: equal for equal collections of digests, in whatever order.
+
+    The key is new for each comparison, so nobody can choose rows whose sum fits.
+    """
+
+    key: bytes
+    number: int = 0
+    total: int = field(default=0)
+
+    def add_all(self, digests: Iterable[str]) -> None:
+        for each in digests:
+            keyed = blake2b(each.encode(), key=self.key, digest_size=HASH_BYTES).digest()
+            self.total = (self.total + int.from_bytes(keyed)) % 2**SUM_BITS
+            self.number += 1
