@@ -178,13 +178,9 @@ class Gate:
         _require_roster(roster, study)
         identity, peers = self._keys(documents, roster, record)
         with _refusing(ReasonCode.ROSTER):
-            permit = documents.own.permit(study.digest)
-            terms = study.run_terms(
-                documents.view.agreement,
-                request.body.run_id,
-                roster,
-                permitted_minimum=permit.minimum_countries if permit else 0,
-            )
+            least = documents.own.permitted_minimum(study.digest)
+            agreement, run_id = documents.view.agreement, request.body.run_id
+            terms = study.run_terms(agreement, run_id, roster, permitted_minimum=least)
             view = self._country_view(terms, documents, identity, peers)
         if record is None:
             run = CountryRun.start(view)

@@ -117,6 +117,11 @@ class CountryDocuments:
         """Return the permit for the study with this digest."""
         return self.permits.get(study)
 
+    def permitted_minimum(self, study: str) -> int:
+        """Return the fewest countries of a run that the permit demands; 0 if it demands none."""
+        permit = self.permits.get(study)
+        return permit.minimum_countries if permit else 0
+
     def withdrawal(self, study: str) -> Withdrawal | None:
         """Return the withdrawal of the study with this digest."""
         return self.withdrawals.get(study)

@@ -134,8 +134,8 @@ class TrustedView:
 
     def permitted_minimum(self, study: Study) -> int:
         """Return the largest number of countries that a permit for the study demands; 0 if none."""
-        permits = (self.permit(country, study.digest) for country in study.countries)
-        return max((permit.minimum_countries for permit in permits if permit), default=0)
+        asked = (self.countries.get(country) for country in study.countries)
+        return max((each.permitted_minimum(study.digest) for each in asked if each), default=0)
 
     def node_keys(self, country: str) -> NodeKeys | None:
         """Return the public keys of that country's node."""
