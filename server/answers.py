@@ -45,13 +45,17 @@ class AgreementFault(Answer):
 
 
 class CoordinatorStatus(Answer):
-    """What `status` prints; `superlink` and `observe` are host and port."""
+    """What `status` prints; `superlink` and `observe` are host and port.
+
+    `not_renewed` says why the timestamp of the documents was not renewed; empty if it was.
+    """
 
     federation: str
     address: str
     authority: str
     nodes: Mapping[str, bool]
     agreement: SignatureTerm | AgreementFault | None
+    not_renewed: str
     disputes: tuple[str, ...]
     waiting: tuple[str, ...]
     running: tuple[str, ...]
@@ -74,6 +78,16 @@ class ListedEnrolment(EnrolmentSummary):
     """A request in the list; `disputed` if two parties hold its certificate."""
 
     disputed: Literal["yes", ""]
+
+
+class ListedInvitation(Answer):
+    """An invitation; `expires` is a time in UTC."""
+
+    id: str
+    country: str
+    role: str
+    status: str
+    expires: str
 
 
 class AgreementDraft(Answer):
@@ -124,11 +138,15 @@ class ChargeEstimate(Answer):
 
 
 class CountryAnswer(Answer):
-    """What a country's rules answer to a study, and its cost if it was computed."""
+    """What a country's rules answer to a study, and its cost if it was computed.
+
+    `minimum_countries` is the number that its permit demands for each run and sum.
+    """
 
     country: str
     allowed: bool
     answer: str
+    minimum_countries: int | None = None
     clauses: tuple[str, ...]
     findings: tuple[FindingText, ...]
     charge: ChargeEstimate | None
@@ -221,7 +239,10 @@ class RoundSummary(Answer):
 
 
 class StudyStatus(Answer):
-    """The newest run of a study, round by round; `rounds` counts all that it will have."""
+    """The newest run of a study, round by round; `rounds` counts all that it will have.
+
+    `minimum_countries` has, by country, the number that its permit demands for each run and sum.
+    """
 
     study: str
     title: str
@@ -236,5 +257,6 @@ class StudyStatus(Answer):
     delta: float
     ledgers: Mapping[str, LedgerShares]
     online: Mapping[str, bool]
+    minimum_countries: Mapping[str, int] = {}
     history: tuple[RoundSummary, ...]
     resumed: Resumptions

@@ -37,6 +37,7 @@ IDENTITY, DOCUMENTS, ONLINE, LOG = "identity", "documents", "online", "log"
 _ED25519_KEYS = (DOCUMENTS, ONLINE)
 
 HIGHEST_PORT = 65535
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (no address to connect to)
 
 
 def _checked_address(address: str) -> str:
@@ -71,6 +72,8 @@ class Settings(BaseModel):
     """The file for log lines; None: standard error."""
     reply_seconds: Annotated[float, Field(ge=1, le=3600)] = 120.0
     """How many seconds a connected node may spend on one message before it is asked again."""
+    connections_per_address: Annotated[int, Field(ge=1, le=1024)] = 32
+    """How many connections of one unknown address may wait for their first call."""
 
     @property
     def log_origin(self) -> str:
@@ -103,6 +106,11 @@ class CoordinatorHome:
     def socket(self) -> Path:
         """The daemon's local socket."""
         return self.path / "run" / "coordinator.sock"
+
+    @property
+    def exchange_socket(self) -> Path:
+        """The socket between the exchange's public port and gRPC."""
+        return self.socket.with_name("exchange.sock")
 
     @property
     def superlink(self) -> Path:
@@ -233,12 +241,22 @@ def _begin_log(home: CoordinatorHome, settings: Settings, key: LogKey, now: date
 def _hosts(settings: Settings) -> tuple[str, ...]:
     """Return the host names and addresses of the exchange, without "any address"."""
     hosts = {host_of(settings.listen), host_of(settings.address), "localhost"}
-    return tuple(sorted(hosts - {"0.0.0.0", "::"}))  # noqa: S104 (left out)
+    return tuple(sorted(hosts - ANY_ADDRESS))
 
 
 def host_of(address: str) -> str:
     """Return the host in `host:port`, without the brackets of an IPv6 address."""
     return address.rsplit(":", 1)[0].strip("[]")
+
+
+def require_reachable(settings: Settings) -> None:
+    """Raise CoordinatorFault if the parties would be sent to "any address"."""
+    if host_of(settings.address) in ANY_ADDRESS:
+        raise CoordinatorFault(
+            f"The parties cannot reach the exchange at {settings.address}",
+            why="this means every address of this machine, and invitations must name one",
+            fix="name it with --address, such as exchange.example.org:7443",
+        )
 
 
 def write_new(path: Path, content: bytes) -> None:

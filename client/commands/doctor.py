@@ -30,6 +30,7 @@ from governance.errors import DocumentFault
 from governance.runtime.database import open_database
 from governance.runtime.health import failing_checks
 from governance.runtime.local_rpc import ask
+from governance.runtime.safe_text import quoted
 from governance.trust.bundle import CountryDocuments, own_country, signer_of
 from keys.certificates import peer_of
 from keys.composite import algorithms, read_identity
@@ -226,7 +227,7 @@ class Doctor:
             raise SkipCheck("the documents on this node are not up to date") from fault
         view.require_signature_algorithms([self._settings.country])
         finding = (
-            f"{view.agreement.title}; the countries' signatures are valid until "
+            f"{quoted(view.agreement.title)}; the countries' signatures are valid until "
             f"{view.signed_until:%Y-%m-%d}"
         )
         if view.signed_until - self.clock() < WARN_BEFORE_SIGNATURES_END:

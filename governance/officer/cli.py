@@ -184,6 +184,12 @@ def approve(
     expires: Annotated[
         str | None, typer.Option(help="Last day, such as 2027-03-31; by default the study's.")
     ] = None,
+    minimum_countries: Annotated[
+        int | None,
+        typer.Option(
+            help="Allow no run and no sum over fewer countries; by default what `show` says."
+        ),
+    ] = None,
     sentence: Annotated[
         str | None, typer.Option(help="A sentence of yours, stored in the permit.")
     ] = None,
@@ -204,7 +210,7 @@ def approve(
     from governance.officer.delivery import Delivery  # noqa: PLC0415
     from governance.officer.unlock import open_session  # noqa: PLC0415
 
-    conditions = Conditions(features, epsilon_at_most, expires, sentence)
+    conditions = Conditions(features, epsilon_at_most, expires, sentence, minimum_countries)
     delivery = Delivery(node, bundle_out)
     with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
         commands_decide.approve(

@@ -1,6 +1,5 @@
 """What the commands of all three programs share: options, plain errors, answers as text or JSON."""
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ import typer
 
 from governance.runtime.homes import absolute, expanded
 from governance.runtime.program import BROKEN_PIPE, discard_output
-from governance.runtime.safe_text import shown
+from governance.runtime.safe_text import pure_json
+from governance.runtime.text_layout import HANGING, broken, line_width
 from keys.errors import PratiqueError, reason_of
 
 
@@ -88,15 +88,23 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from stopped
 
 
+def say(line: str, *, err: bool = False, bold: bool = False) -> None:
+    """Print a line, broken at the reader's width; the only way in which a command prints text."""
+    for part in broken(line, line_width()):
+        typer.secho(part, err=err, bold=bold or None, reset=bold)
+
+
 def print_error(fault: PratiqueError) -> None:
     """Print the sentences of an error on standard error."""
     for sentence in fault.sentences:
-        print("\n".join(map(shown, sentence.split("\n"))), file=sys.stderr)
+        first, *more = sentence.split("\n")  # a list has one problem on each line
+        for line in (first, *(" " * HANGING + problem for problem in more)):
+            say(line, err=True)
 
 
 def say_at_once(sentence: str) -> None:
     """Print a sentence at once, before a step that takes seconds."""
-    typer.echo(sentence)
+    say(sentence)
     sys.stdout.flush()
 
 
@@ -112,7 +120,7 @@ def json_list(values: Iterable[Any]) -> Iterator[str]:
 def as_json_text(value: Any, indent: int | None = 2) -> str:
     """Return JSON; in ASCII if the terminal cannot show every character."""
     in_ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    return json.dumps(value, indent=indent, ensure_ascii=in_ascii, default=str)
+    return pure_json(value, indent=indent, in_ascii=in_ascii)
 
 
 def show(value: Any, *, as_json: bool, plain: Callable[[Any], None]) -> None:

@@ -7,7 +7,6 @@ Uncaught errors are logged in the same way, not as tracebacks that contain value
 """
 
 import faulthandler
-import json
 import logging
 import signal
 import sys
@@ -28,6 +27,8 @@ from governance.runtime.log_fields import (
     project_path,
 )
 from governance.runtime.log_files import LogFile
+from governance.runtime.safe_text import pure_json
+from governance.runtime.text_layout import broken, line_width
 
 OURS = "pratique"
 LONGEST_LINE = 8192
@@ -88,7 +89,7 @@ class LineFormatter(structlog.stdlib.ProcessorFormatter):
 
     def __init__(self, *, terminal: bool = False) -> None:
         """`terminal` chooses text for a person."""
-        render: Any = structlog.dev.ConsoleRenderer() if terminal else _as_json
+        render: Any = _as_text if terminal else _as_json
         super().__init__(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
             foreign_pre_chain=[_with_fields],
@@ -148,8 +149,15 @@ def _as_json(_: Any, __: str, event: structlog.typing.EventDict) -> str:
     return _dumps({**short, "dropped": ["all its fields: the line was too long"]})
 
 
+def _as_text(_: Any, __: str, event: structlog.typing.EventDict) -> str:
+    """Return lines for a person: time, level, event, and the fields; broken at their width."""
+    head = [str(event.pop(name)) for name in ("timestamp", "level", "event")]
+    fields = [f"{name}={value!r}" for name, value in event.items() if name != "_record"]
+    return "\n".join(broken("  ".join([*head, *fields]), line_width()))
+
+
 def _dumps(event: structlog.typing.EventDict) -> str:
-    return json.dumps(event, ensure_ascii=False, allow_nan=False)
+    return pure_json(event)
 
 
 def _divert(handler: logging.Handler) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from keys.errors import TO_DO, PratiqueError
+from keys.errors import PratiqueError
 from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.wire.exchange_clock import ExchangeClock
 from protocols.wire.proxy import Route, route_to
+from protocols.wire.request_parts import parts_of
 
 MAX_MESSAGE = 64 * 2**20
 """Largest message either way, in bytes."""
@@ -27,6 +28,10 @@ PAUSES = 0.2, 0.4, 0.8, 1.6
 The exchange may then execute the call twice, so all of its calls are idempotent.
 """
 STOP_CHECK_SECONDS = 0.25
+IN_PARTS = frozenset({"Submit", "Relay"})
+"""The calls whose requests may be large, and are sent in parts."""
+MOST_SAID = 1_000
+"""Characters of another party's words that an error repeats."""
 _OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -115,7 +120,9 @@ class ExchangeLink:
         request = exchange_pb2.SubmitRequest(kind=kind, content=content)
         reply = self._call("Submit", request, seconds)
         if not reply.accepted:
-            raise ProtocolFault(reply.what, why=reply.why, fix=reply.fix)
+            raise ProtocolFault(
+                "The exchange did not accept it", why=said(reply.what, reply.why, reply.fix)
+            )
 
     def relay(
         self,
@@ -157,7 +164,8 @@ class ExchangeLink:
     ) -> Any:
         try:
             with self._channel_in_use() as wire:
-                call = getattr(wire.stub, method).future(request, timeout=seconds)
+                sent = sent_as(method, request)
+                call = getattr(wire.stub, method).future(sent, timeout=seconds)
                 with self._timed(call):
                     return call.result() if stop is None else _result_unless(stop, call)
         except ValueError as error:
@@ -200,15 +208,23 @@ class ExchangeLink:
         if code in _NO_ANSWER:
             return LinkFault(
                 f"The exchange at {self._address} does not answer",
-                why="; ".join(filter(None, (details, self.route.says))),
+                why="; ".join(
+                    filter(None, (f"gRPC reports {details[:MOST_SAID]!r}", self.route.says))
+                ),
                 fix="check the address and the network, and that the coordinator runs",
             )
-        why, _, fix = details.partition(TO_DO)
-        return LinkFault(
-            f"The exchange at {self._address} refused the call",
-            why=why.strip(),
-            fix=fix.removesuffix("."),
-        )
+        return LinkFault(f"The exchange at {self._address} refused the call", why=said(details))
+
+
+def said(*sentences: str) -> str:
+    """Return what another party said in quotation marks: it must not look like our own words."""
+    text = ". ".join(sentence for sentence in sentences if sentence)
+    return f"it says {text[:MOST_SAID]!r}" if text else ""
+
+
+def sent_as(method: str, request: Message) -> Iterator[Message]:
+    """Return the messages in which a call sends its request."""
+    return parts_of(request.SerializeToString()) if method in IN_PARTS else iter((request,))
 
 
 def _result_unless(stop: threading.Event, call: Any) -> Any:

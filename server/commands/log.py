@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from governance.runtime.cli_support import JsonOption, json_list, plain_errors
+from governance.runtime.cli_support import JsonOption, json_list, plain_errors, say
+from governance.runtime.safe_text import named
 from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption, request
 
@@ -23,12 +24,17 @@ def list_entries(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
         ask = partial(request, home)
         lines = fetch_lines(ask, 0, fetch_head(ask).size)
         entries = (json.loads(line)["entry"] for line in lines)
-        for part in json_list(entries) if as_json else map(_line, entries):
-            typer.echo(part, nl=not as_json)
+        if as_json:
+            for part in json_list(entries):
+                typer.echo(part, nl=False)
+        else:
+            for entry in entries:
+                say(_line(entry))
 
 
 def _line(entry: Mapping[str, Any]) -> str:
-    about = entry.get("subject") or entry.get("run") or entry.get("study") or ""
+    about = entry.get("subject") or entry.get("run") or entry.get("study")
+    about = named(about) if about else ""
     round_text = f", round {entry['round']}" if "round" in entry else ""
     return f"{entry['index']:5}  {entry['at']}  {entry['kind']:24} {about}{round_text}"
 
@@ -46,4 +52,4 @@ def verify(home: HomeOption = DEFAULT_HOME) -> None:
         head = fetch_head(ask)
         key = NoteKey.from_text(head.verifier)
         whole = verify_export(fetch_lines(ask, 0, head.size), head.checkpoint.encode(), key)
-        typer.echo(f"The log {key.name} is whole: {counted(whole.size, 'entry', 'entries')}.")
+        say(f"The log {key.name} is whole: {counted(whole.size, 'entry', 'entries')}.")

@@ -84,7 +84,8 @@ def test_a_broken_connection_is_replaced_and_the_call_repeated(
     line: Line, events: tuple[str, ...]
 ) -> None:
     line.proxy.order(*events)
-    assert line.link.fetch(LARGE) == CONTENT
+    for _ in range(2):  # what is broken may be the last bytes to the exchange, after its reply
+        assert line.link.fetch(LARGE) == CONTENT
     assert line.proxy.events["connection"] >= 1
     hit = sum(line.proxy.events[name] for name in ("cut", "double", "swap"))
     assert hit == sum(bool(event) for event in events)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from governance.runtime.descriptors import USUAL_LIMIT
 from tests.integration.test_pages import command_of, options_of
 from tests.support.command_help import PROGRAMS
 
@@ -32,6 +33,7 @@ HARDENED = {
     "RestrictNamespaces": "yes",
     "SystemCallArchitectures": "native",
     "LimitCORE": "0",
+    "LimitNOFILE": str(USUAL_LIMIT),
     "UMask": "0077",
     "StateDirectoryMode": "0700",
 }

@@ -4,8 +4,8 @@ from alembic import op
 
 from governance.runtime.append_only import create_signed_head
 
-revision = "coordinator_0005"
-down_revision = "coordinator_0004"
+revision = "coordinator_0006"
+down_revision = "coordinator_0005"
 
 
 def upgrade() -> None:
