@@ -135,6 +135,8 @@ class CohortFloor:
             "decision": count.decision,
             "created": admission.documents.view.now,
         }
+        columns = cohort_counts.c
+        written = columns.permit == row["permit"], columns.data_version == row["data_version"]
         with transaction(self._engine) as connection:
             self._recheck.require(admission, connection)
             connection.execute(insert(cohort_counts).values(row))
@@ -142,9 +144,7 @@ class CohortFloor:
                 EventKind.COHORT_COUNTED,
                 replace(admission.subject, body=None),
                 outcome=Outcome.DONE,
-                rows=row_names(
-                    connection, cohort_counts, cohort_counts.c.permit == admission.permit.digest
-                ),
+                rows=row_names(connection, cohort_counts, *written),
                 connection=connection,
             )
             self._failpoint(Failpoint.FLOOR_WRITTEN)

@@ -41,7 +41,7 @@ def require_whole_tables(connection: Connection, tables: tuple[str, ...]) -> Non
         # The names are those of our own tables.
         found = connection.exec_driver_sql(f"PRAGMA integrity_check({table})").scalars().all()
         if found != ["ok"]:
-            raise _changed(f"SQLite says of {table}: {found[0]}")
+            raise _changed(f"SQLite finds in {table}: {found[0]}")
 
 
 def _objects(connection: Connection) -> dict[str, str]:

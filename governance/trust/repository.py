@@ -88,11 +88,6 @@ class Repository:
         state = self._state()
         return state.agreement if state else None
 
-    def version_of(self, country: str) -> int:
-        """Return the version of a country's published documents; 0 if there are none."""
-        state = self._state()
-        return state.versions().countries.get(country, 0) if state else 0
-
     def officer_keys(self) -> dict[str, str]:
         """Return the document keys of the agreement in force, by country; empty if none is."""
         agreement = self.agreement()

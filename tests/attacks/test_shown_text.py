@@ -227,10 +227,9 @@ def test_a_log_of_others(
     entry: dict[str, Any] = {"index": 1, "round": text} | dict.fromkeys(names, text)
     head = LogHead(checkpoint="", verifier="", size=1)
     monkeypatch.setattr(Source, "head", lambda _: head)
-    line = json.dumps({"entry": entry}).encode()
-    monkeypatch.setattr(Source, "lines", lambda *_: iter([line]))
+    monkeypatch.setattr(Source, "lines", lambda *_: iter([json.dumps({"entry": entry}).encode()]))
     check(partial(list_log, last=None), Source(tmp_path, coordinator=False), Terminal())
-    check(say, _line(entry | {"round": 2}))
+    check(lambda entry: say(_line(entry)), entry | {"round": 2})
 
 
 def test_a_result(check: Check) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from demo.opening import start_nodes as start_all_nodes
 from demo.party import CommandFailed, Party, Processes
 from demo.registers import TERMS, four_countries
 from demo.story import Story
+from governance.audit.exported import fetch_head, fetch_lines
 from governance.audit.note import NoteKey
 from governance.audit.verify import verify_export
 from governance.runtime.local_rpc import LocalRpcFault, ask
@@ -288,10 +290,12 @@ def _require_drawn_once(country: str, run: str, entries: list[dict[str, Any]]) -
 
 
 def _verified_log(party: Party) -> list[dict[str, Any]]:
-    """Return the entries of a daemon's log. Raises LogFault if it does not verify."""
-    export = ask(_socket(party), "log_entries")
-    lines = [line.encode() for line in export["entries"]]
-    verify_export(lines, export["checkpoint"].encode(), NoteKey.from_text(export["verifier"]))
+    """Return the entries of a daemon's log. Raises LogFault if it or the database does not verify."""
+    daemon = partial(ask, _socket(party))
+    daemon("check_state")
+    head = fetch_head(daemon)
+    lines = [*fetch_lines(daemon, 0, head.size)]
+    verify_export(lines, head.checkpoint.encode(), NoteKey.from_text(head.verifier))
     return [json.loads(line)["entry"] for line in lines]
 
 
