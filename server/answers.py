@@ -45,7 +45,11 @@ class AgreementFault(Answer):
 
 
 class CoordinatorStatus(Answer):
-    """What `status` prints; `superlink` and `observe` are host and port."""
+    """What `status` prints; `superlink` and `observe` are host and port.
+
+    `disputes` are certificates that two parties hold; `copies` are countries whose node's identity
+    two machines have.
+    """
 
     federation: str
     address: str
@@ -53,6 +57,7 @@ class CoordinatorStatus(Answer):
     nodes: Mapping[str, bool]
     agreement: SignatureTerm | AgreementFault | None
     disputes: tuple[str, ...]
+    copies: tuple[str, ...]
     waiting: tuple[str, ...]
     running: tuple[str, ...]
     resumed: Mapping[str, Resumptions]

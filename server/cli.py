@@ -38,6 +38,10 @@ app.add_typer(study_app, name="study")
 app.add_typer(result_app, name="result")
 app.add_typer(log_app, name="log")
 
+COPIED = (
+    "the connected one stays. Call this party; if it is not a mistake of its own, `revoke` its "
+    "node, then `invite` again"
+)
 DISPUTED = "call this party; `revoke`, then `invite` again"
 SIGNATURES_DAYS = 60
 """How many days before the countries' signatures end `status` asks to renew them."""
@@ -125,6 +129,8 @@ def _print_status(answer: dict[str, Any]) -> None:
         typer.echo(f"  {country}  node {'connected' if online else 'not connected'}")
     for party in status.disputes:
         typer.echo(f"  TWO HOLDERS of the certificate of {party}: {DISPUTED}")
+    for country in status.copies:
+        typer.echo(f"  TWO MACHINES have the identity of the node of {country}: {COPIED}")
     if status.waiting:
         waiting = ", ".join(status.waiting)
         typer.echo(f"  waiting for your approval: {waiting} (`admit --list`)")

@@ -54,6 +54,7 @@ class StatusReport:
             federation=self._federation(),
             waiting_for=self._summary(link, pause, fault, studies, live).sentence(),
             connected=link.connected,
+            disputed=link.disputed,
             paused=pause,
             documents=self._document_status(view, current, fault),
             data=self._data_status(),

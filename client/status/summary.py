@@ -11,10 +11,14 @@ from governance.documents.agreement import RegisterBudget
 
 @dataclass(frozen=True)
 class LinkStatus:
-    """Whether the node is connected to the coordinator; `fault` is a sentence, or empty."""
+    """Whether the node is connected to the coordinator; `fault` is a sentence, or empty.
+
+    `disputed`: another machine has presented this node's identity to the coordinator.
+    """
 
     connected: bool = False
     fault: str = ""
+    disputed: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,11 @@ from governance.runtime.wording import counted, percent
 from keys.errors import PratiqueError
 
 SHOWN_REFUSALS = 5
+DISPUTED = (
+    "another one has signed in with it, from a copy of this folder. Find out which of the two is "
+    "yours and stop the other. If it is nobody's mistake, the folder was stolen: ask the "
+    "coordinator to revoke the node's certificate, and enrol again"
+)
 
 
 def status_lines(status: NodeStatus) -> Iterator[str]:
@@ -26,6 +31,8 @@ def status_lines(status: NodeStatus) -> Iterator[str]:
 def _lines(status: NodeStatus) -> Iterator[str]:
     yield f"Node of {status.country} in {status.federation}"
     yield f"Now: {status.waiting_for}"
+    if status.disputed:
+        yield f"TWO MACHINES have this node's identity: {DISPUTED}"
     yield from _document_lines(status.documents)
     yield _data_line(status.data)
     yield _ledger_line(status.ledger)

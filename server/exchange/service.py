@@ -164,14 +164,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         """Forward one Fleet call of the caller's node."""
         async with self._authorised(context, "Relay", request) as peer:
             try:
-                reply = await self._relay.call(
-                    peer.country,
-                    request.method,
-                    request.body,
-                    request.headers,
-                    request.object,
-                    request.received,
-                )
+                reply = await self._relay.call(peer.country, request)
             except RelayRefused as fault:
                 self._on_refusal(peer, _known_call(request.method), str(fault))
                 await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))

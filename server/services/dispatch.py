@@ -82,6 +82,7 @@ def _status(context: CoordinatorContext) -> CoordinatorStatus:
         nodes=context.sessions.online(),
         agreement=_agreement(context),
         disputes=tuple(f"{dispute.country} {dispute.role}" for dispute in register.disputes()),
+        copies=context.sessions.disputes(),
         waiting=tuple(party.country for party in enrolments if party.status == "pending"),
         running=tuple(run.run_id for run in context.runs.unfinished()),
         resumed=_resumed(context),

@@ -158,7 +158,9 @@ class NodesCarrier:
         self._federation = federation
         self.silent: set[str] = set()
 
-    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+    def exchange(
+        self, frames: Mapping[str, bytes], seconds: float, largest_reply: int
+    ) -> Mapping[str, bytes]:
         return {
             country: self._federation.nodes[country].handle(frame)
             for country, frame in frames.items()

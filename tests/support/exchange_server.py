@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from keys.certificates import (
     public_pem,
 )
 from protocols.wire.channel import ExchangeLink
+from server.exchange.fencing import Fence
 from server.exchange.relay import Relay
 from server.exchange.service import ExchangeService, serve_exchange
 
@@ -60,7 +62,11 @@ def tree(name: str, *children: ObjectTree) -> ObjectTree:
 
 def incoming(*trees: ObjectTree) -> bytes:
     """Return an answer to PullMessages with one message for each tree."""
-    messages = [Message(metadata=Metadata(message_id=tree.object_id, run_id=7)) for tree in trees]
+    heads = [
+        Metadata(message_id=t.object_id, run_id=7, src_node_id=1, created_at=time.time(), ttl=60.0)
+        for t in trees
+    ]
+    messages = [Message(metadata=head) for head in heads]
     response = PullMessagesResponse(messages_list=messages)
     response.message_object_trees.extend(trees)
     return bytes(response.SerializeToString())
@@ -143,6 +149,19 @@ class LoopThread:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(WAIT_SECONDS)
         self.loop.close()
+
+
+class OpenFence(Fence):
+    """Lets every session act; what a real fence decides is tested elsewhere."""
+
+    def acts(self, country: str, session: bytes) -> bool:
+        return True
+
+    def heard(self, country: str, session: bytes) -> bool:
+        return True
+
+    def ended(self, country: str, session: bytes) -> None:
+        return None
 
 
 class OpenRegister:

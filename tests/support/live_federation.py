@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from client.border.reply_timing import ReplySlots
 from client.daemon import Daemon, fleet_server
+from client.state.incarnation import begin
 from client.status.health import NodeHealth
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
@@ -166,7 +167,8 @@ class LiveParts:
             slots=ReplySlots(),
             entropy=self.federation.entropy(country),
         )
-        serve = fleet_server(replace(keyring_of(country), node_auth_key=key))
+        keyring = replace(keyring_of(country), node_auth_key=key)
+        serve = fleet_server(keyring, begin(node.parts.engine))
         home = self.federation.home(country)
         daemon = Daemon(
             node,

@@ -26,6 +26,7 @@ from client.app import app as installed_app
 from client.app import build_app, frame_of
 from client.errors import NodeFault
 from client.flower_client import FleetClient
+from client.state.incarnation import Incarnation
 from keys.certificates import new_node_auth_key
 from protocols.errors import ReasonCode, Refusal
 from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
@@ -40,6 +41,7 @@ from protocols.wire.flower_frame import (
 
 KEY = load_pem_private_key(new_node_auth_key()[0], None)
 NODE_ID = 77
+HERE = Incarnation(3, b"session, 16 long", b"f" * 32)
 
 
 class ScriptedLink:
@@ -80,7 +82,7 @@ def link() -> ScriptedLink:
 
 
 def client_of(link: ScriptedLink, **more: Any) -> FleetClient:
-    return FleetClient(link, KEY, build_app(lambda frame: frame), **more)  # type: ignore[arg-type]
+    return FleetClient(link, KEY, build_app(lambda frame: frame), HERE, **more)  # type: ignore[arg-type]
 
 
 def served(link: ScriptedLink, polls: int = 2) -> None:

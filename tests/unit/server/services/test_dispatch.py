@@ -352,10 +352,10 @@ def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) 
     carrier = NodesCarrier(coordinator.federation)
     original_exchange = carrier.exchange
 
-    def stop_late(frames: Any, seconds: float) -> Any:
+    def stop_late(frames: Any, seconds: float, largest_reply: int) -> Any:
         if coordinator.context.runs.get(run).state == "running":
             coordinator.ask("study_stop", name=study.id)
-        return original_exchange(frames, seconds)
+        return original_exchange(frames, seconds, largest_reply)
 
     carrier.exchange = stop_late  # type: ignore[method-assign]
     with pytest.raises(PratiqueError):
