@@ -114,7 +114,7 @@ class NodeStatus(_StatusPart):
     federation: str | None
     waiting_for: str
     connected: bool
-    disputed: bool = False
+    disputed: bool
     paused: Pause | None
     documents: DocumentStatus
     data: DataStatus

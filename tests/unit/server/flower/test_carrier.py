@@ -15,11 +15,21 @@ from flwr.proto.runtime_pb2 import PullAppMessagesResponse, PushAppMessagesRespo
 from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.task_identity import TaskIdentity
 
-from protocols.wire.flower_frame import FRAME, MAX_FRAME, MESSAGE_TYPE
+from protocols.wire import flower_object as object_module
+from protocols.wire.flower_frame import (
+    FRAME,
+    MAX_FRAME,
+    MESSAGE_TYPE,
+    NONCE,
+    NONCE_BYTES,
+    group_of,
+)
+from protocols.wire.flower_object import pack_frame, unpack_frame
 from server.flower import carrier as carrier_module
 from server.flower import message_queue as queue_module
 from server.flower.carrier import FlowerCarrier
 from server.flower.presence import Presence, PresenceChanges, PresenceUpdate
+from tests.support.waiting import wait_until
 
 NODES = {"AT": 11, "BE": 22}
 RUN = 7
@@ -123,8 +133,8 @@ class FakeSuperLink:
 
 def reply(message: Message, frame: Any, record: Any = None) -> tuple[Message, bytes]:
     """Return a node's reply, and the object from which its id is computed."""
-    content_record = ConfigRecord({FRAME: frame}) if record is None else record
-    content = content_record if isinstance(content_record, bytes) else content_record.deflate()
+    packed = pack_frame(frame, bytes(NONCE_BYTES)) if record is None else record
+    content = packed if isinstance(packed, bytes) else packed.deflate()
     metadata = Metadata(
         message_id=get_object_id(content + message.metadata.message_id.encode()),
         reply_to_message_id=message.metadata.message_id,
@@ -246,9 +256,8 @@ def answering(
         lambda m: reply(m, None, b""),
         lambda m: reply(m, None, b"\xff" * 30),
         lambda m: reply(m, None, RECORD_WITHOUT_VALUE),
-        lambda m: reply(m, "text"),
-        lambda m: reply(m, 5),
-        lambda m: reply(m, [b"a", b"b"]),
+        lambda m: reply(m, None, ConfigRecord({FRAME: "text", NONCE: bytes(NONCE_BYTES)})),
+        lambda m: reply(m, None, ConfigRecord({FRAME: b"x"})),
     ],
 )
 def test_a_reply_without_a_frame_is_no_reply_and_is_not_waited_for(
@@ -263,8 +272,8 @@ def test_a_reply_without_a_frame_is_no_reply_and_is_not_waited_for(
 def test_a_frame_over_the_limit_is_no_reply(
     runtime: FakeSuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert vars(queue_module)["MAX_FRAME"] == MAX_FRAME
-    monkeypatch.setattr(queue_module, "MAX_FRAME", 10)
+    assert vars(object_module)["MAX_FRAME"] == MAX_FRAME
+    monkeypatch.setattr(object_module, "MAX_FRAME", 10)
     runtime.answer = answering("BE", lambda m: reply(m, bytes(11)))
     assert exchanged(runtime) == {"AT": b"yes"}
     runtime.answer = answering("BE", lambda m: reply(m, bytes(10)))
@@ -332,10 +341,15 @@ def test_a_node_that_signs_in_again_gets_the_same_bytes_again(runtime: FakeSuper
     assert carrier.exchange({"BE": b"frame", "AT": b"other"}, 1, MAX_FRAME) == {"BE": b"again"}
     assert time.monotonic() - started < 10
     assert runtime.announced[1] == ["BE"]
-    first, again = (m.metadata for m in runtime.sent if m.metadata.dst_node_id == 22)
-    frames = [ConfigRecord.inflate(runtime.objects[m.message_id])[FRAME] for m in (first, again)]
-    assert frames == [b"frame", b"frame"]
+    first, again = (m.metadata for m in runtime.sent if m.metadata.dst_node_id == NODES["BE"])
     assert first.message_id != again.message_id
+    wait_until(lambda: first.message_id not in runtime.objects)  # its node gets the new copy
+    assert unpack_frame(runtime.objects[again.message_id]) == b"frame"
+
+
+def test_each_message_states_how_large_its_reply_may_be(runtime: FakeSuperLink) -> None:
+    exchanged(runtime)
+    assert {message.metadata.group_id for message in runtime.sent} == {group_of(MAX_FRAME)}
 
 
 def test_the_nodes_of_a_new_superlink_are_asked_under_their_new_ids(runtime: FakeSuperLink) -> None:
