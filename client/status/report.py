@@ -160,7 +160,7 @@ class StatusReport:
             return None
         known = self._documents.periods_known_since(budget.register_name)
         terms = ledger_terms(view.agreement, budget.register_name, view.now, known=known)
-        return ledger_status(self._ledger.view(terms), budget)
+        return ledger_status(self._ledger.view(self._runs.with_carried(terms)), budget)
 
 
 def _studies(

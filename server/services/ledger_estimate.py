@@ -27,11 +27,16 @@ def period_shares(
     spent = dict.fromkeys(study.countries, 0)
     for run in runs:
         other = view.study(run.study)
-        if not run.round or run.created < terms.period.since or other is None:
+        if not run.round or other is None or not _counts(run, terms.period.since):
             continue
         if other.population.register_name == register:
             _add(spent, other, terms.honest, terms.order)
     return {country: _shares(micro, terms.cap_micro) for country, micro in spent.items()}
+
+
+def _counts(run: RunRow, since: datetime) -> bool:
+    """Return whether a run was charged in the period, or lived on in it."""
+    return run.created >= since or not run.over or run.updated >= since
 
 
 def _add(spent: dict[str, int], study: Study, honest: int, order: int) -> None:
