@@ -1,19 +1,32 @@
 """Small doors: a second budget at a period's end, slow arithmetic, a result that is not one."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from client.status.summary import LinkStatus
 from governance.documents.study import Study
+from keys.derive import labelled_hash
+from keys.identity import SigningKey
 from protocols.errors import ReasonCode
 from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import Training
 from protocols.tasks.layout import vector_to_bytes
+from protocols.wire.encoding import canonical_json
+from server.cli import app
+from server.commands.result import _print
+from server.learning.release import LABEL, RESULT_FILE, write_result
 from tests.support.documents import DAY, training_fields
 from tests.support.node_federation import NodeFederation, Run, code_of
+from tests.unit.server.learning.test_release import result
 
 # The end of a budget period
 
@@ -47,6 +60,13 @@ def refused_for_budget(federation: NodeFederation, study: Study) -> bool:
     return code_of(reply) is not None
 
 
+def spent(federation: NodeFederation) -> int:
+    """Return what DK's status shows as spent in this period."""
+    ledger = federation.nodes["DK"].status(LinkStatus()).ledger
+    assert ledger is not None
+    return ledger.spent_micro
+
+
 def test_a_run_that_lives_on_leaves_no_second_cap_in_the_next_period(
     federation: NodeFederation,
 ) -> None:
@@ -60,8 +80,8 @@ def test_a_run_that_lives_on_leaves_no_second_cap_in_the_next_period(
     assert opened(run, study, 2), "what is paid for goes on"
     assert refused_for_budget(federation, other), "the run released in this period"
     federation.later(timedelta(days=LAST_DAY))
-    later = {"created": "2027-04-01", "expires": "2027-12-31"}
-    assert not refused_for_budget(federation, federation.approved(id="period-after", **later))
+    federation.sync()
+    assert spent(federation) == 0
 
 
 def test_a_run_that_ended_before_the_period_counts_in_its_own_only(
@@ -81,12 +101,108 @@ def test_what_a_run_brings_into_a_period_is_shown_to_the_operator(
 ) -> None:
     study = two_rounds(federation, "shown")
     assert opened(federation.ready(study), study, 1)
-    before = federation.nodes["DK"].status(LinkStatus()).ledger
+    before = spent(federation)
     federation.later(DAY)
     federation.sync()
-    after = federation.nodes["DK"].status(LinkStatus()).ledger
-    assert before is not None
-    assert after is not None
-    assert after.period_start > before.period_start
     # the count was released in the former period, and does not come along
-    assert 0 < after.spent_micro < before.spent_micro
+    assert 0 < spent(federation) < before
+
+
+# A result that the coordinator signed, and whose figures are not figures
+
+INTERVAL = {"value": 0.8, "low": 0.7, "high": 0.9}
+GROUP = {"group": "everybody", "patients": INTERVAL, "auc": INTERVAL}
+GOOD = {"everybody": GROUP, "subgroups": [GROUP | {"auc": None}]}
+CELL = {"labels": ["F"], "count": 30, "low": 20, "high": 40, "suppressed": False}
+EVALUATIONS: dict[str, object] = {
+    "empty": {},
+    "no subgroups": {"everybody": GROUP},
+    "a group that is a list": GOOD | {"everybody": []},
+    "a group without a name": GOOD | {"everybody": {"patients": None}},
+    "a name that is a number": GOOD | {"everybody": GROUP | {"group": 5}},
+    "a figure without a bound": GOOD | {"everybody": GROUP | {"auc": {"value": 0.8, "low": 0.7}}},
+    "a figure that is a text": GOOD | {"everybody": GROUP | {"auc": INTERVAL | {"value": "0.8"}}},
+    "a figure that is a list": GOOD | {"everybody": GROUP | {"auc": [0.8]}},
+    "a figure that is true": GOOD | {"everybody": GROUP | {"auc": INTERVAL | {"low": True}}},
+    "a figure beyond all measure": GOOD | {"everybody": GROUP | {"auc": INTERVAL | {"low": 1e300}}},
+    "subgroups that are a text": GOOD | {"subgroups": "everybody"},
+    "a subgroup that is none": GOOD | {"subgroups": [None]},
+}
+TABLES: dict[str, object] = {
+    "empty": {},
+    "cells that are numbers": {"groupings": [], "cells": [1]},
+    "a cell without a count": {"groupings": [], "cells": [{"labels": [], "suppressed": True}]},
+    "a count that is none": {"groupings": [], "cells": [CELL | {"count": None}]},
+    "a count that is suppressed": {"groupings": [], "cells": [CELL | {"suppressed": True}]},
+    "labels that are numbers": {"groupings": [], "cells": [CELL | {"labels": [1]}]},
+    "a count that is a fraction": {"groupings": [], "cells": [CELL | {"count": 1.5}]},
+}
+KEY = SigningKey.generate()
+
+
+def signed(folder: Path, **fields: object) -> Path:
+    """Write a result with these fields, signed by the coordinator's document key."""
+    good = write_result(folder, result(signer=KEY.public.to_text()), KEY.sign)
+    body = good.model_dump(mode="json") | fields
+    del body["signature"]
+    signature = KEY.sign(labelled_hash(LABEL, canonical_json(body))).hex()
+    (folder / RESULT_FILE).write_text(json.dumps(body | {"signature": signature}))
+    return folder
+
+
+def shown(folder: Path, *options: str) -> Any:
+    arguments = ["result", "show", str(folder), "--key", KEY.public.to_text(), *options]
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("evaluation", value) for value in EVALUATIONS.values()]
+    + [("table", value) for value in TABLES.values()],
+    ids=[f"evaluation: {name}" for name in EVALUATIONS] + [f"table: {name}" for name in TABLES],
+)
+def test_a_signed_result_without_figures_is_refused_in_plain_words(
+    tmp_path: Path, field: str, value: object, options: tuple[str, ...]
+) -> None:
+    answer = shown(signed(tmp_path, **{field: value}), *options)
+    assert answer.exit_code == 1
+    assert "cannot be trusted" in answer.output
+    assert "not in the form of a result" in answer.output
+    assert "Traceback" not in answer.output
+    assert isinstance(answer.exception, SystemExit)
+
+
+def test_a_signed_result_with_figures_is_shown(tmp_path: Path) -> None:
+    table = {"groupings": ["sex"], "cells": [CELL], "noise_std": 3.0, "smallest_cell": 10}
+    answer = shown(signed(tmp_path, evaluation=GOOD, table=table))
+    assert answer.exit_code == 0, answer.output
+    assert "0.800  [0.700, 0.900]" in answer.output
+    assert "suppressed (too few patients)" in answer.output
+    assert "30  [20, 40]" in answer.output
+    assert shown(tmp_path, "--json").exit_code == 0
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["everybody", "subgroups", "group", "patients", "value", "low", "high"])
+            | st.text(max_size=3),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(value=json_values, field=st.sampled_from(["evaluation", "table"]))
+def test_no_figures_of_any_form_end_in_a_traceback(value: object, field: str) -> None:
+    """The check alone, over many values: what it lets pass can be printed."""
+    try:
+        checked = result(signer=KEY.public.to_text(), **{field: value})
+    except ValidationError:
+        return
+    _print(checked)
