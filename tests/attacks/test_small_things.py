@@ -1,11 +1,13 @@
 """Small doors: a second budget at a period's end, slow arithmetic, a result that is not one."""
 
 import json
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,10 +15,12 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from client.status.summary import LinkStatus
+from client.tasks.glm import gradients
 from governance.documents.study import Study
 from keys.derive import labelled_hash
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode
+from protocols.numerics.rowwise_products import row_products
 from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import Training
 from protocols.tasks.layout import vector_to_bytes
@@ -106,6 +110,56 @@ def test_what_a_run_brings_into_a_period_is_shown_to_the_operator(
     federation.sync()
     # the count was released in the former period, and does not come along
     assert 0 < spent(federation) < before
+
+
+# Numbers so small that the processor needs longer for them
+
+TINY = 1e-310
+"""A subnormal number: arithmetic with it takes up to a hundred times as long."""
+
+
+def flushes() -> bool:
+    """Return whether this thread treats subnormal numbers as zero, as inputs and as results."""
+    results = np.full(9, TINY) * 0.5, np.full(9, 1e-300) * 1e-9, np.exp(np.full(9, -720.0))
+    return not any(result.any() for result in results)
+
+
+@pytest.mark.parametrize("model", [TINY, 1e-200, -TINY])
+def test_the_thread_in_which_a_node_computes_flushes_denormals(
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch, model: float
+) -> None:
+    """The daemon answers in one thread and prepares in another; both compute through the task."""
+    study = two_rounds(federation, "tiny")
+    run = federation.ready(study)
+    seen: list[bool] = []
+
+    def noting(*given: Any, **named: Any) -> Any:
+        seen.append(flushes())
+        return gradients(*given, **named)
+
+    monkeypatch.setattr("client.tasks.trainers.gradients", noting)
+    assert isinstance(study.task, Training)
+    weights = np.full(study.task.dimension(study.features), model)
+    asked = run.coordinator.begin_round(1, "train", vector_to_bytes(weights))
+    frame = asked.contribute_request("DK")
+    replies: list[bytes] = []
+    worker = threading.Thread(target=lambda: replies.append(federation.nodes["DK"].handle(frame)))
+    worker.start()
+    worker.join()
+    assert code_of(replies[0]) is None
+    assert seen
+    assert all(seen)
+    assert not flushes(), "outside the task, arithmetic is as it was"
+
+
+@pytest.mark.parametrize("width", [3, 20_000])
+def test_no_product_of_rows_is_subnormal_in_any_thread(width: int) -> None:
+    """Wide products use threads of the library, which were started before any setting."""
+    rows, matrix = np.full((3, width), TINY), np.full((width, 4), 0.5)
+    assert not row_products(rows, matrix).any()
+    assert not row_products(matrix[:, 0][None, :], np.full((width, 4), TINY)).any()
+    small = np.full((3, width), 2.0**-399)
+    assert (row_products(small, np.full((width, 4), 2.0**-399)) >= 2.0**-798).all()
 
 
 # A result that the coordinator signed, and whose figures are not figures
