@@ -1,7 +1,7 @@
 """Decides which machine acts for a node if several present its identity: the connected one.
 
-A copy of a node's folder has the node's keys and certificate, so no signature tells the two apart.
-What does is the session: a secret of one running process, which is on no disk. It works so:
+A copy of a node's folder has the node's keys and certificate, so no signature distinguishes the
+two. The session does: a secret of one running process, which is on no disk. It works as follows:
 
 - *One session acts.* Every call shows its session, and calls of any other are refused. So a copy
   gets no message, ends nobody and changes nothing.
@@ -73,7 +73,7 @@ class SessionStore(Protocol):
 
 
 class NoStore:
-    """A store that keeps nothing: each start of the coordinator begins anew."""
+    """A store that keeps nothing: each start of the coordinator begins without any."""
 
     def load(self) -> Iterable[ActingSession]:
         """Return nothing."""
@@ -98,7 +98,7 @@ class _Place:
     """When each other session first asked."""
     copies: dict[bytes, None] = field(default_factory=dict)
     returned: bytes = b""
-    """The predecessor that was told to sign in again."""
+    """The predecessor that was asked to sign in again."""
 
     def alive(self, now: float) -> bool:
         return not self.gone and now - self.heard < LIVE_SECONDS

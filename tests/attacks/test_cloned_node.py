@@ -193,7 +193,7 @@ def test_a_copy_that_took_an_unreachable_nodes_place_loses_it_when_the_node_retu
 def test_a_killed_node_that_starts_again_takes_over_at_once_and_nobody_is_warned(
     country: Country, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fencing, "LIVE_SECONDS", 60.0)  # only the broken connection can tell
+    monkeypatch.setattr(fencing, "LIVE_SECONDS", 60.0)  # only the broken connection shows it
     node = country.machine()
     node.start()
     assert node.connected.wait(WAIT_SECONDS)

@@ -147,7 +147,7 @@ def test_a_copy_does_not_get_the_place_while_the_node_restarts(watched: Watched)
 
 
 def test_a_session_that_was_refused_is_admitted_once_the_other_is_gone(watched: Watched) -> None:
-    """It may be the original: nobody can tell, and both are warned."""
+    """It may be the original: nobody can know, and both are warned."""
     watched.live_beside(NODE, CLONE)
     watched.fence.ended("AT", NODE.session)
     assert watched.sign_in(CLONE, KEPT_FREE_SECONDS) is ADMITTED
