@@ -1,4 +1,4 @@
-"""Numbers the starts of a node's state, so that a copy of the folder can be told from a restart.
+"""Numbers the starts of a node's state, so that a restart differs from a copy of the folder.
 
 The number rises at each start and is on disk before the first call: a restart has a higher one than
 the start before, and a copy that is older does not. Beside it is the hash of a secret that only the

@@ -144,7 +144,7 @@ def country(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Country
     authority = TransportAuthority.create("danube", now())
     with OpenExchange(authority, relay, enrolments=None, documents=ServedFiles()) as exchange:
         key = load_ssh_public_key(PUBLIC.encode())
-        exchange.open_session("AT", NODE_ID, public_key_to_bytes(key))  # type: ignore[arg-type]
+        exchange.open_session("AT", NODE_ID, public_key_to_bytes(key))
         opened = Country(tmp_path, exchange, caller(authority, "AT"), superlink, disputes)
         yield opened
         for machine in opened.machines:

@@ -319,7 +319,7 @@ def coordinator() -> Iterator[Coordinator]:
             ids = pool.map(superlink.register, [public for _, public in keys.values()])
             for country, node_id in zip(keys, ids, strict=True):
                 public = load_ssh_public_key(keys[country][1].encode())
-                exchange.open_session(country, node_id, public_key_to_bytes(public))  # type: ignore[arg-type]
+                exchange.open_session(country, node_id, public_key_to_bytes(public))
         nodes = {country: caller(authority, country) for country in keys}
         private = {country: key for country, (key, _) in keys.items()}
         yield Coordinator(superlink, exchange, nodes, private)

@@ -25,6 +25,7 @@ ONLY_DECLARATIONS = {
 }
 TESTED_ELSEWHERE = {
     "client/tasks/registry.py": "tests/unit/client/tasks/test_assignment.py",
+    "governance/cedar/worker.py": "tests/unit/governance/cedar/test_process.py",
     "governance/officer/exchange_link.py": "tests/unit/governance/officer/test_certificate.py",
     "governance/officer/folder_recovery.py": (
         "tests/unit/governance/officer/test_foreign_documents.py"
