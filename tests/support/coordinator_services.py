@@ -65,6 +65,7 @@ class ScriptedSessions:
     connected: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(COUNTRIES, True))
     seated: list[Statement] = field(default_factory=list)
     announced: list[str] = field(default_factory=list)
+    copied: tuple[str, ...] = ()
 
     def open_session(self, node: Statement) -> None:
         self.seated.append(node)
@@ -74,6 +75,9 @@ class ScriptedSessions:
 
     def online(self) -> dict[str, bool]:
         return self.connected
+
+    def disputes(self) -> tuple[str, ...]:
+        return self.copied
 
     def presence_update(self, count: int, wait: float) -> PresenceUpdate:
         there = {country: Presence(10 + n, 1, 0.0) for n, country in enumerate(COUNTRIES)}

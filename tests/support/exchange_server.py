@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from flwr.proto.fleet_pb2 import PullMessagesResponse
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatResponse
 from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
 
 from keys.certificates import (
@@ -34,6 +35,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+NODE_KNOWN = {"SendNodeHeartbeat": SendNodeHeartbeatResponse(success=True).SerializeToString()}
+"""The answer to a heartbeat of a node that the SuperLink counts as online."""
+
+
 class ScriptedSuperLink:
     """Records the Fleet calls that the relay forwards; answers as the test says, else emptily."""
 
@@ -49,7 +54,7 @@ class ScriptedSuperLink:
     ) -> tuple[int, bytes]:
         self.calls.append((method, body, dict(headers)))
         waiting = self.answers.get(method)
-        return waiting.pop(0) if waiting else (200, b"")
+        return waiting.pop(0) if waiting else (200, NODE_KNOWN.get(method, b""))
 
     @property
     def methods(self) -> list[str]:

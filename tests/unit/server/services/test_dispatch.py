@@ -527,3 +527,9 @@ def test_a_new_agreement_names_the_newest_key_of_each_country(coordinator: Coord
     assert keys["DK"] == raw_key(200).public.to_text()
     assert keys["EE"] == documents.officers["EE"].public.to_text()
     assert laid_out.coordinator.log_key == raw_key(4).public.to_text()
+
+
+def test_nodes_with_a_copy_are_shown(coordinator: Coordinator) -> None:
+    assert coordinator.ask("status")["copies"] == []
+    coordinator.sessions.copied = ("DK",)
+    assert coordinator.ask("status")["copies"] == ["DK"]
