@@ -49,6 +49,7 @@ class CoordinatorStatus(Answer):
 
     `disputes` are certificates that two parties hold; `copies` are countries whose node's identity
     two machines have.
+    `not_renewed` says why the timestamp of the documents was not renewed; empty if it was.
     """
 
     federation: str
@@ -56,6 +57,7 @@ class CoordinatorStatus(Answer):
     authority: str
     nodes: Mapping[str, bool]
     agreement: SignatureTerm | AgreementFault | None
+    not_renewed: str
     disputes: tuple[str, ...]
     copies: tuple[str, ...]
     waiting: tuple[str, ...]
@@ -79,6 +81,16 @@ class ListedEnrolment(EnrolmentSummary):
     """A request in the list; `disputed` if two parties hold its certificate."""
 
     disputed: Literal["yes", ""]
+
+
+class ListedInvitation(Answer):
+    """An invitation; `expires` is a time in UTC."""
+
+    id: str
+    country: str
+    role: str
+    status: str
+    expires: str
 
 
 class AgreementDraft(Answer):
@@ -129,11 +141,15 @@ class ChargeEstimate(Answer):
 
 
 class CountryAnswer(Answer):
-    """What a country's rules answer to a study, and its cost if it was computed."""
+    """What a country's rules answer to a study, and its cost if it was computed.
+
+    `minimum_countries` is the number that its permit demands for each run and sum.
+    """
 
     country: str
     allowed: bool
     answer: str
+    minimum_countries: int | None = None
     clauses: tuple[str, ...]
     findings: tuple[FindingText, ...]
     charge: ChargeEstimate | None
@@ -226,7 +242,10 @@ class RoundSummary(Answer):
 
 
 class StudyStatus(Answer):
-    """The newest run of a study, round by round; `rounds` counts all that it will have."""
+    """The newest run of a study, round by round; `rounds` counts all that it will have.
+
+    `minimum_countries` has, by country, the number that its permit demands for each run and sum.
+    """
 
     study: str
     title: str
@@ -241,5 +260,6 @@ class StudyStatus(Answer):
     delta: float
     ledgers: Mapping[str, LedgerShares]
     online: Mapping[str, bool]
+    minimum_countries: Mapping[str, int] = {}
     history: tuple[RoundSummary, ...]
     resumed: Resumptions

@@ -49,9 +49,11 @@ class TorchModule:
         width, classes = task.width(features), task.classes(features)
         self._classes = classes
         with torch.random.fork_rng(devices=[]):
+            # First without memory for the weights: whole numbers of a study may ask for terabytes.
+            with torch.device("meta"):
+                _require_parts(module.build(task.parameters, width, classes), task.parts)
             self._module = module.build(task.parameters, width, classes).double().train()
         self._parts, self._dimension = task.parts, task.dimension(features)
-        _require_parts(self._module, task.parts)
         if next(self._module.buffers(), None) is not None:
             raise ValueError("the module has buffers, which would remember earlier patients")
         self._require_separate(width, classes)

@@ -5,15 +5,17 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import FailFast, Field, StringConstraints, model_validator
 
-from governance.budget.accounting import cap_micro
+from governance.budget.accounting import cap_micro, with_least_noise
 from governance.cedar.engine import check_base
 from governance.cedar.texts import BASE_POLICY
 from governance.documents.models import (
+    MOST_CODES,
+    MOST_NAMES,
     Countries,
     Country,
-    DataCategory,
+    DataCategories,
     Days,
     Delta,
     Document,
@@ -36,6 +38,7 @@ from governance.documents.purposes import (
 )
 from governance.errors import DocumentFault, LedgerFault
 from keys.composite import Suite, halves, read_identity
+from protocols.tasks.schedule import INTEGER_SCALE, cohort_floor, largest_cohort_noise
 from protocols.wire.encoding import canonical_json, digest
 
 MIN_HONEST = 2
@@ -70,7 +73,9 @@ class AllowedPurpose(Part):
     """An EHDS purpose and the HL7 purposes of use allowed with it, and all codes below them."""
 
     ehds: Ehds
-    purpose_of_use: Annotated[tuple[PurposeOfUse, ...], Field(min_length=1)]
+    purpose_of_use: Annotated[
+        tuple[PurposeOfUse, ...], Field(min_length=1, max_length=MOST_CODES), FailFast()
+    ]
 
     @model_validator(mode="after")
     def _lawful(self) -> Self:
@@ -102,8 +107,8 @@ class ForbiddenPurpose(Part):
 class Purposes(Part):
     """Purposes allowed and forbidden. What is not allowed is refused."""
 
-    allowed: Annotated[tuple[AllowedPurpose, ...], Field(min_length=1)]
-    forbidden: tuple[ForbiddenPurpose, ...] = ()
+    allowed: Annotated[tuple[AllowedPurpose, ...], Field(min_length=1, max_length=MOST_CODES)]
+    forbidden: Annotated[tuple[ForbiddenPurpose, ...], Field(max_length=MOST_NAMES)] = ()
 
 
 class RegisterBudget(Part):
@@ -147,11 +152,31 @@ class Action(StrEnum):
     WITNESS = "witness"
 
 
+class CohortCount(Part):
+    """The privacy cost of the noisy count with which a country checks its smallest cohort.
+
+    A country pays it once for each register, population and version of its records, beside the ε
+    of the studies that use the count. The count has this country's noise alone.
+    """
+
+    epsilon: Epsilon
+    delta: Delta
+
+    @property
+    def noise_std(self) -> int:
+        """The standard deviation of the count's noise, in lattice units."""
+        return with_least_noise(cohort_floor(1), 1, self.epsilon, self.delta).noise_std
+
+
+DEFAULT_COHORT_COUNT = {"epsilon": 0.5, "delta": 1e-6}
+"""What a new draft states unless its author does."""
+
+
 class RoleAccess(Part):
     """A role and what it may do."""
 
     role: Slug
-    may: tuple[Action, ...]
+    may: Annotated[tuple[Action, ...], Field(max_length=MOST_CODES)]
 
 
 class EmergencyClause(Part):
@@ -160,7 +185,7 @@ class EmergencyClause(Part):
     id: Slug
     indicator: Sentence
     concur: Annotated[int, Field(ge=1)]
-    relaxes: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    relaxes: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=MOST_NAMES)]
     lapses_days: Annotated[int, Field(ge=1, le=90)]
 
 
@@ -169,7 +194,8 @@ class Agreement(Document):
 
     `colluding` is c, `honest` is h: noise and masks protect against the coordinator together with
     any c countries, and rely on h honest ones. `signatures` is how the messages of a run are
-    signed; it is left out if it is Ed25519, as before the field was introduced.
+    signed; it is left out if it is Ed25519, as before the field was introduced. Without
+    `cohort_count`, as before that field was introduced, each study pays for its own count.
     """
 
     name_in_messages: ClassVar[str] = "agreement"
@@ -182,19 +208,20 @@ class Agreement(Document):
     parties: Annotated[tuple[Party, ...], Field(min_length=2, max_length=100)]
     coordinator: Coordinator
     purposes: Purposes
-    data_categories: Annotated[tuple[DataCategory, ...], Field(min_length=1)]
-    task_kinds: Annotated[tuple[TaskKind, ...], Field(min_length=1)]
-    budget: Annotated[tuple[RegisterBudget, ...], Field(min_length=1)]
+    data_categories: DataCategories
+    task_kinds: Annotated[tuple[TaskKind, ...], Field(min_length=1, max_length=MOST_NAMES)]
+    budget: Annotated[tuple[RegisterBudget, ...], Field(min_length=1, max_length=MOST_NAMES)]
     colluding: Annotated[int, Field(ge=0)]
     honest: Annotated[int, Field(ge=MIN_HONEST)]
     smallest_countries: Annotated[int, Field(ge=2)]
     smallest_cohort: Annotated[int, Field(ge=1)]
+    cohort_count: CohortCount | None = Field(default=None, exclude_if=lambda count: count is None)
     signatures: Annotated[Suite, Field(exclude_if=lambda suite: suite is Suite.ED25519)] = (
         Suite.ED25519
     )
     retention: Retention
-    roles: tuple[RoleAccess, ...] = ()
-    emergency: tuple[EmergencyClause, ...] = ()
+    roles: Annotated[tuple[RoleAccess, ...], Field(max_length=MOST_NAMES)] = ()
+    emergency: Annotated[tuple[EmergencyClause, ...], Field(max_length=MOST_NAMES)] = ()
     amendment_threshold: Annotated[int, Field(ge=1)]
     effective: UtcTime
     sunset: UtcTime
@@ -206,6 +233,7 @@ class Agreement(Document):
         for problem in (
             self._parties_problem(),
             self._privacy_problem(),
+            self._cohort_problem(),
             self._threshold_problem(),
             self._dates_problem(),
             self._purpose_problem(),
@@ -247,6 +275,22 @@ class Agreement(Document):
             (f"emergency {id_}: more must concur than there are parties" for id_ in too_many), ""
         )
 
+    def _cohort_problem(self) -> str:
+        if self.cohort_count is None:
+            return ""
+        try:
+            noise = self.cohort_count.noise_std
+        except LedgerFault:
+            return "cohort_count: no noise gives this ε at this δ; state a larger epsilon"
+        most = largest_cohort_noise(self.smallest_cohort)
+        if noise <= most:
+            return ""
+        return (
+            f"cohort_count: at this ε the noise has a standard deviation of "
+            f"{noise / INTEGER_SCALE:.3g} patients, and with a smallest cohort of "
+            f"{self.smallest_cohort} it may have {most / INTEGER_SCALE:.3g}; state a larger epsilon"
+        )
+
     def _threshold_problem(self) -> str:
         n, m = len(self.parties), self.amendment_threshold
         needed = (n + self.colluding) // 2 + 1
@@ -264,13 +308,14 @@ class Agreement(Document):
         return "" if inside else "renewal must be between effective and sunset"
 
     def _purpose_problem(self) -> str:
-        for allowed in self.purposes.allowed:
-            for use in allowed.purpose_of_use:
-                rule = self.forbidding(allowed.ehds, use)
-                if rule:
-                    return (
-                        f"purposes: {allowed.ehds} {use} is allowed, but {rule.clause} forbids it"
-                    )
+        allowed = self.purposes.allowed
+        pairs = dict.fromkeys(
+            (entry.ehds, use) for entry in allowed for use in entry.purpose_of_use
+        )
+        for ehds, use in pairs:
+            rule = self.forbidding(ehds, use)
+            if rule:
+                return f"purposes: {ehds} {use} is allowed, but {rule.clause} forbids it"
         return ""
 
     def _policy_problem(self) -> str:

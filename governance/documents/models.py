@@ -16,6 +16,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     StringConstraints,
     ValidationError,
@@ -35,10 +36,15 @@ from governance.runtime.safe_text import is_plain
 from keys.composite import read_identity
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
+from protocols.wire.document_versions import LARGEST_ROSTER
 from protocols.wire.encoding import canonical_json, check_json, digest
 
 MAX_BYTES = 256 * 1024
 """The largest governance document; those of the demo are below 20 kB."""
+
+MOST_CODES, MOST_NAMES = 64, 256
+"""Most codes of one table in a list, and most names of persons or things. A list of codes is read
+up to the first wrong one: to find the nearest known code takes longer than anything else here."""
 
 EXAMPLE_TIME = "2026-12-31T23:59:59Z"
 
@@ -53,6 +59,8 @@ QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ
 TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM
 ZW
 """
+MISTAKEN_CODES = {"UK": "GB", "EL": "GR"}
+"""Codes of the European Union that are not those of ISO 3166-1."""
 ASSIGNED_COUNTRIES = frozenset(_ALPHA_2.split())
 """ISO 3166-1 alpha-2."""
 
@@ -60,10 +68,11 @@ USER_ASSIGNED = re.compile(r"AA|ZZ|Q[M-Z]|X[A-Z]")
 """Codes that ISO 3166-1 reserves for its users, such as XK."""
 
 
-def _country(code: str) -> str:
+def country_code(code: str) -> str:
+    """Return the code. Raises ValueError if it is not one of ISO 3166-1 alpha-2."""
     if code in ASSIGNED_COUNTRIES or USER_ASSIGNED.fullmatch(code):
         return code
-    hint = "; did you mean GB?" if code == "UK" else ""
+    hint = f"; did you mean {MISTAKEN_CODES[code]}?" if code in MISTAKEN_CODES else ""
     raise ValueError(f"{code!r} is no country code of ISO 3166-1 (two capitals, such as DK){hint}")
 
 
@@ -116,9 +125,11 @@ def _code(table: dict[str, Code], what: str) -> Callable[[str], str]:
     return lambda code: require(table, what, code)
 
 
-Country = Annotated[str, AfterValidator(_country)]
+Country = Annotated[str, AfterValidator(country_code)]
 """ISO 3166-1 alpha-2, or a code that the standard reserves for its users."""
-Countries = Annotated[tuple[Country, ...], AfterValidator(_sorted_unique)]
+Countries = Annotated[
+    tuple[Country, ...], Field(max_length=LARGEST_ROSTER), AfterValidator(_sorted_unique)
+]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain)]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_plain)]
@@ -132,6 +143,9 @@ Ehds = Annotated[str, AfterValidator(_code(EHDS_CODES, "an EHDS Art. 53 or 54 co
 PurposeOfUse = Annotated[str, AfterValidator(_code(PURPOSE_OF_USE, "an HL7 PurposeOfUse code"))]
 Duo = Annotated[str, AfterValidator(_code(DUO_TERMS, "a DUO term"))]
 DataCategory = Annotated[str, AfterValidator(_code(DATA_CATEGORIES, "an EHDS Art. 51 category"))]
+DataCategories = Annotated[
+    tuple[DataCategory, ...], Field(min_length=1, max_length=MOST_CODES), FailFast()
+]
 Epsilon = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Delta = Annotated[float, Field(gt=0, lt=1e-2, allow_inf_nan=False)]
 Days = Annotated[int, Field(ge=1, le=36_525)]

@@ -24,15 +24,23 @@ from governance.documents.models import (
 from governance.documents.succession import NodeSuccession
 from keys.composite import halves
 from protocols.tasks.features import FeatureName
+from protocols.wire.document_versions import LARGEST_ROSTER
 from protocols.wire.encoding import Digest
 
 
 class PermitConditions(Part):
-    """The limits of a permit. Without `features`, all that the study uses are permitted."""
+    """The limits of a permit. Without `features`, all that the study uses are permitted.
 
-    features: tuple[FeatureName, ...] | None = None
+    No run and no sum may be over fewer than `minimum_countries`; a permit from before the field was
+    introduced has none, and the agreement's numbers are all that it demands.
+    """
+
+    features: Annotated[tuple[FeatureName, ...], Field(max_length=1_000)] | None = None
     epsilon_at_most: Epsilon | None = None
     expires: UtcTime
+    minimum_countries: Annotated[int, Field(ge=2, le=LARGEST_ROSTER)] | None = Field(
+        default=None, exclude_if=lambda number: number is None
+    )
 
 
 class Permit(Document):
@@ -51,6 +59,11 @@ class Permit(Document):
     issued: UtcTime
     earlier: Annotated[int, Field(ge=1)] | None = None
     """How many permits the country gave for the study before this one; left out if none."""
+
+    @property
+    def minimum_countries(self) -> int:
+        """The fewest countries of a run, and of a sum, that this permit demands by itself."""
+        return self.conditions.minimum_countries or 0
 
     @property
     def number(self) -> int:

@@ -3,12 +3,14 @@
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from governance.documents.agreement import Agreement
 from governance.documents.models import (
+    MOST_CODES,
+    MOST_NAMES,
     Countries,
-    DataCategory,
+    DataCategories,
     Days,
     Delta,
     Document,
@@ -27,10 +29,10 @@ from protocols.errors import ProtocolFault
 from protocols.numerics.mechanism import Mechanism
 from protocols.private_sum.context import RunTerms
 from protocols.tasks import Condition, Feature, Task, Training
-from protocols.tasks.features import by_name, lookup
+from protocols.tasks.features import Missing, by_name, lookup
 from protocols.tasks.local import LocalMode
 from protocols.tasks.schedule import COHORT_FLOOR, same_but_noise
-from protocols.wire.encoding import Digest
+from protocols.wire.encoding import Digest, canonical_json
 
 
 class StudyPurpose(Part):
@@ -38,7 +40,7 @@ class StudyPurpose(Part):
 
     ehds: Ehds
     purpose_of_use: PurposeOfUse
-    duo: tuple[Duo, ...] = ()
+    duo: Annotated[tuple[Duo, ...], Field(max_length=MOST_CODES), FailFast()] = ()
     sentence: Sentence
 
 
@@ -89,13 +91,13 @@ class Study(Document):
     purpose: StudyPurpose
     legal_basis: Sentence
     population: Population
-    data_categories: Annotated[tuple[DataCategory, ...], Field(min_length=1)]
+    data_categories: DataCategories
     countries: Annotated[Countries, Field(min_length=2)]
     features: Annotated[tuple[Feature, ...], Field(max_length=1_000)] = ()
     task: Task
     privacy: Privacy
     mechanisms: Annotated[tuple[Mechanism, ...], Field(max_length=32)] = ()
-    recipients: Annotated[tuple[Line, ...], Field(min_length=1)]
+    recipients: Annotated[tuple[Line, ...], Field(min_length=1, max_length=MOST_NAMES)]
     release: Release
     created: UtcTime
     expires: UtcTime
@@ -145,17 +147,59 @@ class Study(Document):
         return len(templates) == len(given) and all(map(same_but_noise, templates, given))
 
     @property
+    def cohort_definition(self) -> bytes:
+        """Everything in the study that decides which patients of a register are in its cohort.
+
+        These are the conditions with their features, and the features that a patient must not lack.
+        """
+        table = by_name(self.features)
+        conditions = self.population.where
+        used = self.task.names_used(self.features)
+        return canonical_json(
+            {
+                "register": self.population.register_name,
+                "where": [condition.model_dump(mode="json") for condition in conditions],
+                "features": [table[c.feature].model_dump(mode="json") for c in conditions],
+                "needed": sorted(n for n in used if table[n].missing is Missing.EXCLUDE),
+            }
+        )
+
+    @property
+    def cohort_count(self) -> Mechanism | None:
+        """The count behind the cohort floor; None in a draft without a schedule."""
+        return next((m for m in self.mechanisms if m.phase == COHORT_FLOOR), None)
+
+    def releases_of(self, agreement: Agreement) -> tuple[Mechanism, ...]:
+        """Return the releases that the study's ε covers.
+
+        These are all of them, or all but the cohort's count if the agreement states its cost.
+        """
+        if agreement.cohort_count is None:
+            return self.mechanisms
+        return tuple(m for m in self.mechanisms if m.phase != COHORT_FLOOR)
+
+    @property
     def local_mode(self) -> LocalMode | None:
         """How countries train by themselves between sums; None if they do not."""
         return self.task.local if isinstance(self.task, Training) else None
 
     @property
     def charged_by_run(self) -> tuple[Mechanism, ...]:
-        """What each run is charged for: all but the cohort's count, which is charged per permit."""
+        """What each run is charged for: all but the cohort's count, which is charged separately."""
         return tuple(m for m in self.mechanisms if m.costs and m.phase != COHORT_FLOOR)
 
-    def run_terms(self, agreement: Agreement, run_id: bytes, roster: tuple[str, ...]) -> RunTerms:
-        """Return the terms of one run of this study. Raises ProtocolFault if they are not valid."""
+    def run_terms(
+        self,
+        agreement: Agreement,
+        run_id: bytes,
+        roster: tuple[str, ...],
+        *,
+        permitted_minimum: int = 0,
+    ) -> RunTerms:
+        """Return the terms of one run of this study. Raises ProtocolFault if they are not valid.
+
+        `permitted_minimum` is the largest number of countries that the permits in hand demand.
+        """
         return RunTerms(
             agreement=agreement.digest,
             study=self.digest,
@@ -166,6 +210,7 @@ class Study(Document):
             task_kind=self.task.kind,
             mechanisms=self.mechanisms,
             smallest_countries=agreement.smallest_countries,
+            permitted_minimum=permitted_minimum,
         )
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:

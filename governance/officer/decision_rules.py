@@ -5,12 +5,15 @@ from datetime import UTC, datetime, time
 
 from pydantic import ValidationError
 
+from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit, PermitConditions, Withdrawal
 from governance.documents.problems import first_problem
 from governance.documents.purposes import nearest
 from governance.documents.study import Study
 from governance.officer.errors import OfficerFault
 from governance.policy.assessment import Assessment
+from governance.policy.minimum_countries import proposed_minimum
+from governance.runtime.safe_text import named, quoted
 from governance.trust.bundle import CountryDocuments
 
 
@@ -22,12 +25,14 @@ class Conditions:
     epsilon_at_most: float | None = None
     expires: str | None = None
     sentence: str | None = None
+    minimum_countries: int | None = None
 
     @property
     def default_sentence(self) -> str:
         """The permit's sentence if the officer gave none; true whatever the conditions are."""
-        limited = (self.features, self.epsilon_at_most, self.expires) != (None, None, None)
-        return "Approved with conditions." if limited else "Approved."
+        limits = (self.features, self.epsilon_at_most, self.expires, self.minimum_countries)
+        unlimited = all(limit is None for limit in limits)
+        return "Approved." if unlimited else "Approved with conditions."
 
 
 def require_open(study: Study, country: str, now: datetime) -> None:
@@ -78,7 +83,7 @@ def decision_on(study: str, own: CountryDocuments | None) -> str:
         return ""
     withdrawal, permit = own.withdrawal(study), own.permit(study)
     if withdrawal:
-        return f"you refused it on {withdrawal.issued:%Y-%m-%d}: {withdrawal.reason}"
+        return f"you refused it on {withdrawal.issued:%Y-%m-%d}: {quoted(withdrawal.reason)}"
     if permit:
         until = f"until {permit.conditions.expires:%Y-%m-%d %H:%M} UTC"
         return f"you approved it on {permit.issued:%Y-%m-%d}, {until}"
@@ -89,7 +94,7 @@ def require_allowed(study: Study, assessment: Assessment) -> None:
     """Raise OfficerFault with every clause that forbids the study."""
     if assessment.allowed:
         return
-    clauses = [f"{finding.sentence} ({finding.clause})" for finding in assessment.findings]
+    clauses = [f"{finding.sentence} ({named(finding.clause)})" for finding in assessment.findings]
     raise OfficerFault(
         f"You cannot approve {study.id}: your rules or the agreement forbid it",
         why=" ".join(clauses),
@@ -99,6 +104,7 @@ def require_allowed(study: Study, assessment: Assessment) -> None:
 
 def build_permit(
     study: Study,
+    agreement: Agreement,
     country: str,
     authority: str,
     conditions: Conditions,
@@ -119,6 +125,7 @@ def build_permit(
                 features=_features(study, conditions.features),
                 epsilon_at_most=conditions.epsilon_at_most,
                 expires=_expires(study, conditions.expires, now),
+                minimum_countries=_minimum(study, agreement, conditions.minimum_countries),
             ),
             approved_by=authority,
             sentence=conditions.sentence or conditions.default_sentence,
@@ -160,6 +167,18 @@ def _features(study: Study, text: str | None) -> tuple[str, ...] | None:
                 fix="name features of the study, separated by commas; nothing was signed",
             )
     return named
+
+
+def _minimum(study: Study, agreement: Agreement, number: int | None) -> int:
+    """Return the fewest countries of a run and a sum: what `show` says, or more."""
+    least, most = proposed_minimum(study, agreement), len(study.countries)
+    if number is not None and not least <= number <= most:
+        raise OfficerFault(
+            f"The option --minimum-countries cannot be {number}",
+            why=f"a sum of {study.id} needs at least {least} countries, and it asks {most}",
+            fix=f"give a number from {least} to {most}, or refuse the study; nothing was signed",
+        )
+    return least if number is None else number
 
 
 def _expires(study: Study, text: str | None, now: datetime) -> datetime:

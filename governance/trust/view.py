@@ -13,11 +13,11 @@ from functools import cached_property, lru_cache
 from typing import Self
 
 from governance.documents.agreement import Agreement
-from governance.documents.permit import NodeKeys
+from governance.documents.permit import NodeKeys, Permit
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments
-from governance.trust.client import Fetch
+from governance.trust.client import Fetch, nothing_held
 from governance.trust.high_water import TrustHighWater
 from governance.trust.verification import load
 from keys.composite import read_identity
@@ -58,7 +58,6 @@ class TrustedView:
     absent: Mapping[str, str]
     ignored: tuple[str, ...]
     study_files: Mapping[str, bytes]
-    releases: Mapping[str, bytes]
     high_water: TrustHighWater
     files: Mapping[str, bytes]
 
@@ -69,14 +68,18 @@ class TrustedView:
         pinned_root: bytes,
         now: datetime,
         high_water: TrustHighWater = NOTHING_SEEN,
+        *,
+        held: Fetch = nothing_held,
     ) -> Self:
         """Return the view; store its `high_water` for the next one.
+
+        `held` returns the reader's own copy of a file; only what has changed is fetched.
 
         Raises DocumentFault if root, targets, snapshot or timestamp do not verify, are expired or
         are older than `high_water`, and whatever `fetch` raises. A country whose documents do not
         verify is in `absent`.
         """
-        verified = load(fetch, pinned_root, now, high_water)
+        verified = load(fetch, pinned_root, now, high_water, held=held)
         versions = {country: each.version for country, each in verified.countries.items()}
         return cls(
             now=high_water.later_of(now),
@@ -89,7 +92,6 @@ class TrustedView:
             absent=verified.absent,
             ignored=verified.ignored,
             study_files=verified.studies,
-            releases=verified.releases,
             high_water=verified.high_water,
             files=verified.files,
         )
@@ -124,6 +126,16 @@ class TrustedView:
     def country(self, country: str) -> CountryDocuments | None:
         """Return that country's documents; `absent` says why there are none."""
         return self.countries.get(country)
+
+    def permit(self, country: str, study: str) -> Permit | None:
+        """Return that country's permit for the study with this digest."""
+        documents = self.countries.get(country)
+        return documents.permit(study) if documents else None
+
+    def permitted_minimum(self, study: Study) -> int:
+        """Return the largest number of countries that a permit for the study demands; 0 if none."""
+        permits = (self.permit(country, study.digest) for country in study.countries)
+        return max((permit.minimum_countries for permit in permits if permit), default=0)
 
     def node_keys(self, country: str) -> NodeKeys | None:
         """Return the public keys of that country's node."""

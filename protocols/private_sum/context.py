@@ -17,6 +17,8 @@ from protocols.wire.encoding import DIGEST_PATTERN, canonical_json
 RUN_ID_BYTES = 16
 LARGEST_ROUND = 1_000_000
 SMALLEST_HONEST = 2
+PERMITTED_MINIMUM = "permit/minimum-countries"
+"""The clause that refuses a run, or a set, of fewer countries than a permit demands."""
 RUN_LABEL = "pratique/run/v2"
 ROUND_LABEL = "pratique/round/v2"
 
@@ -32,9 +34,11 @@ class RunTerms:
 
     `agreement` and `study` are digests, `run_id` 16 random bytes, `roster` the sorted countries;
     `colluding` (c), `honest` (h) and `smallest_countries` come from the agreement, `task_kind`
-    and `mechanisms` (one for each phase kind) from the study. Raises Refusal: ROSTER if the roster
-    is not valid, or smaller than h + c or the agreement's smallest number; MALFORMED if anything
-    else is not valid, or if a sum may overflow a word.
+    and `mechanisms` (one for each phase kind) from the study. `permitted_minimum` is the smallest
+    number of countries that the permit states: a country's own permit, or all permits for the
+    coordinator. It is not part of the context, since countries may state different numbers. Raises
+    Refusal: ROSTER if the roster is not valid, or smaller than h + c or one of these two numbers;
+    MALFORMED if anything else is not valid, or if a sum may overflow a word.
     """
 
     agreement: str
@@ -46,6 +50,7 @@ class RunTerms:
     task_kind: str
     mechanisms: tuple[Mechanism, ...]
     smallest_countries: int = 0
+    permitted_minimum: int = 0
 
     def __post_init__(self) -> None:
         _check_names(self)
@@ -54,7 +59,7 @@ class RunTerms:
 
     @property
     def minimum_countries(self) -> int:
-        """The fewest countries whose contributions may be opened together."""
+        """The fewest countries whose contributions the agreement allows to open together."""
         return max(self.honest + self.colluding, self.smallest_countries)
 
     @property
@@ -64,8 +69,8 @@ class RunTerms:
 
     @property
     def smallest_set(self) -> int:
-        """The fewest countries over which a sum is opened: the minimum, or t if that is more."""
-        return max(self.minimum_countries, self.threshold)
+        """The fewest countries over which a sum is opened: the largest of both minima and t."""
+        return max(self.minimum_countries, self.permitted_minimum, self.threshold)
 
     @cached_property
     def context(self) -> bytes:
@@ -181,6 +186,13 @@ def _check_roster(terms: RunTerms) -> None:
         raise roster_refusal(
             f"{len(terms.roster)} countries are fewer than the {terms.minimum_countries} needed"
         )
+    if len(terms.roster) < terms.permitted_minimum:
+        raise roster_refusal(
+            f"{len(terms.roster)} countries are fewer than the {terms.permitted_minimum} that the "
+            "permit demands",
+            fix="do nothing here, or approve the study again with a smaller `--minimum-countries`",
+            clause=PERMITTED_MINIMUM,
+        )
 
 
 def _check_lanes(terms: RunTerms) -> None:
@@ -193,10 +205,7 @@ def _check_lanes(terms: RunTerms) -> None:
             raise Refusal(code, fault.what, why=fault.why, fix=fault.fix) from None
 
 
-def roster_refusal(why: str) -> Refusal:
+def roster_refusal(why: str, *, fix: str = "", clause: str = "") -> Refusal:
     """Return the refusal of a list of countries."""
-    return Refusal(
-        ReasonCode.ROSTER,
-        "The countries of the run cannot be accepted",
-        why=why,
-    )
+    what = "The countries of the run cannot be accepted"
+    return Refusal(ReasonCode.ROSTER, what, why=why, fix=fix, clause=clause)

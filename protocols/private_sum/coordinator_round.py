@@ -25,6 +25,11 @@ from protocols.private_sum.contribution import (
     words_digest,
 )
 from protocols.private_sum.coordinator_view import CoordinatorView, keep
+from protocols.private_sum.dealt_shares import (
+    commitments_for,
+    read_dealt,
+    sealed_by_holder,
+)
 from protocols.private_sum.masking import WORDS_DTYPE, Masker
 from protocols.private_sum.messages import (
     SEALED_BYTES,
@@ -35,6 +40,7 @@ from protocols.private_sum.messages import (
     write_request,
 )
 from protocols.private_sum.set_agreement import assent_body
+from protocols.private_sum.share_faults import ShareFaults, judge
 from protocols.private_sum.unmasking_answers import UnmaskingAnswers
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
@@ -58,8 +64,8 @@ from protocols.wire.signed_message import ROSTER, malformed
 class OpenedSum:
     """Σ values + noise over `countries`, (d,) int64 lattice units; `variance` of the noise in it.
 
-    `unopenable` are the pairs (holder, owner) whose share of the owner's seed was unusable. It does
-    not show who was wrong: the holder, the owner, or the coordinator that forwarded the share.
+    `unopenable` are the pairs (holder, owner) whose share of the owner's seed was unusable;
+    `CoordinatorRound.share_faults` says what that shows about each of the two.
     """
 
     values: NDArray[np.int64]
@@ -72,7 +78,7 @@ class OpenedSum:
 class VoidRound:
     """A round that opened no sum: why, and the countries from which something is missing.
 
-    They are not always at fault: if a seed cannot be recovered, its owner is named.
+    If a seed cannot be recovered, they are those at fault, as far as signatures show it.
     """
 
     reason: str
@@ -137,6 +143,17 @@ class CoordinatorRound:
         return self._answers.countries
 
     @property
+    def share_faults(self) -> ShareFaults:
+        """Who is at fault for the unusable shares that are known, as far as signatures show it."""
+        marks = {owner: self._signed[owner].seed_commitment for owner in self._set}
+        reports, inconsistent = self._answers.reports(marks), self._answers.inconsistent(marks)
+        if not reports and not inconsistent:
+            return ShareFaults({}, ())
+        dealt = read_dealt(self._roster, marks, self._commitments, self._sealed)
+        colluding = self._view.terms.colluding
+        return judge(self._terms.context, reports, dealt, inconsistent, colluding)
+
+    @property
     def smaller(self) -> bool:
         """Whether the sum to be opened is over fewer countries than the roster."""
         return self._set != self._roster
@@ -196,7 +213,9 @@ class CoordinatorRound:
         """Return the request for a country's shares. Raises ProtocolFault until t have agreed."""
         self._member(country)
         self._require_agreed()
-        return with_parts(self._request_to_answer, self._sealed_for(country))
+        return with_parts(
+            self._request_to_answer, self._sealed_for(country), self._commitments_for(country)
+        )
 
     def take_answer(self, country: str, reply: bytes) -> None:
         """Check and store a country's shares, and its mask keys with countries outside U."""
@@ -257,21 +276,19 @@ class CoordinatorRound:
         return self._member(country)
 
     @cached_property
-    def _sealed_shares_by_holder(self) -> NDArray[np.uint8]:
-        """The sealed shares of U: (holders, owners, bytes), zeros if the owner is the holder."""
-        size = len(self._roster)
-        table = np.zeros((len(self._set), size, SEALED_BYTES), np.uint8)
-        for row, owner in zip(table, self._set, strict=True):
-            sealed = np.frombuffer(self._sealed[owner], np.uint8).reshape(-1, SEALED_BYTES)
-            index = self._roster.index(owner)
-            row[:index], row[index + 1 :] = sealed[:index], sealed[index:]
-        return np.ascontiguousarray(table.swapaxes(0, 1))
+    def _sealed_by_holder(self) -> NDArray[np.uint8]:
+        return sealed_by_holder(self._roster, self._set, self._sealed)
 
     def _sealed_for(self, holder: str) -> bytes:
         """Return the shares that the other countries of U sealed for a holder."""
-        sealed: NDArray[np.uint8] = self._sealed_shares_by_holder[self._roster.index(holder)]
+        sealed: NDArray[np.uint8] = self._sealed_by_holder[self._roster.index(holder)]
         own = self._set.index(holder)
         return sealed[:own].tobytes() + sealed[own + 1 :].tobytes()
+
+    def _commitments_for(self, holder: str) -> bytes:
+        """Return the commitments of the other countries of U to a holder's shares."""
+        joined = {owner: self._commitments[owner] for owner in self._set if owner != holder}
+        return commitments_for(self._roster.index(holder), joined)
 
     def _require_agreed(self) -> None:
         if self.smaller and len(self._assents) < self._view.terms.threshold:
@@ -323,8 +340,10 @@ class CoordinatorRound:
         absent = tuple(country for country in self._asked if country not in chosen)
         if absent and self._asked != self._roster:
             return VoidRound("a country that the others agreed on did not contribute", absent)
-        if len(chosen) < self._view.terms.smallest_set:
-            return VoidRound("too few countries contributed", absent)
+        needed = self._view.terms.smallest_set
+        if len(chosen) < needed:
+            reason = f"too few countries contributed: {len(chosen)} of the {needed} needed"
+            return VoidRound(reason, absent)
         return None
 
     def _missing_replies(self, chosen: tuple[str, ...]) -> VoidRound | None:
@@ -346,9 +365,11 @@ class CoordinatorRound:
         return {owner: seed for owner, seed in seeds.items() if seed is not None}
 
     def _missing_seeds(self, chosen: Sequence[str], seeds: Mapping[str, bytes]) -> VoidRound | None:
-        missing = tuple(country for country in chosen if country not in seeds)
+        if len(seeds) == len(chosen):
+            return None
+        faults = self.share_faults
         reason = "a country's seed cannot be recovered from its shares"
-        return VoidRound(reason, missing) if missing else None
+        return VoidRound(f"{reason}{faults.undecided}", tuple(sorted(faults.convicted)))
 
     def _unmasked(self, seeds: Mapping[str, bytes]) -> OpenedSum | VoidRound:
         words = self._sum.copy()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from keys.derive import HASH_BYTES
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import ratchet, setup, shares
 from protocols.private_sum.context import RoundTerms
@@ -60,7 +61,7 @@ LARGEST_SKIP = 10_000
 """Largest step from a country's last round to the next: each round advances its chains once."""
 
 NOTHING = bytes(SHARE_BYTES)
-"""Sent in place of a share that did not open."""
+"""Sent in place of a share that did not open, or is not the one that its owner committed to."""
 
 Step = tuple[CountryState, Reply]
 
@@ -164,11 +165,18 @@ def answer(view: CountryView, state: CountryState, request: Request) -> Step:
     heads = _heads(view, opened, chosen, content)
     others = [country for country in chosen if country != view.country]
     by_owner = _opened_shares(view, opened, heads, split_parts(request.parts, others, SEALED_BYTES))
+    compared = bool(request.commitments)
+    if compared:
+        commitments = split_parts(request.commitments, others, HASH_BYTES)
+        by_owner = _committed(view, opened, by_owner, commitments)
+    unopenable = [country for country in chosen if country not in by_owner]
     answer = Answer(
         round=opened.round_number,
         shares=b"".join(by_owner.get(country, NOTHING) for country in chosen),
-        unopenable=[country for country in chosen if country not in by_owner],
+        unopenable=unopenable,
         masks=b"".join(opened.masks[c] for c in view.terms.roster if c not in chosen),
+        compared=compared,
+        keys=b"".join(opened.seals[owner] for owner in unopenable if compared),
     )
     signed = view.sign(PHASE_ANSWER, opened.context, COORDINATOR, serialise(answer))
     return state.model_copy(update={"open_round": None}), Reply(answer=signed)
@@ -278,6 +286,21 @@ def _opened_shares(
         if share is not None:
             by_owner[owner] = share
     return by_owner
+
+
+def _committed(
+    view: CountryView,
+    opened: OpenRound,
+    by_owner: Mapping[str, bytes],
+    commitments: Mapping[str, bytes],
+) -> dict[str, bytes]:
+    """Return the shares that are those which their owners committed to, and this country's own."""
+    me, context = view.country, opened.context
+    return {
+        owner: share
+        for owner, share in by_owner.items()
+        if owner == me or shares.commit(context, owner, me, share) == commitments[owner]
+    }
 
 
 def _stale(why: str) -> Refusal:

@@ -62,7 +62,7 @@ CONTENT = {
 }
 """What the body of a request holds in each phase; a phase that is not here is refused."""
 WITH_PARTS = frozenset({PHASE_CONFIRM, PHASE_CONTRIBUTE, PHASE_ANSWER})
-MAC_BYTES = SHARE_BYTES = HASH_BYTES
+MAC_BYTES = SHARE_BYTES = SEALING_KEY_BYTES = HASH_BYTES
 SEALED_BYTES = NONCE_BYTES + SHARE_BYTES + TAG_BYTES
 VERSIONS_LABEL = "pratique/versions/v1"
 
@@ -73,7 +73,9 @@ class Request:
 
     `versions` are the document versions that the coordinator claims to have. The signed body is the
     same for every country. `parts` are the unsigned attachments for this country: ciphertexts, MACs
-    or sealed shares that the others made for it, joined in the order of the roster.
+    or sealed shares that the others made for it, joined in the order of the roster. `commitments`
+    are those of the owners to the sealed shares; the digest does not cover them, since they decide
+    only which shares are reported as wrong.
 
     A journal compares digests to distinguish a repeated request from another one for the same
     place. A body that is signed twice has two different signatures if the algorithm uses fresh
@@ -86,6 +88,7 @@ class Request:
     parts: bytes
     versions: DocumentVersions
     digest: bytes
+    commitments: bytes
 
     @property
     def phase(self) -> Phase:
@@ -144,9 +147,11 @@ def read_request(data: bytes) -> Request:
         raise malformed("it has a model, but a request of its phase has none")
     if envelope.parts and envelope.signed.phase not in WITH_PARTS:
         raise malformed("it has parts, but a request of its phase has none")
+    if envelope.commitments and envelope.signed.phase != PHASE_ANSWER:
+        raise malformed("it has commitments, but a request of its phase has none")
     model = envelope.model
     fields = (envelope.signed, body, model, envelope.parts, versions)
-    request = Request(*fields, _digest(envelope, model))
+    request = Request(*fields, _digest(envelope, model), envelope.commitments)
     if request.round_number > LARGEST_ROUND:
         raise malformed(f"its round is above {LARGEST_ROUND}")
     return request
@@ -175,9 +180,9 @@ def write_request(signed: Signed, *, model: bytes = b"", parts: bytes = b"") -> 
     return with_parts(serialise(Envelope(signed=signed, model=model)), parts)
 
 
-def with_parts(request: bytes, parts: bytes) -> bytes:
-    """Append parts to a request that has none: they are the last field of the message."""
-    return request + serialise(Envelope(parts=parts))
+def with_parts(request: bytes, parts: bytes, commitments: bytes = b"") -> bytes:
+    """Append parts to a request that has none: they are the last fields of the message."""
+    return request + serialise(Envelope(parts=parts, commitments=commitments))
 
 
 def read_reply(data: bytes, country: str, content: str) -> Reply:

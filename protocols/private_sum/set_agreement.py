@@ -4,7 +4,8 @@ If a country drops out, the contributions of the others open only with the keys 
 it. The coordinator names the remaining set, and could name different sets to different countries.
 So a country
 
-1. helps to open only a set of at least max(h + c, t) countries of the roster, itself included;
+1. helps to open only a set of at least max(h + c, t) countries of the roster, and of at least as
+   many as the agreement and its own permit demand, itself included;
 2. signs at most one smaller set a round, and then answers for no other set, the roster included;
 3. answers for a smaller set only if it sees the signatures of at least t of its members on it;
 4. answers once a round, and signs nothing afterwards.

@@ -6,7 +6,7 @@ signature is checked at once if an answer has more than shares, and otherwise on
 not match its commitment.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from keys.derive import HASH_BYTES
 from protocols.errors import ProtocolFault, Refusal
@@ -14,8 +14,13 @@ from protocols.private_sum import shares
 from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.coordinator_view import CoordinatorView, keep
 from protocols.private_sum.masking import KEY_BYTES
-from protocols.private_sum.messages import SHARE_BYTES, split_parts
+from protocols.private_sum.messages import (
+    SEALING_KEY_BYTES,
+    SHARE_BYTES,
+    split_parts,
+)
 from protocols.private_sum.setup import LARGEST_BODY
+from protocols.private_sum.share_faults import ShareReport
 from protocols.proto.round_pb2 import PHASE_ANSWER, Answer, Signed
 from protocols.wire.signed_message import (
     COORDINATOR,
@@ -34,13 +39,18 @@ class UnmaskingAnswers:
         self._signed: dict[str, Signed] = {}
         self._shares: dict[str, dict[str, bytes]] = {}
         self._masks: dict[str, dict[str, bytes]] = {}
+        self._compared: dict[str, bool] = {}
+        self._keys: dict[str, dict[str, bytes]] = {}
+        self._wrong: set[tuple[str, str]] = set()
+        self._sifted = False
+        """Whether every share left is the one that its owner committed to."""
 
     @property
     def countries(self) -> tuple[str, ...]:
         """The countries whose answer has arrived."""
         return tuple(sorted(self._signed))
 
-    def unopenable(self, owners: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    def unopenable(self, owners: Collection[str]) -> tuple[tuple[str, str], ...]:
         """Return the pairs (holder, owner) whose share is known to be unusable, sorted."""
         return tuple(
             (holder, owner)
@@ -59,9 +69,12 @@ class UnmaskingAnswers:
         masks = split_parts(answer.masks, outside, KEY_BYTES)
         if answer.unopenable or masks:
             self._view.verify(signed, country)
+        reported = list(answer.unopenable) if answer.compared else []
+        keys = split_parts(answer.keys, reported, SEALING_KEY_BYTES)
         keep(self._signed, country, signed)
         self._shares.setdefault(country, by_owner)
-        self._masks[country] = masks
+        self._masks[country], self._keys[country] = masks, keys
+        self._compared[country] = answer.compared
 
     def masks(self, country: str) -> Mapping[str, bytes]:
         """Return the keys of a country's masks with the countries outside U."""
@@ -82,12 +95,36 @@ class UnmaskingAnswers:
         actual = shares.commit(self._terms.context, owner, ROSTER, seed)
         return seed if actual == commitment else None
 
+    def reports(self, owners: Collection[str]) -> list[ShareReport]:
+        """Return what is known about each unusable share of these owners."""
+        return [
+            ShareReport(
+                holder=holder,
+                owner=owner,
+                handed_in=(holder, owner) in self._wrong,
+                compared=self._compared[holder],
+                key=self._keys[holder].get(owner),
+            )
+            for holder, owner in self.unopenable(owners)
+        ]
+
+    def inconsistent(self, seed_commitments: Mapping[str, bytes]) -> list[str]:
+        """Return the owners whose committed shares are enough, and give another seed."""
+        enough = [
+            owner
+            for owner in (seed_commitments if self._sifted else ())
+            if sum(owner in by_owner for by_owner in self._shares.values())
+            >= self._terms.run.threshold
+        ]
+        return [owner for owner in enough if self.seed(owner, seed_commitments[owner]) is None]
+
     def sift(self, commitments: Mapping[str, bytes]) -> None:
         """Drop answers that their country did not sign, and shares that are not the committed ones.
 
         `commitments` are each owner's, joined. An answer dropped without a valid signature may
         still arrive with one.
         """
+        self._sifted = True
         forged = [country for country in self._signed if not self._is_authentic(country)]
         for country in forged:
             del self._signed[country], self._shares[country], self._masks[country]
@@ -96,6 +133,7 @@ class UnmaskingAnswers:
             for holder, by_owner in self._shares.items():
                 if owner in by_owner and not self._is_committed(owner, holder, signed[holder]):
                     del by_owner[owner]
+                    self._wrong.add((holder, owner))
 
     def _read_unverified(self, signed: Signed, country: str) -> bytes:
         context = self._terms.context

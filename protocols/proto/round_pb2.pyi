@@ -58,14 +58,16 @@ class DocumentVersions(_message.Message):
     def __init__(self, root: _Optional[int] = ..., targets: _Optional[int] = ..., countries: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("signed", "model", "parts")
+    __slots__ = ("signed", "model", "parts", "commitments")
     SIGNED_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
+    COMMITMENTS_FIELD_NUMBER: _ClassVar[int]
     signed: Signed
     model: bytes
     parts: bytes
-    def __init__(self, signed: _Optional[_Union[Signed, _Mapping]] = ..., model: _Optional[bytes] = ..., parts: _Optional[bytes] = ...) -> None: ...
+    commitments: bytes
+    def __init__(self, signed: _Optional[_Union[Signed, _Mapping]] = ..., model: _Optional[bytes] = ..., parts: _Optional[bytes] = ..., commitments: _Optional[bytes] = ...) -> None: ...
 
 class RequestBody(_message.Message):
     __slots__ = ("agreement", "study", "run_id", "versions", "bundle", "encapsulate", "confirm", "contribute", "answer", "agree")
@@ -242,13 +244,17 @@ class Assent(_message.Message):
     def __init__(self, round: _Optional[int] = ..., countries: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("round", "shares", "unopenable", "masks")
+    __slots__ = ("round", "shares", "unopenable", "masks", "compared", "keys")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     SHARES_FIELD_NUMBER: _ClassVar[int]
     UNOPENABLE_FIELD_NUMBER: _ClassVar[int]
     MASKS_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
     round: int
     shares: bytes
     unopenable: _containers.RepeatedScalarFieldContainer[str]
     masks: bytes
-    def __init__(self, round: _Optional[int] = ..., shares: _Optional[bytes] = ..., unopenable: _Optional[_Iterable[str]] = ..., masks: _Optional[bytes] = ...) -> None: ...
+    compared: bool
+    keys: bytes
+    def __init__(self, round: _Optional[int] = ..., shares: _Optional[bytes] = ..., unopenable: _Optional[_Iterable[str]] = ..., masks: _Optional[bytes] = ..., compared: _Optional[bool] = ..., keys: _Optional[bytes] = ...) -> None: ...

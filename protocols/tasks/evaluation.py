@@ -5,6 +5,7 @@ contribution is an integer vector of public norm. AUC, accuracy and calibration 
 the noisy sum after it is opened.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Self
@@ -42,6 +43,11 @@ class Evaluation(BaseModel):
             raise ValueError("evaluation: bins must be even, so that 0.5 is a boundary")
         return self
 
+    def group_count(self, features: Mapping[str, Feature]) -> int:
+        """Return the number of subgroups; one if none is declared."""
+        subgroup = self.subgroup
+        return 1 if subgroup is None else subgroup.size(features[subgroup.feature])
+
     def groups(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
         """Return the names of the subgroups; one group of everybody if none is declared."""
         if self.subgroup is None:
@@ -69,14 +75,19 @@ class ScoreTable:
         return self.classes, self.groups, self.bins, self.label_bins
 
     @property
+    def terms(self) -> tuple[tuple[int, ...], ...]:
+        """The products whose sum is the number of coordinates."""
+        return self.block, *(((2, self.groups),) if self.classes > 1 else ())
+
+    @property
     def score_cells(self) -> int:
         """Number of score cells."""
-        return self.classes * self.groups * self.bins * self.label_bins
+        return math.prod(self.block)
 
     @property
     def dimension(self) -> int:
         """Number of coordinates of the table as one vector."""
-        return self.score_cells + (2 * self.groups if self.classes > 1 else 0)
+        return sum(map(math.prod, self.terms))
 
     @property
     def ones(self) -> int:

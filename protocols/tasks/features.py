@@ -131,6 +131,13 @@ class Feature(BaseModel):
         return (high - low) / 2 if self.spread is None else self.spread
 
     @property
+    def width(self) -> int:
+        """How many coordinates this feature has in an encoded row."""
+        categorical = self.type is FeatureKind.CATEGORICAL
+        values = len(self.levels) if categorical else 1
+        return values + (self.missing is Missing.INDICATOR)
+
+    @property
     def coordinate_names(self) -> tuple[str, ...]:
         """Names of this feature's coordinates in an encoded row."""
         categorical = self.type is FeatureKind.CATEGORICAL
@@ -243,13 +250,14 @@ class Condition(BaseModel):
     def met(self, feature: Feature, column: FloatArray) -> NDArray[np.bool_]:
         """Return which patients meet the condition, from the feature's column."""
         if self.one_of:
-            return np.isin(column, [self._number(feature, value) for value in self.one_of])
+            return np.isin(column, self._numbers(feature))
         low = -math.inf if self.at_least is None else self.at_least
         high = math.inf if self.at_most is None else self.at_most
         return np.asarray((column >= low) & (column <= high))
 
-    def _number(self, feature: Feature, value: Value) -> float:
-        return float(feature.levels.index(value) if isinstance(value, str) else value)
+    def _numbers(self, feature: Feature) -> list[float]:
+        indices = {level: index for index, level in enumerate(feature.levels)}
+        return [float(indices[v] if isinstance(v, str) else v) for v in self.one_of]
 
     def check(self, feature: Feature) -> None:
         """Raise ProtocolFault if the condition does not fit the feature's type."""
@@ -257,8 +265,9 @@ class Condition(BaseModel):
         if numeric is bool(self.one_of):
             need = "at_least or at_most" if numeric else "one_of"
             raise _unfit(self.feature, f"{feature.type} features are limited by {need}")
+        levels = frozenset(feature.levels)
         for value in self.one_of:
-            known = feature.type is FeatureKind.BOOLEAN or value in feature.levels
+            known = feature.type is FeatureKind.BOOLEAN or value in levels
             if isinstance(value, bool) is not (feature.type is FeatureKind.BOOLEAN) or not known:
                 raise _unfit(self.feature, f"`{value}` is not a value of this feature")
 

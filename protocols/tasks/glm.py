@@ -7,7 +7,8 @@ import numpy as np
 
 from protocols.numerics.rowwise_products import row_products
 from protocols.tasks.features import Columns, Feature, FloatArray
-from protocols.tasks.layout import input_names
+from protocols.tasks.layout import input_names, row_width
+from protocols.tasks.sizes import Size
 from protocols.tasks.tensors import Initial, Tensor
 from protocols.tasks.training import Family, Predictor
 
@@ -19,9 +20,14 @@ class TrainGlm(Predictor):
 
     kind: Literal["train/glm"] = "train/glm"
 
+    def model_size(self, features: Sequence[Feature]) -> Size:
+        """Return the size of the model vector, from counts alone."""
+        factors = (self.classes(features), row_width(self.input_features(features)))
+        return Size.of_model(factors, fix="use fewer inputs, or fewer levels")
+
     def tensors(self, features: Sequence[Feature]) -> tuple[Tensor, ...]:
         """Return the one part of the model: all weights, biases included."""
-        size = self.classes(features) * len(input_names(self.input_features(features)))
+        size = self.classes(features) * row_width(self.input_features(features))
         return (Tensor(name=WEIGHTS, shape=(size,), initial=Initial.ZEROS),)
 
     def initial(self, features: Sequence[Feature]) -> FloatArray:

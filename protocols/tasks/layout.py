@@ -22,7 +22,6 @@ from protocols.tasks.features import (
 
 BIAS = "bias"
 MISSING_CELL = "missing"
-MAX_CELLS = 100_000
 FLOAT_BYTES = 8
 IntArray = NDArray[np.int64]
 
@@ -30,6 +29,11 @@ IntArray = NDArray[np.int64]
 def input_names(inputs: Sequence[Feature]) -> tuple[str, ...]:
     """Return the names of an encoded row's coordinates, the bias first."""
     return (BIAS, *(name for feature in inputs for name in feature.coordinate_names))
+
+
+def row_width(inputs: Sequence[Feature]) -> int:
+    """Return the number of coordinates of an encoded row, the bias included."""
+    return 1 + sum(feature.width for feature in inputs)
 
 
 def encode_rows(inputs: Sequence[Feature], columns: Columns) -> FloatArray:
@@ -90,6 +94,16 @@ class Grouping(BaseModel):
             fix="add or remove `edges` in the study",
         )
 
+    def size(self, feature: Feature) -> int:
+        """Return the number of groups."""
+        return self._present_size(feature) + (feature.missing is not Missing.EXCLUDE)
+
+    def _present_size(self, feature: Feature) -> int:
+        if feature.type is FeatureKind.BOOLEAN:
+            return 2
+        categorical = feature.type is FeatureKind.CATEGORICAL
+        return len(feature.levels) if categorical else len(self.edges) + 1
+
     def labels(self, feature: Feature) -> tuple[str, ...]:
         """Return the names of the groups, in the order of their cells."""
         present = self._present_labels(feature)
@@ -111,7 +125,7 @@ class Grouping(BaseModel):
         present = np.where(absent, 0.0, column)
         numeric = feature.type is FeatureKind.NUMERIC
         group = np.searchsorted(self.edges, present, side="right") if numeric else present
-        return np.where(absent, len(self._present_labels(feature)), group).astype(np.int64)
+        return np.where(absent, self._present_size(feature), group).astype(np.int64)
 
 
 def cell_labels(
@@ -128,16 +142,5 @@ def cell_indices(
     index = np.zeros(patients, dtype=np.int64)
     for grouping in groupings:
         feature = features[grouping.feature]
-        width = len(grouping.labels(feature))
-        index = index * width + grouping.cells(feature, columns[grouping.feature])
+        index = index * grouping.size(feature) + grouping.cells(feature, columns[grouping.feature])
     return index
-
-
-def check_size(cells: int, role: str) -> None:
-    """Raise ProtocolFault if a table has more cells than a release may have."""
-    if cells > MAX_CELLS:
-        raise ProtocolFault(
-            f"The {role} has {cells} cells, more than {MAX_CELLS}",
-            why="each cell gets noise, and most cells would have no patient",
-            fix="use fewer groups or coarser edges",
-        )

@@ -17,11 +17,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from protocols.errors import ProtocolFault
 from protocols.numerics.mechanism import (
     LARGEST_SCALE,
     MAX_PATIENTS,
-    MAX_ROUNDS,
     SMALLEST_NOISE_STD,
     Mechanism,
     Rounding,
@@ -53,15 +51,6 @@ class LocalMode(BaseModel):
             f"noise of {honest} countries, the same number of steps would need "
             f"{math.sqrt(honest):.3g} times less noise."
         )
-
-    def check(self, rounds: int) -> None:
-        """Raise ProtocolFault if all rounds together have more steps than a release may repeat."""
-        if rounds * self.steps > MAX_ROUNDS:
-            raise ProtocolFault(
-                f"{rounds} rounds of {self.steps} local steps are more than {MAX_ROUNDS} steps",
-                why="each step is a separate noisy release",
-                fix="choose fewer rounds, or fewer `steps`",
-            )
 
     def step_template(self, train: Mechanism) -> Mechanism:
         """Return the template of the local steps of all rounds, from that of a shared release."""

@@ -18,7 +18,8 @@ from protocols.numerics.factored_rounding import factored_scale
 from protocols.numerics.mechanism import LARGEST_SCALE, Mechanism, Rounding
 from protocols.numerics.rowwise_products import row_products
 from protocols.tasks.features import Feature, FloatArray
-from protocols.tasks.network import Network
+from protocols.tasks.network import NARROWER, Network
+from protocols.tasks.sizes import Size
 from protocols.tasks.tensors import Initial, Tensor, split
 from protocols.tasks.training import Predictor
 
@@ -35,6 +36,12 @@ class TrainMlp(Network, Predictor):
     def widths(self, features: Sequence[Feature]) -> tuple[int, ...]:
         """Return how many values enter each layer, and how many leave the last."""
         return (self.width(features), *self.hidden, self.classes(features))
+
+    def model_size(self, features: Sequence[Feature]) -> Size:
+        """Return the size of the model vector, from counts alone."""
+        layers = pairwise(self.widths(features))
+        terms = [(leaving, entering + 1) for entering, leaving in layers]
+        return Size.of_model(*terms, fix=NARROWER)
 
     def tensors(self, features: Sequence[Feature]) -> tuple[Tensor, ...]:
         """Return weights and biases of each layer."""

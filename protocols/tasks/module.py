@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from protocols.tasks.features import Feature
-from protocols.tasks.network import Network
+from protocols.tasks.network import NARROWER, Network
+from protocols.tasks.sizes import Size
 from protocols.tasks.tensors import Tensor
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -27,6 +28,11 @@ class TrainModule(Network):
     version: Annotated[int, Field(ge=1, le=1_000_000)]
     parameters: Annotated[Mapping[ParameterName, Whole], Field(max_length=32)] = {}
     parts: Annotated[tuple[Tensor, ...], Field(min_length=1, max_length=1_000)]
+
+    def model_size(self, features: Sequence[Feature]) -> Size:
+        """Return the size of the model vector, from counts alone."""
+        del features
+        return Size.of_model(*(part.shape for part in self.parts), fix=NARROWER)
 
     def tensors(self, features: Sequence[Feature]) -> tuple[Tensor, ...]:
         """Return the declared parts of the model vector."""

@@ -9,10 +9,11 @@ from typing import Annotated
 from pydantic import Field
 
 from protocols.tasks.features import Columns, Feature, FloatArray
-from protocols.tasks.layout import input_names
-from protocols.tasks.tensors import Tensor, check_tensors, penalised, start_vector
+from protocols.tasks.layout import row_width
+from protocols.tasks.tensors import Tensor, check_names, penalised, start_vector
 from protocols.tasks.training import Training
 
+NARROWER = "use fewer or narrower layers"
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -39,7 +40,7 @@ class Network(Training):
     def check(self, features: Sequence[Feature]) -> None:
         """Raise ProtocolFault if the task does not fit the declared features."""
         super().check(features)
-        check_tensors(self.tensors(features))
+        check_names(self.tensors(features))
 
     def initial(self, features: Sequence[Feature]) -> FloatArray:
         """Return the initial model, which is the same on every machine."""
@@ -55,7 +56,7 @@ class Network(Training):
 
     def width(self, features: Sequence[Feature]) -> int:
         """Return how many coordinates a row has."""
-        return len(input_names(self.input_features(features))) - 1
+        return row_width(self.input_features(features)) - 1
 
     def rate_at(self, round_number: int) -> float:
         """Return the step size of a round, the first being number 1."""

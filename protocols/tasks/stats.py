@@ -1,5 +1,6 @@
 """`stats/count` and `stats/histogram`: how many patients there are, by declared strata."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -7,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.features import Columns, Feature, by_name
-from protocols.tasks.layout import Grouping, IntArray, cell_indices, cell_labels, check_size
+from protocols.tasks.layout import Grouping, IntArray, cell_indices, cell_labels
 from protocols.tasks.schedule import COHORT_FLOOR_FRACTION, COUNT, HISTOGRAM, cohort_floor, counted
+from protocols.tasks.sizes import Size
 
 Strata = Annotated[tuple[Grouping, ...], Field(max_length=8)]
 SmallestCell = Annotated[int, Field(ge=5, le=1_000_000)]
@@ -38,12 +40,20 @@ class _Table(BaseModel):
         table = by_name(features)
         for grouping in self.groupings:
             grouping.check(table, "table")
-        check_size(len(self.cells(features)), "table")
+        Size.of_table("table", self._group_counts(features)).require()
 
     def names_used(self, features: Sequence[Feature]) -> tuple[str, ...]:
         """Return the features whose values the task reads."""
         del features
         return tuple(dict.fromkeys(grouping.feature for grouping in self.groupings))
+
+    def cell_count(self, features: Sequence[Feature]) -> int:
+        """Return the number of cells of a table that `check` has passed."""
+        return math.prod(self._group_counts(features))
+
+    def _group_counts(self, features: Sequence[Feature]) -> list[int]:
+        table = by_name(features)
+        return [grouping.size(table[grouping.feature]) for grouping in self.groupings]
 
     def cells(self, features: Sequence[Feature]) -> tuple[tuple[str, ...], ...]:
         """Return the labels of each cell, one for each grouping."""
@@ -55,8 +65,7 @@ class _Table(BaseModel):
 
     def schedule(self, features: Sequence[Feature]) -> tuple[Mechanism, ...]:
         """Return the templates of every release: cohort floor, then the table."""
-        cells = len(self.cells(features))
-        table = counted(self.phase, cells, 1, self.patients_bound)
+        table = counted(self.phase, self.cell_count(features), 1, self.patients_bound)
         return cohort_floor(self.patients_bound), table
 
     def cost_fractions(self) -> tuple[float, ...]:

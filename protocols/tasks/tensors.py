@@ -82,15 +82,8 @@ def penalised(vector: FloatArray, tensors: Sequence[Tensor]) -> FloatArray:
     return weights
 
 
-def check_tensors(tensors: Sequence[Tensor]) -> None:
-    """Raise ProtocolFault if a model is larger than a release may be, or names a part twice."""
-    size = sum(tensor.size for tensor in tensors)
-    if size > MAX_COORDINATES:
-        raise ProtocolFault(
-            f"The model has {size} weights, more than {MAX_COORDINATES}",
-            why="every round sums each of them, with noise",
-            fix="use fewer or narrower layers",
-        )
+def check_names(tensors: Sequence[Tensor]) -> None:
+    """Raise ProtocolFault if two parts of a model have the same name."""
     if len({tensor.name for tensor in tensors}) != len(tensors):
         raise ProtocolFault(
             "Two parts of the model have the same name",

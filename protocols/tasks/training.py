@@ -7,7 +7,7 @@ noise of Kairouz, Liu, Steinke 2021.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -15,7 +15,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.errors import ProtocolFault
-from protocols.numerics.mechanism import SMALLEST_NOISE_STD, SMALLEST_RATE, Mechanism
+from protocols.numerics.mechanism import (
+    MAX_COORDINATES,
+    SMALLEST_NOISE_STD,
+    SMALLEST_RATE,
+    Mechanism,
+)
 from protocols.tasks.evaluation import LINEAR_LABEL_BINS, Evaluation, ScoreTable
 from protocols.tasks.features import (
     Columns,
@@ -27,7 +32,7 @@ from protocols.tasks.features import (
     by_name,
     lookup,
 )
-from protocols.tasks.layout import IntArray, check_size, encode_rows
+from protocols.tasks.layout import IntArray, encode_rows, row_width
 from protocols.tasks.local import LocalMode
 from protocols.tasks.schedule import (
     COHORT_FLOOR_FRACTION,
@@ -38,6 +43,7 @@ from protocols.tasks.schedule import (
     counted,
     rounded_scale,
 )
+from protocols.tasks.sizes import Size
 from protocols.tasks.tensors import Tensor
 
 
@@ -90,6 +96,10 @@ class Training(BaseModel, ABC):
     local: LocalMode | None = Field(default=None, exclude_if=lambda mode: mode is None)
 
     @abstractmethod
+    def model_size(self, features: Sequence[Feature]) -> Size:
+        """Return the size of the model vector, from counts alone."""
+
+    @abstractmethod
     def tensors(self, features: Sequence[Feature]) -> tuple[Tensor, ...]:
         """Return the parts of the model vector, in its order."""
 
@@ -136,12 +146,26 @@ class Training(BaseModel, ABC):
                 fix="declare the target with `missing: exclude`, or leave `missing` out",
             )
         self._check_inputs(table)
+        if self.evaluation is not None and self.evaluation.subgroup is not None:
+            self.evaluation.subgroup.check(table, "subgroup")
+        for size in self._sizes(features):
+            size.require()
+
+    def _sizes(self, features: Sequence[Feature]) -> Iterator[Size]:
+        """Yield the sizes of everything that either side builds from this task."""
+        yield self.model_size(features)
+        yield Size(
+            name="encoded row of a patient",
+            units="coordinates",
+            terms=[(row_width(self.input_features(features)),)],
+            limit=MAX_COORDINATES,
+            why="each coordinate is computed for every patient",
+            fix="use fewer inputs, or fewer levels",
+        )
         if self.local is not None:
-            self.local.check(self.rounds)
+            yield Size.of_steps(self.rounds, self.local.steps)
         if self.evaluation is not None:
-            if self.evaluation.subgroup is not None:
-                self.evaluation.subgroup.check(table, "subgroup")
-            check_size(self.score_table(features).dimension, "evaluation")
+            yield Size.of_table("evaluation", *self.score_table(features).terms)
 
     def _check_inputs(self, table: Mapping[str, Feature]) -> None:
         for name in self.inputs:
@@ -201,7 +225,7 @@ class Training(BaseModel, ABC):
         evaluation = self.evaluation or Evaluation()
         return ScoreTable(
             classes=self.classes(features),
-            groups=len(evaluation.groups(by_name(features))),
+            groups=evaluation.group_count(by_name(features)),
             bins=evaluation.bins,
             label_bins=LINEAR_LABEL_BINS if self.family is Family.LINEAR else 2,
         )

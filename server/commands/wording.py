@@ -50,6 +50,15 @@ def resumed_words(resumed: "Resumptions") -> str:
     return f"resumed {often}, last {seconds / size:.0f} {unit} ago"
 
 
+def minimum_words(minimum_countries: Mapping[str, int]) -> str:
+    """Return the largest number of countries that permits demand, and whose permits; or nothing."""
+    if not minimum_countries:
+        return ""
+    largest = max(minimum_countries.values())
+    whose = [country for country, number in minimum_countries.items() if number == largest]
+    return f"no sum over fewer than {largest} countries: permit of {', '.join(whose)}"
+
+
 def missed_words(causes: Mapping[str, str]) -> str:
     """Return what to do after countries failed a round; `causes` are by country."""
     left = [country for country, cause in causes.items() if cause == GONE]

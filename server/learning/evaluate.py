@@ -32,6 +32,8 @@ UNIT = (0.0, 1.0)
 SIGNED = (-1.0, 1.0)
 UP_TO_ONE = (-np.inf, 1.0)
 Panel = Mapping[str, tuple[Figure, tuple[float, float]]]
+Computed = tuple[FloatArray, FloatArray, FloatArray]
+"""A figure of the observed table, of the fitted one, and of the simulated ones."""
 
 TWO_LABELS: Panel = {
     "auc": (figures.auc, UNIT),
@@ -140,12 +142,20 @@ class _Reader:
     ) -> dict[str, Estimate | None]:
         if not panel:
             return {}
-        drawn = [(table, *simulate_tables(table, noise, self.generator)) for table in tables]
+        computed = [self._computed(panel, table, noise) for table in tables]
         return {
             name: None
             if figure is figures.auc and self._thin(tables)
-            else estimate([(figure(t), figure(s), figure(d)) for t, s, d in drawn], limits)
+            else estimate([each[name] for each in computed], limits)
             for name, (figure, limits) in panel.items()
+        }
+
+    def _computed(self, panel: Panel, table: FloatArray, noise: float) -> dict[str, Computed]:
+        """Return the figures of one table; its simulated tables are dropped before the next."""
+        fitted, drawn = simulate_tables(table, noise, self.generator)
+        return {
+            name: (figure(table), figure(fitted), figure(drawn))
+            for name, (figure, _) in panel.items()
         }
 
     def _thin(self, tables: Sequence[FloatArray]) -> bool:

@@ -17,7 +17,8 @@ from safetensors.numpy import load, save
 
 from governance.documents.problems import first_problem
 from governance.runtime.files import write_atomic
-from governance.runtime.wording import counted
+from governance.runtime.safe_text import named
+from governance.runtime.wording import counted, exact
 from keys.derive import labelled_hash
 from keys.errors import KeyFault, reason_of
 from keys.identity import VerifyKey
@@ -33,6 +34,12 @@ LABEL = "pratique/result/v1"
 RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
 LARGEST_FILE = 64 * 1024 * 1024
+INTEGRITY = (
+    "A dishonest country can spoil this result: the model, the figures of its evaluation, or the "
+    "counts. No sum beyond the study's public bounds and the noise was used. Within these bounds "
+    "nobody can find wrong numbers, or the country that sent them, since masks hide what each sent."
+)
+"""What a reader must know about the trust in countries; part of every result."""
 Sign = Callable[[bytes], bytes]
 
 
@@ -60,24 +67,44 @@ class ResultPart(BaseModel):
             f"{rounds} over {counted(size, 'country', 'countries')}" for size, rounds in sizes
         )
         outside = ", ".join(
-            f"{country} in {counted(rounds, 'round')}" for country, rounds in self.left_out.items()
+            f"{named(country)} in {counted(rounds, 'round')}"
+            for country, rounds in self.left_out.items()
         )
         sentences = [
             f"Rounds of training: {rounds}." if rounds else "",
             f"Left out: {outside}." if outside else "",
-            f"The figures are sums over {', '.join(self.figures_over)}."
+            f"The figures are sums over {', '.join(map(named, self.figures_over))}."
             if self.figures_over
             else "",
         ]
         return " ".join(sentence for sentence in sentences if sentence)
 
 
+class CohortCost(BaseModel):
+    """What the count behind the cohort floor costs beside a study; see the agreement's field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epsilon: Annotated[float, Field(gt=0)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+    def sentence(self) -> str:
+        """Return the cost in one sentence of a privacy statement."""
+        return (
+            f"The count of the cohort costs ε = {self.epsilon:g}, δ = {self.delta:g} more in each "
+            "country, once for all studies of the same register, population and version of the "
+            "records."
+        )
+
+
 class Result(ResultPart):
     """The result of a study, with every figure that a reader needs to judge it.
 
-    ε and δ are those of the run's reserved schedule, evaluation included. They hold for each
+    ε and δ are those of the run's reserved schedule, evaluation included; `cohort_count` is what
+    the count of the cohort costs beside it, if the agreement states that. They hold for each
     patient against the coordinator with `colluding` countries, given the noise of `honest`
-    contributions.
+    contributions. `integrity` says what a dishonest country can do to the result; results of an
+    earlier version do not have it.
     """
 
     kind: Literal["result"] = "result"
@@ -94,12 +121,14 @@ class Result(ResultPart):
     colluding: Annotated[int, Field(ge=0)]
     epsilon: Annotated[float, Field(gt=0)]
     delta: Annotated[float, Field(gt=0, lt=1)]
+    cohort_count: CohortCost | None = None
     task: Task
     features: tuple[Feature, ...]
     coordinates: tuple[str, ...] = ()
     model: Digest | None = None
     evaluation: Annotated[Mapping[str, Any] | None, EVALUATION] = None
     table: Annotated[Mapping[str, Any] | None, TABLE] = None
+    integrity: str = ""
     documents: DocumentVersions
     released: str
     keep_until: str
@@ -123,13 +152,14 @@ class Result(ResultPart):
     def statement(self) -> str:
         """The privacy statement in one plain paragraph."""
         statement = (
-            f"Each patient is protected with ε = {self.epsilon:g}, δ = {self.delta:g} over this "
-            f"run of the study, evaluation included, against the coordinator and up to "
+            f"Each patient is protected with ε = {exact(self.epsilon)}, δ = {exact(self.delta)} "
+            f"over this run of the study, evaluation included, against the coordinator and up to "
             f"{counted(self.colluding, 'colluding country', 'colluding countries')} "
             f"(c = {self.colluding}). n = {self.roster_size} countries were asked; the noise "
             f"relies on h = {self.honest} honest contributions. "
-            f"{self.sentence}"
-        ).rstrip()
+        )
+        count = f"{self.cohort_count.sentence()} " if self.cohort_count else ""
+        statement = f"{statement}{count}{self.sentence}".rstrip()
         local = self.task.local if isinstance(self.task, Training) else None
         if local is None:
             return statement

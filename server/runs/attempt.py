@@ -146,7 +146,12 @@ class _RunAttempt:
         documents = self._documents(stored, view, study)
         suite = view.agreement.signatures
         return CoordinatorRun(
-            study.run_terms(view.agreement, bytes.fromhex(self._run_id), study.countries),
+            study.run_terms(
+                view.agreement,
+                bytes.fromhex(self._run_id),
+                study.countries,
+                permitted_minimum=view.permitted_minimum(study),
+            ),
             peers=documents.peers(suite),
             sign=partial(self._services.sign, suite=suite),
             versions=documents.document_versions,

@@ -8,7 +8,7 @@ with the same bytes, only if nothing of it was stored.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from protocols.tasks.schedule import COHORT_FLOOR, EVALUATE, TRAIN
 from server.errors import CoordinatorFault
 from server.learning.evaluate import evaluate
 from server.learning.optimiser import OptimiserState, skip, step
+from server.learning.plausibility import impossible_figure
 from server.learning.release import ResultPart
 from server.learning.tables import read_table
 from server.runs.participation import participation_of
@@ -91,7 +92,7 @@ def _open_table(
 ) -> Outcome:
     _require_none_void(history.rounds)
     mechanism = next(m for m in study.mechanisms if m.phase != COHORT_FLOOR)
-    report = driver.sum(1, mechanism.phase, b"")
+    report = _sum(study, driver, mechanism, 1, b"")
     opened = _required(report, note, b"")
     table = read_table(
         task, study.features, mechanism, opened.values, countries=len(opened.countries)
@@ -124,7 +125,7 @@ class _TrainingProcedure:
         return OptimiserState.start(self._task.initial(self._study.features))
 
     def _round(self, number: int, mechanism: Mechanism, state: OptimiserState) -> OptimiserState:
-        report = self._driver.sum(number, TRAIN, state.payload)
+        report = _sum(self._study, self._driver, mechanism, number, state.payload)
         self._rounds.append(recorded(report))
         if isinstance(report.outcome, OpenedSum):
             state = self._stepped(mechanism, state, report.outcome)
@@ -150,7 +151,8 @@ class _TrainingProcedure:
             return self._outcome(state, {})
         _require_none_void([finished for finished in self._rounds if finished.number == number])
         mechanism = self._mechanism(EVALUATE)
-        report = self._driver.sum(number, EVALUATE, vector_to_bytes(state.model))
+        model = vector_to_bytes(state.model)
+        report = _sum(self._study, self._driver, mechanism, number, model)
         opened = _required(report, self._note, state.to_bytes())
         findings = evaluate(
             self._task,
@@ -172,6 +174,18 @@ class _TrainingProcedure:
         return next(m for m in self._study.mechanisms if m.phase == phase)
 
 
+def _sum(
+    study: Study, driver: RoundDriver, mechanism: Mechanism, number: int, model: bytes
+) -> RoundReport:
+    """Drive a round; it is void if honest countries cannot have sent what it opened."""
+    report = driver.sum(number, mechanism.phase, model)
+    if isinstance(report.outcome, VoidRound):
+        return report
+    values, size = report.outcome.values, len(report.outcome.countries)
+    reason = impossible_figure(study.task, study.features, mechanism, values, countries=size)
+    return replace(report, outcome=VoidRound(reason, ())) if reason else report
+
+
 def _required(report: RoundReport, note: Note, state: bytes) -> OpenedSum:
     """Return the sum of a round that the run needs; store a void round and raise RunVoid."""
     if isinstance(report.outcome, VoidRound):
@@ -189,8 +203,9 @@ def _require_none_void(rounds: Sequence[RoundRecord]) -> None:
 
 def _void(record: RoundRecord) -> RunVoid:
     listed = "; ".join(f"{country}: {cause}" for country, cause in sorted(record.causes.items()))
+    named = "see `status` on the nodes named; " if listed else ""
     return RunVoid(
         f"Round {record.number} ({record.phase}) opened no sum",
         why=". ".join(part for part in (record.reason, listed) if part),
-        fix="see `status` on the nodes named; a new launch needs new permits, and is charged",
+        fix=f"{named}a new launch needs new permits, and is charged",
     )

@@ -241,6 +241,7 @@ class RoundDriver:
             )
         causes |= self._gather(current.answer_request, current.take_answer, remaining).causes
         opened = current.open()
+        causes |= current.share_faults.convicted
         unsigned = set(remaining) - set(current.answered) - set(causes)
         causes |= dict.fromkeys(sorted(unsigned), UNSIGNED)
         return opened

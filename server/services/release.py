@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from governance.budget.accounting import epsilon
+from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.trust.view import TrustedView
 from keys.identity import SigningKey
@@ -11,6 +12,8 @@ from protocols.tasks import TrainGlm, Training
 from protocols.tasks.layout import vector_from_bytes
 from server.home import CoordinatorHome
 from server.learning.release import (
+    INTEGRITY,
+    CohortCost,
     Result,
     ResultPart,
     write_result,
@@ -63,18 +66,25 @@ def _result(
         roster_size=len(study.countries),
         honest=agreement.honest,
         colluding=agreement.colluding,
-        epsilon=epsilon(study.mechanisms, agreement.honest, study.privacy.delta),
+        epsilon=epsilon(study.releases_of(agreement), agreement.honest, study.privacy.delta),
+        cohort_count=_cohort_count(agreement),
         delta=study.privacy.delta,
         task=task,
         features=study.features,
         coordinates=task.coordinate_names(study.features) if isinstance(task, TrainGlm) else (),
         evaluation=findings if trained and findings else None,
         table=None if trained else findings,
+        integrity=INTEGRITY,
         documents=view.versions,
         released=_utc_text(now),
         keep_until=_utc_text(now + timedelta(days=study.release.keep_days)),
         signer=key.public.to_text(),
     )
+
+
+def _cohort_count(agreement: Agreement) -> CohortCost | None:
+    count = agreement.cohort_count
+    return None if count is None else CohortCost(epsilon=count.epsilon, delta=count.delta)
 
 
 def _utc_text(moment: datetime) -> str:

@@ -38,6 +38,7 @@ from server.services.study_checks import (
     check,
     complete,
     find,
+    require_enough_countries,
     require_launchable,
     require_proposable,
     signatures_in_words,
@@ -92,7 +93,9 @@ class Studies:
         """Start a run of a study that every country has permitted."""
         context, view = self._context, self._context.view()
         study = find(view, name)
-        require_launchable(self._checks(study, view, Act.CONTRIBUTE))
+        checks = self._checks(study, view, Act.CONTRIBUTE)
+        require_launchable(checks)
+        require_enough_countries(study, checks)
         view.require_signature_algorithms(study.countries)
         self._require_no_result(study)
         self._require_unused_permits(study, view)
@@ -144,6 +147,7 @@ class Studies:
             delta=study.privacy.delta,
             ledgers=period_shares(view, study, context.runs.all(), context.clock()),
             online={country: online.get(country, False) for country in study.countries},
+            minimum_countries=_minima(view, study),
             history=context.runs.rounds_of(run.run_id),
             resumed=resumed(run, context.clock()),
         )
@@ -315,7 +319,13 @@ def _proposed(study: Study, checks: tuple[CountryCheck, ...]) -> ProposedStudy:
     )
 
 
+def _minima(view: TrustedView, study: Study) -> dict[str, int]:
+    """Return, by country, how many countries its permit demands, if it demands a number."""
+    permits = {country: view.permit(country, study.digest) for country in study.countries}
+    stated = {country: permit.minimum_countries for country, permit in permits.items() if permit}
+    return {country: number for country, number in stated.items() if number}
+
+
 def _permit_issued(view: TrustedView, country: str, study: Study) -> datetime | None:
-    documents = view.country(country)
-    permit = documents.permit(study.digest) if documents else None
+    permit = view.permit(country, study.digest)
     return permit.issued if permit else None

@@ -13,6 +13,7 @@ from governance.policy.assessment import Assessment, assess
 from governance.runtime.wording import without_country
 from governance.trust.view import TrustedView
 from protocols.errors import ProtocolFault
+from protocols.numerics.mechanism import Mechanism
 from server.answers import ChargeEstimate, CountryAnswer, FindingText
 from server.errors import CoordinatorFault
 
@@ -25,6 +26,8 @@ class CountryCheck:
     assessment: Assessment
     decision: str
     """Of its officer: `permitted`, `withdrawn`, or `no answer yet`."""
+    minimum_countries: int
+    """The fewest countries of a run that its permit demands; 0 if it demands none."""
 
     def to_reply(self) -> CountryAnswer:
         """Return the check as the daemon's reply shows it."""
@@ -32,6 +35,7 @@ class CountryCheck:
             country=self.country,
             allowed=self.assessment.allowed,
             answer=self.decision,
+            minimum_countries=self.minimum_countries or None,
             clauses=tuple(self.assessment.clauses),
             findings=tuple(
                 FindingText(
@@ -77,15 +81,8 @@ def complete(study: Study, agreement: Agreement) -> Study:
 
 def _with_schedule(study: Study, agreement: Agreement) -> Study:
     if not study.mechanisms:
-        schedule = calibrate(
-            study.schedule(),
-            study.task.cost_fractions(),
-            agreement.honest,
-            study.privacy.epsilon,
-            study.privacy.delta,
-        )
-        return study.with_mechanisms(schedule)
-    spent = epsilon(study.mechanisms, agreement.honest, study.privacy.delta)
+        return study.with_mechanisms(_calibrated(study, agreement))
+    spent = epsilon(study.releases_of(agreement), agreement.honest, study.privacy.delta)
     if spent > study.privacy.epsilon:
         raise CoordinatorFault(
             f"The study's schedule costs ε = {spent:.4g}, more than its "
@@ -94,6 +91,16 @@ def _with_schedule(study: Study, agreement: Agreement) -> Study:
             fix="remove `mechanisms` from the study; `study check` then chooses the noise",
         )
     return study
+
+
+def _calibrated(study: Study, agreement: Agreement) -> tuple[Mechanism, ...]:
+    """Return the schedule with its noise; the first release is the count of the cohort."""
+    templates, shares = study.schedule(), study.task.cost_fractions()
+    terms = agreement.honest, study.privacy.epsilon, study.privacy.delta
+    if agreement.cohort_count is None:
+        return calibrate(templates, shares, *terms)
+    count = templates[0].model_copy(update={"noise_std": agreement.cohort_count.noise_std})
+    return count, *calibrate(templates[1:], shares[1:], *terms)
 
 
 def check(
@@ -109,6 +116,7 @@ def _check_country(
     study: Study, view: TrustedView, country: str, act: Act, now: datetime, tasks: Sequence[str]
 ) -> CountryCheck:
     documents = view.country(country)
+    documents = view.country(country)
     permit = documents.permit(study.digest) if documents else None
     withdrawal = documents.withdrawal(study.digest) if documents else None
     assessment = assess(
@@ -123,7 +131,7 @@ def _check_country(
         installed_tasks=tasks,
     )
     decision = "withdrawn" if withdrawal else "permitted" if permit else "no answer yet"
-    return CountryCheck(country, assessment, decision)
+    return CountryCheck(country, assessment, decision, permit.minimum_countries if permit else 0)
 
 
 def signatures_in_words(view: TrustedView, countries: Sequence[str]) -> str:
@@ -160,6 +168,18 @@ def require_launchable(checks: Sequence[CountryCheck]) -> None:
             why=_reasons(checks),
             fix="wait for the permits, or ask the officers of these countries; `study check` shows "
             "the clauses",
+        )
+
+
+def require_enough_countries(study: Study, checks: Sequence[CountryCheck]) -> None:
+    """Raise CoordinatorFault if a permit demands more countries than the study asks."""
+    asked = len(study.countries)
+    if more := {c.country: c.minimum_countries for c in checks if c.minimum_countries > asked}:
+        listed = ", ".join(f"{country} at least {number}" for country, number in more.items())
+        raise CoordinatorFault(
+            f"The study {study.id} asks {asked} countries, fewer than its permits demand",
+            why=f"demanded are: {listed}; their nodes would refuse every run",
+            fix="propose a study that asks more countries, under a new id",
         )
 
 

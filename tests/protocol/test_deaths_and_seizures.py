@@ -58,7 +58,11 @@ def test_a_country_missing_from_a_round_voids_it_and_the_next_one_opens(size: in
                 world.contribute(round_, country)
         with pytest.raises(ProtocolFault, match="agreed"):
             round_.answer_request(round_.close()[0])
-        assert round_.open() == VoidRound("too few countries contributed", (dead,))
+        assert round_.open() == VoidRound(
+            f"too few countries contributed: {len(round_.contributed)} of the "
+            f"{round_.terms.run.smallest_set} needed",
+            (dead,),
+        )
         after = world.sum(2, "train", dict.fromkeys(world.terms.roster, ZEROS + 1))
         assert isinstance(after, OpenedSum)
         assert (after.values == size).all()

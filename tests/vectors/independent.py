@@ -98,16 +98,18 @@ class Country:
         marked = bind(signed.context, signed.phase, COORDINATOR, EVERYBODY, signed.body)
         key = digest("the same", marked, request.parts, request.model)
         if key not in self.replies:
-            self.replies[key] = serialised(self._step(signed, request.model, request.parts))
+            beside = (request.parts, request.commitments)
+            self.replies[key] = serialised(self._step(signed, request.model, *beside))
         return self.replies[key]
 
-    def _step(self, signed: pb.Signed, model: bytes, parts: bytes) -> pb.Reply:
+    def _step(self, signed: pb.Signed, model: bytes, parts: bytes, committed: bytes) -> pb.Reply:
         demand(len(signed.body) <= LARGEST_BODY, "malformed")
         body = parsed(pb.RequestBody, signed.body)
         content = str(body.WhichOneof("content"))
         demand(content in CONTENTS and CONTENTS.index(content) + 1 == signed.phase, "malformed")
         demand(not model or signed.phase == CONTRIBUTE, "malformed")
         demand(not parts or signed.phase in (CONFIRM, CONTRIBUTE, ANSWER), "malformed")
+        demand(not committed or signed.phase == ANSWER, "malformed")
         demand(body.agreement == self.terms.agreement, "stale")
         demand(body.study == self.terms.study, "unknown-study")
         check_versions(body.versions, self.terms.versions)
@@ -115,7 +117,7 @@ class Country:
             return self._contribute(signed.context, body.contribute, model, parts)
         if signed.phase == BUNDLE:
             return self._bundle(signed.context, body.run_id, body.bundle)
-        given = (parts,) if signed.phase in (CONFIRM, ANSWER) else ()
+        given = {CONFIRM: (parts,), ANSWER: (parts, committed)}.get(signed.phase, ())
         step: Callable[..., pb.Reply] = getattr(self, f"_{content}")
         return step(signed.context, getattr(body, content), *given)
 
@@ -348,7 +350,9 @@ class Country:
         body = pb.Assent(round=now.number, countries=chosen)
         return pb.Reply(assent=self._sign(context, AGREE, EVERYBODY, serialised(body)))
 
-    def _answer(self, context: bytes, content: pb.AnswerRequest, parts: bytes) -> pb.Reply:
+    def _answer(
+        self, context: bytes, content: pb.AnswerRequest, parts: bytes, committed: bytes
+    ) -> pb.Reply:
         now = self._open_round(context, content.round)
         chosen = self._check_set(content.countries)
         demand(now.signed in {(), chosen}, "roster")
@@ -361,8 +365,17 @@ class Country:
         opened |= {
             o: share for o, country in sealed.items() if (share := self._opened(o, country, marks))
         }
+        if committed:
+            marked = split_by_country(committed, list(sealed), 32)
+            for owner in [owner for owner in opened if owner != self.name]:
+                mark = bind(context, CONTRIBUTE, owner, self.name, opened[owner])
+                if mark != marked[owner]:
+                    del opened[owner]
+        unusable = [country for country in chosen if country not in opened]
         body = pb.Answer(round=now.number, shares=joined(dict.fromkeys(chosen, NOTHING) | opened))
-        body.unopenable.extend(country for country in chosen if country not in opened)
+        body.unopenable.extend(unusable)
+        if committed:
+            body.compared, body.keys = True, b"".join(now.openers[owner] for owner in unusable)
         body.masks = joined(
             {country: key for country, key in now.masks.items() if country not in chosen}
         )

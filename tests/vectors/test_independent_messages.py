@@ -115,6 +115,12 @@ def test_shares_and_masks_are_in_the_order_of_the_countries(recorded: dict[str, 
         sealed = [sealed_by(owner, recorded)[name] for owner in without(name, chosen)]
         request_message = request(recorded["answer"][name])
         assert request_message.parts == b"".join(sealed)
+        position = 32 * ROSTER.index(name)
+        committed = [
+            raw(recorded["countries"][owner]["commitments"])[position : position + 32]
+            for owner in without(name, chosen)
+        ]
+        assert request_message.commitments == b"".join(committed)
         answer = pb.RequestBody.FromString(request_message.signed.body).answer
         assert list(answer.versions) == [TERMS.versions]
         at = ROSTER.index(name)
@@ -122,6 +128,7 @@ def test_shares_and_masks_are_in_the_order_of_the_countries(recorded: dict[str, 
         outside = [Pair.of(name, country) for country in ROSTER if country not in chosen]
         masks = [raw(recorded_pair(pair, recorded["keys"])["mask_key"]) for pair in outside]
         body = pb.Answer(round=recorded["round"], shares=b"".join(shares), masks=b"".join(masks))
+        body.compared = True
         assert reply(recorded["answer"][name]).answer.body == body.SerializeToString()
 
 

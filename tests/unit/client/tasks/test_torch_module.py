@@ -275,3 +275,14 @@ def test_a_layer_that_one_patient_leaves_unused_works_for_the_next(fails: bool) 
 
 def _difference(outputs: FloatArray, target: FloatArray) -> FloatArray:
     return outputs - target
+
+
+def test_a_module_too_large_for_any_machine_is_compared_before_it_is_built() -> None:
+    def linear(parameters: Mapping[str, int], inputs: int, outputs: int) -> nn.Module:
+        width = parameters["width"]
+        middle = nn.Linear(width, width)
+        return nn.Sequential(nn.Linear(inputs, width), middle, nn.Linear(width, outputs))
+
+    task = module(parameters={"width": 1_000_000})
+    with pytest.raises(ValueError, match="the study declares others"):
+        built(task, Registered("series-conv", 1, linear))

@@ -125,7 +125,7 @@ def test_a_run_is_charged_for_all_releases_that_cost_except_an_already_charged_c
 
 def test_more_local_steps_than_a_release_may_repeat_are_refused() -> None:
     task = glm(rounds=10_000, local={"steps": 11})
-    assert "more than 100000 steps" in refused(task=task, release=RELEASE_MODEL)
+    assert "more than 100000 local steps" in refused(task=task, release=RELEASE_MODEL)
 
 
 def test_a_study_without_local_mode_has_no_local_fields() -> None:

@@ -18,6 +18,7 @@ from governance.officer.decision_rules import (
 )
 from governance.officer.errors import OfficerFault
 from governance.policy.assessment import Assessment, Finding
+from governance.policy.minimum_countries import proposed_minimum
 from governance.trust.bundle import CountryDocuments
 from protocols.errors import ReasonCode
 from tests.support.documents import DAY, NOW, agreement, permit, study, withdrawal
@@ -48,7 +49,7 @@ WITHDRAWN = own_documents_with(permits=APPROVED.permits, withdrawals=REFUSED.wit
 
 
 def permitted(conditions: Conditions = NONE, now: datetime = NOW) -> Permit:
-    return build_permit(ASKED, "DK", "Health data authority", conditions, now)
+    return build_permit(ASKED, AGREED, "DK", "Health data authority", conditions, now)
 
 
 class TestPermit:
@@ -68,7 +69,7 @@ class TestPermit:
         """A restored node charges as many runs as there were permits."""
         former = permitted()
         for number in (2, 3):
-            former = build_permit(ASKED, "DK", "Authority", NONE, NOW, former=former)
+            former = build_permit(ASKED, AGREED, "DK", "Authority", NONE, NOW, former=former)
             assert former.number == number
             assert Permit.from_canonical(former.canonical()).number == number
 
@@ -77,6 +78,20 @@ class TestPermit:
         assert conditions.features is None
         assert conditions.epsilon_at_most is None
         assert conditions.expires == ASKED.expires
+
+    def test_a_permit_states_the_number_of_countries_that_show_says(self) -> None:
+        built = permitted()
+        assert built.minimum_countries == proposed_minimum(ASKED, AGREED) == 3
+        assert Permit.from_canonical(built.canonical()) == built
+
+    @pytest.mark.parametrize("number", [3, 4])
+    def test_an_officer_may_demand_more_countries(self, number: int) -> None:
+        assert permitted(Conditions(minimum_countries=number)).minimum_countries == number
+
+    @pytest.mark.parametrize("number", [-1, 0, 2, 5, 10**9])
+    def test_an_officer_may_demand_neither_fewer_nor_more_than_are_asked(self, number: int) -> None:
+        with pytest.raises(OfficerFault, match=r"--minimum-countries cannot be .* from 3 to 4"):
+            permitted(Conditions(minimum_countries=number))
 
     @given(st.lists(st.sampled_from(NAMES), min_size=1))
     def test_a_permit_names_each_feature_once(self, names: list[str]) -> None:
@@ -186,8 +201,8 @@ class TestWhatMayBeDecided:
             (None, ""),
             (own_documents_with(), ""),
             (APPROVED, "you approved it on 2026-09-01, until 2026-10-31 12:00 UTC"),
-            (REFUSED, "you refused it on 2026-09-01: New advice of the board."),
-            (WITHDRAWN, "you refused it on 2026-09-01: New advice of the board."),
+            (REFUSED, 'you refused it on 2026-09-01: "New advice of the board."'),
+            (WITHDRAWN, 'you refused it on 2026-09-01: "New advice of the board."'),
         ],
     )
     def test_the_decision_in_force_is_shown(

@@ -126,6 +126,10 @@ def altered_answer(
         ({"shares": bytes(3 * 32 - 1)}, ReasonCode.ROSTER),
         ({"shares": bytes(3 * 32 + 1)}, ReasonCode.ROSTER),
         ({"masks": bytes(32)}, ReasonCode.ROSTER),
+        ({"keys": bytes(32)}, ReasonCode.ROSTER),
+        ({"unopenable": ["BE"]}, ReasonCode.ROSTER),
+        ({"unopenable": ["BE"], "keys": bytes(31)}, ReasonCode.ROSTER),
+        ({"unopenable": ["BE"], "keys": bytes(64)}, ReasonCode.ROSTER),
         ({"unopenable": ["CZ", "BE"]}, ReasonCode.MALFORMED),
         ({"unopenable": ["BE", "BE"]}, ReasonCode.MALFORMED),
         ({"unopenable": ["BE", "DK"]}, ReasonCode.MALFORMED),
@@ -161,7 +165,7 @@ def test_the_placeholder_of_an_unopened_share_is_not_used_as_a_share() -> None:
     """It is ignored, right or wrong: its sender said that it has no share."""
     world = ProtocolWorld.ready(4)
     round_ = world.contributed()
-    round_.take_answer("AT", altered_answer(world, round_, "AT", unopenable=["BE"]))
+    round_.take_answer("AT", altered_answer(world, round_, "AT", unopenable=["BE"], keys=bytes(32)))
     assert set(round_._answers._shares["AT"]) == {"AT", "CZ", "DK"}
     for country in ("BE", "CZ", "DK"):
         world.answer(round_, country)
@@ -170,11 +174,13 @@ def test_the_placeholder_of_an_unopened_share_is_not_used_as_a_share() -> None:
     assert result.unopenable == (("AT", "BE"),)
 
 
-def test_holders_that_cannot_open_shares_void_the_round_and_the_owners_are_named() -> None:
+def test_holders_that_report_every_share_void_the_round_and_are_named() -> None:
     world = ProtocolWorld.ready(3)
     round_ = world.contributed()
     for country in world.terms.roster:
-        forged_message = altered_answer(world, round_, country, unopenable=world.terms.roster)
+        forged_message = altered_answer(
+            world, round_, country, unopenable=world.terms.roster, keys=bytes(3 * 32)
+        )
         round_.take_answer(country, forged_message)
     result = round_.open()
     assert isinstance(result, VoidRound)
@@ -185,7 +191,9 @@ def test_no_opening_while_a_contribution_is_missing() -> None:
     world = ProtocolWorld.ready(3)
     round_ = world.coordinator.begin_round(1, "train", MODEL)
     world.contribute(round_, "BE")
-    assert round_.open() == VoidRound("too few countries contributed", ("AT", "CZ"))
+    assert round_.open() == VoidRound(
+        "too few countries contributed: 1 of the 3 needed", ("AT", "CZ")
+    )
     assert not round_.openable
     with pytest.raises(ProtocolFault, match="0 have agreed, 3 must"):
         round_.answer_request("BE")

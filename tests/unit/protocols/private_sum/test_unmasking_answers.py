@@ -10,7 +10,8 @@ from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import shares
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
 from protocols.private_sum.coordinator_view import CoordinatorView
-from protocols.private_sum.messages import SHARE_BYTES, read_reply
+from protocols.private_sum.messages import SEALING_KEY_BYTES, SHARE_BYTES, read_reply
+from protocols.private_sum.share_faults import HANDED_IN, SEALED_ANOTHER
 from protocols.private_sum.unmasking_answers import UnmaskingAnswers
 from protocols.proto.round_pb2 import Answer, Reply, Signed
 from protocols.wire.signed_message import serialise
@@ -67,6 +68,7 @@ class Six:
             given[start : start + SHARE_BYTES] = shares.draw_element(os.urandom)
         answer.shares = bytes(given)
         answer.unopenable.extend(unopenable)
+        answer.keys = bytes(SEALING_KEY_BYTES * len(answer.unopenable))
         return serialise(Reply(answer=with_body(body, serialise(answer), key)))
 
 
@@ -129,33 +131,36 @@ def test_all_wrong_shares_are_named_once_the_shares_are_checked() -> None:
     require_sum(Six().all_answers_with_lies(wrong), (("AT", "CZ"), ("DK", "EE"), ("FI", "CZ")))
 
 
-def test_too_many_wrong_shares_of_a_seed_void_the_round_and_name_its_owner() -> None:
+def test_too_many_wrong_shares_of_a_seed_void_the_round_and_name_their_senders() -> None:
+    """The owner of the seed, CZ, did nothing wrong."""
     result = Six().all_answers_with_lies({"AT": ["CZ"], "BE": ["CZ"], "FI": ["CZ"]}).open()
-    assert result == VoidRound("a country's seed cannot be recovered from its shares", ("CZ",))
+    reason = "a country's seed cannot be recovered from its shares"
+    assert result == VoidRound(reason, ("AT", "BE", "FI"))
 
 
 def test_consistent_shares_of_another_seed_are_refused() -> None:
-    """The first t holders agree on a seed that its owner did not sign; all of them are named."""
+    """The first t holders agree on a seed that its owner did not sign; they are named, not it."""
     six = Six()
     round_ = six.answered(six.roster)
     other_shares = shares.split(shares.draw_element(os.urandom), 4, 6, os.urandom)
     for country, share in zip(six.roster[:4], other_shares, strict=False):
         round_._answers._shares[country]["EE"] = share
     assert round_.open() == VoidRound(
-        "a country's seed cannot be recovered from its shares", ("EE",)
+        "a country's seed cannot be recovered from its shares", six.roster[:4]
     )
     assert round_._answers.unopenable(("EE",)) == tuple(
         (country, "EE") for country in six.roster[:4]
     )
 
 
-def test_a_correct_seed_is_kept_while_another_is_checked() -> None:
-    """FI committed to other shares than it gave; t of them give the seed that it signed."""
+def test_an_owner_that_committed_to_other_shares_than_it_gave_is_named() -> None:
+    """Its holders hand in nothing, and the keys that they show prove it."""
     six = Six()
     six.round_._commitments["FI"] = bytes(len(six.round_._commitments["FI"]))
     round_ = six.all_answers_with_lies({"AT": ["BE"]})
-    unopenable = (("AT", "BE"), *((country, "FI") for country in six.roster))
-    require_sum(round_, tuple(sorted(unopenable)))
+    reason = "a country's seed cannot be recovered from its shares"
+    assert round_.open() == VoidRound(reason, ("AT", "FI"))
+    assert round_.share_faults.convicted == {"AT": HANDED_IN, "FI": SEALED_ANOTHER}
 
 
 @pytest.mark.parametrize("forged", [("AT",), ("FI",), ("AT", "BE")], ids="-".join)

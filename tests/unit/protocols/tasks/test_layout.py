@@ -5,15 +5,14 @@ import pytest
 from pydantic import ValidationError
 
 from protocols.errors import ProtocolFault
-from protocols.tasks.features import by_name
+from protocols.tasks.features import Feature, FeatureKind, by_name
 from protocols.tasks.layout import (
-    MAX_CELLS,
     Grouping,
     cell_indices,
     cell_labels,
-    check_size,
     encode_rows,
     input_names,
+    row_width,
     vector_from_bytes,
     vector_to_bytes,
 )
@@ -127,7 +126,9 @@ def test_without_grouping_there_is_one_cell() -> None:
     assert cell_indices((), TABLE, {}, 3).tolist() == [0, 0, 0]
 
 
-def test_a_table_too_large_is_refused() -> None:
-    check_size(MAX_CELLS, "table")
-    with pytest.raises(ProtocolFault, match=f"has {MAX_CELLS + 1} cells"):
-        check_size(MAX_CELLS + 1, "table")
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_sizes_are_the_lengths_of_the_names(feature: Feature) -> None:
+    edges = (20, 50) if feature.type is FeatureKind.NUMERIC else ()
+    grouping = Grouping(feature=feature.name, edges=edges)
+    assert grouping.size(feature) == len(grouping.labels(feature))
+    assert row_width([feature]) == len(input_names([feature]))

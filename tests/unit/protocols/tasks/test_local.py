@@ -150,9 +150,9 @@ def test_local_mode_needs_more_than_one_step(steps: int) -> None:
 
 
 def test_more_steps_than_a_release_may_repeat_give_a_clear_error() -> None:
-    LocalMode(steps=10).check(10_000)
+    glm(rounds=10_000, local=LocalMode(steps=10)).check(FEATURES)
     task = glm(rounds=10_000, local=LocalMode(steps=11))
-    with pytest.raises(ProtocolFault, match="10000 rounds of 11 local steps") as caught:
+    with pytest.raises(ProtocolFault, match="more than 100000 local steps") as caught:
         task.check(FEATURES)
     assert caught.value.fix
 

@@ -71,7 +71,7 @@ def test_an_invalid_grouping_is_named() -> None:
 def test_a_table_too_large_is_refused() -> None:
     fine = {"feature": "age", "edges": list(range(1, 400))}
     wide = {"feature": "pressure", "edges": list(range(1, 400))}
-    with pytest.raises(ProtocolFault, match="160000 cells"):
+    with pytest.raises(ProtocolFault, match="more than 100000 cells"):
         histogram(of=fine, strata=(wide,)).check(FEATURES)
 
 

@@ -412,7 +412,9 @@ def test_too_few_remaining_countries_make_the_round_void_and_nobody_agrees() -> 
     for country in ("AT", "CZ"):
         run.carrier.misbehave(country, "contribute", *[silent] * ATTEMPTS)
     report = run.round()
-    assert report.outcome == VoidRound("too few countries contributed", ("AT", "CZ"))
+    assert report.outcome == VoidRound(
+        "too few countries contributed: 2 of the 3 needed", ("AT", "CZ")
+    )
     assert {phase for _, phase in run.carrier.asked} == {*SETTING_UP, "contribute"}
     assert not run.closed
     opened(run.round(2), FOUR)

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "coordinator_0005"
-down_revision = "coordinator_0004"
+revision = "coordinator_0006"
+down_revision = "coordinator_0005"
 
 
 def upgrade() -> None:
