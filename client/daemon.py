@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,6 +28,7 @@ from client.errors import NodeFault
 from client.home import NodeHome, read_public
 from client.node import Node
 from client.settings import Enrolment, NodeSettings
+from client.state.incarnation import Incarnation, begin
 from client.state.restored import Restored
 from client.state.tables import MIGRATIONS
 from client.status.health import SERVE, UPKEEP, NodeHealth
@@ -81,10 +82,20 @@ class Renewal(Protocol):
         """Return a sentence once the certificate has expired; an empty text before."""
 
 
-Hook = Callable[[], None]
-MakeServer = Callable[[ExchangeLink, Callable[[bytes], bytes], Hook, Hook], Server]
-"""Makes a server from a link, a frame handler, a hook to call after each sign-in, and a hook to
-call before each pull of a message."""
+@dataclass(frozen=True)
+class ServerHooks:
+    """What a server calls: after each sign-in, before each pull of a message, and after each call.
+
+    `on_standing` takes whether another machine has presented this node's identity.
+    """
+
+    on_ready: Callable[[], None]
+    before_pull: Callable[[], None]
+    on_standing: Callable[[bool], None]
+
+
+MakeServer = Callable[[ExchangeLink, Callable[[bytes], bytes], ServerHooks], Server]
+"""Makes a server from a link, a frame handler, and hooks."""
 
 
 def pause_after(failures: int, jitter: Callable[[float, float], float] = _random.uniform) -> float:
@@ -113,6 +124,9 @@ class Daemon:
         self._stop, self._wake = threading.Event(), threading.Event()
         self._signed_off = threading.Event()
         self._link_status = LinkStatus()
+        self._hooks = ServerHooks(self._note_connected, self._note_cycle, self._note_standing)
+        self._undisputed = threading.Lock()
+        """Held from the first dispute on."""
         self._garbage = GarbageCollection()
         self._last_upkeep = -MIN_UPKEEP_PAUSE_SECONDS
 
@@ -153,10 +167,7 @@ class Daemon:
         while not self._stop.is_set():
             try:
                 self._note_cycle()
-                server = self._make_server(
-                    self._link, self._handle, self._note_connected, self._note_cycle
-                )
-                server.serve(self._stop)
+                self._make_server(self._link, self._handle, self._hooks).serve(self._stop)
                 failures = 0
             except PratiqueError as fault:
                 failures = self._wait_after_loss(fault.what, fault.why, failures)
@@ -172,7 +183,8 @@ class Daemon:
         count = 0 if self._link_status.connected else failures + 1
         if not self._stop.is_set():
             sentence = f"{what}; {why}" if why else what
-            self._link_status = LinkStatus(fault=self._renewal.ended() or sentence)
+            why_lost = self._renewal.ended() or sentence
+            self._link_status = replace(self._link_status, connected=False, fault=why_lost)
             self._health.set_link(self._link_status.fault)
             self._supervisor.status(self._link_status.fault)
             _log.warning("link lost", extra={"what": what, "why": why})
@@ -180,11 +192,24 @@ class Daemon:
         return count
 
     def _note_connected(self) -> None:
-        self._link_status = LinkStatus(connected=True)
+        self._link_status = replace(self._link_status, connected=True, fault="")
         self._wake.set()
         self._health.set_link()
         self._supervisor.status("connected")
         _log.info("connected")
+
+    def _note_standing(self, disputed: bool) -> None:  # noqa: FBT001 (a hook with one value)
+        """Note whether another machine has presented this node's identity; log it once.
+
+        It is logged once in a process, however often the coordinator changes what it says.
+        """
+        self._link_status = replace(self._link_status, disputed=disputed)
+        if disputed and self._undisputed.acquire(blocking=False):
+            _log.warning("another machine has this node's identity")
+            try:
+                self._node.note_dispute()
+            except PratiqueError as fault:
+                _log.error("the audit log could not be written", extra={"why": fault.sentence})
 
     def _note_cycle(self) -> None:
         self._health.progress.moved(SERVE, CYCLE_SECONDS)
@@ -290,7 +315,7 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
         daemon = Daemon(
             node,
             link,
-            fleet_server(keyring),
+            fleet_server(keyring, begin(node.parts.engine)),
             home,
             health=health,
             supervisor=supervisor,
@@ -345,7 +370,7 @@ def _dial(enrolment: Enrolment, presented: Presented) -> ExchangeLink:
     )
 
 
-def fleet_server(keyring: NodeKeyring) -> MakeServer:
+def fleet_server(keyring: NodeKeyring, incarnation: Incarnation) -> MakeServer:
     """Return a function that makes a Flower client, which signs in with this node's key."""
     from client.app import build_app  # noqa: PLC0415 - Flower takes a second to import
     from client.flower_client import FleetClient  # noqa: PLC0415
@@ -359,8 +384,16 @@ def fleet_server(keyring: NodeKeyring) -> MakeServer:
         )
 
     def make_server(
-        link: ExchangeLink, handle: Callable[[bytes], bytes], on_ready: Hook, before_pull: Hook
+        link: ExchangeLink, handle: Callable[[bytes], bytes], hooks: ServerHooks
     ) -> Server:
-        return FleetClient(link, key, build_app(handle), on_ready=on_ready, before_pull=before_pull)
+        return FleetClient(
+            link,
+            key,
+            build_app(handle),
+            incarnation,
+            on_ready=hooks.on_ready,
+            before_pull=hooks.before_pull,
+            on_standing=hooks.on_standing,
+        )
 
     return make_server

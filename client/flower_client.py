@@ -1,9 +1,13 @@
 """The long-running Flower client: calls the Fleet API from the daemon, over the exchange's channel.
 
-It uses Flower's own client and object classes. An interceptor sends each call as one `Relay` call
-across the border. The client pulls a message together with its object, passes it to the installed
-ClientApp, and pushes the reply together with its object: two calls a message. It never asks for the
-bundle of a run, and so never executes one.
+It uses Flower's own client. An interceptor sends each call as one `Relay` call across the border.
+The client pulls a message together with its object, passes it to the installed ClientApp, and
+pushes the reply together with its object: two calls a message. It never asks for the bundle of a
+run, and so never executes one. What the coordinator sends is one message with one object, or it is
+not read: an answer has a few kilobytes, and an object is a frame whose hash is the message's name.
+
+A heartbeat that is refused ends the connection, and the daemon makes a new one: so a node whose
+session was taken over signs in again, and does not believe that it is connected.
 
 This is the only file of the node that touches Flower's internals. Pinned: flwr 1.42.
 """
@@ -11,9 +15,10 @@ This is the only file of the node that touches Flower's internals. Pinned: flwr 
 import logging
 import os
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,6 +31,7 @@ from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     DeactivateNodeRequest,
     PullMessagesRequest,
+    PullMessagesResponse,
     PushMessagesRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
@@ -35,7 +41,6 @@ from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
     FLEET_HTTP_SIGNATURE_HEADER,
 )
-from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 from flwr.supercore.protobuf.client import (
     ProtobufCall,
@@ -45,30 +50,37 @@ from flwr.supercore.protobuf.client import (
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
+from client.state.incarnation import Incarnation
 from keys.errors import PratiqueError
-from protocols.proto.exchange_pb2 import RelayRequest
-from protocols.wire.channel import ExchangeLink, LinkFault
+from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
+from protocols.wire.channel import ExchangeLink, LinkFault, Stop
 from protocols.wire.exchange_clock import TOLERATED, in_words
 from protocols.wire.flower_frame import (
     FRAME,
     HEADER_PREFIX,
+    HEARTBEAT_SECONDS,
+    IDENTITY_IN_USE,
+    LARGEST_BODY,
     LONG_POLL_SECONDS,
-    NONCE,
     NONCE_BYTES,
     RECORD,
+    SESSION_ENDED,
+    SIGNED_IN_TOO_OFTEN,
+    STILL_CONNECTED,
 )
+from protocols.wire.flower_object import object_name, pack_frame, unpack_frame
 
 T = TypeVar("T")
 
-HEARTBEAT_SECONDS = 10.0
 ONLINE_SECONDS = 40.0
 """How long the SuperLink considers the node online after a heartbeat."""
 CALL_SECONDS = LONG_POLL_SECONDS + 15.0
 SECONDS_BY_METHOD = {"PullMessages": 300.0, "PushMessages": 300.0, "DeactivateNode": 2.0}
 """Time limits of calls that carry a payload over a slow link, or that nobody waits for."""
 PULL, PUSH = "PullMessages", "PushMessages"
+SIGN_IN, HEARTBEAT = "ActivateNode", "SendNodeHeartbeat"
 _log = logging.getLogger("pratique.fleet")
-_STILL_ONLINE = httpx.codes.PRECONDITION_FAILED
+_STILL_ONLINE = int(httpx.codes.PRECONDITION_FAILED)
 
 
 class RuntimeVersion:
@@ -85,6 +97,18 @@ class RuntimeVersion:
         context.request.headers.update(self._headers)
         response: httpx.Response = call_next(context)
         return response
+
+
+class Interruption:
+    """Set if the daemon stops, or if a heartbeat failed; `fault` then says how."""
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        self._stop = stop or threading.Event()
+        self.fault: LinkFault | None = None
+
+    def is_set(self) -> bool:
+        """Return whether the pull in progress shall end."""
+        return self._stop.is_set() or self.fault is not None
 
 
 class SignedTime:
@@ -133,12 +157,14 @@ class RelayTransport:
     threads may make other calls.
     """
 
-    def __init__(self, link: ExchangeLink) -> None:
-        self._link = link
+    def __init__(
+        self, link: ExchangeLink, incarnation: Incarnation, on_standing: Callable[[bool], None]
+    ) -> None:
+        self._link, self._incarnation, self._on_standing = link, incarnation, on_standing
         self.outgoing = self.incoming = b""
         self.received_id = ""
-        self.stop = threading.Event()
-        """Interrupts a pull; no other call is interrupted."""
+        self.stop, self.ended = Interruption(), threading.Event()
+        """What interrupts a pull, and a heartbeat; no other call is interrupted."""
 
     def intercept(
         self,
@@ -146,19 +172,29 @@ class RelayTransport:
         call_next: ProtobufCall,  # noqa: ARG002 (no call leaves any other way)
     ) -> httpx.Response:
         """Return the answer of the SuperLink as the exchange returned it."""
-        headers, method = context.request.headers.items(), context.rpc_method.rsplit("/", 1)[-1]
-        request = RelayRequest(
-            method=method,
-            body=context.request.content,
-            headers={name: value for name, value in headers if name.startswith(HEADER_PREFIX)},
-            object=self.outgoing if method == PUSH else b"",
-            received=self.received_id if method == PULL else "",
-        )
+        method = context.rpc_method.rsplit("/", 1)[-1]
         seconds = SECONDS_BY_METHOD.get(method, CALL_SECONDS)
-        reply = self._link.relay(request, seconds, self.stop if method == PULL else None)
+        stops: dict[str, Stop] = {PULL: self.stop, HEARTBEAT: self.ended}
+        reply = self._link.relay(self._request(method, context.request), seconds, stops.get(method))
+        _require_small(reply, method)
+        self._on_standing(reply.disputed)
         if method == PULL:
             self.incoming = reply.object
         return httpx.Response(reply.status, content=reply.body, request=context.request)
+
+    def _request(self, method: str, request: httpx.Request) -> RelayRequest:
+        here = self._incarnation
+        signs_in: dict[str, Any] = {"incarnation": here.number, "former": here.former}
+        headers = request.headers.items()
+        return RelayRequest(
+            method=method,
+            body=request.content,
+            headers={name: value for name, value in headers if name.startswith(HEADER_PREFIX)},
+            object=self.outgoing if method == PUSH else b"",
+            received=self.received_id if method == PULL else "",
+            session=here.session,
+            **(signs_in if method == SIGN_IN else {}),
+        )
 
 
 class FleetClient:
@@ -169,33 +205,47 @@ class FleetClient:
         link: ExchangeLink,
         key: ec.EllipticCurvePrivateKey,
         app: ClientApp,
+        incarnation: Incarnation,
         *,
         on_ready: Callable[[], None] = lambda: None,
         before_pull: Callable[[], None] = lambda: None,
+        on_standing: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """`on_ready` is called after the sign-in, `before_pull` before each pull."""
+        """`on_ready` is called after the sign-in, `before_pull` before each pull.
+
+        `on_standing` is called after each call with whether another machine has presented this
+        node's identity.
+        """
         self._app, self._on_ready, self._before_pull = app, on_ready, before_pull
         self._clock = link.clock
         self._public = public_key_to_bytes(key.public_key())
-        self._transport = RelayTransport(link)
+        self._transport = RelayTransport(link, incarnation, on_standing)
         self._client = _RelayedFleet([RuntimeVersion(), SignedTime(key, link), self._transport])
 
     def serve(self, stop: threading.Event) -> None:
         """Answer messages until `stop` is set; raises LinkFault when the link is lost."""
-        self._transport.stop = stop
+        self._transport.stop = interruption = Interruption(stop)
         node = self._sign_in()
         self._on_ready()
-        ended = threading.Event()
+        self._transport.ended = ended = threading.Event()
         heartbeats = threading.Thread(target=self._send_heartbeats, args=(node, ended), daemon=True)
         heartbeats.start()
         try:
-            while not stop.is_set():
-                self._before_pull()
-                self._answer_next(node)
+            self._answer_until(interruption, node)
         finally:
             ended.set()
             heartbeats.join(HEARTBEAT_SECONDS)
             self._deactivate(node)
+
+    def _answer_until(self, interruption: Interruption, node: Node) -> None:
+        try:
+            while not interruption.is_set():
+                self._before_pull()
+                self._answer_next(node)
+        except LinkFault as fault:
+            raise interruption.fault or fault from fault
+        if interruption.fault is not None:
+            raise interruption.fault
 
     def _sign_in(self) -> Node:
         """Activate this node; once more if the answer shows how much the clocks differ."""
@@ -230,12 +280,21 @@ class FleetClient:
             return  # the SuperLink drops a silent node by itself
 
     def _send_heartbeats(self, node: Node, ended: threading.Event) -> None:
-        request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=ONLINE_SECONDS)
-        while not ended.wait(HEARTBEAT_SECONDS):
+        while not ended.is_set():
+            begun = time.monotonic()
             try:
-                self._client.SendNodeHeartbeat(request)
+                _with_link_faults(lambda: self._send_heartbeat(node))
+            except StatusFault as fault:
+                self._transport.stop.fault = fault  # the daemon signs in again
+                return
             except (LinkFault, httpx.HTTPError):
-                continue  # the pull loop gets the same fault, and ends the service
+                pass  # the pull loop gets the same fault, and ends the service
+            ended.wait(HEARTBEAT_SECONDS - (time.monotonic() - begun))
+
+    def _send_heartbeat(self, node: Node) -> None:
+        request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=ONLINE_SECONDS)
+        if not self._client.SendNodeHeartbeat(request).success:
+            raise _status_fault(SESSION_ENDED)
 
     def _answer_next(self, node: Node) -> None:
         incoming = _with_link_faults(lambda: self._pull(node))
@@ -260,14 +319,17 @@ class FleetClient:
         self._transport.received_id = ""
         if not response.messages_list:
             return None
+        name = self._transport.received_id = response.messages_list[0].metadata.message_id
+        content = _unpack(self._transport.incoming, name)
+        if content is None or not _has_one_object(response, name):
+            _log.warning("message ignored", extra={"what": "it is not one message with one object"})
+            return None
         metadata = metadata_from_proto(response.messages_list[0].metadata)
-        self._transport.received_id = metadata.message_id
-        content = _unpack(self._transport.incoming, metadata.message_id)
         return make_message(metadata=metadata, content=content)
 
     def _push(self, node: Node, reply: Message) -> None:
-        content = _pack(reply.content)
-        name = get_object_id(content)
+        content = pack_frame(reply.content[RECORD][FRAME], os.urandom(NONCE_BYTES))
+        name = object_name(content)
         reply.metadata.__dict__["_message_id"] = name
         empty = make_message(metadata=reply.metadata, content=RecordDict())
         self._transport.outgoing = content
@@ -282,40 +344,74 @@ class FleetClient:
         self._transport.outgoing = b""
 
 
-def _unpack(content: bytes, name: str) -> RecordDict:
-    """Return the content of a message from its object; empty for another message's object."""
-    try:
-        record = ConfigRecord.inflate(content) if get_object_id(content) == name else None
-    except Exception:  # noqa: BLE001 - an object that Flower cannot read is no record
-        record = None
-    return RecordDict() if record is None else RecordDict({RECORD: record})
+def _unpack(content: bytes, name: str) -> RecordDict | None:
+    """Return the content of a message from its object; None for another message's object."""
+    frame = unpack_frame(content) if object_name(content) == name else None
+    return None if frame is None else RecordDict({RECORD: ConfigRecord({FRAME: frame})})
 
 
-def _pack(content: RecordDict) -> bytes:
-    """Return the one object of a reply."""
-    frame = content[RECORD][FRAME]
-    packed: bytes = ConfigRecord({FRAME: frame, NONCE: os.urandom(NONCE_BYTES)}).deflate()
-    return packed
+def _has_one_object(response: PullMessagesResponse, name: str) -> bool:
+    trees = [(tree.object_id, len(tree.children)) for tree in response.message_object_trees]
+    return len(response.messages_list) == 1 and trees == [(name, 0)]
+
+
+def _require_small(reply: RelayReply, method: str) -> None:
+    """Raise LinkFault if an answer is larger than any that the exchange gives."""
+    if len(reply.body) > LARGEST_BODY or (reply.object and method != PULL):
+        raise LinkFault(
+            "The exchange sent an answer that cannot be one of its SuperLink",
+            why=f"it has {len(reply.body)} bytes beside its object, or an object that belongs to "
+            "no message",
+            fix="ask the coordinator what answers at its address",
+        )
+
+
+class StatusFault(LinkFault):
+    """The exchange or the SuperLink refused a call with a status."""
 
 
 def _with_link_faults(call: Callable[[], T]) -> T:
-    """Return the call's result. Raises LinkFault if the SuperLink answers with an error."""
+    """Return the call's result. Raises StatusFault if the SuperLink answers with an error."""
     try:
         return call()
     except httpx.HTTPStatusError as error:
-        raise _link_fault(error) from error
+        raise _status_fault(error.response.status_code, error.response.text[:200]) from error
 
 
-def _link_fault(error: httpx.HTTPStatusError) -> LinkFault:
-    status = error.response.status_code
-    if status == _STILL_ONLINE:
-        return LinkFault(
-            "The coordinator's SuperLink does not admit this node yet",
-            why="it keeps this node's last session for up to a minute, or does not know its key",
-            fix="if it lasts longer, ask the coordinator whether this node is admitted",
-        )
-    return LinkFault(
+_FAULTS = {
+    _STILL_ONLINE: StatusFault(
+        "The coordinator's SuperLink does not admit this node yet",
+        why="it keeps this node's last session for up to a minute, or does not know its key",
+        fix="if it lasts longer, ask the coordinator whether this node is admitted",
+    ),
+    STILL_CONNECTED: StatusFault(
+        "The coordinator may still be connected with this node's former session",
+        why="that session called within the last seconds, and did not sign off",
+        fix="wait for some seconds; if it lasts longer, look for a second machine that runs a copy "
+        "of this node's folder",
+    ),
+    IDENTITY_IN_USE: StatusFault(
+        "Another machine is connected with this node's identity",
+        why="it runs from a copy of this node's folder, or this folder is the copy",
+        fix="stop one of the two, and call the coordinator. If neither is yours by mistake, the "
+        "folder was stolen: ask for `revoke`, and enrol again with new keys",
+    ),
+    SESSION_ENDED: StatusFault(
+        "This node's session at the coordinator has ended",
+        why="the coordinator or its SuperLink was restarted, or another session of this node began",
+        fix="nothing; the node signs in again by itself",
+    ),
+    SIGNED_IN_TOO_OFTEN: StatusFault(
+        "This node signed in too often",
+        why="the coordinator admits a node once in two seconds, if it goes on",
+        fix="nothing; the node tries again by itself. If it lasts, check the link",
+    ),
+}
+
+
+def _status_fault(status: int, text: str = "") -> StatusFault:
+    return _FAULTS.get(status) or StatusFault(
         "The coordinator's SuperLink refused a call",
-        why=f"status {status}: {error.response.text[:200]}",
+        why=f"status {status}: {text}",
         fix="ask the coordinator whether this node is admitted",
     )

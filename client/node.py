@@ -101,6 +101,10 @@ class Node:
         self._log(EventKind.NODE_STOPPED)
         self.parts.log_head.move()
 
+    def note_dispute(self) -> None:
+        """Log that another machine has presented this node's identity to the coordinator."""
+        self._log(EventKind.SESSION_DISPUTED)
+
     def status(self, link: LinkStatus) -> NodeStatus:
         """Return the status of the node, for its operator only."""
         return self._status_report.status(link)

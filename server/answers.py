@@ -47,6 +47,8 @@ class AgreementFault(Answer):
 class CoordinatorStatus(Answer):
     """What `status` prints; `superlink` and `observe` are host and port.
 
+    `disputes` are certificates that two parties hold; `copies` are countries whose node's identity
+    two machines have.
     `not_renewed` says why the timestamp of the documents was not renewed; empty if it was.
     """
 
@@ -57,6 +59,7 @@ class CoordinatorStatus(Answer):
     agreement: SignatureTerm | AgreementFault | None
     not_renewed: str
     disputes: tuple[str, ...]
+    copies: tuple[str, ...]
     waiting: tuple[str, ...]
     running: tuple[str, ...]
     resumed: Mapping[str, Resumptions]

@@ -42,6 +42,10 @@ app.add_typer(result_app, name="result")
 app.add_typer(log_app, name="log")
 app.add_typer(invitation_app, name="invitation")
 
+COPIED = (
+    "the connected one stays. Call this party; if it is not a mistake of its own, `revoke` its "
+    "node, then `invite` again"
+)
 DISPUTED = "call this party; `revoke`, then `invite` again"
 SIGNATURES_DAYS = 60
 """How many days before the countries' signatures end `status` asks to renew them."""
@@ -133,6 +137,8 @@ def _print_status(answer: dict[str, Any]) -> None:
         say(f"  {country}  node {'connected' if online else 'not connected'}")
     for party in status.disputes:
         say(f"  TWO HOLDERS of the certificate of {party}: {DISPUTED}")
+    for country in status.copies:
+        say(f"  TWO MACHINES have the identity of the node of {country}: {COPIED}")
     if status.waiting:
         waiting = ", ".join(status.waiting)
         say(f"  waiting for your approval: {waiting} (`admit --list`)")

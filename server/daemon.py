@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from sqlalchemy import Engine
+
 from governance.audit.events import Event, EventKind
+from governance.audit.log import AuditLog
 from governance.errors import FileFault, StorageFault
 from governance.runtime.database import open_database
 from governance.runtime.descriptors import descriptor_limit, raise_descriptor_limit
@@ -29,6 +32,7 @@ from server.errors import CoordinatorFault
 from server.exchange.call_refusals import CallRefusals
 from server.exchange.connection_limits import Room
 from server.exchange.documents import ExchangeDocuments
+from server.exchange.fencing import Fence
 from server.exchange.forwarding import Forwarding
 from server.exchange.interceptors import RefusalCounter
 from server.exchange.node_sessions import NodeSessions
@@ -38,6 +42,7 @@ from server.flower.guard_check import require_guard
 from server.flower.superlink import SuperLink
 from server.home import HOME_VARIABLE, LOG, CoordinatorHome, CoordinatorKeys
 from server.key_rotation import open_keys
+from server.membership.acting_sessions import ActingSessions
 from server.membership.certificates import CertificateRegister
 from server.membership.enrolment import EnrolmentService
 from server.runs.store import RunStore
@@ -113,8 +118,10 @@ async def _serve(
     supervisor: Supervisor,
 ) -> None:
     stop, forwarding = _stop_on_signals(), Forwarding()
-    relay = Relay(forwarding)
-    context = _context(home, keys, superlink, relay)
+    engine = open_database(home.database, MIGRATIONS)
+    log = open_log(engine, home.settings().log_origin, keys.log)
+    relay = Relay(forwarding, fence=_fence(engine, log))
+    context = _context(home, keys, superlink, relay, engine, log)
     context.sessions.start(asyncio.get_running_loop())
     await _open_to_nodes(context, forwarding)
     server, port = await serve_exchange(
@@ -157,15 +164,14 @@ async def _open_to_nodes(context: CoordinatorContext, forwarding: Forwarding) ->
 
 
 def _context(
-    home: CoordinatorHome, keys: CoordinatorKeys, superlink: SuperLink, relay: Relay
+    home: CoordinatorHome,
+    keys: CoordinatorKeys,
+    superlink: SuperLink,
+    relay: Relay,
+    engine: Engine,
+    log: AuditLog,
 ) -> CoordinatorContext:
-    engine, settings = open_database(home.database, MIGRATIONS), home.settings()
-    repository = Repository(home.repository)
-    log = open_log(engine, settings.log_origin, keys.log)
-
-    def log_event(kind: EventKind, subject: str) -> None:
-        log.append(Event(kind=kind, at=utc_now(), actor=COORDINATOR, subject=subject))
-
+    repository, log_event = Repository(home.repository), _logging_to(log)
     documents = ExchangeDocuments(
         repository,
         document_key=keys.document_key,
@@ -177,7 +183,7 @@ def _context(
     register = CertificateRegister(engine, keys.transport, note=log_event)
     return CoordinatorContext(
         home=home,
-        settings=settings,
+        settings=home.settings(),
         keys=keys,
         enrolment=EnrolmentService(engine, register),
         repository=repository,
@@ -188,6 +194,23 @@ def _context(
         sessions=NodeSessions(relay, superlink),
         clock=utc_now,
     )
+
+
+def _logging_to(log: AuditLog) -> Callable[[EventKind, str], None]:
+    def log_event(kind: EventKind, subject: str) -> None:
+        log.append(Event(kind=kind, at=utc_now(), actor=COORDINATOR, subject=subject))
+
+    return log_event
+
+
+def _fence(engine: Engine, log: AuditLog) -> Fence:
+    """Return the fence of the nodes' sessions, which logs each identity that two machines have."""
+
+    def note(country: str) -> None:
+        _log.warning("two machines have one identity", extra={"country": country})
+        _logging_to(log)(EventKind.SESSION_DISPUTED, f"{country} {Role.NODE}")
+
+    return Fence(ActingSessions(engine), on_dispute=note)
 
 
 def _service(context: CoordinatorContext, relay: Relay) -> ExchangeService:

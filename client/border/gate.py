@@ -258,7 +258,8 @@ class Gate:
         with _refusing(ReasonCode.POLICY):
             register = study.population.register_name
             known = self._documents.periods_known_since(register)
-            budget = ledger_terms(agreement, register, now, known=known)
+            terms = ledger_terms(agreement, register, now, known=known)
+            budget = self._runs.with_carried(terms)
         assessment = assess(
             study,
             agreement,

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Update, func, insert, select, update
+from sqlalchemy import Connection, Engine, Update, func, insert, or_, select, update
 
 from client.state.tables import runs
+from governance.budget.ledger import Terms
 from governance.runtime.database import transaction
 from keys.derive import derive_key, frame
 from keys.errors import KeyFault
@@ -150,6 +151,17 @@ class RunStore:
         with transaction(self._engine, connection) as opened:
             rows = opened.execute(query.where(runs.c.state.is_not(None)) if live else query)
             return [RunSummary(row.run_id, row.study, row.created, row.ended) for row in rows]
+
+    def with_carried(self, terms: Terms) -> Terms:
+        """Return the ledger's terms with the runs that began before the period and lived on in it.
+
+        A run that has ended counts too: it may have sent sums in this period before.
+        """
+        since = terms.period.since
+        lived_on = or_(runs.c.state.is_not(None), runs.c.ended >= since)
+        query = select(runs.c.run_id).where(runs.c.created < since, lived_on)
+        with transaction(self._engine) as connection:
+            return replace(terms, carried=frozenset(connection.execute(query).scalars()))
 
     def _sealed(self, record: RunRecord) -> bytes:
         value = {

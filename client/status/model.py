@@ -105,12 +105,16 @@ class LogStatus(_StatusPart):
 
 
 class NodeStatus(_StatusPart):
-    """Everything that `status` shows. It is for the operator only and never leaves the node."""
+    """Everything that `status` shows. It is for the operator only and never leaves the node.
+
+    `disputed`: another machine has presented this node's identity to the coordinator.
+    """
 
     country: str
     federation: str | None
     waiting_for: str
     connected: bool
+    disputed: bool
     paused: Pause | None
     documents: DocumentStatus
     data: DataStatus

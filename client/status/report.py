@@ -54,6 +54,7 @@ class StatusReport:
             federation=self._federation(),
             waiting_for=self._summary(link, pause, fault, studies, live).sentence(),
             connected=link.connected,
+            disputed=link.disputed,
             paused=pause,
             documents=self._document_status(view, current, fault),
             data=self._data_status(),
@@ -160,7 +161,7 @@ class StatusReport:
             return None
         known = self._documents.periods_known_since(budget.register_name)
         terms = ledger_terms(view.agreement, budget.register_name, view.now, known=known)
-        return ledger_status(self._ledger.view(terms), budget)
+        return ledger_status(self._ledger.view(self._runs.with_carried(terms)), budget)
 
 
 def _studies(

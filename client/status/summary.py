@@ -13,11 +13,13 @@ from governance.documents.agreement import RegisterBudget
 class LinkStatus:
     """Whether the node is connected to the coordinator; `fault` is a sentence, or empty.
 
-    `clock` says how this machine's clock differs from the exchange's; empty if it does not.
+    `disputed`: another machine has presented this node's identity to the coordinator. `clock` says
+    how this machine's clock differs from the exchange's; empty if it does not.
     """
 
     connected: bool = False
     fault: str = ""
+    disputed: bool = False
     clock: str = ""
 
 

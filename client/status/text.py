@@ -16,12 +16,19 @@ from governance.runtime.wording import counted, exact, percent
 from keys.errors import PratiqueError
 
 SHOWN_REFUSALS = 5
+DISPUTED = (
+    "another one has signed in with it, from a copy of this folder. Find out which of the two is "
+    "yours and stop the other. If it is nobody's mistake, the folder was stolen: ask the "
+    "coordinator to revoke the node's certificate, and enrol again"
+)
 
 
 def status_lines(status: NodeStatus) -> Iterator[str]:
     """Yield the lines that `status` prints."""
     yield f"Node of {status.country} in {status.federation}"
     yield f"Now: {status.waiting_for}"
+    if status.disputed:
+        yield f"TWO MACHINES have this node's identity: {DISPUTED}"
     if status.clock:
         yield f"Clock: {status.clock}; set it, and synchronise it with NTP"
     yield from _document_lines(status.documents)

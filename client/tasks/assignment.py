@@ -20,6 +20,7 @@ from client.tasks.registry import require_installed
 from client.tasks.requests import malformed, read_model
 from client.tasks.stats import table_counts
 from client.tasks.trainers import Trainer, trainer_for
+from protocols.numerics.denormals import flushed_denormals
 from protocols.numerics.mechanism import Mechanism, Scope
 from protocols.numerics.rounding import Entropy, poisson_sample, round_contributions
 from protocols.tasks import CountByFeature, CountPatients, Task, Training
@@ -74,15 +75,16 @@ class Assignment:
         those that come with the node). Raises RecordFault if the dictionary does not fit the study,
         which the dictionary alone decides, and Refusal if the study's module is not installed.
         """
-        cohort = select(records, features, task.names_used(features), conditions)
         evaluation = task.evaluation if isinstance(task, Training) else None
         share = evaluation.held_out if evaluation else 0.0
-        held_out_patients = held_out(split_secret, study, cohort.ids, share)
-        assignment = cls(
-            task, cohort, held_out_patients, registered() if modules is None else modules
-        )
-        if isinstance(task, Training):
-            _ = assignment.trainer  # built now, so that no message waits for it
+        with flushed_denormals():
+            cohort = select(records, features, task.names_used(features), conditions)
+            held_out_patients = held_out(split_secret, study, cohort.ids, share)
+            assignment = cls(
+                task, cohort, held_out_patients, registered() if modules is None else modules
+            )
+            if isinstance(task, Training):
+                _ = assignment.trainer  # built now, so that no message waits for it
         return assignment
 
     def lattice_sum(
@@ -100,8 +102,9 @@ class Assignment:
         total = np.zeros(mechanism.dimension, dtype=np.int64)
         progress = _ProgressLog(mechanism)
         # A model may be crafted so that some patients' numbers overflow: they then count as zero or
-        # fall into an outermost cell, without a warning that would depend on a record.
-        with np.errstate(all="ignore"):
+        # fall into an outermost cell, without a warning that would depend on a record. Or they
+        # become so small that the processor would need longer for these patients.
+        with np.errstate(all="ignore"), flushed_denormals():
             for start in range(0, cohort.patients, batch_size):
                 total += batch_sum(cohort.between(start, start + batch_size))
                 progress.reached(start + batch_size, cohort.patients)

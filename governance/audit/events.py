@@ -60,6 +60,7 @@ class EventKind(StrEnum):
     PARTY_REVOKED = "party-revoked"
     CERTIFICATE_RENEWED = "certificate-renewed"
     CERTIFICATE_DISPUTED = "certificate-disputed"
+    SESSION_DISPUTED = "session-disputed"
     AUTHORITY_FOLLOWED = "authority-followed"
     DOCUMENTS_PUBLISHED = "documents-published"
     STUDY_PROPOSED = "study-proposed"

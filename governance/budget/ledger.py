@@ -4,7 +4,9 @@ An RDP filter at one fixed order (Feldman, Zrnic 2021): a charge is accepted onl
 period stays within the cap. Charges are made before a release and never refunded. The budget
 belongs to the person register: a new cohort, study or amended agreement opens no new budget. Every
 charge between a period's two dates counts in it. In an agreement's first period, every charge made
-within one period's length before now counts too, under any agreement.
+within one period's length before now counts too, under any agreement. The charge of a run that
+lives on after its period's end counts in the next one as well: it pays for the run's next sums, and
+the people in them have one cap for all that is released in a period.
 """
 
 from collections.abc import Sequence
@@ -27,6 +29,7 @@ from sqlalchemy import (
     UniqueConstraint,
     func,
     insert,
+    or_,
     select,
 )
 
@@ -97,13 +100,18 @@ def period_of(
 
 @dataclass(frozen=True)
 class Terms:
-    """One register's terms in the agreement: `cap_micro` per period at `order`, and honest h."""
+    """One register's terms in the agreement: `cap_micro` per period at `order`, and honest h.
+
+    `carried` are the runs that began before the period and were still open in it. Their charges
+    count in it too.
+    """
 
     register: str
     period: Period
     cap_micro: int
     order: int
     honest: int
+    carried: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -247,15 +255,16 @@ def _view(connection: Connection, terms: Terms) -> LedgerView:
         period=terms.period,
         order=terms.order,
         cap_micro=terms.cap_micro,
-        spent_micro=_sum(connection, terms.order, *_within(terms.register, terms.period)),
+        spent_micro=_sum(connection, terms.order, *_counting(terms)),
         lifetime_micro=_sum(connection, terms.order, _COLUMNS.register == terms.register),
     )
 
 
-def _within(register: str, period: Period) -> tuple[ColumnElement[bool], ...]:
+def _counting(terms: Terms) -> tuple[ColumnElement[bool], ...]:
     """Select by time, not by the period's number: an amended agreement may change the numbers."""
-    created = _COLUMNS.created
-    return _COLUMNS.register == register, created >= period.since, created < period.end
+    created, period = _COLUMNS.created, terms.period
+    begun = or_(created >= period.since, _COLUMNS.run.in_(sorted(terms.carried)))
+    return _COLUMNS.register == terms.register, begun, created < period.end
 
 
 def _sum(connection: Connection, order: int, *wanted: ColumnElement[bool]) -> int:

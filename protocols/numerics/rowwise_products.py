@@ -40,7 +40,12 @@ ANCHOR = 1.5 * 2.0 ** (MANTISSA - 1)
 
 
 def row_products(rows: Floats, matrix: Floats) -> Floats:
-    """Return rows @ matrix, (patients, leaving), with a separate call for each row."""
+    """Return rows @ matrix, (patients, leaving), with a separate call for each row.
+
+    Entries below 2^-REACH count as zero: then no product or sum is a subnormal number, which would
+    take longer, in whatever thread it is computed (`protocols.numerics.denormals`).
+    """
+    rows, matrix = _without_smallest(rows), _without_smallest(matrix)
     return np.asarray(np.matmul(rows[:, None, :], matrix)[:, 0, :], dtype=np.float64)
 
 
@@ -68,6 +73,10 @@ def grid_product(rows: Floats, matrix: Floats) -> Floats:
         product.fill(np.nan)
     product[np.isnan(rows[:, :1]).any(axis=1)] = np.nan
     return product
+
+
+def _without_smallest(values: Floats) -> Floats:
+    return np.where(np.abs(values) < 2.0**-REACH, 0.0, values)
 
 
 def _anchors(top: Floats | np.float64, bits: int) -> Floats:

@@ -208,6 +208,11 @@ def _read(data: bytes, country: str, content: str) -> Reply:
     return reply
 
 
+def largest_contribution(words: int) -> int:
+    """Return the size in bytes of the largest reply with this number of masked words."""
+    return min(LARGEST_REPLY, LARGEST_WORDLESS + 8 * words)
+
+
 def write_contribution(contribution: Contribution, words: memoryview) -> bytes:
     """Return the reply with a contribution: one message, which ends with the words."""
     reply = Reply(contribution=contribution)

@@ -106,7 +106,7 @@ class SubmitReply(_message.Message):
     def __init__(self, accepted: _Optional[bool] = ..., what: _Optional[str] = ..., why: _Optional[str] = ..., fix: _Optional[str] = ...) -> None: ...
 
 class RelayRequest(_message.Message):
-    __slots__ = ("method", "body", "headers", "object", "received")
+    __slots__ = ("method", "body", "headers", "object", "received", "session", "incarnation", "former")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -119,19 +119,27 @@ class RelayRequest(_message.Message):
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    FORMER_FIELD_NUMBER: _ClassVar[int]
     method: str
     body: bytes
     headers: _containers.ScalarMap[str, str]
     object: bytes
     received: str
-    def __init__(self, method: _Optional[str] = ..., body: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, str]] = ..., object: _Optional[bytes] = ..., received: _Optional[str] = ...) -> None: ...
+    session: bytes
+    incarnation: int
+    former: bytes
+    def __init__(self, method: _Optional[str] = ..., body: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, str]] = ..., object: _Optional[bytes] = ..., received: _Optional[str] = ..., session: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., former: _Optional[bytes] = ...) -> None: ...
 
 class RelayReply(_message.Message):
-    __slots__ = ("status", "body", "object")
+    __slots__ = ("status", "body", "object", "disputed")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
+    DISPUTED_FIELD_NUMBER: _ClassVar[int]
     status: int
     body: bytes
     object: bytes
-    def __init__(self, status: _Optional[int] = ..., body: _Optional[bytes] = ..., object: _Optional[bytes] = ...) -> None: ...
+    disputed: bool
+    def __init__(self, status: _Optional[int] = ..., body: _Optional[bytes] = ..., object: _Optional[bytes] = ..., disputed: _Optional[bool] = ...) -> None: ...

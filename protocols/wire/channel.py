@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import Message
@@ -52,6 +52,13 @@ _NO_ANSWER = _INTERRUPTED | {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.
 
 class LinkFault(PratiqueError):
     """The exchange cannot be reached, or it refused the call."""
+
+
+class Stop(Protocol):
+    """Cancels a call that is in progress; `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Return whether the call shall end now."""
 
 
 class _Wire:
@@ -128,7 +135,7 @@ class ExchangeLink:
         self,
         request: exchange_pb2.RelayRequest,
         seconds: float,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
     ) -> exchange_pb2.RelayReply:
         """Send one Fleet call through the relay. `stop` cancels it, which raises LinkFault."""
         reply: exchange_pb2.RelayReply = self._call("Relay", request, seconds, stop)
@@ -142,9 +149,7 @@ class ExchangeLink:
         for wire in wires:
             wire.close()
 
-    def _call(
-        self, method: str, request: Message, seconds: float, stop: threading.Event | None = None
-    ) -> Any:
+    def _call(self, method: str, request: Message, seconds: float, stop: Stop | None = None) -> Any:
         deadline, pauses = time.monotonic() + seconds, iter(PAUSES)
         while True:
             try:
@@ -159,9 +164,7 @@ class ExchangeLink:
             return False
         return not self._ended.wait(pause)
 
-    def _once(
-        self, method: str, request: Message, seconds: float, stop: threading.Event | None
-    ) -> Any:
+    def _once(self, method: str, request: Message, seconds: float, stop: Stop | None) -> Any:
         try:
             with self._channel_in_use() as wire:
                 sent = sent_as(method, request)
@@ -227,7 +230,7 @@ def sent_as(method: str, request: Message) -> Iterator[Message]:
     return parts_of(request.SerializeToString()) if method in IN_PARTS else iter((request,))
 
 
-def _result_unless(stop: threading.Event, call: Any) -> Any:
+def _result_unless(stop: Stop, call: Any) -> Any:
     """Return a call's result; cancel the call soon after `stop` is set."""
     while not stop.is_set():
         try:

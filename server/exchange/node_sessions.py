@@ -78,6 +78,10 @@ class NodeSessions:
         """Return whether each registered node is connected, by country."""
         return self._relay.online()
 
+    def disputes(self) -> tuple[str, ...]:
+        """Return the countries whose node's identity two machines have."""
+        return self._relay.disputes()
+
     def _in_loop(self, call: Callable[[], None]) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(call)

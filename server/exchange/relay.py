@@ -1,33 +1,45 @@
 """The Fleet relay: forwards the Fleet calls of each country's node to the SuperLink.
 
-It decides for each call: is the call listed, and is it for the node id of this country? It
-delivers a message together with its object, and accepts a reply together with its object, so that
-each crosses the border in one call; nobody outside can request an object by name. It waits for
-messages on behalf of the node, so that the node need not poll across the border.
+It decides for each call: is the call listed, is it for the node id of this country, and does it
+come from the session that acts for this node? It delivers a message together with its object, and
+accepts a reply together with its object, so that each crosses the border in one call; nobody
+outside can request an object by name. A node may answer each message that it was given once. The
+relay waits for messages on behalf of the node, so that the node need not poll across the border.
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from protocols.wire.flower_frame import LONG_POLL_SECONDS
+from protocols.proto.exchange_pb2 import RelayRequest
+from protocols.wire.flower_frame import (
+    HEARTBEAT_SECONDS,
+    IDENTITY_IN_USE,
+    LONG_POLL_SECONDS,
+    SESSION_ENDED,
+    SIGNED_IN_TOO_OFTEN,
+    STILL_CONNECTED,
+)
+from server.exchange.fencing import Fence, Standing
 from server.exchange.fleet_requests import (
+    Pushed,
     RelayRefused,
     flower_headers,
+    own_request,
     parse_request,
+    push_request,
+    pushed,
     require_own_request,
+    sign_in_of,
 )
 from server.exchange.relay_session import CallReply, Delivered, NodeSession
 from server.flower.fleet_messages import (
     ConfirmMessageReceivedRequest,
-    DeactivateNodeRequest,
     Node,
     PullMessagesResponse,
     PullObjectRequest,
     PullObjectResponse,
-    PushMessagesRequest,
     PushMessagesResponse,
     PushObjectRequest,
     PushObjectResponse,
@@ -48,8 +60,9 @@ CONFIRM_SECONDS = 0.25
 """How long after a message was received the SuperLink is asked to delete it."""
 
 ONLINE_SECONDS = 45.0
-"""How long a silent node counts as connected. A connected node calls every 10 s, however long it
+"""How long a silent node counts as connected. A connected node calls every 5 s, however long it
 computes, and no call without a payload may take more than 35 s."""
+_STATUS = {Standing.WAITS: STILL_CONNECTED, Standing.COPY: IDENTITY_IN_USE}
 
 
 class Relay:
@@ -59,11 +72,17 @@ class Relay:
         self,
         forward: Forward,
         *,
+        fence: Fence | None = None,
         long_poll: float = LONG_POLL_SECONDS,
+        heartbeat: float = HEARTBEAT_SECONDS,
         confirm_after: float = CONFIRM_SECONDS,
     ) -> None:
-        """`long_poll` and `confirm_after` are in seconds."""
-        self._forward, self._long_poll = forward, long_poll
+        """Without a `fence`, no session is stored. Times are in seconds.
+
+        A pull is held for `long_poll`, a heartbeat for `heartbeat`.
+        """
+        self._forward, self._long_poll, self._heartbeat = forward, long_poll, heartbeat
+        self._fence = fence or Fence()
         self._confirm_after = confirm_after
         self._sessions: dict[str, NodeSession] = {}
         self._confirming: set[asyncio.Task[None]] = set()
@@ -92,8 +111,13 @@ class Relay:
             for country, session in list(self._sessions.items())
         }
 
+    def disputes(self) -> tuple[str, ...]:
+        """Return the countries whose node's identity two machines have."""
+        return self._fence.disputes()
+
     def mark_offline(self, country: str) -> None:
         """Count a country's node as disconnected, after its revocation."""
+        self._fence.forget(country)
         if country in self._sessions:
             self._sessions[country].online = False
 
@@ -103,37 +127,56 @@ class Relay:
             if country in self._sessions:
                 self._sessions[country].expect()
 
-    async def call(
-        self,
-        country: str,
-        method: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        content: bytes = b"",
-        received: str = "",
-    ) -> CallReply:
+    async def call(self, country: str, request: RelayRequest) -> CallReply:
         """Forward one call of this country's node.
-
-        `content` is the object of a message that the node pushes. `received` names the message of
-        the node's last pull; it arrived and is not sent again.
 
         Raises RelayRefused if the call, its node id or its message is not this country's.
         """
-        session = self._session_of(country)
-        request = parse_request(method, body)
-        require_own_request(session, method, request)
-        session.last_call = time.monotonic()
-        headers = flower_headers(headers)
-        if method == "PullMessages":
-            return await self._wait_for_message(session, received, body, headers)
+        session, method = self._session_of(country), request.method
+        fleet = parse_request(method, request.body)
+        require_own_request(session, method, fleet)
+        headers = flower_headers(request.headers)
+        refused = self._standing(session, request)
+        if refused is None:
+            session.last_call = time.monotonic()
+            try:
+                reply = await self._carry_out(session, request, fleet, headers)
+            except asyncio.CancelledError:  # the connection to the node broke
+                self._fence.ended(country, request.session)
+                raise
+            if not self._fence.acts(country, request.session):
+                refused = SESSION_ENDED  # another one signed in meanwhile, and gets the message
+        if refused is not None:
+            reply = CallReply(refused, b"")
+        return reply._replace(disputed=self._fence.disputed(country))
+
+    def _standing(self, session: NodeSession, request: RelayRequest) -> int | None:
+        """Return the status with which a call is refused that another session may make."""
+        country = session.country
+        if request.method != "ActivateNode":
+            return None if self._fence.heard(country, request.session) else SESSION_ENDED
+        sign_in = sign_in_of(request)
+        if not session.allows_sign_in(time.monotonic()):
+            return SIGNED_IN_TOO_OFTEN
+        return _STATUS.get(self._fence.sign_in(country, sign_in))
+
+    async def _carry_out(
+        self, session: NodeSession, request: RelayRequest, fleet: Any, headers: Mapping[str, str]
+    ) -> CallReply:
+        method = request.method
         if method == "PushMessages":
-            return await self._push(session, request, body, headers, content)
+            return await self._push(session, pushed(session, fleet, request.object), headers)
+        body = own_request(session, method)
+        if method == "PullMessages":
+            return await self._wait_for_message(session, request.received, body, headers)
         status, answer = await self._forward(method, body, headers)
+        if method == "SendNodeHeartbeat" and status == OK:
+            await asyncio.sleep(self._heartbeat)
         if method == "ActivateNode" and status == STILL_ONLINE:
             status, answer = await self._activate_again(session, body, headers)
         if status == OK:
             # the session is a new one if the SuperLink was restarted meanwhile
-            self._note_sign_in_or_out(self._session_of(country), method)
+            self._note_sign_in_or_out(self._session_of(session.country), request)
         return CallReply(status, answer)
 
     def _session_of(self, country: str) -> NodeSession:
@@ -145,22 +188,23 @@ class Relay:
             )
         return self._sessions[country]
 
-    def _note_sign_in_or_out(self, session: NodeSession, method: str) -> None:
-        if method == "ActivateNode":
+    def _note_sign_in_or_out(self, session: NodeSession, request: RelayRequest) -> None:
+        if request.method == "ActivateNode":
             session.online, session.last_call = True, time.monotonic()
             session.sign_ins += 1
             session.unconfirmed.clear()  # after a sign-in the server app sends its messages again
+            session.unanswered.clear()
             session.expect()
             self.changes.note()
-        elif method == "DeactivateNode":
+        elif request.method == "DeactivateNode":
             session.online = False
+            self._fence.ended(session.country, request.session)
 
     async def _activate_again(
         self, session: NodeSession, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
         """Activate a node that the SuperLink still counts as online after the node's crash."""
-        deactivate = DeactivateNodeRequest(node_id=session.node_id).SerializeToString()
-        await self._forward("DeactivateNode", deactivate, headers)
+        await self._forward("DeactivateNode", own_request(session, "DeactivateNode"), headers)
         return await self._forward("ActivateNode", body, headers)
 
     async def _wait_for_message(
@@ -196,16 +240,16 @@ class Relay:
         """Return an unconfirmed message again, or pull the next one from the SuperLink."""
         if session.unconfirmed:
             return next(iter(session.unconfirmed.values())).reply
-        expected = session.expected
         status, answer = await self._forward("PullMessages", body, headers)
         messages = PullMessagesResponse.FromString(answer).messages_list if status == OK else ()
-        session.expected = max(0, session.expected - (1 if messages else expected))
+        session.expected = max(0, session.expected - 1)
         if not messages:
             return CallReply(status, answer)
         metadata = messages[0].metadata
         content = await self._object(session, metadata, headers)
         delivered = Delivered(CallReply(OK, answer, content), metadata.run_id)
         session.unconfirmed[metadata.message_id] = delivered
+        session.note_delivery(metadata)
         session.arrived.set()
         return delivered.reply
 
@@ -246,34 +290,63 @@ class Relay:
         await self._forward("ConfirmMessageReceived", confirm, headers)
 
     async def _push(
-        self,
-        session: NodeSession,
-        request: PushMessagesRequest,
-        body: bytes,
-        headers: Mapping[str, str],
-        content: bytes,
+        self, session: NodeSession, reply: Pushed, headers: Mapping[str, str]
     ) -> CallReply:
         """Push a reply and then its object; count the reply once both are stored."""
-        metadata = request.messages_list[0].metadata
-        self._confirm(session, metadata.reply_to_message_id, headers)
+        answered = session.answers.get(reply.reply_to)
+        if answered is not None:
+            return _repeated(session, reply, answered)
+        self._confirm(session, reply.reply_to, headers)
+        asked = session.unanswered.get(reply.reply_to)
+        body = None if asked is None else push_request(session, asked, reply.name)
+        if asked is None or body is None:
+            return CallReply(SESSION_ENDED, b"")
         status, answer = await self._forward("PushMessages", body, headers)
+        if status == OK:
+            status = await self._push_object(session, asked.run_id, reply, answer, headers)
         if status != OK:
-            return CallReply(status, answer)
-        pushed, name = PushMessagesResponse.FromString(answer), hashlib.sha256(content).hexdigest()
-        if name in pushed.objects_to_push:
-            push = PushObjectRequest(
-                node=Node(node_id=session.node_id),
-                run_id=metadata.run_id,
-                object_id=name,
-                object_content=content,
-                session_id=pushed.session_id,
-            )
-            status, stored = await self._forward("PushObject", push.SerializeToString(), headers)
-            if status != OK or not PushObjectResponse.FromString(stored).stored:
-                return CallReply(UNAVAILABLE if status == OK else status, b"")
+            return CallReply(status, b"")
+        session.note_answer(reply.reply_to, reply.name)
         session.replies += 1
         self.changes.note()
-        return CallReply(OK, answer)
+        return CallReply(OK, b"")
+
+    async def _push_object(
+        self,
+        session: NodeSession,
+        run_id: int,
+        reply: Pushed,
+        answer: bytes,
+        headers: Mapping[str, str],
+    ) -> int:
+        """Push the object of a reply if the SuperLink asks for it; return the status."""
+        asked = PushMessagesResponse.FromString(answer)
+        if reply.name not in asked.objects_to_push:
+            return OK
+        push = PushObjectRequest(
+            node=Node(node_id=session.node_id),
+            run_id=run_id,
+            object_id=reply.name,
+            object_content=reply.content,
+            session_id=asked.session_id,
+        )
+        status, stored = await self._forward("PushObject", push.SerializeToString(), headers)
+        if status == OK and not PushObjectResponse.FromString(stored).stored:
+            return UNAVAILABLE
+        return status
+
+
+def _repeated(session: NodeSession, reply: Pushed, answered: str) -> CallReply:
+    """Answer a push of a reply that is stored. Raises RelayRefused for another reply.
+
+    One answer in a place: a second one could come from a copy of the node, with other noise.
+    """
+    if reply.name != answered:
+        raise RelayRefused(
+            f"{session.country} sent a second, different reply to one message",
+            why="the first one counts; a copy of the node may have sent it",
+        )
+    return CallReply(OK, b"")
 
 
 async def _event_or_timeout(event: asyncio.Event, seconds: float) -> None:

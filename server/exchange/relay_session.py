@@ -2,7 +2,9 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from server.flower.fleet_messages import Metadata
 
 
 class CallReply(NamedTuple):
@@ -11,6 +13,7 @@ class CallReply(NamedTuple):
     status: int
     body: bytes
     object: bytes = b""
+    disputed: bool = False
 
 
 class Delivered(NamedTuple):
@@ -18,6 +21,13 @@ class Delivered(NamedTuple):
 
     reply: CallReply
     run_id: int
+
+
+MOST_UNANSWERED = 16
+"""How many messages a node may leave unanswered; a reply to an older one is not taken."""
+SIGN_INS_AT_ONCE, SIGN_IN_SECONDS = 20, 2.0
+"""How often a node may sign in: 20 times at once, and then once in two seconds. After each sign-in
+the server app sends its message again."""
 
 
 @dataclass
@@ -39,9 +49,42 @@ class NodeSession:
     unconfirmed: dict[str, Delivered] = field(default_factory=dict)
     """Messages by name, until the node confirms them: the SuperLink sends a message only once, and
     the answer can be lost on its way to the node."""
+    unanswered: dict[str, Metadata] = field(default_factory=dict)
+    """What the messages say about themselves that the node was given since its last sign-in and has
+    not answered. Everything else that a reply says about itself is taken from here."""
+    answers: dict[str, str] = field(default_factory=dict)
+    """The name of the reply to each of the last answered messages."""
     pulling: asyncio.Task[CallReply] | None = None
+    allowance: float = SIGN_INS_AT_ONCE
+    """How many sign-ins are left, as of the last one."""
+    last_sign_in: float = 0.0
+
+    def allows_sign_in(self, now: float) -> bool:
+        """Return whether the node may sign in now, and count the sign-in if it may."""
+        regained = (now - self.last_sign_in) / SIGN_IN_SECONDS
+        self.allowance = min(SIGN_INS_AT_ONCE, self.allowance + regained)
+        self.last_sign_in = now
+        allowed = self.allowance >= 1
+        self.allowance -= allowed
+        return allowed
+
+    def note_delivery(self, metadata: Metadata) -> None:
+        """Note that the node was given a message, which it may answer once."""
+        self.unanswered[metadata.message_id] = metadata
+        _forget_oldest(self.unanswered)
+
+    def note_answer(self, message: str, reply: str) -> None:
+        """Note that a message was answered, by the reply with this name."""
+        self.unanswered.pop(message, None)
+        self.answers[message] = reply
+        _forget_oldest(self.answers)
 
     def expect(self) -> None:
         """Note that there is a message to pull."""
         self.expected += 1
         self.arrived.set()
+
+
+def _forget_oldest(notes: dict[str, Any]) -> None:
+    while len(notes) > MOST_UNANSWERED:
+        del notes[next(iter(notes))]

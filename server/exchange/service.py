@@ -207,14 +207,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
             read = self._whole(context, "Relay", caller, parts)
             request = _parsed(exchange_pb2.RelayRequest, await read)
             try:
-                reply = await self._relay.call(
-                    caller.peer.country,
-                    request.method,
-                    request.body,
-                    request.headers,
-                    request.object,
-                    request.received,
-                )
+                reply = await self._relay.call(caller.peer.country, request)
             except RelayRefused as fault:
                 self._on_refusal(caller.peer, _known_call(request.method), str(fault))
                 await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))

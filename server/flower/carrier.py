@@ -33,8 +33,13 @@ _log = logging.getLogger("pratique.run")
 class Carrier(Protocol):
     """Sends a frame to each of some countries and returns their replies."""
 
-    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
-        """Return the replies by country, without the countries that did not reply in time."""
+    def exchange(
+        self, frames: Mapping[str, bytes], seconds: float, largest_reply: int
+    ) -> Mapping[str, bytes]:
+        """Return the replies by country, without the countries that did not reply in time.
+
+        No reply is larger than `largest_reply` bytes.
+        """
 
 
 class RelayClient(Protocol):
@@ -56,13 +61,16 @@ class FlowerCarrier:
         self._late: dict[str, str] = {}
         """The country of each message that is no longer waited for."""
 
-    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+    def exchange(
+        self, frames: Mapping[str, bytes], seconds: float, largest_reply: int
+    ) -> Mapping[str, bytes]:
         """Return the replies by country, without those that are late or have no frame.
 
         A country whose node is gone for ABSENT_SECONDS is not waited for until `seconds` are over.
         If it was gone before, the exchange ends as soon as the others have replied.
         """
-        pending, began = _PendingReplies(frames, self._late), time.monotonic()
+        pending = _PendingReplies(frames, self._late, largest_reply)
+        began = time.monotonic()
         self._presence = self._current_presence()
         self._send(pending)
         while pending.frames and (waited := time.monotonic() - began) < seconds:
@@ -105,9 +113,11 @@ class FlowerCarrier:
         if not countries:
             return
         names = self._queue.push(
-            [(present[country].node, pending.frames[country]) for country in countries]
+            [(present[country].node, pending.frames[country]) for country in countries],
+            pending.largest_reply,
         )
         for country, name in zip(countries, names, strict=True):
+            self._queue.delete(pending.names_of(country))  # its node gets the new copy instead
             pending.note_sent(country, name, present[country].session)
         self._relay.announce(countries)
 
@@ -140,8 +150,11 @@ class _PendingReplies:
     Messages of abandoned countries go to `late`.
     """
 
-    def __init__(self, frames: Mapping[str, bytes], late: dict[str, str]) -> None:
+    def __init__(
+        self, frames: Mapping[str, bytes], late: dict[str, str], largest_reply: int
+    ) -> None:
         self.frames, self.replies = dict(frames), dict[str, bytes]()
+        self.largest_reply = largest_reply
         self.names, self._late = dict[str, str](), late
         self._sessions: dict[str, tuple[int, int]] = {}
 
@@ -155,6 +168,10 @@ class _PendingReplies:
             for country in signed_in
             if self._sessions.get(country) != present[country].session
         ]
+
+    def names_of(self, country: str) -> list[str]:
+        """Return the names of the messages that were sent to a country and are still waited for."""
+        return [name for name, receiver in self.names.items() if receiver == country]
 
     def note_sent(self, country: str, name: str | None, session: tuple[int, int]) -> None:
         """Note a message to a country; a message that Flower refused has no name."""

@@ -11,18 +11,25 @@ from flwr.proto.fleet_pb2 import (
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
+    Message,
+    Metadata,
+    ObjectTree,
     PullObjectRequest,
     PullObjectResponse,
     PushObjectRequest,
     PushObjectResponse,
 )
 from flwr.proto.node_pb2 import Node
+from flwr.proto.recorddict_pb2 import RecordDict
 
 __all__ = [
     "ActivateNodeRequest",
     "ConfirmMessageReceivedRequest",
     "DeactivateNodeRequest",
+    "Message",
+    "Metadata",
     "Node",
+    "ObjectTree",
     "PullMessagesRequest",
     "PullMessagesResponse",
     "PullObjectRequest",
@@ -31,5 +38,6 @@ __all__ = [
     "PushMessagesResponse",
     "PushObjectRequest",
     "PushObjectResponse",
+    "RecordDict",
     "SendNodeHeartbeatRequest",
 ]

@@ -1,18 +1,18 @@
 """Pushes and pulls Flower messages of one object each, through the client inside Flower's grid.
 
 The content of a message is one ConfigRecord, whose hash is the message's name. This uses Flower's
-internals (the grid's client, the encoding of an object); flwr is pinned to 1.42.
+internals (the grid's client); flwr is pinned to 1.42.
 """
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.common.serde import message_to_proto
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
@@ -22,15 +22,9 @@ from flwr.proto.message_pb2 import (
 )
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
-from flwr.supercore.inflatable.inflatable_object import get_object_id
 
-from protocols.wire.flower_frame import (
-    FRAME,
-    MAX_FRAME,
-    MESSAGE_TYPE,
-    NONCE,
-    NONCE_BYTES,
-)
+from protocols.wire.flower_frame import MESSAGE_TYPE, NONCE_BYTES, group_of
+from protocols.wire.flower_object import object_name, pack_frame, unpack_frame
 
 OBJECT_SECONDS, OBJECT_PAUSE = 10.0, 0.02
 """How long after a reply its object may arrive, and the pause between two requests for it."""
@@ -56,9 +50,12 @@ class MessageQueue:
         self._pool, self._background = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(1)
         self._read = SimpleQueue[str]()
 
-    def push(self, frames: Sequence[tuple[int, bytes]]) -> list[str]:
-        """Push each frame to its node; return the messages' names, empty if Flower refused one."""
-        packed = [_packed(node, frame) for node, frame in frames]
+    def push(self, frames: Sequence[tuple[int, bytes]], largest_reply: int) -> list[str]:
+        """Push each frame to its node; return the messages' names, empty if Flower refused one.
+
+        The relay accepts no reply with a frame of more than `largest_reply` bytes.
+        """
+        packed = [_packed(node, frame, largest_reply) for node, frame in frames]
         answer = self._client.PushMessages(
             PushAppMessagesRequest(
                 messages_list=[message for message, _ in packed],
@@ -96,17 +93,22 @@ class MessageQueue:
     def _received(self, message: ProtoMessage) -> Received:
         reply_to, name = message.metadata.reply_to_message_id, message.metadata.message_id
         failed = message.HasField("error")
-        frame = None if failed else _frame(self._object(name))
+        frame = None if failed else unpack_frame(self._object(name))
         self._read.put(name)
         return Received(reply_to, frame, failed)
 
-    def _confirm_read(self) -> None:
-        """Have the SuperLink delete the replies that were read, in the background."""
-        for _ in range(self._read.qsize()):
-            confirm = ConfirmMessageReceivedRequest(
-                **self._run_fields, message_object_id=self._read.get()
-            )
+    def delete(self, names: Iterable[str]) -> None:
+        """Have the SuperLink delete the objects of these messages, in the background.
+
+        A node that has its message already may still answer it.
+        """
+        for name in names:
+            confirm = ConfirmMessageReceivedRequest(**self._run_fields, message_object_id=name)
             self._background.submit(self._client.ConfirmMessageReceived, confirm)
+
+    def _confirm_read(self) -> None:
+        """Have the SuperLink delete the replies that were read."""
+        self.delete([self._read.get() for _ in range(self._read.qsize())])
 
     def _object(self, name: str) -> bytes:
         """Return an object's content; empty if it does not arrive in time."""
@@ -122,18 +124,9 @@ class MessageQueue:
         return content
 
 
-def _packed(node: int, frame: bytes) -> tuple[ProtoMessage, bytes]:
+def _packed(node: int, frame: bytes, largest_reply: int) -> tuple[ProtoMessage, bytes]:
     """Return a message that is named by its only object, and that object."""
-    content = ConfigRecord({FRAME: frame, NONCE: os.urandom(NONCE_BYTES)}).deflate()
-    message = Message(RecordDict(), node, MESSAGE_TYPE, ttl=MESSAGE_LIFETIME)
-    message.metadata.__dict__["_message_id"] = get_object_id(content)
+    content, group = pack_frame(frame, os.urandom(NONCE_BYTES)), group_of(largest_reply)
+    message = Message(RecordDict(), node, MESSAGE_TYPE, ttl=MESSAGE_LIFETIME, group_id=group)
+    message.metadata.__dict__["_message_id"] = object_name(content)
     return message_to_proto(message), content
-
-
-def _frame(content: bytes) -> bytes | None:
-    """Return the frame in an object; None if there is none, or it is too large."""
-    try:
-        frame = ConfigRecord.inflate(content).get(FRAME)
-    except Exception:  # noqa: BLE001 - an object that breaks Flower's decoder has no frame
-        return None
-    return frame if isinstance(frame, bytes) and len(frame) <= MAX_FRAME else None

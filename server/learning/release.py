@@ -28,6 +28,7 @@ from protocols.tasks.tensors import Tensor, split
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import Digest, canonical_json, digest
 from server.errors import CoordinatorFault
+from server.learning.figures_format import EVALUATION, TABLE
 
 LABEL = "pratique/result/v1"
 RESULT_FILE = "result.json"
@@ -125,8 +126,8 @@ class Result(ResultPart):
     features: tuple[Feature, ...]
     coordinates: tuple[str, ...] = ()
     model: Digest | None = None
-    evaluation: Mapping[str, Any] | None = None
-    table: Mapping[str, Any] | None = None
+    evaluation: Annotated[Mapping[str, Any] | None, EVALUATION] = None
+    table: Annotated[Mapping[str, Any] | None, TABLE] = None
     integrity: str = ""
     documents: DocumentVersions
     released: str

@@ -21,6 +21,7 @@ from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
 from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.private_sum.coordinator_view import Unpublished
+from protocols.private_sum.messages import LARGEST_WORDLESS, largest_contribution
 from server.errors import GONE, CoordinatorFault, refused_with
 from server.flower.carrier import Carrier
 
@@ -221,11 +222,12 @@ class RoundDriver:
         ask, take, began = current.contribute_request, current.take_contribution, time.monotonic()
         last = self._left_out if current.asked == self._roster else ()
         first = tuple(country for country in current.asked if country not in last)
-        causes = self._gather(ask, take, first).causes
+        largest = largest_contribution(current.terms.words)
+        causes = self._gather(ask, take, first, largest=largest).causes
         if last:
             patience = max(SPARED_SECONDS, 2 * (time.monotonic() - began))
             once = min(patience, self._seconds) if current.openable else None
-            causes |= self._gather(ask, take, last, once=once).causes
+            causes |= self._gather(ask, take, last, once=once, largest=largest).causes
         return causes
 
     def _open(self, current: CoordinatorRound, causes: dict[str, str]) -> OpenedSum | VoidRound:
@@ -269,9 +271,15 @@ class RoundDriver:
         }
 
     def _gather(
-        self, ask: Ask, take: Take, countries: tuple[str, ...], *, once: float | None = None
+        self,
+        ask: Ask,
+        take: Take,
+        countries: tuple[str, ...],
+        *,
+        once: float | None = None,
+        largest: int = LARGEST_WORDLESS,
     ) -> _Gathered:
-        """Send requests to these countries and receive their replies.
+        """Send requests to these countries and receive their replies, of at most `largest` bytes.
 
         `once`: send each request only once, and wait this many seconds for the replies.
         """
@@ -281,7 +289,7 @@ class RoundDriver:
         seconds = self._seconds if once is None else once
         while pending:
             frames = {request.country: request.frame for request in pending}
-            replies = self._carrier.exchange(frames, seconds)
+            replies = self._carrier.exchange(frames, seconds, largest)
             for request in pending:
                 request.receive(replies.get(request.country), take)
             gathered.note(request for request in pending if request.done)

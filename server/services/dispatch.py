@@ -88,6 +88,7 @@ def _status(context: CoordinatorContext) -> CoordinatorStatus:
         agreement=_agreement(context),
         not_renewed=context.documents.not_renewed,
         disputes=tuple(f"{dispute.country} {dispute.role}" for dispute in register.disputes()),
+        copies=context.sessions.disputes(),
         waiting=tuple(party.country for party in enrolments if party.status == "pending"),
         running=tuple(run.run_id for run in context.runs.unfinished()),
         resumed=_resumed(context),

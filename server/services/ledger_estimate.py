@@ -30,7 +30,7 @@ def period_shares(
     counted: set[bytes] = set()
     for run in runs:
         other = view.study(run.study)
-        if not run.round or run.created < terms.period.since or other is None:
+        if not run.round or other is None or not _counts(run, terms.period.since):
             continue
         if other.population.register_name == register:
             paid_already = other.cohort_definition in counted
@@ -39,6 +39,11 @@ def period_shares(
             if view.agreement.cohort_count is not None:
                 counted.add(other.cohort_definition)
     return {country: _shares(micro, terms.cap_micro) for country, micro in spent.items()}
+
+
+def _counts(run: RunRow, since: datetime) -> bool:
+    """Return whether a run was charged in the period, or lived on in it."""
+    return run.created >= since or not run.over or run.updated >= since
 
 
 def _add(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy import Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import Boolean, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
 
 from governance.runtime.database import UtcTime
 
@@ -69,6 +69,18 @@ renewals = Table(
 `successor` is the serial number of the certificate that replaces it, `public_key` the key of that
 one (empty if a new admission replaced it), `used` the time of its first call; `disputed` is when a
 second holder of the old certificate appeared."""
+
+acting_sessions = Table(
+    "acting_sessions",
+    COORDINATOR_TABLES,
+    Column("country", String(2), primary_key=True),
+    Column("incarnation", Integer, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("former", LargeBinary, nullable=False),
+    Column("disputed", Boolean, nullable=False),
+)
+"""The session that acts for each country's node: the number of the node's start, the hashes of this
+start and of the one before, and whether two machines have the identity."""
 
 runs = Table(
     "runs",

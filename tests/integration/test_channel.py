@@ -17,6 +17,7 @@ from protocols.wire.proxy import VARIABLES, Route
 from server.exchange.relay import Relay
 from tests.support.exchange_server import (
     OpenExchange,
+    OpenFence,
     ScriptedSuperLink,
     ServedFiles,
     caller,
@@ -37,7 +38,7 @@ class Line:
     def __init__(self) -> None:
         self.authority = TransportAuthority.create("danube", now())
         self.superlink, self.documents = ScriptedSuperLink(), ServedFiles({LARGE: CONTENT})
-        relay = Relay(self.superlink.forward, long_poll=20.0)
+        relay = Relay(self.superlink.forward, fence=OpenFence(), heartbeat=0, long_poll=20.0)
         relay.open_session("AT", NODE, b"key")
         self.exchange = OpenExchange(
             self.authority, relay, enrolments=None, documents=self.documents

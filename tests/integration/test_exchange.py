@@ -15,13 +15,10 @@ import pytest
 from cryptography import x509
 from flwr.proto.fleet_pb2 import (
     PullMessagesRequest,
-    PushMessagesRequest,
     PushMessagesResponse,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import (
-    Message,
-    Metadata,
     PullObjectResponse,
     PushObjectRequest,
     PushObjectResponse,
@@ -35,7 +32,8 @@ from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, RelayRequest, SubmitRequest
 from protocols.wire.channel import MAX_MESSAGE, ExchangeLink, LinkFault, sent_as
-from protocols.wire.flower_frame import FLEET_CALLS, MAX_FRAME, OBJECT_CALLS
+from protocols.wire.flower_frame import FLEET_CALLS, MAX_FRAME, NONCE_BYTES, OBJECT_CALLS
+from protocols.wire.flower_object import pack_frame
 from protocols.wire.invitation import Invitation
 from server.errors import CoordinatorFault
 from server.exchange.relay import Relay
@@ -49,6 +47,7 @@ from tests.support.exchange_server import (
     Caller,
     FixedCredentials,
     OpenExchange,
+    OpenFence,
     ScriptedSuperLink,
     ServedFiles,
     caller,
@@ -57,6 +56,7 @@ from tests.support.exchange_server import (
     now,
     tree,
 )
+from tests.support.relay_harness import push_of
 from tests.support.waiting import wait_until
 
 AT, BE = 101, 202
@@ -77,7 +77,7 @@ class Port:
         self.enrolment = enrolment_of(
             open_database(folder / "state.db", MIGRATIONS), self.authority
         )
-        relay = Relay(self.superlink.forward, long_poll=30.0)
+        relay = Relay(self.superlink.forward, fence=OpenFence(), heartbeat=0, long_poll=30.0)
         relay.open_session("AT", AT, b"key of AT")
         relay.open_session("BE", BE, b"key of BE")
         self.exchange = OpenExchange(
@@ -376,7 +376,7 @@ def test_a_node_reaches_its_own_session_and_no_other(port: Port) -> None:
 
 def test_the_largest_frame_passes_both_ways(port: Port) -> None:
     """A round of 10^6 values in 64-bit words is 8 MB; the bound is six times that."""
-    frame = bytes(range(256)) * (MAX_FRAME // 256)
+    frame = pack_frame(bytes(range(256)) * (MAX_FRAME // 256), bytes(NONCE_BYTES))
     port.superlink.will("PullMessages", incoming(tree("large")))
     reply = PullObjectResponse(object_found=True, object_available=True, object_content=frame)
     port.superlink.will("PullObject", reply.SerializeToString())
@@ -384,8 +384,7 @@ def test_the_largest_frame_passes_both_ways(port: Port) -> None:
     answer = PushMessagesResponse(objects_to_push=[name])
     port.superlink.will("PushMessages", answer.SerializeToString())
     port.superlink.will("PushObject", PushObjectResponse(stored=True).SerializeToString())
-    message = Message(metadata=Metadata(src_node_id=AT))
-    push = PushMessagesRequest(node=Node(node_id=AT), messages_list=[message])
+    push = push_of(frame, "large", AT)
     link = port.link(caller(port.authority, "AT"))
     try:
         look = PullMessagesRequest(node=Node(node_id=AT)).SerializeToString()

@@ -39,6 +39,7 @@ from tests.support.exchange_server import (
     ROOM,
     Caller,
     LoopThread,
+    OpenFence,
     ScriptedSuperLink,
     ServedFiles,
     caller,
@@ -69,7 +70,7 @@ class Exchange:
             open_database(folder / "state.db", MIGRATIONS), self.transport, noted=self.noted
         )
         self.superlink, self.refusals = ScriptedSuperLink(), list[tuple[str, str]]()
-        relay = Relay(self.superlink.forward, long_poll=LONG_POLL)
+        relay = Relay(self.superlink.forward, fence=OpenFence(), heartbeat=0, long_poll=LONG_POLL)
         relay.open_session("AT", SEAT, b"key of AT")
         self.relay, self.thread = relay, LoopThread()
         service = ExchangeService(

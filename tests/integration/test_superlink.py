@@ -36,11 +36,12 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from client.app import build_app
 from client.flower_client import FleetClient
+from client.state.incarnation import Incarnation
 from governance.runtime.local_rpc import LocalRpcServer
 from keys.certificates import TransportAuthority, new_node_auth_key
 from protocols.proto.exchange_pb2 import RelayRequest
 from protocols.wire.channel import LinkFault
-from protocols.wire.flower_frame import FLEET_CALLS, OBJECT_CALLS
+from protocols.wire.flower_frame import FLEET_CALLS, OBJECT_CALLS, SESSION_BYTES
 from server.errors import CoordinatorFault
 from server.exchange.forwarding import Forwarding
 from server.exchange.relay import Relay
@@ -152,7 +153,7 @@ class Fleet:
         link = self.exchange.link(caller(self.exchange.authority, country))
         key = load_pem_private_key(self.keys[country][0], None)
         app = build_app(answer_of(country))
-        return FleetClient(link, key, app, on_ready=ready)  # type: ignore[arg-type]
+        return FleetClient(link, key, app, _started(), on_ready=ready)  # type: ignore[arg-type]
 
     def log(self, name: str) -> str:
         return (self.folder / "superlink" / f"{name}.log").read_text(errors="replace")
@@ -191,6 +192,11 @@ def nodes(fleet: Fleet) -> Iterator[None]:
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
+
+
+def _started() -> Incarnation:
+    """Return the start of a node; each is another session."""
+    return Incarnation(1, os.urandom(SESSION_BYTES), b"")
 
 
 def _serve(node: FleetClient, stop: threading.Event) -> None:
@@ -384,7 +390,7 @@ def test_the_node_of_one_country_cannot_pull_with_the_id_of_another(fleet: Fleet
 def test_a_country_with_the_key_of_another_is_not_activated(fleet: Fleet) -> None:
     link = fleet.exchange.link(caller(fleet.exchange.authority, "FR"))
     key = load_pem_private_key(fleet.keys["DE"][0], None)
-    stolen = FleetClient(link, key, build_app(answer_of("FR")))  # type: ignore[arg-type]
+    stolen = FleetClient(link, key, build_app(answer_of("FR")), _started())  # type: ignore[arg-type]
     with pytest.raises(LinkFault, match="another node's key"):
         stolen.serve(threading.Event())
     link.close()
@@ -395,8 +401,7 @@ def test_a_killed_node_can_reconnect_at_once() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet.start(Path(folder))
         try:
-            first = fleet.node("DE")
-            first._activate()  # the process is killed here, so it sends no Deactivate
+            _serve_until_the_connection_breaks(fleet)
             assert fleet.exchange.relay.online()["DE"]
             stop, ready = threading.Event(), threading.Event()
             thread = threading.Thread(target=_serve, args=(fleet.node("DE", ready.set), stop))
@@ -412,6 +417,17 @@ def test_a_killed_node_can_reconnect_at_once() -> None:
             fleet.close()
         assert not secrets.exists()
         assert not [pid for pid in pids if Path(f"/proc/{pid}/stat").exists()]
+
+
+def _serve_until_the_connection_breaks(fleet: Fleet) -> None:
+    """Serve as a process that is killed: its connections end, and it sends no Deactivate."""
+    first, ready = fleet.node("DE"), threading.Event()
+    first._on_ready = ready.set
+    thread = threading.Thread(target=_serve, args=(first, threading.Event()))
+    thread.start()
+    assert ready.wait(5)
+    first._transport._link.close()
+    thread.join(20)
 
 
 def _superlink_gone_is_said(fleet: Fleet) -> None:

@@ -66,6 +66,7 @@ class ScriptedSessions:
     connected: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(COUNTRIES, True))
     seated: list[Statement] = field(default_factory=list)
     announced: list[str] = field(default_factory=list)
+    copied: tuple[str, ...] = ()
 
     def open_session(self, node: Statement) -> None:
         self.seated.append(node)
@@ -75,6 +76,9 @@ class ScriptedSessions:
 
     def online(self) -> dict[str, bool]:
         return self.connected
+
+    def disputes(self) -> tuple[str, ...]:
+        return self.copied
 
     def presence_update(self, count: int, wait: float) -> PresenceUpdate:
         there = {country: Presence(10 + n, 1, 0.0) for n, country in enumerate(COUNTRIES)}
@@ -159,7 +163,9 @@ class NodesCarrier:
         self._federation = federation
         self.silent: set[str] = set()
 
-    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+    def exchange(
+        self, frames: Mapping[str, bytes], seconds: float, largest_reply: int
+    ) -> Mapping[str, bytes]:
         return {
             country: self._federation.nodes[country].handle(frame)
             for country, frame in frames.items()

@@ -72,7 +72,9 @@ class CrashingCarrier(NodesCarrier):
         self.away: set[str] = set()
         """Countries that get messages of set-up and none of rounds."""
 
-    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+    def exchange(
+        self, frames: Mapping[str, bytes], seconds: float, largest_reply: int
+    ) -> Mapping[str, bytes]:
         self._reaper.reach("exchange")
         self.calls.append(tuple(frames))
         for country, frame in frames.items():
@@ -83,7 +85,7 @@ class CrashingCarrier(NodesCarrier):
             for country, frame in frames.items()
             if country not in self.away or not read_request(frame).round_number
         }
-        replies = super().exchange(reached, seconds)
+        replies = super().exchange(reached, seconds, largest_reply)
         self._reaper.reach("exchanged")
         return replies
 

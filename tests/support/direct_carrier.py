@@ -54,7 +54,9 @@ class DirectCarrier:
         """Give these answers to the next messages of `phase`; then the country is honest again."""
         self._misbehaviour[country, phase] = list(answers)
 
-    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+    def exchange(
+        self, frames: Mapping[str, bytes], seconds: float, largest_reply: int
+    ) -> Mapping[str, bytes]:
         self.seconds.append(seconds)
         replies = {country: self._reply(country, frame) for country, frame in frames.items()}
         return {country: reply for country, reply in replies.items() if reply is not None}

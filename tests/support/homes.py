@@ -154,7 +154,9 @@ class NodeCalls:
     ) -> None:
         self._nodes, self._stop_before = nodes, stop_before
 
-    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+    def exchange(
+        self, frames: Mapping[str, bytes], seconds: float, largest_reply: int
+    ) -> Mapping[str, bytes]:
         for frame in frames.values():
             request = read_request(frame)
             if (request.round_number, request.phase) == self._stop_before:

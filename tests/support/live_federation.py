@@ -6,6 +6,7 @@ random bits for sampling and rounding come from a stream that starts again with 
 two runs over the same records make the same model, bit for bit, whatever the network does.
 """
 
+import copy
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ from typing import Any, Self
 
 from client.border.reply_timing import ReplySlots
 from client.daemon import Daemon, fleet_server
+from client.state.incarnation import begin
 from client.status.health import NodeHealth
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
@@ -37,13 +39,14 @@ from tests.support.coordinator_services import FEDERATION, Coordinator
 from tests.support.documents import COUNTRIES, study_fields, with_schedule
 from tests.support.enrolling import node_statement
 from tests.support.exchange_server import (
+    Caller,
     LoopThread,
     OpenExchange,
     RenewalNeverDue,
     caller,
     now,
 )
-from tests.support.node_federation import NodeFederation, keyring_of
+from tests.support.node_federation import NodeFederation, Nodes, keyring_of
 from tests.support.proxy import FaultProxy
 from tests.support.waiting import WAIT_SECONDS, wait_until
 from tests.support.zero_noise import ZeroNoise
@@ -117,6 +120,7 @@ class LiveParts:
     links: dict[str, Any] = field(default_factory=dict)
     _threads: dict[str, threading.Thread] = field(default_factory=dict)
     _endings: list[Callable[[], object]] = field(default_factory=list)
+    _identities: dict[str, tuple[bytes, Caller]] = field(default_factory=dict)
 
     @classmethod
     def start(cls, *, noise: NoiseSource | None = None) -> Self:
@@ -157,17 +161,37 @@ class LiveParts:
         self.proxies[country] = FaultProxy(
             self.exchange.port, self.exchange.thread, seed=COUNTRIES.index(country)
         )
-        who = caller(self.exchange.authority, country)
+        self._identities[country] = key, caller(self.exchange.authority, country)
+        self.daemons[country] = self._run(self.federation, country, country, dial)
+
+    def run_copy(self, country: str) -> Daemon:
+        """Copy a running node's folder, and run the copy beside it."""
+        twin = copy.copy(self.federation)
+        twin.folder = self.folder / "t"
+        twin.nodes = Nodes(twin.start)
+        original = self.federation.home(country).path
+        ignored = shutil.ignore_patterns(self.federation.home(country).socket.name)
+        shutil.copytree(original, twin.home(country).path, ignore=ignored)
+        twin.nodes[country] = twin.made(country)
+        daemon = self._run(twin, country, f"copy of {country}")
+        self._endings.insert(0, twin.close)
+        self._endings.insert(0, lambda: self._threads[f"copy of {country}"].join(WAIT_SECONDS))
+        self._endings.insert(0, daemon.stop)
+        return daemon
+
+    def _run(
+        self, federation: LiveFederation, country: str, name: str, dial: Dial = lambda link: link
+    ) -> Daemon:
+        """Start the node in a federation's folder, with the identity of its country."""
+        key, who = self._identities[country]
         link = dial(who.link(self.proxies[country].port, self.exchange.authority))
-        self.links[country] = link
-        node = self.federation.restart(
-            country,
-            fetch=link.fetch,
-            slots=ReplySlots(),
-            entropy=self.federation.entropy(country),
+        self.links[name] = link
+        node = federation.restart(
+            country, fetch=link.fetch, slots=ReplySlots(), entropy=federation.entropy(country)
         )
-        serve = fleet_server(replace(keyring_of(country), node_auth_key=key))
-        home = self.federation.home(country)
+        keyring = replace(keyring_of(country), node_auth_key=key)
+        serve = fleet_server(keyring, begin(node.parts.engine))
+        home = federation.home(country)
         daemon = Daemon(
             node,
             link,
@@ -177,9 +201,9 @@ class LiveParts:
             supervisor=Supervisor({}),
             renewal=RenewalNeverDue(),
         )
-        self.daemons[country] = daemon
-        self._threads[country] = threading.Thread(target=daemon.run, name=country)
-        self._threads[country].start()
+        self._threads[name] = threading.Thread(target=daemon.run, name=name)
+        self._threads[name].start()
+        return daemon
 
     def settle_all(self) -> Self:
         """Start every country's node and wait until all are connected."""

@@ -290,7 +290,7 @@ def _require_drawn_once(country: str, run: str, entries: list[dict[str, Any]]) -
 
 
 def _verified_log(party: Party) -> list[dict[str, Any]]:
-    """Return the entries of a daemon's log. Raises LogFault if it or the database does not verify."""
+    """Return the entries of a daemon's log. Raises LogFault if it does not verify."""
     daemon = partial(ask, _socket(party))
     daemon("check_state")
     head = fetch_head(daemon)

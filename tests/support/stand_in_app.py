@@ -13,7 +13,7 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, RecordDict
 
 import server.runs.attempt
-from protocols.wire.flower_frame import FRAME, MESSAGE_TYPE, RECORD
+from protocols.wire.flower_frame import FRAME, MAX_FRAME, MESSAGE_TYPE, RECORD
 from server.flower.carrier import FlowerCarrier
 
 LARGE = bytes(range(256)) * 2**15
@@ -57,21 +57,23 @@ def rehearse(
     }
 
     def ask(frame: bytes, seconds: float = REPLY_SECONDS) -> dict[str, str]:
-        replies = carrier.exchange(dict.fromkeys(everybody, frame), seconds)
+        replies = carrier.exchange(dict.fromkeys(everybody, frame), seconds, MAX_FRAME)
         return {country: reply.decode("latin-1") for country, reply in sorted(replies.items())}
 
     report["hello"] = ask(b"hello")
     started = time.monotonic()
     report["again"] = ask(b"again")
     report["seconds"] = time.monotonic() - started
-    report["own"] = {c: r.decode() for c, r in carrier.exchange({"FR": b"own"}, 20.0).items()}
+    report["own"] = {
+        c: r.decode() for c, r in carrier.exchange({"FR": b"own"}, 20.0, MAX_FRAME).items()
+    }
     report["late"] = ask(b"late-FR", SHORT_SECONDS)
     report["after late"] = ask(b"after late")
     _send_what_is_no_frame(carrier, nodes)
     report["after odd"] = ask(b"after odd")
     report["fault"] = ask(b"fault-DE", SHORT_SECONDS)
     report["after fault"] = ask(b"after fault")
-    large = carrier.exchange(dict.fromkeys(everybody, LARGE), REPLY_SECONDS)
+    large = carrier.exchange(dict.fromkeys(everybody, LARGE), REPLY_SECONDS, MAX_FRAME)
     report["large"] = {c: hashlib.sha256(r).hexdigest() for c, r in large.items()}
     report["argv"] = sys.argv
     report["command line"] = Path("/proc/self/cmdline").read_text().split("\0")

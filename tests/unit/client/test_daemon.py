@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from client.daemon import FIRST_PAUSE, LONGEST_PAUSE, Daemon, pause_after
+from client.daemon import FIRST_PAUSE, LONGEST_PAUSE, Daemon, ServerHooks, pause_after
 from client.home import NodeHome
 from client.status.health import NodeHealth
 from governance.documents.study import Study
@@ -67,10 +67,9 @@ class FakeFleetClient:
         self,
         link: Any,
         handle: Callable[[bytes], bytes],
-        on_ready: Callable[[], None],
-        on_turn: Callable[[], None],
+        hooks: ServerHooks,
     ) -> "FakeFleetClient":
-        self.handle, self._on_ready, self._on_turn = handle, on_ready, on_turn
+        self.handle, self.hooks, self._on_ready = handle, hooks, hooks.on_ready
         return self
 
     def serve(self, stop: threading.Event) -> None:

@@ -19,6 +19,8 @@ from flwr.proto.fleet_pb2 import (
     PullMessagesResponse,
     PushMessagesRequest,
 )
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatResponse
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
@@ -28,6 +30,7 @@ from client.app import app as installed_app
 from client.app import build_app, frame_of
 from client.errors import NodeFault
 from client.flower_client import FleetClient
+from client.state.incarnation import Incarnation
 from keys.certificates import new_node_auth_key
 from protocols.errors import ReasonCode, Refusal
 from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
@@ -37,13 +40,20 @@ from protocols.wire.exchange_clock import TIME_KEY, ExchangeClock
 from protocols.wire.flower_frame import (
     FLEET_CALLS,
     FRAME,
+    IDENTITY_IN_USE,
+    LARGEST_BODY,
     MESSAGE_TYPE,
+    NONCE_BYTES,
     RECORD,
+    SESSION_ENDED,
 )
+from protocols.wire.flower_object import pack_frame
+from tests.support.waiting import wait_until
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 KEY = load_pem_private_key(new_node_auth_key()[0], None)
 NODE_ID = 77
+HERE = Incarnation(3, b"session, 16 long", b"f" * 32)
 
 
 class ScriptedLink:
@@ -56,7 +66,10 @@ class ScriptedLink:
         self.answers: dict[str, Callable[[], RelayReply]] = {
             "ActivateNode": lambda: RelayReply(
                 status=200, body=ActivateNodeResponse(node_id=NODE_ID).SerializeToString()
-            )
+            ),
+            "SendNodeHeartbeat": lambda: RelayReply(
+                status=200, body=SendNodeHeartbeatResponse(success=True).SerializeToString()
+            ),
         }
 
     def relay(
@@ -70,6 +83,10 @@ class ScriptedLink:
     @property
     def methods(self) -> list[str]:
         return [request.method for request in self.requests]
+
+    @property
+    def without_heartbeats(self) -> list[str]:
+        return [method for method in self.methods if method != "SendNodeHeartbeat"]
 
 
 def raising(fault: Exception) -> Callable[[], RelayReply]:
@@ -85,7 +102,7 @@ def link() -> ScriptedLink:
 
 
 def client_of(link: ScriptedLink, **more: Any) -> FleetClient:
-    return FleetClient(link, KEY, build_app(lambda frame: frame), **more)  # type: ignore[arg-type]
+    return FleetClient(link, KEY, build_app(lambda frame: frame), HERE, **more)  # type: ignore[arg-type]
 
 
 def served(link: ScriptedLink, polls: int = 2) -> None:
@@ -104,17 +121,21 @@ def served(link: ScriptedLink, polls: int = 2) -> None:
 
 def test_a_node_signs_in_pulls_and_signs_off(link: ScriptedLink) -> None:
     served(link)
-    assert link.methods == ["ActivateNode", "PullMessages", "PullMessages", "DeactivateNode"]
+    assert link.without_heartbeats == [
+        "ActivateNode", "PullMessages", "PullMessages", "DeactivateNode",
+    ]  # fmt: skip
     assert set(link.methods) <= set(FLEET_CALLS)
 
 
-def test_only_a_pull_is_interrupted_when_the_node_stops(
+def test_only_held_calls_are_interrupted_when_the_node_stops(
     link: ScriptedLink,
 ) -> None:
     served(link)
-    looking = link.stops.pop("PullMessages")
+    looking, beating = link.stops.pop("PullMessages"), link.stops.pop("SendNodeHeartbeat")
     assert looking is not None
     assert looking.is_set()
+    assert beating is not None
+    assert beating.is_set()
     assert set(link.stops.values()) == {None}
 
 
@@ -183,6 +204,69 @@ def test_a_lost_link_ends_the_service_and_the_sign_off_is_tried(link: ScriptedLi
     assert link.methods[-1] == "DeactivateNode"
 
 
+@pytest.mark.parametrize(
+    "beat",
+    [
+        RelayReply(status=IDENTITY_IN_USE),
+        RelayReply(status=SESSION_ENDED),
+        RelayReply(status=200, body=SendNodeHeartbeatResponse(success=False).SerializeToString()),
+    ],
+)
+def test_a_refused_heartbeat_ends_the_connection_and_says_why(
+    link: ScriptedLink, beat: RelayReply
+) -> None:
+    """So the daemon signs in again, instead of believing that it is connected."""
+    link.answers["SendNodeHeartbeat"] = lambda: beat
+
+    def pull() -> RelayReply:
+        interruption = link.stops["PullMessages"]
+        wait_until(lambda: interruption is not None and interruption.is_set())
+        raise LinkFault("The call was cancelled")
+
+    link.answers["PullMessages"] = pull
+    with pytest.raises(LinkFault) as caught:
+        client_of(link).serve(threading.Event())
+    status = IDENTITY_IN_USE if beat.status == IDENTITY_IN_USE else SESSION_ENDED
+    assert caught.value is flower_client._FAULTS[status]
+    assert link.methods[-1] == "DeactivateNode"
+
+
+def test_every_call_shows_the_session_and_the_sign_in_its_start(link: ScriptedLink) -> None:
+    served(link)
+    assert {request.session for request in link.requests} == {HERE.session}
+    signs_in, *others = link.requests
+    assert (signs_in.incarnation, signs_in.former) == (HERE.number, HERE.former)
+    assert {(request.incarnation, request.former) for request in others} == {(0, b"")}
+
+
+def test_each_answer_says_whether_another_machine_has_the_identity(link: ScriptedLink) -> None:
+    standings: list[bool] = []
+    signed_in = link.answers["ActivateNode"]()
+    link.answers["ActivateNode"] = lambda: RelayReply(
+        status=200, body=signed_in.body, disputed=True
+    )
+    stop = threading.Event()
+    stop.set()
+    client_of(link, on_standing=standings.append).serve(stop)
+    assert standings[0] is True
+
+
+@pytest.mark.parametrize(
+    ("method", "reply"),
+    [
+        ("PullMessages", RelayReply(status=200, body=bytes(LARGEST_BODY + 1))),
+        ("ActivateNode", RelayReply(status=200, body=bytes(LARGEST_BODY + 1))),
+        ("ActivateNode", RelayReply(status=200, object=b"x")),
+    ],
+)
+def test_an_answer_that_no_superlink_gives_is_not_read(
+    link: ScriptedLink, method: str, reply: RelayReply
+) -> None:
+    link.answers[method] = lambda: reply
+    with pytest.raises(LinkFault, match="cannot be one of its SuperLink"):
+        client_of(link).serve(threading.Event())
+
+
 def test_a_lost_heartbeat_alone_ends_nothing(
     link: ScriptedLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,13 +325,20 @@ VALUELESS = b"ConfigRecord  9\x00\n\x07\n\x05frame"
 """A record that names a frame without a value, at which Flower's reader fails."""
 
 
-def brought(record: ConfigRecord, **changes: Any) -> RelayReply:
+def framed(frame: bytes) -> bytes:
+    return pack_frame(frame, b"\1" * NONCE_BYTES)
+
+
+def brought(record: ConfigRecord | bytes, **changes: Any) -> RelayReply:
     """Return a relay's answer with a message in one object; `changes` alter the message."""
-    content = record.deflate()
+    content = record if isinstance(record, bytes) else record.deflate()
     head = arrival(b"")
-    head.metadata.__dict__["_message_id"] = changes.pop("name", get_object_id(content))
+    name = head.metadata.__dict__["_message_id"] = changes.pop("name", get_object_id(content))
     messages = [message_to_proto(make_message(metadata=head.metadata, content=RecordDict()))]
-    body = PullMessagesResponse(messages_list=messages).SerializeToString()
+    trees = changes.pop("trees", [ObjectTree(object_id=name)])
+    body = PullMessagesResponse(
+        messages_list=messages * changes.pop("times", 1), message_object_trees=trees
+    ).SerializeToString()
     return RelayReply(status=200, body=body, object=changes.pop("object", content))
 
 
@@ -266,8 +357,8 @@ def pulls(link: ScriptedLink, first: RelayReply, count: int = 2) -> list[RelayRe
 
 
 def test_a_frame_is_answered_in_two_calls(link: ScriptedLink) -> None:
-    first, second = pulls(link, brought(ConfigRecord({FRAME: b"hello"})))
-    assert link.methods[1:-1] == ["PullMessages", "PushMessages", "PullMessages"]
+    first, second = pulls(link, brought(framed(b"hello")))
+    assert link.without_heartbeats[1:-1] == ["PullMessages", "PushMessages", "PullMessages"]
     pushed = next(request for request in link.requests if request.method == "PushMessages")
     (said,) = PushMessagesRequest.FromString(pushed.body).messages_list
     assert said.metadata.message_id == get_object_id(pushed.object)
@@ -279,7 +370,7 @@ def test_a_frame_is_answered_in_two_calls(link: ScriptedLink) -> None:
 
 def test_the_same_reply_twice_is_two_messages(link: ScriptedLink) -> None:
     """Flower would treat the second as the first, which may be deleted by then."""
-    message = brought(ConfigRecord({FRAME: b"hello"}))
+    message = brought(framed(b"hello"))
     pulls(link, message, 2)
     pulls(link, message, 4)
     objects = [one.object for one in link.requests if one.method == "PushMessages"]
@@ -287,20 +378,25 @@ def test_the_same_reply_twice_is_two_messages(link: ScriptedLink) -> None:
 
 
 def test_the_receipt_of_a_message_is_reported_once(link: ScriptedLink) -> None:
-    received = [one.received for one in pulls(link, brought(ConfigRecord({FRAME: b"x"})), 3)]
+    received = [one.received for one in pulls(link, brought(framed(b"x")), 3)]
     assert [bool(one) for one in received] == [False, True, False]
 
 
 @pytest.mark.parametrize(
     "first",
     [
-        brought(ConfigRecord({FRAME: b"x"}), object=b""),
-        brought(ConfigRecord({FRAME: b"x"}), object=b"\xff" * 40),
-        brought(ConfigRecord({FRAME: b"x"}), object=ConfigRecord({FRAME: b"y"}).deflate()),
-        brought(ConfigRecord({FRAME: b"x"}), name="0" * 64),
+        brought(framed(b"x"), object=b""),
+        brought(framed(b"x"), object=b"\xff" * 40),
+        brought(framed(b"x"), object=framed(b"y")),
+        brought(framed(b"x"), name="0" * 64),
+        brought(framed(b"x"), trees=[]),
+        brought(framed(b"x"), trees=[ObjectTree(object_id="0" * 64)]),
+        brought(framed(b"x"), trees=[ObjectTree(object_id="0" * 64)] * 2),
+        brought(framed(b"x"), times=2),
         brought(ConfigRecord({"other": b"x"})),
+        brought(ConfigRecord({FRAME: b"x"})),
         brought(ConfigRecord({FRAME: "text"})),
-        brought(ConfigRecord({FRAME: b"x"}), object=VALUELESS, name=get_object_id(VALUELESS)),
+        brought(framed(b"x"), object=VALUELESS, name=get_object_id(VALUELESS)),
     ],
 )
 def test_an_object_that_is_no_frame_of_its_message_is_received_and_not_answered(

@@ -210,7 +210,9 @@ def test_wrong_arguments_end_with_status_two(empty: ScriptedDaemon, words: tuple
     assert "Traceback" not in ended.output
 
 
-def test_status_says_why_documents_are_not_renewed(daemon: ScriptedDaemon) -> None:
+def test_status_shows_a_copied_node_and_why_documents_are_not_renewed(
+    daemon: ScriptedDaemon,
+) -> None:
     status = CoordinatorStatus(
         federation="nordic-heart",
         address="127.0.0.1:7443",
@@ -219,6 +221,7 @@ def test_status_says_why_documents_are_not_renewed(daemon: ScriptedDaemon) -> No
         agreement=None,
         not_renewed="the disk is full",
         disputes=(),
+        copies=("DK",),
         waiting=(),
         running=(),
         resumed={},
@@ -229,6 +232,7 @@ def test_status_says_why_documents_are_not_renewed(daemon: ScriptedDaemon) -> No
     daemon.answers["status"] = status.model_dump(mode="json")
     shown = daemon.run("status").stdout
     assert "DOCUMENTS NOT RENEWED, tried again each minute: the disk is full" in shown
+    assert "TWO MACHINES have the identity of the node of DK" in shown
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Run ids are used once; states are sealed, bound to their run, and erased at the end."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,9 +9,10 @@ from sqlalchemy import select, update
 
 from client.state.runs import RunRecord, RunStore
 from client.state.tables import runs
+from governance.budget.ledger import period_of
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
-from tests.support.ledger_and_log import node_state
+from tests.support.ledger_and_log import node_state, terms
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
 KEY = b"k" * 32
@@ -166,3 +168,19 @@ def test_a_run_ends_once(tmp_path: Path) -> None:
         with transaction(store._engine) as connection:
             assert store.end("ab" * 16, NOW + timedelta(days=again), connection) is ended
     assert [one.ended for one in store.summaries(live=False)] == [NOW]
+
+
+def test_the_runs_that_lived_on_after_the_beginning_of_a_period_are_carried_into_it(
+    tmp_path: Path,
+) -> None:
+    names = ["ended before", "ended after", "lives on", "began in it"]
+    ids = {name: f"{number:032x}" for number, name in enumerate(names)}
+    store = book(tmp_path, *(record(run) for run in ids.values()))
+    period_began = NOW + timedelta(minutes=2, seconds=30)
+    with transaction(store._engine) as connection:
+        store.end(ids["ended before"], period_began - timedelta(seconds=1), connection)
+        store.end(ids["ended after"], period_began, connection)
+    period = period_of(period_began, 1, period_began)
+    agreed = terms(1, period=replace(period, since=period_began))
+    carried = store.with_carried(agreed)
+    assert carried == replace(agreed, carried=frozenset({ids["ended after"], ids["lives on"]}))

@@ -6,7 +6,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from client import daemon as daemon_module
-from client.daemon import Daemon
+from client.daemon import Daemon, ServerHooks
 from client.home import NodeHome
 from client.status.health import (
     SERVE,
@@ -177,8 +177,8 @@ class Stuck:
     def __init__(self) -> None:
         self.hang, self.drop = threading.Event(), threading.Event()
 
-    def make(self, _: Any, __: Any, connected: Callable[[], None], turned: Any) -> "Stuck":
-        self.connected, self.turned = connected, turned
+    def make(self, _: Any, __: Any, hooks: ServerHooks) -> "Stuck":
+        self.connected, self.turned = hooks.on_ready, hooks.before_pull
         return self
 
     def serve(self, stop: threading.Event) -> None:

@@ -15,6 +15,7 @@ STATUS: dict[str, Any] = {
     "federation": "nordic-heart",
     "waiting_for": "idle, connected",
     "connected": True,
+    "disputed": False,
     "paused": {"reason": "audit", "since": "2026-09-01T12:00:00+00:00"},
     "documents": {
         "agreement": "Heart disease",

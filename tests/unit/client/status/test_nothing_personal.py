@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from client.daemon import Daemon
+from client.daemon import Daemon, ServerHooks
 from client.status.health import NodeHealth
 from governance.documents.study import Study
 from governance.runtime.health import HealthServer
@@ -73,10 +73,9 @@ class Watched:
         self,
         link: Any,
         handle: Callable[[bytes], bytes],
-        connected: Callable[[], None],
-        turned: Callable[[], None],
+        hooks: ServerHooks,
     ) -> "Watched":
-        self.handle, self.connected = handle, connected
+        self.handle, self.connected = handle, hooks.on_ready
         return self
 
     def serve(self, stop: threading.Event) -> None:

@@ -3,6 +3,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,24 @@ def test_a_new_period_opens_a_new_budget_and_the_lifetime_adds_up(ledger: Ledger
         lifetime_micro=2 * ONE,
     )
     assert spent(ledger) == ONE
+
+
+def test_the_charge_of_a_run_that_lives_on_counts_in_the_next_period_too(ledger: Ledger) -> None:
+    """It pays for the run's next sums: the same people would get two caps in one period."""
+    charge(ledger, 1, cap=ONE)
+    later = EFFECTIVE + timedelta(days=PERIOD_DAYS)
+    following = terms(ONE, now=later, carried=frozenset({run_id(1), run_id(9)}))
+    view = ledger.view(following)
+    assert (view.spent_micro, view.left_micro, view.lifetime_micro) == (ONE, 0, ONE)
+    with pytest.raises(Refusal, match="does not cover"):
+        ledger.reserve(following, study=STUDY, run=run_id(2), mechanisms=[release()], now=later)
+    children = replace(following, register="children")
+    assert ledger.view(children).spent_micro == 0
+
+
+def test_a_charge_of_this_period_counts_once_although_its_run_is_carried(ledger: Ledger) -> None:
+    charge(ledger, 1)
+    assert ledger.view(terms(ROOMY, carried=frozenset({run_id(1)}))).spent_micro == ONE
 
 
 def test_an_amended_agreement_opens_no_new_budget(ledger: Ledger) -> None:

@@ -19,10 +19,12 @@ from flwr.proto.node_pb2 import Node
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.flower_client import CALL_SECONDS, HEARTBEAT_SECONDS
-from protocols.wire.flower_frame import FLEET_CALLS
-from server.exchange.fleet_requests import RelayRefused
+from client.flower_client import CALL_SECONDS
+from protocols.wire.flower_frame import FLEET_CALLS, HEARTBEAT_SECONDS, NONCE_BYTES
+from protocols.wire.flower_object import pack_frame
+from server.exchange.fleet_requests import RelayRefused, own_request
 from server.exchange.relay import ONLINE_SECONDS
+from server.exchange.relay_session import CallReply
 from tests.support.exchange_server import incoming, tree
 from tests.support.relay_harness import (
     AT,
@@ -33,6 +35,7 @@ from tests.support.relay_harness import (
     NAME,
     REQUESTS,
     RelayHarness,
+    push_of,
     there,
 )
 
@@ -65,6 +68,7 @@ def test_a_request_without_an_id_or_key_is_refused(wire: RelayHarness, method: s
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
 def test_requests_of_a_country_for_its_node_are_forwarded(wire: RelayHarness, method: str) -> None:
+    wire.ask()
     assert wire.call("AT", method, REQUESTS[method](AT)).status == 200
     assert method in wire.superlink.methods
 
@@ -109,8 +113,8 @@ def test_arbitrary_bytes_are_refused(method: str, body: bytes) -> None:
         wire.call("BE", method, body)
     except RelayRefused:
         assert not wire.superlink.calls
-    for _, carried, _ in wire.superlink.calls:
-        assert carried == body
+    for _, forwarded, _ in wire.superlink.calls:
+        assert forwarded == own_request(wire.relay._sessions["BE"], method)
 
 
 def test_only_headers_of_flower_are_forwarded(wire: RelayHarness) -> None:
@@ -132,24 +136,29 @@ def test_only_headers_of_flower_are_forwarded(wire: RelayHarness) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"flwr-a\r\nhost": "evil"},
-        {"flwr-a": "x\r\nauthorization: Bearer y"},
-        {"flwr-a": "naïve"},
-        {"flwr-a": "x\x00"},
-        {"flwr-a": "x" * 5000},
-        {"flwr-A": "x"},
-        {"flwr-" + "a" * 80: "x"},
-        {"flwr-a:b": "x"},
+        {"flwr-signature": "x\r\nauthorization: Bearer y"},
+        {"flwr-signature": "naïve"},
+        {"flwr-signature": "x\x00"},
+        {"flwr-signature": "x" * 1025},
     ],
 )
 def test_a_header_cannot_smuggle_another(wire: RelayHarness, headers: dict[str, str]) -> None:
     wire.refused("AT", "SendNodeHeartbeat", REQUESTS["SendNodeHeartbeat"](AT), headers)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["flwr-a\r\nhost", "flwr-Signature", "flwr-" + "a" * 80, "flwr-a:b", "flwr-signature "],
+)
+def test_a_header_that_flower_does_not_check_is_dropped(wire: RelayHarness, name: str) -> None:
+    wire.call("AT", "SendNodeHeartbeat", REQUESTS["SendNodeHeartbeat"](AT), {name: "x"})
+    assert wire.superlink.calls[-1][2] == {}
+
+
 def test_a_message_comes_with_its_object_in_one_call(wire: RelayHarness) -> None:
     wire.superlink.will("PullMessages", incoming(tree("m")))
     wire.superlink.will("PullObject", there(b"all of it"))
-    came = wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT), {"flwr-a": "b"})
+    came = wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT), {"flwr-signature": "b"})
     assert (came.status, came.object) == (200, b"all of it")
     method, body, headers = wire.superlink.calls[1]
     object_request = PullObjectRequest.FromString(body)
@@ -159,7 +168,7 @@ def test_a_message_comes_with_its_object_in_one_call(wire: RelayHarness) -> None
         object_request.node.node_id,
         object_request.run_id,
     ) == ("PullObject", "m", AT, 7)
-    assert headers == {"flwr-a": "b"}
+    assert headers == {"flwr-signature": "b"}
 
 
 def test_an_object_that_follows_late_is_waited_for(wire: RelayHarness) -> None:
@@ -205,11 +214,19 @@ def stored(*, well: bool) -> bytes:
     return bytes(PushObjectResponse(stored=well).SerializeToString())
 
 
+def refused_push(wire: RelayHarness, content: bytes, push: object) -> str:
+    with pytest.raises(RelayRefused) as caught:
+        wire.call("AT", "PushMessages", push, object=content)
+    assert not wire.superlink.calls
+    return str(caught.value)
+
+
 def replies(wire: RelayHarness) -> int:
     return wire.relay.presence()["AT"].replies
 
 
 def test_a_reply_is_accepted_with_its_object_in_one_call(wire: RelayHarness) -> None:
+    wire.ask()
     wire.superlink.will("PushMessages", asked_for(NAME, "another"))
     wire.superlink.will("PushObject", stored(well=True))
     assert wire.push(CONTENT).status == 200
@@ -221,18 +238,24 @@ def test_a_reply_is_accepted_with_its_object_in_one_call(wire: RelayHarness) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"another", CONTENT + b"."])
+def test_an_object_that_is_not_one_frame_is_not_pushed(wire: RelayHarness, content: bytes) -> None:
+    wire.ask()
+    assert "not one frame" in refused_push(wire, content, push_of(content))
+
+
 def test_an_object_that_does_not_match_the_name_of_the_message_is_not_pushed(
-    wire: RelayHarness, content: bytes
+    wire: RelayHarness,
 ) -> None:
-    wire.superlink.will("PushMessages", asked_for(NAME))
-    wire.push(content)
-    assert wire.superlink.methods == ["PushMessages"]
+    wire.ask()
+    other = pack_frame(b"another", bytes(NONCE_BYTES))
+    assert "not named by its object" in refused_push(wire, other, push_of(CONTENT))
 
 
 def test_a_reply_that_the_superlink_has_already_counts_when_it_is_repeated(
     wire: RelayHarness,
 ) -> None:
     """The answer to the first call was lost, and the node repeats the call."""
+    wire.ask()
     wire.superlink.will("PushMessages", asked_for())
     assert wire.push(CONTENT).status == 200
     assert wire.superlink.methods == ["PushMessages"]
@@ -245,15 +268,17 @@ def test_a_reply_that_the_superlink_has_already_counts_when_it_is_repeated(
 def test_a_reply_whose_object_is_not_stored_does_not_count(
     wire: RelayHarness, pushed: tuple[int, bytes], status: int
 ) -> None:
+    wire.ask()
     wire.superlink.will("PushMessages", asked_for(NAME))
     wire.superlink.will("PushObject", pushed[1], status=pushed[0])
-    assert wire.push(CONTENT) == (status, b"", b"")
+    assert wire.push(CONTENT) == CallReply(status, b"")
     assert replies(wire) == 0
 
 
 def test_a_refused_message_does_not_count_and_its_object_is_not_pushed(
     wire: RelayHarness,
 ) -> None:
+    wire.ask()
     wire.superlink.will("PushMessages", asked_for(NAME), status=401)
     assert wire.push(CONTENT).status == 401
     assert wire.superlink.methods == ["PushMessages"]
@@ -261,6 +286,7 @@ def test_a_refused_message_does_not_count_and_its_object_is_not_pushed(
 
 
 def test_replies_and_sign_ins_wake_the_waiting_callers(wire: RelayHarness) -> None:
+    wire.ask()
     assert wire.relay.changes.after(-1, 5) == 0
     wire.push(CONTENT)
     assert wire.relay.changes.after(0, 5) == 1

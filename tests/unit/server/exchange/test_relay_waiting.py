@@ -19,6 +19,7 @@ from tests.support.relay_harness import (
     POLL,
     REQUESTS,
     RelayHarness,
+    relayed,
     there,
 )
 
@@ -83,7 +84,7 @@ def test_after_a_new_sign_in_earlier_messages_are_not_sent_again(wire: RelayHarn
 
 def test_a_message_that_arrives_for_a_disconnected_node_is_not_lost(wire: RelayHarness) -> None:
     """The exchange ends a call when its connection breaks, at whatever point it is."""
-    body = REQUESTS["PullMessages"](AT).SerializeToString()
+    pull = relayed("AT", "PullMessages", REQUESTS["PullMessages"](AT))
 
     async def hang_up() -> None:
         pull_started, go_on = asyncio.Event(), asyncio.Event()
@@ -94,7 +95,7 @@ def test_a_message_that_arrives_for_a_disconnected_node_is_not_lost(wire: RelayH
             return 200, incoming(tree("m"))
 
         wire.relay._forward = slow
-        looking = asyncio.ensure_future(wire.relay.call("AT", "PullMessages", body, {}))
+        looking = asyncio.ensure_future(wire.relay.call("AT", pull))
         await pull_started.wait()
         looking.cancel()
         await asyncio.wait([looking])
@@ -108,8 +109,8 @@ def test_a_message_that_arrives_for_a_disconnected_node_is_not_lost(wire: RelayH
 
 
 async def poll(wire: RelayHarness, country: str, node_id: int) -> CallReply:
-    body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
-    return await wire.relay.call(country, "PullMessages", body, {})
+    request = PullMessagesRequest(node=Node(node_id=node_id))
+    return await wire.relay.call(country, relayed(country, "PullMessages", request))
 
 
 def test_a_poll_waits_and_ends_empty() -> None:
@@ -117,7 +118,7 @@ def test_a_poll_waits_and_ends_empty() -> None:
 
     async def act() -> float:
         started = asyncio.get_running_loop().time()
-        assert await poll(wire, "AT", AT) == (200, b"", b"")
+        assert await poll(wire, "AT", AT) == CallReply(200, b"")
         return asyncio.get_running_loop().time() - started
 
     assert POLL <= asyncio.run(act()) < POLL + 1
@@ -167,7 +168,7 @@ def test_a_message_pushed_during_a_pull_is_not_missed() -> None:
 def test_a_failing_superlink_ends_the_poll_at_once(wire: RelayHarness) -> None:
     wire.relay._long_poll = 30.0
     wire.superlink.will("PullMessages", status=503)
-    assert wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT)) == (503, b"", b"")
+    assert wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT)) == CallReply(503, b"")
 
 
 def test_without_an_announcement_nothing_is_pulled_for_a_country() -> None:

@@ -15,11 +15,21 @@ from flwr.proto.runtime_pb2 import PullAppMessagesResponse, PushAppMessagesRespo
 from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.task_identity import TaskIdentity
 
-from protocols.wire.flower_frame import FRAME, MAX_FRAME, MESSAGE_TYPE
+from protocols.wire import flower_object as object_module
+from protocols.wire.flower_frame import (
+    FRAME,
+    MAX_FRAME,
+    MESSAGE_TYPE,
+    NONCE,
+    NONCE_BYTES,
+    group_of,
+)
+from protocols.wire.flower_object import pack_frame, unpack_frame
 from server.flower import carrier as carrier_module
 from server.flower import message_queue as queue_module
 from server.flower.carrier import FlowerCarrier
 from server.flower.presence import Presence, PresenceChanges, PresenceUpdate
+from tests.support.waiting import wait_until
 
 NODES = {"AT": 11, "BE": 22}
 RUN = 7
@@ -123,8 +133,8 @@ class FakeSuperLink:
 
 def reply(message: Message, frame: Any, record: Any = None) -> tuple[Message, bytes]:
     """Return a node's reply, and the object from which its id is computed."""
-    content_record = ConfigRecord({FRAME: frame}) if record is None else record
-    content = content_record if isinstance(content_record, bytes) else content_record.deflate()
+    packed = pack_frame(frame, bytes(NONCE_BYTES)) if record is None else record
+    content = packed if isinstance(packed, bytes) else packed.deflate()
     metadata = Metadata(
         message_id=get_object_id(content + message.metadata.message_id.encode()),
         reply_to_message_id=message.metadata.message_id,
@@ -149,7 +159,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> FakeSuperLink:
 
 def exchanged(runtime: FakeSuperLink, seconds: float = 0.3) -> dict[str, bytes]:
     carrier = FlowerCarrier(runtime.grid, runtime)
-    return dict(carrier.exchange({"AT": b"to AT", "BE": b"to BE"}, seconds))
+    return dict(carrier.exchange({"AT": b"to AT", "BE": b"to BE"}, seconds, MAX_FRAME))
 
 
 def test_each_country_gets_its_frame_and_its_reply_is_returned(runtime: FakeSuperLink) -> None:
@@ -179,7 +189,7 @@ def test_replies_that_were_read_are_deleted_while_the_next_messages_are_delivere
 ) -> None:
     carrier = FlowerCarrier(runtime.grid, runtime)
     for _ in range(3):
-        carrier.exchange({"AT": b"x", "BE": b"y"}, 5)
+        carrier.exchange({"AT": b"x", "BE": b"y"}, 5, MAX_FRAME)
     carrier._queue._background.shutdown()
     calls = [name for name in runtime.methods if name in {"PushMessages", "ConfirmMessageReceived"}]
     assert calls.count("ConfirmMessageReceived") == 2 * len(NODES)
@@ -220,7 +230,7 @@ def test_a_reply_without_a_notification_is_pulled_nevertheless(runtime: FakeSupe
         runtime.replies[name], runtime.objects[name] = message, content
 
     threading.Timer(0.05, arrive).start()
-    assert carrier.exchange({"AT": b"x"}, 10) == {"AT": b"unannounced"}
+    assert carrier.exchange({"AT": b"x"}, 10, MAX_FRAME) == {"AT": b"unannounced"}
 
 
 RECORD_WITHOUT_VALUE = b"ConfigRecord  9\x00\n\x07\n\x05frame"
@@ -246,9 +256,8 @@ def answering(
         lambda m: reply(m, None, b""),
         lambda m: reply(m, None, b"\xff" * 30),
         lambda m: reply(m, None, RECORD_WITHOUT_VALUE),
-        lambda m: reply(m, "text"),
-        lambda m: reply(m, 5),
-        lambda m: reply(m, [b"a", b"b"]),
+        lambda m: reply(m, None, ConfigRecord({FRAME: "text", NONCE: bytes(NONCE_BYTES)})),
+        lambda m: reply(m, None, ConfigRecord({FRAME: b"x"})),
     ],
 )
 def test_a_reply_without_a_frame_is_no_reply_and_is_not_waited_for(
@@ -263,8 +272,8 @@ def test_a_reply_without_a_frame_is_no_reply_and_is_not_waited_for(
 def test_a_frame_over_the_limit_is_no_reply(
     runtime: FakeSuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert vars(queue_module)["MAX_FRAME"] == MAX_FRAME
-    monkeypatch.setattr(queue_module, "MAX_FRAME", 10)
+    assert vars(object_module)["MAX_FRAME"] == MAX_FRAME
+    monkeypatch.setattr(object_module, "MAX_FRAME", 10)
     runtime.answer = answering("BE", lambda m: reply(m, bytes(11)))
     assert exchanged(runtime) == {"AT": b"yes"}
     runtime.answer = answering("BE", lambda m: reply(m, bytes(10)))
@@ -309,9 +318,9 @@ def test_a_reply_to_a_message_that_nobody_waits_for_is_ignored(runtime: FakeSupe
 def test_a_reply_to_the_last_exchange_does_not_count_in_the_next(runtime: FakeSuperLink) -> None:
     carrier = FlowerCarrier(runtime.grid, runtime)
     runtime.answer = lambda _: []
-    assert carrier.exchange({"AT": b"1"}, 0.05) == {}
+    assert carrier.exchange({"AT": b"1"}, 0.05, MAX_FRAME) == {}
     runtime.reply_arrives(*reply(runtime.sent[0], b"late"))
-    assert carrier.exchange({"AT": b"2"}, 0.2) == {}
+    assert carrier.exchange({"AT": b"2"}, 0.2, MAX_FRAME) == {}
 
 
 def test_a_message_that_flower_refused_has_no_reply(runtime: FakeSuperLink) -> None:
@@ -320,7 +329,7 @@ def test_a_message_that_flower_refused_has_no_reply(runtime: FakeSuperLink) -> N
 
 
 def test_an_exchange_without_frames_ends_at_once(runtime: FakeSuperLink) -> None:
-    assert FlowerCarrier(runtime.grid, runtime).exchange({}, 30) == {}
+    assert FlowerCarrier(runtime.grid, runtime).exchange({}, 30, MAX_FRAME) == {}
     assert runtime.methods == []
 
 
@@ -329,20 +338,27 @@ def test_a_node_that_signs_in_again_gets_the_same_bytes_again(runtime: FakeSuper
     threading.Timer(0.05, lambda: runtime.change("BE", sign_ins=2)).start()
     carrier = FlowerCarrier(runtime.grid, runtime)
     started = time.monotonic()
-    assert carrier.exchange({"BE": b"frame", "AT": b"other"}, 1) == {"BE": b"again"}
+    assert carrier.exchange({"BE": b"frame", "AT": b"other"}, 1, MAX_FRAME) == {"BE": b"again"}
     assert time.monotonic() - started < 10
     assert runtime.announced[1] == ["BE"]
-    first, again = (m.metadata for m in runtime.sent if m.metadata.dst_node_id == 22)
-    frames = [ConfigRecord.inflate(runtime.objects[m.message_id])[FRAME] for m in (first, again)]
-    assert frames == [b"frame", b"frame"]
+    first, again = (m.metadata for m in runtime.sent if m.metadata.dst_node_id == NODES["BE"])
     assert first.message_id != again.message_id
+    wait_until(lambda: first.message_id not in runtime.objects)  # its node gets the new copy
+    assert unpack_frame(runtime.objects[again.message_id]) == b"frame"
+
+
+def test_each_message_states_how_large_its_reply_may_be(runtime: FakeSuperLink) -> None:
+    exchanged(runtime)
+    assert {message.metadata.group_id for message in runtime.sent} == {group_of(MAX_FRAME)}
 
 
 def test_the_nodes_of_a_new_superlink_are_asked_under_their_new_ids(runtime: FakeSuperLink) -> None:
     runtime.answer = lambda m: [reply(m, b"new")] if m.metadata.dst_node_id == 99 else []
     fields = {"node": 99, "sign_ins": 1}
     threading.Timer(0.05, lambda: runtime.change("AT", **fields)).start()
-    assert FlowerCarrier(runtime.grid, runtime).exchange({"AT": b"x"}, 10) == {"AT": b"new"}
+    assert FlowerCarrier(runtime.grid, runtime).exchange({"AT": b"x"}, 10, MAX_FRAME) == {
+        "AT": b"new"
+    }
 
 
 def test_a_country_that_is_gone_is_not_waited_for(
@@ -362,8 +378,8 @@ def test_a_country_known_to_be_gone_gets_no_message_and_no_further_wait(
     runtime.change("BE", silent=carrier_module.ABSENT_SECONDS + 1)
     carrier = FlowerCarrier(runtime.grid, runtime)
     started = time.monotonic()
-    assert carrier.exchange({"AT": b"x", "BE": b"y"}, 60) == {"AT": b"yes"}
-    assert carrier.exchange({"BE": b"y"}, 60) == {}
+    assert carrier.exchange({"AT": b"x", "BE": b"y"}, 60, MAX_FRAME) == {"AT": b"yes"}
+    assert carrier.exchange({"BE": b"y"}, 60, MAX_FRAME) == {}
     assert time.monotonic() - started < 10
     assert {message.metadata.dst_node_id for message in runtime.sent} == {11}
 
@@ -373,9 +389,9 @@ def test_a_country_that_was_gone_is_asked_when_it_calls_again(runtime: FakeSuper
     runtime.answer = lambda m: [reply(m, b"back")] if m.metadata.dst_node_id == 22 else []
     runtime.change("BE", silent=carrier_module.ABSENT_SECONDS + 1)
     carrier = FlowerCarrier(runtime.grid, runtime)
-    assert carrier.exchange({"BE": b"y"}, 10) == {}
+    assert carrier.exchange({"BE": b"y"}, 10, MAX_FRAME) == {}
     runtime.change("BE", silent=0.1)
-    assert carrier.exchange({"BE": b"y"}, 10) == {"BE": b"back"}
+    assert carrier.exchange({"BE": b"y"}, 10, MAX_FRAME) == {"BE": b"back"}
 
 
 def test_a_country_without_a_session_is_waited_for_once_and_not_each_time(
@@ -383,10 +399,10 @@ def test_a_country_without_a_session_is_waited_for_once_and_not_each_time(
 ) -> None:
     monkeypatch.setattr(carrier_module, "ABSENT_SECONDS", 0.5)
     carrier = FlowerCarrier(runtime.grid, runtime)
-    assert carrier.exchange({"AT": b"x", "ZZ": b"y"}, 60) == {"AT": b"yes"}
+    assert carrier.exchange({"AT": b"x", "ZZ": b"y"}, 60, MAX_FRAME) == {"AT": b"yes"}
     pulls = runtime.methods.count("PullMessages")
     assert pulls > 1
-    assert carrier.exchange({"AT": b"x", "ZZ": b"y"}, 60) == {"AT": b"yes"}
+    assert carrier.exchange({"AT": b"x", "ZZ": b"y"}, 60, MAX_FRAME) == {"AT": b"yes"}
     assert runtime.methods.count("PullMessages") == pulls + 1
 
 
@@ -396,10 +412,10 @@ def test_a_late_reply_is_dropped_and_logged(
     caplog.set_level("INFO", logger="pratique.run")
     carrier = FlowerCarrier(runtime.grid, runtime)
     runtime.answer = answering("BE")
-    assert carrier.exchange({"AT": b"x", "BE": b"y"}, 0.2) == {"AT": b"yes"}
+    assert carrier.exchange({"AT": b"x", "BE": b"y"}, 0.2, MAX_FRAME) == {"AT": b"yes"}
     runtime.reply_arrives(*reply(runtime.sent[1], b"late"))
     runtime.answer = lambda m: [reply(m, b"yes")]
-    assert carrier.exchange({"AT": b"x"}, 10) == {"AT": b"yes"}
+    assert carrier.exchange({"AT": b"x"}, 10, MAX_FRAME) == {"AT": b"yes"}
     assert [(r.message, r.country) for r in caplog.records] == [  # type: ignore[attr-defined]
         ("reply not used, for it came too late", "BE")
     ]

@@ -84,7 +84,9 @@ def test_the_model_file_is_plain_safetensors(tmp_path: Path) -> None:
 
 def test_a_table_has_no_model(tmp_path: Path) -> None:
     task = CountPatients(patients_bound=10)
-    write_result(tmp_path, result(task=task, table={"cells": []}, coordinates=()), KEY.sign)
+    write_result(
+        tmp_path, result(task=task, table={"groupings": [], "cells": []}, coordinates=()), KEY.sign
+    )
     read_back = read_result(tmp_path, (KEY.public,))
     assert read_back.model is None
     assert not (tmp_path / MODEL_FILE).exists()
@@ -98,7 +100,7 @@ def test_a_table_has_no_model(tmp_path: Path) -> None:
         {"honest": 4},
         {"countries": ["DK"]},
         {"title": "Another"},
-        {"evaluation": {"everybody": {"auc": 1}}},
+        {"evaluation": {"everybody": {"group": "all", "patients": None}, "subgroups": []}},
         {"signature": "00" * 64},
         {"signature": ""},
         {"signature": "not hex"},

@@ -255,10 +255,12 @@ def test_a_live_attempt_is_left_alone_and_a_dead_one_is_replaced(table: Prepared
     run = table.launch()
     original_exchange = run.carrier.exchange
 
-    def exchange_and_supervise(frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+    def exchange_and_supervise(
+        frames: Mapping[str, bytes], seconds: float, largest_reply: int
+    ) -> Mapping[str, bytes]:
         run.supervise_runs(runs_lost=False)
         assert run.coordinator.context.runs.get(RUN).attempt == 1
-        return original_exchange(frames, seconds)
+        return original_exchange(frames, seconds, largest_reply)
 
     run.carrier.exchange = exchange_and_supervise  # type: ignore[method-assign]
     assert run.attempt_dies(("exchanged", 2))

@@ -352,10 +352,10 @@ def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) 
     carrier = NodesCarrier(coordinator.federation)
     original_exchange = carrier.exchange
 
-    def stop_late(frames: Any, seconds: float) -> Any:
+    def stop_late(frames: Any, seconds: float, largest_reply: int) -> Any:
         if coordinator.context.runs.get(run).state == "running":
             coordinator.ask("study_stop", name=study.id)
-        return original_exchange(frames, seconds)
+        return original_exchange(frames, seconds, largest_reply)
 
     carrier.exchange = stop_late  # type: ignore[method-assign]
     with pytest.raises(PratiqueError):
@@ -545,3 +545,9 @@ def test_a_new_agreement_names_the_newest_key_of_each_country(coordinator: Coord
     assert keys["DK"] == raw_key(200).public.to_text()
     assert keys["EE"] == documents.officers["EE"].public.to_text()
     assert laid_out.coordinator.log_key == raw_key(4).public.to_text()
+
+
+def test_nodes_with_a_copy_are_shown(coordinator: Coordinator) -> None:
+    assert coordinator.ask("status")["copies"] == []
+    coordinator.sessions.copied = ("DK",)
+    assert coordinator.ask("status")["copies"] == ["DK"]

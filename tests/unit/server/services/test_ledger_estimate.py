@@ -26,6 +26,12 @@ class Row:
     created: datetime
     round: int = 1
     study: str = STUDY.digest
+    over: bool = True
+    ended: datetime | None = None
+
+    @property
+    def updated(self) -> datetime:
+        return self.ended or self.created
 
 
 def shares(*rows: Row, now: datetime, agreement: Agreement = AGREED) -> dict[str, float]:
@@ -71,3 +77,13 @@ def test_a_new_period_begins_with_nothing_spent() -> None:
     now = BEGUN + budget.period_days * DAY
     assert set(shares(Row(now - DAY), now=now).values()) == {0.0}
     assert set(shares(Row(now), now=now).values()) == {cost(now)}
+
+
+def test_a_run_that_lives_on_counts_in_the_next_period() -> None:
+    budget = AGREED.register_budget(REGISTER)
+    assert budget is not None
+    begins = BEGUN + budget.period_days * DAY
+    now = begins + 2 * DAY
+    for row in (Row(begins - DAY, over=False), Row(begins - DAY, ended=begins)):
+        assert set(shares(row, now=now).values()) == {cost(now)}
+    assert set(shares(Row(begins - 2 * DAY, ended=begins - DAY), now=now).values()) == {0.0}

@@ -1,0 +1,217 @@
+"""Decides which machine acts for a node if several present its identity: the connected one.
+
+A copy of a node's folder has the node's keys and certificate, so no signature distinguishes the
+two. The session does: a secret of one running process, which is on no disk. It works as follows:
+
+- *One session acts.* Every call shows its session, and calls of any other are refused. So a copy
+  gets no message, ends nobody and changes nothing.
+- *Whoever is connected stays.* A sign-in with another session waits while the former one may be
+  alive: it called lately, and its connection was not lost. If it goes on calling, the newcomer is
+  a copy. If it does not, the newcomer is a restart and takes over, at once if the node signed off
+  or its connection broke.
+- *A predecessor that returns* has the session that the present one names as the start before its
+  own. A process that runs was not restarted, so the present session is a copy, and ends. The
+  predecessor must have called again after an answer: a call that was only late proves nothing.
+- *Equal or lower.* A restart has a higher incarnation. A session without one that finds nobody is
+  admitted, since a restored backup looks the same, but it is reported.
+- *A copy that was refused* does not get the node's place while the node restarts: it is kept free.
+
+Each of these is a dispute. It is reported to both machines and logged once, and lasts until the
+node's certificates are revoked. Time is in seconds of a monotonic clock.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Protocol, TypeVar
+
+from server.membership.acting_sessions import ActingSession
+
+LIVE_SECONDS = 8.0
+"""How long after its last call a session counts as alive; a connected node calls every 5 s."""
+PROOF_SECONDS = 4.0
+"""How long after another sign-in a call of the former session must come, to count as proof that it
+lives: longer than a call of a process that has ended may be on its way."""
+KEPT_FREE_SECONDS = 45.0
+"""How long the place of a session that ended is kept from copies that it refused."""
+KEY_BYTES = hashlib.sha256().digest_size
+MOST_COPIES = 16
+"""How many copies and waiting sessions of one node are remembered."""
+V = TypeVar("V")
+
+
+class Standing(Enum):
+    """What a sign-in gets."""
+
+    ADMITTED = "admitted"
+    WAITS = "waits"
+    COPY = "copy"
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """What a node shows when it signs in; see `protocols/proto/exchange.proto`."""
+
+    session: bytes
+    incarnation: int
+    former: bytes
+
+
+class SessionStore(Protocol):
+    """Stores the acting sessions, so that a restarted coordinator knows them."""
+
+    def load(self) -> Iterable[ActingSession]:
+        """Return the stored sessions."""
+
+    def save(self, session: ActingSession) -> None:
+        """Store the session of a country in place of its former one."""
+
+    def forget(self, country: str) -> None:
+        """Delete the session of a country."""
+
+
+class NoStore:
+    """A store that keeps nothing: each start of the coordinator begins without any."""
+
+    def load(self) -> Iterable[ActingSession]:
+        """Return nothing."""
+        return ()
+
+    def save(self, session: ActingSession) -> None:
+        """Keep nothing."""
+
+    def forget(self, country: str) -> None:
+        """Keep nothing."""
+
+
+@dataclass
+class _Place:
+    """A country's acting session, when it last called, and the other sessions that want to act."""
+
+    session: ActingSession
+    heard: float
+    gone: bool = False
+    """Whether it signed off, or its connection broke."""
+    waiting: dict[bytes, float] = field(default_factory=dict)
+    """When each other session first asked."""
+    copies: dict[bytes, None] = field(default_factory=dict)
+    returned: bytes = b""
+    """The predecessor that was asked to sign in again."""
+
+    def alive(self, now: float) -> bool:
+        return not self.gone and now - self.heard < LIVE_SECONDS
+
+    def keeps_out(self, key: bytes, now: float) -> bool:
+        return key in self.copies and now - self.heard < KEPT_FREE_SECONDS
+
+    def note_copy(self, key: bytes) -> None:
+        self.waiting.pop(key, None)
+        _note(self.copies, key, None)
+
+
+class Fence:
+    """The acting sessions of all nodes. Use it in one thread only."""
+
+    def __init__(
+        self,
+        store: SessionStore | None = None,
+        *,
+        on_dispute: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`on_dispute` takes the country whose node's identity two machines have, once."""
+        self._store: SessionStore = store or NoStore()
+        self._on_dispute, self._clock = on_dispute, clock
+        now = clock()
+        self._places = {each.country: _Place(each, now) for each in self._store.load()}
+
+    def sign_in(self, country: str, asked: SignIn) -> Standing:
+        """Decide about a sign-in, and remember it."""
+        place, key, now = self._places.get(country), session_key(asked.session), self._clock()
+        if place is None or key == place.session.key:
+            return self._admit(country, key, asked)
+        if key == place.session.former:
+            return self._returning(place, key, asked)
+        if place.keeps_out(key, now):
+            return Standing.COPY
+        if place.alive(now):
+            if key not in place.waiting:
+                _note(place.waiting, key, now)
+            return Standing.WAITS
+        if asked.incarnation <= place.session.incarnation or key in place.copies:
+            self._dispute(place)
+        return self._admit(country, key, asked)
+
+    def heard(self, country: str, session: bytes) -> bool:
+        """Return whether this session acts for the node, and note that it has called."""
+        if not self.acts(country, session):
+            return False
+        place, now = self._places[country], self._clock()
+        place.heard, place.gone = now, False
+        for key in [key for key, asked in place.waiting.items() if now - asked >= PROOF_SECONDS]:
+            place.note_copy(key)
+            self._dispute(place)
+        return True
+
+    def acts(self, country: str, session: bytes) -> bool:
+        """Return whether this session acts for the node of a country."""
+        place = self._places.get(country)
+        return place is not None and place.session.key == session_key(session)
+
+    def ended(self, country: str, session: bytes) -> None:
+        """Note that a session signed off, or that its connection broke during a call."""
+        if self.acts(country, session):
+            self._places[country].gone = True
+
+    def disputed(self, country: str) -> bool:
+        """Return whether two machines have presented the identity of a country's node."""
+        place = self._places.get(country)
+        return place is not None and place.session.disputed
+
+    def disputes(self) -> tuple[str, ...]:
+        """Return the countries whose node's identity two machines have."""
+        return tuple(sorted(country for country in list(self._places) if self.disputed(country)))
+
+    def forget(self, country: str) -> None:
+        """Forget everything about a country's node, whose certificates were revoked."""
+        self._places.pop(country, None)
+        self._store.forget(country)
+
+    def _returning(self, place: _Place, key: bytes, asked: SignIn) -> Standing:
+        """Let a predecessor act again that has called, been answered, and called again."""
+        if place.returned != key:
+            place.returned = key
+            return Standing.WAITS
+        self._dispute(place)
+        place.note_copy(place.session.key)
+        return self._admit(place.session.country, key, asked)
+
+    def _admit(self, country: str, key: bytes, asked: SignIn) -> Standing:
+        place = self._places.get(country)
+        disputed = place is not None and place.session.disputed
+        session = ActingSession(country, asked.incarnation, key, asked.former, disputed)
+        copies = {} if place is None else {k: None for k in place.copies if k != key}
+        if place is None or place.session != session:
+            self._store.save(session)
+        self._places[country] = _Place(session, self._clock(), copies=copies)
+        return Standing.ADMITTED
+
+    def _dispute(self, place: _Place) -> None:
+        if not place.session.disputed:
+            place.session = replace(place.session, disputed=True)
+            self._store.save(place.session)
+            self._on_dispute(place.session.country)
+
+
+def session_key(session: bytes) -> bytes:
+    """Return the hash by which a session is known; a node's folder holds no more of it."""
+    return hashlib.sha256(session).digest()
+
+
+def _note(known: dict[bytes, V], key: bytes, value: V) -> None:
+    """Remember a session, and forget the oldest one beyond MOST_COPIES."""
+    known[key] = value
+    while len(known) > MOST_COPIES:
+        del known[next(iter(known))]
