@@ -15,11 +15,14 @@ from governance.runtime.cli_support import (
     LogFileOption,
     PassphraseFd,
     PassphraseFile,
+    home_option,
     plain_errors,
     say,
     say_at_once,
     show,
 )
+from governance.runtime.homes import absolute, require_room_for_socket
+from governance.runtime.program import run_program
 from keys.clock import utc_now
 
 if TYPE_CHECKING:
@@ -35,11 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run a national node, which keeps a country's records and sends only noisy sums.",
 )
-DEFAULT_HOME = Path.home() / ".pratique" / "node"
-HomeOption = Annotated[
-    Path,
-    typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder.", readable=False),
-]
+DEFAULT_HOME = Path("~/.pratique/node")
+HomeOption = Annotated[Path, home_option("The node's folder.")]
 
 
 @app.command()
@@ -77,14 +77,15 @@ def init(
     with plain_errors():
         settings = _new_settings(
             country=country,
-            data=data.expanduser().resolve(),
-            dictionary=dictionary.expanduser().resolve(),
-            opt_out=opt_out.expanduser().resolve() if opt_out else None,
+            data=absolute(data),
+            dictionary=absolute(dictionary),
+            opt_out=absolute(opt_out) if opt_out else None,
             officer_key=read_key(officer_key).to_text(),
             person_register=register,
         )
         node_home = _home(home)
         node_home.require_free()
+        require_room_for_socket(node_home.path, node_home.socket)
         passphrase = partial(chosen_passphrase, passphrase_file, passphrase_fd)
         node = create_node(node_home, settings, passphrase, utc_now())
         say(f"The node of {country} was created in {node_home.path}.")
@@ -331,7 +332,7 @@ def _print_status(status: "NodeStatus") -> None:
 def _home(path: Path) -> "NodeHome":
     from client.home import NodeHome  # noqa: PLC0415 (keeps --help quick)
 
-    return NodeHome(path.expanduser().resolve())
+    return NodeHome(path)
 
 
 def _ask(path: Path, method: str, **params: Any) -> Mapping[str, object]:
@@ -387,7 +388,7 @@ def _isolate() -> None:
 
 def main() -> None:
     """Run `pratique-node`."""
-    app(prog_name="pratique-node")
+    run_program(app, "pratique-node")
 
 
 if __name__ == "__main__":

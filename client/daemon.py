@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -236,7 +237,8 @@ class Daemon:
         return methods[method](**params)
 
     def _status(self) -> dict[str, Any]:
-        status = self._node.status(self._link_status)
+        link = replace(self._link_status, clock=self._link.clock.difference())
+        status = self._node.status(link)
         self._health.record_status(status)
         return status.to_json()
 

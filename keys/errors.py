@@ -10,6 +10,7 @@
     ├── LedgerFault             the privacy ledger cannot add or find an entry (governance)
     ├── LogFault                the audit log cannot be appended to, or does not verify (governance)
     ├── StorageFault            a database cannot be opened, read or written (governance)
+    ├── HomeFault               a program's folder cannot be used or made (governance)
     ├── LocalRpcFault           a local daemon does not run, or refuses (governance)
     ├── ObserveFault            metrics and health cannot be served at this address (governance)
     ├── OfficerFault            a command of the officer cannot do what was asked (governance)

@@ -16,6 +16,7 @@ from governance.runtime.cli_support import (
     say_at_once,
     show,
 )
+from governance.runtime.program import run_program
 from governance.runtime.wording import counted
 from keys.clock import utc_now
 from server.commands.agreement import agreement_app
@@ -60,6 +61,7 @@ def init(
     """Create a coordinator: its folder, its keys, the federation's transport authority."""
     from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
 
+    from governance.runtime.homes import require_room_for_socket  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
     from server.home import CoordinatorHome, Settings, create_home  # noqa: PLC0415
 
@@ -70,6 +72,7 @@ def init(
             field = str(error.errors()[0]["loc"][0])
             raise typer.BadParameter(_EXPECTED[field], param_hint=f"--{field}") from error
         CoordinatorHome(home).require_free()
+        require_room_for_socket(home, CoordinatorHome(home).socket)
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
         authority = create_home(CoordinatorHome(home), settings, passphrase, utc_now())
         say(f"The coordinator of {federation} was created in {home}.")
@@ -79,8 +82,9 @@ def init(
 
 _EXPECTED = {
     "federation": "small letters, digits and hyphens, such as north-sea",
-    "listen": "host and port, such as 127.0.0.1:7443",
-    "address": "host and port, such as exchange.example.org:7443",
+    "listen": "host and port, such as 127.0.0.1:7443; not port 0, and no dot after the host",
+    "address": "host and port, such as exchange.example.org:7443; not port 0, and no dot after the "
+    "host",
 }
 
 
@@ -250,5 +254,5 @@ def revoke(
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run `pratique-coordinator`."""
+    run_program(app, "pratique-coordinator")

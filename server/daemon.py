@@ -30,6 +30,7 @@ from server.exchange.interceptors import RefusalCounter
 from server.exchange.node_sessions import NodeSessions
 from server.exchange.relay import Relay
 from server.exchange.service import ENDING_SECONDS, ExchangeService, serve_exchange
+from server.flower.guard_check import require_guard
 from server.flower.superlink import SuperLink
 from server.home import HOME_VARIABLE, CoordinatorHome, CoordinatorKeys
 from server.key_rotation import open_keys
@@ -117,9 +118,15 @@ async def _serve(
 
 
 async def _open_to_nodes(context: CoordinatorContext, forwarding: Forwarding) -> None:
-    """Register every admitted node with the new SuperLink, then forward calls to it."""
+    """Register every admitted node with the new SuperLink, then forward calls to it.
+
+    Meanwhile its guard must refuse a forbidden bundle. Raises CoordinatorFault if it does not.
+    """
     nodes = context.enrolment.admitted(Role.NODE)
-    await asyncio.to_thread(context.sessions.open_all, nodes)
+    await asyncio.gather(
+        asyncio.to_thread(context.sessions.open_all, nodes),
+        asyncio.to_thread(require_guard, context.superlink),
+    )
     forwarding.open(context.superlink)
 
 

@@ -16,8 +16,9 @@ from pydantic import (
 
 from governance.audit.events import Event, EventKind
 from governance.documents.reading import read_settings
+from governance.runtime.homes import is_unfinished, made_whole
 from governance.runtime.loopback import LoopbackAddress
-from keys.certificates import TransportAuthority
+from keys.certificates import TransportAuthority, is_host
 from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.errors import reason_of
 from keys.files import replace_private
@@ -37,16 +38,19 @@ _ED25519_KEYS = (DOCUMENTS, ONLINE, LOG)
 HIGHEST_PORT = 65535
 
 
-def _checked_port(address: str) -> str:
-    if int(address.rsplit(":", 1)[1]) > HIGHEST_PORT:
-        raise ValueError(f"the port must be at most {HIGHEST_PORT}")
+def _checked_address(address: str) -> str:
+    port = int(address.rsplit(":", 1)[1])
+    if not 1 <= port <= HIGHEST_PORT:
+        raise ValueError(f"the port must be from 1 to {HIGHEST_PORT}")
+    if not is_host(host_of(address)):
+        raise ValueError("a certificate cannot name this host")
     return address
 
 
 Address = Annotated[
     str,
     StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"),
-    AfterValidator(_checked_port),
+    AfterValidator(_checked_address),
 ]
 
 
@@ -123,12 +127,19 @@ class CoordinatorHome:
             raise self._unreadable(reason_of(error)) from error
 
     def require_free(self) -> None:
-        """Raise CoordinatorFault if the folder has a coordinator already."""
+        """Raise CoordinatorFault if the folder contains a coordinator, or keys."""
         if (self.path / SETTINGS_FILE).exists():
             raise CoordinatorFault(
                 f"There is already a coordinator in {self.path}",
                 why="a second `init` would destroy its keys",
                 fix="choose another folder with --home",
+            )
+        if self.keys.exists() and not is_unfinished(self.path):
+            raise CoordinatorFault(
+                f"The folder {self.path} contains the keys of a coordinator, and no settings",
+                why=f"{SETTINGS_FILE} was deleted, or an `init` of an earlier version was "
+                "interrupted",
+                fix="restore the file from a backup, or choose another folder with --home",
             )
 
     def _unreadable(self, why: str) -> CoordinatorFault:
@@ -177,12 +188,17 @@ def create_home(
 ) -> TransportAuthority:
     """Create a coordinator's folder, keys, log and certificates; return its transport authority.
 
-    Raises CoordinatorFault if the folder already has a coordinator, StorageFault if its log cannot
-    be started. The settings are written last: a folder without them is no coordinator.
+    Raises CoordinatorFault if the folder already has a coordinator, HomeFault, KeyFault, or
+    StorageFault if its log cannot be started; then nothing was made.
     """
     home.require_free()
-    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home.path.chmod(0o700)
+    with made_whole(home.path, SETTINGS_FILE) as draft:
+        return _fill(CoordinatorHome(draft), settings, passphrase, now)
+
+
+def _fill(
+    home: CoordinatorHome, settings: Settings, passphrase: bytes, now: datetime
+) -> TransportAuthority:
     store = KeyStore.create(home.keys, passphrase)
     store.put(IDENTITY, CompositeSigningKey.generate().to_bytes())
     for name in _ED25519_KEYS:

@@ -22,6 +22,8 @@ def status_lines(status: NodeStatus) -> Iterator[str]:
     """Yield the lines that `status` prints."""
     yield f"Node of {status.country} in {status.federation}"
     yield f"Now: {status.waiting_for}"
+    if status.clock:
+        yield f"Clock: {status.clock}; set it, and synchronise it with NTP"
     yield from _document_lines(status.documents)
     yield _data_line(status.data)
     yield _ledger_line(status.ledger)

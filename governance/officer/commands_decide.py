@@ -16,7 +16,7 @@ from governance.officer.decision_rules import (
     require_permit,
     require_undecided,
 )
-from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
+from governance.officer.delivery import Delivery, sign_and_hand_over, use_node
 from governance.officer.session import KNOWN_TASKS, OfficerSession
 from governance.officer.studies import find_study, is_named, keep_study, kept_studies
 from governance.policy.assessment import assess
@@ -68,7 +68,7 @@ def approve(
     _show_permit(session, study, permit, "in your words" if conditions.sentence else "sentence")
     fits = keeps_conditions(session, study, view, permit)
     session.terminal.confirm("Sign this permit?", yes=yes)
-    remember_node(session, delivery)
+    use_node(session, delivery)
     keep_study(session.home.studies, study)
     published = view.country(session.country)
     result = sign_and_hand_over(session, lambda own: own.approve(permit), delivery, published)
@@ -169,7 +169,7 @@ def _sign_refusal(
     session.terminal.heading(f"Refusal by {session.country} of {quoted(study.title)}")
     session.terminal.facts({"study": f"{study.id}, {study.digest}", "reason": quoted(reason)})
     session.terminal.confirm("Sign it? The other parties will read the reason.", yes=yes)
-    remember_node(session, delivery)
+    use_node(session, delivery)
     keep_study(session.home.studies, study)
     result = sign_and_hand_over(session, lambda own: own.withdraw(withdrawal), delivery, published)
     session.terminal.say("Your node takes no further part in this study from its next message on.")

@@ -15,7 +15,7 @@ from governance.officer.agreement_text import (
     identity_in_words,
     spoken_digest,
 )
-from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
+from governance.officer.delivery import Delivery, sign_and_hand_over, use_node
 from governance.officer.errors import OfficerFault
 from governance.officer.session import OfficerSession
 from governance.runtime.safe_text import escaped
@@ -183,7 +183,7 @@ def sign_node_keys(session: OfficerSession, path: Path, delivery: Delivery, *, y
     _show_node_keys(session, keys)
     _require_succession(session, keys)
     session.terminal.confirm("Do you vouch for this node with your country's key?", yes=yes)
-    remember_node(session, delivery)
+    use_node(session, delivery)
     result = sign_and_hand_over(session, lambda own: own.set_node(keys), delivery, published)
     session.terminal.say("Next: `pratique-officer inbox`.")
     session.terminal.answer({"signed": "node", "digest": keys.digest, **result})
@@ -232,7 +232,7 @@ def sign_policy(session: OfficerSession, path: Path, delivery: Delivery, *, yes:
     session.terminal.heading(f"National policy of {session.country}: what it forbids")
     session.terminal.verbatim(text)
     session.terminal.confirm("Sign these rules for your country?", yes=yes)
-    remember_node(session, delivery)
+    use_node(session, delivery)
     result = sign_and_hand_over(session, lambda own: own.set_policy(text), delivery, published)
     session.terminal.say("Your node follows them from its next decision on.")
     session.terminal.answer({"signed": "policy", "digest": digest(text.encode()), **result})
@@ -270,7 +270,7 @@ def renew(session: OfficerSession, delivery: Delivery) -> None:
             why="you have signed nothing for your country",
             fix="sign your node's keys first: `pratique-officer sign node-keys.json`",
         )
-    remember_node(session, delivery)
+    use_node(session, delivery)
     view = view_if_usable(session)
     published = view.country(session.country) if view else None
     result = sign_and_hand_over(session, lambda _own: None, delivery, published)

@@ -6,8 +6,7 @@ from typing import Any
 import typer
 
 from governance.officer.errors import OfficerFault
-from governance.runtime.cli_support import say
-from governance.runtime.safe_text import pure_json
+from governance.runtime.cli_support import as_json_text, say
 from governance.runtime.text_layout import Row, in_columns, labelled, line_width
 
 _HOW_TO_ANSWER = "answer it at a terminal, or give --yes once you have read what is asked"
@@ -63,7 +62,7 @@ class Terminal:
     def answer(self, value: Any) -> None:
         """Print the JSON value, if it was requested."""
         if self._as_json:
-            typer.echo(pure_json(value, indent=2))
+            typer.echo(as_json_text(value))
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask a question, unless `yes`. Raises OfficerFault if the officer does not agree."""

@@ -6,10 +6,12 @@ warnings and errors are logged: the place in the library, and the message if it 
 Uncaught errors are logged in the same way, not as tracebacks that contain values.
 """
 
+import faulthandler
 import logging
 import signal
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -51,9 +53,16 @@ def configure(file: Path | None = None, stream: TextIO | None = None) -> logging
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(OURS).setLevel(logging.INFO)
     logging.raiseExceptions = False  # else errors print a record's arguments
+    _show_crashes()
     _divert(handler)
     _log_uncaught_errors()
     return handler
+
+
+def _show_crashes() -> None:
+    """Have a crash in native code write the lines of code where it happened, and no value."""
+    with suppress(OSError, ValueError):  # standard error is no file
+        faulthandler.enable(sys.__stderr__ or sys.stderr)
 
 
 def reopen_on_hangup(handler: logging.Handler) -> None:

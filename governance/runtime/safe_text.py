@@ -63,13 +63,13 @@ def named(text: str) -> str:
     return text if NAME.fullmatch(text) else quoted(text)
 
 
-def pure_json(value: Any, *, indent: int | None = None) -> str:
+def pure_json(value: Any, *, indent: int | None = None, in_ascii: bool = False) -> str:
     """Return the value as JSON in which each character that shows nothing is a JSON escape.
 
     Values that JSON does not know are written as text, infinity among them.
     """
     known = json.loads(json.dumps(value, default=str), parse_constant=str)
-    text = json.dumps(known, ensure_ascii=False, indent=indent)
+    text = json.dumps(known, ensure_ascii=in_ascii, indent=indent)
     lines = text.split("\n")  # within a string, JSON escapes a line end
     return "\n".join("".join(_characters(line, lambda c: json.dumps(c)[1:-1])) for line in lines)
 

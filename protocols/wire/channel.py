@@ -1,9 +1,11 @@
 """The one channel that a node or an officer opens: gRPC with mutual TLS to the exchange."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -12,6 +14,8 @@ from google.protobuf.message import Message
 from keys.errors import PratiqueError
 from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
+from protocols.wire.exchange_clock import ExchangeClock
+from protocols.wire.proxy import Route, route_to
 
 MAX_MESSAGE = 64 * 2**20
 """Largest message either way, in bytes."""
@@ -50,9 +54,12 @@ class LinkFault(PratiqueError):
 class _Wire:
     """One gRPC channel, and the number of calls in progress on it."""
 
-    def __init__(self, address: str, authority: bytes, key: bytes, certificate: bytes) -> None:
+    def __init__(
+        self, address: str, route: Route, authority: bytes, key: bytes, certificate: bytes
+    ) -> None:
         credentials = grpc.ssl_channel_credentials(authority, key, certificate)
-        self._channel = grpc.secure_channel(address, credentials, options=_OPTIONS)
+        options = [*_OPTIONS, *route.options]
+        self._channel = grpc.secure_channel(address, credentials, options=options)
         self.stub = exchange_pb2_grpc.ExchangeStub(self._channel)
         self.calls = 0
 
@@ -65,7 +72,8 @@ class ExchangeLink:
 
     def __init__(self, address: str, *, authority: bytes, key: bytes, certificate: bytes) -> None:
         self._address, self._lock = address, threading.Lock()
-        self._wire = _Wire(address, authority, key, certificate)
+        self.route, self.clock = route_to(address, os.environ), ExchangeClock()
+        self._wire = _Wire(address, self.route, authority, key, certificate)
         self._open = {self._wire}
         self._ended = threading.Event()
 
@@ -74,7 +82,7 @@ class ExchangeLink:
 
         A closed link stays closed.
         """
-        fresh = _Wire(self._address, authority, key, certificate)
+        fresh = _Wire(self._address, self.route, authority, key, certificate)
         with self._lock:
             if not self._open:
                 fresh.close()
@@ -153,12 +161,22 @@ class ExchangeLink:
     ) -> Any:
         try:
             with self._channel_in_use() as wire:
-                call = getattr(wire.stub, method)
-                if stop is None:
-                    return call(request, timeout=seconds)
-                return _result_unless(stop, call.future(request, timeout=seconds))
+                call = getattr(wire.stub, method).future(request, timeout=seconds)
+                with self._timed(call):
+                    return call.result() if stop is None else _result_unless(stop, call)
         except ValueError as error:
             raise LinkFault("The link to the exchange is closed") from error
+
+    @contextmanager
+    def _timed(self, call: Any) -> Iterator[None]:
+        """Note the exchange's time, which ends a call or its refusal."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if call.done():
+                took = timedelta(seconds=time.monotonic() - began)
+                self.clock.note(call.trailing_metadata(), took)
 
     @contextmanager
     def _channel_in_use(self) -> Iterator[_Wire]:
@@ -186,7 +204,9 @@ class ExchangeLink:
         if code in _NO_ANSWER:
             return LinkFault(
                 f"The exchange at {self._address} does not answer",
-                why=f"gRPC reports {details[:MOST_SAID]!r}",
+                why="; ".join(
+                    filter(None, (f"gRPC reports {details[:MOST_SAID]!r}", self.route.says))
+                ),
                 fix="check the address and the network, and that the coordinator runs",
             )
         return LinkFault(f"The exchange at {self._address} refused the call", why=said(details))

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from governance.runtime.cli_support import say
+from governance.runtime.cli_support import as_json_text, say
 from governance.runtime.local_rpc import LocalRpcFault
-from governance.runtime.safe_text import escaped, pure_json
+from governance.runtime.safe_text import escaped
 from governance.runtime.text_layout import broken, line_width
 from server.answers import RoundSummary, StudyStatus
 from server.commands.options import on_terminal, parsed
@@ -69,7 +69,7 @@ def _follow_changes(look: Look, show: Callable[[StudyStatus, dict[str, Any]], No
 
 
 def _print_json(_: StudyStatus, answer: dict[str, Any]) -> None:
-    typer.echo(pure_json(answer))
+    typer.echo(as_json_text(answer, indent=None))
 
 
 class _Lines:

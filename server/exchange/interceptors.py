@@ -1,9 +1,12 @@
-"""Counts the refused calls of the exchange, for the metrics."""
+"""Counts the refused calls of the exchange, and states its time at the end of each call."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import grpc
+
+from protocols.wire.exchange_clock import TIME_KEY
 
 REASONS = tuple(code.name for code in grpc.StatusCode if code is not grpc.StatusCode.OK)
 
@@ -33,4 +36,33 @@ class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
         return grpc.unary_unary_rpc_method_handler(
             counted, handler.request_deserializer, handler.response_serializer
+        )
+
+
+class TimeStatement(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """States the exchange's time in the trailing metadata of each call."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        """`clock` is this machine's."""
+        self._clock = clock
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
+    ) -> Any:
+        """Return the handler, wrapped so that the time is stated."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def state(context: Any) -> None:
+            context.set_trailing_metadata(((TIME_KEY, self._clock().isoformat()),))
+
+        async def timed(request: Any, context: Any) -> Any:
+            state(context)  # for a call that is refused
+            reply = await handler.unary_unary(request, context)
+            state(context)
+            return reply
+
+        return grpc.unary_unary_rpc_method_handler(
+            timed, handler.request_deserializer, handler.response_serializer
         )

@@ -23,6 +23,7 @@ from protocols.wire.channel import MAX_MESSAGE
 from protocols.wire.flower_frame import FLEET_CALLS
 from server.errors import CoordinatorFault
 from server.exchange.fleet_requests import RelayRefused
+from server.exchange.interceptors import TimeStatement
 from server.exchange.relay import Relay
 
 MAY_CALL: dict[str, frozenset[Role]] = {
@@ -262,7 +263,7 @@ async def serve_exchange(
     listen there.
     """
     server = grpc.aio.server(
-        interceptors=interceptors,
+        interceptors=[*interceptors, TimeStatement(clock)],
         maximum_concurrent_rpcs=MAX_CALLS,
         options=[
             ("grpc.max_send_message_length", MAX_MESSAGE),

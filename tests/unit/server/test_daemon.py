@@ -80,6 +80,7 @@ def supervisions(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     found: list[bool] = []
     monkeypatch.setattr(daemon, "supervise_runs", lambda _, runs_lost: found.append(runs_lost))
     monkeypatch.setattr(daemon, "CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(daemon, "require_guard", lambda _: None)
     return found
 
 
@@ -163,6 +164,22 @@ def test_a_superlink_that_dies_while_nodes_are_registered_is_restarted(
     watched(context(engine, flower, sessions), forwarding, lambda: bool(supervisions))
     assert (flower.starts, len(sessions.opened)) == (2, 2)
     assert forwarding.acts == ["close", "open"]
+
+
+def test_no_call_reaches_a_flower_whose_guard_does_not_refuse(
+    engine: Engine, supervisions: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise CoordinatorFault("The guard does not work", why="code of a bundle was executed")
+
+    monkeypatch.setattr(daemon, "require_guard", fail)
+    flower, forwarding = Flower(), RecordedForwarding()
+    flower.gone = "superexec"
+    with pytest.raises(CoordinatorFault, match="could not be restarted") as caught:
+        watched(context(engine, flower), forwarding, lambda: False)
+    assert "code of a bundle was executed" in caught.value.why
+    assert forwarding.acts == ["close"]
+    assert not supervisions
 
 
 def test_the_daemon_ends_with_the_reason_if_flower_cannot_be_restarted(

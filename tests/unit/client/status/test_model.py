@@ -70,6 +70,7 @@ STATUS: dict[str, Any] = {
         "assumed": ["heart"],
     },
     "log": {"origin": "pratique/dk/node", "size": 9},
+    "clock": None,
 }
 
 

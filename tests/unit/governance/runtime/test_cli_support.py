@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from governance.runtime.cli_support import BROKEN_PIPE
+from governance.runtime.program import BROKEN_PIPE
 
 TALKER = """
 import typer
@@ -49,6 +49,7 @@ PRINTERS = {"print", "echo", "secho", "pprint"}
 PRINT_THEMSELVES = {
     ("governance/runtime/cli_support.py", "secho"): "`say`, the function that prints a line",
     ("governance/runtime/cli_support.py", "echo"): "JSON of `show`",
+    ("governance/runtime/program.py", "print"): "the last words of a program that cannot write",
     ("governance/officer/terminal.py", "echo"): "JSON of `answer`",
     ("server/commands/watch.py", "echo"): "JSON lines",
     ("server/commands/watch.py", "print"): "lines above a progress bar, broken in the same way",

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 
-from server.exchange.interceptors import REASONS, RefusalCounter
+from protocols.wire.exchange_clock import TIME_KEY
+from server.exchange.interceptors import REASONS, RefusalCounter, TimeStatement
 
 CALL = SimpleNamespace(method="/pratique.Exchange/Fetch")
 
@@ -79,3 +82,27 @@ def test_calls_that_are_unknown_or_of_another_kind_are_not_wrapped() -> None:
 
 def test_success_is_not_among_the_counted_codes() -> None:
     assert "OK" not in REASONS
+
+
+class TimedContext(Context):
+    stated: tuple[tuple[str, str], ...] = ()
+
+    def set_trailing_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        self.stated = metadata
+
+
+@pytest.mark.parametrize("code", [None, grpc.StatusCode.UNAUTHENTICATED])
+def test_the_time_is_stated_at_the_end_of_each_call(code: grpc.StatusCode | None) -> None:
+    times = iter(datetime(2026, 11, 30, 12, minute, tzinfo=UTC) for minute in range(2))
+
+    async def continuation(_: Any) -> Any:
+        return handler()
+
+    statement: Any = TimeStatement(lambda: next(times))
+    wrapped = asyncio.run(statement.intercept_service(continuation, CALL))
+    context = TimedContext(code)
+    with suppress(grpc.aio.AbortError):
+        assert asyncio.run(wrapped.unary_unary("a", context)) == "A"
+    minute = 0 if code else 1
+    assert context.stated == ((TIME_KEY, f"2026-11-30T12:0{minute}:00+00:00"),)
+    assert wrapped.response_serializer == bytes.decode
