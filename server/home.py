@@ -5,7 +5,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,6 +15,7 @@ from pydantic import (
 
 from governance.audit.events import Event, EventKind
 from governance.documents.reading import read_settings
+from governance.documents.yaml_text import dump_yaml
 from governance.runtime.loopback import LoopbackAddress
 from keys.certificates import TransportAuthority
 from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
@@ -112,7 +112,7 @@ class CoordinatorHome:
     def settings(self) -> Settings:
         """Read the settings. Raises CoordinatorFault if they are missing or cannot be read."""
         try:
-            return read_settings(Settings, (self.path / SETTINGS_FILE).read_text("utf-8"))
+            return read_settings(Settings, self.path / SETTINGS_FILE)
         except FileNotFoundError as error:
             raise CoordinatorFault(
                 f"There is no coordinator in {self.path}",
@@ -191,8 +191,8 @@ def create_home(
         home.path, _hosts(settings), store, federation=settings.federation, now=now
     )
     _begin_log(home, settings, now)
-    text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True))
-    write_new(home.path / SETTINGS_FILE, text.encode())
+    values = settings.model_dump(mode="json", exclude_none=True)
+    write_new(home.path / SETTINGS_FILE, dump_yaml(values))
     return transport.in_force(now)
 
 
