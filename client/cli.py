@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.commands.opt_out_app import opt_out_app
+from client.commands.options import DEFAULT_HOME, HomeOption
+from client.commands.options import node_home as _home
+from client.commands.options import unlocked as _unlocked
 from client.commands.output import print_enrolment, print_introduction, print_result
 from governance.runtime.cli_support import (
     JsonOption,
@@ -23,10 +27,8 @@ from keys.clock import utc_now
 
 if TYPE_CHECKING:
     from client.commands.enrol import EnrolmentLink, Introduction
-    from client.home import NodeHome
     from client.settings import NodeSettings
     from client.status.model import NodeStatus
-    from keys.store import KeyStore
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,11 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run a national node, which keeps a country's records and sends only noisy sums.",
 )
-DEFAULT_HOME = Path.home() / ".pratique" / "node"
-HomeOption = Annotated[
-    Path,
-    typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder.", readable=False),
-]
+app.add_typer(opt_out_app, name="opt-out")
 
 
 @app.command()
@@ -59,6 +57,9 @@ def init(
     opt_out: Annotated[
         Path | None, typer.Option(help="Patients who opted out: one id a line.", readable=False)
     ] = None,
+    opt_out_covers: Annotated[
+        str, typer.Option(help="Who is on that list: people of the `register` or the `nation`.")
+    ] = "register",
     register: Annotated[
         str | None,
         typer.Option(help="Person register of the records; needed if there are several."),
@@ -68,7 +69,7 @@ def init(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Make a node: check the records, make keys, and write the public keys for its officer."""
-    from client.commands.init import create_node  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.init import create_node, unmatched_note  # noqa: PLC0415 (keeps --help quick)
     from client.commands.init import officer_key as read_key  # noqa: PLC0415
     from client.records.quality_report import EXPORT_AGAIN  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
@@ -79,6 +80,7 @@ def init(
             data=data.expanduser().resolve(),
             dictionary=dictionary.expanduser().resolve(),
             opt_out=opt_out.expanduser().resolve() if opt_out else None,
+            opt_out_covers=opt_out_covers,
             officer_key=read_key(officer_key).to_text(),
             person_register=register,
         )
@@ -91,6 +93,8 @@ def init(
             typer.echo(f"  {line}")
         if node.report.warning:
             typer.echo(f"Note: {node.report.warning}; {EXPORT_AGAIN}.")
+        if node.unmatched:
+            typer.echo(unmatched_note(node.unmatched))
         typer.echo(f"Pinned officer key: {node.officer.fingerprint}")
         typer.echo(f"Its public keys are in {node_home.node_keys}: ask your officer to sign them.")
         typer.echo("Next: pratique-node enrol INVITATION")
@@ -325,12 +329,6 @@ def _print_status(status: "NodeStatus") -> None:
         typer.echo(line)
 
 
-def _home(path: Path) -> "NodeHome":
-    from client.home import NodeHome  # noqa: PLC0415 (keeps --help quick)
-
-    return NodeHome(path.expanduser().resolve())
-
-
 def _ask(path: Path, method: str, **params: Any) -> Mapping[str, object]:
     from governance.runtime.local_rpc import ask  # noqa: PLC0415 (keeps --help quick)
 
@@ -360,13 +358,6 @@ OPTIONS = {"person_register": "register"}
 EXPECTED = {
     "person_register": "small letters, digits and hyphens, as in the agreement",
 }
-
-
-def _unlocked(home: "NodeHome", file: Path | None, fd: int | None) -> "KeyStore":
-    from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415
-    from keys.store import KeyStore  # noqa: PLC0415
-
-    return KeyStore.open(home.keys, known_passphrase(file, fd))
 
 
 def _dial(address: str, authority: bytes, key: bytes, certificate: bytes) -> "EnrolmentLink":

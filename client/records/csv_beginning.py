@@ -13,6 +13,7 @@ from itertools import islice
 
 from client.records.dictionary import DataDictionary
 from client.records.quality_report import EXPORT_AGAIN
+from governance.runtime.text_files import quoted
 
 SEPARATOR_LINE = re.compile(r"sep=(.)")
 """The first line of some files that Excel writes; it names the delimiter."""
@@ -65,8 +66,8 @@ def _separator_lines(first: str, dictionary: DataDictionary) -> int:
         return 0
     if named[1] != dictionary.delimiter:
         raise BeginningFault(
-            f"its first line says that the delimiter is {_quoted(named[1])}, and the dictionary "
-            f"says {_quoted(dictionary.delimiter)}",
+            f"its first line says that the delimiter is {quoted(named[1])}, and the dictionary "
+            f"says {quoted(dictionary.delimiter)}",
             f"set {_setting(named[1])} in the dictionary",
         )
     return 1
@@ -100,7 +101,7 @@ def _positions(
         places = [str(index + 1) for index, other in enumerate(present) if other == plain]
         if len(places) > 1:
             raise BeginningFault(
-                f"the header has the column {_quoted(name)} more than once: columns "
+                f"the header has the column {quoted(name)} more than once: columns "
                 f"{', '.join(places)}",
                 "rename the other columns in the file",
             )
@@ -119,8 +120,8 @@ def _absent(
     used: int,
     dictionary: DataDictionary,
 ) -> BeginningFault:
-    has = f"it has {', '.join(map(_quoted, names))[:SHOWN]}" if any(names) else _EMPTY_LINE
-    why = f"the file has no column {', '.join(map(_quoted, absent))}; {has}"
+    has = f"it has {', '.join(map(quoted, names))[:SHOWN]}" if any(names) else _EMPTY_LINE
+    why = f"the file has no column {', '.join(map(quoted, absent))}; {has}"
     return BeginningFault(why, _fix_of_names(absent, names, lines, used, dictionary))
 
 
@@ -145,7 +146,7 @@ def _fix_of_names(
     similar = next((name for name in names for one in absent if _loose(name) == _loose(one)), None)
     if similar is not None:
         return (
-            f"{_quoted(similar)} differs from the dictionary's name in blanks or capitals: write "
+            f"{quoted(similar)} differs from the dictionary's name in blanks or capitals: write "
             "the name exactly as in the file"
         )
     return OTHER_NAMES
@@ -169,15 +170,6 @@ def _not_utf8(name: str) -> bool:
 
 def _loose(name: str) -> str:
     return "".join(name.split()).casefold()
-
-
-def _quoted(name: str) -> str:
-    """Return a name between backticks, with everything visible that the eye would miss."""
-    visible = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in name
-    )
-    return f"`{visible}`"
 
 
 def _setting(delimiter: str) -> str:

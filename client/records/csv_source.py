@@ -10,7 +10,8 @@ value.
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,19 @@ class CsvSource:
                 fix="check the path and the file's permissions",
             ) from error
 
+    def without(self, records: Records, opted_out: Collection[str]) -> Records:
+        """Return records of this source without further patients who opted out."""
+        leaving = set(self.dictionary.id_keys(list(opted_out)))
+        keys = self.dictionary.id_keys(records.ids)
+        kept = np.array([key not in leaving for key in keys], dtype=np.bool_)
+        if kept.all():
+            return records
+        return replace(
+            records,
+            ids=tuple(compress(records.ids, kept)),
+            columns={name: column[kept] for name, column in records.columns.items()},
+        )
+
 
 @dataclass(frozen=True)
 class _Reading:
@@ -111,7 +125,7 @@ class _Reading:
             left_out_rows=self._lines_of_rows(kept),
         )
         return Records(
-            ids=tuple(ids) if kept.all() else tuple(np.array(ids, dtype=object)[kept]),
+            ids=tuple(compress(ids, kept)),
             features=self.source.features(),
             columns=columns,
             version=digest(canonical_json([self.text.digest, self.dictionary.digest()])),

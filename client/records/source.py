@@ -56,3 +56,7 @@ class DataSource(Protocol):
         Raises ContentFault with line and column, or RecordFault if there is no file to read.
         """
         ...
+
+    def without(self, records: Records, opted_out: Collection[str]) -> Records:
+        """Return records of this source without further patients who opted out."""
+        ...

@@ -134,9 +134,14 @@ def _documents(documents: DocumentStatus) -> HealthFinding:
 
 def _records(data: DataStatus) -> HealthFinding:
     if data.fault:
-        return HealthFinding(
-            good=False, says="cannot be used: `pratique-node doctor` shows where the fault is"
+        used = (
+            "the file cannot be used, those loaded last are" if data.version else "cannot be used"
         )
+        return HealthFinding(
+            good=False, says=f"{used}: `pratique-node doctor` shows where the fault is"
+        )
+    if data.unmatched_opt_outs:
+        return HealthFinding(good=False, says="the opt-out list has entries that match nobody")
     return HealthFinding(good=data.version is not None, says="read" if data.version else "not read")
 
 
