@@ -171,7 +171,7 @@ class Daemon:
                 )
 
     def _wait_for_records(self) -> None:
-        """Wait before the first connection: no request may depend on whether records can be read."""
+        """Wait before the first connection: no reply may depend on one record."""
         self._link_status = LinkStatus(fault=NO_RECORDS)
         self._health.set_link(NO_RECORDS)
         self._stop.wait(RECORDS_PAUSE_SECONDS)

@@ -27,7 +27,7 @@ from keys.derive import derive_key, frame
 LABEL = "pratique/opt-out-confirmed/v1"
 NATION = "opt-out-nation"
 FEWER = 2
-"""A list must be confirmed again once it matches less than one in so many of the patients of then."""
+"""Ask again once a list matches less than one in so many of the patients that it matched then."""
 
 
 @dataclass(frozen=True)

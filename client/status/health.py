@@ -134,9 +134,9 @@ def _documents(documents: DocumentStatus) -> HealthFinding:
 
 def _records(data: DataStatus) -> HealthFinding:
     if data.fault:
-        used = (
-            "the file cannot be used, those loaded last are" if data.version else "cannot be used"
-        )
+        used = "cannot be used"
+        if data.version:
+            used = "the file as it is now cannot be used, those loaded last are"
         return HealthFinding(
             good=False, says=f"{used}: `pratique-node doctor` shows where the fault is"
         )

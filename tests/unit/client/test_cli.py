@@ -187,7 +187,7 @@ def test_init_with_a_malformed_dictionary_names_the_place(
     (tmp_path / "files" / "dictionary.yaml").write_text("dictionary: 1\nfeatures: {a: [}\n")
     output = refused(*init_words, home=tmp_path / "node")
     assert "dictionary.yaml" in output
-    assert "Line 2: the YAML is not well formed: while parsing a flow node" in output
+    assert "Line 2, column 16: the YAML is not well formed: while parsing a flow node" in output
 
 
 def test_init_with_a_feature_without_bounds_names_it(tmp_path: Path, init_words: Words) -> None:

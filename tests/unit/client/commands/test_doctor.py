@@ -46,6 +46,7 @@ CHECKS = [
     "link",
     "clock",
     "data",
+    "opt-outs",
     "officer",
     "agreement",
     "daemon",
