@@ -31,7 +31,7 @@ def show_opt_outs(
         review = _review(home, passphrase_file, passphrase_fd)
         entries = review.unconfirmed()
         typer.echo(f"{review.records.report.lines()[0]}.")
-        typer.echo(f"{unconfirmed_sentence(len(entries))} and not confirmed.")
+        typer.echo(f"Not confirmed: {unconfirmed_sentence(len(entries))}.")
         for entry in entries:
             typer.echo(shown(f"  {entry.sentence()}"))
 
