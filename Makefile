@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test coverage test-all test-shard check style types layers security language check-proto \
+.PHONY: help install demo test coverage test-all test-shard fuzz check style types layers security language check-proto \
 	check-pages bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto commands docs check-site lock clean
 
 help: ## print this list
@@ -74,6 +74,11 @@ test-all: $(STAMP) ## run the slow, statistical and fault-injecting tests too; a
 
 test-shard: $(STAMP) ## run one shard of the slow, statistical and fault-injecting tests; LANDING picks it
 	@$(PYTEST) --no-skips $(PATIENT) -m 'slow or statistical or fault' --shard $(LANDING)
+
+SECONDS ?= 120
+fuzz: $(STAMP) ## fuzz every parser of bytes from outside, for SECONDS in all (x86_64 only)
+	@$(LOCKED) -r tests/fuzz/atheris.lock
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 check: style types layers security language check-proto check-pages ## check style, types, layers, security, language, generated code, pages
 

@@ -50,9 +50,10 @@ class NoteKey:
         try:
             typed = _decode(match["key"]) if match else b""
             key = cls(match["name"] if match else "", VerifyKey(typed[1:]), Algorithm(typed[0]))
+            canonical = key.to_text()
         except (KeyFault, LogFault, ValueError, IndexError):
             raise _bad_key(text) from None
-        if key.to_text() != text:
+        if canonical != text:
             raise _bad_key(text)
         return key
 
