@@ -67,7 +67,7 @@ def require_fingerprint(key: VerifyKey, fingerprint: str) -> None:
 
 
 def unmatched_note(entries: tuple[UnmatchedEntry, ...]) -> str:
-    """Return what the operator must do about opt-outs that match nobody."""
+    """Return the note on opt-outs that match nobody, with what to do."""
     return shown(
         f"Note: the opt-out list has entries that match nobody: {listed(entries, SHOWN)}. "
         f"`pratique-node doctor` reports a fault until {CONFIRM_FIX}."

@@ -10,7 +10,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
+from client.errors import ContentFault
 from client.records.dictionary import DataDictionary
 from client.records.quality_report import EXPORT_AGAIN
 from governance.runtime.text_files import quoted
@@ -29,14 +31,6 @@ ENCODING_FIX = (
 )
 
 
-class BeginningFault(Exception):
-    """The beginning of a file is not what its dictionary says."""
-
-    def __init__(self, why: str, fix: str) -> None:
-        self.why, self.fix = why, fix
-        super().__init__(why)
-
-
 @dataclass(frozen=True)
 class Beginning:
     """The number of columns, the index of each needed one, and the text before the first row."""
@@ -46,26 +40,32 @@ class Beginning:
     text: str
 
 
-def read_beginning(lines: Sequence[str], dictionary: DataDictionary) -> Beginning:
-    """Return the layout that the first lines of a file declare. Raises BeginningFault."""
+def read_beginning(path: Path, lines: Sequence[str], dictionary: DataDictionary) -> Beginning:
+    """Return the layout that the first lines of a file declare. Raises ContentFault."""
     if not lines:
-        raise BeginningFault("the file is empty", EXPORT_AGAIN)
-    skipped = dictionary.skip or _separator_lines(lines[0], dictionary)
+        raise unusable(path, "the file is empty", EXPORT_AGAIN)
+    skipped = dictionary.skip or _separator_lines(path, lines[0], dictionary)
     if not dictionary.header:
         names: Sequence[str] = dictionary.columns
         used = skipped
     else:
-        names, used = _header(lines, skipped, dictionary)
-    positions = _positions(names, lines, used, dictionary)
+        names, used = _header(path, lines, skipped, dictionary)
+    positions = _positions(path, names, lines, used, dictionary)
     return Beginning(len(names), positions, "".join(lines[:used]))
 
 
-def _separator_lines(first: str, dictionary: DataDictionary) -> int:
+def unusable(path: Path, why: str, fix: str) -> ContentFault:
+    """Return the fault of a file of records whose content is not as declared."""
+    return ContentFault(f"The records in {path} cannot be used", why=why, fix=fix)
+
+
+def _separator_lines(path: Path, first: str, dictionary: DataDictionary) -> int:
     named = SEPARATOR_LINE.fullmatch(first.rstrip("\n"))
     if named is None:
         return 0
     if named[1] != dictionary.delimiter:
-        raise BeginningFault(
+        raise unusable(
+            path,
             f"its first line says that the delimiter is {quoted(named[1])}, and the dictionary "
             f"says {quoted(dictionary.delimiter)}",
             f"set {_setting(named[1])} in the dictionary",
@@ -74,33 +74,35 @@ def _separator_lines(first: str, dictionary: DataDictionary) -> int:
 
 
 def _header(
-    lines: Sequence[str], skipped: int, dictionary: DataDictionary
+    path: Path, lines: Sequence[str], skipped: int, dictionary: DataDictionary
 ) -> tuple[list[str], int]:
     reader = csv.reader(islice(lines, skipped, None), delimiter=dictionary.delimiter, strict=True)
     try:
         names = next(reader, None)
     except csv.Error as error:
-        raise BeginningFault(
+        raise unusable(
+            path,
             f"line {skipped + 1}, the header, is not CSV: a quoted name has no closing quote",
             "correct the header",
         ) from error
     if names is None:
-        raise BeginningFault(f"it ends before line {skipped + 1}, the header", EXPORT_AGAIN)
+        raise unusable(path, f"it ends before line {skipped + 1}, the header", EXPORT_AGAIN)
     return names, skipped + reader.line_num
 
 
 def _positions(
-    names: Sequence[str], lines: Sequence[str], used: int, dictionary: DataDictionary
+    path: Path, names: Sequence[str], lines: Sequence[str], used: int, dictionary: DataDictionary
 ) -> dict[str, int]:
     present = [_plain(name) for name in names]
     needed = {name: _plain(name) for name in sorted(dictionary.needed_columns)}
     absent = [name for name, plain in needed.items() if plain not in present]
     if absent:
-        raise _absent(absent, names, lines, used, dictionary)
+        raise _absent(path, absent, names, lines, used, dictionary)
     for name, plain in needed.items():
         places = [str(index + 1) for index, other in enumerate(present) if other == plain]
         if len(places) > 1:
-            raise BeginningFault(
+            raise unusable(
+                path,
                 f"the header has the column {quoted(name)} more than once: columns "
                 f"{', '.join(places)}",
                 "rename the other columns in the file",
@@ -114,15 +116,16 @@ def _plain(name: str) -> str:
 
 
 def _absent(
+    path: Path,
     absent: Sequence[str],
     names: Sequence[str],
     lines: Sequence[str],
     used: int,
     dictionary: DataDictionary,
-) -> BeginningFault:
+) -> ContentFault:
     has = f"it has {', '.join(map(quoted, names))[:SHOWN]}" if any(names) else _EMPTY_LINE
     why = f"the file has no column {', '.join(map(quoted, absent))}; {has}"
-    return BeginningFault(why, _fix_of_names(absent, names, lines, used, dictionary))
+    return unusable(path, why, _fix_of_names(absent, names, lines, used, dictionary))
 
 
 _EMPTY_LINE = "its first line is empty"

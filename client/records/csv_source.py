@@ -9,7 +9,7 @@ value.
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.errors import ContentFault, RecordFault
-from client.records.csv_beginning import ENCODING_FIX
-from client.records.csv_text import LONGEST_LINE, CsvText, NotCsv, csv_text, fault
+from client.records.csv_beginning import ENCODING_FIX, unusable
+from client.records.csv_text import LONGEST_LINE, CsvText, csv_text
 from client.records.dictionary import ROW_NUMBER, DataDictionary, Entry
 from client.records.quality_report import ColumnQuality, QualityReport
 from client.records.source import RecordedFeature, Records
@@ -222,7 +222,7 @@ class _Reading:
         """Return the line of each of these rows that is blank in every other column as well."""
         wanted = set(rows)
         found: dict[int, int] = {}
-        for row, (line, fields) in enumerate(self._rows() if wanted else ()):
+        for row, (line, fields) in enumerate(self.text.rows() if wanted else ()):
             if row in wanted and not any(field.strip() for field in fields):
                 found[row] = line
         return found
@@ -245,9 +245,9 @@ class _Reading:
 
     def _only_column(self) -> list[str]:
         """Return the fields of a file with one column, whose blank lines DuckDB takes for rows."""
-        if any(self._problem_of_row(fields, {0}) for _, fields in self._rows()):
+        if any(self._problem_of_row(fields, {0}) for _, fields in self.text.rows()):
             raise self._not_csv()
-        return [fields[0] for _, fields in self._rows()]
+        return [fields[0] for _, fields in self.text.rows()]
 
     def _run(self, names: str, *, padded: bool = False) -> list[list[Any]]:
         query = READ.format(
@@ -279,13 +279,10 @@ class _Reading:
     def _not_csv(self) -> ContentFault:
         """Return the fault of the first row that is not as declared."""
         needed = set(self.text.positions.values())
-        try:
-            for line, fields in self.text.rows():
-                why = self._problem_of_row(fields, needed)
-                if why:
-                    return self._fault(f"line {line}: {why[0]}", why[1])
-        except NotCsv as error:
-            return self._fault(f"line {error.line}: {error.why}", "correct the file")
+        for line, fields in self.text.rows():
+            why = self._problem_of_row(fields, needed)
+            if why:
+                return self._fault(f"line {line}: {why[0]}", why[1])
         return self._fault(
             "this is not CSV as the dictionary describes it",
             "save it again as CSV with quotes around every value",
@@ -304,18 +301,12 @@ class _Reading:
                 return not_utf8(ord(wrong[0]) - 0xDC00), ENCODING_FIX
         return None
 
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        try:
-            yield from self.text.rows()
-        except NotCsv as error:
-            raise self._not_csv() from error
-
     def _line(self, row: int) -> int:
         """Return the line, counted from 1, on which a row, counted from 0, ends."""
-        return next(line for index, (line, _) in enumerate(self._rows()) if index == row)
+        return next(line for index, (line, _) in enumerate(self.text.rows()) if index == row)
 
     def _fault(self, why: str, fix: str) -> ContentFault:
-        return fault(self.source.path, why, fix)
+        return unusable(self.source.path, why, fix)
 
 
 def _usable(patient: str) -> bool:

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from client.errors import ContentFault
-from client.records.csv_beginning import Beginning, BeginningFault, read_beginning
+from client.records.csv_beginning import read_beginning, unusable
 from client.records.dictionary import DataDictionary
-from governance.runtime.text_files import NotUtf8, refuse_other_kinds
+from governance.runtime.text_files import refuse_other_kinds
 
 LONGEST_LINE = 100_000
 CHUNK = 1024 * 1024
@@ -33,14 +32,6 @@ MARKED = {"utf-16"}
 SET_UTF_16 = "set `encoding: utf-16` in the dictionary, or save the file as UTF-8"
 
 
-class NotCsv(Exception):
-    """The row that begins on a line is not CSV."""
-
-    def __init__(self, line: int, why: str) -> None:
-        self.line, self.why = line, why
-        super().__init__(why)
-
-
 @dataclass(frozen=True)
 class CsvText:
     """A CSV file in memory.
@@ -50,6 +41,7 @@ class CsvText:
     `start`; before it the copy has blank lines only, which the parser passes over.
     """
 
+    file: Path
     memory: int
     digest: str
     columns: int
@@ -66,7 +58,7 @@ class CsvText:
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each row that is not blank, with the line on which it ends, counted from 1.
 
-        A byte that is not UTF-8 becomes a surrogate. Raises NotCsv.
+        A byte that is not UTF-8 becomes a surrogate. Raises ContentFault if it is not CSV.
         """
         path, line = Path(self.path), self.lines_before
         with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
@@ -78,7 +70,8 @@ class CsvText:
                     if fields:
                         yield line, fields
             except csv.Error as error:
-                raise NotCsv(line + 1, _reason(error)) from error
+                why = f"line {line + 1}: {_reason(error)}"
+                raise unusable(self.file, why, "correct the line") from error
 
     def may_end_with_delimiter(self) -> bool:
         """Whether some line of the file ends with the delimiter."""
@@ -98,15 +91,17 @@ def csv_text(path: Path, dictionary: DataDictionary) -> Iterator[CsvText]:
             before = _stamp(file)
             digest = _copy(file, memory, dictionary.encoding, path)
             if _stamp(file) != before:
-                raise fault(
+                raise unusable(
                     path,
                     "the file changed while it was being read",
                     "try again when the file is complete",
                 )
-        beginning = _beginning(path, dictionary, os.pread(memory, LONGEST_BEGINNING, 0))
+        text = os.pread(memory, LONGEST_BEGINNING, 0).decode(errors="surrogateescape")
+        beginning = read_beginning(path, LINE.findall(text), dictionary)
         start = len(beginning.text.encode(errors="surrogateescape"))
         os.pwrite(memory, b"\n" * start, 0)
         yield CsvText(
+            file=path,
             memory=memory,
             digest=digest,
             columns=beginning.columns,
@@ -117,19 +112,6 @@ def csv_text(path: Path, dictionary: DataDictionary) -> Iterator[CsvText]:
         )
     finally:
         os.close(memory)
-
-
-def _beginning(path: Path, dictionary: DataDictionary, data: bytes) -> Beginning:
-    text = data.decode(errors="surrogateescape")
-    try:
-        return read_beginning(LINE.findall(text), dictionary)
-    except BeginningFault as problem:
-        raise fault(path, problem.why, problem.fix) from problem
-
-
-def fault(path: Path, why: str, fix: str) -> ContentFault:
-    """Return the fault of a file of records."""
-    return ContentFault(f"The records in {path} cannot be used", why=why, fix=fix)
 
 
 def _reason(error: csv.Error) -> str:
@@ -155,15 +137,15 @@ def _copy(file: BinaryIO, memory: int, encoding: str, path: Path) -> str:
     try:
         for piece in _plain_line_ends(_as_utf8(chunks(), encoding)):
             _write(memory, piece)
-    except NotUtf8 as error:
-        fix = SET_UTF_16 if error.utf16 else "save it as CSV text in UTF-8"
-        raise fault(path, str(error), fix) from error
     except UnicodeError as error:
-        raise fault(
+        raise unusable(
             path,
             f"it is not {encoding} text, as the dictionary says: {error}",
             "correct `encoding` in the dictionary",
         ) from error
+    except ValueError as error:
+        fix = SET_UTF_16 if "UTF-16" in str(error) else "save it as CSV text in UTF-8"
+        raise unusable(path, str(error), fix) from error
     return sha.hexdigest()
 
 

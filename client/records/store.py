@@ -32,7 +32,7 @@ _log = logging.getLogger("pratique.records")
 
 @dataclass(frozen=True)
 class _Served:
-    """What is answered from: None where nothing may be answered."""
+    """What is answered from; None if nothing may be answered."""
 
     source: DataSource | None = None
     records: Records | None = None

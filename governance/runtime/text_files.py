@@ -17,35 +17,27 @@ NUL_SHARE = 4
 SAMPLE = 1000
 
 
-class NotUtf8(ValueError):
-    """The bytes are not UTF-8 text; `utf16` says that they look like UTF-16."""
-
-    def __init__(self, why: str, *, utf16: bool = False) -> None:
-        self.utf16 = utf16
-        super().__init__(why)
-
-
 def decoded(data: bytes) -> str:
-    """Return UTF-8 text without its byte order mark. Raises NotUtf8 that says what it is."""
+    """Return UTF-8 text without its byte order mark. Raises ValueError that says what it is."""
     refuse_other_kinds(data)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         start = data.rfind(b"\n", 0, error.start) + 1
-        raise NotUtf8(
+        raise ValueError(
             f"line {line}, byte {error.start - start + 1}: {not_utf8(data[error.start])}"
         ) from error
 
 
 def refuse_other_kinds(data: bytes) -> None:
-    """Raise NotUtf8 if a file that begins with `data` is no text, or is UTF-16."""
+    """Raise ValueError if a file that begins with `data` is no text, or is UTF-16."""
     kind = next((kind for mark, kind in SIGNATURES.items() if data.startswith(mark)), "")
     sample = data[:SAMPLE]
     if not kind and sample.count(0) * NUL_SHARE > len(sample):
         kind = "UTF-16 text, or no text"
     if kind:
-        raise NotUtf8(f"it is {kind}, and not UTF-8 text", utf16="UTF-16" in kind)
+        raise ValueError(f"it is {kind}, and not UTF-8 text")
 
 
 def not_utf8(byte: int) -> str:

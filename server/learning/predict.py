@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from governance.runtime.text_files import NotUtf8, decoded, quoted
+from governance.runtime.text_files import decoded, quoted
 from governance.runtime.wording import counted
 from keys.errors import reason_of
 from protocols.tasks import Family, Feature, Missing, Predictor, Task
@@ -137,7 +137,7 @@ def _read(source: Path, inputs: Sequence[Feature]) -> Rows:
         text = decoded(source.read_bytes())
     except OSError as error:
         raise _unusable(source, reason_of(error), "check the name of the file") from error
-    except NotUtf8 as error:
+    except ValueError as error:
         raise _unusable(
             source,
             str(error),

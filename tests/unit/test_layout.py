@@ -24,6 +24,8 @@ ONLY_DECLARATIONS = {
     "server/state/tables.py": "tables; the migrations' tests compare them with databases",
 }
 TESTED_ELSEWHERE = {
+    "client/commands/opt_out_app.py": "tests/unit/client/test_cli.py",
+    "client/commands/options.py": "tests/unit/client/test_cli.py",
     "client/tasks/registry.py": "tests/unit/client/tasks/test_assignment.py",
     "governance/cedar/worker.py": "tests/unit/governance/cedar/test_process.py",
     "governance/officer/exchange_link.py": "tests/unit/governance/officer/test_certificate.py",

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from client.records.csv_beginning import Beginning, BeginningFault, read_beginning
+from client.errors import ContentFault
+from client.records.csv_beginning import Beginning, read_beginning
 from client.records.dictionary import DataDictionary
 
 
@@ -11,11 +14,11 @@ def dictionary(**changes: object) -> DataDictionary:
 
 
 def begins(*lines: str, **changes: object) -> Beginning:
-    return read_beginning([f"{line}\n" for line in lines], dictionary(**changes))
+    return read_beginning(Path("f.csv"), [f"{line}\n" for line in lines], dictionary(**changes))
 
 
-def fault(*lines: str, **changes: object) -> BeginningFault:
-    with pytest.raises(BeginningFault) as caught:
+def fault(*lines: str, **changes: object) -> ContentFault:
+    with pytest.raises(ContentFault) as caught:
         begins(*lines, **changes)
     assert caught.value.fix
     return caught.value

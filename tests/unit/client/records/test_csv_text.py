@@ -6,7 +6,6 @@ import pytest
 
 from client.errors import ContentFault
 from client.records import csv_text
-from client.records.csv_text import NotCsv
 from client.records.csv_text import csv_text as opened
 from client.records.dictionary import DataDictionary
 
@@ -46,9 +45,9 @@ def test_a_carriage_return_within_quotes_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b'id,age\na,1\n"b,2\n', b"id,age\na,1\nb\rc,2\n"])
 def test_what_is_not_csv_names_the_line_where_it_begins(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(NotCsv) as caught:
+    with pytest.raises(ContentFault) as caught:
         copied(tmp_path, data)
-    assert caught.value.line == 3
+    assert caught.value.why.startswith("line 3: ")
 
 
 @pytest.mark.parametrize(

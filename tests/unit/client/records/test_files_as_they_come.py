@@ -1,7 +1,6 @@
 """Files as hospitals have them: each is read as its dictionary says, or refused in plain words.
 
-A case names its file, changes of the dictionary, and what comes of it: the number of patients with
-some values, or words of the refusal.
+A case names its file, its dictionary, and the expected values or words of the refusal.
 """
 
 import gzip
@@ -385,7 +384,7 @@ def test_a_file_may_have_any_name(tmp_path: Path, name: bytes) -> None:
     assert CsvSource(path, dictionary).read().patients == 3
 
 
-OPT_OUTS = {
+OPT_OUTS: dict[str, tuple[list[str], str, list[str] | str]] = {
     "other capitals": (["P1", "P2"], "p1\n", "`p1` (line 1), but the records have `P1`"),
     "a list in one line": (["P1", "P2"], "P1, P2\n", "one id is expected, and there is `,`"),
     "CSV with a header": (["P1"], "id,reason\nP1,by letter\n", "Line 1: one id is expected"),
