@@ -58,8 +58,9 @@ def init(
         Path | None, typer.Option(help="Patients who opted out: one id a line.", readable=False)
     ] = None,
     opt_out_covers: Annotated[
-        str, typer.Option(help="Who is on that list: people of the `register` or the `nation`.")
-    ] = "register",
+        str | None,
+        typer.Option(help="`nation`, if most people on that list are no patients here."),
+    ] = None,
     register: Annotated[
         str | None,
         typer.Option(help="Person register of the records; needed if there are several."),
