@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test coverage test-all test-shard fuzz check style types layers security language check-proto \
-	check-pages bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto commands docs check-site lock clean
+	check-pages bench-utility bench-rounds bench-soak bench-load bench-dpsgd bench-private-sum proto commands docs check-site lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -131,6 +131,9 @@ bench-soak: $(STAMP) ## measure memory and file sizes over 500 rounds
 
 bench-dpsgd: $(STAMP) ## measure a clipped sum and a contribution, beside SGD and Opacus
 	@$(BIN)/python -m bench.dpsgd
+
+bench-load: $(STAMP) ## measure honest calls beside a flood of hostile ones, for five minutes
+	@$(BIN)/python -m bench.load
 
 bench-utility: $(STAMP) ## measure accuracy against privacy on the four hospitals' records
 	@$(BIN)/python -m bench.utility

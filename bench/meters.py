@@ -15,7 +15,7 @@ KINDS = (
     ("pratique-coordinator", "coordinator"),
     ("flower-superlink", "SuperLink"),
     ("flower-superexec", "SuperExec"),
-    ("server.flower.bundle_guard", "server app"),
+    ("flwr-serverapp", "server app"),
 )
 """A part of the command line, and the kind of process that it shows; the first match counts."""
 DAEMON = "up"

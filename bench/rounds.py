@@ -46,7 +46,6 @@ KINDS = {
     "flower-superlink": "SuperLink",
     "flower-superexec": "SuperExec",
     "flwr-serverapp": "server app",
-    "server.flower.bundle_guard": "server app",
 }
 STEPS = {
     (EventKind.SUM_CONTRIBUTED, "contribute"): "contributed",

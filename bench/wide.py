@@ -32,6 +32,7 @@ TERMS = Terms(
     order=12,
     budget_epsilon=3.0,
     smallest_cohort=50,
+    cohort_epsilon=0.5,
     youngest=0,
 )
 

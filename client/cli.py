@@ -20,9 +20,12 @@ from governance.runtime.cli_support import (
     PassphraseFd,
     PassphraseFile,
     plain_errors,
+    say,
     say_at_once,
     show,
 )
+from governance.runtime.homes import absolute, require_room_for_socket
+from governance.runtime.program import run_program
 from keys.clock import utc_now
 
 if TYPE_CHECKING:
@@ -78,27 +81,28 @@ def init(
     with plain_errors():
         settings = _new_settings(
             country=country,
-            data=data.expanduser().resolve(),
-            dictionary=dictionary.expanduser().resolve(),
-            opt_out=opt_out.expanduser().resolve() if opt_out else None,
+            data=absolute(data),
+            dictionary=absolute(dictionary),
+            opt_out=absolute(opt_out) if opt_out else None,
             opt_out_covers=opt_out_covers,
             officer_key=read_key(officer_key).to_text(),
             person_register=register,
         )
         node_home = _home(home)
         node_home.require_free()
+        require_room_for_socket(node_home.path, node_home.socket)
         passphrase = partial(chosen_passphrase, passphrase_file, passphrase_fd)
         node = create_node(node_home, settings, passphrase, utc_now())
-        typer.echo(f"The node of {country} was created in {node_home.path}.")
+        say(f"The node of {country} was created in {node_home.path}.")
         for line in node.report.lines():
-            typer.echo(f"  {line}")
+            say(f"  {line}")
         if node.report.warning:
-            typer.echo(f"Note: {node.report.warning}; {EXPORT_AGAIN}.")
+            say(f"Note: {node.report.warning}; {EXPORT_AGAIN}.")
         if node.unmatched:
-            typer.echo(unmatched_note(node.unmatched))
-        typer.echo(f"Pinned officer key: {node.officer.fingerprint}")
-        typer.echo(f"Its public keys are in {node_home.node_keys}: ask your officer to sign them.")
-        typer.echo("Next: pratique-node enrol INVITATION")
+            say(unmatched_note(node.unmatched))
+        say(f"Pinned officer key: {node.officer.fingerprint}")
+        say(f"Its public keys are in {node_home.node_keys}: ask your officer to sign them.")
+        say("Next: pratique-node enrol INVITATION")
 
 
 @app.command()
@@ -154,7 +158,7 @@ def accept(
     from client.commands.accept import accept_file  # noqa: PLC0415 (keeps --help quick)
 
     with plain_errors():
-        typer.echo(accept_file(_home(home), bundle, utc_now()))
+        say(accept_file(_home(home), bundle, utc_now()))
 
 
 @app.command()
@@ -224,14 +228,14 @@ def pause(
 ) -> None:
     """Refuse every message until `resume`; a restart does not end the pause."""
     with plain_errors():
-        typer.echo(_node_status(home, "pause", reason=reason).waiting_for)
+        say(_node_status(home, "pause", reason=reason).waiting_for)
 
 
 @app.command()
 def resume(home: HomeOption = DEFAULT_HOME) -> None:
     """Resume the work of the node after `pause`."""
     with plain_errors():
-        typer.echo(_node_status(home, "resume").waiting_for)
+        say(_node_status(home, "resume").waiting_for)
 
 
 @app.command()
@@ -247,7 +251,8 @@ def restored(
         node_home = _home(home)
         settings = node_home.settings()
         settings.require_enrolment()
-        typer.echo(RESTORED_WARNING)
+        for line in RESTORED_WARNING:
+            say(line)
         if not yes:
             typer.confirm("Continue?", abort=True)
         from client.daemon import restore_node  # noqa: PLC0415 (takes seconds)
@@ -255,14 +260,15 @@ def restored(
 
         store = _unlocked(node_home, passphrase_file, passphrase_fd)
         for line in restored_lines(restore_node(node_home, settings, store)):
-            typer.echo(line)
+            say(line)
 
 
-RESTORED_WARNING = """\
-If you have the newest copy of this node's folder, restore that copy instead, and do not continue.
-Every run that this node takes part in will end. Each study that your officer has permitted will be
-charged in full, unless the ledger already has its charge. To run a study again, your officer must
-approve it again. This cannot be undone."""
+RESTORED_WARNING = (
+    "If you have the newest copy of this node's folder, restore that, and do not continue.",
+    "Every run that this node takes part in will end.",
+    "Each study that your officer has permitted will be charged in full, unless it already is.",
+    "To run a study again, your officer must approve it again. This cannot be undone.",
+)
 
 
 @app.command("approve-key")
@@ -276,7 +282,7 @@ def approve_key(
     """Accept another country's new key, which its former key has not signed."""
     with plain_errors():
         key = _ask(home, "approve_key", country=country, fingerprint=fingerprint)
-        typer.echo(f"From now on, this node accepts the key {key['fingerprint']} of {country}.")
+        say(f"From now on, this node accepts the key {key['fingerprint']} of {country}.")
 
 
 @app.command("rotate-keys")
@@ -294,9 +300,9 @@ def rotate_keys(
         node_home.settings()
         store = _unlocked(node_home, passphrase_file, passphrase_fd)
         keys = new_keys(node_home, store, utc_now())
-        typer.echo(f"New key for messages: {read_identity(keys.identity_key).fingerprint}")
-        typer.echo("The node uses it as soon as your officer's signature on it is published.")
-        typer.echo(f"Next: pratique-officer sign {node_home.node_keys} --node {node_home.path}")
+        say(f"New key for messages: {read_identity(keys.identity_key).fingerprint}")
+        say("The node uses it as soon as your officer's signature on it is published.")
+        say(f"Next: pratique-officer sign {node_home.node_keys} --node {node_home.path}")
 
 
 @app.command("officer-key")
@@ -313,8 +319,8 @@ def officer_key(
         new = read_key(key)
         require_fingerprint(new, fingerprint)
         pinned = _ask(home, "officer_key", key=new.to_text())
-        typer.echo(f"Pinned officer key: {pinned['fingerprint']}")
-        typer.echo("Next: your officer hands over the documents signed with it.")
+        say(f"Pinned officer key: {pinned['fingerprint']}")
+        say("Next: your officer hands over the documents signed with it.")
 
 
 def _node_status(path: Path, method: str, **params: str) -> "NodeStatus":
@@ -327,7 +333,7 @@ def _print_status(status: "NodeStatus") -> None:
     from client.status.text import status_lines  # noqa: PLC0415 (keeps --help quick)
 
     for line in status_lines(status):
-        typer.echo(line)
+        say(line)
 
 
 def _ask(path: Path, method: str, **params: Any) -> Mapping[str, object]:
@@ -376,7 +382,7 @@ def _isolate() -> None:
 
 def main() -> None:
     """Run `pratique-node`."""
-    app(prog_name="pratique-node")
+    run_program(app, "pratique-node")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -34,6 +35,7 @@ from client.status.summary import LinkStatus
 from client.wiring import Surroundings, build_node
 from governance.runtime.credentials import Presented
 from governance.runtime.database import open_database
+from governance.runtime.descriptors import raise_descriptor_limit
 from governance.runtime.garbage import GarbageCollection
 from governance.runtime.health import observed
 from governance.runtime.local_rpc import LocalRpcServer
@@ -247,7 +249,8 @@ class Daemon:
         return methods[method](**params)
 
     def _status(self) -> dict[str, Any]:
-        status = self._node.status(self._link_status)
+        link = replace(self._link_status, clock=self._link.clock.difference())
+        status = self._node.status(link)
         self._health.record_status(status)
         return status.to_json()
 
@@ -284,6 +287,7 @@ class Daemon:
 
 def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
     """Run the node in `home` until SIGTERM or SIGINT. Raises any fault that prevents its start."""
+    raise_descriptor_limit()
     enrolment, keyring = settings.require_enrolment(), NodeKeyring.load(store)
     health, supervisor = NodeHealth(home, utc_now), Supervisor()
     with home.locked(), observed(settings.observe, health.report):

@@ -11,7 +11,8 @@ This is the only file of the node that touches Flower's internals. Pinned: flwr 
 import logging
 import os
 import threading
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import httpx
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.app.message import make_message
 from flwr.clientapp import ClientApp
+from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.common.serde import message_to_proto, metadata_from_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -29,16 +31,24 @@ from flwr.proto.fleet_pb2 import (
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
+from flwr.supercore.constant import (
+    FLEET_HTTP_PUBLIC_KEY_HEADER,
+    FLEET_HTTP_SIGNATURE_HEADER,
+)
 from flwr.supercore.inflatable.inflatable_object import get_object_id
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
-from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.supercore.protobuf.client import (
+    ProtobufCall,
+    ProtobufClientInterceptor,
+    ProtobufRequestContext,
+)
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
-from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from keys.errors import PratiqueError
 from protocols.proto.exchange_pb2 import RelayRequest
 from protocols.wire.channel import ExchangeLink, LinkFault
+from protocols.wire.exchange_clock import TOLERATED, in_words
 from protocols.wire.flower_frame import (
     FRAME,
     HEADER_PREFIX,
@@ -75,6 +85,44 @@ class RuntimeVersion:
         context.request.headers.update(self._headers)
         response: httpx.Response = call_next(context)
         return response
+
+
+class SignedTime:
+    """Interceptor that signs the time of each call: the SuperLink admits the key by it.
+
+    It is the exchange's time, as far as it is known. Flower refuses a time that is ahead by five
+    seconds. It is used for nothing else: documents are judged by this machine's own clock.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, link: ExchangeLink) -> None:
+        self._key, self._link = key, link
+        self._public = b64encode(public_key_to_bytes(key.public_key())).decode("ascii")
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Add the headers of the node's authentication, and continue the call."""
+        time = self._link.clock.now().isoformat()
+        signature = sign_message(self._key, time.encode("ascii"))
+        context.request.headers.update(
+            {
+                FLEET_HTTP_PUBLIC_KEY_HEADER: self._public,
+                TIMESTAMP_HEADER: time,
+                FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode("ascii"),
+            }
+        )
+        response: httpx.Response = call_next(context)
+        return response
+
+
+class _RelayedFleet(FleetHttpClient):  # type: ignore[misc] # it has no types
+    """Flower's client of the Fleet API, which neither reads the environment nor connects.
+
+    Flower's own constructor makes an HTTP client that follows the proxies of the environment.
+    """
+
+    def __init__(self, interceptors: Sequence[ProtobufClientInterceptor]) -> None:
+        self._base_url, self._interceptors = "http://exchange", tuple(interceptors)
+        self._retry_invoker = None
+        self._client = httpx.Client(trust_env=False)
 
 
 class RelayTransport:
@@ -127,23 +175,15 @@ class FleetClient:
     ) -> None:
         """`on_ready` is called after the sign-in, `before_pull` before each pull."""
         self._app, self._on_ready, self._before_pull = app, on_ready, before_pull
+        self._clock = link.clock
         self._public = public_key_to_bytes(key.public_key())
         self._transport = RelayTransport(link)
-        self._client = FleetHttpClient.from_server_address(
-            "exchange",
-            insecure=True,
-            root_certificates=None,
-            interceptors=[
-                RuntimeVersion(),
-                NodeAuthHttpInterceptor(key, key.public_key()),
-                self._transport,
-            ],
-        )
+        self._client = _RelayedFleet([RuntimeVersion(), SignedTime(key, link), self._transport])
 
     def serve(self, stop: threading.Event) -> None:
         """Answer messages until `stop` is set; raises LinkFault when the link is lost."""
         self._transport.stop = stop
-        node = self._activate()
+        node = self._sign_in()
         self._on_ready()
         ended = threading.Event()
         heartbeats = threading.Thread(target=self._send_heartbeats, args=(node, ended), daemon=True)
@@ -156,6 +196,27 @@ class FleetClient:
             ended.set()
             heartbeats.join(HEARTBEAT_SECONDS)
             self._deactivate(node)
+
+    def _sign_in(self) -> Node:
+        """Activate this node; once more if the answer shows how much the clocks differ."""
+        known = self._clock.offset
+        self._require_tolerated_clock()
+        try:
+            return self._activate()
+        except LinkFault:
+            self._require_tolerated_clock()
+            if known is not None or not self._clock.difference():
+                raise
+            return self._activate()
+
+    def _require_tolerated_clock(self) -> None:
+        if not self._clock.is_tolerated:
+            raise LinkFault(
+                f"The node does not sign in: {self._clock.difference()}",
+                why=f"a difference of at most {in_words(TOLERATED)} is tolerated",
+                fix="set the clock of this machine, and synchronise it with NTP; if it is right, "
+                "notify the coordinator",
+            )
 
     def _activate(self) -> Node:
         request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=ONLINE_SECONDS)

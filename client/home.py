@@ -1,6 +1,6 @@
 """The folder of a node: the paths of its settings, keys, state and socket.
 
-`init` writes the settings last: a folder without settings is not a node, whatever else it contains.
+A folder without settings is not a node, whatever else it contains.
 """
 
 import fcntl
@@ -15,6 +15,7 @@ from client.settings import NodeSettings
 from governance.documents.reading import read_settings
 from governance.documents.yaml_text import dump_yaml
 from governance.runtime.files import write_atomic
+from governance.runtime.homes import is_unfinished
 from keys.errors import reason_of
 from keys.permissions import refuse_if_shared
 
@@ -107,32 +108,20 @@ class NodeHome:
         write_atomic(self.settings_file, dump_yaml(values))
 
     def require_free(self) -> None:
-        """Raise NodeFault if the folder contains a node, or an unfinished `init`."""
-        if self.keys.exists() and not self.settings_file.exists():
-            raise NodeFault(
-                f"The folder {self.path} contains the keys of an unfinished node",
-                why="an earlier `init` was interrupted",
-                fix="delete the folder, or name another one with --home",
-            )
+        """Raise NodeFault if the folder contains a node, or keys."""
         if self.settings_file.exists():
             raise NodeFault(
                 f"There is already a node in {self.path}",
                 why="a second `init` would destroy its keys and its ledger",
                 fix="use that node, or name another folder with --home",
             )
-
-    def create(self) -> None:
-        """Make the folder, for its owner only. Raises NodeFault if it contains a node."""
-        self.require_free()
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            refuse_if_shared(self.path, self.path.stat())
-        except OSError as error:
+        if self.keys.exists() and not is_unfinished(self.path):
             raise NodeFault(
-                f"The folder {self.path} cannot be used",
-                why=reason_of(error),
-                fix="name another folder with --home",
-            ) from None
+                f"The folder {self.path} contains the keys of a node, and no settings",
+                why=f"{self.settings_file.name} was deleted, or an `init` of an earlier version "
+                "was interrupted",
+                fix="restore the file from a backup, or name another folder with --home",
+            )
 
     def _unreadable(self, why: str) -> NodeFault:
         return NodeFault(

@@ -18,7 +18,6 @@ from sqlalchemy import Connection
 from client.documents.store import CurrentDocuments
 from client.errors import NodeFault
 from client.parts import NodeParts
-from client.state.count_id import count_id
 from client.state.decision_log import Subject
 from client.state.key_value import get_value, set_value
 from client.state.log_head import RESTORING
@@ -213,11 +212,12 @@ def _missed_runs_of(
     permit: Permit, study: Study, charged: Sequence[LedgerEntry], size: int
 ) -> list[MissedRun]:
     """Return the runs of a study that may be missing, at least that of an unused newest permit."""
-    counts = {entry.run for entry in charged if entry.phase == COHORT_FLOOR}
+    counts = [entry for entry in charged if entry.phase == COHORT_FLOOR]
     run_entries = [entry for entry in charged if entry.phase != COHORT_FLOOR]
     unused = all(entry.created < permit.issued for entry in run_entries)
+    not_counted = all(entry.created < permit.issued for entry in counts)
     runs = max(permit.number - len({entry.run for entry in run_entries}), int(unused))
-    uncounted = max(permit.number - len(counts), int(count_id(permit) not in counts))
+    uncounted = max(permit.number - len(counts), int(not_counted))
     by_run = study.charged_by_run
     with_count = tuple(mechanism for mechanism in study.mechanisms if mechanism.costs)
     return [

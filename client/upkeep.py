@@ -8,6 +8,7 @@ from client.documents.study_status import PERMITTED, study_status
 from client.errors import RecordFault
 from client.parts import NodeParts
 from governance.budget.accounting import epsilon
+from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.runtime.database import fold_log
 from keys.errors import PratiqueError
@@ -76,9 +77,9 @@ class Upkeep:
         for study in view.studies.values():
             permit, withdrawal = own.permit(study.digest), own.withdrawal(study.digest)
             if study_status(study, permit, withdrawal, view.now) == PERMITTED:
-                self._prepare(study, view.agreement.honest)
+                self._prepare(study, view.agreement)
 
-    def _prepare(self, study: Study, honest: int) -> None:
+    def _prepare(self, study: Study, agreement: Agreement) -> None:
         if study.schedule_matches_task:
-            epsilon(study.mechanisms, honest, study.privacy.delta)
+            epsilon(study.releases_of(agreement), agreement.honest, study.privacy.delta)
         self._parts.tasks.prepared(study)

@@ -26,6 +26,7 @@ TERMS = Terms(
     order=8,
     budget_epsilon=3.0,
     smallest_cohort=20,
+    cohort_epsilon=0.75,
     youngest=20,
 )
 

@@ -31,6 +31,7 @@ TERMS = Terms(
     order=12,
     budget_epsilon=3.0,
     smallest_cohort=500,
+    cohort_epsilon=0.25,
     youngest=40,
 )
 

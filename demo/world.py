@@ -34,6 +34,7 @@ class Terms:
     order: int
     budget_epsilon: float
     smallest_cohort: int
+    cohort_epsilon: float
     youngest: int
     honest: int = 3
     smallest_countries: int = 4

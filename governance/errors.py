@@ -7,6 +7,10 @@ class DocumentFault(PratiqueError):
     """A governance document cannot be read, trusted or used."""
 
 
+class FileFault(DocumentFault):
+    """A file of this machine cannot be written: only its own operator may read which one."""
+
+
 class LedgerFault(PratiqueError):
     """An entry of the privacy ledger cannot be added or found."""
 

@@ -316,6 +316,15 @@ def _check_hosts_belong(role: Role, hosts: Sequence[str]) -> None:
         )
 
 
+def is_host(text: str) -> bool:
+    """Return whether a certificate can name this host: an IP address, or a name of letters."""
+    try:
+        _host(text)
+    except KeyFault:
+        return False
+    return True
+
+
 def _host(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))

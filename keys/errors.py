@@ -7,9 +7,11 @@
     │   ├── Refusal             a node refuses a request; the coordinator gets only a code
     │   └── Unpublished         a message names documents that are not published yet
     ├── DocumentFault           a document cannot be read, trusted or used (governance)
+    │   └── FileFault           a file of this machine cannot be written
     ├── LedgerFault             the privacy ledger cannot add or find an entry (governance)
     ├── LogFault                the audit log cannot be appended to, or does not verify (governance)
     ├── StorageFault            a database cannot be opened, read or written (governance)
+    ├── HomeFault               a program's folder cannot be used or made (governance)
     ├── LocalRpcFault           a local daemon does not run, or refuses (governance)
     ├── ObserveFault            metrics and health cannot be served at this address (governance)
     ├── OfficerFault            a command of the officer cannot do what was asked (governance)
@@ -66,7 +68,7 @@ def reason_of(error: OSError | ValueError) -> str:
 
 
 def _ended(text: str) -> str:
-    return text if text.endswith((".", "?", "!")) else f"{text}."
+    return text if text.removesuffix('"').endswith((".", "?", "!")) else f"{text}."
 
 
 def _capitalised(text: str) -> str:

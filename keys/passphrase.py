@@ -12,9 +12,10 @@ from keys.errors import KeyFault
 from keys.permissions import refuse_if_shared
 
 PASSPHRASE_LIMIT_BYTES = 1024
-CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Environment variable with the folder of a service's credentials (systemd.exec(5))."""
-BEYOND_GROUP_READ = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
+GIVEN = 0o440
+"""Mode of a secret that an orchestrator gives to one service: nobody may write it."""
+ORCHESTRATOR = 0
+"""The user (root) by whom a service manager or container runtime puts a secret in place."""
 READ_LIMIT_BYTES = PASSPHRASE_LIMIT_BYTES + 3  # a newline, and one byte to notice more
 
 
@@ -58,19 +59,39 @@ def _read(
 def _read_file(path: Path) -> bytes:
     with path.open("rb") as opened:
         status = os.fstat(opened.fileno())
-        if not _is_service_credential(path, status.st_mode):
-            refuse_if_shared(path, status)
+        if not _is_given(path, status):
+            _refuse_if_shared(path, status)
         return opened.read(READ_LIMIT_BYTES)
 
 
-def _is_service_credential(path: Path, mode: int) -> bool:
-    """Return whether systemd gave this file to this service only, as a credential.
+def _refuse_if_shared(path: Path, status: os.stat_result) -> None:
+    """Raise KeyFault if others can read the file; the fix is one that this user can make."""
+    try:
+        refuse_if_shared(path, status)
+    except KeyFault as fault:
+        if status.st_uid == os.geteuid() and os.access(path, os.W_OK):
+            raise
+        raise KeyFault(
+            fault.what,
+            why=f"{fault.why}, or the service to which root gives it with the mode 0440",
+            fix="set the mode 0400 or 0440 where this secret is defined (`mode` in Docker, "
+            "`defaultMode` in Kubernetes)",
+        ) from None
 
-    systemd uses an access control list for one user; the mode then shows the list's mask in place
-    of the group's rights.
+
+def _is_given(path: Path, status: os.stat_result) -> bool:
+    """Return whether systemd, Kubernetes or Docker gave this file to this service.
+
+    Its mode is 0440: nobody may write it, and its readers are the service's group (or one user, if
+    the file has an access list, whose mask the mode then shows). Only root can have put it there:
+    its folder is root's, and no other user may replace anything in it. A file in a person's own
+    folder is refused with this mode as with any other that others can read.
     """
-    folder = os.environ.get(CREDENTIALS)
-    return bool(folder) and path.parent == Path(str(folder)) and not mode & BEYOND_GROUP_READ
+    if stat.S_IMODE(status.st_mode) != GIVEN or status.st_uid not in {ORCHESTRATOR, os.geteuid()}:
+        return False
+    folder = path.resolve().parent.stat()
+    replaceable = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return folder.st_uid == ORCHESTRATOR and not replaceable
 
 
 def _read_open(fd: int) -> bytes:

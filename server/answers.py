@@ -45,13 +45,17 @@ class AgreementFault(Answer):
 
 
 class CoordinatorStatus(Answer):
-    """What `status` prints; `superlink` and `observe` are host and port."""
+    """What `status` prints; `superlink` and `observe` are host and port.
+
+    `not_renewed` says why the timestamp of the documents was not renewed; empty if it was.
+    """
 
     federation: str
     address: str
     authority: str
     nodes: Mapping[str, bool]
     agreement: SignatureTerm | AgreementFault | None
+    not_renewed: str
     disputes: tuple[str, ...]
     waiting: tuple[str, ...]
     running: tuple[str, ...]
@@ -74,6 +78,16 @@ class ListedEnrolment(EnrolmentSummary):
     """A request in the list; `disputed` if two parties hold its certificate."""
 
     disputed: Literal["yes", ""]
+
+
+class ListedInvitation(Answer):
+    """An invitation; `expires` is a time in UTC."""
+
+    id: str
+    country: str
+    role: str
+    status: str
+    expires: str
 
 
 class AgreementDraft(Answer):

@@ -12,12 +12,15 @@ from governance.runtime.cli_support import (
     PassphraseFd,
     PassphraseFile,
     plain_errors,
+    say,
     say_at_once,
     show,
 )
+from governance.runtime.program import run_program
 from governance.runtime.wording import counted
 from keys.clock import utc_now
 from server.commands.agreement import agreement_app
+from server.commands.invitation import invitation_app
 from server.commands.log import log_app
 from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 from server.commands.result import result_app
@@ -37,6 +40,7 @@ app.add_typer(agreement_app, name="agreement")
 app.add_typer(study_app, name="study")
 app.add_typer(result_app, name="result")
 app.add_typer(log_app, name="log")
+app.add_typer(invitation_app, name="invitation")
 
 DISPUTED = "call this party; `revoke`, then `invite` again"
 SIGNATURES_DAYS = 60
@@ -59,8 +63,9 @@ def init(
     """Create a coordinator: its folder, its keys, the federation's transport authority."""
     from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
 
+    from governance.runtime.homes import require_room_for_socket  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
-    from server.home import CoordinatorHome, Settings, create_home  # noqa: PLC0415
+    from server.home import CoordinatorHome, Settings, create_home, require_reachable  # noqa: PLC0415
 
     with plain_errors():
         try:
@@ -68,18 +73,21 @@ def init(
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
             raise typer.BadParameter(_EXPECTED[field], param_hint=f"--{field}") from error
+        require_reachable(settings)
         CoordinatorHome(home).require_free()
+        require_room_for_socket(home, CoordinatorHome(home).socket)
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
         authority = create_home(CoordinatorHome(home), settings, passphrase, utc_now())
-        typer.echo(f"The coordinator of {federation} was created in {home}.")
-        typer.echo(f"Transport authority: {authority.digest}")
-        typer.echo(f"Next: pratique-coordinator up --home {home}")
+        say(f"The coordinator of {federation} was created in {home}.")
+        say(f"Transport authority: {authority.digest}")
+        say(f"Next: pratique-coordinator up --home {home}")
 
 
 _EXPECTED = {
     "federation": "small letters, digits and hyphens, such as north-sea",
-    "listen": "host and port, such as 127.0.0.1:7443",
-    "address": "host and port, such as exchange.example.org:7443",
+    "listen": "host and port, such as 127.0.0.1:7443; not port 0, and no dot after the host",
+    "address": "host and port, such as exchange.example.org:7443; not port 0, and no dot after the "
+    "host",
 }
 
 
@@ -120,21 +128,23 @@ def _print_status(answer: dict[str, Any]) -> None:
     from server.answers import CoordinatorStatus  # noqa: PLC0415 (keeps --help quick)
 
     status = parsed(CoordinatorStatus, answer)
-    typer.echo(f"{status.federation}, exchange at {status.address}")
+    say(f"{status.federation}, exchange at {status.address}")
     for country, online in sorted(status.nodes.items()):
-        typer.echo(f"  {country}  node {'connected' if online else 'not connected'}")
+        say(f"  {country}  node {'connected' if online else 'not connected'}")
     for party in status.disputes:
-        typer.echo(f"  TWO HOLDERS of the certificate of {party}: {DISPUTED}")
+        say(f"  TWO HOLDERS of the certificate of {party}: {DISPUTED}")
     if status.waiting:
         waiting = ", ".join(status.waiting)
-        typer.echo(f"  waiting for your approval: {waiting} (`admit --list`)")
+        say(f"  waiting for your approval: {waiting} (`admit --list`)")
     _print_agreement(status.agreement)
+    if status.not_renewed:
+        typer.echo(f"  DOCUMENTS NOT RENEWED, tried again each minute: {status.not_renewed}")
     for run in status.running:
         resumed = status.resumed.get(run)
-        typer.echo(f"  running: {run}{f' ({resumed_words(resumed)})' if resumed else ''}")
-    typer.echo(f"  log: {counted(status.log.size, 'entry', 'entries')}")
+        say(f"  running: {run}{f' ({resumed_words(resumed)})' if resumed else ''}")
+    say(f"  log: {counted(status.log.size, 'entry', 'entries')}")
     if status.observe:
-        typer.echo(f"  metrics and health: http://{status.observe}/metrics and /health/ready")
+        say(f"  metrics and health: http://{status.observe}/metrics and /health/ready")
 
 
 def _print_agreement(agreement: "SignatureTerm | AgreementFault | None") -> None:
@@ -144,14 +154,14 @@ def _print_agreement(agreement: "SignatureTerm | AgreementFault | None") -> None
     if agreement is None:
         return
     if isinstance(agreement, AgreementFault):
-        typer.echo(f"  AGREEMENT: {agreement.fault} (`agreement renew`)")
+        say(f"  AGREEMENT: {agreement.fault} (`agreement renew`)")
     elif agreement.days_left <= SIGNATURES_DAYS:
-        typer.echo(
+        say(
             f"  the countries' signatures hold for {counted(agreement.days_left, 'more day')}: "
             "`agreement renew`, then every officer signs"
         )
     for country in agreement.announced:
-        typer.echo(f"  {country} has a new key that waits for signatures (`agreement status`)")
+        say(f"  {country} has a new key that waits for signatures (`agreement status`)")
 
 
 @app.command()
@@ -168,10 +178,10 @@ def invite(
         invitation = request(home, "invite", country=country, role=role)
         write_new(out, json.dumps(invitation, indent=2).encode())
         root = invitation["root_digest"] or "none yet: the officers will sign it"
-        typer.echo(f"Invitation for the {role} of {country}: {out}")
-        typer.echo("Read these to the party over another channel, for comparison:")
-        typer.echo(f"  transport authority  {invitation['authority_digest']}")
-        typer.echo(f"  root of trust        {root}")
+        say(f"Invitation for the {role} of {country}: {out}")
+        say("Read these to the party over another channel, for comparison:")
+        say(f"  transport authority  {invitation['authority_digest']}")
+        say(f"  root of trust        {root}")
 
 
 @app.command()
@@ -190,7 +200,7 @@ def admit(
             show(request(home, "enrolments"), as_json=as_json, plain=_print_enrolments)
         elif refuse:
             request(home, "turn_away", fingerprint=fingerprint)
-            typer.echo("The request is refused.")
+            say("The request is refused.")
         else:
             admitted = request(home, "admit", fingerprint=fingerprint)
             show(admitted, as_json=as_json, plain=_print_admitted)
@@ -200,18 +210,18 @@ def _print_enrolments(answer: list[dict[str, str]]) -> None:
     from server.answers import ListedEnrolment  # noqa: PLC0415 (keeps --help quick)
 
     if not answer:
-        typer.echo("Nobody has asked for admission.")
+        say("Nobody has asked for admission.")
     for party in (parsed(ListedEnrolment, listed) for listed in answer):
         disputed = "  TWO HOLDERS of its certificate" if party.disputed else ""
         line = f"{party.country}  {party.role:8} {party.status:9} {party.fingerprint}"
-        typer.echo(line + disputed)
+        say(line + disputed)
 
 
 def _print_admitted(answer: dict[str, str]) -> None:
     from server.answers import EnrolmentSummary  # noqa: PLC0415 (keeps --help quick)
 
     admitted = parsed(EnrolmentSummary, answer)
-    typer.echo(f"Admitted: the {admitted.role} of {admitted.country}.")
+    say(f"Admitted: the {admitted.role} of {admitted.country}.")
 
 
 @app.command()
@@ -229,11 +239,11 @@ def rotate(
         folder = CoordinatorHome(home)
         folder.settings()
         fingerprints = make_next_keys(folder, known_passphrase(passphrase_file, passphrase_fd))
-        typer.echo("The new keys are stored beside those in force:")
+        say("The new keys are stored beside those in force:")
         for field, fingerprint in fingerprints.items():
-            typer.echo(f"  {field.replace('_', ' ')}: {fingerprint}")
-        typer.echo("Next: restart `up`, then `agreement renew`, and ask every officer to sign.")
-        typer.echo("When that agreement is in force, `up` ends; its next start uses the new keys.")
+            say(f"  {field.replace('_', ' ')}: {fingerprint}")
+        say("Next: restart `up`, then `agreement renew`, and ask every officer to sign.")
+        say("When that agreement is in force, `up` ends; its next start uses the new keys.")
 
 
 @app.command()
@@ -245,9 +255,9 @@ def revoke(
     """Revoke all certificates of a country's officer or node, with immediate effect."""
     with plain_errors():
         count = request(home, "revoke", country=country, role=role)
-        typer.echo(f"Revoked: {counted(count, 'certificate')} of the {role} of {country}.")
+        say(f"Revoked: {counted(count, 'certificate')} of the {role} of {country}.")
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run `pratique-coordinator`."""
+    run_program(app, "pratique-coordinator")

@@ -9,11 +9,14 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
+from governance.errors import FileFault, StorageFault
 from governance.runtime.database import open_database
+from governance.runtime.descriptors import descriptor_limit, raise_descriptor_limit
 from governance.runtime.health import observed
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.runtime.systemd import Supervisor
@@ -24,12 +27,14 @@ from keys.errors import PratiqueError
 from protocols.wire.signed_message import COORDINATOR
 from server.errors import CoordinatorFault
 from server.exchange.call_refusals import CallRefusals
+from server.exchange.connection_limits import Room
 from server.exchange.documents import ExchangeDocuments
 from server.exchange.forwarding import Forwarding
 from server.exchange.interceptors import RefusalCounter
 from server.exchange.node_sessions import NodeSessions
 from server.exchange.relay import Relay
 from server.exchange.service import ENDING_SECONDS, ExchangeService, serve_exchange
+from server.flower.guard_check import require_guard
 from server.flower.superlink import SuperLink
 from server.home import HOME_VARIABLE, CoordinatorHome, CoordinatorKeys
 from server.key_rotation import open_keys
@@ -42,7 +47,11 @@ from server.services.health import CoordinatorHealth, supervised
 from server.services.run_supervisor import supervise_runs
 from server.state.tables import MIGRATIONS
 
-REFRESH_SECONDS = 3600.0
+REFRESH_SECONDS, REFRESH_AGAIN_SECONDS = 3600.0, 60.0
+"""How often the timestamp is signed again, and how soon after a failure."""
+CERTIFICATES_SECONDS = 3600.0
+DISK_SECONDS = 15.0
+"""How long supervision waits after the disk has refused an operation."""
 CHECK_SECONDS = 1.0
 """How often the daemon checks whether a process of Flower or of a run has ended."""
 RESTART_ATTEMPTS = 3
@@ -68,6 +77,7 @@ def hold_daemon_lock(home: CoordinatorHome) -> Iterator[None]:
 
 def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], None]) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called with the exchange's address."""
+    raise_descriptor_limit()
     keys, settings = open_keys(home, passphrase), home.settings()
     with hold_daemon_lock(home):
         superlink = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
@@ -99,17 +109,21 @@ async def _serve(
         context.settings.listen,
         credentials=keys.transport,
         clock=utc_now,
+        room=Room.within(descriptor_limit(), context.settings.connections_per_address),
+        inner=home.exchange_socket,
         interceptors=[RefusalCounter(health.metrics.count_refused_call)],
     )
     rpc_server = LocalRpcServer(home.socket, request_handler(context))
     context.note(EventKind.COORDINATOR_STARTED)
     ready(_reached(context.settings.address, port))
+    fresh = asyncio.ensure_future(_keep_fresh(context.documents, stop))
     try:
         async with supervised(
             health, supervisor, context, f"exchange at {context.settings.address}"
         ):
             await _supervise(context, forwarding, stop, health.note_supervision)
     finally:
+        fresh.cancel()
         rpc_server.close()
         await server.stop(ENDING_SECONDS)
         await forwarding.close()
@@ -117,9 +131,15 @@ async def _serve(
 
 
 async def _open_to_nodes(context: CoordinatorContext, forwarding: Forwarding) -> None:
-    """Register every admitted node with the new SuperLink, then forward calls to it."""
+    """Register every admitted node with the new SuperLink, then forward calls to it.
+
+    Meanwhile its guard must refuse a forbidden bundle. Raises CoordinatorFault if it does not.
+    """
     nodes = context.enrolment.admitted(Role.NODE)
-    await asyncio.to_thread(context.sessions.open_all, nodes)
+    await asyncio.gather(
+        asyncio.to_thread(context.sessions.open_all, nodes),
+        asyncio.to_thread(require_guard, context.superlink),
+    )
     forwarding.open(context.superlink)
 
 
@@ -181,11 +201,11 @@ async def _supervise(
     stop: asyncio.Event,
     on_cycle: Callable[[], None] = lambda: None,
 ) -> None:
-    """Refresh the documents, restart Flower and resume runs when needed, until `stop` is set.
+    """Renew certificates, restart Flower and resume runs when needed, until `stop` is set.
 
     `on_cycle` is called at the beginning of each cycle.
     """
-    refreshed, runs_lost = 0.0, True  # a new SuperLink knows no run
+    renewed, runs_lost = 0.0, True  # a new SuperLink knows no run
     loop = asyncio.get_running_loop()
     while not stop.is_set():
         on_cycle()
@@ -193,13 +213,34 @@ async def _supervise(
         if name := context.superlink.failed_process():
             await _restart_flower(context, forwarding, name)
             runs_lost = True
-        if loop.time() - refreshed > REFRESH_SECONDS or not refreshed:
-            refreshed = loop.time()
-            await asyncio.to_thread(_refresh, context)
+        if loop.time() - renewed > CERTIFICATES_SECONDS or not renewed:
+            renewed = loop.time()
             await asyncio.to_thread(_renew_transport, context)
-        await asyncio.to_thread(supervise_runs, context, runs_lost=runs_lost)
-        runs_lost = False
-        await _wait_until_set(stop, CHECK_SECONDS)
+        supervised_runs = await asyncio.to_thread(_supervise_runs, context, runs_lost)
+        runs_lost = runs_lost and not supervised_runs
+        await _wait_until_set(stop, CHECK_SECONDS if supervised_runs else DISK_SECONDS)
+
+
+def _supervise_runs(context: CoordinatorContext, runs_lost: bool) -> bool:  # noqa: FBT001 (a fact)
+    """Resume runs when needed; return False if the disk is in the way, which may pass."""
+    try:
+        supervise_runs(context, runs_lost=runs_lost)
+    except (StorageFault, FileFault, OSError) as fault:
+        _log.error("runs are not supervised", extra={"why": str(fault)})
+        return False
+    return True
+
+
+async def _keep_fresh(documents: ExchangeDocuments, stop: asyncio.Event) -> None:
+    """Sign a new timestamp regularly until `stop` is set, in a thread that nothing else uses.
+
+    The parties stop when the timestamp expires, so no other work may delay it.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="freshness") as thread:
+        while not stop.is_set():
+            await asyncio.get_running_loop().run_in_executor(thread, documents.refresh)
+            failed = bool(documents.not_renewed)
+            await _wait_until_set(stop, REFRESH_AGAIN_SECONDS if failed else REFRESH_SECONDS)
 
 
 def _require_keys_in_force(context: CoordinatorContext) -> None:
@@ -254,13 +295,5 @@ def _renew_transport(context: CoordinatorContext) -> None:
     try:
         for event_kind in context.keys.transport.renew_due(context.clock()):
             context.note(event_kind, subject=COORDINATOR)
-    except PratiqueError as fault:
+    except (PratiqueError, OSError) as fault:
         _log.error("the exchange's certificate was not renewed", extra={"why": str(fault)})
-
-
-def _refresh(context: CoordinatorContext) -> None:
-    """Sign a new timestamp if the document repository exists."""
-    try:
-        context.repository.refresh(context.clock(), online_key=context.keys.online_key)
-    except PratiqueError as fault:
-        _log.info("no documents to refresh yet", extra={"why": str(fault)})

@@ -16,8 +16,9 @@ from pydantic import (
 from governance.audit.events import Event, EventKind
 from governance.documents.reading import read_settings
 from governance.documents.yaml_text import dump_yaml
+from governance.runtime.homes import is_unfinished, made_whole
 from governance.runtime.loopback import LoopbackAddress
-from keys.certificates import TransportAuthority
+from keys.certificates import TransportAuthority, is_host
 from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.errors import reason_of
 from keys.files import replace_private
@@ -35,18 +36,22 @@ IDENTITY, DOCUMENTS, ONLINE, LOG = "identity", "documents", "online", "log"
 _ED25519_KEYS = (DOCUMENTS, ONLINE, LOG)
 
 HIGHEST_PORT = 65535
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (no address to connect to)
 
 
-def _checked_port(address: str) -> str:
-    if int(address.rsplit(":", 1)[1]) > HIGHEST_PORT:
-        raise ValueError(f"the port must be at most {HIGHEST_PORT}")
+def _checked_address(address: str) -> str:
+    port = int(address.rsplit(":", 1)[1])
+    if not 1 <= port <= HIGHEST_PORT:
+        raise ValueError(f"the port must be from 1 to {HIGHEST_PORT}")
+    if not is_host(host_of(address)):
+        raise ValueError("a certificate cannot name this host")
     return address
 
 
 Address = Annotated[
     str,
     StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"),
-    AfterValidator(_checked_port),
+    AfterValidator(_checked_address),
 ]
 
 
@@ -66,6 +71,8 @@ class Settings(BaseModel):
     """The file for log lines; None: standard error."""
     reply_seconds: Annotated[float, Field(ge=1, le=3600)] = 120.0
     """How many seconds a connected node may spend on one message before it is asked again."""
+    connections_per_address: Annotated[int, Field(ge=1, le=1024)] = 32
+    """How many connections of one unknown address may wait for their first call."""
 
     @property
     def log_origin(self) -> str:
@@ -100,6 +107,11 @@ class CoordinatorHome:
         return self.path / "run" / "coordinator.sock"
 
     @property
+    def exchange_socket(self) -> Path:
+        """The socket between the exchange's public port and gRPC."""
+        return self.socket.with_name("exchange.sock")
+
+    @property
     def superlink(self) -> Path:
         """Flower's folder and logs."""
         return self.path / "superlink"
@@ -123,12 +135,19 @@ class CoordinatorHome:
             raise self._unreadable(reason_of(error)) from error
 
     def require_free(self) -> None:
-        """Raise CoordinatorFault if the folder has a coordinator already."""
+        """Raise CoordinatorFault if the folder contains a coordinator, or keys."""
         if (self.path / SETTINGS_FILE).exists():
             raise CoordinatorFault(
                 f"There is already a coordinator in {self.path}",
                 why="a second `init` would destroy its keys",
                 fix="choose another folder with --home",
+            )
+        if self.keys.exists() and not is_unfinished(self.path):
+            raise CoordinatorFault(
+                f"The folder {self.path} contains the keys of a coordinator, and no settings",
+                why=f"{SETTINGS_FILE} was deleted, or an `init` of an earlier version was "
+                "interrupted",
+                fix="restore the file from a backup, or choose another folder with --home",
             )
 
     def _unreadable(self, why: str) -> CoordinatorFault:
@@ -177,12 +196,17 @@ def create_home(
 ) -> TransportAuthority:
     """Create a coordinator's folder, keys, log and certificates; return its transport authority.
 
-    Raises CoordinatorFault if the folder already has a coordinator, StorageFault if its log cannot
-    be started. The settings are written last: a folder without them is no coordinator.
+    Raises CoordinatorFault if the folder already has a coordinator, HomeFault, KeyFault, or
+    StorageFault if its log cannot be started; then nothing was made.
     """
     home.require_free()
-    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home.path.chmod(0o700)
+    with made_whole(home.path, SETTINGS_FILE) as draft:
+        return _fill(CoordinatorHome(draft), settings, passphrase, now)
+
+
+def _fill(
+    home: CoordinatorHome, settings: Settings, passphrase: bytes, now: datetime
+) -> TransportAuthority:
     store = KeyStore.create(home.keys, passphrase)
     store.put(IDENTITY, CompositeSigningKey.generate().to_bytes())
     for name in _ED25519_KEYS:
@@ -210,12 +234,22 @@ def _begin_log(home: CoordinatorHome, settings: Settings, now: datetime) -> None
 def _hosts(settings: Settings) -> tuple[str, ...]:
     """Return the host names and addresses of the exchange, without "any address"."""
     hosts = {host_of(settings.listen), host_of(settings.address), "localhost"}
-    return tuple(sorted(hosts - {"0.0.0.0", "::"}))  # noqa: S104 (left out)
+    return tuple(sorted(hosts - ANY_ADDRESS))
 
 
 def host_of(address: str) -> str:
     """Return the host in `host:port`, without the brackets of an IPv6 address."""
     return address.rsplit(":", 1)[0].strip("[]")
+
+
+def require_reachable(settings: Settings) -> None:
+    """Raise CoordinatorFault if the parties would be sent to "any address"."""
+    if host_of(settings.address) in ANY_ADDRESS:
+        raise CoordinatorFault(
+            f"The parties cannot reach the exchange at {settings.address}",
+            why="this means every address of this machine, and invitations must name one",
+            fix="name it with --address, such as exchange.example.org:7443",
+        )
 
 
 def write_new(path: Path, content: bytes) -> None:

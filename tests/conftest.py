@@ -22,6 +22,7 @@ settings.load_profile("shared-machine")
 
 
 def pytest_configure() -> None:
+    os.environ["COLUMNS"] = "9999"  # tests look for sentences; how lines are broken has its own
     speed.keep_folders_in_memory()
     speed.share_sql_texts()
     speed.share_duckdb()

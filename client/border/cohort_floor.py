@@ -1,9 +1,10 @@
 """The cohort floor: a noisy count decides whether the cohort of a study is large enough.
 
 The count is a release like any other: it is charged and logged first, and gets this country's own
-noise. It is made once for each permit and then stored, because one count for each version of the
-records would cost more than the study states. Below the floor, or after a change of the records,
-the coordinator gets `declined`.
+noise, for which the comparison leaves room (`CohortThreshold`). It is made once for each cohort and
+version of the records, and stored; if the agreement does not state its cost, once for each permit.
+A permit pays for one count at most, so nobody can spend the budget by changing the records. Below
+the floor, or if the permit has paid for a count of other records, the coordinator gets `declined`.
 """
 
 import os
@@ -17,16 +18,15 @@ from client.border.charge import Charges
 from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.recheck import PermissionRecheck
 from client.records.store import RecordStore
-from client.state.count_id import count_id
+from client.state.count_id import CountId
 from client.state.tables import cohort_counts
 from client.tasks.assignment import Assignment
 from client.tasks.prepared import PreparedTasks
-from governance.documents.permit import Permit
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.mechanism import Mechanism, Scope
 from protocols.numerics.noise import NoiseSource
-from protocols.tasks.schedule import COHORT_FLOOR
+from protocols.tasks.schedule import COHORT_ERRORS, COHORT_FLOOR, CohortThreshold
 
 RECORDS_CHANGED = "node/records-changed"
 ENOUGH, TOO_FEW = "enough", "too-few"
@@ -62,7 +62,8 @@ class CohortFloor:
 
     def require(self, admission: Admission) -> str:
         """Return the data version if its cohort is large enough. Raises Refusal DECLINED if not."""
-        count = self._stored_count(admission.permit) or self._count(admission)
+        version = self._record_store.records().version
+        count = self._stored_count(_id(admission), version) or self._count(admission)
         if count.data_version != self._record_store.records().version:
             raise _records_changed(admission)
         if count.decision != ENOUGH:
@@ -70,26 +71,28 @@ class CohortFloor:
         self._failpoint(Failpoint.FLOOR_PASSED)
         return count.data_version
 
-    def _stored_count(self, permit: Permit) -> _Count | None:
+    def _stored_count(self, count: CountId, version: str) -> _Count | None:
+        """Return the count of this cohort and version, or else the one that the permit paid for."""
         columns = cohort_counts.c
-        query = select(columns.data_version, columns.decision).where(
-            columns.permit == permit.digest
-        )
+        query = select(columns.data_version, columns.decision)
         # Databases of an earlier release may hold a count for each version of the records.
-        latest = query.order_by(columns.created.desc()).limit(1)
+        newest = query.order_by(columns.created.desc()).limit(1)
+        shared = newest.where(columns.cohort == count.cohort, columns.data_version == version)
+        paid = newest.where(columns.permit == count.permit)
         with transaction(self._engine) as connection:
-            row = connection.execute(latest).one_or_none()
+            row = connection.execute(shared).one_or_none() if count.cohort else None
+            row = row or connection.execute(paid).one_or_none()
         return None if row is None else _Count(row.data_version, row.decision)
 
     def _count(self, admission: Admission) -> _Count:
         mechanism = _mechanism(admission)
         prepared = self._tasks.prepared(admission.study)
         self._failpoint(Failpoint.FLOOR_PREPARED)
-        self._charge(admission, mechanism)
+        self._charge(admission, _id(admission).charged_as(prepared.version), mechanism)
         self._failpoint(Failpoint.FLOOR_CHARGED)
         noisy = self._noisy_count(prepared.assignment, mechanism)
-        smallest = admission.documents.view.agreement.smallest_cohort * mechanism.scale
-        count = _Count(prepared.version, ENOUGH if noisy >= smallest else TOO_FEW)
+        threshold = _threshold(admission, mechanism).smallest_count
+        count = _Count(prepared.version, ENOUGH if noisy >= threshold else TOO_FEW)
         self._keep(admission, count)
         self._failpoint(Failpoint.FLOOR_KEPT)
         return count
@@ -101,17 +104,28 @@ class CohortFloor:
         self._failpoint(Failpoint.FLOOR_NOISED)
         return int(counted[0] + noise[0])
 
-    def _charge(self, admission: Admission, mechanism: Mechanism) -> None:
-        self._charges.charge(
-            admission,
-            count_id(admission.permit),
-            [mechanism],
-            reserved=Failpoint.FLOOR_RESERVED,
-            logged=Failpoint.FLOOR_CHARGE_LOGGED,
-        )
+    def _charge(self, admission: Admission, name: str, mechanism: Mechanism) -> None:
+        """Charge the count. Whether it is charged again depends on the records: DECLINED if not."""
+        try:
+            self._charges.charge(
+                admission,
+                name,
+                [mechanism],
+                reserved=Failpoint.FLOOR_RESERVED,
+                logged=Failpoint.FLOOR_CHARGE_LOGGED,
+            )
+        except Refusal as refusal:
+            raise Refusal(
+                ReasonCode.DECLINED,
+                refusal.what,
+                why=refusal.why,
+                fix=refusal.fix,
+                clause=refusal.clause,
+            ) from None
 
     def _keep(self, admission: Admission, count: _Count) -> None:
         row = {
+            "cohort": _id(admission).cohort or None,
             "permit": admission.permit.digest,
             "data_version": count.data_version,
             "decision": count.decision,
@@ -128,7 +142,7 @@ def _records_changed(admission: Admission) -> Refusal:
         ReasonCode.DECLINED,
         "The records have changed since the cohort was counted under this permit",
         why="a permit pays for one noisy count; a second count would cost the patients more "
-        "privacy than the study states",
+        "privacy than was approved",
         fix="ask the officer to approve the study again with "
         f"`pratique-officer approve {admission.study.id} --reconsider`",
         clause=RECORDS_CHANGED,
@@ -136,14 +150,24 @@ def _records_changed(admission: Admission) -> Refusal:
 
 
 def _too_few(admission: Admission) -> Refusal:
+    threshold = _threshold(admission, _mechanism(admission))
     return Refusal(
         ReasonCode.DECLINED,
         "The cohort of the study is too small on this node",
-        why=f"the noisy count did not reach {admission.documents.view.agreement.smallest_cohort}, "
-        "the smallest cohort of the agreement",
-        fix="do nothing; the count is made once for each permit",
+        why=f"the noisy count did not pass {threshold.smallest_cohort}, the smallest cohort of the "
+        f"agreement, with room for its noise; a cohort of {threshold.sure} passes, but for "
+        f"{COHORT_ERRORS}",
+        fix="do nothing; the same cohort is not counted again while the records are the same",
         clause="agreement/smallest-cohort",
     )
+
+
+def _id(admission: Admission) -> CountId:
+    return CountId.of(admission.study, admission.documents.view.agreement, admission.permit)
+
+
+def _threshold(admission: Admission, mechanism: Mechanism) -> CohortThreshold:
+    return CohortThreshold.of(admission.documents.view.agreement.smallest_cohort, mechanism)
 
 
 def _mechanism(admission: Admission) -> Mechanism:

@@ -24,7 +24,7 @@ from client.credentials.identity_keys import IdentityKeys
 from client.documents.store import CurrentDocuments, DocumentStore
 from client.errors import RecordFault
 from client.records.store import RecordStore, records_unusable
-from client.state.count_id import count_id
+from client.state.count_id import CountId
 from client.state.decision_log import Clock, Subject
 from client.state.pause import PauseSwitch
 from client.state.reply_journal import CONTRIBUTE, Place, ReplyJournal
@@ -289,10 +289,16 @@ class Gate:
             )
 
     def _charged_micro(self, study: Study, documents: CurrentDocuments, run: str) -> int:
-        """Return the charges for this run and for its cohort count, in micro-units of RDP."""
+        """Return the charges for this run and its cohort count, in micro-units of RDP.
+
+        A count of the cohort in any version of the records counts: the records do not decide this.
+        """
         permit = documents.own.permit(study.digest)
-        charged = [run] if permit is None else [run, count_id(permit)]
-        return sum(entry.rdp_micro for name in charged for entry in self._ledger.entries(run=name))
+        entries = self._ledger.entries(run=run)
+        if permit is not None:
+            count = CountId.of(study, documents.view.agreement, permit)
+            entries += self._ledger.entries(run_prefix=count.prefix)[-1:]
+        return sum(entry.rdp_micro for entry in entries)
 
     def _require_fit(self, study: Study) -> None:
         if not self._record_store.described:

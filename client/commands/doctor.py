@@ -4,8 +4,6 @@ It works with or without a running daemon, and changes nothing. A check that dep
 one that failed is skipped, and says so.
 """
 
-import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,6 +11,7 @@ from functools import cached_property, partial
 from typing import Protocol
 
 from client.commands.check_result import CheckResult, NeedsAttention, SkipCheck, run_check
+from client.commands.doctor_machine import check_clock, check_disk, check_machine, time_in
 from client.commands.installation import check_installation
 from client.commands.records import CONFIRM_FIX, SHOWN, ReadRecords, listed, read_records
 from client.credentials.certificate_renewal import transport_pair
@@ -33,6 +32,7 @@ from governance.errors import DocumentFault
 from governance.runtime.database import open_database
 from governance.runtime.health import failing_checks
 from governance.runtime.local_rpc import ask
+from governance.runtime.safe_text import quoted
 from governance.runtime.wording import counted
 from governance.trust.bundle import CountryDocuments, own_country, signer_of
 from keys.certificates import peer_of
@@ -40,12 +40,12 @@ from keys.composite import algorithms, read_identity
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from keys.store import KeyStore
+from protocols.wire.exchange_clock import ExchangeClock
+from protocols.wire.proxy import Route
 
-MIN_FREE_BYTES, LOW_FREE_BYTES = 200 * 2**20, 2 * 2**30
 WARN_BEFORE_CERTIFICATE_END = timedelta(days=14)
 WARN_BEFORE_SIGNATURES_END = timedelta(days=60)
 _ENROL = "ask the coordinator for a new invitation, and run `pratique-node enrol`"
-MAX_CLOCK_SKEW = timedelta(minutes=5)
 TIMESTAMP_FILE = "metadata/timestamp.json"
 NEED_NO_NODE = ("installation", "settings")
 """Checks that are made even if there is no node."""
@@ -63,6 +63,9 @@ class Dial(Protocol):
 class Channel(Protocol):
     """The part of the exchange that the doctor needs."""
 
+    route: Route
+    clock: ExchangeClock
+
     def fetch(self, path: str, seconds: float = 10) -> bytes | None:
         """Return one published file."""
 
@@ -79,13 +82,15 @@ class Doctor:
     dial: Dial
     clock: Callable[[], datetime]
     _timestamp: bytes | None = field(default=None, init=False)
+    _exchange: ExchangeClock | None = field(default=None, init=False)
 
     def results(self) -> Iterator[CheckResult]:
         """Yield the result of each check; later checks depend on earlier ones."""
         checks: dict[str, Callable[[], str]] = {
             "installation": check_installation,
             "settings": self._check_settings,
-            "disk": self._check_disk,
+            "disk": lambda: check_disk(self.home.path),
+            "machine": lambda: check_machine(self.home),
             "keys": self._check_keys,
             "state": self._check_state,
             "certificate": self._check_certificate,
@@ -137,18 +142,6 @@ class Doctor:
                 "run `pratique-node enrol INVITATION`",
             )
         return f"node of {settings.country} in {enrolment.federation}"
-
-    def _check_disk(self) -> str:
-        free = shutil.disk_usage(self.home.path).free
-        finding = f"{free / 2**30:.1f} GiB free"
-        fix = f"free space on the disk of {self.home.path}"
-        if free < MIN_FREE_BYTES:
-            raise PratiqueError(
-                finding, why="if the disk is full, the node refuses every request", fix=fix
-            )
-        if free < LOW_FREE_BYTES:
-            raise NeedsAttention(finding, fix)
-        return finding
 
     def _check_keys(self) -> str:
         # This check shows the fault itself. It fills the property, which the later checks read.
@@ -207,32 +200,15 @@ class Doctor:
         try:
             self._timestamp = channel.fetch(TIMESTAMP_FILE)
         finally:
+            self._exchange = channel.clock
             channel.close()
-        return f"{enrolment.exchange} answers"
+        return f"{enrolment.exchange} answers {channel.route.says}".rstrip()
 
     def _check_clock(self) -> str:
-        now, signed = self.clock(), self._latest_signed()
-        if signed is None:
-            raise SkipCheck("no signed time is known yet")
-        if signed - now > MAX_CLOCK_SKEW:
-            raise PratiqueError(
-                f"The clock is behind by {_minutes(signed - now)} or more",
-                why=f"a document was signed at {signed:%Y-%m-%d %H:%M} UTC; this clock shows "
-                f"{now:%Y-%m-%d %H:%M} UTC",
-                fix="set the clock of this machine, and synchronise it with NTP",
-            )
-        expires = _time(self._timestamp, "expires")
-        if expires is not None and expires < now:
-            raise PratiqueError(
-                "The exchange's newest timestamp has expired",
-                why=f"it was valid until {expires:%Y-%m-%d %H:%M} UTC; this clock shows "
-                f"{now:%Y-%m-%d %H:%M} UTC",
-                fix="check this machine's clock; if it is right, the coordinator must be started",
-            )
-        return f"{now:%Y-%m-%d %H:%M} UTC, consistent with signed times"
+        return check_clock(self.clock(), self._latest_signed(), self._timestamp, self._exchange)
 
     def _latest_signed(self) -> datetime | None:
-        published = _time(self._timestamp, "x-pratique-signed-at")
+        published = time_in(self._timestamp, "x-pratique-signed-at")
         stored = self._documents().latest_signed() if self.home.database.exists() else None
         return max((time for time in (published, stored) if time), default=None)
 
@@ -254,7 +230,7 @@ class Doctor:
             raise SkipCheck("the documents on this node are not up to date") from fault
         view.require_signature_algorithms([self._settings.country])
         finding = (
-            f"{view.agreement.title}; the countries' signatures are valid until "
+            f"{quoted(view.agreement.title)}; the countries' signatures are valid until "
             f"{view.signed_until:%Y-%m-%d}"
         )
         if view.signed_until - self.clock() < WARN_BEFORE_SIGNATURES_END:
@@ -369,16 +345,3 @@ class Doctor:
                 f"http://{address}/health/ready reports faults: {faults}", "see the checks above"
             )
         return f"http://{address}/metrics answers, and /health/ready reports no fault"
-
-
-def _time(metadata: bytes | None, name: str) -> datetime | None:
-    """Return a time in metadata that are read without verification; None if there is none."""
-    try:
-        text = json.loads(metadata or b"{}")["signed"][name]
-        return datetime.fromisoformat(text)
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _minutes(span: timedelta) -> str:
-    return f"{span.total_seconds() / 60:.0f} minutes"

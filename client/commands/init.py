@@ -1,4 +1,4 @@
-"""`pratique-node init`: checks the records, then makes keys and state, and writes settings last."""
+"""`pratique-node init`: checks the records, then makes keys, state and settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from governance.audit.log import AuditLog
 from governance.documents.permit import NodeKeys
 from governance.runtime.database import open_database
 from governance.runtime.files import write_atomic
-from governance.runtime.safe_text import shown
+from governance.runtime.homes import made_whole
+from governance.runtime.safe_text import escaped
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
 from keys.store import SCRYPT_COST, KeyStore
@@ -68,7 +69,7 @@ def require_fingerprint(key: VerifyKey, fingerprint: str) -> None:
 
 def unmatched_note(entries: tuple[UnmatchedEntry, ...]) -> str:
     """Return the note on opt-outs that match nobody, with what to do."""
-    return shown(
+    return escaped(
         f"Note: the opt-out list has entries that match nobody: {listed(entries, SHOWN)}. "
         f"`pratique-node doctor` reports a fault until {CONFIRM_FIX}."
     )
@@ -82,27 +83,37 @@ def create_node(
     *,
     cost: int = SCRYPT_COST,
 ) -> NewNode:
-    """Make a node in `home`. Raises RecordFault, KeyFault, NodeFault: then none exists.
+    """Make a node in `home`.
 
     `passphrase` is called once the records could be read. `cost` is the cost of scrypt; only tests
-    change it.
+    change it. Raises RecordFault, KeyFault, NodeFault, HomeFault: then nothing was made.
     """
+    home.require_free()
     records = read_records(settings)
     secret = passphrase()
-    home.create()
-    keyring, node_auth = NodeKeyring.create(KeyStore.create(home.keys, secret, cost=cost))
+    with made_whole(home.path, home.settings_file.name) as folder:
+        draft = NodeHome(folder)
+        store = KeyStore.create(draft.keys, secret, cost=cost)
+        keys = _fill(draft, settings, store, now)
+    officer = VerifyKey.from_text(settings.officer_key)
+    return NewNode(keys, records.report, records.unmatched, officer)
+
+
+def _fill(home: NodeHome, settings: NodeSettings, store: KeyStore, now: datetime) -> NodeKeys:
+    """Make keys, log and settings; return the public keys."""
+    keyring, node_auth = NodeKeyring.create(store)
     keys = _public_keys(settings.country, keyring, node_auth)
-    home.officer.mkdir(mode=0o700, exist_ok=True)
+    home.officer.mkdir(mode=0o700)
     engine = open_database(home.database, MIGRATIONS)
     log = AuditLog(engine, keys.log_origin, keyring.log_key)
     log_head = LogHeadGuard(home, engine, log)
     log_head.move()
     log.append(Event(kind=EventKind.NODE_INITIALISED, at=now, actor=settings.country))
     log_head.move()
+    engine.dispose()  # the database is moved with the rest
     write_atomic(home.node_keys, keys.canonical())
     home.write_settings(settings)
-    officer = VerifyKey.from_text(settings.officer_key)
-    return NewNode(keys, records.report, records.unmatched, officer)
+    return keys
 
 
 def _public_keys(country: str, keyring: NodeKeyring, node_auth: str) -> NodeKeys:

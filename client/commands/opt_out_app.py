@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.commands.options import DEFAULT_HOME, HomeOption, node_home, unlocked
-from governance.runtime.cli_support import PassphraseFd, PassphraseFile, plain_errors
-from governance.runtime.safe_text import shown
+from governance.runtime.cli_support import PassphraseFd, PassphraseFile, plain_errors, say
 from keys.clock import utc_now
 
 if TYPE_CHECKING:
@@ -30,10 +29,10 @@ def show_opt_outs(
     with plain_errors():
         review = _review(home, passphrase_file, passphrase_fd)
         entries = review.unconfirmed()
-        typer.echo(f"{review.records.report.lines()[0]}.")
-        typer.echo(f"Not confirmed: {unconfirmed_sentence(len(entries))}.")
+        say(f"{review.records.report.lines()[0]}.")
+        say(f"Not confirmed: {unconfirmed_sentence(len(entries))}.")
         for entry in entries:
-            typer.echo(shown(f"  {entry.sentence()}"))
+            say(f"  {entry.sentence()}")
 
 
 @opt_out_app.command("confirm")
@@ -52,7 +51,7 @@ def confirm_opt_outs(
     """Confirm that entries of the list are of people who are no patients of this node."""
     with plain_errors():
         review = _review(home, passphrase_file, passphrase_fd)
-        typer.echo(f"{review.confirm(entries or [], number, utc_now())}.")
+        say(f"{review.confirm(entries or [], number, utc_now())}.")
 
 
 def _review(path: Path, file: Path | None, fd: int | None) -> "OptOutReview":

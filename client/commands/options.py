@@ -3,24 +3,21 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from governance.runtime.cli_support import home_option
 
 if TYPE_CHECKING:
     from client.home import NodeHome
     from keys.store import KeyStore
 
-DEFAULT_HOME = Path.home() / ".pratique" / "node"
-HomeOption = Annotated[
-    Path,
-    typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder.", readable=False),
-]
+DEFAULT_HOME = Path("~/.pratique/node")
+HomeOption = Annotated[Path, home_option("The node's folder.")]
 
 
 def node_home(path: Path) -> "NodeHome":
-    """Return the node's folder by its absolute path."""
+    """Return the node's folder."""
     from client.home import NodeHome  # noqa: PLC0415 (keeps --help quick)
 
-    return NodeHome(path.expanduser().resolve())
+    return NodeHome(path)
 
 
 def unlocked(home: "NodeHome", file: Path | None, fd: int | None) -> "KeyStore":

@@ -10,12 +10,12 @@ is expired, older than one seen before, or unsigned does not count, and the node
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock, RLock
 
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select
 
 from client.documents.budget_periods import BudgetPeriods
 from client.documents.officer_key import OfficerKey
@@ -112,14 +112,14 @@ class DocumentStore:
         return self._high_water().latest
 
     def sync(self, fetch: Fetch, now: datetime) -> TrustedView:
-        """Fetch the published documents, verify all of them, and store them; all or nothing.
+        """Fetch what has changed, verify all documents, and store them; all or nothing.
 
         A slow exchange does not delay documents from the officer: no lock is held while fetching.
         Raises DocumentFault, and whatever `fetch` raises.
         """
         with self._syncing:
-            high_water = self._high_water()
-            view = TrustedView.load(fetch, self._root(), now, high_water)
+            high_water, held = self._high_water(), self._files().get
+            view = TrustedView.load(fetch, self._root(), now, high_water, held=held)
             with self._lock:
                 if self._high_water() != high_water:  # the officer delivered documents meanwhile
                     view = TrustedView.load(view.files.get, self._root(), now, self._high_water())
@@ -272,8 +272,10 @@ class DocumentStore:
 
     def _save(self, view: TrustedView, now: datetime) -> None:
         with transaction(self._engine) as connection:
-            connection.execute(delete(documents).where(documents.c.path.not_in([OWN, NEXT])))
-            _put(connection, view.files, now)
+            stored = self._files(connection)
+            _remove(connection, stored.keys() - view.files.keys() - {OWN, NEXT})
+            changed = {p: data for p, data in view.files.items() if stored.get(p) != data}
+            _put(connection, changed, now)
             set_value(connection, HIGH_WATER, view.high_water.model_dump_json())
             BudgetPeriods.load(connection).with_agreement(view.agreement, now).save(connection)
         self._stored_high_water = view.high_water
@@ -301,6 +303,13 @@ def _version(bundle: bytes) -> int:
 
 
 def _put(connection: Connection, files: Mapping[str, bytes], now: datetime) -> None:
-    connection.execute(delete(documents).where(documents.c.path.in_(list(files))))
+    _remove(connection, files)
     rows = [{"path": path, "bytes": content, "fetched": now} for path, content in files.items()]
-    connection.execute(insert(documents), rows)
+    if rows:
+        connection.execute(insert(documents), rows)
+
+
+def _remove(connection: Connection, paths: Iterable[str]) -> None:
+    rows = [{"gone": path} for path in paths]
+    if rows:
+        connection.execute(delete(documents).where(documents.c.path == bindparam("gone")), rows)

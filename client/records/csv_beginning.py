@@ -15,7 +15,7 @@ from pathlib import Path
 from client.errors import ContentFault
 from client.records.dictionary import DataDictionary
 from client.records.quality_report import EXPORT_AGAIN
-from governance.runtime.text_files import quoted
+from governance.runtime.safe_text import in_backticks
 
 SEPARATOR_LINE = re.compile(r"sep=(.)")
 """The first line of some files that Excel writes; it names the delimiter."""
@@ -66,8 +66,8 @@ def _separator_lines(path: Path, first: str, dictionary: DataDictionary) -> int:
     if named[1] != dictionary.delimiter:
         raise unusable(
             path,
-            f"its first line says that the delimiter is {quoted(named[1])}, and the dictionary "
-            f"says {quoted(dictionary.delimiter)}",
+            f"its first line says that the delimiter is {in_backticks(named[1])}, and the "
+            f"dictionary says {in_backticks(dictionary.delimiter)}",
             f"set {_setting(named[1])} in the dictionary",
         )
     return 1
@@ -103,7 +103,7 @@ def _positions(
         if len(places) > 1:
             raise unusable(
                 path,
-                f"the header has the column {quoted(name)} more than once: columns "
+                f"the header has the column {in_backticks(name)} more than once: columns "
                 f"{', '.join(places)}",
                 "rename the other columns in the file",
             )
@@ -123,8 +123,8 @@ def _absent(
     used: int,
     dictionary: DataDictionary,
 ) -> ContentFault:
-    has = f"it has {', '.join(map(quoted, names))[:SHOWN]}" if any(names) else _EMPTY_LINE
-    why = f"the file has no column {', '.join(map(quoted, absent))}; {has}"
+    has = f"it has {', '.join(map(in_backticks, names))[:SHOWN]}" if any(names) else _EMPTY_LINE
+    why = f"the file has no column {', '.join(map(in_backticks, absent))}; {has}"
     return unusable(path, why, _fix_of_names(absent, names, lines, used, dictionary))
 
 
@@ -149,8 +149,8 @@ def _fix_of_names(
     similar = next((name for name in names for one in absent if _loose(name) == _loose(one)), None)
     if similar is not None:
         return (
-            f"{quoted(similar)} differs from the dictionary's name in blanks or capitals: write "
-            "the name exactly as in the file"
+            f"{in_backticks(similar)} differs from the dictionary's name in blanks or capitals: "
+            "write the name exactly as in the file"
         )
     return OTHER_NAMES
 

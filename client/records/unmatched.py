@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from governance.runtime.text_files import quoted
+from governance.runtime.safe_text import in_backticks
 
 SHOWN = 20
 
@@ -19,8 +19,8 @@ class UnmatchedEntry:
 
     def sentence(self) -> str:
         """Return the entry with its line and the similar id."""
-        hint = f", but the records have {quoted(self.similar)}" if self.similar else ""
-        return f"{quoted(self.entry)} (line {self.line}){hint}"
+        hint = f", but the records have {in_backticks(self.similar)}" if self.similar else ""
+        return f"{in_backticks(self.entry)} (line {self.line}){hint}"
 
 
 def unmatched_entries(

@@ -41,8 +41,10 @@ cohort_counts = Table(
     Column("data_version", String(71), primary_key=True),
     Column("decision", String(16), nullable=False),
     Column("created", UtcTime, nullable=False),
+    Column("cohort", String(64), index=True),
 )
-"""The decision of the charged noisy count, made once per permit, and the version of the records."""
+"""The decision of each charged noisy count, the permit that paid for it, and the version of the
+records. `cohort` is null if the count was for its permit alone."""
 
 documents = Table(
     "documents",

@@ -125,6 +125,8 @@ class NodeStatus(_StatusPart):
     refusals: tuple[KeptRefusal, ...]
     restored: Restored | None
     log: LogStatus
+    clock: str | None = None
+    """How this machine's clock differs from the exchange's, if it does."""
 
     @classmethod
     def from_json(cls, value: object) -> Self:

@@ -64,6 +64,7 @@ class StatusReport:
             refusals=self._decisions.refusals(),
             restored=last_restored(self._engine),
             log=LogStatus(origin=self._log.verifier.name, size=self._log.size()),
+            clock=link.clock or None,
         )
 
     def _federation(self) -> str | None:

@@ -11,10 +11,14 @@ from governance.documents.agreement import RegisterBudget
 
 @dataclass(frozen=True)
 class LinkStatus:
-    """Whether the node is connected to the coordinator; `fault` is a sentence, or empty."""
+    """Whether the node is connected to the coordinator; `fault` is a sentence, or empty.
+
+    `clock` says how this machine's clock differs from the exchange's; empty if it does not.
+    """
 
     connected: bool = False
     fault: str = ""
+    clock: str = ""
 
 
 @dataclass(frozen=True)

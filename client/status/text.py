@@ -12,21 +12,19 @@ from client.status.model import (
     NodeStatus,
     StudyStatus,
 )
-from governance.runtime.safe_text import shown
-from governance.runtime.wording import counted, percent
+from governance.runtime.safe_text import named, quoted
+from governance.runtime.wording import counted, exact, percent
 from keys.errors import PratiqueError
 
 SHOWN_REFUSALS = 5
 
 
 def status_lines(status: NodeStatus) -> Iterator[str]:
-    """Yield the lines that `status` prints; control characters in others' texts are escaped."""
-    yield from map(shown, _lines(status))
-
-
-def _lines(status: NodeStatus) -> Iterator[str]:
+    """Yield the lines that `status` prints."""
     yield f"Node of {status.country} in {status.federation}"
     yield f"Now: {status.waiting_for}"
+    if status.clock:
+        yield f"Clock: {status.clock}; set it, and synchronise it with NTP"
     yield from _document_lines(status.documents)
     yield from _data_lines(status.data)
     yield _ledger_line(status.ledger)
@@ -62,7 +60,7 @@ def _restored_lines(outcome: Restored | None) -> Iterator[str]:
 
 def _document_lines(documents: DocumentStatus) -> Iterator[str]:
     if documents.agreement:
-        yield f"Agreement: {documents.agreement}; documents fresh until {documents.expires}"
+        yield f"Agreement: {quoted(documents.agreement)}; documents fresh until {documents.expires}"
         yield f"  messages are signed with {documents.signatures}"
     if documents.own:
         yield (
@@ -98,7 +96,7 @@ def _ledger_line(ledger: LedgerStatus | None) -> str:
         f"Budget of {ledger.register_name} until {ledger.period_end[:10]}: "
         f"{percent(ledger.share_spent)} of the budget spent, "
         f"{percent(1 - ledger.share_spent)} left (counted in Rényi terms; as ε alone "
-        f"{ledger.epsilon_spent:.3f} of {ledger.epsilon:g} at δ = {ledger.delta:g}); "
+        f"{ledger.epsilon_spent:.3f} of {exact(ledger.epsilon)} at δ = {exact(ledger.delta)}); "
         f"over all periods ε = {ledger.epsilon_lifetime:.3f}"
     )
 
@@ -107,7 +105,7 @@ def _study_lines(studies: Sequence[StudyStatus]) -> Iterator[str]:
     if studies:
         yield "Studies:"
     for study in studies:
-        yield f"  {study.id}: {study.standing}"
+        yield f"  study {named(study.id)}: {study.standing}"
 
 
 def _refusal_lines(refusals: Sequence[KeptRefusal]) -> Iterator[str]:
@@ -115,5 +113,5 @@ def _refusal_lines(refusals: Sequence[KeptRefusal]) -> Iterator[str]:
         yield "Last refusals:"
     for refusal in refusals[:SHOWN_REFUSALS]:
         sentences = PratiqueError(refusal.what, why=refusal.why, fix=refusal.fix)
-        clause = f" [{refusal.clause}]" if refusal.clause else ""
+        clause = f" [{named(refusal.clause)}]" if refusal.clause else ""
         yield f"  {refusal.at}  {refusal.code}{clause}: {sentences}"

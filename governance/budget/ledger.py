@@ -220,14 +220,18 @@ class Ledger:
         register: str | None = None,
         run: str | None = None,
         study: str | None = None,
+        run_prefix: str | None = None,
         connection: Connection | None = None,
     ) -> list[LedgerEntry]:
         """Return the entries, oldest first; only those of one register, run or study if given.
 
-        `study` is a study's digest. With `connection`, reads in the caller's transaction.
+        `study` is a study's digest; `run_prefix` is how the ids of runs begin. With `connection`,
+        reads in the caller's transaction.
         """
         wanted = {_COLUMNS.register: register, _COLUMNS.run: run, _COLUMNS.study: study}
         conditions = [column == value for column, value in wanted.items() if value is not None]
+        if run_prefix is not None:
+            conditions.append(_COLUMNS.run.startswith(run_prefix))
         with transaction(self._engine, connection) as open_connection:
             return _select(open_connection, *conditions)
 

@@ -47,12 +47,16 @@ class PolicyRequest:
 
 @dataclass(frozen=True)
 class Clause:
-    """A rule that determined a decision: its id, code and texts, with $names not filled in."""
+    """A rule that determined a decision: its id, code and texts, with $names not filled in.
+
+    `ours` is false if a party wrote the texts, and not this program.
+    """
 
     id: str
     code: ReasonCode = ReasonCode.POLICY
     sentence: str = ""
     fix: str = ""
+    ours: bool = True
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,9 @@ def _clauses(base: str, national: str) -> Mapping[str, Clause]:
         *(_checked("", national).values() if national else ()),
     ]
     return {
-        f"policy{position}": _clause(policy, national=position >= first_national)
+        f"policy{position}": _clause(
+            policy, national=position >= first_national, ours=base == BASE_POLICY
+        )
         for position, policy in enumerate(policies)
     }
 
@@ -150,7 +156,7 @@ def _position(name: str) -> int:
     return int(name.removeprefix("policy"))
 
 
-def _clause(policy: Mapping[str, Any], *, national: bool) -> Clause:
+def _clause(policy: Mapping[str, Any], *, national: bool, ours: bool) -> Clause:
     notes = policy["annotations"]
     id_ = f"{NATIONAL}/{notes['id']}" if national else notes["id"]
     code = notes.get("code")
@@ -160,6 +166,7 @@ def _clause(policy: Mapping[str, Any], *, national: bool) -> Clause:
         code=ReasonCode(code) if known else ReasonCode.POLICY,
         sentence=notes.get("sentence") or f"The rule {id_} forbids it.",
         fix=notes.get("fix") or "ask the authority that wrote the rule",
+        ours=ours and not national,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from governance.budget.accounting import cap_micro
+from governance.budget.accounting import cap_micro, with_least_noise
 from governance.cedar.engine import check_base
 from governance.cedar.texts import BASE_POLICY
 from governance.documents.models import (
@@ -36,6 +36,7 @@ from governance.documents.purposes import (
 )
 from governance.errors import DocumentFault, LedgerFault
 from keys.composite import Suite, halves, read_identity
+from protocols.tasks.schedule import INTEGER_SCALE, cohort_floor, largest_cohort_noise
 from protocols.wire.encoding import canonical_json, digest
 
 MIN_HONEST = 2
@@ -147,6 +148,26 @@ class Action(StrEnum):
     WITNESS = "witness"
 
 
+class CohortCount(Part):
+    """The privacy cost of the noisy count with which a country checks its smallest cohort.
+
+    A country pays it once for each register, population and version of its records, beside the ε
+    of the studies that use the count. The count has this country's noise alone.
+    """
+
+    epsilon: Epsilon
+    delta: Delta
+
+    @property
+    def noise_std(self) -> int:
+        """The standard deviation of the count's noise, in lattice units."""
+        return with_least_noise(cohort_floor(1), 1, self.epsilon, self.delta).noise_std
+
+
+DEFAULT_COHORT_COUNT = {"epsilon": 0.5, "delta": 1e-6}
+"""What a new draft states unless its author does."""
+
+
 class RoleAccess(Part):
     """A role and what it may do."""
 
@@ -169,7 +190,8 @@ class Agreement(Document):
 
     `colluding` is c, `honest` is h: noise and masks protect against the coordinator together with
     any c countries, and rely on h honest ones. `signatures` is how the messages of a run are
-    signed; it is left out if it is Ed25519, as before the field was introduced.
+    signed; it is left out if it is Ed25519, as before the field was introduced. Without
+    `cohort_count`, as before that field was introduced, each study pays for its own count.
     """
 
     name_in_messages: ClassVar[str] = "agreement"
@@ -189,6 +211,7 @@ class Agreement(Document):
     honest: Annotated[int, Field(ge=MIN_HONEST)]
     smallest_countries: Annotated[int, Field(ge=2)]
     smallest_cohort: Annotated[int, Field(ge=1)]
+    cohort_count: CohortCount | None = Field(default=None, exclude_if=lambda count: count is None)
     signatures: Annotated[Suite, Field(exclude_if=lambda suite: suite is Suite.ED25519)] = (
         Suite.ED25519
     )
@@ -206,6 +229,7 @@ class Agreement(Document):
         for problem in (
             self._parties_problem(),
             self._privacy_problem(),
+            self._cohort_problem(),
             self._threshold_problem(),
             self._dates_problem(),
             self._purpose_problem(),
@@ -245,6 +269,22 @@ class Agreement(Document):
         too_many = (clause.id for clause in self.emergency if clause.concur > n)
         return next(
             (f"emergency {id_}: more must concur than there are parties" for id_ in too_many), ""
+        )
+
+    def _cohort_problem(self) -> str:
+        if self.cohort_count is None:
+            return ""
+        try:
+            noise = self.cohort_count.noise_std
+        except LedgerFault:
+            return "cohort_count: no noise gives this ε at this δ; state a larger epsilon"
+        most = largest_cohort_noise(self.smallest_cohort)
+        if noise <= most:
+            return ""
+        return (
+            f"cohort_count: at this ε the noise has a standard deviation of "
+            f"{noise / INTEGER_SCALE:.3g} patients, and with a smallest cohort of "
+            f"{self.smallest_cohort} it may have {most / INTEGER_SCALE:.3g}; state a larger epsilon"
         )
 
     def _threshold_problem(self) -> str:

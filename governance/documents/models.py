@@ -53,6 +53,8 @@ QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ
 TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM
 ZW
 """
+MISTAKEN_CODES = {"UK": "GB", "EL": "GR"}
+"""Codes of the European Union that are not those of ISO 3166-1."""
 ASSIGNED_COUNTRIES = frozenset(_ALPHA_2.split())
 """ISO 3166-1 alpha-2."""
 
@@ -60,10 +62,11 @@ USER_ASSIGNED = re.compile(r"AA|ZZ|Q[M-Z]|X[A-Z]")
 """Codes that ISO 3166-1 reserves for its users, such as XK."""
 
 
-def _country(code: str) -> str:
+def country_code(code: str) -> str:
+    """Return the code. Raises ValueError if it is not one of ISO 3166-1 alpha-2."""
     if code in ASSIGNED_COUNTRIES or USER_ASSIGNED.fullmatch(code):
         return code
-    hint = "; did you mean GB?" if code == "UK" else ""
+    hint = f"; did you mean {MISTAKEN_CODES[code]}?" if code in MISTAKEN_CODES else ""
     raise ValueError(f"{code!r} is no country code of ISO 3166-1 (two capitals, such as DK){hint}")
 
 
@@ -116,7 +119,7 @@ def _code(table: dict[str, Code], what: str) -> Callable[[str], str]:
     return lambda code: require(table, what, code)
 
 
-Country = Annotated[str, AfterValidator(_country)]
+Country = Annotated[str, AfterValidator(country_code)]
 """ISO 3166-1 alpha-2, or a code that the standard reserves for its users."""
 Countries = Annotated[tuple[Country, ...], AfterValidator(_sorted_unique)]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from governance.documents.purposes import nearest
-from governance.runtime.safe_text import shown
+from governance.runtime.safe_text import escaped
 from protocols.tasks.features import LEVEL
 
 FieldPath = tuple[str | int, ...]
@@ -145,7 +145,7 @@ def _place(path: FieldPath, places: Places) -> str:
     line, column = places.get(known, (0, 0))
     position = f"line {line}, column {column}, " if line and path else ""
     name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return f"{position}{shown(name.lstrip('.'))}: " if path else ""
+    return f"{position}{escaped(name.lstrip('.'))}: " if path else ""
 
 
 def _text_of(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, values: Any) -> str:

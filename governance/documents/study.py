@@ -27,10 +27,10 @@ from protocols.errors import ProtocolFault
 from protocols.numerics.mechanism import Mechanism
 from protocols.private_sum.context import RunTerms
 from protocols.tasks import Condition, Feature, Task, Training
-from protocols.tasks.features import by_name, lookup
+from protocols.tasks.features import Missing, by_name, lookup
 from protocols.tasks.local import LocalMode
 from protocols.tasks.schedule import COHORT_FLOOR, same_but_noise
-from protocols.wire.encoding import Digest
+from protocols.wire.encoding import Digest, canonical_json
 
 
 class StudyPurpose(Part):
@@ -145,13 +145,45 @@ class Study(Document):
         return len(templates) == len(given) and all(map(same_but_noise, templates, given))
 
     @property
+    def cohort_definition(self) -> bytes:
+        """Everything in the study that decides which patients of a register are in its cohort.
+
+        These are the conditions with their features, and the features that a patient must not lack.
+        """
+        table = by_name(self.features)
+        conditions = self.population.where
+        used = self.task.names_used(self.features)
+        return canonical_json(
+            {
+                "register": self.population.register_name,
+                "where": [condition.model_dump(mode="json") for condition in conditions],
+                "features": [table[c.feature].model_dump(mode="json") for c in conditions],
+                "needed": sorted(n for n in used if table[n].missing is Missing.EXCLUDE),
+            }
+        )
+
+    @property
+    def cohort_count(self) -> Mechanism | None:
+        """The count behind the cohort floor; None in a draft without a schedule."""
+        return next((m for m in self.mechanisms if m.phase == COHORT_FLOOR), None)
+
+    def releases_of(self, agreement: Agreement) -> tuple[Mechanism, ...]:
+        """Return the releases that the study's ε covers.
+
+        These are all of them, or all but the cohort's count if the agreement states its cost.
+        """
+        if agreement.cohort_count is None:
+            return self.mechanisms
+        return tuple(m for m in self.mechanisms if m.phase != COHORT_FLOOR)
+
+    @property
     def local_mode(self) -> LocalMode | None:
         """How countries train by themselves between sums; None if they do not."""
         return self.task.local if isinstance(self.task, Training) else None
 
     @property
     def charged_by_run(self) -> tuple[Mechanism, ...]:
-        """What each run is charged for: all but the cohort's count, which is charged per permit."""
+        """What each run is charged for: all but the cohort's count, which is charged separately."""
         return tuple(m for m in self.mechanisms if m.costs and m.phase != COHORT_FLOOR)
 
     def run_terms(self, agreement: Agreement, run_id: bytes, roster: tuple[str, ...]) -> RunTerms:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from governance.runtime.safe_text import shown
+from governance.runtime.safe_text import escaped
 from governance.runtime.text_files import decoded
 
 FieldPath = tuple[str | int, ...]
@@ -161,7 +161,7 @@ class _Tree:
         if value is None or isinstance(value, bool):
             raise _fault(place, f"`{name}` is read as {_meaning(value)}; write it in quotes")
         if name in parent.content:
-            raise _fault(place, f"the field {shown(name[:SHOWN])} is here twice")
+            raise _fault(place, f"the field {escaped(name[:SHOWN])} is here twice")
         self._places[*parent.path, name] = place
         parent.name = name
 

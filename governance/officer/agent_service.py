@@ -14,6 +14,7 @@ from governance.officer.exchange_link import dial
 from governance.officer.home import OfficerHome
 from governance.officer.session import OfficerSession
 from governance.officer.terminal import Terminal
+from governance.runtime.descriptors import raise_descriptor_limit
 from governance.runtime.health import HealthFinding, HealthReport, observed
 from governance.runtime.logs import configure, reopen_on_hangup
 from governance.runtime.loopback import LoopbackAddress
@@ -28,6 +29,7 @@ _random = secrets.SystemRandom()
 
 def run_agent(home: Path, passphrase: bytes, *, observe: str | None, log_file: Path | None) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises PratiqueError if it cannot start."""
+    raise_descriptor_limit()
     reopen_on_hangup(configure(log_file))
     if observe is not None:
         _require_loopback(observe)

@@ -13,10 +13,14 @@ from governance.runtime.cli_support import (
     LogFileOption,
     PassphraseFd,
     PassphraseFile,
+    given_folder,
+    given_path,
+    home_option,
     plain_errors,
 )
+from governance.runtime.program import run_program
 
-DEFAULT_HOME = Path.home() / ".pratique" / "officer"
+DEFAULT_HOME = Path("~/.pratique/officer")
 
 app = typer.Typer(
     name="pratique-officer",
@@ -28,21 +32,34 @@ app = typer.Typer(
 log_app = typer.Typer(help="Read and verify an audit log.", no_args_is_help=True)
 app.add_typer(log_app, name="log")
 
-Home = Annotated[
-    Path,
-    typer.Option("--home", envvar="PRATIQUE_HOME", help="Folder of this officer.", readable=False),
-]
+Home = Annotated[Path, home_option("Folder of this officer.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Sign without asking.")]
 Node = Annotated[
     Path | None,
     typer.Option(
-        "--node", help="Folder of your node; remembered for later commands.", readable=False
+        "--node",
+        help="Folder of your node; remembered once your documents have reached it.",
+        callback=given_folder,
+        readable=False,
     ),
 ]
 BundleOut = Annotated[
     Path | None,
     typer.Option(
-        "--bundle-out", help="Also write the signed documents to this file.", readable=False
+        "--bundle-out",
+        help="Also write the signed documents to this file.",
+        callback=given_path,
+        readable=False,
+    ),
+]
+LogOfNode = Annotated[
+    Path | None,
+    typer.Option("--node", help="Folder of a node.", callback=given_folder, readable=False),
+]
+LogOfCoordinator = Annotated[
+    Path | None,
+    typer.Option(
+        "--coordinator", help="Folder of a coordinator.", callback=given_folder, readable=False
     ),
 ]
 StudyName = Annotated[str, typer.Argument(help="Id or digest of the study.")]
@@ -309,12 +326,8 @@ def agent(
 @log_app.command("list")
 def log_list(
     *,
-    node: Annotated[
-        Path | None, typer.Option("--node", help="Folder of a node.", readable=False)
-    ] = None,
-    coordinator: Annotated[
-        Path | None, typer.Option("--coordinator", help="Folder of a coordinator.", readable=False)
-    ] = None,
+    node: LogOfNode = None,
+    coordinator: LogOfCoordinator = None,
     last: Annotated[int | None, typer.Option(min=1, help="Only this many, the newest.")] = None,
     home: Home = DEFAULT_HOME,
     json: JsonOption = False,
@@ -332,12 +345,8 @@ def log_list(
 @log_app.command("verify")
 def log_verify(
     *,
-    node: Annotated[
-        Path | None, typer.Option("--node", help="Folder of a node.", readable=False)
-    ] = None,
-    coordinator: Annotated[
-        Path | None, typer.Option("--coordinator", help="Folder of a coordinator.", readable=False)
-    ] = None,
+    node: LogOfNode = None,
+    coordinator: LogOfCoordinator = None,
     accept_restored: Annotated[
         bool,
         typer.Option(
@@ -362,4 +371,4 @@ def log_verify(
 
 def main() -> None:
     """Run `pratique-officer`."""
-    app()
+    run_program(app, "pratique-officer")

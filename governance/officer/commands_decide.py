@@ -16,12 +16,14 @@ from governance.officer.decision_rules import (
     require_permit,
     require_undecided,
 )
-from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
+from governance.officer.delivery import Delivery, sign_and_hand_over, use_node
 from governance.officer.session import KNOWN_TASKS, OfficerSession
 from governance.officer.studies import find_study, is_named, keep_study, kept_studies
 from governance.policy.assessment import assess
 from governance.policy.explain import explain_study
-from governance.policy.facts import listed
+from governance.policy.facts import day, listed
+from governance.runtime.safe_text import quoted
+from governance.runtime.wording import exact
 from governance.trust.bundle import CountryDocuments
 from governance.trust.view import TrustedView
 
@@ -62,13 +64,13 @@ def approve(
         former=own.permit(study.digest) if own else None,
     )
     # in full: `show` may have shown another text under the same name
-    session.terminal.say(explain_study(study, view.agreement, assessment))
+    session.terminal.labelled(explain_study(study, view.agreement, assessment))
     if warning := session.records_warning():
         session.terminal.say(f"Your node: {warning}.")
     _show_permit(session, study, permit, "in your words" if conditions.sentence else "sentence")
     fits = keeps_conditions(session, study, view, permit)
     session.terminal.confirm("Sign this permit?", yes=yes)
-    remember_node(session, delivery)
+    use_node(session, delivery)
     keep_study(session.home.studies, study)
     published = view.country(session.country)
     result = sign_and_hand_over(session, lambda own: own.approve(permit), delivery, published)
@@ -86,18 +88,21 @@ def _show_permit(session: OfficerSession, study: Study, permit: Permit, label: s
     """Show what would be signed; `label` says whether the sentence is the officer's."""
     conditions, privacy = permit.conditions, study.privacy
     at_most = conditions.epsilon_at_most
-    session.terminal.heading(f"Permit of {session.country} for: {study.title}")
+    session.terminal.heading(f"Permit of {session.country} for {quoted(study.title)}")
     session.terminal.facts(
         {
             "study": f"{study.id}, {study.digest}",
             "features": "all that it declares"
             if conditions.features is None
             else listed(conditions.features),
-            "privacy": f"as promised, ε = {privacy.epsilon:g} at δ = {privacy.delta:g}"
+            "privacy": f"as promised, ε = {exact(privacy.epsilon)} at δ = {exact(privacy.delta)}"
             if at_most is None
-            else f"at most ε = {at_most:g}",
-            "until": f"{conditions.expires:%Y-%m-%d %H:%M} UTC",
-            label: permit.sentence,
+            else f"at most ε = {exact(at_most)}",
+            "until": day(conditions.expires),
+            "runs": f"one charged run; it is your permit number {permit.number} for this study",
+            "by": f"{quoted(permit.approved_by)} of {permit.country}, on {day(permit.issued)}",
+            "under": f"the agreement {permit.agreement}",
+            label: quoted(permit.sentence),
         }
     )
 
@@ -163,10 +168,10 @@ def _sign_refusal(
     yes: bool,
 ) -> None:
     withdrawal = build_withdrawal(study.digest, session.country, reason, session.now())
-    session.terminal.heading(f"Refusal by {session.country} of: {study.title}")
-    session.terminal.facts({"study": f"{study.id}, {study.digest}", "reason": reason})
+    session.terminal.heading(f"Refusal by {session.country} of {quoted(study.title)}")
+    session.terminal.facts({"study": f"{study.id}, {study.digest}", "reason": quoted(reason)})
     session.terminal.confirm("Sign it? The other parties will read the reason.", yes=yes)
-    remember_node(session, delivery)
+    use_node(session, delivery)
     keep_study(session.home.studies, study)
     result = sign_and_hand_over(session, lambda own: own.withdraw(withdrawal), delivery, published)
     session.terminal.say("Your node takes no further part in this study from its next message on.")

@@ -16,13 +16,14 @@ from governance.officer.decision_rules import decision_on, is_permitted
 from governance.officer.delivery import read_delivered
 from governance.officer.folder_recovery import seen_or_kept
 from governance.officer.foreign_documents import sentence
-from governance.officer.inbox import Item, Matter, Waiting, items, until
+from governance.officer.inbox import Item, Matter, Waiting, first_of_each, items, until
 from governance.officer.key_rotation import waiting_key
 from governance.officer.session import OfficerSession
 from governance.officer.studies import find_study, kept_studies
 from governance.policy.assessment import Assessment, ledger_terms
 from governance.policy.explain import explain_study
 from governance.policy.facts import share_of
+from governance.runtime.wording import exact
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft
 from governance.trust.view import TrustedView
@@ -58,9 +59,9 @@ def _foreign(session: OfficerSession, view: TrustedView | None) -> str:
 def _list(session: OfficerSession, listed: list[Item]) -> None:
     if not listed:
         session.terminal.say("Nothing waits for you.")
-    for number, item in enumerate(listed, start=1):
+    for number, item in enumerate(first_of_each(listed), start=1):
         session.terminal.say(f"{number}. {item.sentence}.")
-        session.terminal.say(f"   {item.command}")
+        session.terminal.say(f"   To do: {item.command}")
 
 
 def _draft_to_sign(session: OfficerSession) -> tuple[Draft | None, list[Item]]:
@@ -101,7 +102,7 @@ def show_study(session: OfficerSession, name: str) -> None:
     study = find_study(view.studies.values(), name)
     ledger, own = session.ledger(study, view), session.own()
     assessment = session.weigh(study, view, ledger)
-    session.terminal.say(explain_study(study, view.agreement, assessment))
+    session.terminal.labelled(explain_study(study, view.agreement, assessment))
     session.terminal.heading("For your decision")
     session.terminal.facts(
         {
@@ -146,7 +147,9 @@ def _budget(
     if whole is None or session.now() < agreement.effective:
         return
     terms = ledger_terms(agreement, whole.register_name, session.now())
-    allowed = f"ε = {whole.epsilon:g} at δ = {whole.delta:g} for register {terms.register}"
+    allowed = (
+        f"ε = {exact(whole.epsilon)} at δ = {exact(whole.delta)} for register {terms.register}"
+    )
     start, end = f"{terms.period.start:%Y-%m-%d}", f"{terms.period.end:%Y-%m-%d}"
     yield "budget", f"{allowed} from {start} to {end}"
     yield "cost", f"{share_of(_cost(study, terms), terms.cap_micro)} of it"

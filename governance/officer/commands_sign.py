@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from governance.cedar.engine import check_national
+from governance.cedar.texts import BASE_POLICY
 from governance.documents.models import MAX_BYTES
 from governance.documents.permit import NodeKeys
 from governance.documents.reading import read_file
@@ -14,10 +15,10 @@ from governance.officer.agreement_text import (
     identity_in_words,
     spoken_digest,
 )
-from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
+from governance.officer.delivery import Delivery, sign_and_hand_over, use_node
 from governance.officer.errors import OfficerFault
 from governance.officer.session import OfficerSession
-from governance.runtime.safe_text import is_plain
+from governance.runtime.safe_text import escaped
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft, sign_draft
 from governance.trust.view import TrustedView
@@ -114,10 +115,12 @@ def _unvouched(country: str, key: str) -> OfficerFault:
 def show_draft(session: OfficerSession, draft: Draft, view: TrustedView | None) -> None:
     """Explain in plain words what the draft would bind the country to."""
     terminal, agreement = session.terminal, draft.agreement
-    terminal.heading(f"{agreement.title} (federation {agreement.federation})")
     for part in agreement_in_words(agreement, session.country):
         terminal.heading(part.heading)
         terminal.facts(part.facts)
+    if agreement.policy != BASE_POLICY:
+        terminal.heading("Its policy, which is not the standard one")
+        terminal.verbatim(agreement.policy)
     if view is not None:
         terminal.heading("What it changes in the agreement in force")
         terminal.facts(changes(view.agreement, agreement) or {"nothing": "only the version"})
@@ -180,7 +183,7 @@ def sign_node_keys(session: OfficerSession, path: Path, delivery: Delivery, *, y
     _show_node_keys(session, keys)
     _require_succession(session, keys)
     session.terminal.confirm("Do you vouch for this node with your country's key?", yes=yes)
-    remember_node(session, delivery)
+    use_node(session, delivery)
     result = sign_and_hand_over(session, lambda own: own.set_node(keys), delivery, published)
     session.terminal.say("Next: `pratique-officer inbox`.")
     session.terminal.answer({"signed": "node", "digest": keys.digest, **result})
@@ -227,9 +230,9 @@ def sign_policy(session: OfficerSession, path: Path, delivery: Delivery, *, yes:
     text = read_policy(path)
     published = _published(session)
     session.terminal.heading(f"National policy of {session.country}: what it forbids")
-    session.terminal.say(text)
+    session.terminal.verbatim(text)
     session.terminal.confirm("Sign these rules for your country?", yes=yes)
-    remember_node(session, delivery)
+    use_node(session, delivery)
     result = sign_and_hand_over(session, lambda own: own.set_policy(text), delivery, published)
     session.terminal.say("Your node follows them from its next decision on.")
     session.terminal.answer({"signed": "policy", "digest": digest(text.encode()), **result})
@@ -248,7 +251,8 @@ def read_policy(path: Path) -> str:
         ) from None
     except UnicodeDecodeError:
         raise DocumentFault(f"The file {path} is not UTF-8 text", fix="save it as UTF-8") from None
-    if not all(is_plain(line.expandtabs().rstrip("\r")) for line in text.split("\n")):
+    lines = [line.expandtabs().rstrip("\r") for line in text.split("\n")]
+    if any(escaped(line) != line for line in lines):
         raise DocumentFault(
             f"The file {path.name} cannot be signed",
             why="it contains control or invisible characters, so a reader may see another text",
@@ -266,7 +270,7 @@ def renew(session: OfficerSession, delivery: Delivery) -> None:
             why="you have signed nothing for your country",
             fix="sign your node's keys first: `pratique-officer sign node-keys.json`",
         )
-    remember_node(session, delivery)
+    use_node(session, delivery)
     view = view_if_usable(session)
     published = view.country(session.country) if view else None
     result = sign_and_hand_over(session, lambda _own: None, delivery, published)

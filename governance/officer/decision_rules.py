@@ -11,6 +11,7 @@ from governance.documents.purposes import nearest
 from governance.documents.study import Study
 from governance.officer.errors import OfficerFault
 from governance.policy.assessment import Assessment
+from governance.runtime.safe_text import named, quoted
 from governance.trust.bundle import CountryDocuments
 
 
@@ -78,7 +79,7 @@ def decision_on(study: str, own: CountryDocuments | None) -> str:
         return ""
     withdrawal, permit = own.withdrawal(study), own.permit(study)
     if withdrawal:
-        return f"you refused it on {withdrawal.issued:%Y-%m-%d}: {withdrawal.reason}"
+        return f"you refused it on {withdrawal.issued:%Y-%m-%d}: {quoted(withdrawal.reason)}"
     if permit:
         until = f"until {permit.conditions.expires:%Y-%m-%d %H:%M} UTC"
         return f"you approved it on {permit.issued:%Y-%m-%d}, {until}"
@@ -89,7 +90,7 @@ def require_allowed(study: Study, assessment: Assessment) -> None:
     """Raise OfficerFault with every clause that forbids the study."""
     if assessment.allowed:
         return
-    clauses = [f"{finding.sentence} ({finding.clause})" for finding in assessment.findings]
+    clauses = [f"{finding.sentence} ({named(finding.clause)})" for finding in assessment.findings]
     raise OfficerFault(
         f"You cannot approve {study.id}: your rules or the agreement forbid it",
         why=" ".join(clauses),

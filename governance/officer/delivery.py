@@ -16,9 +16,10 @@ from governance.officer.foreign_documents import (
     take_over,
     take_over_refusals,
 )
-from governance.officer.node_link import SETTINGS_FILE, deliver
+from governance.officer.node_link import SETTINGS_FILE, deliver, require_node_of
 from governance.officer.session import OfficerSession
 from governance.runtime.files import one_writer, write_atomic
+from governance.runtime.local_rpc import LocalRpcFault
 from governance.trust.bundle import CountryDocuments
 from governance.trust.signing import OfficerDocuments
 from keys.errors import PratiqueError
@@ -64,19 +65,21 @@ def read_delivered(path: Path) -> Delivered:
         return Delivered()
 
 
-def remember_node(session: OfficerSession, delivery: Delivery) -> None:
-    """Save the node's folder, if one was given. Raises OfficerFault if it is not a node's."""
+def use_node(session: OfficerSession, delivery: Delivery) -> None:
+    """Use the node's folder that the command names. Raises OfficerFault if it is not this node's.
+
+    It is stored for later commands once the documents have reached it.
+    """
     if delivery.node is None:
         return
-    node = delivery.node.expanduser().resolve()
-    if not (node / SETTINGS_FILE).is_file():
+    if not (delivery.node / SETTINGS_FILE).is_file():
         raise OfficerFault(
-            f"There is no node in {node}",
+            f"There is no node in {delivery.node}",
             why=f"the folder has no {SETTINGS_FILE}; nothing was signed",
             fix="name the folder that `pratique-node init` made, or use --bundle-out FILE",
         )
-    if session.settings.node != str(node):
-        session.save(session.settings.model_copy(update={"node": str(node)}))
+    require_node_of(delivery.node, session.country)
+    session.chosen_node = delivery.node
 
 
 def sign_and_hand_over(
@@ -153,7 +156,7 @@ def hand_over(
     )
     if out is not None:
         _write_out(session, bundles, out)
-    if session.settings.node is None:
+    if session.node is None:
         session.terminal.warn(f"{NODE_WAITS}{_by_file(bundles, out) if out else NAME_NODE}")
     ways = (("node", _to_node), ("exchange", _to_exchange))
     faults = [fault for name, way in ways if (fault := _try(session, name, way, bundles, version))]
@@ -203,9 +206,15 @@ def _try(
 
 
 def _to_node(session: OfficerSession, bundles: Sequence[bytes]) -> bool:
-    if session.settings.node is None:
+    if session.node is None:
         return False
-    running = deliver(Path(session.settings.node), session.country, bundles)
+    try:
+        running = deliver(session.node, session.country, bundles)
+    except LocalRpcFault as fault:
+        if fault.__cause__ is None:  # this node's daemon answered, and refused the documents
+            session.remember_node()
+        raise
+    session.remember_node()
     how = "is running and has them" if running else "is not running; it reads them when it starts"
     session.terminal.say(f"Your node {how}.")
     return True

@@ -6,6 +6,7 @@ from pathlib import Path
 from governance.officer.errors import OfficerFault
 from governance.officer.session import OfficerSession
 from governance.runtime.files import write_atomic
+from governance.runtime.safe_text import named, quoted
 from keys.certificates import (
     Role,
     certificate_fingerprint,
@@ -59,7 +60,8 @@ def _problem(session: OfficerSession, invitation: Invitation) -> str:
     if for_whom != f"officer of {session.country}":
         return f"it is for the {for_whom}, and you are the officer of {session.country}"
     if session.settings.federation not in {None, invitation.federation}:
-        return f"it is for {invitation.federation}, and you belong to {session.settings.federation}"
+        whose = named(invitation.federation)
+        return f"it is for {whose}, and you belong to {session.settings.federation}"
     if certificate_fingerprint(invitation.authority.encode()) != invitation.authority_digest:
         return "its transport authority does not have the digest that it states"
     ended = invitation.expires <= session.now()
@@ -79,10 +81,13 @@ def _request(session: OfficerSession, invitation: Invitation) -> EnrolRequest:
 
 
 def _introduce(session: OfficerSession, invitation: Invitation, fingerprint: str) -> None:
-    session.terminal.heading(f"Enrolment of {session.settings.authority} ({session.country})")
+    session.terminal.heading(
+        f"Enrolment of {quoted(session.settings.authority)} ({session.country})"
+    )
     session.terminal.facts(
         {
-            "federation": f"{invitation.federation}, exchange at {invitation.exchange}",
+            "federation": named(invitation.federation),
+            "exchange": named(invitation.exchange),
             "your request": fingerprint,
             "transport authority": invitation.authority_digest,
             "root of the documents": invitation.root_digest or "none signed yet",

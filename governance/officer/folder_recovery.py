@@ -1,7 +1,7 @@
 """`pratique-officer renew --take-over`: update an officer's folder that is an old copy."""
 
 from governance.officer.commands_sign import view_if_usable
-from governance.officer.delivery import Delivery, remember_node, take_over_and_hand_over
+from governance.officer.delivery import Delivery, take_over_and_hand_over, use_node
 from governance.officer.errors import OfficerFault
 from governance.officer.foreign_documents import (
     ForeignDocuments,
@@ -26,7 +26,7 @@ def renew_taking_over(session: OfficerSession, delivery: Delivery) -> None:
         )
     _show(session, seen)
     session.terminal.insist(QUESTION)
-    remember_node(session, delivery)
+    use_node(session, delivery)
     result = take_over_and_hand_over(session, seen, delivery)
     session.terminal.answer({"taken_over": seen.version, **result})
 

@@ -87,10 +87,13 @@ def sentence(own: CountryDocuments | None, seen: ForeignDocuments) -> str:
 def take_over_refusals(
     documents: OfficerDocuments, own: CountryDocuments | None, seen: ForeignDocuments
 ) -> None:
-    """Take over each refusal that this folder lacks. It can only stop what the folder permits."""
+    """Take over each refusal that this folder lacks. It can only stop what the folder permits.
+
+    Of studies without a permit here, no more than leave the folder half of its room.
+    """
     permits, refusals = (own.permits, own.withdrawals) if own else ({}, {})
     lacking = [w for w in seen.withdrawals if w.study not in refusals]
-    room = max(0, MAX_REFUSALS - len(refusals))
+    room = max(0, min(MAX_REFUSALS - len(refusals), documents.room // 2))
     others = [w for w in lacking if w.study not in permits][:room]
     for withdrawal in (*(w for w in lacking if w.study in permits), *others):
         documents.withdraw(withdrawal)

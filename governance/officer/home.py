@@ -22,6 +22,7 @@ from governance.documents.reading import read_settings
 from governance.documents.yaml_text import dump_yaml
 from governance.officer.errors import OfficerFault
 from governance.runtime.files import write_atomic
+from governance.runtime.homes import is_unfinished, made_whole
 from keys.errors import reason_of
 from keys.identity import SigningKey, VerifyKey
 from keys.store import KeyStore
@@ -198,22 +199,24 @@ def create_home(
     """Create the folder, its key store and a new document key.
 
     `passphrase` is called once everything else could be used. Raises OfficerFault if the folder has
-    an officer already: others know the country by that key.
+    an officer already: others know the country by that key. Raises HomeFault, KeyFault; then
+    nothing was made.
     """
     _refuse_second(home)
     key = SigningKey.generate()
     settings = _new_settings(country, authority, key.public)
     secret = passphrase()
-    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = KeyStore.create(home.keys, secret)
-    store.put(DOCUMENT_KEY, key.to_bytes())
-    home.write_key_file(settings)
-    home.save(settings)
+    with made_whole(home.path, home.settings_file.name) as folder:
+        draft = OfficerHome(folder)
+        KeyStore.create(draft.keys, secret).put(DOCUMENT_KEY, key.to_bytes())
+        draft.write_key_file(settings)
+        draft.save(settings)
     return settings
 
 
 def _refuse_second(home: OfficerHome) -> None:
-    if home.settings_file.exists() or any(home.keys.glob("*")):
+    keys_alone = any(home.keys.glob("*")) and not is_unfinished(home.path)
+    if home.settings_file.exists() or keys_alone:
         raise OfficerFault(
             f"There is an officer in {home.path} already",
             why="a second key would replace the one by which others know your country",

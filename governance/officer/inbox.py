@@ -4,15 +4,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 from governance.documents.study import Study
+from governance.runtime.safe_text import quoted
+from governance.runtime.wording import counted
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft
 
 DOCUMENTS_WARNING = timedelta(days=2)
 PERMIT_WARNING = timedelta(days=7)
 CERTIFICATE_WARNING = timedelta(days=14)
+MOST_SHOWN = 20
+"""How many items of one matter are shown: many studies must not hide what comes after them."""
 SIGNATURES_WARNING = timedelta(days=60)
 
 
@@ -94,6 +99,18 @@ def items(waiting: Waiting) -> list[Item]:
     return sorted(unsorted, key=lambda item: (order.index(item.matter), item.due or latest))
 
 
+def first_of_each(items: Iterable[Item]) -> list[Item]:
+    """Return the items to show: the first ones of each matter, then how many more there are."""
+    shown: list[Item] = []
+    for matter, group in groupby(items, key=lambda item: item.matter):
+        listed = list(group)
+        shown += listed[:MOST_SHOWN]
+        if more := len(listed[MOST_SHOWN:]):
+            sentence = f"And {counted(more, 'more item')} like the last one"
+            shown.append(Item(matter, sentence, "pratique-officer inbox --json"))
+    return shown
+
+
 def _foreign(waiting: Waiting) -> Iterator[Item]:
     if waiting.foreign:
         yield Item(
@@ -110,7 +127,7 @@ def _draft(waiting: Waiting) -> Iterator[Item]:
     title = waiting.draft.agreement.title
     yield Item(
         Matter.DRAFT,
-        f"{what} waits for your signature: {title}",
+        f"{what} waits for your signature: {quoted(title)}",
         "pratique-officer sign",
         digest=waiting.draft.digest,
     )
@@ -132,7 +149,7 @@ def _studies(waiting: Waiting) -> Iterator[Item]:
     for study in undecided(waiting.studies, waiting.own, waiting.country, waiting.now):
         yield Item(
             Matter.STUDY,
-            f"{study.title}: decide by {until(study.expires, waiting.now)}",
+            f"Decide on {quoted(study.title)} by {until(study.expires, waiting.now)}",
             f"pratique-officer show {study.id}",
             due=study.expires,
             digest=study.digest,
@@ -188,7 +205,8 @@ def _permits(waiting: Waiting) -> Iterator[Item]:
             study = titles.get(digest)
             yield Item(
                 Matter.PERMIT,
-                f"Your permit for {study.title if study else digest} ends {ends(end, waiting.now)}",
+                f"Your permit for {quoted(study.title) if study else digest} ends "
+                f"{ends(end, waiting.now)}",
                 f"pratique-officer show {study.id if study else digest}",
                 due=end,
                 digest=digest,

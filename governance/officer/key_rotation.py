@@ -6,7 +6,7 @@ the key store before any document names it.
 """
 
 from governance.documents.rotation import extended
-from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
+from governance.officer.delivery import Delivery, sign_and_hand_over, use_node
 from governance.officer.errors import OfficerFault
 from governance.officer.session import OfficerSession
 from governance.trust.signing import OfficerDocuments
@@ -33,7 +33,7 @@ def rotate(session: OfficerSession, delivery: Delivery, *, yes: bool) -> None:
         _introduce(session)
         session.terminal.confirm("Make a new key, and sign it with this one?", yes=yes)
         session.identity = session.identity.with_next(SigningKey.generate())
-    remember_node(session, delivery)
+    use_node(session, delivery)
     published = view.country(session.country)
     result = sign_and_hand_over(session, lambda own: vouch(session, own), delivery, published)
     _say_next(session)

@@ -25,6 +25,7 @@ from governance.officer.terminal import Terminal
 from governance.officer.trust_store import kept_agreement
 from governance.runtime.files import write_atomic
 from governance.runtime.local_rpc import LocalRpcFault, ask
+from governance.runtime.safe_text import named, quoted
 from governance.runtime.wording import counted
 from keys.identity import VerifyKey
 from protocols.wire.encoding import canonical_json, digest
@@ -127,16 +128,21 @@ def _not_a_log(folder: Path) -> LogFault:
 
 def _row(entry: Mapping[str, Any]) -> Sequence[str]:
     reason = entry.get("reason") or entry.get("code") or ""
-    clause = f" ({entry['clause']})" if entry.get("clause") else ""
+    clause = f" ({named(str(entry['clause']))})" if entry.get("clause") else ""
     return (
-        str(entry["index"]),
-        str(entry["at"]),
-        str(entry["kind"]),
-        str(entry["actor"]),
-        str(entry["outcome"]),
+        named(str(entry["index"])),
+        named(str(entry["at"])),
+        named(str(entry["kind"])),
+        named(str(entry["actor"])),
+        named(str(entry["outcome"])),
         _about(entry),
-        f"{reason}{clause}",
+        f"{_said(reason)}{clause}",
     )
+
+
+def _said(text: object) -> str:
+    """Return the reason that an entry states; whoever writes the log may write anything in it."""
+    return named(str(text)) if text else ""
 
 
 def _about(entry: Mapping[str, Any]) -> str:
@@ -144,7 +150,8 @@ def _about(entry: Mapping[str, Any]) -> str:
     about = str(entry.get("study") or entry.get("run") or entry.get("subject") or "")
     if entry.get("study"):
         about = about.removeprefix("sha256:")[:SHOWN_DIGEST]
-    return f"{about}, round {entry['round']}" if "round" in entry else about
+    named_about = named(about) if about else ""
+    return f"{named_about}, round {named(str(entry['round']))}" if "round" in entry else named_about
 
 
 def verify_log(
@@ -208,7 +215,8 @@ def _warn_of_restoration(lines: Sequence[bytes], terminal: Terminal) -> None:
 
 
 def _as_sentence(entry: Mapping[str, Any]) -> str:
-    return f"Entry {entry['index']} of {entry['at']} says: {entry.get('reason', 'nothing')}"
+    reason = quoted(str(entry.get("reason", "nothing")))
+    return f"Entry {named(str(entry['index']))} of {named(str(entry['at']))} says: {reason}"
 
 
 def _accept(

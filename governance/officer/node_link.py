@@ -10,11 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from governance.budget.ledger import LedgerView
 from governance.documents.agreement import Agreement
+from governance.documents.models import Country
+from governance.documents.reading import read_settings
 from governance.errors import DocumentFault
+from governance.officer.errors import OfficerFault
 from governance.policy.assessment import ledger_terms
 from governance.runtime.files import write_atomic
 from governance.runtime.local_rpc import LocalRpcFault, ask
 from governance.runtime.wording import counted
+from keys.errors import reason_of
 
 SETTINGS_FILE = "node.yaml"
 SOCKET = Path("run", "node.sock")
@@ -43,6 +47,34 @@ class StatedRecords(BaseModel):
 
     fault: str | None
     unmatched_opt_outs: Annotated[int, Field(ge=0)] = 0
+
+
+class StatedNode(BaseModel):
+    """The part of a node's settings that says whose it is."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    country: Country
+
+
+def require_node_of(node: Path, country: str) -> None:
+    """Raise OfficerFault unless the node in this folder is the country's."""
+    file = node / SETTINGS_FILE
+    try:
+        stated = read_settings(StatedNode, file)
+    except (OSError, ValueError) as error:
+        raise OfficerFault(
+            f"The file {file} cannot be read",
+            why=f"{reason_of(error)}; nothing was signed",
+            fix="name the folder of your node, or use --bundle-out FILE",
+        ) from None
+    if stated.country != country:
+        raise OfficerFault(
+            f"The node in {node} is not yours",
+            why=f"it is the node of {stated.country}, and you sign for {country}; nothing was "
+            "signed",
+            fix="name the folder of your own node with --node",
+        )
 
 
 def deliver(node: Path, country: str, bundles: Sequence[bytes]) -> bool:

@@ -52,6 +52,8 @@ class OfficerSession:
     dial: Dial
     foreign: str = field(default="", init=False)
     """Says which documents of this country the exchange showed and this folder did not sign."""
+    chosen_node: Path | None = field(default=None, init=False)
+    """The node's folder that this command names; it is stored once documents have reached it."""
     _link: OpenLink | None = field(default=None, init=False)
 
     @classmethod
@@ -93,8 +95,14 @@ class OfficerSession:
 
     @property
     def node(self) -> Path | None:
-        """The folder of the officer's node, if it was named."""
-        return Path(self.settings.node) if self.settings.node else None
+        """The folder of the officer's node, if it was named, now or before."""
+        stored = Path(self.settings.node) if self.settings.node else None
+        return self.chosen_node or stored
+
+    def remember_node(self) -> None:
+        """Store the node's folder that this command names."""
+        if self.chosen_node and str(self.chosen_node) != self.settings.node:
+            self.save(self.settings.model_copy(update={"node": str(self.chosen_node)}))
 
     @property
     def documents(self) -> OfficerDocuments:

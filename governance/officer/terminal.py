@@ -1,23 +1,19 @@
 """Print what a command says: sentences, questions, warnings, and one JSON value on request."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from governance.officer.errors import OfficerFault
-from governance.runtime.safe_text import shown
+from governance.runtime.cli_support import as_json_text, say
+from governance.runtime.text_layout import Row, in_columns, labelled, line_width
 
-Row = Sequence[str]
 _HOW_TO_ANSWER = "answer it at a terminal, or give --yes once you have read what is asked"
 
 
 class Terminal:
-    """Print sentences to standard output, laid out on a terminal and plain elsewhere.
+    """Print sentences to standard output, each broken at the reader's width.
 
     With `as_json` the JSON value goes to standard output and the sentences to standard error.
     `quiet` prints nothing, for a program that runs without a user.
@@ -25,19 +21,15 @@ class Terminal:
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self._as_json, self._quiet = as_json, quiet
-        self._console = Console(
-            stderr=as_json, highlight=False, markup=False, emoji=False, quiet=quiet
-        )
 
-    def say(self, text: str = "") -> None:
-        """Print a line or a paragraph."""
-        lines = "\n".join(map(shown, text.split("\n")))
-        self._console.print(Text(lines), soft_wrap=not self._console.is_terminal)
+    def say(self, line: str = "") -> None:
+        """Print a line."""
+        self._print([line])
 
     def heading(self, text: str) -> None:
         """Print a heading."""
-        self.say()
-        self._console.print(Text(shown(text), style="bold"), soft_wrap=True)
+        self._print([""])
+        self._print([text], bold=True)
 
     def facts(self, facts: Mapping[str, str]) -> None:
         """Print names and values, one pair on each line."""
@@ -45,29 +37,32 @@ class Terminal:
 
     def table(self, headings: Row, rows: Iterable[Row]) -> None:
         """Print rows under headings."""
-        self._columns([headings, *rows], titled=True)
+        self._columns([headings, *rows])
 
-    def _columns(self, cells: Sequence[Row], *, titled: bool = False) -> None:
-        rows = [tuple(map(shown, row)) for row in cells]
-        if not self._console.is_terminal:
-            for line in aligned(rows):
-                self.say(line)
-            return
-        grid = Table.grid(padding=(0, 2))
-        for number, row in enumerate(rows):
-            style = "bold" if titled and number == 0 else ""
-            grid.add_row(*(Text(cell, style=style, overflow="fold") for cell in row))
-        self._console.print(grid)
+    def labelled(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Print texts beside the column of their labels."""
+        self._print(labelled(entries, line_width()))
+
+    def verbatim(self, text: str) -> None:
+        """Print a text of several lines as it is written, each line behind a bar."""
+        self._print([f"  | {line}" for line in text.removesuffix("\n").expandtabs().split("\n")])
+
+    def _columns(self, rows: Sequence[Row]) -> None:
+        self._print(in_columns(rows, line_width()) if rows else [])
+
+    def _print(self, lines: Iterable[str], *, bold: bool = False) -> None:
+        for line in () if self._quiet else lines:
+            say(line, err=self._as_json, bold=bold)
 
     def warn(self, text: str) -> None:
         """Print a warning to standard error."""
         if not self._quiet:
-            typer.echo(f"Note: {shown(text)}", err=True)
+            say(f"Note: {text}", err=True)
 
     def answer(self, value: Any) -> None:
         """Print the JSON value, if it was requested."""
         if self._as_json:
-            typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+            typer.echo(as_json_text(value))
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask a question, unless `yes`. Raises OfficerFault if the officer does not agree."""
@@ -89,12 +84,3 @@ class Terminal:
                 why="nobody answered the question",
                 fix=fix,
             ) from None
-
-
-def aligned(rows: Sequence[Row]) -> list[str]:
-    """Return rows of cells as lines with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

@@ -18,6 +18,7 @@ from governance.officer.home import Settings
 from governance.runtime.files import write_atomic
 from governance.trust.ceremony import Draft
 from governance.trust.layout import FIRST_ROOT
+from governance.trust.mirror import Mirror
 from governance.trust.view import Fetch, TrustedView, TrustHighWater
 from protocols.wire.encoding import digest
 
@@ -30,15 +31,17 @@ class TrustStore:
 
     def __init__(self, directory: Path, settings: Settings) -> None:
         self._directory, self._settings = directory, settings
+        self._mirror = Mirror(directory / "published")
 
     def view(self, fetch: Fetch, now: datetime) -> TrustedView:
-        """Return the verified view, and remember its root and versions.
+        """Return the verified view, and remember its files, root and versions.
 
         Raises OfficerFault if no agreement is published yet or its root is not the trusted one,
         DocumentFault if something does not verify.
         """
         root = self.root(fetch)
-        view = TrustedView.load(fetch, root, now, self._high_water())
+        view = TrustedView.load(fetch, root, now, self._high_water(), held=self._mirror.read)
+        self._mirror.replace(view.files)
         write_atomic(self._root_file, root)
         write_atomic(self._high_water_file, view.high_water.model_dump_json().encode())
         write_atomic(self._directory / AGREEMENT, view.agreement.canonical())

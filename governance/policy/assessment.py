@@ -22,6 +22,7 @@ from governance.documents.permit import Permit, Withdrawal
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.policy.facts import Charge, Facts
+from governance.runtime.safe_text import quoted
 from protocols.errors import ReasonCode, Refusal
 
 REGISTER_UNKNOWN, DELTA = "agreement/register-unknown", "agreement/delta"
@@ -145,12 +146,12 @@ def _explained(clauses: Sequence[Clause]) -> list[Clause]:
 
 
 def _finding(clause: Clause, words: Mapping[str, str]) -> Finding:
-    return Finding(
-        code=clause.code,
-        clause=clause.id,
-        sentence=Template(clause.sentence).safe_substitute(words),
-        fix=Template(clause.fix).safe_substitute(words),
+    sentence, fix = (
+        Template(text).safe_substitute(words) for text in (clause.sentence, clause.fix)
     )
+    if not clause.ours:
+        sentence, fix = f"A rule of the parties says: {quoted(sentence)}", f"it says: {quoted(fix)}"
+    return Finding(code=clause.code, clause=clause.id, sentence=sentence, fix=fix)
 
 
 def _charge(study: Study, agreement: Agreement, ledger: LedgerView | None) -> Charge | None:
@@ -168,7 +169,7 @@ def _charge(study: Study, agreement: Agreement, ledger: LedgerView | None) -> Ch
         micro=sum(rdp_micro(m, honest, budget.order) for m in study.mechanisms),
         cap_micro=_cap(budget),
         left_micro=_left(budget, ledger),
-        epsilon=epsilon(study.mechanisms, honest, study.privacy.delta),
+        epsilon=epsilon(study.releases_of(agreement), honest, study.privacy.delta),
         delta=study.privacy.delta,
     )
 

@@ -1,6 +1,5 @@
 """Explain a study in plain words to the officer who decides on it."""
 
-import textwrap
 from collections.abc import Iterator
 
 from governance.documents.agreement import Agreement
@@ -13,100 +12,105 @@ from governance.documents.purposes import (
 from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
 from governance.policy.facts import day, listed, share_of
-from governance.runtime.wording import counted
+from governance.policy.study_terms import TASK_WORDS, condition, feature, release, task_terms
+from governance.runtime.safe_text import named, quoted
+from governance.runtime.wording import counted, exact
 from keys.errors import TO_DO
 from protocols.private_sum.context import share_threshold
-from protocols.tasks import Condition, Feature, FeatureKind
+from protocols.tasks.schedule import CohortThreshold
 
-WIDTH = 92
-LABEL = 14
-
-TASKS = {
-    "train/glm": "fit one model over all countries, by noisy sums of gradients",
-    "train/mlp": "train one neural network over all countries, by noisy sums of gradients",
-    "train/module": "train one installed network over all countries, by noisy sums of gradients",
-    "stats/count": "count patients, with noise added to every count",
-    "stats/histogram": "count patients by the values of one feature, with noise added",
-}
+Entry = tuple[str, str]
+"""A label, empty if the text continues the one before, and the text."""
 
 
-def explain_study(study: Study, agreement: Agreement, assessment: Assessment) -> str:
-    """Return who asks what, why, of whom, at what cost, and how the result is used."""
-    lines = [
+def explain_study(study: Study, agreement: Agreement, assessment: Assessment) -> list[Entry]:
+    """Return who asks what, why, of whom, at what cost, and how the result is used.
+
+    Every field of the study is in it, and every value exactly as it is signed.
+    """
+    return [
         *_asked(study, agreement),
         *_used(study),
+        *_computed(study),
         *_cost(study, agreement, assessment.charge),
         *_result(study),
         *_decision(assessment),
     ]
-    return "\n".join(lines)
 
 
-def _asked(study: Study, agreement: Agreement) -> Iterator[str]:
+def _asked(study: Study, agreement: Agreement) -> Iterator[Entry]:
     purpose = study.purpose
-    yield from _entry("Study", f"{study.title} ({study.id})")
-    yield from _entry("Digest", study.digest)
-    yield from _entry("Asked by", agreement.coordinator.name)
-    yield from _entry("Question", study.question)
-    yield from _entry("Purpose", purpose.sentence)
-    yield from _entry("", f"{purpose.ehds}: {EHDS_CODES[purpose.ehds].sentence}")
+    yield "Study", f"{study.id}: {quoted(study.title)}"
+    yield "Digest", study.digest
+    yield "Agreement", study.agreement
+    yield "Asked by", f"{quoted(agreement.coordinator.name)} on {day(study.created)}"
+    yield "Question", quoted(study.question)
+    yield "Purpose", quoted(purpose.sentence)
+    yield "", f"{purpose.ehds}: {EHDS_CODES[purpose.ehds].sentence}"
     use = purpose.purpose_of_use
-    yield from _entry("", f"{use}: {PURPOSE_OF_USE[use].sentence}")
+    yield "", f"{use}: {PURPOSE_OF_USE[use].sentence}"
     for term in purpose.duo:
-        yield from _entry("", f"{term}: {DUO_TERMS[term].sentence}")
-    yield from _entry("Legal basis", study.legal_basis)
-    yield from _entry("Countries", listed(study.countries))
+        yield "", f"{term}: {DUO_TERMS[term].sentence}"
+    yield "Legal basis", quoted(study.legal_basis)
+    yield "Countries", listed(study.countries)
 
 
-def _used(study: Study) -> Iterator[str]:
-    declared = {feature.name: feature for feature in study.features}
-    used = [declared[name] for name in study.features_used]
-    yield from _entry("Register", study.population.register_name)
-    conditions = [_condition(condition) for condition in study.population.where]
-    yield from _entry(
-        "Patients", ", ".join(conditions) or "all in the register who have not opted out"
-    )
+def _used(study: Study) -> Iterator[Entry]:
+    yield "Register", study.population.register_name
+    conditions = map(condition, study.population.where)
+    yield "Patients", ", ".join(conditions) or "all in the register who have not opted out"
     categories = (DATA_CATEGORIES[code].sentence for code in study.data_categories)
-    yield from _entry("Data", listed(categories))
-    yield from _entry("Features", listed(map(_feature, used)))
-    yield from _entry("Method", f"{study.task.kind}: {TASKS[study.task.kind]}")
+    yield "Data", listed(categories)
+    used = set(study.features_used)
+    read = [feature(f) for f in study.features if f.name in used]
+    unread = [feature(f) for f in study.features if f.name not in used]
+    yield from _under("Features", read or ["none"])
+    yield from _under("Not read", unread)
 
 
-def _condition(condition: Condition) -> str:
-    if condition.one_of:
-        return f"{condition.feature} is {' or '.join(map(str, condition.one_of))}"
-    low = f" at least {condition.at_least:g}" if condition.at_least is not None else ""
-    high = f" at most {condition.at_most:g}" if condition.at_most is not None else ""
-    return f"{condition.feature}{low}{' and' if low and high else ''}{high}"
+def _under(label: str, texts: list[str]) -> Iterator[Entry]:
+    for number, text in enumerate(texts):
+        yield "" if number else label, text
 
 
-def _feature(feature: Feature) -> str:
-    if feature.type is FeatureKind.CATEGORICAL:
-        return f"{feature.name} ({' / '.join(feature.levels)})"
-    if feature.type is FeatureKind.BOOLEAN:
-        return f"{feature.name} (yes or no)"
-    low, high = feature.limits
-    unit = f" {feature.unit}" if feature.unit else ""
-    return f"{feature.name} ({low:g} to {high:g}{unit})"
+def _computed(study: Study) -> Iterator[Entry]:
+    yield from _under(
+        "Method", [f"{study.task.kind}: {TASK_WORDS[study.task.kind]}", *task_terms(study)]
+    )
+    yield from _under("Releases", [release(m) for m in study.mechanisms] or ["none yet"])
 
 
-def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator[str]:
-    promised = f"ε = {study.privacy.epsilon:g}, δ = {study.privacy.delta:g} for each patient"
-    yield from _entry("Privacy", promised)
+def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator[Entry]:
+    epsilon, delta = exact(study.privacy.epsilon), exact(study.privacy.delta)
+    yield "Privacy", f"ε = {epsilon}, δ = {delta} for each patient"
     n, h, c = len(study.countries), agreement.honest, agreement.colluding
-    yield from _entry("", f"{n} countries, {h} honest, {c} may collude with the coordinator")
-    yield from _entry("", _fewest(study, agreement))
+    yield "", f"{n} countries, {h} honest, {c} may collude with the coordinator"
+    yield "", _fewest(study, agreement)
     if study.local_mode is not None:
-        yield from _entry("Local mode", study.local_mode.sentence(h))
+        yield "Local mode", study.local_mode.sentence(h)
     if charge is None:
-        yield from _entry(
-            "Budget", "not known: the study has no valid schedule, or the register no budget"
-        )
+        yield "Budget", "not known: the study has no valid schedule, or the register no budget"
         return
-    yield from _entry("Computed", f"ε = {charge.epsilon:.4g} at δ = {charge.delta:g}")
+    yield "Cohort", _cohort(study, agreement)
+    yield "Computed", f"ε = {charge.epsilon:.4g} at δ = {exact(charge.delta)}"
     share = share_of(charge.micro, charge.cap_micro)
     left = share_of(max(0, charge.left_micro - charge.micro), charge.cap_micro)
-    yield from _entry("Budget", f"costs {share} of this period's budget; {left} would be left")
+    yield "Budget", f"costs {share} of this period's budget; {left} would be left"
+
+
+def _cohort(study: Study, agreement: Agreement) -> str:
+    """Return how the smallest cohort is checked, with its errors and its cost."""
+    count = study.cohort_count
+    if count is None:
+        return "not checked: the study has no schedule"
+    sentence = CohortThreshold.of(agreement.smallest_cohort, count).sentence()
+    stated = agreement.cohort_count
+    if stated is None:
+        return f"{sentence}; the count is part of the study's ε"
+    return (
+        f"{sentence}; the count costs ε = {exact(stated.epsilon)}, δ = {exact(stated.delta)} more, "
+        "once for all studies of this population"
+    )
 
 
 def _fewest(study: Study, agreement: Agreement) -> str:
@@ -120,30 +124,20 @@ def _fewest(study: Study, agreement: Agreement) -> str:
     return f"a sum is opened over at least {fewest} of them"
 
 
-def _result(study: Study) -> Iterator[str]:
-    release = study.release
-    what = "a model" if release.what is ReleaseKind.MODEL else "a table of noisy counts"
-    yield from _entry("Result", f"{what}, to {listed(study.recipients)}")
-    yield from _entry("Audience", release.audience)
-    yield from _entry("Kept", counted(release.keep_days, "day"))
-    yield from _entry("Expires", day(study.expires))
+def _result(study: Study) -> Iterator[Entry]:
+    released = study.release
+    what = "a model" if released.what is ReleaseKind.MODEL else "a table of noisy counts"
+    yield "Result", f"{what}, to {listed(map(quoted, study.recipients))}"
+    yield "Audience", quoted(released.audience)
+    yield "Kept", counted(released.keep_days, "day")
+    yield "Expires", day(study.expires)
 
 
-def _decision(assessment: Assessment) -> Iterator[str]:
-    yield ""
+def _decision(assessment: Assessment) -> Iterator[Entry]:
     if assessment.allowed:
-        yield f"The agreement and the policy of {assessment.country} allow it."
+        yield "Rules", f"The agreement and the policy of {assessment.country} allow it."
         return
-    yield f"{assessment.country} cannot take part:"
+    yield "Rules", f"{assessment.country} cannot take part:"
     for finding in assessment.findings:
-        yield from _wrapped(f"- {finding.sentence} [{finding.clause}]", 2)
-        yield from _wrapped(f"  {TO_DO}{finding.fix}.", 2)
-
-
-def _entry(label: str, text: str) -> list[str]:
-    first = f"{label:<{LABEL}}"
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * LABEL)
-
-
-def _wrapped(text: str, indent: int) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent)
+        yield "", f"- {finding.sentence} [{named(finding.clause)}]"
+        yield "", f"{TO_DO}{finding.fix}."

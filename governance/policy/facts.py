@@ -10,7 +10,9 @@ from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit, Withdrawal
 from governance.documents.purposes import EHDS_CODES, PURPOSE_OF_USE, with_ancestors
 from governance.documents.study import Study
-from governance.runtime.wording import percent
+from governance.runtime.safe_text import quoted
+from governance.runtime.wording import exact, percent
+from protocols.tasks.schedule import INTEGER_SCALE
 
 MICRO, PICO = Decimal(10**6), Decimal(10**12)
 LARGEST = 2**62
@@ -104,10 +106,26 @@ class Facts:
             "loss_micro": micro_ceiling(self.charge.epsilon) if self.charge else 0,
             "delta_pico": pico_ceiling(study.privacy.delta),
             "priced": study.schedule_matches_task,
+            "cohort_noise_fits": self._cohort_noise_fits(),
             "recipients": list(study.recipients),
             "release": study.release.what.value,
             "keep_days": study.release.keep_days,
             "expires": seconds(study.expires),
+        }
+
+    def _cohort_noise_fits(self) -> bool:
+        """Whether the cohort's count has the noise that the agreement states, if it states one.
+
+        `study/not-priced` refuses a study without a count.
+        """
+        count, stated = self.study.cohort_count, self.agreement.cohort_count
+        return count is None or stated is None or count.noise_std == stated.noise_std
+
+    def _cohort_words(self) -> dict[str, str]:
+        count, stated = self.study.cohort_count, self.agreement.cohort_count
+        return {
+            "cohort_noise": _patients(count.noise_std) if count else NOT_STATED,
+            "cohort_noise_stated": _patients(stated.noise_std) if stated else NOT_STATED,
         }
 
     def _permit(self) -> dict[str, Any]:
@@ -131,6 +149,7 @@ class Facts:
         return {
             **self._agreement_words(),
             **self._study_words(),
+            **self._cohort_words(),
             **self._permit_words(),
             **self._charge_words(),
         }
@@ -146,8 +165,8 @@ class Facts:
             "parties": listed(agreement.countries),
             "strangers": listed(sorted({*study.countries} - {*agreement.countries})),
             "smallest_countries": str(agreement.smallest_countries),
-            "forbidden_clause": rule.clause if rule else NOT_STATED,
-            "forbidden_sentence": rule.sentence if rule else NOT_STATED,
+            "forbidden_clause": quoted(rule.clause) if rule else NOT_STATED,
+            "forbidden_sentence": quoted(rule.sentence) if rule else NOT_STATED,
             "purposes": listed(_allowed(agreement)),
             "categories": listed(agreement.data_categories),
             "other_categories": listed(
@@ -169,8 +188,8 @@ class Facts:
             "ehds_sentence": EHDS_CODES[study.purpose.ehds].sentence,
             "purpose_of_use": study.purpose.purpose_of_use,
             "task": study.task.kind,
-            "epsilon": f"{study.privacy.epsilon:g}",
-            "delta": f"{study.privacy.delta:g}",
+            "epsilon": exact(study.privacy.epsilon),
+            "delta": exact(study.privacy.delta),
             "register": study.population.register_name,
             "keep_days": str(study.release.keep_days),
         }
@@ -180,11 +199,11 @@ class Facts:
         permitted = (conditions.features if conditions else None) or ()
         at_most = conditions.epsilon_at_most if conditions else None
         return {
-            "withdrawal_reason": self.withdrawal.reason if self.withdrawal else NOT_STATED,
+            "withdrawal_reason": quoted(self.withdrawal.reason) if self.withdrawal else NOT_STATED,
             "permit_country": self.permit.country if self.permit else NOT_STATED,
             "permit_expires": day(conditions.expires) if conditions else NOT_STATED,
             "unpermitted": listed(sorted({*self.study.features_used} - {*permitted})),
-            "permit_epsilon": NOT_STATED if at_most is None else f"{at_most:g}",
+            "permit_epsilon": NOT_STATED if at_most is None else exact(at_most),
         }
 
     def _charge_words(self) -> dict[str, str]:
@@ -192,7 +211,7 @@ class Facts:
         budget = self.agreement.register_budget(self.study.population.register_name)
         cap = charge.cap_micro if charge else 0
         return {
-            "agreement_delta": f"{budget.delta:g}" if budget else NOT_STATED,
+            "agreement_delta": exact(budget.delta) if budget else NOT_STATED,
             "loss": f"{charge.epsilon:.4g}" if charge else NOT_STATED,
             "charge_share": share_of(self.owed_micro, cap),
             "left_share": share_of(charge.left_micro, cap) if charge else NOT_STATED,
@@ -213,6 +232,11 @@ _NO_PERMIT: dict[str, Any] = {
 def _allowed(agreement: Agreement) -> list[str]:
     allowed = agreement.purposes.allowed
     return [f"{entry.ehds}/{use}" for entry in allowed for use in entry.purpose_of_use]
+
+
+def _patients(noise_std: int) -> str:
+    """Return the standard deviation of a count's noise in patients."""
+    return f"{noise_std / INTEGER_SCALE:.3g}"
 
 
 def micro_floor(amount: float) -> int:
@@ -248,8 +272,8 @@ def seconds(moment: datetime) -> int:
 
 
 def day(moment: datetime) -> str:
-    """Return the date and time in UTC, to the minute."""
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+    """Return the date and time in UTC, with seconds unless they are zero."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment.second else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def share_of(part: int, whole: int) -> str:

@@ -1,7 +1,5 @@
 """What the commands of all three programs share: options, plain errors, answers as text or JSON."""
 
-import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,14 +8,40 @@ from typing import Annotated, Any
 
 import typer
 
-from governance.runtime.safe_text import shown
+from governance.runtime.homes import absolute, expanded
+from governance.runtime.program import BROKEN_PIPE, discard_output
+from governance.runtime.safe_text import pure_json
+from governance.runtime.text_layout import HANGING, broken, line_width
 from keys.errors import PratiqueError, reason_of
+
+
+def given_path(path: Path | None) -> Path | None:
+    """Return the path of an option or argument, with `~` replaced."""
+    with plain_errors():
+        return None if path is None else expanded(path)
+
+
+def given_folder(path: Path | None) -> Path | None:
+    """Return the absolute path of an option's folder or file, with `~` replaced."""
+    with plain_errors():
+        return None if path is None else absolute(path)
+
+
+def home_option(text: str) -> Any:
+    """Return the option --home of a program; `text` is its help."""
+    return typer.Option(
+        "--home", envvar="PRATIQUE_HOME", help=text, callback=given_folder, readable=False
+    )
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(
-        "--passphrase-file", help="File that holds the key store's passphrase.", readable=False
+        "--passphrase-file",
+        help="File that holds the key store's passphrase.",
+        callback=given_path,
+        readable=False,
     ),
 ]
 PassphraseFd = Annotated[
@@ -29,11 +53,12 @@ LogFileOption = Annotated[
     typer.Option(
         "--log-file",
         help="File for log lines; it rotates. Default: standard error.",
+        callback=given_path,
         readable=False,
     ),
 ]
-INTERRUPTED, BROKEN_PIPE = 130, 141
-"""Exit status as in a shell: 128 plus the signal's number (SIGINT, SIGPIPE)."""
+INTERRUPTED = 130
+"""Exit status as in a shell: 128 plus the number of SIGINT."""
 
 
 @contextmanager
@@ -45,7 +70,7 @@ def plain_errors() -> Iterator[None]:
         print_error(fault)
         raise typer.Exit(1) from fault
     except BrokenPipeError as error:
-        _discard_output()
+        discard_output()
         raise typer.Exit(BROKEN_PIPE) from error
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
@@ -62,28 +87,35 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from stopped
 
 
-def _discard_output() -> None:
-    """Discard standard output: its reader has closed it, and it is flushed again at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+def say(line: str, *, err: bool = False, bold: bool = False) -> None:
+    """Print a line, broken at the reader's width; the only way in which a command prints text."""
+    for part in broken(line, line_width()):
+        typer.secho(part, err=err, bold=bold or None, reset=bold)
 
 
 def print_error(fault: PratiqueError) -> None:
     """Print the sentences of an error on standard error."""
     for sentence in fault.sentences:
-        print("\n".join(map(shown, sentence.split("\n"))), file=sys.stderr)
+        first, *more = sentence.split("\n")  # a list has one problem on each line
+        for line in (first, *(" " * HANGING + problem for problem in more)):
+            say(line, err=True)
 
 
 def say_at_once(sentence: str) -> None:
     """Print a sentence at once, before a step that takes seconds."""
-    typer.echo(sentence)
+    say(sentence)
     sys.stdout.flush()
+
+
+def as_json_text(value: Any, indent: int | None = 2) -> str:
+    """Return JSON; in ASCII if the terminal cannot show every character."""
+    in_ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    return pure_json(value, indent=indent, in_ascii=in_ascii)
 
 
 def show(value: Any, *, as_json: bool, plain: Callable[[Any], None]) -> None:
     """Print a value as JSON, or as text with `plain`."""
     if as_json:
-        typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+        typer.echo(as_json_text(value))
     else:
         plain(value)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from governance.errors import DocumentFault
+from governance.errors import FileFault
 from keys.errors import reason_of
 from keys.files import replace_private
 
@@ -17,13 +17,13 @@ PAUSE_SECONDS = 0.02
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace a file's content atomically; the bytes are on disk when this returns.
 
-    Raises DocumentFault if they cannot be written; the old file is then unchanged.
+    Raises FileFault if they cannot be written; the old file is then unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_private(path, data)
     except OSError as error:
-        raise DocumentFault(
+        raise FileFault(
             f"The file {path} cannot be written",
             why=reason_of(error),
             fix="free space on the disk or correct the permissions, and try again",
@@ -34,13 +34,13 @@ def write_atomic(path: Path, data: bytes) -> None:
 def one_writer(directory: Path) -> Iterator[None]:
     """Hold the directory's lock against other threads and processes.
 
-    The kernel frees it if the process dies. Raises DocumentFault if another writer holds it for
-    longer than 20 s.
+    The kernel frees it if the process dies. Raises FileFault if another writer holds it for longer
+    than 20 s.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("ab") as lock:
         if not locked_within(lock.fileno(), PATIENCE_SECONDS):
-            raise DocumentFault(
+            raise FileFault(
                 f"The folder {directory} is being written by another process",
                 fix="wait until it has finished, or end it",
             )

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from governance.runtime.loopback import host_and_port
+from governance.runtime.safe_text import pure_json
 from keys.errors import PratiqueError, reason_of
 
 MAX_CALLERS = 8
@@ -193,7 +194,7 @@ class _Caller(BaseHTTPRequestHandler):
         good = all(check.good for check in checks.values())
         status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
         shown = {name: {"good": check.good, "says": check.says} for name, check in checks.items()}
-        content = json.dumps({"good": good, "checks": shown}, ensure_ascii=False, indent=1)
+        content = pure_json({"good": good, "checks": shown}, indent=1)
         self._send(status, JSON_TYPE, content.encode() + b"\n")
 
     def _send_text(self, status: HTTPStatus, text: str) -> None:

@@ -106,6 +106,17 @@ def _answer(line: bytes, path: Path) -> Any:
     return answer["ok"]
 
 
+def prepare_socket(path: Path) -> None:
+    """Make the private folder of a local socket, and remove a socket that was left there.
+
+    Raises LocalRpcFault if the path is too long, or if the folder is open to other users.
+    """
+    _check_length(path)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_private(path.parent)
+    path.unlink(missing_ok=True)
+
+
 def _check_private(folder: Path) -> None:
     if folder.stat().st_mode & 0o077:
         raise LocalRpcFault(
@@ -120,10 +131,7 @@ class LocalRpcServer:
 
     def __init__(self, path: Path, handler: Handler) -> None:
         """Listen at `path`. Raises LocalRpcFault if its folder is open to other users."""
-        _check_length(path)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_private(path.parent)
-        path.unlink(missing_ok=True)
+        prepare_socket(path)
         self._path = path
         self._server = _Server(os.fspath(path), handler)
         path.chmod(0o600)

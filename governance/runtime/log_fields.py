@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from governance.runtime.safe_text import escaped
+
 Value = str | int | float | bool | list[str]
 Kind = Callable[[object], Value | None]
 """Returns a value as the log shows it; None if it is not of the kind."""
@@ -29,14 +31,8 @@ _WORD = re.compile(r"[A-Za-z0-9_.:/@+\[\]-]{1,128}")
 
 
 def plain(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return text as one line that is safe to show: cut, and without control characters.
-
-    Line ends of every kind, marks that change the direction of writing, and lone surrogates are
-    written as escapes.
-    """
-    cut = text[:longest]
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
-    return shown if len(text) <= longest else f"{shown}…"
+    """Return text as one line that is safe to show: cut, and what shows nothing is escaped."""
+    return escaped(text[:longest]) + ("" if len(text) <= longest else "…")
 
 
 def word(value: object) -> str | None:

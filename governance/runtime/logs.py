@@ -6,11 +6,12 @@ warnings and errors are logged: the place in the library, and the message if it 
 Uncaught errors are logged in the same way, not as tracebacks that contain values.
 """
 
-import json
+import faulthandler
 import logging
 import signal
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,6 +27,8 @@ from governance.runtime.log_fields import (
     project_path,
 )
 from governance.runtime.log_files import LogFile
+from governance.runtime.safe_text import pure_json
+from governance.runtime.text_layout import broken, line_width
 
 OURS = "pratique"
 LONGEST_LINE = 8192
@@ -50,9 +53,16 @@ def configure(file: Path | None = None, stream: TextIO | None = None) -> logging
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(OURS).setLevel(logging.INFO)
     logging.raiseExceptions = False  # else errors print a record's arguments
+    _show_crashes()
     _divert(handler)
     _log_uncaught_errors()
     return handler
+
+
+def _show_crashes() -> None:
+    """Have a crash in native code write the lines of code where it happened, and no value."""
+    with suppress(OSError, ValueError):  # standard error is no file
+        faulthandler.enable(sys.__stderr__ or sys.stderr)
 
 
 def reopen_on_hangup(handler: logging.Handler) -> None:
@@ -79,7 +89,7 @@ class LineFormatter(structlog.stdlib.ProcessorFormatter):
 
     def __init__(self, *, terminal: bool = False) -> None:
         """`terminal` chooses text for a person."""
-        render: Any = structlog.dev.ConsoleRenderer() if terminal else _as_json
+        render: Any = _as_text if terminal else _as_json
         super().__init__(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
             foreign_pre_chain=[_with_fields],
@@ -139,8 +149,15 @@ def _as_json(_: Any, __: str, event: structlog.typing.EventDict) -> str:
     return _dumps({**short, "dropped": ["all its fields: the line was too long"]})
 
 
+def _as_text(_: Any, __: str, event: structlog.typing.EventDict) -> str:
+    """Return lines for a person: time, level, event, and the fields; broken at their width."""
+    head = [str(event.pop(name)) for name in ("timestamp", "level", "event")]
+    fields = [f"{name}={value!r}" for name, value in event.items() if name != "_record"]
+    return "\n".join(broken("  ".join([*head, *fields]), line_width()))
+
+
 def _dumps(event: structlog.typing.EventDict) -> str:
-    return json.dumps(event, ensure_ascii=False, allow_nan=False)
+    return pure_json(event)
 
 
 def _divert(handler: logging.Handler) -> None:

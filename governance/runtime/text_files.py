@@ -47,15 +47,6 @@ def not_utf8(byte: int) -> str:
     return f"the byte 0x{byte:02X} is not UTF-8 text{guess}"
 
 
-def quoted(name: str) -> str:
-    """Return a name between backticks, with line breaks and invisible characters made visible."""
-    return f"`{''.join(letter if letter.isprintable() else _escaped(letter) for letter in name)}`"
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
-
-
 def read_bounded(path: Path, largest: int) -> bytes:
     """Return a file's bytes. Raises OSError, or ValueError if there are more than `largest`."""
     with path.open("rb") as file:

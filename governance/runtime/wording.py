@@ -8,6 +8,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def exact(number: float) -> str:
+    """Return the shortest decimal that reads back as this very number: `0.1`, `1e-05`, `120`."""
+    return repr(number).removesuffix(".0")
+
+
 def with_article(noun: str) -> str:
     """Return a noun with its indefinite article: `a study`, `an agreement`."""
     return f"{'an' if noun[:1].lower() in VOWELS else 'a'} {noun}"

@@ -16,10 +16,11 @@ from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from governance.cedar.engine import FORBID_ALL, check_national
-from governance.documents.models import MAX_BYTES, Country, Document
+from governance.documents.models import Country, Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
+from governance.runtime.safe_text import named
 from governance.runtime.wording import counted
 from governance.trust.layout import (
     CLOCK_SKEW,
@@ -34,10 +35,12 @@ from governance.trust.layout import (
     tuf_key,
     withdrawal_path,
 )
+from governance.trust.limits import OF_COUNTRY
 from keys.identity import VerifyKey
 from protocols.wire.encoding import check_json
 
-MAX_TARGETS = 5_000
+MOST_SHOWN = 100
+"""The most characters of a path that a sentence quotes."""
 Contents = Callable[[TargetFile], bytes]
 Read = TypeVar("Read")
 
@@ -52,7 +55,7 @@ class CountryBundle(Document):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     country: Country
     metadata: str
-    targets: Annotated[dict[str, str], Field(max_length=MAX_TARGETS)]
+    targets: Annotated[dict[str, str], Field(max_length=OF_COUNTRY.documents)]
 
     def signed(self) -> Metadata[Targets]:
         """Return the metadata, not verified. Raises DocumentFault if they cannot be read."""
@@ -74,8 +77,9 @@ class CountryDocuments:
 
     `key` is the document key that verified them, as text; `history` are the changes that led to
     this key, and possibly to the next one. `unreadable` says what is wrong with each document that
-    cannot be read. If there is one, the permits of this country do not count, because it might
-    restrict them; its withdrawals do.
+    cannot be read, and `excess` which limit the country exceeds. If there is either, the permits of
+    this country do not count, because something that is not read might restrict them; its
+    withdrawals do, as many as fit.
     """
 
     country: str
@@ -89,10 +93,13 @@ class CountryDocuments:
     key: str = ""
     history: KeyHistory | None = None
     unreadable: tuple[str, ...] = ()
+    excess: str = ""
 
     @property
     def fault(self) -> str:
         """Why this country's permits do not count, in one sentence; empty if they do."""
+        if self.excess:
+            return f"{self.country} {self.excess}, so its permits do not count"
         if not self.unreadable:
             return ""
         return (
@@ -144,6 +151,12 @@ def signer_of(bundle: bytes, country: str, trusted: VerifyKey) -> VerifyKey:
     read = CountryBundle.from_canonical(bundle)
     if read.country != country:
         raise _unfit(country, f"the bundle belongs to {read.country}")
+    return signer_of_read(read, trusted)
+
+
+def signer_of_read(read: CountryBundle, trusted: VerifyKey) -> VerifyKey:
+    """Return the same for a bundle that was read already."""
+    country = read.country
     metadata, text = read.signed(), read.targets.get(history_path(country))
     history = KeyHistory.from_canonical(text.encode()) if text else None
     candidates = history.keys if history and history.country == country else ()
@@ -181,11 +194,16 @@ def read_country(
 ) -> CountryDocuments:
     """Return the documents in a country's role; the caller has verified its signature by `key`.
 
-    A document that cannot be read is named in `unreadable`. Raises DocumentFault if the metadata
-    are expired or valid for too long, or list something that a country's role may not contain.
+    A document that cannot be read is named in `unreadable`. If more is listed than a country may
+    publish, no permit is fetched, and no more of the others than may be. Raises DocumentFault if
+    the metadata are expired or valid for too long, or list something that a country's role may not
+    contain.
     """
     check_life(country, signed, now)
-    texts = {path: contents(target) for path, target in _listed(country, signed).items()}
+    listed = _listed(country, signed)
+    excess = OF_COUNTRY.excess(listed)
+    chosen = OF_COUNTRY.fitting(_restrictions(country, listed)) if excess else listed
+    texts = {target.path: contents(target) for target in chosen}
     reading = _Reading(country, texts)
     has_policy = policy_path(country) in texts
     policy = reading.take(policy_path(country), _read_policy) or (
@@ -195,18 +213,20 @@ def read_country(
     history = reading.take(history_path(country), partial(_read_history, key))
     decisions = [reading.take(path, partial(_read_decision, path)) for path in list(texts)]
     unreadable = tuple(reading.unreadable)
+    unclear = excess or unreadable
     return CountryDocuments(
         country=country,
         version=signed.version,
         signed_at=signed_at(signed),
         expires=signed.expires,
         node=node,
-        permits={d.study: d for d in decisions if isinstance(d, Permit) and not unreadable},
+        permits={d.study: d for d in decisions if isinstance(d, Permit) and not unclear},
         withdrawals={d.study: d for d in decisions if isinstance(d, Withdrawal)},
         policy=policy,
         key=key,
         history=history,
         unreadable=unreadable,
+        excess=excess,
     )
 
 
@@ -224,7 +244,7 @@ class _Reading:
         try:
             return None if data is None else read(self.country, data)
         except DocumentFault as fault:
-            self.unreadable.append(f"{path}: {fault.sentence}")
+            self.unreadable.append(f"{named(path)}: {fault.sentence}")
             return None
 
 
@@ -239,16 +259,40 @@ def check_life(country: str, signed: Targets, now: datetime) -> None:
         raise _unfit(country, f"they would be valid for longer than {COUNTRY_LIFE.days} days")
 
 
-def _listed(country: str, signed: Targets) -> dict[str, TargetFile]:
+def _listed(country: str, signed: Targets) -> list[TargetFile]:
     if signed.delegations is not None:
         raise _unfit(country, "a country's role delegates to nobody")
     foreign = _first(path for path in signed.targets if not is_country_path(country, path))
     if foreign is not None:
-        raise _unfit(country, f"the path {foreign!r} is not a path of this country")
-    large = _first(path for path, t in signed.targets.items() if t.length > MAX_BYTES)
-    if large is not None:
-        raise _unfit(country, f"the target {large} is larger than {MAX_BYTES // 1024} kB")
-    return signed.targets
+        raise _unfit(country, f"the path {named(cut(foreign))} is not a path of this country")
+    return list(signed.targets.values())
+
+
+def _restrictions(country: str, listed: Iterable[TargetFile]) -> list[TargetFile]:
+    """Return everything except permits, with the withdrawals last."""
+    fixed = (policy_path(country), history_path(country), node_path(country))
+    others = (target for target in listed if not is_permit(target.path))
+    return sorted(others, key=lambda target: (target.path not in fixed, target.path))
+
+
+def is_permit(path: str) -> bool:
+    """Whether this path of a country is a permit's; otherwise a decision is a withdrawal."""
+    return "/permits/" in path
+
+
+def is_decision(path: str) -> bool:
+    """Whether this path of a country is a permit's or a withdrawal's."""
+    return is_permit(path) or "/withdrawals/" in path
+
+
+def study_of(path: str) -> str:
+    """Return the digest of the study that a decision with this path is about."""
+    return f"sha256:{path.rpartition('/')[2].removesuffix('.json')}"
+
+
+def cut(path: str) -> str:
+    """Return a path of another party, short enough for a sentence."""
+    return path if len(path) <= MOST_SHOWN else f"{path[:MOST_SHOWN]}..."
 
 
 def _first(paths: Iterable[str]) -> str | None:
@@ -256,7 +300,7 @@ def _first(paths: Iterable[str]) -> str | None:
 
 
 def _read_decision(path: str, country: str, data: bytes) -> Permit | Withdrawal:
-    kind, path_of = (Permit, permit_path) if "/permits/" in path else (Withdrawal, withdrawal_path)
+    kind, path_of = (Permit, permit_path) if is_permit(path) else (Withdrawal, withdrawal_path)
     document = kind.from_canonical(data)
     if document.country != country or path_of(country, document.study) != path:
         raise _unfit(

@@ -5,6 +5,7 @@ clock when it is made. And it reads a role only in a search that begins at `targ
 may not sign for a country.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,12 +15,13 @@ from tuf.api.exceptions import (
     DownloadError,
     DownloadHTTPError,
     DownloadLengthMismatchError,
+    LengthOrHashMismatchError,
     RepositoryError,
 )
-from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
-from tuf.ngclient import FetcherInterface, Updater
+from tuf.api.metadata import MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from governance.documents.models import MAX_BYTES
+from governance.trust.limits import MOST_ROOTS, most_bytes
 from keys.errors import reason_of
 from protocols.wire.encoding import check_json
 
@@ -37,38 +39,75 @@ PUBLISHED_NAME = re.compile(
     rf"\.json|targets/((studies|releases|country-[A-Z]{{2}}(/permits|/withdrawals)?)/)?{_HASHED}"
 )
 """Every name that may be fetched or served, so that no name leads to another file."""
+ROOT_NAME = re.compile(rf"{METADATA}[0-9]+\.root\.json")
 TUF_ERRORS = (RepositoryError, DownloadError)
 
 
-class Recorder(FetcherInterface):
-    """Fetches files for python-tuf and records each one that it returned."""
+def nothing_held(_: str) -> bytes | None:
+    """Return no file: a reader that has no copies of its own."""
+    return None
 
-    def __init__(self, fetch: Fetch) -> None:
-        self._source = fetch
+
+class Recorder(FetcherInterface):
+    """Fetches files for python-tuf and records each one that it returned.
+
+    `held` returns the reader's own copy of a file. A copy is used instead of a fetch if signed
+    metadata name exactly its bytes, or if it is a root, which the reader has verified before.
+    """
+
+    def __init__(self, fetch: Fetch, held: Fetch = nothing_held) -> None:
+        self._source, self._held = fetch, held
         self.files: dict[str, bytes] = {}
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         name = url.removeprefix(ORIGIN)
+        data = self.files.get(name) or self._named_copy(name) or self._fetched(name)
+        return iter([data])
+
+    def _fetched(self, name: str) -> bytes:
         try:
             data = self._source(name) if PUBLISHED_NAME.fullmatch(name) else None
         except OSError as error:  # one damaged file makes one party absent
             raise DownloadError(f"the file {name} cannot be read: {reason_of(error)}") from None
         if data is None:
             raise DownloadHTTPError(f"there is no file {name}", NOT_FOUND)
+        return data
+
+    def _named_copy(self, name: str) -> bytes | None:
+        """Return the reader's copy of a root, or of a target whose name is the copy's hash."""
+        data = self._held(name)
+        if data is None or ROOT_NAME.fullmatch(name):
+            return data
+        named = name.rpartition("/")[2].startswith(f"{hashlib.sha256(data).hexdigest()}.")
+        return data if named and name.startswith(TARGETS) else None
+
+    def copy(self, name: str, listed: MetaFile) -> bytes | None:
+        """Return the reader's copy of metadata if it is what was listed, by length and hash."""
+        data = self._held(name)
+        if data is None or not listed.hashes or len(data) > most_bytes(name):
+            return None
+        try:
+            listed.verify_length_and_hashes(data)
+        except LengthOrHashMismatchError:
+            return None
+        return self._record(name, data)
+
+    def _record(self, name: str, data: bytes) -> bytes:
         self.files[name] = data
-        return iter([_checked(name, data)])
+        return _checked(name, data)
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return a file. A fault of the caller's fetch is raised as it is.
 
         python-tuf's own method would call it a fault of the documents, and writes a temporary file.
         """
-        data = b"".join(self._fetch(url))
-        if len(data) > max_length:
+        name, data = url.removeprefix(ORIGIN), b"".join(self._fetch(url))
+        limit = min(max_length, most_bytes(name))
+        if len(data) > limit:
             raise DownloadLengthMismatchError(
-                f"{len(data)} bytes; at most {max_length} are allowed"
+                f"{name} has {len(data)} bytes; at most {limit} are allowed"
             )
-        return data
+        return self._record(name, data)
 
 
 def _checked(name: str, data: bytes) -> bytes:
@@ -85,13 +124,33 @@ class Client(Updater):
     """
 
     def __init__(self, recorder: Recorder, pinned_root: bytes, now: datetime) -> None:
-        super().__init__(NOWHERE, ORIGIN + METADATA, fetcher=recorder, bootstrap=pinned_root)
+        super().__init__(
+            NOWHERE,
+            ORIGIN + METADATA,
+            fetcher=recorder,
+            config=UpdaterConfig(max_root_rotations=MOST_ROOTS),
+            bootstrap=pinned_root,
+        )
+        self._recorder = recorder
         self._trusted_set.reference_time = now
-        self.delegated: list[Targets] = []
-        """The delegated roles that were loaded and verified."""
+        self.delegated: dict[str, Targets] = {}
+        """The delegated roles that were loaded and verified, by name."""
 
     def _load_local_metadata(self, rolename: str) -> bytes:
-        raise FileNotFoundError(rolename)
+        listed = self._listed(rolename)
+        name = f"{METADATA}{listed.version}.{rolename}.json" if listed else ""
+        data = self._recorder.copy(name, listed) if listed else None
+        if data is None:
+            raise FileNotFoundError(rolename)
+        return data
+
+    def _listed(self, rolename: str) -> MetaFile | None:
+        """Return what the documents read so far say about a role's metadata."""
+        if rolename == Timestamp.type:
+            return None
+        if rolename == Snapshot.type:
+            return self._trusted_set.timestamp.snapshot_meta
+        return self._trusted_set.snapshot.meta.get(f"{rolename}.json")
 
     def _persist_metadata(self, *_: object) -> None:
         return
@@ -115,14 +174,17 @@ class Client(Updater):
 
     def role(self, name: str) -> Targets:
         """Return the metadata of a delegated role, verified by its delegation."""
-        self.delegated.append(role := self._load_targets(name, Targets.type))
+        self.delegated[name] = role = self._load_targets(name, Targets.type)
         return role
 
     def content(self, target: TargetFile) -> bytes:
         """Return a target's bytes, verified by length and hash."""
         directory, slash, file = target.path.rpartition("/")
         name = f"{directory}{slash}{next(iter(target.hashes.values()))}.{file}"
-        limit = min(target.length, MAX_BYTES)
-        data = self._fetcher.download_bytes(ORIGIN + TARGETS + name, limit)
-        target.verify_length_and_hashes(data)
+        data = self._fetcher.download_bytes(ORIGIN + TARGETS + name, target.length)
+        try:
+            target.verify_length_and_hashes(data)
+        except LengthOrHashMismatchError:
+            del self._recorder.files[TARGETS + name]  # what is not verified is not stored
+            raise
         return data

@@ -11,7 +11,7 @@ from pathlib import Path
 from governance.documents.agreement import Agreement
 from governance.errors import DocumentFault
 from governance.runtime.files import write_atomic
-from governance.trust.bundle import CountryBundle, is_signed_by, own_country, signer_of
+from governance.trust.bundle import CountryBundle, is_signed_by, signer_of_read
 from governance.trust.layout import role_of
 from governance.trust.state import Files, PublishedState, target_name
 from keys.identity import VerifyKey
@@ -23,27 +23,19 @@ class PendingBundles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def store_if_next_key(self, data: bytes, agreement: Agreement, now: datetime) -> bool:
-        """Store a bundle that an announced next key signed; return False for any other bundle.
+    def store(self, bundle: CountryBundle, key: VerifyKey) -> None:
+        """Store a bundle that was verified by the next key.
 
-        Raises DocumentFault if such a bundle cannot be used, or is older than the stored one.
+        Raises DocumentFault if it is older than the stored one.
         """
-        country = CountryBundle.from_canonical(data).country
-        party = agreement.party(country)
-        if party is None:
-            return False
-        key_in_force = VerifyKey.from_text(party.officer_key)
-        try:
-            key = signer_of(data, country, key_in_force)
-        except DocumentFault:
-            return False
-        if key == key_in_force:
-            return False
-        stored = self._bundle(country)
-        at_least = stored.signed().signed.version if stored and _signed(stored, key) else 0
-        own_country(data, country, key, now, at_least=at_least)
-        write_atomic(self._file(country), data)
-        return True
+        stored, version = self._bundle(bundle.country), bundle.signed().signed.version
+        if stored and _signed(stored, key) and stored.signed().signed.version > version:
+            raise DocumentFault(
+                f"The documents of {bundle.country} are not newer than those that are stored",
+                why=f"they are version {version}",
+                fix="ask the officer to sign again with a higher version",
+            )
+        write_atomic(self._file(bundle.country), bundle.canonical())
 
     def with_pending(
         self, state: PublishedState, before: PublishedState | None, now: datetime
@@ -79,6 +71,19 @@ class PendingBundles:
 
     def _file(self, country: str) -> Path:
         return self._directory / f"{role_of(country)}.json"
+
+
+def announced_key(bundle: CountryBundle, agreement: Agreement) -> VerifyKey | None:
+    """Return the announced next key of a country if it signed this bundle; otherwise None."""
+    party = agreement.party(bundle.country)
+    if party is None:
+        return None
+    key_in_force = VerifyKey.from_text(party.officer_key)
+    try:
+        key = signer_of_read(bundle, key_in_force)
+    except DocumentFault:
+        return None
+    return None if key == key_in_force else key
 
 
 def _signed(bundle: CountryBundle, key: VerifyKey) -> bool:

@@ -1,8 +1,12 @@
 """The coordinator's store of signed documents. It publishes only what verifies.
 
-A change is a set of new files. Before the first is written, the new state is verified as a node
+A change is a set of new files. Before the first is written, what changes is verified as a node
 would verify it, from the first root. The timestamp is written last, so that a reader sees the old
 state or the new one at any moment, also after a crash.
+
+A country's documents are verified without the lock, against the state at that moment. The lock is
+held to publish them, if what the verification relied on is still the same. So one party's bulk
+delays neither another party's documents nor the daily signatures.
 """
 
 import re
@@ -22,25 +26,27 @@ from governance.errors import DocumentFault
 from governance.runtime.files import one_writer, write_atomic
 from governance.runtime.wording import counted
 from governance.trust import ceremony
-from governance.trust.bundle import CountryBundle, read_targets_metadata
+from governance.trust.acceptance import CountrySubmission
+from governance.trust.bundle import read_targets_metadata
 from governance.trust.ceremony import Draft, DraftStatus, SignatureSet
-from governance.trust.client import PUBLISHED_NAME
-from governance.trust.high_water import TrustHighWater
 from governance.trust.layout import AGREEMENT_PATH, COORDINATOR_ROLE, history_path, role_of
+from governance.trust.limits import OF_COORDINATOR
 from governance.trust.pending_bundles import PendingBundles
+from governance.trust.published_files import PublishedFiles
 from governance.trust.state import (
-    Files,
     PublishedState,
     metadata_name,
     newest_root,
     target_name,
 )
-from governance.trust.verification import load
+from governance.trust.verification import is_study
 from keys.identity import SigningKey
 from protocols.wire.document_versions import DocumentVersions
 
 DRAFT_FILE, SIGNATURES_FILE = "draft.json", "signatures.json"
 PUBLIC_FOLDER, PENDING_FOLDER = "public", "waiting"
+MOST_ATTEMPTS = 3
+"""How often a country's documents are verified again if what this relies on has changed."""
 RELEASE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -52,6 +58,7 @@ class Repository:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._files = PublishedFiles(directory / PUBLIC_FOLDER)
         self._pending = PendingBundles(directory / PENDING_FOLDER)
 
     def draft(self, agreement: Agreement, now: datetime) -> bytes:
@@ -144,7 +151,7 @@ class Repository:
             files |= state.snapshot_and_timestamp(now, online_key, force=True)
             timestamp = files.popitem()  # the timestamp is written last, after the root
             files |= {metadata_name(Root.type, draft.version): root.to_bytes()} | dict([timestamp])
-            self._commit(files, now)
+            self._files.commit(files, now)
             self._path(DRAFT_FILE).unlink()
         return state.versions()
 
@@ -163,30 +170,28 @@ class Repository:
         return replace(state, roles=roles, snapshot=old.snapshot, timestamp=old.timestamp)
 
     def accept_country(
-        self, bundle: bytes, now: datetime, *, online_key: SigningKey
-    ) -> DocumentVersions:
-        """Publish a country's signed bundle. The same bundle again changes nothing.
+        self, bundle: bytes, now: datetime, *, online_key: SigningKey, by: str | None = None
+    ) -> int | None:
+        """Publish a country's signed bundle; return its version, or None if nothing was published.
 
-        A bundle signed by an announced next key is stored until the agreement names that key.
+        `by` is the country that submits it, if it may submit its own documents only. A bundle
+        signed by an announced next key is stored until the agreement names that key.
         """
-        read = CountryBundle.from_canonical(bundle)
-        with one_writer(self._directory):
+        submission = CountrySubmission(bundle, now, online_key, self._files, self._pending)
+        submission.require_by(by or submission.country)
+        for _ in range(MOST_ATTEMPTS):
             state = self._published()
-            if self._pending.store_if_next_key(bundle, state.agreement, now):
-                return state.versions()
-            role, data = role_of(read.country), read.metadata.encode()
-            if state.roles.get(role) == data:
-                return state.versions()
-            signed = read.signed().signed
-            _check_newer(read.country, signed.version, state.role(role))
-            state = state.with_role(role, data)
-            contents = [(target, read.content(target)) for target in signed.targets.values()]
-            files = {target_name(target): data for target, data in contents}
-            files |= state.role_files(role) | state.snapshot_and_timestamp(
-                now, online_key, force=True
-            )
-            self._commit(files, now, country=read.country)
-        return state.versions()
+            if submission.is_published(state):
+                return None
+            submission.verify(state)
+            with one_writer(self._directory):
+                if submission.publish(self._published()):
+                    return submission.published_version
+        raise DocumentFault(
+            f"The documents of {submission.country} are not published",
+            why="what is published for this country changed each time that they were verified",
+            fix="submit them again",
+        )
 
     def add_study(
         self, study: Study, now: datetime, *, document_key: SigningKey, online_key: SigningKey
@@ -236,41 +241,34 @@ class Repository:
                 _check_same(old, data)
                 return state.versions()
             state, files = state.with_coordinator_documents(now, document_key, {path: data})
+            _check_room(state)
             files |= state.snapshot_and_timestamp(now, online_key, force=True)
-            self._commit(files, now)
+            self._files.commit(files, now, only=(COORDINATOR_ROLE,))
         return state.versions()
 
-    def refresh(self, now: datetime, *, online_key: SigningKey) -> DocumentVersions:
-        """Sign a new timestamp, valid for 24 hours, and a new snapshot if the old is a day old."""
+    def refresh(self, now: datetime, *, online_key: SigningKey) -> None:
+        """Sign a new timestamp, valid for 24 hours, and a new snapshot if the old is a day old.
+
+        No party's documents are read for it, so that their number cannot delay it.
+        """
         with one_writer(self._directory):
             state = self._published()
-            self._commit(state.snapshot_and_timestamp(now, online_key, force=False), now)
-        return state.versions()
+            files = state.snapshot_and_timestamp(now, online_key, force=False)
+            self._files.commit(files, now, only=())
+
+    def remove_unused(self) -> None:
+        """Delete files that are no part of the published state, an hour after they were written."""
+        with one_writer(self._directory):
+            state = self._state()
+            if state is not None:
+                self._files.remove_unused(set(state.names()))
 
     def read(self, name: str) -> bytes | None:
         """Return a published file for the fetch service; None if there is no such file.
 
         Names: `metadata/1.root.json`, `metadata/timestamp.json`, `targets/<dir>/<hash>.<file>`.
         """
-        return (
-            self._read_file(f"{PUBLIC_FOLDER}/{name}") if PUBLISHED_NAME.fullmatch(name) else None
-        )
-
-    def _commit(self, files: Files, now: datetime, *, country: str | None = None) -> None:
-        """Verify the new state as a node would; only then write it."""
-        first = metadata_name(Root.type, 1)
-        pinned = self.read(first) or files[first]
-        loaded = load(
-            lambda name: files.get(name) or self.read(name), pinned, now, TrustHighWater()
-        )
-        if country is not None and (country in loaded.absent or country not in loaded.countries):
-            raise DocumentFault(
-                f"The documents of {country} are not published",
-                why=loaded.absent.get(country, "it is not a party to the agreement"),
-                fix=f"ask the privacy officer of {country} to sign and send them again",
-            )
-        for name, data in files.items():
-            self._write(f"{PUBLIC_FOLDER}/{name}", data)
+        return self._files.read(name)
 
     def _state(self) -> PublishedState | None:
         return PublishedState.read(self.read)
@@ -327,12 +325,15 @@ def _check_ready(status: DraftStatus) -> None:
         )
 
 
-def _check_newer(country: str, version: int, old: Targets | None) -> None:
-    if old is not None and version <= old.version:
+def _check_room(state: PublishedState) -> None:
+    """Raise DocumentFault if the coordinator's studies are more than every reader accepts."""
+    role_targets = state.role(COORDINATOR_ROLE)
+    listed = role_targets.targets.items() if role_targets else ()
+    if excess := OF_COORDINATOR.excess(target for path, target in listed if is_study(path)):
         raise DocumentFault(
-            f"The documents of {country} are not newer than those published",
-            why=f"they are version {version}; version {old.version} is published",
-            fix=f"ask the officer to sign again with a version higher than {old.version}",
+            "The study cannot be published",
+            why=f"with it, the coordinator {excess}",
+            fix="nothing more can be proposed in this federation",
         )
 
 

@@ -1,5 +1,6 @@
 """Sign a country's documents, which are in a folder of its officer, with the country's key."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -13,7 +14,13 @@ from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
 from governance.runtime.files import one_writer, write_atomic
-from governance.trust.bundle import MAX_TARGETS, CountryBundle, is_signed_by
+from governance.trust.bundle import (
+    CountryBundle,
+    is_decision,
+    is_permit,
+    is_signed_by,
+    study_of,
+)
 from governance.trust.layout import (
     COUNTRY_LIFE,
     history_path,
@@ -24,6 +31,7 @@ from governance.trust.layout import (
     signer,
     withdrawal_path,
 )
+from governance.trust.limits import OF_COUNTRY, WITHDRAWAL_BYTES
 from keys.identity import SigningKey, VerifyKey
 
 BUNDLE_FILE = "bundle.json"
@@ -39,7 +47,7 @@ class DocumentsToSign(Document):
 
     kind: Literal["pending"] = "pending"
     country: Country
-    targets: Annotated[dict[str, str], Field(max_length=MAX_TARGETS)]
+    targets: Annotated[dict[str, str], Field(max_length=OF_COUNTRY.documents)]
 
 
 class OfficerDocuments:
@@ -72,8 +80,17 @@ class OfficerDocuments:
         self._require_own(keys.country)
         self._change({node_path(self._country): keys.canonical().decode()})
 
+    @property
+    def room(self) -> int:
+        """How many more documents fit, beside a withdrawal of each permit."""
+        targets = self._to_sign().targets
+        return OF_COUNTRY.documents - len(targets) - len(_to_withdraw(targets))
+
     def approve(self, permit: Permit) -> None:
-        """Add a permit and remove a withdrawal of the same study."""
+        """Add a permit and remove a withdrawal of the same study.
+
+        Raises DocumentFault if the withdrawal of every permit would not fit any more.
+        """
         self._require_own(permit.country)
         added = {permit_path(self._country, permit.study): permit.canonical().decode()}
         self._change(added, removed=withdrawal_path(self._country, permit.study))
@@ -82,7 +99,7 @@ class OfficerDocuments:
         """Add a withdrawal; it overrides the permit."""
         self._require_own(withdrawal.country)
         path = withdrawal_path(self._country, withdrawal.study)
-        self._change({path: withdrawal.canonical().decode()})
+        self._change({path: withdrawal.canonical().decode()}, restricts=True)
 
     def set_policy(self, text: str | None) -> None:
         """Set or remove the national policy. Raises DocumentFault if it is not forbid-only."""
@@ -151,10 +168,12 @@ class OfficerDocuments:
                 fix=f"prepare it for {self._country}",
             )
 
-    def _change(self, added: dict[str, str], *, removed: str = "") -> None:
+    def _change(self, added: dict[str, str], *, removed: str = "", restricts: bool = False) -> None:
         with one_writer(self._directory):
             others = {path: t for path, t in self._to_sign().targets.items() if path != removed}
-            changed = DocumentsToSign(country=self._country, targets=others | added)
+            targets = others | added
+            _require_room(self._country, targets, () if restricts else _to_withdraw(targets))
+            changed = DocumentsToSign(country=self._country, targets=targets)
             write_atomic(self._directory / PENDING_FILE, changed.canonical())
 
     def _to_sign(self) -> DocumentsToSign:
@@ -167,6 +186,23 @@ class OfficerDocuments:
             return (self._directory / name).read_bytes()
         except FileNotFoundError:
             return None
+
+
+def _to_withdraw(targets: Mapping[str, str]) -> list[str]:
+    """Return the permits that are not withdrawn; each withdrawal is one more document."""
+    withdrawn = {study_of(path) for path in targets if is_decision(path) and not is_permit(path)}
+    return [path for path in targets if is_permit(path) and study_of(path) not in withdrawn]
+
+
+def _require_room(country: str, targets: Mapping[str, str], reserved: Sequence[str]) -> None:
+    lengths = [len(text.encode()) for text in targets.values()]
+    if excess := OF_COUNTRY.excess_of(lengths + [WITHDRAWAL_BYTES] * len(reserved)):
+        raise DocumentFault(
+            "Your folder has no room for this document",
+            why=f"with it, and with room to withdraw each permit, {country} {excess}",
+            fix="write a shorter sentence or policy, or ask the coordinator to begin a new "
+            "federation; what you have signed stays valid and can be renewed and withdrawn",
+        )
 
 
 def _version(bundle: bytes) -> int:

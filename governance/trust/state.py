@@ -1,6 +1,7 @@
 """The published state, and the metadata that the coordinator signs with its keys."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
@@ -70,6 +71,17 @@ class PublishedState:
         data = self.roles.get(name)
         return None if data is None else read_targets_metadata(data).signed
 
+    def names(self) -> Iterator[str]:
+        """Return the name of each file that this state consists of, except the roots."""
+        yield TIMESTAMP_NAME
+        if self.snapshot is not None:
+            version = Metadata[Snapshot].from_bytes(self.snapshot).signed.version
+            yield metadata_name("snapshot", version)
+        for name, data in self.roles.items():
+            signed = read_targets_metadata(data).signed
+            yield metadata_name(name, signed.version)
+            yield from map(target_name, signed.targets.values())
+
     def versions(self) -> DocumentVersions:
         """Return the versions that are published."""
         roles = {c: self.role(role_of(c)) for c in self.agreement.countries}
@@ -104,11 +116,9 @@ class PublishedState:
         return {name: snapshot, **self._timestamp(now, online_key, version, snapshot)}
 
     def _snapshot(self, now: datetime, version: int) -> Snapshot:
+        old = Metadata[Snapshot].from_bytes(self.snapshot).signed.meta if self.snapshot else {}
         roles = {f"{name}.json": data for name, data in self.roles.items()}
-        meta = {
-            name: MetaFile.from_data(read_targets_metadata(data).signed.version, data, ["sha256"])
-            for name, data in roles.items()
-        }
+        meta = {name: _listed(data, old.get(name)) for name, data in roles.items()}
         expires = now + SNAPSHOT_LIFE
         return Snapshot(version, None, expires, meta, signed_field(now))
 
@@ -135,6 +145,13 @@ class PublishedState:
         state = self.with_role(COORDINATOR_ROLE, _signed(signed, document_key))
         contents = {target_name(new[path]): data for path, data in added.items()}
         return state, contents | state.role_files(COORDINATOR_ROLE)
+
+
+def _listed(data: bytes, old: MetaFile | None) -> MetaFile:
+    """Return how a snapshot lists a role; a role that has not changed is not read again."""
+    if old is not None and old.hashes == {"sha256": hashlib.sha256(data).hexdigest()}:
+        return old
+    return MetaFile.from_data(read_targets_metadata(data).signed.version, data, ["sha256"])
 
 
 def _signed(signed: T, key: SigningKey) -> bytes:

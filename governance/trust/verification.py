@@ -1,8 +1,8 @@
 """Verify published files, with every check in the order in which trust is built."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,8 +13,16 @@ from tuf.api.metadata import Key, Metadata, Root, Signed, Snapshot, Timestamp
 from governance.documents.agreement import Agreement, Party
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
-from governance.trust.bundle import CountryDocuments, read_country
-from governance.trust.client import METADATA, TUF_ERRORS, Client, Fetch, Recorder
+from governance.runtime.safe_text import named, quoted
+from governance.trust.bundle import CountryDocuments, cut, read_country
+from governance.trust.client import (
+    METADATA,
+    TUF_ERRORS,
+    Client,
+    Fetch,
+    Recorder,
+    nothing_held,
+)
 from governance.trust.high_water import TrustHighWater
 from governance.trust.layout import (
     AGREEMENT_PATH,
@@ -29,11 +37,13 @@ from governance.trust.layout import (
     signed_at,
     tuf_key,
 )
+from governance.trust.limits import OF_COORDINATOR
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
 from protocols.wire.encoding import digest
 
 COORDINATOR_PATH = re.compile(r"(studies|releases)/[a-z0-9][a-z0-9-]{0,62}\.json")
+STUDIES = "studies/"
 
 
 @dataclass(frozen=True)
@@ -50,20 +60,42 @@ class VerifiedDocuments:
     absent: dict[str, str]
     ignored: tuple[str, ...]
     studies: dict[str, bytes]
-    releases: dict[str, bytes]
     high_water: TrustHighWater
     files: dict[str, bytes]
 
 
 def load(
-    fetch: Fetch, pinned_root: bytes, now: datetime, high_water: TrustHighWater
+    fetch: Fetch,
+    pinned_root: bytes,
+    now: datetime,
+    high_water: TrustHighWater,
+    *,
+    held: Fetch = nothing_held,
+    only: Collection[str] | None = None,
 ) -> VerifiedDocuments:
-    """Return what verifies. Raises DocumentFault if the top-level documents do not verify."""
-    recorder = Recorder(fetch)
+    """Return what verifies. Raises DocumentFault if the top-level documents do not verify.
+
+    `held` returns the reader's own copy of a file; only what has changed is fetched. If that does
+    not verify, everything is fetched: a copy may be damaged. `only` are the roles of the parties
+    whose documents are read; None means all.
+    """
+    if held is not nothing_held:
+        with suppress(DocumentFault):
+            return _load(Recorder(fetch, held), pinned_root, now, high_water, only)
+    return _load(Recorder(fetch), pinned_root, now, high_water, only)
+
+
+def _load(
+    recorder: Recorder,
+    pinned_root: bytes,
+    now: datetime,
+    high_water: TrustHighWater,
+    only: Collection[str] | None,
+) -> VerifiedDocuments:
     with _plainly():
         client = Client(recorder, pinned_root, high_water.later_of(now))
         client.refresh()
-        return _Loading(client, recorder, high_water, now).loaded()
+        return _Loading(client, recorder, high_water, now).loaded(only)
 
 
 @contextmanager
@@ -98,12 +130,14 @@ class _Loading:
         self._clock, self._now = clock, high_water.later_of(clock)
         self._root, self._targets, self._snapshot, self._timestamp = client.top
 
-    def loaded(self) -> VerifiedDocuments:
+    def loaded(self, only: Collection[str] | None) -> VerifiedDocuments:
         self._check_versions()
         self._check_times()
         agreement = self._agreement()
-        countries, absent, keys, lapsed = self._countries(agreement)
-        studies, releases, ignored = self._coordinator()
+        parties = [p for p in agreement.parties if only is None or role_of(p.country) in only]
+        countries, absent, keys, lapsed = self._countries(parties)
+        reads_studies = only is None or COORDINATOR_ROLE in only
+        studies, ignored = self._coordinator() if reads_studies else ({}, [])
         top = self._client.top
         return VerifiedDocuments(
             agreement=agreement,
@@ -116,14 +150,17 @@ class _Loading:
             absent=absent,
             ignored=(*self._overrides(), *ignored),
             studies=studies,
-            releases=releases,
             high_water=self._raised(countries, keys, lapsed),
             files=self._recorder.files,
         )
 
     def _unchanged_until(self) -> datetime:
         """Return when the first of all metadata read here expires, delegated roles included."""
-        return min(signed.expires for signed in (*self._client.top, *self._client.delegated))
+        return min(signed.expires for signed in self._read())
+
+    def _read(self) -> Iterator[Signed]:
+        yield from self._client.top
+        yield from self._client.delegated.values()
 
     def _check_versions(self) -> None:
         for signed in self._client.top:
@@ -174,29 +211,41 @@ class _Loading:
         return agreement
 
     def _countries(
-        self, agreement: Agreement
+        self, parties: Collection[Party]
     ) -> tuple[dict[str, CountryDocuments], dict[str, str], dict[str, str], dict[str, int]]:
-        """Return documents, reasons why some do not count, keys, and the versions of expired ones.
+        """Return documents, reasons why some do not count, keys, and versions that do not count.
 
-        Expired documents do not count; but their country signed them, so nothing older counts.
+        What is expired or cannot be used does not count; but its country signed it, so nothing
+        older counts.
         """
         absent: dict[str, str] = {}
-        documents, keys, lapsed = {}, dict(self._high_water.keys), {}
-        for party in agreement.parties:
+        documents, keys = {}, dict(self._high_water.keys)
+        lapsed: dict[str, int] = {}
+        for party in parties:
             try:
                 keys[party.country] = self._accepted_key(party)
                 documents[party.country] = country = self._country(party)
                 absent |= {party.country: country.fault} if country.fault else {}
             except DocumentFault as fault:
                 absent[party.country] = fault.sentence
+                lapsed |= self._signed_version(party, keys)
             except TUF_ERRORS as error:
-                absent[party.country] = f"The documents of {party.country} do not verify: {error}"
-                if isinstance(error, ExpiredMetadataError):  # the last check, after the signature
-                    lapsed[party.country] = self._listed(party.country)
+                absent[party.country] = (
+                    f"The documents of {party.country} do not verify: {quoted(str(error))}"
+                )
+                expired = isinstance(error, ExpiredMetadataError)  # checked after the signature
+                lapsed |= self._signed_version(party, keys, expired=expired)
         return documents, absent, keys, lapsed
 
-    def _listed(self, country: str) -> int:
-        return self._snapshot.meta[f"{role_of(country)}.json"].version
+    def _signed_version(
+        self, party: Party, keys: Mapping[str, str], *, expired: bool = False
+    ) -> dict[str, int]:
+        """Return the version of a country's metadata, if a key that counts here has signed it."""
+        role = role_of(party.country)
+        signed = expired or role in self._client.delegated
+        if not signed or keys.get(party.country) != party.officer_key:
+            return {}
+        return {party.country: self._snapshot.meta[f"{role}.json"].version}
 
     def _country(self, party: Party) -> CountryDocuments:
         country = party.country
@@ -244,25 +293,22 @@ class _Loading:
             if data is not None:
                 yield Metadata[Root].from_bytes(data)
 
-    def _coordinator(self) -> tuple[dict[str, bytes], dict[str, bytes], list[str]]:
+    def _coordinator(self) -> tuple[dict[str, bytes], list[str]]:
+        """Return the studies, and what is ignored. A reader needs no release, and fetches none."""
         if f"{COORDINATOR_ROLE}.json" not in self._snapshot.meta:
-            return {}, {}, []
+            return {}, []
         listed = self._client.role(COORDINATOR_ROLE).targets
-        good = {path: t for path, t in listed.items() if COORDINATOR_PATH.fullmatch(path)}
-        contents = {path: self._client.content(target) for path, target in good.items()}
-        ignored = [
-            f"{path} is not a path of the coordinator; ignored" for path in listed.keys() - good
-        ]
-        studies = {digest(d): d for path, d in contents.items() if path.startswith("studies/")}
-        releases = {p: data for p, data in contents.items() if p.startswith("releases/")}
-        return studies, releases, sorted(ignored)
+        studies = [t for path, t in listed.items() if is_study(path)]
+        if excess := OF_COORDINATOR.excess(studies):
+            return {}, [f"The coordinator {excess}; all of its studies are ignored"]
+        contents = [self._client.content(target) for target in studies]
+        others = [path for path in listed if not COORDINATOR_PATH.fullmatch(path)]
+        ignored = _ignored(others, "not a path of the coordinator")
+        return {digest(data): data for data in contents}, ignored
 
     def _overrides(self) -> list[str]:
-        others = sorted(self._targets.targets.keys() - {AGREEMENT_PATH})
-        return [
-            f"{path} is listed by the targets role, which may list only the agreement; ignored"
-            for path in others
-        ]
+        others = self._targets.targets.keys() - {AGREEMENT_PATH}
+        return _ignored(others, "listed by the targets role, which may list only the agreement")
 
     def _raised(
         self, countries: dict[str, CountryDocuments], keys: dict[str, str], lapsed: dict[str, int]
@@ -282,6 +328,19 @@ class _Loading:
         for documents in countries.values():
             raised = raised.with_country(documents.country, documents.version, documents.signed_at)
         return raised
+
+
+def _ignored(paths: Collection[str], what: str) -> list[str]:
+    """Return one sentence about all of these paths: there may be thousands, of any length."""
+    if not paths:
+        return []
+    others = f", like {len(paths) - 1} others" if len(paths) > 1 else ""
+    return [f"{named(cut(min(paths)))} is {what}{others}; ignored"]
+
+
+def is_study(path: str) -> bool:
+    """Whether this is the path of a study among the coordinator's documents."""
+    return path.startswith(STUDIES) and COORDINATOR_PATH.fullmatch(path) is not None
 
 
 def _named_key(root: Root, country: str) -> str | None:

@@ -17,7 +17,7 @@ from governance.documents.permit import NodeKeys
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments
-from governance.trust.client import Fetch
+from governance.trust.client import Fetch, nothing_held
 from governance.trust.high_water import TrustHighWater
 from governance.trust.verification import load
 from keys.composite import read_identity
@@ -58,7 +58,6 @@ class TrustedView:
     absent: Mapping[str, str]
     ignored: tuple[str, ...]
     study_files: Mapping[str, bytes]
-    releases: Mapping[str, bytes]
     high_water: TrustHighWater
     files: Mapping[str, bytes]
 
@@ -69,14 +68,18 @@ class TrustedView:
         pinned_root: bytes,
         now: datetime,
         high_water: TrustHighWater = NOTHING_SEEN,
+        *,
+        held: Fetch = nothing_held,
     ) -> Self:
         """Return the view; store its `high_water` for the next one.
+
+        `held` returns the reader's own copy of a file; only what has changed is fetched.
 
         Raises DocumentFault if root, targets, snapshot or timestamp do not verify, are expired or
         are older than `high_water`, and whatever `fetch` raises. A country whose documents do not
         verify is in `absent`.
         """
-        verified = load(fetch, pinned_root, now, high_water)
+        verified = load(fetch, pinned_root, now, high_water, held=held)
         versions = {country: each.version for country, each in verified.countries.items()}
         return cls(
             now=high_water.later_of(now),
@@ -89,7 +92,6 @@ class TrustedView:
             absent=verified.absent,
             ignored=verified.ignored,
             study_files=verified.studies,
-            releases=verified.releases,
             high_water=verified.high_water,
             files=verified.files,
         )

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotocols/proto/exchange.proto\x12\x14pratique.exchange.v1\"G\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x15\n\rtransport_key\x18\x02 \x01(\x0c\x12\x11\n\tstatement\x18\x03 \x01(\x0c\"\xae\x01\n\nEnrolReply\x12\x37\n\x06status\x18\x01 \x01(\x0e\x32\'.pratique.exchange.v1.EnrolReply.Status\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\"=\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0c\n\x08\x41\x44MITTED\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\"1\n\x0cRenewRequest\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"H\n\nRenewReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tauthority\x18\x02 \x01(\x0c\x12\x12\n\nsuccession\x18\x03 \x01(\x0c\"\x1c\n\x0c\x46\x65tchRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\",\n\nFetchReply\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\x97\x01\n\rSubmitRequest\x12\x36\n\x04kind\x18\x01 \x01(\x0e\x32(.pratique.exchange.v1.SubmitRequest.Kind\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"=\n\x04Kind\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x12\n\x0e\x43OUNTRY_BUNDLE\x10\x01\x12\x14\n\x10\x44RAFT_SIGNATURES\x10\x02\"G\n\x0bSubmitReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0b\n\x03\x66ix\x18\x04 \x01(\t\"\xc0\x01\n\x0cRelayRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12@\n\x07headers\x18\x03 \x03(\x0b\x32/.pratique.exchange.v1.RelayRequest.HeadersEntry\x12\x0e\n\x06object\x18\x04 \x01(\x0c\x12\x10\n\x08received\x18\x05 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\":\n\nRelayReply\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x0e\n\x06object\x18\x03 \x01(\x0c\x32\x98\x03\n\x08\x45xchange\x12M\n\x05\x45nrol\x12\".pratique.exchange.v1.EnrolRequest\x1a .pratique.exchange.v1.EnrolReply\x12M\n\x05Renew\x12\".pratique.exchange.v1.RenewRequest\x1a .pratique.exchange.v1.RenewReply\x12M\n\x05\x46\x65tch\x12\".pratique.exchange.v1.FetchRequest\x1a .pratique.exchange.v1.FetchReply\x12P\n\x06Submit\x12#.pratique.exchange.v1.SubmitRequest\x1a!.pratique.exchange.v1.SubmitReply\x12M\n\x05Relay\x12\".pratique.exchange.v1.RelayRequest\x1a .pratique.exchange.v1.RelayReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotocols/proto/exchange.proto\x12\x14pratique.exchange.v1\"2\n\x0bRequestPart\x12\x0c\n\x04size\x18\x06 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x07 \x01(\x0cJ\x04\x08\x01\x10\x06\"G\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x15\n\rtransport_key\x18\x02 \x01(\x0c\x12\x11\n\tstatement\x18\x03 \x01(\x0c\"\xae\x01\n\nEnrolReply\x12\x37\n\x06status\x18\x01 \x01(\x0e\x32\'.pratique.exchange.v1.EnrolReply.Status\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\"=\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0c\n\x08\x41\x44MITTED\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\"1\n\x0cRenewRequest\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"H\n\nRenewReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tauthority\x18\x02 \x01(\x0c\x12\x12\n\nsuccession\x18\x03 \x01(\x0c\"\x1c\n\x0c\x46\x65tchRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\",\n\nFetchReply\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\x97\x01\n\rSubmitRequest\x12\x36\n\x04kind\x18\x01 \x01(\x0e\x32(.pratique.exchange.v1.SubmitRequest.Kind\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"=\n\x04Kind\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x12\n\x0e\x43OUNTRY_BUNDLE\x10\x01\x12\x14\n\x10\x44RAFT_SIGNATURES\x10\x02\"G\n\x0bSubmitReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0b\n\x03\x66ix\x18\x04 \x01(\t\"\xc0\x01\n\x0cRelayRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12@\n\x07headers\x18\x03 \x03(\x0b\x32/.pratique.exchange.v1.RelayRequest.HeadersEntry\x12\x0e\n\x06object\x18\x04 \x01(\x0c\x12\x10\n\x08received\x18\x05 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\":\n\nRelayReply\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x0e\n\x06object\x18\x03 \x01(\x0c\x32\x9f\x03\n\x08\x45xchange\x12O\n\x05\x45nrol\x12\".pratique.exchange.v1.EnrolRequest\x1a .pratique.exchange.v1.EnrolReply(\x01\x12O\n\x05Renew\x12\".pratique.exchange.v1.RenewRequest\x1a .pratique.exchange.v1.RenewReply(\x01\x12O\n\x05\x46\x65tch\x12\".pratique.exchange.v1.FetchRequest\x1a .pratique.exchange.v1.FetchReply(\x01\x12P\n\x06Submit\x12!.pratique.exchange.v1.RequestPart\x1a!.pratique.exchange.v1.SubmitReply(\x01\x12N\n\x05Relay\x12!.pratique.exchange.v1.RequestPart\x1a .pratique.exchange.v1.RelayReply(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,32 +33,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RELAYREQUEST_HEADERSENTRY']._loaded_options = None
   _globals['_RELAYREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_ENROLREQUEST']._serialized_start=56
-  _globals['_ENROLREQUEST']._serialized_end=127
-  _globals['_ENROLREPLY']._serialized_start=130
-  _globals['_ENROLREPLY']._serialized_end=304
-  _globals['_ENROLREPLY_STATUS']._serialized_start=243
-  _globals['_ENROLREPLY_STATUS']._serialized_end=304
-  _globals['_RENEWREQUEST']._serialized_start=306
-  _globals['_RENEWREQUEST']._serialized_end=355
-  _globals['_RENEWREPLY']._serialized_start=357
-  _globals['_RENEWREPLY']._serialized_end=429
-  _globals['_FETCHREQUEST']._serialized_start=431
-  _globals['_FETCHREQUEST']._serialized_end=459
-  _globals['_FETCHREPLY']._serialized_start=461
-  _globals['_FETCHREPLY']._serialized_end=505
-  _globals['_SUBMITREQUEST']._serialized_start=508
-  _globals['_SUBMITREQUEST']._serialized_end=659
-  _globals['_SUBMITREQUEST_KIND']._serialized_start=598
-  _globals['_SUBMITREQUEST_KIND']._serialized_end=659
-  _globals['_SUBMITREPLY']._serialized_start=661
-  _globals['_SUBMITREPLY']._serialized_end=732
-  _globals['_RELAYREQUEST']._serialized_start=735
-  _globals['_RELAYREQUEST']._serialized_end=927
-  _globals['_RELAYREQUEST_HEADERSENTRY']._serialized_start=881
-  _globals['_RELAYREQUEST_HEADERSENTRY']._serialized_end=927
-  _globals['_RELAYREPLY']._serialized_start=929
-  _globals['_RELAYREPLY']._serialized_end=987
-  _globals['_EXCHANGE']._serialized_start=990
-  _globals['_EXCHANGE']._serialized_end=1398
+  _globals['_REQUESTPART']._serialized_start=56
+  _globals['_REQUESTPART']._serialized_end=106
+  _globals['_ENROLREQUEST']._serialized_start=108
+  _globals['_ENROLREQUEST']._serialized_end=179
+  _globals['_ENROLREPLY']._serialized_start=182
+  _globals['_ENROLREPLY']._serialized_end=356
+  _globals['_ENROLREPLY_STATUS']._serialized_start=295
+  _globals['_ENROLREPLY_STATUS']._serialized_end=356
+  _globals['_RENEWREQUEST']._serialized_start=358
+  _globals['_RENEWREQUEST']._serialized_end=407
+  _globals['_RENEWREPLY']._serialized_start=409
+  _globals['_RENEWREPLY']._serialized_end=481
+  _globals['_FETCHREQUEST']._serialized_start=483
+  _globals['_FETCHREQUEST']._serialized_end=511
+  _globals['_FETCHREPLY']._serialized_start=513
+  _globals['_FETCHREPLY']._serialized_end=557
+  _globals['_SUBMITREQUEST']._serialized_start=560
+  _globals['_SUBMITREQUEST']._serialized_end=711
+  _globals['_SUBMITREQUEST_KIND']._serialized_start=650
+  _globals['_SUBMITREQUEST_KIND']._serialized_end=711
+  _globals['_SUBMITREPLY']._serialized_start=713
+  _globals['_SUBMITREPLY']._serialized_end=784
+  _globals['_RELAYREQUEST']._serialized_start=787
+  _globals['_RELAYREQUEST']._serialized_end=979
+  _globals['_RELAYREQUEST_HEADERSENTRY']._serialized_start=933
+  _globals['_RELAYREQUEST_HEADERSENTRY']._serialized_end=979
+  _globals['_RELAYREPLY']._serialized_start=981
+  _globals['_RELAYREPLY']._serialized_end=1039
+  _globals['_EXCHANGE']._serialized_start=1042
+  _globals['_EXCHANGE']._serialized_end=1457
 # @@protoc_insertion_point(module_scope)

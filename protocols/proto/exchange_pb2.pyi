@@ -7,6 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class RequestPart(_message.Message):
+    __slots__ = ("size", "content")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    content: bytes
+    def __init__(self, size: _Optional[int] = ..., content: _Optional[bytes] = ...) -> None: ...
+
 class EnrolRequest(_message.Message):
     __slots__ = ("token", "transport_key", "statement")
     TOKEN_FIELD_NUMBER: _ClassVar[int]

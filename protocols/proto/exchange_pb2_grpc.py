@@ -34,29 +34,29 @@ class ExchangeStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Enrol = channel.unary_unary(
+        self.Enrol = channel.stream_unary(
                 '/pratique.exchange.v1.Exchange/Enrol',
                 request_serializer=protocols_dot_proto_dot_exchange__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=protocols_dot_proto_dot_exchange__pb2.EnrolReply.FromString,
                 _registered_method=True)
-        self.Renew = channel.unary_unary(
+        self.Renew = channel.stream_unary(
                 '/pratique.exchange.v1.Exchange/Renew',
                 request_serializer=protocols_dot_proto_dot_exchange__pb2.RenewRequest.SerializeToString,
                 response_deserializer=protocols_dot_proto_dot_exchange__pb2.RenewReply.FromString,
                 _registered_method=True)
-        self.Fetch = channel.unary_unary(
+        self.Fetch = channel.stream_unary(
                 '/pratique.exchange.v1.Exchange/Fetch',
                 request_serializer=protocols_dot_proto_dot_exchange__pb2.FetchRequest.SerializeToString,
                 response_deserializer=protocols_dot_proto_dot_exchange__pb2.FetchReply.FromString,
                 _registered_method=True)
-        self.Submit = channel.unary_unary(
+        self.Submit = channel.stream_unary(
                 '/pratique.exchange.v1.Exchange/Submit',
-                request_serializer=protocols_dot_proto_dot_exchange__pb2.SubmitRequest.SerializeToString,
+                request_serializer=protocols_dot_proto_dot_exchange__pb2.RequestPart.SerializeToString,
                 response_deserializer=protocols_dot_proto_dot_exchange__pb2.SubmitReply.FromString,
                 _registered_method=True)
-        self.Relay = channel.unary_unary(
+        self.Relay = channel.stream_unary(
                 '/pratique.exchange.v1.Exchange/Relay',
-                request_serializer=protocols_dot_proto_dot_exchange__pb2.RelayRequest.SerializeToString,
+                request_serializer=protocols_dot_proto_dot_exchange__pb2.RequestPart.SerializeToString,
                 response_deserializer=protocols_dot_proto_dot_exchange__pb2.RelayReply.FromString,
                 _registered_method=True)
 
@@ -64,14 +64,14 @@ class ExchangeStub:
 class ExchangeServicer:
     """Missing associated documentation comment in .proto file."""
 
-    def Enrol(self, request, context):
+    def Enrol(self, request_iterator, context):
         """Ask to be admitted, or ask for the outcome again. The first call uses up the token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Renew(self, request, context):
+    def Renew(self, request_iterator, context):
         """Have the certificate of this connection replaced by one for a new key. The same request gets
         the same reply; another key for the same certificate is refused.
         """
@@ -79,22 +79,22 @@ class ExchangeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Fetch(self, request, context):
+    def Fetch(self, request_iterator, context):
         """Read one file of the document repository, a draft that waits for signatures, or a list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Submit(self, request, context):
-        """Hand in a country's signed documents, or signatures on a draft.
+    def Submit(self, request_iterator, context):
+        """Hand in a country's signed documents, or signatures on a draft: parts of a SubmitRequest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Relay(self, request, context):
-        """One call of the Flower Fleet API, for this node only.
+    def Relay(self, request_iterator, context):
+        """One call of the Flower Fleet API, for this node only: parts of a RelayRequest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,29 +103,29 @@ class ExchangeServicer:
 
 def add_ExchangeServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Enrol': grpc.unary_unary_rpc_method_handler(
+            'Enrol': grpc.stream_unary_rpc_method_handler(
                     servicer.Enrol,
                     request_deserializer=protocols_dot_proto_dot_exchange__pb2.EnrolRequest.FromString,
                     response_serializer=protocols_dot_proto_dot_exchange__pb2.EnrolReply.SerializeToString,
             ),
-            'Renew': grpc.unary_unary_rpc_method_handler(
+            'Renew': grpc.stream_unary_rpc_method_handler(
                     servicer.Renew,
                     request_deserializer=protocols_dot_proto_dot_exchange__pb2.RenewRequest.FromString,
                     response_serializer=protocols_dot_proto_dot_exchange__pb2.RenewReply.SerializeToString,
             ),
-            'Fetch': grpc.unary_unary_rpc_method_handler(
+            'Fetch': grpc.stream_unary_rpc_method_handler(
                     servicer.Fetch,
                     request_deserializer=protocols_dot_proto_dot_exchange__pb2.FetchRequest.FromString,
                     response_serializer=protocols_dot_proto_dot_exchange__pb2.FetchReply.SerializeToString,
             ),
-            'Submit': grpc.unary_unary_rpc_method_handler(
+            'Submit': grpc.stream_unary_rpc_method_handler(
                     servicer.Submit,
-                    request_deserializer=protocols_dot_proto_dot_exchange__pb2.SubmitRequest.FromString,
+                    request_deserializer=protocols_dot_proto_dot_exchange__pb2.RequestPart.FromString,
                     response_serializer=protocols_dot_proto_dot_exchange__pb2.SubmitReply.SerializeToString,
             ),
-            'Relay': grpc.unary_unary_rpc_method_handler(
+            'Relay': grpc.stream_unary_rpc_method_handler(
                     servicer.Relay,
-                    request_deserializer=protocols_dot_proto_dot_exchange__pb2.RelayRequest.FromString,
+                    request_deserializer=protocols_dot_proto_dot_exchange__pb2.RequestPart.FromString,
                     response_serializer=protocols_dot_proto_dot_exchange__pb2.RelayReply.SerializeToString,
             ),
     }
@@ -140,7 +140,7 @@ class Exchange:
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
-    def Enrol(request,
+    def Enrol(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -150,8 +150,8 @@ class Exchange:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_unary(
+            request_iterator,
             target,
             '/pratique.exchange.v1.Exchange/Enrol',
             protocols_dot_proto_dot_exchange__pb2.EnrolRequest.SerializeToString,
@@ -167,7 +167,7 @@ class Exchange:
             _registered_method=True)
 
     @staticmethod
-    def Renew(request,
+    def Renew(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -177,8 +177,8 @@ class Exchange:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_unary(
+            request_iterator,
             target,
             '/pratique.exchange.v1.Exchange/Renew',
             protocols_dot_proto_dot_exchange__pb2.RenewRequest.SerializeToString,
@@ -194,7 +194,7 @@ class Exchange:
             _registered_method=True)
 
     @staticmethod
-    def Fetch(request,
+    def Fetch(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -204,8 +204,8 @@ class Exchange:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_unary(
+            request_iterator,
             target,
             '/pratique.exchange.v1.Exchange/Fetch',
             protocols_dot_proto_dot_exchange__pb2.FetchRequest.SerializeToString,
@@ -221,7 +221,7 @@ class Exchange:
             _registered_method=True)
 
     @staticmethod
-    def Submit(request,
+    def Submit(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -231,11 +231,11 @@ class Exchange:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_unary(
+            request_iterator,
             target,
             '/pratique.exchange.v1.Exchange/Submit',
-            protocols_dot_proto_dot_exchange__pb2.SubmitRequest.SerializeToString,
+            protocols_dot_proto_dot_exchange__pb2.RequestPart.SerializeToString,
             protocols_dot_proto_dot_exchange__pb2.SubmitReply.FromString,
             options,
             channel_credentials,
@@ -248,7 +248,7 @@ class Exchange:
             _registered_method=True)
 
     @staticmethod
-    def Relay(request,
+    def Relay(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -258,11 +258,11 @@ class Exchange:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_unary(
+            request_iterator,
             target,
             '/pratique.exchange.v1.Exchange/Relay',
-            protocols_dot_proto_dot_exchange__pb2.RelayRequest.SerializeToString,
+            protocols_dot_proto_dot_exchange__pb2.RequestPart.SerializeToString,
             protocols_dot_proto_dot_exchange__pb2.RelayReply.FromString,
             options,
             channel_credentials,

@@ -4,6 +4,7 @@ The noise of each template is a placeholder; calibration sets it from the study'
 """
 
 import math
+from dataclasses import dataclass
 
 from protocols.numerics.mechanism import (
     LARGEST_SCALE,
@@ -20,7 +21,11 @@ EVALUATE = "evaluate"
 COUNT = "count"
 HISTOGRAM = "histogram"
 COHORT_FLOOR_FRACTION = 0.05
-"""Part of a study's budget for the noisy count behind the cohort floor."""
+"""Part of a study's budget for the count behind the cohort floor, if the study pays for it."""
+COHORT_Z = 3.0902
+"""The noise exceeds this many standard deviations in one direction with probability 0.001."""
+COHORT_ERRORS = "1 in 1,000"
+"""How often, at most, the noise decides wrongly about a cohort: see `CohortThreshold`."""
 INTEGER_SCALE = 128
 REACH = 256.0
 REACH_PER_ROOT_COORDINATE = 16.0
@@ -31,6 +36,54 @@ NORM_MARGIN = 1 + 1e-9
 def cohort_floor(patients_bound: int) -> Mechanism:
     """Return the template of the noisy count for the cohort floor, with one country's noise."""
     return counted(COHORT_FLOOR, 1, 1, patients_bound, scope=Scope.LOCAL)
+
+
+@dataclass(frozen=True)
+class CohortThreshold:
+    """The cohort floor with room for the noise of its count, in lattice units.
+
+    A noisy count passes from floor + z·σ on. So a cohort below the floor passes, and one of at
+    least `sure` patients is refused, with probability 0.001 at most.
+    """
+
+    smallest_cohort: int
+    noise_std: int
+    scale: int
+
+    @classmethod
+    def of(cls, smallest_cohort: int, mechanism: Mechanism) -> "CohortThreshold":
+        """Return the threshold of an agreement's smallest cohort and a count's mechanism."""
+        return cls(smallest_cohort, mechanism.noise_std, mechanism.scale)
+
+    @property
+    def allowance(self) -> int:
+        """z·σ, rounded up: what the comparison adds to the floor."""
+        return math.ceil(COHORT_Z * self.noise_std)
+
+    @property
+    def smallest_count(self) -> int:
+        """The smallest noisy count that passes."""
+        return self.smallest_cohort * self.scale + self.allowance
+
+    @property
+    def sure(self) -> int:
+        """Number of patients from which on a cohort passes, but for the stated errors."""
+        return self.smallest_cohort + math.ceil(2 * self.allowance / self.scale)
+
+    def sentence(self) -> str:
+        """Return the floor and its error rates in one sentence, without a full stop."""
+        return (
+            f"{self.smallest_cohort - 1} patients or fewer pass in {COHORT_ERRORS} cases at most, "
+            f"and {self.sure} or more fail as rarely"
+        )
+
+
+def largest_cohort_noise(smallest_cohort: int, scale: int = INTEGER_SCALE) -> int:
+    """Return the largest noise, in lattice units, that an agreement may state for its counts.
+
+    With more, the room for the noise would more than double the floor.
+    """
+    return math.floor(smallest_cohort * scale / COHORT_Z)
 
 
 def counted(

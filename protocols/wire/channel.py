@@ -1,17 +1,22 @@
 """The one channel that a node or an officer opens: gRPC with mutual TLS to the exchange."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
-from keys.errors import TO_DO, PratiqueError
+from keys.errors import PratiqueError
 from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
+from protocols.wire.exchange_clock import ExchangeClock
+from protocols.wire.proxy import Route, route_to
+from protocols.wire.request_parts import parts_of
 
 MAX_MESSAGE = 64 * 2**20
 """Largest message either way, in bytes."""
@@ -23,6 +28,10 @@ PAUSES = 0.2, 0.4, 0.8, 1.6
 The exchange may then execute the call twice, so all of its calls are idempotent.
 """
 STOP_CHECK_SECONDS = 0.25
+IN_PARTS = frozenset({"Submit", "Relay"})
+"""The calls whose requests may be large, and are sent in parts."""
+MOST_SAID = 1_000
+"""Characters of another party's words that an error repeats."""
 _OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -48,9 +57,12 @@ class LinkFault(PratiqueError):
 class _Wire:
     """One gRPC channel, and the number of calls in progress on it."""
 
-    def __init__(self, address: str, authority: bytes, key: bytes, certificate: bytes) -> None:
+    def __init__(
+        self, address: str, route: Route, authority: bytes, key: bytes, certificate: bytes
+    ) -> None:
         credentials = grpc.ssl_channel_credentials(authority, key, certificate)
-        self._channel = grpc.secure_channel(address, credentials, options=_OPTIONS)
+        options = [*_OPTIONS, *route.options]
+        self._channel = grpc.secure_channel(address, credentials, options=options)
         self.stub = exchange_pb2_grpc.ExchangeStub(self._channel)
         self.calls = 0
 
@@ -63,7 +75,8 @@ class ExchangeLink:
 
     def __init__(self, address: str, *, authority: bytes, key: bytes, certificate: bytes) -> None:
         self._address, self._lock = address, threading.Lock()
-        self._wire = _Wire(address, authority, key, certificate)
+        self.route, self.clock = route_to(address, os.environ), ExchangeClock()
+        self._wire = _Wire(address, self.route, authority, key, certificate)
         self._open = {self._wire}
         self._ended = threading.Event()
 
@@ -72,7 +85,7 @@ class ExchangeLink:
 
         A closed link stays closed.
         """
-        fresh = _Wire(self._address, authority, key, certificate)
+        fresh = _Wire(self._address, self.route, authority, key, certificate)
         with self._lock:
             if not self._open:
                 fresh.close()
@@ -107,7 +120,9 @@ class ExchangeLink:
         request = exchange_pb2.SubmitRequest(kind=kind, content=content)
         reply = self._call("Submit", request, seconds)
         if not reply.accepted:
-            raise ProtocolFault(reply.what, why=reply.why, fix=reply.fix)
+            raise ProtocolFault(
+                "The exchange did not accept it", why=said(reply.what, reply.why, reply.fix)
+            )
 
     def relay(
         self,
@@ -149,12 +164,23 @@ class ExchangeLink:
     ) -> Any:
         try:
             with self._channel_in_use() as wire:
-                call = getattr(wire.stub, method)
-                if stop is None:
-                    return call(request, timeout=seconds)
-                return _result_unless(stop, call.future(request, timeout=seconds))
+                sent = sent_as(method, request)
+                call = getattr(wire.stub, method).future(sent, timeout=seconds)
+                with self._timed(call):
+                    return call.result() if stop is None else _result_unless(stop, call)
         except ValueError as error:
             raise LinkFault("The link to the exchange is closed") from error
+
+    @contextmanager
+    def _timed(self, call: Any) -> Iterator[None]:
+        """Note the exchange's time, which ends a call or its refusal."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if call.done():
+                took = timedelta(seconds=time.monotonic() - began)
+                self.clock.note(call.trailing_metadata(), took)
 
     @contextmanager
     def _channel_in_use(self) -> Iterator[_Wire]:
@@ -182,15 +208,23 @@ class ExchangeLink:
         if code in _NO_ANSWER:
             return LinkFault(
                 f"The exchange at {self._address} does not answer",
-                why=details,
+                why="; ".join(
+                    filter(None, (f"gRPC reports {details[:MOST_SAID]!r}", self.route.says))
+                ),
                 fix="check the address and the network, and that the coordinator runs",
             )
-        why, _, fix = details.partition(TO_DO)
-        return LinkFault(
-            f"The exchange at {self._address} refused the call",
-            why=why.strip(),
-            fix=fix.removesuffix("."),
-        )
+        return LinkFault(f"The exchange at {self._address} refused the call", why=said(details))
+
+
+def said(*sentences: str) -> str:
+    """Return what another party said in quotation marks: it must not look like our own words."""
+    text = ". ".join(sentence for sentence in sentences if sentence)
+    return f"it says {text[:MOST_SAID]!r}" if text else ""
+
+
+def sent_as(method: str, request: Message) -> Iterator[Message]:
+    """Return the messages in which a call sends its request."""
+    return parts_of(request.SerializeToString()) if method in IN_PARTS else iter((request,))
 
 
 def _result_unless(stop: threading.Event, call: Any) -> Any:

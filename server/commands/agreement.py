@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from governance.runtime.cli_support import JsonOption, plain_errors, show
+from governance.runtime.cli_support import JsonOption, plain_errors, say, show
+from governance.runtime.safe_text import quoted
 from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 from server.commands.wording import read_text
@@ -53,7 +54,7 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 def _print_status(answer: dict[str, Any]) -> None:
     from server.answers import AgreementDraft, AgreementInForce  # noqa: PLC0415 (keeps --help quick)
 
-    typer.echo(f"Agreement {answer['digest'][:19]}…: {answer['state']}.")
+    say(f"Agreement {answer['digest'][:19]}…: {answer['state']}.")
     if answer["state"] == "in force":
         _print_in_force(parsed(AgreementInForce, answer))
     else:
@@ -61,23 +62,23 @@ def _print_status(answer: dict[str, Any]) -> None:
 
 
 def _print_in_force(agreement: "AgreementInForce") -> None:
-    typer.echo(f"  {agreement.title}, until {agreement.sunset[:10]}")
-    typer.echo(f"  parties: {', '.join(agreement.countries)}")
-    typer.echo(f"  messages are signed with {agreement.signatures}")
-    typer.echo(f"  the countries' signatures hold until {agreement.signed_until[:10]}")
+    say(f"  {quoted(agreement.title)}, until {agreement.sunset[:10]}")
+    say(f"  parties: {', '.join(agreement.countries)}")
+    say(f"  messages are signed with {agreement.signatures}")
+    say(f"  the countries' signatures hold until {agreement.signed_until[:10]}")
     for country in agreement.announced:
-        typer.echo(f"  {country} has a new key: `agreement renew` puts it in force")
+        say(f"  {country} has a new key: `agreement renew` puts it in force")
 
 
 def _print_draft(draft: "AgreementDraft") -> None:
-    typer.echo(f"  signed:   {', '.join(draft.signed) or 'nobody yet'}")
-    typer.echo(f"  not yet:  {', '.join(draft.unsigned) or 'nobody'}")
+    say(f"  signed:   {', '.join(draft.signed) or 'nobody yet'}")
+    say(f"  not yet:  {', '.join(draft.unsigned) or 'nobody'}")
     if draft.needed:
         needs = "is" if draft.needed == 1 else "are"
         more = counted(draft.needed, "more signature")
-        typer.echo(f"  {more} {needs} needed: `pratique-officer sign`")
+        say(f"  {more} {needs} needed: `pratique-officer sign`")
     else:
-        typer.echo(
+        say(
             "  Enough countries have signed: the agreement comes into force when all have signed, "
             "or with `agreement publish`"
         )

@@ -5,7 +5,8 @@ from typing import Any
 
 import typer
 
-from governance.runtime.cli_support import JsonOption, plain_errors, show
+from governance.runtime.cli_support import JsonOption, plain_errors, say, show
+from governance.runtime.safe_text import named
 from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption, request
 
@@ -23,9 +24,10 @@ def list_entries(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 
 def _print_entries(entries: list[dict[str, Any]]) -> None:
     for entry in entries:
-        about = entry.get("subject") or entry.get("run") or entry.get("study") or ""
+        about = entry.get("subject") or entry.get("run") or entry.get("study")
+        about = named(about) if about else ""
         round_text = f", round {entry['round']}" if "round" in entry else ""
-        typer.echo(f"{entry['index']:5}  {entry['at']}  {entry['kind']:24} {about}{round_text}")
+        say(f"{entry['index']:5}  {entry['at']}  {entry['kind']:24} {about}{round_text}")
 
 
 @log_app.command()
@@ -39,4 +41,4 @@ def verify(home: HomeOption = DEFAULT_HOME) -> None:
         key = NoteKey.from_text(export["verifier"])
         lines = [line.encode() for line in export["entries"]]
         verify_export(lines, export["checkpoint"].encode(), key)
-        typer.echo(f"The log {key.name} is whole: {counted(len(lines), 'entry', 'entries')}.")
+        say(f"The log {key.name} is whole: {counted(len(lines), 'entry', 'entries')}.")

@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import typer
-
+from governance.runtime.cli_support import home_option
 from governance.runtime.local_rpc import ask
 
 if TYPE_CHECKING:
@@ -14,22 +13,8 @@ if TYPE_CHECKING:
     AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
 
 
-def _absolute(home: Path) -> Path:
-    """Return the absolute path: Flower's processes run in another working folder."""
-    return home.expanduser().resolve()
-
-
-HomeOption = Annotated[
-    Path,
-    typer.Option(
-        "--home",
-        envvar="PRATIQUE_HOME",
-        help="The coordinator's folder.",
-        callback=_absolute,
-        readable=False,
-    ),
-]
-DEFAULT_HOME = Path.home() / ".pratique" / "coordinator"
+HomeOption = Annotated[Path, home_option("The coordinator's folder.")]
+DEFAULT_HOME = Path("~/.pratique/coordinator")
 
 
 def request(home: Path, method: str, seconds: float | None = 120.0, **params: Any) -> Any:

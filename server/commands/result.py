@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from governance.runtime.cli_support import JsonOption, plain_errors, show
+from governance.runtime.cli_support import JsonOption, plain_errors, say, show
+from governance.runtime.safe_text import named, quoted
 from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption
 
@@ -47,8 +48,8 @@ def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption =
         if result.model is not None:
             read_weights(folder, result)
         fingerprint = VerifyKey.from_text(result.signer).fingerprint
-        typer.echo(f"The result of {result.study_id} is unaltered, signed by {result.signer}.")
-        typer.echo(f"  fingerprint of this key: {fingerprint}")
+        say(f"The result of {result.study_id} is unaltered, signed by {result.signer}.")
+        say(f"  fingerprint of this key: {fingerprint}")
 
 
 @result_app.command()
@@ -74,7 +75,7 @@ def predict(
         predictions = predict_file(result.task, result.features, weights, file)
         _write(out, predictions)
         for note in predictions.notes:
-            typer.echo(f"Note: {note}.", err=True)
+            say(f"Note: {note}.", err=True)
 
 
 def _write(out: Path | None, predictions: "Predictions") -> None:
@@ -84,7 +85,7 @@ def _write(out: Path | None, predictions: "Predictions") -> None:
         return
     with out.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(table)
-    typer.echo(f"{counted(len(predictions.rows), 'prediction')} in {out}.")
+    say(f"{counted(len(predictions.rows), 'prediction')} in {out}.")
 
 
 def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:
@@ -96,14 +97,16 @@ def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:
 
 
 def _print(result: "Result") -> None:
-    typer.echo(f"{result.title} ({result.study_id})")
-    typer.echo(f"  {result.purpose}")
-    typer.echo(f"  countries: {', '.join(result.countries)}; released {result.released[:10]}")
-    typer.echo(f"  for: {', '.join(result.recipients)}; kept until {result.keep_until[:10]}")
-    typer.echo(f"  {result.statement}")
+    say(f"Result of {named(result.study_id)}: {quoted(result.title)}")
+    say(f"  purpose: {quoted(result.purpose)}")
+    countries, released = map(named, result.countries), named(result.released[:10])
+    say(f"  countries: {', '.join(countries)}; released {released}")
+    recipients, end = map(quoted, result.recipients), named(result.keep_until[:10])
+    say(f"  for: {', '.join(recipients)}; kept until {end}")
+    say(f"  statement: {result.statement}")
     if result.rounds_void:
         were = "was void and stays" if result.rounds_void == 1 else "were void and stay"
-        typer.echo(f"  {counted(result.rounds_void, 'round')} {were} charged.")
+        say(f"  {counted(result.rounds_void, 'round')} {were} charged.")
     if result.evaluation:
         _print_group(result.evaluation["everybody"])
         for group in result.evaluation["subgroups"]:
@@ -113,10 +116,10 @@ def _print(result: "Result") -> None:
 
 
 def _print_group(group: dict[str, Any]) -> None:
-    typer.echo(f"  held-out patients, {group['group']}:")
+    say(f"  held-out patients, {named(group['group'])}:")
     for name, estimate in group.items():
         if name != "group":
-            typer.echo(f"    {name.replace('_', ' '):30} {_estimate_text(estimate)}")
+            say(f"    {named(name).replace('_', ' '):30} {_estimate_text(estimate)}")
 
 
 def _estimate_text(estimate: Any) -> str:
@@ -126,10 +129,10 @@ def _estimate_text(estimate: Any) -> str:
 
 
 def _print_cell(cell: dict[str, Any]) -> None:
-    name = ", ".join(cell["labels"]) or "all patients"
+    name = ", ".join(map(named, cell["labels"])) or "all patients"
     count = (
         "suppressed (too small to show)"
         if cell["suppressed"]
-        else f"{cell['count']}  [{cell['low']}, {cell['high']}]"
+        else "{}  [{}, {}]".format(*(named(str(cell[key])) for key in ("count", "low", "high")))
     )
-    typer.echo(f"    {name:34} {count}")
+    say(f"    - {name:32} {count}")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from governance.runtime.cli_support import JsonOption, plain_errors, show
-from governance.runtime.wording import counted, percent, without_country
+from governance.runtime.cli_support import JsonOption, plain_errors, say, show
+from governance.runtime.safe_text import named, quoted
+from governance.runtime.wording import counted, exact, percent, without_country
 from keys.errors import TO_DO
 from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 from server.commands.wording import read_text
@@ -96,39 +97,39 @@ def stop(name: NameArgument, home: HomeOption = DEFAULT_HOME) -> None:
 
     with plain_errors():
         stopped = parsed(StoppedRun, request(home, "study_stop", name=name))
-        typer.echo(f"Stopped: run {stopped.run} of {stopped.study}. No result is released.")
+        say(f"Stopped: run {stopped.run} of {stopped.study}. No result is released.")
 
 
 def _print_check(answer: dict[str, Any]) -> None:
     from server.answers import CheckedStudy, StudySchedule  # noqa: PLC0415 (keeps --help quick)
 
     checked = parsed(CheckedStudy, answer)
-    typer.echo(f"{checked.title} ({checked.id})")
+    say(f"{checked.id}: {quoted(checked.title)}")
     _print_schedule(parsed(StudySchedule, checked.study))
-    typer.echo(f"  messages are signed with {checked.signatures}")
+    say(f"  messages are signed with {checked.signatures}")
     if checked.local_mode:
-        typer.echo(f"  local mode: {checked.local_mode}")
+        say(f"  local mode: {checked.local_mode}")
     for country in checked.countries:
         _print_country(country)
     for (sentence, fix), countries in _refusals(checked.countries).items():
-        typer.echo(f"  {', '.join(countries)}: {sentence}")
-        typer.echo(f"      {TO_DO}{fix}")
+        say(f"  {', '.join(countries)}: {sentence}")
+        say(f"      {TO_DO}{fix}")
 
 
 def _print_schedule(schedule: "StudySchedule") -> None:
     privacy = schedule.privacy
-    typer.echo(f"  for each patient ε = {privacy.epsilon:g}, δ = {privacy.delta:g}, in total:")
+    say(f"  for each patient ε = {exact(privacy.epsilon)}, δ = {exact(privacy.delta)}, in total:")
     for release in schedule.mechanisms:
         times = f"{release.rounds} rounds of " if release.rounds > 1 else ""
         size = counted(release.dimension, "value")
-        typer.echo(f"    {release.phase:13} {times}{size}, {WHOSE_NOISE[release.scope]}")
+        say(f"    {release.phase:13} {times}{size}, {WHOSE_NOISE[release.scope]}")
 
 
 def _print_country(country: "CountryAnswer") -> None:
     verdict = "would allow" if country.allowed else "would refuse"
-    typer.echo(f"  {country.country}: {verdict} ({country.answer})")
+    say(f"  {country.country}: {verdict} ({country.answer})")
     if charge := country.charge:
-        typer.echo(
+        say(
             f"      its ledger {charge.register_name!r} would be charged "
             f"{percent(charge.share_of_period)} of a period"
         )
@@ -140,7 +141,7 @@ def _refusals(countries: "Iterable[CountryAnswer]") -> dict[tuple[str, str], lis
     for country in countries:
         for finding in country.findings:
             reason = without_country(finding.sentence, country.country)
-            sentence = f"{reason} [{finding.clause}]"
+            sentence = f"{reason} [{named(finding.clause)}]"
             refusals.setdefault((sentence, finding.fix), []).append(country.country)
     return refusals
 
@@ -149,27 +150,25 @@ def _print_proposed(answer: dict[str, Any]) -> None:
     from server.answers import ProposedStudy  # noqa: PLC0415 (keeps --help quick)
 
     proposed = parsed(ProposedStudy, answer)
-    typer.echo(f"Proposed: {proposed.title} ({proposed.id})")
-    typer.echo(f"  {proposed.digest}")
-    typer.echo("  Next: the officers of its countries see it in `pratique-officer inbox`.")
+    say(f"Proposed: {proposed.id}, {quoted(proposed.title)}")
+    say(f"  {proposed.digest}")
+    say("  Next: the officers of its countries see it in `pratique-officer inbox`.")
 
 
 def _print_list(answer: list[dict[str, Any]]) -> None:
     from server.answers import ListedStudy  # noqa: PLC0415 (keeps --help quick)
 
     if not answer:
-        typer.echo("No study has been proposed.")
+        say("No study has been proposed.")
     for study in (parsed(ListedStudy, listed) for listed in answer):
         answers = ", ".join(f"{country} {text}" for country, text in study.answers.items())
-        typer.echo(f"{study.id}  {study.task}  {study.run or 'not launched'}")
-        typer.echo(f"    {answers}; expires {study.expires[:10]}")
+        say(f"{study.id}  {study.task}  {study.run or 'not launched'}")
+        say(f"    {answers}; expires {study.expires[:10]}")
 
 
 def _print_launched(answer: dict[str, Any]) -> None:
     from server.answers import LaunchedRun  # noqa: PLC0415 (keeps --help quick)
 
     launched = parsed(LaunchedRun, answer)
-    typer.echo(
-        f"Launched: {launched.study}, run {launched.run} (Flower run {launched.flower_run})."
-    )
-    typer.echo(f"  Next: pratique-coordinator study watch {launched.study}")
+    say(f"Launched: {launched.study}, run {launched.run} (Flower run {launched.flower_run}).")
+    say(f"  Next: pratique-coordinator study watch {launched.study}")

@@ -1,15 +1,20 @@
 """Follows a run: a progress bar on a terminal, else plain lines, or JSON lines on request."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
+from governance.runtime.cli_support import as_json_text, say
 from governance.runtime.local_rpc import LocalRpcFault
+from governance.runtime.safe_text import escaped
+from governance.runtime.text_layout import broken, line_width
 from server.answers import RoundSummary, StudyStatus
 from server.commands.options import on_terminal, parsed
 from server.commands.wording import missed_words, resumed_words
@@ -64,7 +69,7 @@ def _follow_changes(look: Look, show: Callable[[StudyStatus, dict[str, Any]], No
 
 
 def _print_json(_: StudyStatus, answer: dict[str, Any]) -> None:
-    typer.echo(json.dumps(answer, ensure_ascii=False))
+    typer.echo(as_json_text(answer, indent=None))
 
 
 class _Lines:
@@ -77,18 +82,18 @@ class _Lines:
         """Print what is new in this status."""
         history = status.history
         if not self._rounds and not history:
-            typer.echo(f"{status.study}: {status.state} ({', '.join(status.online)})")
+            say(f"{status.study}: {status.state} ({', '.join(status.online)})")
         if status.resumed.times > self._resumed:
-            typer.echo(f"  {resumed_words(status.resumed)}")
+            say(f"  {resumed_words(status.resumed)}")
         for index in range(self._rounds, len(history)):
-            typer.echo(_round_line(history[index], status.rounds))
+            say(_round_line(history[index], status.rounds))
             if missed := _newly_missed(history, index):
-                typer.echo(f"  {missed_words(missed)}")
+                say(f"  {missed_words(missed)}")
         if history and not self._rounds:
-            typer.echo(f"  {_charged(status)}")
+            say(f"  {_charged(status)}")
         self._rounds, self._resumed = len(history), status.resumed.times
         if status.over:
-            typer.echo(_end_line(status))
+            say(_end_line(status))
 
 
 def _round_line(finished: RoundSummary, rounds: int) -> str:
@@ -130,28 +135,34 @@ def _end_line(status: StudyStatus) -> str:
 
 def _follow_bar(look: Look) -> str:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[countries]}"),
+        TextColumn("{task.fields[countries]}", markup=False),
     )
     state, end = "", ""
     with Progress(*columns) as progress:
         task = progress.add_task("starting", total=None, countries="")
-        above = _AboveBar(lambda line: progress.console.print(line, highlight=False))
+        above = _AboveBar(partial(_print_above, progress.console))
         for status, _ in _statuses(look):
             above.show(status)
             progress.update(
                 task,
-                description=status.state,
+                description=escaped(status.state),
                 total=status.rounds,
                 completed=len(status.history),
                 countries=_last_countries(status),
             )
             state, end = status.state, _end_line(status)
-    typer.echo(end)
+    say(end)
     return state
+
+
+def _print_above(console: Console, line: str) -> None:
+    """Print a line above the bar as it is: what it quotes is no markup."""
+    for part in broken(line, line_width()):
+        console.print(Text(part), highlight=False, soft_wrap=True)
 
 
 class _AboveBar:

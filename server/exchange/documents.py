@@ -1,15 +1,17 @@
 """Serves the document store to the parties, and accepts the officers' submissions."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from threading import Lock
 
-from governance.errors import DocumentFault
-from governance.trust.bundle import CountryBundle
+from governance.errors import FileFault, StorageFault
 from governance.trust.ceremony import Draft
 from governance.trust.repository import Repository
+from governance.trust.state import TIMESTAMP_NAME
 from keys.certificates import Peer
-from keys.errors import reason_of
+from keys.errors import PratiqueError, reason_of
 from keys.identity import SigningKey
 from protocols.proto.exchange_pb2 import SubmitRequest
 from server.errors import CoordinatorFault
@@ -43,6 +45,9 @@ class ExchangeDocuments:
         self._next_keys = next_keys
         self.uses_next_keys = False
         """Whether documents are signed with the next keys; the rest of the daemon uses the old."""
+        self._unreported, self._reporting = deque[str](), Lock()
+        self.not_renewed = ""
+        """Why the timestamp was not renewed when it was due; empty if it was."""
 
     def fetch(self, path: str) -> bytes | None:
         """Return a published file or the draft; None if it does not exist or cannot be read."""
@@ -56,6 +61,14 @@ class ExchangeDocuments:
 
     def submit(self, peer: Peer, kind: int, content: bytes) -> None:
         """Accept an officer's submission. Raises DocumentFault or CoordinatorFault if refused."""
+        try:
+            self._submit(peer, kind, content)
+        except (FileFault, StorageFault, OSError) as error:
+            details = {"country": peer.country, "why": _reason(error)}
+            _log.error("a submission cannot be stored", extra=details)
+            raise _not_stored() from None
+
+    def _submit(self, peer: Peer, kind: int, content: bytes) -> None:
         if kind == SubmitRequest.COUNTRY_BUNDLE:
             self._accept_bundle(peer, content)
         elif kind == SubmitRequest.DRAFT_SIGNATURES:
@@ -67,18 +80,30 @@ class ExchangeDocuments:
                 fix="use a program of the coordinator's version",
             )
 
+    def refresh(self) -> None:
+        """Sign a new timestamp, if an agreement is published. `not_renewed` says why it failed."""
+        try:
+            if self._repository.read(TIMESTAMP_NAME) is not None:
+                self._repository.refresh(self._clock(), online_key=self._online_key)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the next attempt may succeed
+            self.not_renewed = _reason(error)
+            _log.error("the timestamp was not renewed", extra={"why": self.not_renewed})
+            return
+        self.not_renewed = ""
+        self._remove_unused()
+
+    def _remove_unused(self) -> None:
+        try:
+            self._repository.remove_unused()
+        except Exception as error:  # noqa: BLE001 - this must not stop the next refresh
+            _log.warning("unused files were not removed", extra={"why": _reason(error)})
+
     def _accept_bundle(self, peer: Peer, content: bytes) -> None:
-        country = CountryBundle.from_canonical(content).country
-        if country != peer.country:
-            raise DocumentFault(
-                f"{peer.country} submitted documents of {country}",
-                why="an officer may submit only the documents of its country",
-                fix="submit them with the folder of that country's officer",
-            )
-        versions = self._repository.accept_country(
-            content, self._clock(), online_key=self._online_key
+        version = self._repository.accept_country(
+            content, self._clock(), online_key=self._online_key, by=peer.country
         )
-        self._on_change(f"documents of {country}, version {versions.countries.get(country, 0)}")
+        if version is not None:
+            self._report(f"documents of {peer.country}, version {version}")
         self._propose_new_keys()
 
     def _propose_new_keys(self) -> None:
@@ -103,7 +128,15 @@ class ExchangeDocuments:
         versions = self._repository.publish(
             self._clock(), document_key=self._document_key, online_key=self._online_key
         )
-        self._on_change(f"agreement, root version {versions.root}")
+        self._report(f"agreement, root version {versions.root}")
+
+    def _report(self, change: str) -> None:
+        """Report what was published; what a full disk has kept from the log goes first."""
+        with self._reporting:
+            self._unreported.append(change)
+            while self._unreported:
+                self._on_change(self._unreported[0])
+                self._unreported.popleft()
 
     def _use_named_keys(self) -> None:
         """Sign with the next keys from now on, if the draft names them."""
@@ -113,3 +146,17 @@ class ExchangeDocuments:
         if agreement_names(Draft.from_canonical(draft).agreement, next_keys):
             self._document_key, self._online_key = next_keys.document_key, next_keys.online_key
             self.uses_next_keys = True
+
+
+def _not_stored() -> CoordinatorFault:
+    return CoordinatorFault(
+        "The exchange cannot store documents now",
+        why="its disk refused the operation, or another program holds its store",
+        fix="call the coordinator, whose log says more, and send them again later",
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PratiqueError):
+        return error.sentence
+    return reason_of(error) if isinstance(error, OSError) else type(error).__name__

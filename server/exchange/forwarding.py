@@ -72,5 +72,6 @@ def flower_client(link: SuperLink) -> httpx.AsyncClient:
         base_url=f"https://{link.address}",
         verify=trusted,
         timeout=FORWARD_SECONDS,
+        trust_env=False,  # a proxy of the environment would get calls to this machine itself
         limits=httpx.Limits(keepalive_expiry=IDLE_SECONDS),
     )

@@ -1,29 +1,41 @@
 """The exchange: the coordinator's only public port, gRPC with mutual TLS.
 
 Each call is authorised by the certificate of its connection: it must be of this federation, in
-time, not revoked or replaced, and of a role that may make this call. A revocation ends the calls
-in progress. The part behind each call decides the rest.
+time, not revoked or replaced, and of a role that may make this call. Only then its request is read,
+within a size and a time. A revocation ends the calls in progress. The part behind each call decides
+the rest.
 """
 
 import asyncio
 import threading
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
+from governance.runtime.local_rpc import prepare_socket
+from governance.trust.bundle import CountryBundle
 from keys.certificates import Peer, Role
 from keys.errors import KeyFault, PratiqueError
+from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.wire.channel import MAX_MESSAGE
 from protocols.wire.flower_frame import FLEET_CALLS
+from protocols.wire.request_parts import LARGEST_PART, joined
 from server.errors import CoordinatorFault
+from server.exchange.call_limits import CallLimits, OpenCall
+from server.exchange.connection_limits import Room
 from server.exchange.fleet_requests import RelayRefused
+from server.exchange.interceptors import TimeStatement
+from server.exchange.public_port import PublicPort
 from server.exchange.relay import Relay
+from server.exchange.submissions import SubmissionQueue
 
 MAY_CALL: dict[str, frozenset[Role]] = {
     "Enrol": frozenset({Role.ENROLMENT}),
@@ -37,16 +49,34 @@ LARGEST_REQUEST: dict[str, int] = {
     "Enrol": 64 * 2**10,
     "Renew": 4 * 2**10,
     "Fetch": 4 * 2**10,
-    "Submit": 16 * 2**20,
+    "Submit": CountryBundle.most_bytes + 4 * 2**10,
     "Relay": MAX_MESSAGE,
 }
 """The largest request of each call, in bytes; only a node's request contains sums."""
-MAX_CALLS = 1024
-"""The most calls in progress at once, of all parties together."""
-MAX_CALLS_OF_PARTY = 16
-"""The most calls in progress at once for one country and role: a long poll, a heartbeat and some
-objects."""
+PART_SECONDS = 20.0
+"""How long each part of a request may take to arrive; a request that is one message is one part."""
+CALL_SECONDS: dict[str, float] = {
+    "Enrol": 30.0,
+    "Renew": 60.0,
+    "Fetch": 60.0,
+    "Submit": 120.0,
+    "Relay": 330.0,
+}
+"""How long each call may take, from its first byte to the last byte of its reply: a little longer
+than the callers wait (`protocols/wire/channel.py`, `client/flower_client.py`)."""
+MAX_STREAMS = 32
+"""The most calls at once over one connection; gRPC makes the caller wait with further ones."""
 ENDING_SECONDS = 2.0
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True)
+class _Caller:
+    """The party that makes a call, and the call."""
+
+    peer: Peer
+    call: OpenCall
 
 
 class Documents(Protocol):
@@ -110,62 +140,75 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         """`on_refusal` takes a known party, the call that it may not make, and the reason."""
         self._register, self._clock, self._on_refusal = register, clock, on_refusal
         self._enrolments, self._documents, self._relay = enrolments, documents, relay
-        self._in_progress: Counter[tuple[str, Role]] = Counter()
+        self._submissions = SubmissionQueue(documents.submit)
+        self._limits = CallLimits()
+        self._port: PublicPort | None = None
         self._scopes: defaultdict[int, set[asyncio.Timeout]] = defaultdict(set)
         """Calls in progress by the serial number of their certificate."""
         self._loop: asyncio.AbstractEventLoop | None = None
         register.on_revoked(self._end_calls)
 
+    def serve_at(self, port: PublicPort) -> None:
+        """Notify this port of each connection's calls, so that it knows whose they are."""
+        self._port = port
+
     async def Enrol(  # noqa: N802 (the name in exchange.proto)
-        self, request: exchange_pb2.EnrolRequest, context: Any
+        self, requests: AsyncIterator[exchange_pb2.EnrolRequest], context: Any
     ) -> exchange_pb2.EnrolReply:
         """Accept a request for admission, or return its status."""
-        async with self._authorised(context, "Enrol", request) as peer:
+        async with self._authorised(context, "Enrol") as caller:
+            request = await self._single(context, "Enrol", requests)
             try:
-                return self._enrolments.enrol(peer.country, request, self._clock())
+                return self._enrolments.enrol(caller.peer.country, request, self._clock())
             except PratiqueError as fault:
                 await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(fault))
                 raise
 
     async def Renew(  # noqa: N802
-        self, request: exchange_pb2.RenewRequest, context: Any
+        self, requests: AsyncIterator[exchange_pb2.RenewRequest], context: Any
     ) -> exchange_pb2.RenewReply:
         """Replace the caller's certificate by one for a new key."""
-        async with self._authorised(context, "Renew", request) as peer:
+        async with self._authorised(context, "Renew") as caller:
+            request = await self._single(context, "Renew", requests)
             try:
-                return self._register.renew(peer, request, self._clock())
+                return self._register.renew(caller.peer, request, self._clock())
             except PratiqueError as fault:
                 await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(fault))
                 raise
 
     async def Fetch(  # noqa: N802
-        self, request: exchange_pb2.FetchRequest, context: Any
+        self, requests: AsyncIterator[exchange_pb2.FetchRequest], context: Any
     ) -> exchange_pb2.FetchReply:
         """Return one file of the document store."""
-        async with self._authorised(context, "Fetch", request):
+        async with self._authorised(context, "Fetch") as caller:
+            request = await self._single(context, "Fetch", requests)
             content = self._documents.fetch(request.path)
+            await self._limits.reserve(caller.call, len(content or b""))
             return exchange_pb2.FetchReply(found=content is not None, content=content or b"")
 
     async def Submit(  # noqa: N802
-        self, request: exchange_pb2.SubmitRequest, context: Any
+        self, parts: AsyncIterator[exchange_pb2.RequestPart], context: Any
     ) -> exchange_pb2.SubmitReply:
-        """Accept an officer's documents or signatures; they are checked in another thread."""
-        async with self._authorised(context, "Submit", request) as peer:
-            submit = self._documents.submit
+        """Accept an officer's documents or signatures; see `server.exchange.submissions`."""
+        async with self._authorised(context, "Submit") as caller:
+            read = self._whole(context, "Submit", caller, parts)
+            request = _parsed(exchange_pb2.SubmitRequest, await read)
             try:
-                await asyncio.to_thread(submit, peer, request.kind, request.content)
+                await self._submissions.submit(caller.peer, request.kind, request.content)
             except PratiqueError as fault:
                 return exchange_pb2.SubmitReply(what=fault.what, why=fault.why, fix=fault.fix)
             return exchange_pb2.SubmitReply(accepted=True)
 
     async def Relay(  # noqa: N802
-        self, request: exchange_pb2.RelayRequest, context: Any
+        self, parts: AsyncIterator[exchange_pb2.RequestPart], context: Any
     ) -> exchange_pb2.RelayReply:
         """Forward one Fleet call of the caller's node."""
-        async with self._authorised(context, "Relay", request) as peer:
+        async with self._authorised(context, "Relay") as caller:
+            read = self._whole(context, "Relay", caller, parts)
+            request = _parsed(exchange_pb2.RelayRequest, await read)
             try:
                 reply = await self._relay.call(
-                    peer.country,
+                    caller.peer.country,
                     request.method,
                     request.body,
                     request.headers,
@@ -173,39 +216,86 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
                     request.received,
                 )
             except RelayRefused as fault:
-                self._on_refusal(peer, _known_call(request.method), str(fault))
+                self._on_refusal(caller.peer, _known_call(request.method), str(fault))
                 await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
                 raise
             await self._peer(context, "Relay")  # it may have been revoked while the call waited
+            await self._limits.reserve(caller.call, len(reply.body) + len(reply.object))
             return exchange_pb2.RelayReply(**reply._asdict())
 
     @asynccontextmanager
-    async def _authorised(self, context: Any, call: str, request: Message) -> AsyncIterator[Peer]:
-        """Yield the caller, if it may make this call, of this size, beside its other calls."""
+    async def _authorised(self, context: Any, call: str) -> AsyncIterator[_Caller]:
+        """Yield the caller, if it may make this call beside its others; nothing is read before.
+
+        The call counts until its reply has arrived. A malformed request ends it with the reason.
+        """
         peer = await self._peer(context, call)
-        party = peer.country, peer.role
-        if request.ByteSize() > LARGEST_REQUEST[call]:
-            why = f"a {call} request has at most {LARGEST_REQUEST[call]} bytes"
-            await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
-        if self._in_progress[party] >= MAX_CALLS_OF_PARTY:
-            why = f"{MAX_CALLS_OF_PARTY} calls of this party are already in progress"
-            await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
-        self._in_progress[party] += 1
         try:
-            async with self._until_revoked(context, peer):
-                yield peer
-        finally:
-            self._in_progress[party] -= 1
+            caller = _Caller(peer, self._limits.begin(peer))
+        except CoordinatorFault as refusal:
+            await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(refusal))
+            raise
+        self._end_in_time(context, call, caller.call)
+        try:
+            async with self._until_revoked(context, peer, CALL_SECONDS[call]):
+                yield caller
+        except (DecodeError, ProtocolFault) as fault:
+            why = str(fault) if isinstance(fault, ProtocolFault) else "the request cannot be read"
+            await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, why)
+
+    def _end_in_time(self, context: Any, call: str, open_call: OpenCall) -> None:
+        """Count the call until its reply has arrived; if it takes too long, end its connection."""
+        port, name = self._port, context.peer()
+        late = asyncio.get_running_loop().call_later(
+            CALL_SECONDS[call] + ENDING_SECONDS, lambda: port.end(name) if port else None
+        )
+
+        def done(_: Any) -> None:
+            late.cancel()
+            self._limits.end(open_call)
+
+        context.add_done_callback(done)
+
+    async def _single(self, context: Any, call: str, requests: AsyncIterator[M]) -> M:
+        """Return a request that is one message."""
+        request = await _in_time(context, anext(requests, None))
+        if request is None:
+            raise ProtocolFault("The request cannot be read", why="the call has none")
+        await _require_size(context, call, request.ByteSize())
+        return request
+
+    async def _whole(
+        self,
+        context: Any,
+        call: str,
+        caller: _Caller,
+        parts: AsyncIterator[exchange_pb2.RequestPart],
+    ) -> bytes:
+        """Return a request that arrives in parts; it waits for room before most of it is read."""
+
+        async def admit(size: int) -> None:
+            await _require_size(context, call, size)
+            await self._limits.reserve(caller.call, size)
+
+        async def timely() -> AsyncIterator[exchange_pb2.RequestPart]:
+            while (part := await _in_time(context, anext(parts, None))) is not None:
+                yield part
+
+        return await joined(timely(), admit)
 
     @asynccontextmanager
-    async def _until_revoked(self, context: Any, peer: Peer) -> AsyncIterator[None]:
-        """End the work inside this context when the caller's certificate is revoked."""
-        self._loop, scope = asyncio.get_running_loop(), asyncio.timeout(None)
+    async def _until_revoked(self, context: Any, peer: Peer, seconds: float) -> AsyncIterator[None]:
+        """End the work inside this context when the certificate is revoked, or after `seconds`."""
+        self._loop = asyncio.get_running_loop()
+        scope, ends = asyncio.timeout(seconds), self._loop.time() + seconds
         try:
             async with scope:
                 self._scopes[peer.serial].add(scope)
                 yield
         except TimeoutError:
+            if scope.expired() and self._loop.time() >= ends:
+                why = f"the call took longer than {seconds:.0f} seconds"
+                await _refuse(context, grpc.StatusCode.DEADLINE_EXCEEDED, why)
             if scope.expired():
                 why = "this certificate was revoked during the call"
                 await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, why)
@@ -229,8 +319,12 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         try:
             peer = self._register.peer(presented, call, self._clock())
         except KeyFault as fault:
+            if self._port is not None:
+                self._port.disprove(context.peer())
             await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(fault))
             raise
+        if self._port is not None:
+            self._port.prove(context.peer(), peer)
         if peer.role not in MAY_CALL[call]:
             why = f"a certificate of role {peer.role} may not call {call}"
             self._on_refusal(peer, call, why)
@@ -247,28 +341,67 @@ def _known_call(method: str) -> str:
     return method if method in FLEET_CALLS else "Relay"
 
 
+def _parsed(kind: type[M], content: bytes) -> M:
+    return kind.FromString(content)
+
+
+async def _require_size(context: Any, call: str, size: int) -> None:
+    if size > LARGEST_REQUEST[call]:
+        why = f"a {call} request has at most {LARGEST_REQUEST[call]} bytes"
+        await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
+
+
+async def _in_time(context: Any, part: Awaitable[M | None]) -> M | None:
+    """Return a part of a request, or None at its end; a caller that is too slow is refused."""
+    try:
+        async with asyncio.timeout(PART_SECONDS):
+            return await part
+    except TimeoutError:
+        why = f"no part of the request arrived for {PART_SECONDS:.0f} seconds"
+        await _refuse(context, grpc.StatusCode.DEADLINE_EXCEEDED, why)
+        raise
+
+
+class Exchange:
+    """A running exchange: gRPC, and the public port before it."""
+
+    def __init__(self, server: Any, port: PublicPort, inner: Path) -> None:
+        self._server, self._port, self._inner = server, port, inner
+
+    async def stop(self, seconds: float | None) -> None:
+        """Refuse new calls, end those in progress after `seconds`, and close the port."""
+        await self._server.stop(seconds)
+        await self._port.close()
+        self._inner.unlink(missing_ok=True)
+
+
 async def serve_exchange(
     service: ExchangeService,
     address: str,
     *,
     credentials: ServerCredentials,
     clock: Callable[[], datetime],
+    room: Room,
+    inner: Path,
     interceptors: Sequence[Any] = (),
-) -> tuple[Any, int]:
-    """Start the exchange on `address`; return the server and its port.
+) -> tuple[Exchange, int]:
+    """Start the exchange on `address`; return it and its port.
 
+    `inner` is the local socket at which gRPC gets the connections of the public port. Raises
+    LocalRpcFault if its folder is open to other users.
     Every connection needs a client certificate of the federation's authority. It is shown the
-    certificate that `credentials` has at that moment. Raises CoordinatorFault if the server cannot
-    listen there.
+    certificate that `credentials` has at that moment. Raises CoordinatorFault if the exchange
+    cannot listen there.
     """
+    prepare_socket(inner)
+    public = PublicPort(room)
     server = grpc.aio.server(
-        interceptors=interceptors,
-        maximum_concurrent_rpcs=MAX_CALLS,
+        interceptors=[*interceptors, TimeStatement(clock)],
         options=[
             ("grpc.max_send_message_length", MAX_MESSAGE),
-            ("grpc.max_receive_message_length", MAX_MESSAGE),
-            ("grpc.so_reuseport", 0),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ("grpc.max_receive_message_length", LARGEST_PART),
+            ("grpc.max_concurrent_streams", MAX_STREAMS),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
             ("grpc.keepalive_time_ms", 20_000),  # the connection of a lost party is closed
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.ping_timeout_ms", 10_000),  # a minute otherwise
@@ -277,17 +410,16 @@ async def serve_exchange(
         ],
     )
     exchange_pb2_grpc.add_ExchangeServicer_to_server(service, server)
-
+    exchange = Exchange(server, public, inner)
     try:
-        port = server.add_secure_port(address, _tls(credentials, clock))
-    except RuntimeError as error:
-        raise CoordinatorFault(
-            f"The exchange cannot listen at {address}",
-            why="another program listens there, or the address is not one of this machine",
-            fix="end that program, or correct `listen` in coordinator.yaml",
-        ) from error
-    await server.start()
-    return server, port
+        server.add_secure_port(f"unix:{inner}", _tls(credentials, clock))
+        await server.start()
+        port = public.open(address, inner)
+    except BaseException:
+        await exchange.stop(None)
+        raise
+    service.serve_at(public)
+    return exchange, port
 
 
 def _tls(credentials: ServerCredentials, clock: Callable[[], datetime]) -> Any:

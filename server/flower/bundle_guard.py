@@ -1,7 +1,7 @@
 """Checks each bundle before `flwr-serverapp` unpacks it: a bundle with code in it is refused.
 
 Flower puts a bundle's folder first on `sys.path`, so a bundle with a file `server/app.py` would
-replace the installed one. The executor starts this module instead of Flower's command. It refuses
+replace the installed one. Our executor starts this module instead of Flower's command. It refuses
 a bundle that contains more than its configuration, or that names other apps than ours. This uses
 Flower's internals; flwr is pinned to 1.42.
 """
@@ -23,6 +23,8 @@ COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 """The other methods unpack a whole block at a time, even if only a few bytes are read."""
 PROJECT_FIELDS = frozenset({"name", "version", "description", "license", "dependencies"})
 APP_FIELDS = frozenset({"publisher", "components", "config"})
+REFUSED = "The bundle of this run was refused"
+"""What Flower shows about the run of a refused bundle."""
 
 
 class BundleRefused(CoordinatorFault):
@@ -74,14 +76,17 @@ def _table(parent: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _refused(why: str) -> BundleRefused:
     return BundleRefused(
-        "The bundle of this run was refused",
+        REFUSED,
         why=why,
         fix="launch studies with `pratique-coordinator study launch`, which builds a valid bundle",
     )
 
 
 def main() -> None:
-    """Run Flower's ServerApp process, and check the bundle before Flower installs it."""
+    """Run Flower's ServerApp process, and check the bundle before Flower installs it.
+
+    The app's token comes from standard input.
+    """
     from flwr.superlink.cli import flwr_serverapp  # noqa: PLC0415 (checking alone needs no Flower)
 
     runtime: Any = sys.modules["flwr.superlink.runtime.run_serverapp"]
@@ -92,8 +97,5 @@ def main() -> None:
         return install(fab_file, *arguments, **options)
 
     runtime.install_from_fab = guarded
+    sys.argv += ["--token", sys.stdin.read()]
     flwr_serverapp()
-
-
-if __name__ == "__main__":
-    main()

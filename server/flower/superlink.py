@@ -10,16 +10,15 @@ import hashlib
 import json
 import os
 import secrets
-import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from keys.certificates import Role, TransportAuthority, new_transport_key, publi
 from keys.clock import utc_now
 from keys.files import write_private
 from server.errors import CoordinatorFault
+from server.flower.launcher import CLI, LAUNCHER, SUPEREXEC, SUPERLINK, command
 from server.membership.transport_authority import REGION
 
 HOST = "127.0.0.1"
@@ -41,14 +41,8 @@ LOG_TAIL = 600
 LIFETIME = timedelta(days=3000)
 """Longer than the process runs: the loopback certificate is created at each start."""
 LINK_NAME = "local"
-SERVER_APP = "flwr-serverapp"
-OTHER_APPS = (
-    "flwr-agentapp", "flwr-clientapp", "flwr-connector", "flwr-model", "flwr-simulation",
-)  # fmt: skip
-"""The other commands that the executor could start for a bundle; none of them checks the bundle."""
-
-INHERITED = ("HOME", "LANG", "TMPDIR")
-"""The variables of the daemon's environment that Flower's processes get."""
+NOWHERE = "/nonexistent"
+"""PATH of Flower's processes: none of them finds a program by its name."""
 
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -62,14 +56,25 @@ _QUIET = {
 class SuperLink:
     """A SuperLink process and its executor: start them, use them, close them."""
 
-    def __init__(self, home: Path, *, environment: Mapping[str, str]) -> None:
-        """`home` contains Flower's folder and logs; the server app gets `environment`."""
+    def __init__(
+        self, home: Path, *, environment: Mapping[str, str], launcher: Path = LAUNCHER
+    ) -> None:
+        """`home` contains Flower's folder and logs; the server app gets `environment`.
+
+        `launcher` is the program of Flower's processes; only tests change it.
+        """
         self._home = home = home.absolute()  # Flower's commands run in another folder
+        self._launcher = launcher
         self._secrets = _secret_folder(home)
         self.port = _free_port()
         self._environment = _environment(home, environment)
         self._processes: list[subprocess.Popen[bytes]] = []
         self.restarts: Counter[str] = Counter()
+
+    @property
+    def home(self) -> Path:
+        """Flower's folder."""
+        return self._home
 
     @property
     def address(self) -> str:
@@ -89,7 +94,7 @@ class SuperLink:
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write_secrets()
         self._write_flower_config()
-        self._write_executor()
+        self._empty_scratch()
         self._spawn("superlink", self._superlink_command())
         self._wait_until_it_listens()
         self._spawn("superexec", self._superexec_command())
@@ -138,10 +143,10 @@ class SuperLink:
         return list(self._flwr("list", LINK_NAME)["runs"])
 
     def _flwr(self, *arguments: str) -> dict[str, Any]:
-        command = [_tool("flwr"), *arguments, "--format", "json"]
+        words = command(self._launcher, CLI, *arguments, "--format", "json")
         try:
             completed = subprocess.run(
-                command,
+                words,
                 env=self._environment,
                 cwd=self._home,
                 capture_output=True,
@@ -182,29 +187,19 @@ class SuperLink:
         folder.mkdir(mode=0o700, exist_ok=True)
         (folder / "config.toml").write_text(
             f'[superlink]\ndefault = "{LINK_NAME}"\n\n[superlink.{LINK_NAME}]\n'
-            f'address = "{self.address}"\nroot-certificates = "{self.root_certificate}"\n'
+            f'address = "{self.address}"\n'
+            f"root-certificates = {json.dumps(os.fspath(self.root_certificate))}\n"
         )
 
-    def _write_executor(self) -> None:
-        """Put our `flwr-serverapp` first on PATH: it checks a bundle before anything is imported.
-
-        It is killed with the executor. The executor's other commands are replaced by scripts that
-        only fail.
-        """
-        folder = self._home / "bin"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        killed_with_parent = " ".join(shlex.quote(word) for word in _kill_with_parent())
-        guarded = (
-            f'exec {killed_with_parent} "{sys.executable}" -P -m server.flower.bundle_guard "$@"'
-        )
-        refused = 'echo "Refused: $(basename "$0") is not run here" >&2; exit 1'
-        for name, line in {SERVER_APP: guarded, **dict.fromkeys(OTHER_APPS, refused)}.items():
-            (folder / name).write_text(f"#!/bin/sh\n{line}\n")
-            (folder / name).chmod(0o700)
+    def _empty_scratch(self) -> None:
+        """Make Flower's folder for temporary files, and delete what a killed process left there."""
+        scratch = Path(self._environment["TMPDIR"])
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(mode=0o700)
 
     def _superlink_command(self) -> list[str]:
         return [
-            _tool("flower-superlink"),
+            *command(self._launcher, SUPERLINK),
             *("--ssl-certfile", str(self._secrets / "cert.pem")),
             *("--ssl-keyfile", str(self._secrets / "key.pem")),
             *("--ssl-ca-certfile", str(self.root_certificate)),
@@ -217,17 +212,16 @@ class SuperLink:
 
     def _superexec_command(self) -> list[str]:
         return [
-            _tool("flower-superexec"),
+            *command(self._launcher, SUPEREXEC),
             *("--runtime-api-address", self.address),
             *("--root-certificates", str(self.root_certificate)),
             *("--superexec-auth-secret-file", str(self._secrets / "superexec")),
-            *("--parent-pid", str(os.getpid())),
         ]
 
-    def _spawn(self, name: str, command: Sequence[str]) -> None:
+    def _spawn(self, name: str, words: Sequence[str]) -> None:
         with (self._home / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [*_kill_with_parent(), *command],
+                words,
                 env=self._environment,
                 cwd=self._home,
                 stdin=subprocess.DEVNULL,
@@ -258,9 +252,15 @@ def node_key_bytes(key: EllipticCurvePublicKey) -> bytes:
 
 
 def _environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    path = os.pathsep.join((str(home / "bin"), str(Path(sys.executable).parent), os.defpath))
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return {**inherited, "PATH": path, "FLWR_HOME": str(home / "flwr"), **_QUIET, **extra}
+    """Return the whole environment of Flower's processes; nothing of the daemon's is in it."""
+    own = {
+        "PATH": NOWHERE,
+        "HOME": os.fspath(home),
+        "TMPDIR": os.fspath(home / "tmp"),
+        "LANG": "C.UTF-8",
+        "FLWR_HOME": os.fspath(home / "flwr"),
+    }
+    return {**own, **_QUIET, **extra}
 
 
 def _flwr_answer(
@@ -290,31 +290,34 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _tool(name: str) -> str:
-    return str(Path(sys.executable).parent / name)
-
-
 def _secret_folder(home: Path) -> Path:
     """Create a private folder in memory; delete those that a killed daemon of this home left."""
     name = f"pratique-{hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16]}-"
-    memory = _memory_folder()
-    for leftover in Path(memory or tempfile.gettempdir()).glob(f"{name}*"):
+    folder = next(filter(_usable, _memory_folders()), None)
+    if folder is None:  # the coordinator's own folder, on its disk
+        folder = home
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for leftover in folder.glob(f"{name}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=name, dir=memory))
+    return Path(tempfile.mkdtemp(prefix=name, dir=folder))
 
 
-def _kill_with_parent() -> list[str]:
-    """Return the command prefix that has the kernel kill a child with its parent, if available."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+def _memory_folders() -> Iterator[Path]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/") and runtime.isprintable():
+        yield Path(runtime)
+    yield Path("/dev/shm")  # noqa: S108 (mkdtemp makes a private folder in it)
 
 
-def _memory_folder() -> str | None:
-    return next((p for p in (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm") if _usable(p)), None)  # noqa: S108 (mkdtemp makes a private folder in it)
-
-
-def _usable(path: str | None) -> bool:
-    return path is not None and Path(path).is_dir() and os.access(path, os.W_OK)
+def _usable(folder: Path) -> bool:
+    """Return whether nobody else can replace a folder that is made in this one."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return False
+    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+    owned = status.st_uid in {0, os.geteuid()}
+    return owned and not shared and folder.is_dir() and os.access(folder, os.W_OK)
 
 
 def _free_port() -> int:

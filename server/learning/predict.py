@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from governance.runtime.text_files import decoded, quoted
+from governance.runtime.safe_text import in_backticks
+from governance.runtime.text_files import decoded
 from governance.runtime.wording import counted
 from keys.errors import reason_of
 from protocols.tasks import Family, Feature, Missing, Predictor, Task
@@ -194,8 +195,8 @@ def _column_indices(header: list[str], inputs: Sequence[Feature], source: Path) 
         raise _unusable(source, why, "rename or remove the others")
     absent = [f.name for f in inputs if f.name not in header]
     if absent:
-        has = ", ".join(map(quoted, header))[:SHOWN_HEADER]
-        why = f"its header has no column {', '.join(map(quoted, absent))}; it has {has}"
+        has = ", ".join(map(in_backticks, header))[:SHOWN_HEADER]
+        why = f"its header has no column {', '.join(map(in_backticks, absent))}; it has {has}"
         raise _unusable(source, why, _fix_of_header(header))
     return {f.name: header.index(f.name) for f in inputs}
 

@@ -17,7 +17,8 @@ from safetensors.numpy import load, save
 
 from governance.documents.problems import first_problem
 from governance.runtime.files import write_atomic
-from governance.runtime.wording import counted
+from governance.runtime.safe_text import named
+from governance.runtime.wording import counted, exact
 from keys.derive import labelled_hash
 from keys.errors import KeyFault, reason_of
 from keys.identity import VerifyKey
@@ -59,22 +60,41 @@ class ResultPart(BaseModel):
             f"{rounds} over {counted(size, 'country', 'countries')}" for size, rounds in sizes
         )
         outside = ", ".join(
-            f"{country} in {counted(rounds, 'round')}" for country, rounds in self.left_out.items()
+            f"{named(country)} in {counted(rounds, 'round')}"
+            for country, rounds in self.left_out.items()
         )
         sentences = [
             f"Rounds of training: {rounds}." if rounds else "",
             f"Left out: {outside}." if outside else "",
-            f"The figures are sums over {', '.join(self.figures_over)}."
+            f"The figures are sums over {', '.join(map(named, self.figures_over))}."
             if self.figures_over
             else "",
         ]
         return " ".join(sentence for sentence in sentences if sentence)
 
 
+class CohortCost(BaseModel):
+    """What the count behind the cohort floor costs beside a study; see the agreement's field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epsilon: Annotated[float, Field(gt=0)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+    def sentence(self) -> str:
+        """Return the cost in one sentence of a privacy statement."""
+        return (
+            f"The count of the cohort costs ε = {self.epsilon:g}, δ = {self.delta:g} more in each "
+            "country, once for all studies of the same register, population and version of the "
+            "records."
+        )
+
+
 class Result(ResultPart):
     """The result of a study, with every figure that a reader needs to judge it.
 
-    ε and δ are those of the run's reserved schedule, evaluation included. They hold for each
+    ε and δ are those of the run's reserved schedule, evaluation included; `cohort_count` is what
+    the count of the cohort costs beside it, if the agreement states that. They hold for each
     patient against the coordinator with `colluding` countries, given the noise of `honest`
     contributions.
     """
@@ -93,6 +113,7 @@ class Result(ResultPart):
     colluding: Annotated[int, Field(ge=0)]
     epsilon: Annotated[float, Field(gt=0)]
     delta: Annotated[float, Field(gt=0, lt=1)]
+    cohort_count: CohortCost | None = None
     task: Task
     features: tuple[Feature, ...]
     coordinates: tuple[str, ...] = ()
@@ -122,13 +143,14 @@ class Result(ResultPart):
     def statement(self) -> str:
         """The privacy statement in one plain paragraph."""
         statement = (
-            f"Each patient is protected with ε = {self.epsilon:g}, δ = {self.delta:g} over this "
-            f"run of the study, evaluation included, against the coordinator and up to "
+            f"Each patient is protected with ε = {exact(self.epsilon)}, δ = {exact(self.delta)} "
+            f"over this run of the study, evaluation included, against the coordinator and up to "
             f"{counted(self.colluding, 'colluding country', 'colluding countries')} "
             f"(c = {self.colluding}). n = {self.roster_size} countries were asked; the noise "
             f"relies on h = {self.honest} honest contributions. "
-            f"{self.sentence}"
-        ).rstrip()
+        )
+        count = f"{self.cohort_count.sentence()} " if self.cohort_count else ""
+        statement = f"{statement}{count}{self.sentence}".rstrip()
         local = self.task.local if isinstance(self.task, Training) else None
         if local is None:
             return statement

@@ -1,16 +1,14 @@
-"""Enrolment of the parties: invitations, requests that wait for approval, revocations.
+"""Enrolment of the parties: requests that wait for approval, admissions, revocations.
 
 A token is valid for one request. The same request may be sent again to learn its status; another
 request with the same token is refused. A person admits a party by its fingerprint. The authority
 vouches for the transport only; identity keys are trusted through documents.
 """
 
-import base64
 import hashlib
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,23 +17,21 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key, lo
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from governance.runtime.database import transaction
-from keys.certificates import Role, new_transport_key, public_pem
+from keys.certificates import Role
 from keys.composite import halves
 from keys.renewal import serial_of
 from protocols.errors import ProtocolFault
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
-from protocols.wire.encoding import digest
 from protocols.wire.invitation import (
-    TOKEN_BYTES,
     Invitation,
     Statement,
     enrolment_fingerprint,
 )
 from server.errors import CoordinatorFault
 from server.membership.certificates import CertificateRegister
-from server.state.tables import enrolments, invitations, parties
+from server.membership.invitations import Invitations
+from server.state.tables import enrolments, parties
 
-INVITATION_LIFETIME = timedelta(days=7)
 PENDING, ADMITTED, REFUSED, REVOKED = "pending", "admitted", "refused", "revoked"
 MAX_KEY = 4096
 """The largest public key as text, in bytes."""
@@ -61,35 +57,14 @@ class EnrolmentService:
 
     def __init__(self, engine: Engine, register: CertificateRegister) -> None:
         self._engine, self.register = engine, register
+        self.invitations = Invitations(engine, register)
 
     def invite(
         self, country: str, role: Role, *, exchange: str, root_digest: str | None, now: datetime
     ) -> Invitation:
-        """Return a new invitation for one party of `country`; store the hash of its token."""
-        token, key = secrets.token_bytes(TOKEN_BYTES), new_transport_key()
-        authority = self.register.authorities.in_force(now)
-        certificate = authority.issue(
-            public_pem(key),
-            country=country,
-            role=Role.ENROLMENT,
-            now=now,
-            lifetime=INVITATION_LIFETIME,
-        )
-        row = {"token_hash": digest(token), "country": country, "role": role, "created": now}
-        with transaction(self._engine) as connection:
-            connection.execute(insert(invitations).values(row))
-        return Invitation(
-            federation=authority.federation,
-            exchange=exchange,
-            country=country,
-            role=role.value,
-            token=base64.b64encode(token).decode(),
-            authority=authority.certificate_pem.decode(),
-            authority_digest=authority.digest,
-            root_digest=root_digest,
-            certificate=certificate.decode(),
-            key=key.decode(),
-            expires=now + INVITATION_LIFETIME,
+        """Return a new invitation for one party of `country`."""
+        return self.invitations.create(
+            country, role, exchange=exchange, root_digest=root_digest, now=now
         )
 
     def enrol(self, country: str, request: EnrolRequest, now: datetime) -> EnrolReply:
@@ -102,7 +77,7 @@ class EnrolmentService:
                 select(enrolments).where(enrolments.c.id == identifier)
             ).one_or_none()
             if row is None:
-                self._use_token(connection, country, statement, request.token, now)
+                self.invitations.use(connection, country, statement, request.token, now)
                 fingerprint = enrolment_fingerprint(request.transport_key, request.statement)
                 connection.execute(
                     insert(enrolments).values(
@@ -117,31 +92,6 @@ class EnrolmentService:
                 )
                 return EnrolReply(status=EnrolReply.PENDING, fingerprint=fingerprint)
         return _reply(row)
-
-    def _use_token(
-        self,
-        connection: Connection,
-        country: str,
-        statement: Statement,
-        token: bytes,
-        now: datetime,
-    ) -> None:
-        condition = invitations.c.token_hash == digest(token)
-        row = connection.execute(select(invitations).where(condition)).one_or_none()
-        wanted = (country, statement.role)
-        if (
-            row is None
-            or row.used is not None
-            or now >= row.created + INVITATION_LIFETIME
-            or (row.country, row.role) != wanted
-            or statement.country != country
-        ):
-            raise ProtocolFault(
-                "The invitation was not accepted",
-                why="it was already used, has expired, or is for another country or role",
-                fix="ask the coordinator for a new one",
-            )
-        connection.execute(update(invitations).where(condition).values(used=now))
 
     def all(self) -> list[Enrolment]:
         """Return every request for admission, oldest first."""

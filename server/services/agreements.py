@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from governance.documents.agreement import Agreement
+from governance.documents.agreement import DEFAULT_COHORT_COUNT, Agreement
 from governance.documents.reading import read_document
 from governance.trust.ceremony import DraftStatus
 from keys.certificates import Role
@@ -23,7 +23,7 @@ class Agreements:
     def propose(self, text: str, source: str) -> AgreementDraft | AgreementInForce:
         """Prepare an agreement for signature, with the keys of the admitted parties filled in."""
         context = self._context
-        agreement = read_document(Agreement, text.encode(), source, complete=self._fill_in_keys)
+        agreement = read_document(Agreement, text.encode(), source, complete=self._complete)
         if agreement.federation != context.settings.federation:
             raise CoordinatorFault(
                 f"The agreement is for the federation {agreement.federation!r}",
@@ -74,8 +74,10 @@ class Agreements:
             announced=self._context.repository.announced_keys(),
         )
 
-    def _fill_in_keys(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return fill_in_keys(values, self._officer_keys(), key_fields(self._context.keys))
+    def _complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Fill in the keys, and the cost of a cohort's count if the file does not state it."""
+        stated = {"cohort_count": DEFAULT_COHORT_COUNT, **values}
+        return fill_in_keys(stated, self._officer_keys(), key_fields(self._context.keys))
 
     def _officer_keys(self) -> dict[str, str]:
         """Return each country's newest document key.

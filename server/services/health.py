@@ -145,7 +145,9 @@ async def _check_forever(health: CoordinatorHealth, context: CoordinatorContext)
 
 def _documents(context: CoordinatorContext) -> tuple[TrustedView | None, HealthFinding]:
     try:
-        return context.view(), HealthFinding(good=True, says="in force")
+        view, not_renewed = context.view(), context.documents.not_renewed
+        says = f"in force, but not renewed: {not_renewed}" if not_renewed else "in force"
+        return view, HealthFinding(good=not not_renewed, says=says)
     except CoordinatorFault:
         return None, HealthFinding(good=True, says="no agreement is signed yet")
     except DocumentFault as fault:

@@ -4,13 +4,15 @@ The ledger itself is the country's; this repeats its arithmetic. A run counts as
 round was requested, because every node has then charged the whole schedule.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from governance.budget.accounting import rdp_micro
+from governance.budget.ledger import Terms
 from governance.documents.study import Study
 from governance.policy.assessment import ledger_terms
 from governance.trust.view import TrustedView
+from protocols.numerics.mechanism import Mechanism
 from server.answers import LedgerShares
 from server.runs.store import RunRow
 
@@ -25,18 +27,25 @@ def period_shares(
     register = study.population.register_name
     terms = ledger_terms(view.agreement, register, now)
     spent = dict.fromkeys(study.countries, 0)
+    counted: set[bytes] = set()
     for run in runs:
         other = view.study(run.study)
         if not run.round or run.created < terms.period.since or other is None:
             continue
         if other.population.register_name == register:
-            _add(spent, other, terms.honest, terms.order)
+            paid_already = other.cohort_definition in counted
+            releases = other.charged_by_run if paid_already else other.mechanisms
+            _add(spent, other.countries, releases, terms)
+            if view.agreement.cohort_count is not None:
+                counted.add(other.cohort_definition)
     return {country: _shares(micro, terms.cap_micro) for country, micro in spent.items()}
 
 
-def _add(spent: dict[str, int], study: Study, honest: int, order: int) -> None:
-    cost = sum(rdp_micro(mechanism, honest, order) for mechanism in study.mechanisms)
-    for country in study.countries:
+def _add(
+    spent: dict[str, int], countries: Sequence[str], releases: Iterable[Mechanism], terms: Terms
+) -> None:
+    cost = sum(rdp_micro(mechanism, terms.honest, terms.order) for mechanism in releases)
+    for country in countries:
         if country in spent:
             spent[country] += cost
 

@@ -1,13 +1,15 @@
 """Invitations, admissions and revocations of the countries' nodes and officers."""
 
 from governance.audit.events import EventKind, Outcome
+from governance.documents.models import country_code
 from governance.trust.layout import FIRST_ROOT
 from keys.certificates import Role
 from protocols.wire.encoding import digest
 from protocols.wire.invitation import Invitation
-from server.answers import EnrolmentSummary, ListedEnrolment
+from server.answers import EnrolmentSummary, ListedEnrolment, ListedInvitation
 from server.errors import CoordinatorFault
 from server.membership.enrolment import Enrolment
+from server.membership.invitations import IssuedInvitation
 from server.services.context import CoordinatorContext
 
 INVITED_ROLES = {Role.NODE.value: Role.NODE, Role.OFFICER.value: Role.OFFICER}
@@ -21,6 +23,7 @@ class Parties:
 
     def invite(self, country: str, role: str) -> Invitation:
         """Return a new invitation for a country's node or officer."""
+        _require_country(country)
         context, root = self._context, self._context.repository.read(FIRST_ROOT)
         if role == Role.NODE and root is None:
             raise CoordinatorFault(
@@ -37,6 +40,19 @@ class Parties:
         )
         context.note(EventKind.PARTY_INVITED, subject=f"{country} {role}")
         return invitation
+
+    def invitations(self) -> list[ListedInvitation]:
+        """Return every invitation, oldest first."""
+        issued = self._context.enrolment.invitations.all(self._context.clock())
+        return [_listed(invitation) for invitation in issued]
+
+    def revoke_invitation(self, identifier: str) -> ListedInvitation:
+        """Revoke the invitation with this id; calls with its certificate end."""
+        context = self._context
+        revoked = context.enrolment.invitations.revoke(identifier, context.clock())
+        subject = f"{revoked.country} {revoked.role} invitation {revoked.id}"
+        context.note(EventKind.PARTY_REVOKED, subject=subject)
+        return _listed(revoked)
 
     def enrolments(self) -> list[ListedEnrolment]:
         """Return every request for admission, and whether two parties hold its certificate."""
@@ -78,6 +94,25 @@ class Parties:
             context.sessions.mark_offline(country)
         context.note(EventKind.PARTY_REVOKED, subject=f"{country} {role}")
         return len(serials)
+
+
+def _listed(invitation: IssuedInvitation) -> ListedInvitation:
+    return ListedInvitation(
+        id=invitation.id,
+        country=invitation.country,
+        role=invitation.role,
+        status=invitation.status,
+        expires=invitation.expires.isoformat(timespec="minutes"),
+    )
+
+
+def _require_country(code: str) -> None:
+    try:
+        country_code(code)
+    except ValueError as error:
+        raise CoordinatorFault(
+            "Nobody was invited", why=str(error), fix="correct the country's code"
+        ) from None
 
 
 def _role(role: str) -> Role:

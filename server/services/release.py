@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from governance.budget.accounting import epsilon
+from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.trust.view import TrustedView
 from keys.identity import SigningKey
@@ -11,6 +12,7 @@ from protocols.tasks import TrainGlm, Training
 from protocols.tasks.layout import vector_from_bytes
 from server.home import CoordinatorHome
 from server.learning.release import (
+    CohortCost,
     Result,
     ResultPart,
     write_result,
@@ -63,7 +65,8 @@ def _result(
         roster_size=len(study.countries),
         honest=agreement.honest,
         colluding=agreement.colluding,
-        epsilon=epsilon(study.mechanisms, agreement.honest, study.privacy.delta),
+        epsilon=epsilon(study.releases_of(agreement), agreement.honest, study.privacy.delta),
+        cohort_count=_cohort_count(agreement),
         delta=study.privacy.delta,
         task=task,
         features=study.features,
@@ -75,6 +78,11 @@ def _result(
         keep_until=_utc_text(now + timedelta(days=study.release.keep_days)),
         signer=key.public.to_text(),
     )
+
+
+def _cohort_count(agreement: Agreement) -> CohortCost | None:
+    count = agreement.cohort_count
+    return None if count is None else CohortCost(epsilon=count.epsilon, delta=count.delta)
 
 
 def _utc_text(moment: datetime) -> str:

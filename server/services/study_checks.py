@@ -13,6 +13,7 @@ from governance.policy.assessment import Assessment, assess
 from governance.runtime.wording import without_country
 from governance.trust.view import TrustedView
 from protocols.errors import ProtocolFault
+from protocols.numerics.mechanism import Mechanism
 from server.answers import ChargeEstimate, CountryAnswer, FindingText
 from server.errors import CoordinatorFault
 
@@ -77,15 +78,8 @@ def complete(study: Study, agreement: Agreement) -> Study:
 
 def _with_schedule(study: Study, agreement: Agreement) -> Study:
     if not study.mechanisms:
-        schedule = calibrate(
-            study.schedule(),
-            study.task.cost_fractions(),
-            agreement.honest,
-            study.privacy.epsilon,
-            study.privacy.delta,
-        )
-        return study.with_mechanisms(schedule)
-    spent = epsilon(study.mechanisms, agreement.honest, study.privacy.delta)
+        return study.with_mechanisms(_calibrated(study, agreement))
+    spent = epsilon(study.releases_of(agreement), agreement.honest, study.privacy.delta)
     if spent > study.privacy.epsilon:
         raise CoordinatorFault(
             f"The study's schedule costs ε = {spent:.4g}, more than its "
@@ -94,6 +88,16 @@ def _with_schedule(study: Study, agreement: Agreement) -> Study:
             fix="remove `mechanisms` from the study; `study check` then chooses the noise",
         )
     return study
+
+
+def _calibrated(study: Study, agreement: Agreement) -> tuple[Mechanism, ...]:
+    """Return the schedule with its noise; the first release is the count of the cohort."""
+    templates, shares = study.schedule(), study.task.cost_fractions()
+    terms = agreement.honest, study.privacy.epsilon, study.privacy.delta
+    if agreement.cohort_count is None:
+        return calibrate(templates, shares, *terms)
+    count = templates[0].model_copy(update={"noise_std": agreement.cohort_count.noise_std})
+    return count, *calibrate(templates[1:], shares[1:], *terms)
 
 
 def check(

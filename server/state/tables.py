@@ -29,7 +29,11 @@ invitations = Table(
     Column("role", String(16), nullable=False),
     Column("created", UtcTime, nullable=False),
     Column("used", UtcTime),
+    Column("serial", String(64)),
+    Column("revoked", UtcTime),
 )
+"""One row for each invitation. `serial` is that of its certificate, in decimal; an invitation of an
+earlier release has none."""
 
 enrolments = Table(
     "enrolments",

@@ -1,8 +1,10 @@
 """The channel repeats calls if the network cuts, duplicates, swaps or swallows data."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from flwr.proto.fleet_pb2 import PullMessagesRequest
@@ -11,6 +13,7 @@ from flwr.proto.node_pb2 import Node
 from keys.certificates import TransportAuthority
 from protocols.proto.exchange_pb2 import RelayRequest
 from protocols.wire.channel import ExchangeLink, LinkFault
+from protocols.wire.proxy import VARIABLES, Route
 from server.exchange.relay import Relay
 from tests.support.exchange_server import (
     OpenExchange,
@@ -137,3 +140,46 @@ def test_closing_ends_the_wait_before_the_next_attempt(line: Line) -> None:
     with pytest.raises(LinkFault):
         line.link.fetch(LARGE, seconds=60)
     closer.join()
+
+
+def test_each_call_measures_the_exchange_s_clock(line: Line) -> None:
+    offset = line.link.clock.offset
+    assert offset is not None
+    assert abs(offset) < timedelta(seconds=5)
+    assert line.link.route == Route()
+
+
+def test_a_named_proxy_is_used_and_named_in_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy is asked for the exchange's name, which nobody else here can resolve."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def refuse() -> None:
+            connection, _ = proxy.accept()
+            with connection:
+                asked.append(connection.recv(4096))
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        address = f"127.0.0.1:{proxy.getsockname()[1]}"
+        monkeypatch.setenv("https_proxy", f"http://{address}")
+        authority = TransportAuthority.create("danube", now())
+        party = caller(authority)
+        link = ExchangeLink(
+            "exchange.example.org:7443",
+            authority=authority.certificate_pem,
+            key=party.key,
+            certificate=party.certificate,
+        )
+        with pytest.raises(LinkFault, match="does not answer") as caught:
+            link.fetch(LARGE, 0.9)
+        link.close()
+    assert asked[0].startswith(b"CONNECT exchange.example.org:7443 ")
+    assert f"through the proxy {address}, which the variable https_proxy" in caught.value.why
+
+
+def test_a_proxy_does_not_get_calls_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    line = Line()
+    line.close()

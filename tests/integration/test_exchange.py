@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -33,7 +34,7 @@ from keys.certificates import Role, TransportAuthority
 from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, RelayRequest, SubmitRequest
-from protocols.wire.channel import MAX_MESSAGE, ExchangeLink, LinkFault
+from protocols.wire.channel import MAX_MESSAGE, ExchangeLink, LinkFault, sent_as
 from protocols.wire.flower_frame import FLEET_CALLS, MAX_FRAME, OBJECT_CALLS
 from protocols.wire.invitation import Invitation
 from server.errors import CoordinatorFault
@@ -44,6 +45,7 @@ from tests.support.certificates import forged, uri
 from tests.support.enrolling import Applicant, enrolment_of, officer_statement
 from tests.support.exchange_server import (
     LOOPBACK,
+    ROOM,
     Caller,
     FixedCredentials,
     OpenExchange,
@@ -51,6 +53,7 @@ from tests.support.exchange_server import (
     ServedFiles,
     caller,
     incoming,
+    inner_socket,
     now,
     tree,
 )
@@ -116,7 +119,7 @@ def code_of(
     authority: TransportAuthority,
     who: Caller | None,
     call: str,
-    request: object | None = None,
+    request: Any = None,
 ) -> grpc.StatusCode:
     """Make one call as `who` and return its status code."""
     pair = (who.key, who.certificate) if who else (None, None)
@@ -124,7 +127,7 @@ def code_of(
     with grpc.secure_channel(f"{LOOPBACK}:{port}", credentials) as channel:
         stub = exchange_pb2_grpc.ExchangeStub(channel)
         try:
-            getattr(stub, call)(request or REQUESTS[call], timeout=10)
+            getattr(stub, call)(sent_as(call, request or REQUESTS[call]), timeout=10)
         except grpc.RpcError as error:
             return error.code()
     return grpc.StatusCode.OK
@@ -132,7 +135,7 @@ def code_of(
 
 HEARTBEAT = SendNodeHeartbeatRequest(node=Node(node_id=AT)).SerializeToString()
 RELAYED = RelayRequest(method="SendNodeHeartbeat", body=HEARTBEAT)
-REQUESTS = {
+REQUESTS: dict[str, Any] = {
     "Enrol": EnrolRequest(),
     "Fetch": exchange_pb2.FetchRequest(path="metadata/1.root.json"),
     "Submit": SubmitRequest(kind=SubmitRequest.COUNTRY_BUNDLE, content=b"bundle"),
@@ -257,10 +260,10 @@ def test_a_certificate_that_ends_during_a_connection_ends_the_calls(port: Port, 
     )
     with grpc.secure_channel(f"{LOOPBACK}:{port.exchange.port}", credentials) as channel:
         stub = exchange_pb2_grpc.ExchangeStub(channel)
-        _quietly(lambda: getattr(stub, call)(REQUESTS[call], timeout=10))
+        _quietly(lambda: getattr(stub, call)(sent_as(call, REQUESTS[call]), timeout=10))
         port.ahead = timedelta(hours=2)
         with pytest.raises(grpc.RpcError) as caught:
-            getattr(stub, call)(REQUESTS[call], timeout=10)
+            getattr(stub, call)(sent_as(call, REQUESTS[call]), timeout=10)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert "expired" in str(caught.value.details())
 
@@ -336,7 +339,7 @@ def test_a_caller_cannot_use_the_token_of_another_country(port: Port) -> None:
     assert port.enrolment.all() == []
 
 
-def test_a_refused_submission_returns_the_reason_in_three_parts(port: Port) -> None:
+def test_a_refused_submission_repeats_the_reason_as_a_quotation(port: Port) -> None:
     port.documents.refusal = DocumentFault("It is old", why="it is version 1", fix="sign again")
     link = port.link(caller(port.authority, role=Role.OFFICER))
     try:
@@ -344,8 +347,8 @@ def test_a_refused_submission_returns_the_reason_in_three_parts(port: Port) -> N
             link.submit(SubmitRequest.COUNTRY_BUNDLE, b"old")
     finally:
         link.close()
-    fault = caught.value
-    assert (fault.what, fault.why, fault.fix) == ("It is old", "it is version 1", "sign again")
+    assert caught.value.what == "The exchange did not accept it"
+    assert caught.value.why == "it says 'It is old. it is version 1. sign again'"
 
 
 def relayed(link: ExchangeLink, method: str, request: object) -> exchange_pb2.RelayReply:
@@ -416,7 +419,7 @@ def test_a_message_that_arrives_while_a_revoked_node_waits_is_not_delivered(port
     link = port.link(serial_holder)
     body = PullMessagesRequest(node=Node(node_id=AT)).SerializeToString()
     request = RelayRequest(method="PullMessages", body=body)
-    waiting = link._wire.stub.Relay.future(request, timeout=20)
+    waiting = link._wire.stub.Relay.future(sent_as("Relay", request), timeout=20)
     try:
         wait_until(lambda: "PullMessages" in port.superlink.methods)
         port.enrolment.register._revoked |= {_serial(serial_holder)}
@@ -443,7 +446,7 @@ def test_a_message_larger_than_the_limit_is_refused(port: Port) -> None:
     with grpc.secure_channel(target, credentials, options=options) as channel:
         request = SubmitRequest(content=bytes(MAX_MESSAGE + 1))
         with pytest.raises(grpc.RpcError) as caught:
-            exchange_pb2_grpc.ExchangeStub(channel).Submit(request, timeout=30)
+            exchange_pb2_grpc.ExchangeStub(channel).Submit(sent_as("Submit", request), timeout=30)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     link.close()
     assert not port.documents.handed_in
@@ -456,7 +459,7 @@ def _pair(who: Caller) -> tuple[bytes, bytes]:
 def test_the_port_accepts_tls_only(port: Port) -> None:
     with grpc.insecure_channel(f"{LOOPBACK}:{port.exchange.port}") as channel:
         with pytest.raises(grpc.RpcError) as caught:
-            exchange_pb2_grpc.ExchangeStub(channel).Fetch(REQUESTS["Fetch"], timeout=5)
+            exchange_pb2_grpc.ExchangeStub(channel).Fetch(iter([REQUESTS["Fetch"]]), timeout=5)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert port.untouched()
 
@@ -496,7 +499,7 @@ def test_malformed_requests_are_refused(port: Port, call: str) -> None:
         for junk in (b"\xff" * 40, b"\x80\x04\x95pickle", b"\x0a\xff\xff\xff\xff\x0f"):
             with pytest.raises(grpc.RpcError) as caught:
                 method(junk, timeout=5)
-            assert caught.value.code() in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert port.untouched()
 
 
@@ -535,6 +538,8 @@ def test_an_address_in_use_gives_a_clear_error(port: Port) -> None:
                 (own.key, own.certificate), port.authority.certificate_pem
             ),
             clock=now,
+            room=ROOM,
+            inner=inner_socket(),
         )
         with pytest.raises(CoordinatorFault, match="cannot listen") as caught:
             port.exchange.thread.run(start)

@@ -2,17 +2,12 @@
 
 import socket
 import ssl
-import subprocess
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
-
-import pytest
 
 from keys.certificates import Role, TransportAuthority
 from server.exchange.relay import Relay
+from tests.support.exchange_process import exchange_process
 from tests.support.exchange_server import (
     LOOPBACK,
     OpenExchange,
@@ -25,49 +20,25 @@ HANDSHAKES, AT_ONCE = 2_000, 16
 """The exchange ended after about 200 when each handshake got a new configuration."""
 
 
-@pytest.fixture
-def exchange() -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run an exchange in a process of its own, which an attack may end; yield it and its port."""
-    command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    ) as process:
-        assert process.stdout is not None
-        yield process, int(process.stdout.readline())
-        process.kill()
-
-
-def serve() -> None:
-    """Serve until standard input ends."""
-    authority = TransportAuthority.create("danube", now())
-    relay = Relay(ScriptedSuperLink().forward)
-    with OpenExchange(authority, relay, enrolments=None, documents=None) as running:
-        print(running.port, flush=True)
-        sys.stdin.read()
-
-
-def test_many_handshakes_at_once_do_not_end_the_exchange(
-    exchange: tuple[subprocess.Popen[str], int],
-) -> None:
-    process, port = exchange
+def test_many_handshakes_at_once_do_not_end_the_exchange() -> None:
     stranger = ssl.create_default_context()
     stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
     stranger.set_alpn_protocols(["h2"])
 
-    def begin_handshake(_: int) -> int:
-        with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=10) as raw:
-            stranger.wrap_socket(raw).close()
-            return 1
-        return 0
+    with exchange_process() as victim, ThreadPoolExecutor(AT_ONCE) as pool:
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+        def begin_handshake(_: int) -> int:
+            with (
+                suppress(OSError),
+                socket.create_connection((LOOPBACK, victim.port), timeout=10) as raw,
+            ):
+                stranger.wrap_socket(raw).close()
+                return 1
+            return 0
+
         done = sum(pool.map(begin_handshake, range(HANDSHAKES)))
-    assert process.poll() is None
-    assert done > HANDSHAKES / 2
+        assert victim.process.poll() is None
+        assert done > HANDSHAKES / 2
 
 
 def test_a_new_certificate_is_shown_from_the_next_handshake_on() -> None:

@@ -29,6 +29,7 @@ from keys.certificates import TransportAuthority
 from keys.store import KeyStore
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.proto.exchange_pb2 import RelayRequest, SubmitRequest
+from protocols.wire.channel import sent_as
 from protocols.wire.flower_frame import FLEET_CALLS, OBJECT_CALLS
 from server.exchange.service import MAY_CALL
 from server.home import SETTINGS_FILE, CoordinatorHome, CoordinatorKeys
@@ -42,6 +43,8 @@ from tests.support.process_federation import (
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ACCEPTS_CONNECTIONS = 0x10000
+"""The flag of a listening socket in /proc/net/unix (`__SO_ACCEPTCON`)."""
 EVERYWHERE = "0.0.0.0"  # noqa: S104 (as an exchange listens in production)
 ROUNDS = 400
 """More rounds than the tests need: a server app runs as long as the rounds last."""
@@ -136,7 +139,7 @@ def test_all_processes_of_flower_are_listed(federation: ProcessFederation) -> No
 def test_only_the_exchange_listens_beyond_loopback(
     federation: ProcessFederation, port: int
 ) -> None:
-    """gRPC reads 0.0.0.0 as every address of both families."""
+    """0.0.0.0 means every address of both families."""
     superlink = ask(_socket(federation.coordinator), "status")["superlink"]
     addresses = listening(tree(federation, Role.COORDINATOR))
     inside = {address for address in addresses if address[1] in (LOOPBACK, "::1")}
@@ -154,17 +157,21 @@ def test_no_node_listens_on_any_network(federation: ProcessFederation) -> None:
 def test_local_sockets_are_files_that_only_their_owner_can_open(
     federation: ProcessFederation,
 ) -> None:
-    """A name in the abstract namespace would have no owner."""
+    """A listening socket in the abstract namespace would have no owner."""
     daemons = [(federation.coordinator, tree(federation, Role.COORDINATOR))]
     daemons += [(federation.node(c), tree(federation, Role.NODE, c)) for c in federation.countries]
     for party, pids in daemons:
         held_sockets, names = sockets(pids), set()
         for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
             columns = line.split()
-            if columns[6] in held_sockets and len(columns) > 7:
+            listens = int(columns[3], 16) & ACCEPTS_CONNECTIONS
+            if columns[6] in held_sockets and len(columns) > 7 and listens:
                 names.add(columns[7])
-        assert names == {str(_socket(party))}
-        assert stat.S_IMODE(_socket(party).stat().st_mode) == 0o600
+        expected = {_socket(party)}
+        if party is federation.coordinator:
+            expected |= {CoordinatorHome(party.home).exchange_socket}
+        assert names == set(map(str, expected))
+        assert {stat.S_IMODE(path.stat().st_mode) for path in expected} == {0o600}
         assert stat.S_IMODE(_socket(party).parent.stat().st_mode) & 0o077 == 0
 
 
@@ -200,7 +207,8 @@ def call(
     credentials = grpc.ssl_channel_credentials(authority.certificate_pem, *pair)
     with grpc.secure_channel(f"{LOOPBACK}:{port}", credentials) as channel:
         try:
-            getattr(exchange_pb2_grpc.ExchangeStub(channel), name)(request, timeout=10)
+            make = getattr(exchange_pb2_grpc.ExchangeStub(channel), name)
+            make(sent_as(name, request), timeout=10)
         except grpc.RpcError as error:
             return error.code(), str(error.details())
     return grpc.StatusCode.OK, ""

@@ -36,12 +36,14 @@ from server.state.tables import MIGRATIONS
 from tests.support.enrolling import Noted, enrolment_of
 from tests.support.exchange_server import (
     LOOPBACK,
+    ROOM,
     Caller,
     LoopThread,
     ScriptedSuperLink,
     ServedFiles,
     caller,
     incoming,
+    inner_socket,
     now,
     tree,
 )
@@ -79,7 +81,14 @@ class Exchange:
             on_refusal=lambda peer, call, _: self.refusals.append((peer.country, call)),
         )
         self._server, self.port = self.thread.run(
-            serve_exchange(service, f"{LOOPBACK}:0", credentials=self.transport, clock=self.clock)
+            serve_exchange(
+                service,
+                f"{LOOPBACK}:0",
+                credentials=self.transport,
+                clock=self.clock,
+                room=ROOM,
+                inner=inner_socket(),
+            )
         )
 
     def clock(self) -> datetime:
@@ -447,7 +456,7 @@ def codes(stub: exchange_pb2_grpc.ExchangeStub) -> list[grpc.StatusCode]:
     for method in exchange_pb2.DESCRIPTOR.services_by_name["Exchange"].methods:
         request = getattr(exchange_pb2, method.input_type.name)()
         try:
-            getattr(stub, method.name)(request, timeout=10)
+            getattr(stub, method.name)(iter([request]), timeout=10)
             ends.append(grpc.StatusCode.OK)
         except grpc.RpcError as error:
             ends.append(error.code())

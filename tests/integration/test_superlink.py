@@ -32,7 +32,6 @@ from flwr.proto.control_pb2 import StartRunRequest, StartRunResponse
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.proto.node_pb2 import Node
-from flwr.supercore.constant import TASK_TYPE_TO_COMMAND
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from client.app import build_app
@@ -48,7 +47,7 @@ from server.exchange.relay import Relay
 from server.flower.bundle import build_bundle
 from server.flower.bundle_guard import CONFIGURATION
 from server.flower.presence import PresenceUpdate
-from server.flower.superlink import OTHER_APPS, SERVER_APP, SuperLink
+from server.flower.superlink import NOWHERE, SuperLink
 from server.home import HOME_VARIABLE, SETTINGS_FILE, CoordinatorHome
 from tests.support.exchange_server import (
     LOOPBACK,
@@ -58,7 +57,7 @@ from tests.support.exchange_server import (
     caller,
     now,
 )
-from tests.support.stand_in_app import LARGE, write_customisation
+from tests.support.stand_in_app import LARGE, write_launcher
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -105,11 +104,11 @@ class Fleet:
     @classmethod
     def start(cls, folder: Path) -> "Fleet":
         home = CoordinatorHome(folder)
-        environment = {
-            HOME_VARIABLE: str(folder),
-            "PYTHONPATH": str(write_customisation(folder / "standin")),
-        }
-        superlink = SuperLink(home.superlink, environment=environment)
+        superlink = SuperLink(
+            home.superlink,
+            environment={HOME_VARIABLE: str(folder)},
+            launcher=write_launcher(folder),
+        )
         superlink.start()
         thread = LoopThread()
         (folder / SETTINGS_FILE).write_text(
@@ -363,7 +362,8 @@ def test_the_real_superlink_refuses_an_unregistered_key(fleet: Fleet) -> None:
     body = PullMessagesRequest(
         node=Node(node_id=fleet.exchange.relay.presence()["DE"].node)
     ).SerializeToString()
-    with httpx.Client(base_url=f"https://{fleet.superlink.address}", verify=trusted) as client:
+    address = f"https://{fleet.superlink.address}"
+    with httpx.Client(base_url=address, verify=trusted, trust_env=False) as client:
         for call in (FLEET_CALLS | OBJECT_CALLS).values():
             headers = {"content-type": "application/protobuf"}
             answer = client.post(f"/v1/fleet/{call}", content=body, headers=headers)
@@ -458,7 +458,8 @@ class Stranger:
             fab=Fab(hash_str=hashlib.sha256(fab).hexdigest(), content=fab), **more
         )
         headers = {"content-type": "application/protobuf", "accept": "application/protobuf"}
-        with httpx.Client(base_url=f"https://{self.fleet.superlink.address}", verify=trusted) as c:
+        address = f"https://{self.fleet.superlink.address}"
+        with httpx.Client(base_url=address, verify=trusted, trust_env=False) as c:
             answer = c.post(
                 "/v1/control/start-run", content=request.SerializeToString(), headers=headers
             )
@@ -579,17 +580,13 @@ def test_a_bundle_of_another_kind_of_app_is_not_started(stranger: Stranger) -> N
     assert not stranger.trace.exists()
 
 
-def test_every_command_of_the_executor_is_replaced(fleet: Fleet) -> None:
-    assert {SERVER_APP, *OTHER_APPS} == set(TASK_TYPE_TO_COMMAND.values())
-    folder = fleet.folder / "superlink" / "bin"
-    assert {file.name for file in folder.iterdir()} == {SERVER_APP, *OTHER_APPS}
-    executor = fleet.superlink._processes[1].pid
-    variables = Path(f"/proc/{executor}/environ").read_bytes().split(b"\0")
-    (path,) = [line for line in variables if line.startswith(b"PATH=")]
-    assert path.split(b":")[0] == b"PATH=" + os.fsencode(folder)
-    for name in OTHER_APPS:
-        done = subprocess.run(
-            [str(folder / name), "--token", "x"], capture_output=True, check=False
-        )
-        assert done.returncode == 1
-        assert f"Refused: {name}".encode() in done.stderr
+def test_no_process_of_flower_finds_a_program_by_its_name(fleet: Fleet) -> None:
+    for pid in processes(fleet):
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        assert b"PATH=" + NOWHERE.encode() in variables
+
+
+def test_the_token_is_an_argument_inside_the_process_only(rehearsal: Mapping[str, Any]) -> None:
+    """Every user of the machine can read a process's command line."""
+    assert "--token" in rehearsal["argv"]
+    assert "--token" not in rehearsal["command line"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from governance.runtime.descriptors import USUAL_LIMIT
 from tests.integration.test_pages import command_of, options_of
 from tests.support.command_help import PROGRAMS
 
@@ -32,6 +33,7 @@ HARDENED = {
     "RestrictNamespaces": "yes",
     "SystemCallArchitectures": "native",
     "LimitCORE": "0",
+    "LimitNOFILE": str(USUAL_LIMIT),
     "UMask": "0077",
     "StateDirectoryMode": "0700",
 }
@@ -132,6 +134,34 @@ def test_systemd_rates_its_exposure_as_low(unit: Path, tmp_path: Path) -> None:
     level = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
     assert level is not None, done.stdout + done.stderr
     assert float(level[1]) < HIGHEST_EXPOSURE
+
+
+CHILD_NEEDS = {
+    *("vfork", "clone", "clone3", "execve", "wait4", "pipe2", "socketpair", "dup3"),
+    *("prlimit64", "setrlimit", "prctl", "kill", "mmap", "set_robust_list"),
+}
+"""What a daemon needs to start a process with a limit on its memory, as the policy engine has."""
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@every_unit
+def test_it_may_start_a_process_with_limits(unit: Path) -> None:
+    allowed: set[str] = set()
+    for value in [value for name, value in settings(unit) if name == "SystemCallFilter"]:
+        calls = set.union(*map(_system_calls, value.removeprefix("~").split()))
+        allowed = allowed - calls if value.startswith("~") else allowed | calls
+    assert allowed >= CHILD_NEEDS
+    limits = dict(settings(unit))
+    assert not {"TasksMax", "LimitNPROC", "LimitAS", "NoExecPaths"} & set(limits)
+
+
+def _system_calls(group: str) -> set[str]:
+    """Return the system calls in a group of systemd's, with those of its own groups."""
+    words = ["systemd-analyze", "syscall-filter", group]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")
+    names = {line.strip() for line in listed if line.startswith("    ")}
+    plain = {name for name in names if not name.startswith(("@", "#"))}
+    return plain.union(*(_system_calls(name) for name in names if name.startswith("@")))
 
 
 def test_there_are_rules_for_both_machines() -> None:

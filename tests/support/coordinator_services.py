@@ -29,7 +29,7 @@ from tests.support.keystore import fast_store
 from tests.support.node_federation import NodeFederation
 
 FEDERATION = "nordic-heart"
-SETTINGS = Settings(federation=FEDERATION, listen="127.0.0.1:0", address="127.0.0.1:7443")
+SETTINGS = Settings(federation=FEDERATION, listen="127.0.0.1:7443", address="127.0.0.1:7443")
 
 FIRST_FLOWER_RUN = 7_001
 """The id that Flower gives to the first run; the others follow."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
-from governance.documents.agreement import Agreement
+from governance.documents.agreement import Agreement, CohortCount
 from governance.documents.permit import NodeKeys, Permit, PermitConditions, Withdrawal
 from governance.documents.study import Study
 from governance.trust.ceremony import Draft, sign_draft
@@ -20,6 +20,7 @@ from governance.trust.view import TrustedView, TrustHighWater
 from keys.composite import CompositeSigningKey
 from keys.identity import SigningKey
 from protocols.numerics.mechanism import Mechanism
+from protocols.tasks.schedule import COHORT_FLOOR
 from tests.support.prepared import PREPARED, look, put
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
@@ -88,6 +89,7 @@ def agreement_fields(countries: tuple[str, ...] = COUNTRIES, **changes: Any) -> 
         "honest": 2,
         "smallest_countries": 3,
         "smallest_cohort": 50,
+        "cohort_count": {"epsilon": 1.0, "delta": 1e-5},
         "retention": {"results_days": 3650, "logs_days": 3650},
         "amendment_threshold": 3,
         "effective": "2026-01-01",
@@ -163,13 +165,18 @@ def training_fields(rounds: int, **task: Any) -> dict[str, Any]:
     }
 
 
-def with_schedule(study: Study, noise_std: int = 3_000) -> Study:
+COHORT_NOISE = CohortCount(epsilon=1.0, delta=1e-5).noise_std
+"""The noise of a cohort's count under `agreement()`, in lattice units."""
+
+
+def with_schedule(study: Study, noise_std: int = 3_000, cohort_noise: int = COHORT_NOISE) -> Study:
     """Fill in the schedule with generous noise, without calibrating it."""
-    schedule = (
-        m.model_copy(update={"noise_std": noise_std}) if m.costs else m for m in study.schedule()
-    )
-    filled: tuple[Mechanism, ...] = tuple(schedule)
-    return study.with_mechanisms(filled)
+
+    def filled(template: Mechanism) -> Mechanism:
+        noise = cohort_noise if template.phase == COHORT_FLOOR else noise_std
+        return template.model_copy(update={"noise_std": noise}) if template.costs else template
+
+    return study.with_mechanisms(tuple(map(filled, study.schedule())))
 
 
 def study(agreed: Agreement, **changes: Any) -> Study:

@@ -1,11 +1,13 @@
 """An exchange on a free port of loopback, callers with certificates, and a scripted SuperLink."""
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Self
 
 from flwr.proto.fleet_pb2 import PullMessagesResponse
@@ -20,12 +22,14 @@ from keys.certificates import (
     public_pem,
 )
 from protocols.wire.channel import ExchangeLink
+from server.exchange.connection_limits import Room
 from server.exchange.relay import Relay
 from server.exchange.service import ExchangeService, serve_exchange
 
 HOUR = timedelta(hours=1)
 LOOPBACK = "127.0.0.1"
 WAIT_SECONDS = 20.0
+ROOM = Room(total=256, of_address=32)
 
 
 def now() -> datetime:
@@ -52,6 +56,11 @@ class ScriptedSuperLink:
     @property
     def methods(self) -> list[str]:
         return [method for method, _, _ in self.calls]
+
+
+def inner_socket() -> Path:
+    """Return a path for the socket behind a public port, in a new private folder."""
+    return Path(tempfile.mkdtemp(prefix="exchange-")) / "exchange.sock"
 
 
 def tree(name: str, *children: ObjectTree) -> ObjectTree:
@@ -191,6 +200,7 @@ class OpenExchange:
         documents: Any,
         clock: Callable[[], datetime] = now,
         thread: LoopThread | None = None,
+        room: Room = ROOM,
     ) -> None:
         self.authority, self.relay = authority, relay
         self.refusals: list[tuple[str, str, str]] = []
@@ -207,7 +217,14 @@ class OpenExchange:
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK, "localhost"))
         self.shown = FixedCredentials((own.key, own.certificate), authority.certificate_pem)
         self._server, self.port = self.thread.run(
-            serve_exchange(service, f"{LOOPBACK}:0", credentials=self.shown, clock=clock)
+            serve_exchange(
+                service,
+                f"{LOOPBACK}:0",
+                credentials=self.shown,
+                clock=clock,
+                room=room,
+                inner=inner_socket(),
+            )
         )
 
     def link(self, who: Caller) -> ExchangeLink:

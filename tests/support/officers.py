@@ -216,7 +216,12 @@ class OfficerCommands:
         """Return every file of the officer that matters for a decision."""
         files = (p for p in self.home.path.rglob("*") if p.is_file() and p.name != "lock")
         cached = {"root.json", "floor.json", "agreement.json"}  # may be stored at any time
-        return {str(p): p.read_bytes() for p in files if p.name not in cached}
+        copies = self.home.trust / "published"  # likewise
+        return {
+            str(p): p.read_bytes()
+            for p in files
+            if p.name not in cached and not p.is_relative_to(copies)
+        }
 
     def own(self) -> CountryDocuments:
         return present(read_own(self.home, self.home.settings(), self.now))

@@ -52,7 +52,7 @@ class Role(StrEnum):
     COORDINATOR = "pratique-coordinator"
     SUPERLINK = "flower-superlink"
     SUPEREXEC = "flower-superexec"
-    SERVER_APP = "server.flower.bundle_guard"
+    SERVER_APP = "flwr-serverapp"
     NODE = "pratique-node"
 
 

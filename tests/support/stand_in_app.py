@@ -1,7 +1,7 @@
 """Replace the work of a server app's process in tests of the carrier.
 
-A folder with a `sitecustomize.py` that calls `stand_in` is put on the process's PYTHONPATH. There,
-and nowhere else, `rehearse` replaces `server.runs.attempt.run_attempt`.
+A launcher of the test's own takes the place of `server.flower.launcher`. In a server app's process,
+and nowhere else, `rehearse` then replaces `server.runs.attempt.run_attempt`.
 """
 
 import hashlib
@@ -18,21 +18,24 @@ from server.flower.carrier import FlowerCarrier
 
 LARGE = bytes(range(256)) * 2**15
 """The size of a model or a contribution of 10^6 values in 64-bit words."""
+CALL_STAND_IN = "from tests.support.stand_in_app import stand_in; stand_in()"
 REPLY_SECONDS = 20.0
 SHORT_SECONDS = 1.0
 
 
-def write_customisation(folder: Path) -> Path:
-    """Write the folder that makes a server app's process call `rehearse` instead of a run."""
-    folder.mkdir(parents=True)
-    (folder / "sitecustomize.py").write_text(
+def write_launcher(folder: Path, server_app: str = CALL_STAND_IN) -> Path:
+    """Write a launcher that first executes `server_app` in the process of a server app."""
+    file = folder / "launcher.py"
+    file.write_text(
         "import sys\n"
-        "if 'server.flower.bundle_guard' in sys.orig_argv:\n"
-        f"    sys.path.append({str(Path(__file__).parents[2])!r})\n"
-        "    from tests.support.stand_in_app import stand_in\n"
-        "    stand_in()\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "from pathlib import Path\n"
+        "from server.flower import launcher\n"
+        "if sys.argv[2] == launcher.SERVER_APP:\n"
+        f"    {server_app}\n"
+        "launcher.main(Path(__file__).resolve())\n"
     )
-    return folder
+    return file
 
 
 def stand_in() -> None:
@@ -71,6 +74,7 @@ def rehearse(
     large = carrier.exchange(dict.fromkeys(everybody, LARGE), REPLY_SECONDS)
     report["large"] = {c: hashlib.sha256(r).hexdigest() for c, r in large.items()}
     report["argv"] = sys.argv
+    report["command line"] = Path("/proc/self/cmdline").read_text().split("\0")
     services.release("study", run_id, report, b"")
 
 

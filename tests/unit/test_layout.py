@@ -49,6 +49,7 @@ TESTED_ELSEWHERE = {
     "server/answers.py": "tests/unit/server/services/test_dispatch.py",
     "server/cli.py": "tests/unit/server/test_commands.py",
     "server/commands/agreement.py": "tests/unit/server/test_commands.py",
+    "server/commands/invitation.py": "tests/unit/server/test_commands.py",
     "server/commands/log.py": "tests/unit/server/test_commands.py",
     "server/commands/options.py": "tests/unit/server/test_commands.py",
     "server/commands/result.py": "tests/unit/server/test_commands.py",

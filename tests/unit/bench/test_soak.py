@@ -80,7 +80,7 @@ def test_daemons_are_named_and_commands_are_not(tmp_path: Path) -> None:
     lines = (
         ["pratique-node", "up", "--home", "/x/n-DK"],
         ["pratique-node", "status", "--home", "/x/n-EE"],
-        ["python", "-m", "server.flower.bundle_guard"],
+        ["python", "-I", "launcher.py", "1", "flwr-serverapp"],
         ["something", "else"],
     )
     started = [

@@ -282,13 +282,13 @@ def test_restored_asks_first(
     monkeypatch.setattr("client.daemon.restore_node", pytest.fail)
     result = run("restored", "--passphrase-file", passphrase, home=enrolled)
     assert result.exit_code == 1
-    assert "restore that copy instead" in result.stdout
+    assert "restore that, and do not continue" in result.stdout
 
 
 def test_restored_before_enrolment_says_what_to_do(home: Path, passphrase: Path) -> None:
     output = refused("restored", "--yes", "--passphrase-file", passphrase, home=home)
     assert "pratique-node enrol" in output
-    assert "restore that copy instead" not in output
+    assert "restore that, and do not continue" not in output
 
 
 def test_restored_with_a_certificate_that_looks_stolen_says_what_to_do(

@@ -21,6 +21,7 @@ from governance.runtime.systemd import Supervisor
 from protocols.errors import ReasonCode
 from protocols.private_sum.messages import refusal_reply
 from protocols.wire.channel import LinkFault
+from protocols.wire.exchange_clock import ExchangeClock
 from tests.support.exchange_server import RenewalNeverDue
 from tests.support.node_federation import NodeFederation, code_of
 from tests.support.waiting import WAIT_SECONDS, wait_until
@@ -33,6 +34,7 @@ class Channel:
     closed: threading.Event = field(default_factory=threading.Event)
     stuck: bool = False
     """Whether only closing the channel ends a wait for messages."""
+    clock: ExchangeClock = field(default_factory=ExchangeClock)
 
     def close(self) -> None:
         self.closed.set()

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.app.message import make_message
 from flwr.app.metadata import Metadata
+from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeResponse,
@@ -31,6 +33,7 @@ from protocols.errors import ReasonCode, Refusal
 from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
 from protocols.wire import flower_frame
 from protocols.wire.channel import LinkFault
+from protocols.wire.exchange_clock import TIME_KEY, ExchangeClock
 from protocols.wire.flower_frame import (
     FLEET_CALLS,
     FRAME,
@@ -38,6 +41,7 @@ from protocols.wire.flower_frame import (
     RECORD,
 )
 
+NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 KEY = load_pem_private_key(new_node_auth_key()[0], None)
 NODE_ID = 77
 
@@ -47,6 +51,7 @@ class ScriptedLink:
 
     def __init__(self) -> None:
         self.requests: list[RelayRequest] = []
+        self.clock = ExchangeClock(lambda: NOW)
         self.stops: dict[str, threading.Event | None] = {}
         self.answers: dict[str, Callable[[], RelayReply]] = {
             "ActivateNode": lambda: RelayReply(
@@ -165,7 +170,7 @@ def test_no_answer_of_the_coordinator_ends_the_process(link: ScriptedLink, body:
 def test_the_interceptor_of_flower_that_ends_the_process_is_not_used(link: ScriptedLink) -> None:
     assert "RuntimeVersionHttpInterceptor" not in vars(flower_client)
     kinds = [type(one).__name__ for one in client_of(link)._client._interceptors]
-    assert kinds == ["RuntimeVersion", "NodeAuthHttpInterceptor", "RelayTransport"]
+    assert kinds == ["RuntimeVersion", "SignedTime", "RelayTransport"]
 
 
 def test_a_lost_link_ends_the_service_and_the_sign_off_is_tried(link: ScriptedLink) -> None:
@@ -381,3 +386,60 @@ def test_the_app_that_a_bundle_names_has_no_records() -> None:
     with pytest.raises(NodeFault, match="only in the daemon of a node") as caught:
         query(message(b"x"), None)
     assert caught.value.fix
+
+
+def stated(link: ScriptedLink, offset: timedelta) -> None:
+    link.clock.note([(TIME_KEY, (NOW + offset).isoformat())], timedelta())
+
+
+@pytest.mark.parametrize("offset", [timedelta(seconds=-10), timedelta(minutes=4), timedelta()])
+def test_the_signed_time_is_the_exchange_s(link: ScriptedLink, offset: timedelta) -> None:
+    stated(link, offset)
+    served(link)
+    times = {request.headers[TIMESTAMP_HEADER] for request in link.requests}
+    assert times == {(NOW + offset).isoformat()}
+
+
+def test_a_sign_in_is_repeated_once_the_answer_shows_the_difference(link: ScriptedLink) -> None:
+    admitted = link.answers["ActivateNode"]
+
+    def refuse() -> RelayReply:
+        stated(link, timedelta(seconds=-10))
+        link.answers["ActivateNode"] = admitted
+        return RelayReply(status=401)
+
+    link.answers["ActivateNode"] = refuse
+    served(link)
+    assert link.methods[:3] == ["ActivateNode", "ActivateNode", "PullMessages"]
+
+
+@pytest.mark.parametrize("offset", [timedelta(), timedelta(seconds=-10)])
+def test_another_refusal_is_not_repeated(link: ScriptedLink, offset: timedelta) -> None:
+    stated(link, offset)
+    link.answers["ActivateNode"] = lambda: RelayReply(status=401)
+    with pytest.raises(LinkFault, match="refused a call"):
+        client_of(link).serve(threading.Event())
+    assert link.methods == ["ActivateNode"]
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(26, "behind"), (-26, "ahead of")])
+def test_a_clock_beyond_the_tolerance_is_named_and_nothing_is_sent(
+    link: ScriptedLink, minutes: int, words: str
+) -> None:
+    stated(link, timedelta(minutes=minutes))
+    with pytest.raises(LinkFault) as caught:
+        client_of(link).serve(threading.Event())
+    assert f"about 26 minutes {words} the exchange's" in caught.value.what
+    assert "about 5 minutes" in caught.value.why
+    assert "NTP" in caught.value.fix
+    assert link.methods == []
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "https_proxy", "HTTP_PROXY"])
+def test_no_proxy_of_the_environment_reaches_flower(
+    link: ScriptedLink, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Flower's own client ends with ImportError at a SOCKS proxy."""
+    monkeypatch.setenv(variable, "socks5://127.0.0.1:9")
+    served(link)
+    assert link.methods[-1] == "DeactivateNode"

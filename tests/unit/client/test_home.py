@@ -18,7 +18,7 @@ SETTINGS = NodeSettings(
 @pytest.fixture
 def home(tmp_path: Path) -> NodeHome:
     new_home = NodeHome(tmp_path / "node")
-    new_home.create()
+    new_home.path.mkdir(mode=0o700)
     new_home.write_settings(SETTINGS)
     return new_home
 
@@ -80,20 +80,15 @@ def test_only_the_owner_may_enter_a_new_folder(home: NodeHome) -> None:
 
 def test_a_second_node_in_a_folder_is_refused(home: NodeHome) -> None:
     with pytest.raises(NodeFault, match="already"):
-        home.create()
-
-
-def test_an_unfinished_init_is_reported(tmp_path: Path) -> None:
-    home = NodeHome(tmp_path / "node")
-    home.keys.mkdir(parents=True)
-    with pytest.raises(NodeFault, match="an unfinished node"):
         home.require_free()
 
 
-def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(NodeFault, match="cannot be used"):
-        NodeHome(tmp_path / "file" / "node").create()
+def test_keys_without_settings_are_kept(tmp_path: Path) -> None:
+    home = NodeHome(tmp_path / "node")
+    home.keys.mkdir(parents=True)
+    with pytest.raises(NodeFault, match="the keys of a node, and no settings") as caught:
+        home.require_free()
+    assert "backup" in caught.value.fix
 
 
 def test_two_daemons_do_not_run_on_one_home(home: NodeHome) -> None:

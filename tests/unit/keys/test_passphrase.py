@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from keys import passphrase
 from keys.errors import KeyFault
 from keys.passphrase import PASSPHRASE_LIMIT_BYTES, read_passphrase
 
@@ -32,7 +33,7 @@ def pipe_with(content: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("content", "passphrase"),
+    ("content", "expected"),
     [
         (b"four random words here", b"four random words here"),
         (b"words\n", b"words"),
@@ -47,11 +48,11 @@ def pipe_with(content: bytes) -> Iterator[int]:
     ],
 )
 def test_one_trailing_newline_is_not_part_of_the_passphrase(
-    tmp_path: Path, content: bytes, passphrase: bytes
+    tmp_path: Path, content: bytes, expected: bytes
 ) -> None:
-    assert from_file(private_file(tmp_path, content)) == passphrase
+    assert from_file(private_file(tmp_path, content)) == expected
     with pipe_with(content) as fd:
-        assert read_passphrase(file=None, fd=fd, prompt=None, purpose="the key store") == passphrase
+        assert read_passphrase(file=None, fd=fd, prompt=None, purpose="the key store") == expected
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\r\n"])
@@ -152,32 +153,58 @@ def test_no_error_repeats_the_passphrase(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file as systemd provides it, with an access list that names the service's user."""
-    folder = tmp_path / "credentials"
-    folder.mkdir()
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file as systemd, Kubernetes and Docker provide it; this user plays root."""
+    monkeypatch.setattr(passphrase, "ORCHESTRATOR", os.geteuid())
+    folder = tmp_path / "..2026_11_30"
+    folder.mkdir(mode=0o755)
+    (tmp_path / "..data").symlink_to(folder)
     file = folder / "passphrase"
     file.write_bytes(b"correct horse")
     file.chmod(0o440)
+    (tmp_path / "passphrase").symlink_to("..data/passphrase")
     return file
 
 
-def test_a_systemd_credential_is_accepted_with_its_permissions(credential: Path) -> None:
-    assert read_passphrase(file=credential, fd=None, prompt=None, purpose="x") == b"correct horse"
+def test_a_secret_that_an_orchestrator_gives_is_accepted(secret: Path, tmp_path: Path) -> None:
+    assert from_file(secret) == from_file(tmp_path / "passphrase") == b"correct horse"
 
 
-@pytest.mark.parametrize("mode", [0o444, 0o460, 0o404, 0o450, 0o402])
-def test_a_credential_open_to_others_is_refused(credential: Path, mode: int) -> None:
-    credential.chmod(mode)
+@pytest.mark.parametrize("mode", [0o444, 0o460, 0o404, 0o450, 0o402, 0o640, 0o660])
+def test_a_secret_with_another_mode_is_refused(secret: Path, mode: int) -> None:
+    secret.chmod(mode)
     with pytest.raises(KeyFault, match="open to other users"):
-        read_passphrase(file=credential, fd=None, prompt=None, purpose="x")
+        from_file(secret)
 
 
-def test_a_file_outside_the_credentials_folder_has_the_usual_checks(credential: Path) -> None:
-    other = credential.parent.parent / "passphrase"
-    other.write_bytes(b"correct horse")
-    other.chmod(0o440)
-    for path in (other, credential.parent / ".." / "passphrase"):
-        with pytest.raises(KeyFault, match="open to other users"):
-            read_passphrase(file=path, fd=None, prompt=None, purpose="x")
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+def test_a_secret_that_others_could_replace_is_refused(secret: Path, mode: int) -> None:
+    secret.parent.chmod(mode)
+    with pytest.raises(KeyFault, match="open to other users"):
+        from_file(secret)
+
+
+def test_a_file_in_the_folder_of_another_user_than_root_is_refused(
+    secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passphrase, "ORCHESTRATOR", os.geteuid() + 1)
+    with pytest.raises(KeyFault, match="open to other users"):
+        from_file(secret)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_secret_of_a_third_user_is_refused(secret: Path) -> None:
+    os.chown(secret, 54321, 54321)
+    with pytest.raises(KeyFault, match="open to other users"):
+        from_file(secret)
+
+
+def test_no_variable_of_the_environment_widens_the_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(passphrase, "ORCHESTRATOR", os.geteuid() + 1)
+    file = private_file(tmp_path, b"words")
+    file.chmod(0o440)
+    with pytest.raises(KeyFault, match="open to other users"):
+        from_file(file)

@@ -20,6 +20,7 @@ from governance.runtime.local_rpc import LocalRpcServer
 from keys.errors import KeyFault, PratiqueError
 from keys.identity import SigningKey
 from keys.store import KeyStore
+from server.answers import CoordinatorStatus, LogSummary
 from server.cli import app
 from server.commands.result import _print_cell
 from server.commands.study import _print_check
@@ -32,6 +33,13 @@ from tests.support.enrolling import text_key
 from tests.support.keystore import LOWEST_SCRYPT_COST
 
 ENROLMENT = {"country": "AT", "role": "node", "fingerprint": "abcd-efgh", "status": "pending"}
+INVITED = {
+    "id": "0123456789ab",
+    "country": "AT",
+    "role": "node",
+    "status": "open",
+    "expires": "2026-12-07T10:00+00:00",
+}
 INVITATION = {"authority_digest": "sha256:aa", "root_digest": None, "token": "SECRET"}
 
 
@@ -146,6 +154,19 @@ def test_an_invitation_that_cannot_be_written_is_reported_in_plain_words(
     assert "SECRET" not in ended.output
 
 
+def test_invitations_are_listed_and_revoked(daemon: ScriptedDaemon) -> None:
+    daemon.answers |= {"invitations": [INVITED], "revoke_invitation": INVITED}
+    assert "0123456789ab  AT  node     open     until 2026-12-07" in (
+        daemon.run("invitation", "list").stdout
+    )
+    assert json.loads(daemon.run("invitation", "list", "--json").stdout) == [INVITED]
+    revoked = daemon.run("invitation", "revoke", "0123456789ab").stdout
+    assert "Revoked: the invitation 0123456789ab for the node of AT." in revoked
+    assert daemon.asked[-1] == ("revoke_invitation", {"identifier": "0123456789ab"})
+    daemon.answers["invitations"] = []
+    assert "Nobody was invited" in daemon.run("invitation", "list").stdout
+
+
 def test_log_entries_are_listed_with_their_round(daemon: ScriptedDaemon) -> None:
     opened = {"index": 4, "at": "2026-09-01", "kind": "round-opened", "run": "ab", "round": 2}
     begun = {"index": 0, "at": "2026-09-01", "kind": "coordinator-initialised"}
@@ -186,6 +207,27 @@ def test_wrong_arguments_end_with_status_two(empty: ScriptedDaemon, words: tuple
     ended = empty.run(*words)
     assert ended.exit_code == 2
     assert "Traceback" not in ended.output
+
+
+def test_status_says_why_documents_are_not_renewed(daemon: ScriptedDaemon) -> None:
+    status = CoordinatorStatus(
+        federation="nordic-heart",
+        address="127.0.0.1:7443",
+        authority="sha256:",
+        nodes={},
+        agreement=None,
+        not_renewed="the disk is full",
+        disputes=(),
+        waiting=(),
+        running=(),
+        resumed={},
+        superlink="",
+        log=LogSummary(origin="nordic-heart", size=1),
+        observe=None,
+    )
+    daemon.answers["status"] = status.model_dump(mode="json")
+    shown = daemon.run("status").stdout
+    assert "DOCUMENTS NOT RENEWED, tried again each minute: the disk is full" in shown
 
 
 @pytest.mark.parametrize(
@@ -290,6 +332,20 @@ def test_init_with_a_wrong_value_says_what_is_expected(
     assert list(empty.home.iterdir()) == []
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:7443", "[::]:7443"])
+def test_init_asks_for_an_address_that_the_parties_can_reach(
+    empty: ScriptedDaemon, passphrase: str, listen: str
+) -> None:
+    words = ("init", "--federation", "danube", "--listen", listen, "--passphrase-file", passphrase)
+    ended = empty.run(*words)
+    assert ended.exit_code == 1
+    assert "cannot reach" in ended.stderr
+    assert "--address" in ended.stderr
+    assert list(empty.home.iterdir()) == []
+    named = empty.run(*words, "--address", "exchange.example.org:7443")
+    assert named.exit_code == 0, named.output
+
+
 def test_init_with_a_passphrase_file_that_others_may_read_creates_nothing(
     empty: ScriptedDaemon, passphrase: str
 ) -> None:
@@ -357,9 +413,9 @@ def test_the_same_refusal_is_printed_once_with_its_countries(
     }
     _print_check(answer)
     output = capsys.readouterr().out
-    assert output.count("No. [Article 4]") == 1
-    assert "  AT, BE: No. [Article 4]" in output
-    assert "  BE: Too dear. [Article 9]" in output
+    assert output.count('No. ["Article 4"]') == 1
+    assert '  AT, BE: No. ["Article 4"]' in output
+    assert '  BE: Too dear. ["Article 9"]' in output
 
 
 EMPTY_STUDY = {"privacy": {"epsilon": 1.0, "delta": 1e-5}, "mechanisms": []}

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +12,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from governance.errors import StorageFault
 from server import daemon
-from server.daemon import RESTART_ATTEMPTS, _supervise, hold_daemon_lock
+from server.daemon import (
+    REFRESH_AGAIN_SECONDS,
+    REFRESH_SECONDS,
+    RESTART_ATTEMPTS,
+    _keep_fresh,
+    _supervise,
+    hold_daemon_lock,
+)
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from server.runs.store import RunStore
@@ -80,6 +89,7 @@ def supervisions(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     found: list[bool] = []
     monkeypatch.setattr(daemon, "supervise_runs", lambda _, runs_lost: found.append(runs_lost))
     monkeypatch.setattr(daemon, "CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(daemon, "require_guard", lambda _: None)
     return found
 
 
@@ -91,7 +101,6 @@ def context(engine: Engine, flower: Flower, sessions: RecordedSessions | None = 
         enrolment=SimpleNamespace(admitted=lambda _: ["AT", "BE"]),
         clock=now,
         home=SimpleNamespace(superlink=Path("/home/superlink")),
-        repository=SimpleNamespace(refresh=lambda *_, **__: None),
         documents=SimpleNamespace(uses_next_keys=False),
         keys=SimpleNamespace(online_key=None, transport=SimpleNamespace(renew_due=lambda _: [])),
         note=lambda *_, **__: None,
@@ -114,10 +123,63 @@ def watched(made: Any, forwarding: RecordedForwarding, until: Callable[[], bool]
     asyncio.run(act())
 
 
+class RefreshedDocuments:
+    """Records the threads of the refreshes, of which the first ones fail, and the waits."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.not_renewed = failures, ""
+        self.threads: list[str] = []
+        self.waits: list[float] = []
+
+    def refresh(self) -> None:
+        self.threads.append(threading.current_thread().name)
+        self.not_renewed = "the disk is full" if len(self.threads) <= self.failures else ""
+
+    async def wait(self, stop: asyncio.Event, seconds: float) -> None:
+        self.waits.append(seconds)
+        if len(self.waits) == 4:
+            stop.set()
+
+
+def test_documents_are_refreshed_in_a_thread_of_their_own_and_sooner_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def act() -> None:
+        await _keep_fresh(documents, asyncio.Event())  # type: ignore[arg-type]
+
+    documents = RefreshedDocuments(failures=2)
+    monkeypatch.setattr(daemon, "_wait_until_set", documents.wait)
+    asyncio.run(act())
+    assert documents.waits == [REFRESH_AGAIN_SECONDS] * 2 + [REFRESH_SECONDS] * 2
+    assert all(name.startswith("freshness") for name in documents.threads)
+
+
 def test_supervision_ends_with_the_stop_event(engine: Engine, supervisions: list[bool]) -> None:
     watched(context(engine, Flower()), RecordedForwarding(), lambda: len(supervisions) > 2)
     assert supervisions[0] is True, "a new SuperLink knows no run"
     assert not any(supervisions[1:])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [OSError(28, "No space left on device"), StorageFault("The disk is full")],
+    ids=["system", "database"],
+)
+def test_a_disk_that_refuses_ends_no_supervision(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    lost: list[bool] = []
+
+    def supervise(_: object, *, runs_lost: bool) -> None:
+        lost.append(runs_lost)
+        if len(lost) < 3:
+            raise fault
+
+    monkeypatch.setattr(daemon, "supervise_runs", supervise)
+    monkeypatch.setattr(daemon, "DISK_SECONDS", 0.01)
+    monkeypatch.setattr(daemon, "CHECK_SECONDS", 0.01)
+    watched(context(engine, Flower()), RecordedForwarding(), lambda: len(lost) > 3)
+    assert lost[:4] == [True, True, True, False], "the runs of a new SuperLink are still resumed"
 
 
 @pytest.mark.parametrize("name", ["superlink", "superexec"])
@@ -163,6 +225,22 @@ def test_a_superlink_that_dies_while_nodes_are_registered_is_restarted(
     watched(context(engine, flower, sessions), forwarding, lambda: bool(supervisions))
     assert (flower.starts, len(sessions.opened)) == (2, 2)
     assert forwarding.acts == ["close", "open"]
+
+
+def test_no_call_reaches_a_flower_whose_guard_does_not_refuse(
+    engine: Engine, supervisions: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise CoordinatorFault("The guard does not work", why="code of a bundle was executed")
+
+    monkeypatch.setattr(daemon, "require_guard", fail)
+    flower, forwarding = Flower(), RecordedForwarding()
+    flower.gone = "superexec"
+    with pytest.raises(CoordinatorFault, match="could not be restarted") as caught:
+        watched(context(engine, flower), forwarding, lambda: False)
+    assert "code of a bundle was executed" in caught.value.why
+    assert forwarding.acts == ["close"]
+    assert not supervisions
 
 
 def test_the_daemon_ends_with_the_reason_if_flower_cannot_be_restarted(

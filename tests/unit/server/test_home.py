@@ -117,13 +117,16 @@ def test_the_first_log_entry_is_the_creation_of_the_coordinator(
 
 
 def test_no_coordinator_is_created_if_its_creation_cannot_be_logged(
-    tmp_path: Path, moment: datetime
+    tmp_path: Path, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(*_: object) -> None:
+        raise StorageFault("The disk is full")
+
+    monkeypatch.setattr("server.home._begin_log", fail)
     home = CoordinatorHome(tmp_path / "home")
-    home.database.mkdir(parents=True)
     with pytest.raises(StorageFault):
         create_home(home, SETTINGS, PASSPHRASE, moment)
-    assert not (home.path / SETTINGS_FILE).exists()
+    assert not home.path.exists()
 
 
 def test_settings_are_read_back_unchanged(home: CoordinatorHome) -> None:

@@ -34,7 +34,7 @@ from tests.support.keystore import LOWEST_SCRYPT_COST, PASSPHRASE
 from tests.support.narrowing import opened_sum
 from tests.support.node_federation import NodeFederation, code_of
 
-SETTINGS = Settings(federation="nordic-heart", listen="127.0.0.1:0", address="127.0.0.1:7443")
+SETTINGS = Settings(federation="nordic-heart", listen="127.0.0.1:7443", address="127.0.0.1:7443")
 
 
 @pytest.fixture(autouse=True)

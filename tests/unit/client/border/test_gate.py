@@ -560,7 +560,7 @@ def test_a_feature_that_the_dictionary_lacks_is_refused_without_a_record(
 def test_a_study_beyond_the_budget_is_refused(tmp_path: Path) -> None:
     """The budget covers the first study, and not a second one of the same cost."""
     budget = {"register": "patients", "period_days": 365, "delta": 1e-4, "order": 8}
-    small = NodeFederation(tmp_path / "small", changes={"budget": [{**budget, "epsilon": 0.9}]})
+    small = NodeFederation(tmp_path / "small", changes={"budget": [{**budget, "epsilon": 1.135}]})
     first = small.approved(id="first")
     small.ready(first).sum(1, "histogram")
     second = small.approved(id="second")

@@ -62,7 +62,7 @@ def test_a_boundary_before_the_periods_were_seen_resets_no_budget(behind: timede
 
 def test_the_gate_still_counts_charges_after_a_backdated_amendment(tmp_path: Path) -> None:
     """The countries backdate the agreement by a year and an hour, just after a charge."""
-    budget = agreement_fields()["budget"][0] | {"epsilon": 0.9}
+    budget = agreement_fields()["budget"][0] | {"epsilon": 1.135}
     federation = NodeFederation(tmp_path / "federation", changes={"budget": [budget]})
     federation.sync()
     study = federation.approved(id="the-first")

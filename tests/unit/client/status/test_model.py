@@ -76,6 +76,7 @@ STATUS: dict[str, Any] = {
         "assumed": ["heart"],
     },
     "log": {"origin": "pratique/dk/node", "size": 9},
+    "clock": None,
 }
 
 

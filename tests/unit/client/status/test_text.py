@@ -1,9 +1,12 @@
 """The lines that `status` prints about a real node."""
 
+import pytest
+
 from client.state.decision_log import Subject
 from client.status.summary import LinkStatus
 from client.status.text import status_lines
 from governance.documents.study import Study
+from governance.runtime.cli_support import say
 from governance.runtime.safe_text import is_plain
 from protocols.errors import ReasonCode, Refusal
 from tests.support.documents import DAY, raw_key
@@ -20,7 +23,7 @@ def test_the_status_is_printed_in_plain_lines(federation: NodeFederation, study:
     for words in (
         "Node of DK in nordic-heart",
         "Now: idle, connected",
-        "Agreement: Heart disease across four countries",
+        'Agreement: "Heart disease across four countries"',
         "Your officer's documents: version",
         "Records: 80 patients",
         "Budget of patients until 2027-01-01: 0.5 % of the budget spent, 99.5 % left",
@@ -50,17 +53,17 @@ def test_absent_countries_are_printed(federation: NodeFederation) -> None:
 
 
 def test_control_characters_in_texts_of_others_are_escaped(
-    federation: NodeFederation,
+    federation: NodeFederation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     node = federation.nodes["DK"]
     why = "Newer there: country-\x1b[2J\x9b31m\u202e"
     node.parts.decisions.refused(Refusal(ReasonCode.DOCUMENTS_BEHIND, "Behind", why=why), Subject())
-    lines = list(
-        status_lines(node.status(LinkStatus(fault="The exchange said \x1b]0;all is well\x07")))
-    )
-    assert any("Newer there" in line for line in lines)
-    assert any("all is well" in line for line in lines)
-    assert all(is_plain(line) for line in lines)
+    for line in status_lines(node.status(LinkStatus(fault="It said \x1b]0;all is well\x07"))):
+        say(line)
+    output = capsys.readouterr().out
+    assert "Newer there" in output
+    assert "all is well" in output
+    assert all(is_plain(line) for line in output.split("\n"))
 
 
 def test_a_refusal_is_printed_as_sentences_with_capitals(federation: NodeFederation) -> None:

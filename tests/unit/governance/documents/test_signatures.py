@@ -39,7 +39,7 @@ def succession(former: Identity, new: Identity) -> NodeKeys:
 
 
 def test_documents_without_a_suite_keep_their_bytes_and_digests() -> None:
-    agreed = agreement()
+    agreed = agreement(cohort_count=None)
     assert hashlib.sha256(agreed.canonical()).hexdigest() == CANONICAL
     assert agreed.digest == DIGEST
     assert agreed.signatures is Suite.ED25519
@@ -79,7 +79,7 @@ def test_the_coordinator_s_key_must_fit_the_suite() -> None:
 
 def test_both_forms_of_keys_fit_an_agreement_without_a_suite() -> None:
     coordinator = agreement_fields(**BOTH)["coordinator"]
-    agreed = agreement(coordinator=coordinator)
+    agreed = agreement(coordinator=coordinator, cohort_count=None)
     assert agreed.digest == DIGEST
     assert agreed.signatures.public(two_algorithm_key(1).public) == raw_key(1).public
 

@@ -1,9 +1,15 @@
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from governance.documents.agreement import Agreement
+from governance.errors import LedgerFault
 from governance.officer.agreement_text import agreement_in_words, changes, spoken_digest
+from governance.runtime.safe_text import quoted
+from keys.errors import KeyFault
 from keys.identity import VerifyKey
+from tests.support.document_fields import others, places
 from tests.support.documents import agreement
 
 AGREED = agreement()
@@ -26,7 +32,7 @@ def test_every_party_is_shown_with_its_fingerprint() -> None:
     output = text_of()
     for party in AGREED.parties:
         fingerprint = VerifyKey.from_text(party.officer_key).fingerprint
-        assert f"{party.country}: {party.authority}, key {fingerprint}" in output
+        assert f"{party.country}: {quoted(party.authority)}, key {fingerprint}" in output
 
 
 def test_only_the_reader_s_own_key_is_called_yours() -> None:
@@ -45,7 +51,10 @@ def test_purposes_are_shown_with_code_and_sentence() -> None:
     output = text_of()
     assert "allowed 53-1-e: scientific research in health or care" in output
     assert "training a machine-learning model (MLTRAINING)" in output
-    assert "forbidden HMARKT: No data of this federation serves marketing. (Article 4(2))" in output
+    assert (
+        'forbidden HMARKT: "No data of this federation serves marketing." ("Article 4(2)")'
+        in output
+    )
     assert "everything else: forbidden" in output
 
 
@@ -76,7 +85,7 @@ def test_a_policy_other_than_the_standard_one_is_pointed_out() -> None:
 def test_an_amendment_is_shown_field_by_field() -> None:
     changed = agreement(smallest_cohort=100, title="A wider agreement")
     assert changes(AGREED, changed) == {
-        "title": f"now {AGREED.title}; then A wider agreement",
+        "title": 'now "Heart disease across four countries"; then "A wider agreement"',
         "smallest cohort": "now 50; then 100",
     }
     assert changes(AGREED, AGREED) == {}
@@ -89,3 +98,42 @@ def test_spoken_digests_differ_for_different_digests(raw: bytes, bit: int) -> No
     one, another = spoken_digest(f"sha256:{raw.hex()}"), spoken_digest(f"sha256:{other.hex()}")
     assert one != another
     assert [len(group) for group in one.split("-")] == [4] * 6
+
+
+NOT_TRIED = {
+    "kind": "has one value",
+    "schema_version": "has one value",
+    "signatures": "would need other keys; shown as `messages signed with`",
+    "officer_key": "a key that was changed by one character is no key; its fingerprint is shown",
+    "document_key": "as officer_key",
+    "online_key": "as officer_key",
+    "identity_key": "as officer_key",
+    "log_key": "as officer_key",
+}
+"""Fields that are not changed alone, with the reason."""
+EVERYTHING: dict[str, Any] = {
+    "emergency": [
+        {"id": "wave", "indicator": "Cases double.", "concur": 2, "relaxes": ["budget"],
+         "lapses_days": 30}
+    ],
+    "roles": [{"role": "observer", "may": ["read-log"]}],
+}  # fmt: skip
+
+
+def test_a_purpose_that_is_listed_twice_is_shown_twice() -> None:
+    allowed = [{"ehds": "53-1-e", "purpose_of_use": [use]} for use in ("HRESCH", "MLTRAINING")]
+    text = text_of(agreement(purposes={"allowed": allowed}))
+    assert "(HRESCH); and scientific research" in text
+    assert "(MLTRAINING)" in text
+
+
+def test_a_change_of_any_field_is_shown_before_an_officer_signs() -> None:
+    agreed = agreement(**EVERYTHING)
+    before, hidden = text_of(agreed), set()
+    for path, value, put in places(agreed):
+        for variant in map(put, others(value) if value is not None else []):
+            try:
+                hidden |= {path} if text_of(variant) == before else set()
+            except (KeyError, ValueError, KeyFault, LedgerFault):
+                continue  # no such code, no such key, and no noise for such an ε
+    assert [path for path in hidden if path[-1] not in NOT_TRIED] == []

@@ -1,12 +1,17 @@
 import json
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from governance.documents.permit import Permit, PermitConditions
 from governance.documents.study import Study
+from governance.officer.commands_decide import _show_permit
 from governance.officer.studies import keep_study
-from tests.support.documents import NOW, node_keys, study
+from governance.officer.terminal import Terminal
+from tests.support.document_fields import others, places
+from tests.support.documents import NOW, agreement, node_keys, permit, study
 from tests.support.narrowing import present
 from tests.support.officers import OfficerCommands, unreachable
 
@@ -82,10 +87,10 @@ class TestApproval:
     @pytest.mark.parametrize(
         ("words", "line"),
         [
-            ((), "sentence      Approved."),
-            (("--epsilon-at-most", "0.1"), "sentence      Approved with conditions."),
-            (("--expires", "2026-10-31"), "sentence      Approved with conditions."),
-            (("--sentence", "For us."), "in your words  For us."),
+            ((), 'sentence      "Approved."'),
+            (("--epsilon-at-most", "0.1"), 'sentence      "Approved with conditions."'),
+            (("--expires", "2026-10-31"), 'sentence      "Approved with conditions."'),
+            (("--sentence", "For us."), 'in your words  "For us."'),
         ],
     )
     def test_an_approval_shows_as_the_officer_s_words_only_what_the_officer_wrote(
@@ -188,7 +193,7 @@ class TestApprovalRefused:
         self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         agreed.done("refuse", proposed.id, "--reason", "Too early.", "--yes")
-        assert "You refused it on 2026-09-01: Too early." in agreed.refused(
+        assert 'You refused it on 2026-09-01: "Too early."' in agreed.refused(
             "approve", proposed.id, "--yes"
         )
         agreed.done("approve", proposed.id, "--yes", "--reconsider")
@@ -411,3 +416,24 @@ def test_a_folder_restored_from_an_old_copy_undoes_no_withdrawal(
     assert renewed.version == 4
     assert present(renewed.withdrawal(proposed.digest)).reason == "Stop."
     assert renewed.node is None
+
+
+def test_a_change_of_any_field_of_a_permit_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    agreed = agreement()
+    asked = study(agreed)
+    session: Any = SimpleNamespace(terminal=Terminal(), country="DK")
+
+    def shown(given: Permit) -> str:
+        _show_permit(session, asked, given, "sentence")
+        return capsys.readouterr().out
+
+    limits = PermitConditions(features=("age", "sex"), epsilon_at_most=0.25, expires=NOW)
+    given = permit(agreed, asked, conditions=limits, earlier=1)
+    before = shown(given)
+    hidden = {
+        path[-1]
+        for path, value, put in places(given)
+        for variant in map(put, others(value) if value is not None else [])
+        if shown(variant) == before
+    }
+    assert hidden <= {"kind", "schema_version", "study"}  # one value; named from the study itself

@@ -49,7 +49,7 @@ class TestShow:
         output = agreed.done("show", proposed.id)
         assert "age at least 40" in output
         assert "age (0 to 120)" in output
-        assert "sex (female / male)" in output
+        assert 'sex ("female", "male")' in output
 
     def test_show_says_what_it_costs(self, agreed: OfficerCommands, proposed: Study) -> None:
         output = agreed.done("show", proposed.id)
@@ -63,7 +63,7 @@ class TestShow:
         self, agreed: OfficerCommands, proposed: Study
     ) -> None:
         output = agreed.done("show", proposed.id)
-        assert "a table of noisy counts, to Regional institute" in output
+        assert 'a table of noisy counts, to "Regional institute"' in output
         assert "the public" in output
         assert "365 days" in output
 
@@ -79,7 +79,7 @@ class TestShow:
         assert f"pratique-officer withdraw {proposed.id}" in output
         agreed.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
         output = agreed.done("show", proposed.id)
-        assert "you refused it on 2026-09-01: Stop." in output
+        assert 'you refused it on 2026-09-01: "Stop."' in output
         assert f"pratique-officer approve {proposed.id} --reconsider" in output
 
     def test_show_says_what_live_permits_may_take_already(
@@ -157,7 +157,7 @@ class TestInbox:
     def test_the_inbox_lists_studies_to_decide(self, agreed: OfficerCommands) -> None:
         proposed = propose(agreed)
         output = agreed.done("inbox")
-        assert f"{proposed.title}: decide by 2026-12-31 00:00 UTC, in 120 days" in output
+        assert f'Decide on "{proposed.title}" by 2026-12-31 00:00 UTC, in 120 days' in output
         assert f"pratique-officer show {proposed.id}" in output
 
     def test_the_inbox_lists_documents_that_are_about_to_expire(
@@ -177,7 +177,7 @@ class TestInbox:
     ) -> None:
         proposed = propose(agreed)
         agreed.done("approve", proposed.id, "--expires", "2026-09-06", "--yes")
-        assert f"Your permit for {proposed.title} ends on 2026-09-06" in agreed.done("inbox")
+        assert f'Your permit for "{proposed.title}" ends on 2026-09-06' in agreed.done("inbox")
 
     def test_the_inbox_lists_a_certificate_that_is_about_to_expire(
         self, agreed: OfficerCommands

@@ -38,14 +38,14 @@ class TestDraft:
         output = enrolled.done("sign", answer="y\n")
         for party in enrolled.documents.agreed.parties:
             assert VerifyKey.from_text(party.officer_key).fingerprint in output
-        assert "DK  Health data authority of DK" in output
+        assert 'DK  "Health data authority of DK"' in output
         assert output.count("(yours)") == 1
         assert "ε = 3 at δ = 0.0001 in every 365 days" in output
         assert "any 1 of the countries (c = 1)" in output
         assert "2 honest countries (h = 2)" in output
         assert "3 of the 4 countries" in output
         assert "to 2028-01-01" in output
-        assert "No data of this federation serves marketing. (Article 4(2))" in output
+        assert '"No data of this federation serves marketing." ("Article 4(2)")' in output
 
     def test_a_draft_is_signed_by_the_document_key_alone(self, enrolled: OfficerCommands) -> None:
         draft = offer(enrolled)
@@ -384,7 +384,7 @@ class TestPolicy:
         agreed.documents.propose(study(agreed.documents.agreed))
         agreed.done("sign", agreed.file("dk.cedar", POLICY), "--yes")
         output = agreed.refused("approve", "heart-by-sex", "--yes")
-        assert "Denmark does not share the sex of patients. (national/dk/no-sex)" in output
+        assert '"Denmark does not share the sex of patients." (national/dk/no-sex)' in output
 
     @pytest.mark.parametrize(
         ("text", "why"),

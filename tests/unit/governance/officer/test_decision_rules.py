@@ -186,8 +186,8 @@ class TestWhatMayBeDecided:
             (None, ""),
             (own_documents_with(), ""),
             (APPROVED, "you approved it on 2026-09-01, until 2026-10-31 12:00 UTC"),
-            (REFUSED, "you refused it on 2026-09-01: New advice of the board."),
-            (WITHDRAWN, "you refused it on 2026-09-01: New advice of the board."),
+            (REFUSED, 'you refused it on 2026-09-01: "New advice of the board."'),
+            (WITHDRAWN, 'you refused it on 2026-09-01: "New advice of the board."'),
         ],
     )
     def test_the_decision_in_force_is_shown(

@@ -13,7 +13,7 @@ from click.testing import Result
 from governance.errors import DocumentFault
 from governance.officer.delivery import Delivered, read_delivered
 from governance.officer.own_documents import read_own
-from governance.runtime.local_rpc import LocalRpcServer
+from governance.runtime.local_rpc import LocalRpcFault, LocalRpcServer
 from governance.trust.bundle import own_country
 from tests.support.documents import node_keys
 from tests.support.officers import OfficerCommands, bundle_version
@@ -117,6 +117,31 @@ class TestNode:
         output = agreed.refused("sign", file, "--yes", "--node", agreed.folder / "nowhere")
         assert "There is no node in" in output
         assert read_own(agreed.home, agreed.home.settings(), agreed.now) is None
+
+    def test_the_node_of_another_country_is_refused_before_anything_is_signed(
+        self, agreed: OfficerCommands
+    ) -> None:
+        other = agreed.folder / "other"
+        other.mkdir()
+        (other / "node.yaml").write_text("country: EE\ndata: /x\n")
+        file = agreed.file("node-keys.json", node_keys("DK").canonical())
+        output = agreed.refused("sign", file, "--yes", "--node", other)
+        assert "It is the node of EE, and you sign for DK" in output
+        assert agreed.home.settings().node is None
+        assert read_own(agreed.home, agreed.home.settings(), agreed.now) is None
+
+    def test_a_node_that_did_not_answer_is_not_remembered(
+        self, agreed: OfficerCommands, node: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def silent(*_: object) -> None:
+            raise LocalRpcFault("The daemon did not answer") from TimeoutError()
+
+        with monkeypatch.context() as patch:
+            patch.setattr("governance.officer.delivery.deliver", silent)
+            assert "did not answer" in sign_keys(agreed, "--node", node).stderr
+        assert agreed.home.settings().node is None
+        agreed.done("renew", "--node", node)
+        assert agreed.home.settings().node == str(node)
 
     def test_without_a_known_node_the_option_node_is_required(
         self, agreed: OfficerCommands

@@ -21,6 +21,7 @@ from governance.officer.foreign_documents import (
 )
 from governance.officer.home import Identity
 from governance.trust.bundle import CountryDocuments, own_country
+from governance.trust.limits import OF_COUNTRY, Allowance
 from governance.trust.signing import OfficerDocuments
 from tests.support.documents import DAY, node_keys, permit, raw_key, study, withdrawal
 from tests.support.narrowing import present
@@ -152,7 +153,10 @@ class TestRenewing:
         self, settled: OfficerCommands
     ) -> None:
         agreed = settled.documents.agreed
-        many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MAX_NAMED + 3)]
+        asked = [study(agreed, id=f"for-a-thief-{n}") for n in range(MAX_NAMED + 3)]
+        for each in asked:
+            settled.documents.propose(each)
+        many = [permit(agreed, each) for each in asked]
 
         def approve_all(other: OfficerDocuments) -> None:
             for each in many:
@@ -199,6 +203,21 @@ class TestAForeignRefusal:
         take_over_refusals(documents, own, foreign)
         documents.sign(settled.now, settled.documents.officers["DK"])
         assert len(settled.own().withdrawals) == MAX_REFUSALS + 1
+
+    def test_foreign_refusals_leave_half_of_the_folder_s_room(
+        self, settled: OfficerCommands, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        documents = OfficerDocuments(settled.home.documents, "DK")
+        used = OF_COUNTRY.documents - documents.room
+        small = Allowance(documents=used + 10, total=OF_COUNTRY.total)
+        monkeypatch.setattr("governance.trust.signing.OF_COUNTRY", small)
+        agreed = settled.documents.agreed
+        many = tuple(withdrawal(study(agreed, id=f"none-{n}")) for n in range(20))
+        seen = ForeignDocuments(
+            version=9, node=None, permits=(), withdrawals=many, policy=None, next_key=None
+        )
+        take_over_refusals(documents, settled.own(), seen)
+        assert documents.room == 5
 
 
 class TestRotating:

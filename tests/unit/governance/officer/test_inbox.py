@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from governance.documents.permit import Permit, PermitConditions
 from governance.documents.study import Study
-from governance.officer.inbox import Item, Matter, Waiting, ends, items, undecided
+from governance.officer.inbox import (
+    MOST_SHOWN,
+    Item,
+    Matter,
+    Waiting,
+    ends,
+    first_of_each,
+    items,
+    undecided,
+)
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft
 from tests.support.documents import DAY, NOW, agreement, permit, study, withdrawal
@@ -70,7 +79,9 @@ def test_the_most_urgent_comes_first() -> None:
 
 def test_a_study_is_listed_with_its_deadline_and_the_command_to_read_it() -> None:
     [item] = waiting(studies=(SOON,))
-    assert item.sentence == ("A study that ends soon: decide by 2026-09-20 00:00 UTC, in 18 days")
+    assert item.sentence == (
+        'Decide on "A study that ends soon" by 2026-09-20 00:00 UTC, in 18 days'
+    )
     assert item.command == "pratique-officer show soon"
     assert item.digest == SOON.digest
 
@@ -207,3 +218,14 @@ def test_the_countries_signatures_are_renewed_before_they_end(days: int, count: 
     items = waiting(signed_until=NOW + days * DAY)
     assert [item.matter for item in items] == [Matter.SIGNATURES] * count
     assert all("agreement renew" in item.command for item in items)
+
+
+def test_many_studies_do_not_hide_what_comes_after_them() -> None:
+    studies = tuple(study(AGREED, id=f"number-{n}") for n in range(MOST_SHOWN + 7))
+    every = waiting(studies=studies, unsent=("node",))
+    assert len(every) == MOST_SHOWN + 8
+    shown = first_of_each(every)
+    assert len(shown) == MOST_SHOWN + 2
+    assert shown[MOST_SHOWN].sentence == "And 7 more items like the last one"
+    assert shown[-1].matter is Matter.UNSENT
+    assert first_of_each(every[-1:]) == every[-1:]

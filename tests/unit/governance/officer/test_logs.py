@@ -120,7 +120,7 @@ class TestList:
         self, trusting: OfficerCommands, folder: Path, node: LogDaemon
     ) -> None:
         output = trusting.done("log", "list", "--node", folder, unlock=False)
-        assert "No permit, number 2. (permit/missing)" in output
+        assert '"No permit, number 2." (permit/missing)' in output
         assert output.count("request-refused") == 3
         assert "555555555555, round 2" in output
         assert output.count(", round") == 2  # the first entry concerns no request

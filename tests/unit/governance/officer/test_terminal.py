@@ -2,11 +2,9 @@ import io
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from governance.officer.errors import OfficerFault
-from governance.officer.terminal import Terminal, aligned
+from governance.officer.terminal import Terminal
 from governance.runtime.cli_support import print_error
 from governance.runtime.safe_text import HIDDEN
 from keys.errors import PratiqueError
@@ -96,16 +94,12 @@ def test_text_of_others_cannot_control_the_terminal(capsys: pytest.CaptureFixtur
     terminal.heading(hostile)
     terminal.facts({hostile: f"{hostile}\nsecond"})
     terminal.table((hostile,), [(hostile,)])
+    terminal.labelled([("Label", f"{hostile}\nsecond")])
+    terminal.verbatim(f"one\n{hostile}")
     terminal.warn(hostile)
     print_error(PratiqueError(hostile, why=f"one\n{hostile}", fix=hostile))
     out, err = capsys.readouterr()
     assert not HIDDEN.search((out + err).replace("\n", ""))
-    assert "first\nsafe" in out
-    assert "One\nsafe" in err
-
-
-@given(st.lists(st.tuples(st.text("abc", max_size=5), st.text("abc", max_size=5)), min_size=1))
-def test_columns_are_aligned(rows: list[tuple[str, str]]) -> None:
-    width = max(len(first) for first, _ in rows)
-    for (first, second), line in zip(rows, aligned(rows), strict=True):
-        assert line == f"{first:<{width}}  {second}".rstrip()
+    assert "first\\u{a}safe" in out
+    assert "  | one\n  | safe" in out
+    assert "One\n        safe" in err

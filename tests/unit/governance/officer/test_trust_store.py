@@ -226,3 +226,30 @@ def test_a_stored_draft_that_was_changed_is_refused(
     path.write_bytes(path.read_bytes().replace(b'"honest":2', b'"honest":3 '))
     with pytest.raises(DocumentFault):
         trust.draft()
+
+
+def test_an_officer_fetches_only_what_has_changed(
+    documents: FederationDocuments, folder: Path
+) -> None:
+    trust = TrustStore(folder, settings(documents))
+    trust.keep_draft(draft_of(documents))
+    documents.sign("DK", "EE", "NO")
+    documents.publish()
+    documents.propose(study(documents.agreed))
+    fetched: list[str] = []
+
+    def fetch(name: str) -> bytes | None:
+        fetched.append(name)
+        return documents.store.read(name)
+
+    first = trust.view(fetch, NOW)
+    assert any("studies" in name for name in fetched)
+    fetched.clear()
+    later = TrustStore(folder, settings(documents)).view(fetch, NOW)  # the next command
+    assert sorted(fetched) == ["metadata/2.root.json", "metadata/timestamp.json"]
+    assert later.studies == first.studies
+    fetched.clear()
+    documents.folders["EE"].set_node(node_keys("EE"))
+    documents.sign_and_submit("EE")
+    assert trust.view(fetch, NOW).node_keys("EE") == node_keys("EE")
+    assert not [name for name in fetched if "studies" in name or "coordinator" in name]

@@ -17,6 +17,7 @@ from governance.documents.permit import Permit, PermitConditions, Withdrawal
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.policy.assessment import Act, Assessment, assess, ledger_terms
+from governance.runtime.safe_text import quoted
 from protocols.errors import ReasonCode, Refusal
 from tests.support.documents import DAY, NOW, agreement, permit, study, with_schedule, withdrawal
 
@@ -109,6 +110,7 @@ BROKEN: dict[str, Callable[[], Assessment]] = {
     "node/task-not-installed": lambda: assessed(installed_tasks=["train/glm"]),
     "study/not-priced": lambda: assessed(ASKED.with_mechanisms(())),
     "study/privacy-understated": lambda: assessed(with_schedule(ASKED, noise_std=600)),
+    "agreement/cohort-noise": lambda: assessed(with_schedule(ASKED, cohort_noise=2_000)),
     "agreement/delta": lambda: assessed(study(STRICT), STRICT),
     "agreement/budget": lambda: assessed(ledger=ledger(spent=cap() - cost() + 1)),
     "agreement/retention": lambda: assessed(study(SHORT), SHORT),
@@ -186,7 +188,7 @@ def test_every_rule_of_the_base_policy_is_broken_by_a_test() -> None:
 def test_every_reason_is_a_complete_sentence_and_says_what_to_do(clause: str) -> None:
     assessment = (BROKEN | SEVERAL)[clause]()
     finding = next(f for f in assessment.findings if f.clause == clause)
-    assert finding.sentence.endswith((".", "…"))
+    assert finding.sentence.rstrip('"').endswith((".", "…"))
     assert "$" not in finding.sentence + finding.fix
     assert "not stated" not in finding.sentence + finding.fix
     assert finding.fix
@@ -215,7 +217,7 @@ def test_reasons_have_the_expected_text() -> None:
     forbidden = next(
         f for f in SEVERAL["agreement/purpose-forbidden"]().findings if "forbidden" in f.clause
     )
-    assert "(Article 4(2)): No data of this federation serves marketing." in forbidden.sentence
+    assert '("Article 4(2)"): "No data of this federation serves marketing."' in forbidden.sentence
 
 
 def test_a_refusal_has_the_first_reason_s_code_and_clause() -> None:
@@ -319,7 +321,7 @@ def test_a_national_policy_can_always_forbid_and_may_quote_facts() -> None:
     text = """@id("dk/closed") @code("paused") @sentence("$country is closed to $task.")
               @fix("wait") forbid (principal, action, resource);"""
     (finding,) = assessed(national=text).findings
-    assert finding.sentence == "DK is closed to stats/histogram."
+    assert finding.sentence == 'A rule of the parties says: "DK is closed to stats/histogram."'
     assert finding.code is ReasonCode.PAUSED
     assert finding.clause == "national/dk/closed"
 
@@ -327,7 +329,7 @@ def test_a_national_policy_can_always_forbid_and_may_quote_facts() -> None:
 @pytest.mark.parametrize("sentence", ["${study.__class__}", "$unknown", "100 $", "{country}"])
 def test_a_national_sentence_is_filled_with_facts_only(sentence: str) -> None:
     text = f'@id("dk/x") @sentence("{sentence}") forbid (principal, action, resource);'
-    assert assessed(national=text).findings[0].sentence == sentence
+    assert quoted(sentence) in assessed(national=text).findings[0].sentence
 
 
 def test_an_unknown_code_of_a_national_policy_becomes_policy() -> None:

@@ -52,7 +52,8 @@ def test_delta_is_counted_in_units_of_1e_minus_12() -> None:
 
 def test_words() -> None:
     moment = datetime(2026, 9, 1, 12, 30, 59, tzinfo=UTC)
-    assert day(moment) == "2026-09-01 12:30 UTC"
+    assert day(moment) == "2026-09-01 12:30:59 UTC"
+    assert day(moment.replace(second=0)) == "2026-09-01 12:30 UTC"
     assert seconds(moment) == 1_788_265_859
     assert share_of(1, 3) == "33.3 %"
     assert share_of(1, 0) == "not stated"

@@ -1,9 +1,12 @@
-"""A command whose reader ends early, as in `| head`, ends quietly with the right exit status."""
+"""How commands print: by one function, and quietly if the reader ends early, as in `| head`."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
-from governance.runtime.cli_support import BROKEN_PIPE
+from governance.runtime.program import BROKEN_PIPE
 
 TALKER = """
 import typer
@@ -39,3 +42,32 @@ def test_a_reader_that_ends_early_is_no_error() -> None:
 
 def test_unprinted_output_is_no_error_at_exit() -> None:
     assert run_with_short_reader(BUFFERED) == (BROKEN_PIPE, b"")
+
+
+ROOT = Path(__file__).parents[4]
+PRINTERS = {"print", "echo", "secho", "pprint"}
+PRINT_THEMSELVES = {
+    ("governance/runtime/cli_support.py", "secho"): "`say`, the function that prints a line",
+    ("governance/runtime/cli_support.py", "echo"): "JSON of `show`",
+    ("governance/officer/terminal.py", "echo"): "JSON of `answer`",
+    ("governance/runtime/program.py", "print"): "the operating system's reason, when output fails",
+    ("server/commands/watch.py", "echo"): "JSON lines",
+    ("server/commands/watch.py", "print"): "lines above a progress bar, broken in the same way",
+}
+"""Every other place that prints, with the reason; all of them escape what they print."""
+
+
+def printing_calls() -> Iterator[tuple[str, str]]:
+    """Yield file and name of each call in a command's code that prints."""
+    for room in ("client", "governance", "server"):
+        for file in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Call):
+                    called = node.func
+                    name = getattr(called, "id", None) or getattr(called, "attr", "")
+                    if name in PRINTERS:
+                        yield file.relative_to(ROOT).as_posix(), name
+
+
+def test_commands_print_by_one_function_which_escapes_and_breaks_lines() -> None:
+    assert set(printing_calls()) == PRINT_THEMSELVES.keys()

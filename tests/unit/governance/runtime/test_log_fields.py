@@ -23,7 +23,7 @@ from protocols.wire.encoding import digest
 
 
 def test_plain_text_is_one_line_that_hides_nothing() -> None:
-    assert plain("a\nb\x1b[2J\u202ec\ud800") == "a\\nb\\x1b[2J\\u202ec\\ud800"
+    assert plain("a\nb\x1b[2J\u202ec\ud800") == "a\\u{a}b\\u{1b}[2J\\u{202e}c\\u{d800}"
     assert plain("é ε 中") == "é ε 中"
     assert plain("x" * (LONGEST_TEXT + 1)) == "x" * LONGEST_TEXT + "…"
 

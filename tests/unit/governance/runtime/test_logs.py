@@ -76,7 +76,7 @@ def test_a_line_end_in_a_field_makes_no_second_line(lines: Lines) -> None:
 def test_terminal_control_characters_are_escaped(lines: Lines) -> None:
     logging.getLogger("pratique").warning("x", extra={"why": "\x1b[2J \u202egnirts \ud800"})
     assert "\x1b" not in lines.getvalue()
-    assert lines.only()["why"] == "\\x1b[2J \\u202egnirts \\ud800"
+    assert lines.only()["why"] == "\\u{1b}[2J \\u{202e}gnirts \\u{d800}"
 
 
 def test_arguments_never_reach_the_log(lines: Lines) -> None:

@@ -73,7 +73,7 @@ def test_a_status_sentence_cannot_inject_other_notifications(
     address: str, manager: Manager
 ) -> None:
     Supervisor({"NOTIFY_SOCKET": address}).status("lost\nMAINPID=1\nWATCHDOG=trigger")
-    assert manager.heard() == "STATUS=lost\\nMAINPID=1\\nWATCHDOG=trigger"
+    assert manager.heard() == "STATUS=lost\\u{a}MAINPID=1\\u{a}WATCHDOG=trigger"
 
 
 def test_no_child_inherits_the_socket(address: str, manager: Manager) -> None:

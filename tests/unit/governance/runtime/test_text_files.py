@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from governance.runtime.text_files import decoded, quoted, read_bounded
+from governance.runtime.text_files import decoded, read_bounded
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
@@ -28,11 +28,6 @@ def test_what_is_no_utf8_text_is_named(data: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=r"it is|UTF-8") as caught:
         decoded(data)
     assert words in str(caught.value)
-
-
-def test_a_name_shows_what_the_eye_would_miss() -> None:
-    assert quoted("a\nb\u200b ö") == "`a\\nb\\u200b ö`"
-    assert quoted("\udcfc") == "`\\udcfc`"
 
 
 def test_a_file_is_read_up_to_a_limit(tmp_path: Path) -> None:

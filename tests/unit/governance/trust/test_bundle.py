@@ -11,6 +11,7 @@ import pytest
 from tuf.api.metadata import Delegations, Metadata, TargetFile, Targets
 
 from governance.cedar.engine import FORBID_ALL, check_national
+from governance.documents.models import MAX_BYTES
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryBundle, CountryDocuments, own_country
 from governance.trust.layout import (
@@ -22,6 +23,7 @@ from governance.trust.layout import (
     signer,
     withdrawal_path,
 )
+from governance.trust.limits import OF_COUNTRY
 from governance.trust.signing import OfficerDocuments
 from keys.identity import SigningKey
 from tests.support.documents import (
@@ -247,11 +249,31 @@ def test_a_country_s_role_delegates_to_nobody() -> None:
     assert "delegates to nobody" in refused(signed_bundle({}, alter=delegate))
 
 
-def test_a_target_too_large_is_refused_before_it_is_read() -> None:
-    def enlarge(signed: Targets) -> None:
-        signed.targets[node_path("DK")].length = 10**9
+def with_length(path: str, length: int) -> CountryDocuments:
+    """Return documents of which one claims another length than it has."""
 
-    assert "larger than 256 kB" in refused(signed_bundle(all_targets(), alter=enlarge))
+    def claim(signed: Targets) -> None:
+        signed.targets[path].length = length
+
+    return verified_documents(signed_bundle(all_targets(), alter=claim))
+
+
+def test_a_target_too_large_is_not_read_and_no_permit_counts() -> None:
+    documents = with_length(node_path("DK"), MAX_BYTES + 1)
+    assert documents.node is None
+    assert not documents.permits
+    assert documents.withdrawals
+    assert documents.policy == POLICY
+    assert documents.fault == (
+        "DK lists a document of 262145 bytes, and each may have 262144, so its permits do not count"
+    )
+
+
+def test_documents_too_large_together_restrict_and_do_not_permit() -> None:
+    documents = with_length(permit_path("DK", ASKED.digest), OF_COUNTRY.total)
+    assert not documents.permits
+    assert documents.withdrawals
+    assert "lists documents of" in documents.fault
 
 
 @pytest.mark.parametrize(

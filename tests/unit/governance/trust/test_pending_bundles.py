@@ -8,7 +8,8 @@ import pytest
 
 from governance.documents.rotation import extended
 from governance.errors import DocumentFault
-from governance.trust.pending_bundles import PendingBundles
+from governance.trust.bundle import CountryBundle
+from governance.trust.pending_bundles import PendingBundles, announced_key
 from governance.trust.signing import OfficerDocuments
 from governance.trust.state import PublishedState
 from tests.support.documents import NOW, FederationDocuments, node_keys, raw_key
@@ -45,35 +46,40 @@ def state_with(documents: FederationDocuments, named: bool) -> PublishedState:
     return replace(state, agreement=agreed)
 
 
-def test_documents_under_the_key_in_force_are_not_pending(
-    documents: FederationDocuments, pending: PendingBundles
+def store(pending: PendingBundles, data: bytes) -> None:
+    pending.store(CountryBundle.from_canonical(data), NEXT.public)
+
+
+def test_documents_under_the_key_in_force_are_not_signed_by_a_next_one(
+    documents: FederationDocuments,
 ) -> None:
-    assert not pending.store_if_next_key(
-        documents.sign_and_submit("DK"), documents.agreed, documents.now
-    )
+    bundle = documents.sign_and_submit("DK")
+    assert announced_key(CountryBundle.from_canonical(bundle), documents.agreed) is None
 
 
-def test_documents_of_a_stranger_are_not_pending(
-    documents: FederationDocuments, pending: PendingBundles
+def test_documents_of_a_stranger_are_not_signed_by_a_next_key(
+    documents: FederationDocuments,
 ) -> None:
     bundle = documents.folders["DK"].sign(documents.now, raw_key(5))
-    assert not pending.store_if_next_key(bundle, documents.agreed, documents.now)
+    assert announced_key(CountryBundle.from_canonical(bundle), documents.agreed) is None
 
 
-def test_documents_under_the_next_key_are_pending_and_not_replaced_by_older_ones(
+def test_documents_under_the_next_key_are_stored_and_not_replaced_by_older_ones(
     documents: FederationDocuments, pending: PendingBundles
 ) -> None:
     older = next_bundle(documents)
     newer = documents.folders["DK"].sign_next(documents.now, NEXT)
-    assert pending.store_if_next_key(newer, documents.agreed, documents.now)
-    with pytest.raises(DocumentFault):
-        pending.store_if_next_key(older, documents.agreed, documents.now)
+    assert announced_key(CountryBundle.from_canonical(newer), documents.agreed) == NEXT.public
+    store(pending, newer)
+    store(pending, newer)  # a call whose answer was lost is repeated
+    with pytest.raises(DocumentFault, match="not newer"):
+        store(pending, older)
 
 
 def test_pending_documents_are_published_with_the_agreement_that_names_the_key(
     documents: FederationDocuments, pending: PendingBundles
 ) -> None:
-    pending.store_if_next_key(next_bundle(documents), documents.agreed, documents.now)
+    store(pending, next_bundle(documents))
     _, files = pending.with_pending(state_with(documents, named=False), None, documents.now)
     assert not files
     _, files = pending.with_pending(state_with(documents, named=True), None, documents.now)
@@ -83,7 +89,7 @@ def test_pending_documents_are_published_with_the_agreement_that_names_the_key(
 def test_pending_documents_that_expired_are_left_out(
     documents: FederationDocuments, pending: PendingBundles
 ) -> None:
-    pending.store_if_next_key(next_bundle(documents), documents.agreed, documents.now)
+    store(pending, next_bundle(documents))
     later = NOW + timedelta(days=30)
     _, files = pending.with_pending(state_with(documents, named=True), None, later)
     assert not files

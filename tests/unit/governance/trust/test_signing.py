@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from governance.documents.study import Study
 from governance.errors import DocumentFault
+from governance.trust import signing
 from governance.trust.bundle import CountryDocuments, own_country
+from governance.trust.limits import OF_COUNTRY, WITHDRAWAL_BYTES, Allowance
 from governance.trust.signing import OfficerDocuments
 from tests.support.documents import (
     DAY,
@@ -108,6 +111,49 @@ def test_documents_of_another_country_are_refused(folder: OfficerDocuments) -> N
         with pytest.raises(DocumentFault, match="for NO, not for DK"):
             change()
     assert not signed(folder).permits
+
+
+def numbered(number: int) -> Study:
+    return ASKED.model_copy(update={"id": f"number-{number}"})
+
+
+def test_a_full_folder_can_still_withdraw_every_permit_and_renew(
+    folder: OfficerDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signing, "OF_COUNTRY", Allowance(documents=7, total=OF_COUNTRY.total))
+    folder.set_node(node_keys("DK"))
+    studies = [numbered(n) for n in range(3)]
+    for asked in studies:
+        folder.approve(permit(AGREED, asked))
+    assert folder.room == 0
+    changes: tuple[Callable[[], None], ...] = (
+        lambda: folder.approve(permit(AGREED, numbered(4))),
+        lambda: folder.set_policy('@id("dk/a") forbid (principal, action, resource);'),
+    )
+    for change in changes:
+        with pytest.raises(DocumentFault, match="no room") as caught:
+            change()
+        assert "DK lists" in caught.value.why
+    for asked in studies:
+        folder.withdraw(withdrawal(asked))
+    assert folder.room == 0
+    folder.approve(permit(AGREED, studies[0]))  # it replaces the withdrawal
+    assert len(signed(folder).withdrawals) == 2
+
+
+def test_room_for_withdrawals_is_kept_in_bytes_too(
+    folder: OfficerDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = len(permit(AGREED, numbered(1)).canonical()) + WITHDRAWAL_BYTES
+    monkeypatch.setattr(signing, "OF_COUNTRY", Allowance(documents=100, total=2 * one))
+    folder.approve(permit(AGREED, numbered(1)))
+    folder.approve(permit(AGREED, numbered(2)))
+    with pytest.raises(DocumentFault, match="no room"):
+        folder.approve(permit(AGREED, numbered(3)))
+    reason = "x" * (WITHDRAWAL_BYTES - len(withdrawal(ASKED).canonical()))
+    for number in (1, 2):
+        long = withdrawal(numbered(number)).model_copy(update={"reason": reason})
+        folder.withdraw(long)
 
 
 def test_two_programs_never_sign_the_same_version(folder: OfficerDocuments) -> None:

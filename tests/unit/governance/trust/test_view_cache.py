@@ -290,6 +290,7 @@ def test_cached_own_documents_are_not_used_for_another_key_country_or_content(
     first = full.sign_and_submit("DK")
     reader.look(first, key, NOW)
     proposed = study(full.agreed)
+    full.propose(proposed)
     conditions = PermitConditions(expires=NOW + DAY)
     full.folders["DK"].approve(permit(full.agreed, proposed, conditions=conditions))
     second = full.sign_and_submit("DK")

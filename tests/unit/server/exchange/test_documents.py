@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from governance.documents.rotation import extended
-from governance.errors import DocumentFault
+from governance.errors import DocumentFault, FileFault, StorageFault
 from governance.trust.ceremony import Draft, sign_draft
 from keys.certificates import Peer, Role
 from keys.errors import PratiqueError
@@ -236,3 +236,83 @@ def test_a_country_cannot_submit_the_new_key_of_another_country(fresh: ServedDoc
         "only the documents of its country"
         in fresh.refused("EE", BUNDLE, announced(fresh.documents)).why
     )
+
+
+def test_a_refresh_signs_a_timestamp_once_there_is_an_agreement(
+    drafted: ServedDocuments, caplog: pytest.LogCaptureFixture
+) -> None:
+    drafted.exchange_documents.refresh()
+    assert drafted.exchange_documents.not_renewed == ""
+    assert not caplog.records
+    drafted.documents.sign("DK", "EE", "NO")
+    drafted.exchange_documents.publish()
+    before = drafted.documents.view().high_water.timestamp
+    drafted.exchange_documents.refresh()
+    assert drafted.documents.view().high_water.timestamp == before + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (FileFault("The file x cannot be written", why="it is gone"), "x cannot be written; it is"),
+        (KeyError("sha256"), "KeyError"),
+    ],
+    ids=["disk", "file", "anything"],
+)
+def test_a_failed_refresh_is_said_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, says: str
+) -> None:
+    served = ServedDocuments(FederationDocuments(tmp_path).publish_agreement())
+
+    def fails(*_: object, **__: object) -> None:
+        raise fault
+
+    with monkeypatch.context() as broken:
+        broken.setattr(served.documents.store, "refresh", fails)
+        served.exchange_documents.refresh()
+    assert says in served.exchange_documents.not_renewed
+    served.exchange_documents.refresh()
+    assert served.exchange_documents.not_renewed == ""
+
+
+def test_unused_files_that_cannot_be_removed_do_not_stop_a_refresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = ServedDocuments(FederationDocuments(tmp_path).publish_agreement())
+
+    def fails() -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(served.documents.store, "remove_unused", fails)
+    served.exchange_documents.refresh()
+    assert served.exchange_documents.not_renewed == ""
+    assert "unused files were not removed" in caplog.text
+
+
+def test_the_same_bundle_again_is_reported_once(tmp_path: Path) -> None:
+    served = ServedDocuments(FederationDocuments(tmp_path).publish_agreement())
+    bundle = served.documents.folders["DK"].sign(NOW, served.documents.officers["DK"])
+    for _ in range(3):
+        served.exchange_documents.submit(officer("DK"), BUNDLE, bundle)
+    assert served.changes == ["documents of DK, version 1"]
+
+
+def test_a_publication_that_could_not_be_logged_is_logged_with_the_next_one(
+    tmp_path: Path,
+) -> None:
+    served = ServedDocuments(FederationDocuments(tmp_path).publish_agreement())
+    full = [StorageFault("The disk is full", why="SQLite says: database or disk is full")]
+
+    def log(change: str) -> None:
+        if full:
+            raise full.pop()
+        served.changes.append(change)
+
+    served.exchange_documents._on_change = log
+    folders, keys = served.documents.folders, served.documents.officers
+    bundles = {country: folders[country].sign(NOW, keys[country]) for country in ("DK", "EE")}
+    with pytest.raises(CoordinatorFault, match="cannot store documents now"):
+        served.exchange_documents.submit(officer("DK"), BUNDLE, bundles["DK"])
+    served.exchange_documents.submit(officer("EE"), BUNDLE, bundles["EE"])
+    assert served.changes == ["documents of DK, version 1", "documents of EE, version 1"]

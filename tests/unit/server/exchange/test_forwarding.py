@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from keys.certificates import TransportAuthority
 from server.exchange import forwarding as forwarding_module
 from server.exchange.forwarding import Forwarding, flower_client
-from tests.support.exchange_server import LOOPBACK
+from tests.support.exchange_server import LOOPBACK, now
 
 Answer = tuple[int, bytes]
 
@@ -136,4 +137,17 @@ def test_the_link_to_flower_trusts_only_the_certificate_of_the_superlink(
     client = flower_client(link)  # type: ignore[arg-type]
     assert arguments == [{"cafile": str(tmp_path / "ca.pem")}]
     assert str(client.base_url) == "https://127.0.0.1:1"
+    asyncio.run(client.aclose())
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"])
+def test_no_proxy_of_the_environment_gets_calls_to_flower(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "socks5://127.0.0.1:9")
+    authority = TransportAuthority.create("loopback", now())
+    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
+    link: Any = SimpleNamespace(address="127.0.0.1:1", root_certificate=tmp_path / "ca.pem")
+    client = flower_client(link)
+    assert not client.trust_env
     asyncio.run(client.aclose())

@@ -1,21 +1,25 @@
-"""Limits on the number and the size of one party's calls to the exchange."""
+"""Limits on the number, the size and the age of one party's calls to the exchange."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from keys.certificates import Peer, Role
 from protocols.proto import exchange_pb2
+from protocols.wire.channel import sent_as
+from server.exchange import service as service_module
+from server.exchange.call_limits import OF_GUEST, OF_MEMBER
 from server.exchange.relay_session import CallReply
-from server.exchange.service import LARGEST_REQUEST, MAX_CALLS_OF_PARTY, ExchangeService
+from server.exchange.service import CALL_SECONDS, LARGEST_REQUEST, ExchangeService
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-Service = tuple[ExchangeService, "SlowRelay"]
+PULL = exchange_pb2.RelayRequest(method="PullMessages")
 
 
 class Aborted(Exception):
@@ -24,8 +28,25 @@ class Aborted(Exception):
 
 
 class Context:
+    """A call of one certificate; `finish` is what gRPC does when its reply has arrived."""
+
+    def __init__(self, serial: int = 1, role: Role = Role.NODE) -> None:
+        self.party = Peer("north-sea", "PL", role, serial, NOW + timedelta(days=1))
+        self._done: list[Callable[[Any], None]] = []
+
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.finish()
         raise Aborted(code, details)
+
+    def peer(self) -> str:
+        return "unix-abstract:x"
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._done.append(callback)
+
+    def finish(self) -> None:
+        for callback in self._done:
+            callback(self)
 
 
 class SlowRelay:
@@ -46,10 +67,15 @@ class Published:
         return None
 
 
-def service(monkeypatch: pytest.MonkeyPatch, country: Callable[[], str] = lambda: "PL") -> Service:
-    async def peer(*_: Any) -> Peer:
-        return Peer("north-sea", country(), Role.NODE, 1, NOW + timedelta(days=1))
+Service = tuple[ExchangeService, SlowRelay]
 
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    async def peer(_: ExchangeService, context: Context, call: str) -> Peer:
+        return context.party
+
+    monkeypatch.setattr(ExchangeService, "_peer", peer)
     relay = SlowRelay()
     exchange = ExchangeService(
         register=SimpleNamespace(on_revoked=lambda _: None),
@@ -59,67 +85,148 @@ def service(monkeypatch: pytest.MonkeyPatch, country: Callable[[], str] = lambda
         clock=lambda: NOW,
         on_refusal=lambda *_: None,
     )
-    monkeypatch.setattr(exchange, "_peer", peer)
     return exchange, relay
 
 
-def test_calls_of_one_party_are_limited_without_an_effect_on_another_party(
-    monkeypatch: pytest.MonkeyPatch,
+async def arriving(messages: Any) -> AsyncIterator[Any]:
+    for message in messages:
+        yield message
+
+
+async def never() -> AsyncIterator[Any]:
+    await asyncio.Event().wait()
+    yield
+
+
+def made(exchange: ExchangeService, call: str, request: Message, context: Context) -> Any:
+    return getattr(exchange, call)(arriving(sent_as(call, request)), context)
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_calls_of_one_certificate_are_limited_without_an_effect_on_another(
+    service: Service,
 ) -> None:
+    exchange, relay = service
+
     async def calls() -> None:
-        countries = ["PL"]
-        made, relay = service(monkeypatch, lambda: countries[-1])
-        request = exchange_pb2.RelayRequest(method="PullMessages")
-        waiting = [
-            asyncio.create_task(made.Relay(request, Context())) for _ in range(MAX_CALLS_OF_PARTY)
-        ]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        contexts = [Context() for _ in range(OF_MEMBER)]
+        waiting = [asyncio.create_task(made(exchange, "Relay", PULL, one)) for one in contexts]
+        await settle()
+        assert relay.calls == OF_MEMBER
         with pytest.raises(Aborted) as refused:
-            await made.Relay(request, Context())
+            await made(exchange, "Relay", PULL, Context())
         assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        countries.append("DE")
-        other = asyncio.create_task(made.Relay(request, Context()))
-        await asyncio.sleep(0)
+        other = asyncio.create_task(made(exchange, "Relay", PULL, Context(serial=2)))
         relay.go.set()
         assert (await other).status == 200
         await asyncio.gather(*waiting)
-        countries.append("PL")
-        assert (await made.Relay(request, Context())).status == 200
 
     asyncio.run(calls())
 
 
-def test_a_refused_call_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_counts_until_its_reply_has_arrived(service: Service) -> None:
+    exchange, _ = service
+
     async def calls() -> None:
-        made, _ = service(monkeypatch)
-        large = exchange_pb2.FetchRequest(path="x" * LARGEST_REQUEST["Fetch"])
-        for _ in range(MAX_CALLS_OF_PARTY + 1):
-            with pytest.raises(Aborted) as refused:
-                await made.Fetch(large, Context())
-            assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        small = await made.Fetch(exchange_pb2.FetchRequest(path="a"), Context())
-        assert small.content == b"a"
+        small = exchange_pb2.FetchRequest(path="a")
+        contexts = [Context() for _ in range(OF_MEMBER)]
+        for context in contexts:
+            await made(exchange, "Fetch", small, context)
+        with pytest.raises(Aborted):
+            await made(exchange, "Fetch", small, Context())
+        contexts[0].finish()
+        assert (await made(exchange, "Fetch", small, Context())).content == b"a"
+
+    asyncio.run(calls())
+
+
+def test_an_invitation_has_fewer_calls_than_a_member(service: Service) -> None:
+    exchange, _ = service
+
+    async def calls() -> None:
+        guests = [Context(role=Role.ENROLMENT) for _ in range(OF_GUEST + 1)]
+        *held, refused = [asyncio.create_task(exchange.Enrol(never(), one)) for one in guests]
+        with pytest.raises(Aborted, match="already in progress"):
+            await refused
+        assert not any(task.done() for task in held)
+        for task in held:
+            task.cancel()
 
     asyncio.run(calls())
 
 
 @pytest.mark.parametrize("call", ["Fetch", "Submit"])
-def test_a_request_larger_than_its_call_allows_is_refused(
-    monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_a_request_larger_than_its_call_allows_is_refused(service: Service, call: str) -> None:
     filler = b"x" * (LARGEST_REQUEST[call] + 1)
-    requests = {
+    kind = exchange_pb2.SubmitRequest.COUNTRY_BUNDLE
+    requests: dict[str, Message] = {
         "Fetch": exchange_pb2.FetchRequest(path=filler.decode()),
-        "Submit": exchange_pb2.SubmitRequest(
-            kind=exchange_pb2.SubmitRequest.COUNTRY_BUNDLE, content=filler
-        ),
+        "Submit": exchange_pb2.SubmitRequest(kind=kind, content=filler),
     }
-
-    async def calls() -> None:
-        made, _ = service(monkeypatch)
+    for _ in range(OF_MEMBER + 1):  # a refused call frees its place
         with pytest.raises(Aborted) as refused:
-            await getattr(made, call)(requests[call], Context())
+            asyncio.run(made(service[0], call, requests[call], Context()))
+        assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert str(LARGEST_REQUEST[call]) in refused.value.details
 
+
+def test_the_size_is_decided_before_a_second_part_is_read(service: Service) -> None:
+    read = []
+
+    async def huge() -> AsyncIterator[exchange_pb2.RequestPart]:
+        for number in range(3):
+            read.append(number)
+            yield exchange_pb2.RequestPart(size=2**40, content=b"x" * 2**18)
+
+    with pytest.raises(Aborted, match="at most"):
+        asyncio.run(service[0].Relay(huge(), Context()))
+    assert read == [0]
+
+
+@pytest.mark.parametrize("call", sorted(CALL_SECONDS))
+def test_a_request_that_never_arrives_ends_the_call(
+    service: Service, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(service_module, "PART_SECONDS", 0.01)
+    with pytest.raises(Aborted, match="no part of the request") as refused:
+        asyncio.run(getattr(service[0], call)(never(), Context()))
+    assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_call_that_takes_too_long_ends(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CALL_SECONDS, "Relay", 0.01)
+    with pytest.raises(Aborted, match="took longer") as refused:
+        asyncio.run(made(service[0], "Relay", PULL, Context()))
+    assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_reply_that_nobody_takes_ends_its_connection(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CALL_SECONDS, "Fetch", 0.01)
+    monkeypatch.setattr(service_module, "ENDING_SECONDS", 0.0)
+    exchange, _ = service
+
+    async def calls() -> None:
+        ended: asyncio.Queue[str] = asyncio.Queue()
+        exchange.serve_at(SimpleNamespace(end=ended.put_nowait))  # type: ignore[arg-type]
+        taken, left = Context(), Context()
+        for context in (taken, left):
+            await made(exchange, "Fetch", exchange_pb2.FetchRequest(path="a"), context)
+        taken.finish()
+        assert await ended.get() == "unix-abstract:x"
+        assert ended.empty()
+
     asyncio.run(calls())
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xff" * 40])
+def test_a_request_that_cannot_be_read_is_refused(service: Service, junk: bytes) -> None:
+    parts = [exchange_pb2.RequestPart(size=len(junk), content=junk)]
+    with pytest.raises(Aborted, match="cannot be read") as refused:
+        asyncio.run(service[0].Relay(arriving(parts), Context()))
+    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT

@@ -26,6 +26,7 @@ from server.flower.bundle_guard import (
 )
 
 RUN = "0123456789abcdef" * 2
+TOKEN = "5" * 64
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern")  # flwr packs so
 HONEST = TEMPLATE.format(run=RUN, attempt=1, serverapp="server.app:app", clientapp="client.app:app")
 
@@ -246,6 +247,8 @@ class FakeFlower:
         name = "flwr.superlink.runtime.run_serverapp"
         monkeypatch.setitem(sys.modules, name, self.runtime)
         monkeypatch.setattr(flwr.superlink.cli, "flwr_serverapp", self.run)
+        monkeypatch.setattr(sys, "argv", ["flwr-serverapp"])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(TOKEN))
         self.bundle = b""
 
     def _install(self, fab_file: bytes, *_: Any, **__: Any) -> str:
@@ -253,6 +256,7 @@ class FakeFlower:
         return "here"
 
     def run(self) -> None:
+        assert sys.argv == ["flwr-serverapp", "--token", TOKEN]
         install: Callable[..., str] = self.runtime.install_from_fab
         assert install(self.bundle, skip_prompt=True) == "here"
 

@@ -13,7 +13,8 @@ import pytest
 
 from server.errors import CoordinatorFault
 from server.flower import superlink
-from server.flower.superlink import OTHER_APPS, SERVER_APP, SuperLink
+from server.flower.launcher import LAUNCHER, command
+from server.flower.superlink import NOWHERE, SuperLink
 
 GRPC_SWITCHES = {"FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API"}
 """With one of these set to 1 the SuperLink opens another port, which speaks gRPC."""
@@ -67,13 +68,51 @@ def test_flower_gets_the_absolute_path_of_a_relative_home(
     options = calls[0][1]
     assert options["cwd"] == tmp_path / "near"
     assert options["env"]["FLWR_HOME"] == str(tmp_path / "near" / "flwr")
-    assert superlink._environment["PATH"].startswith(str(tmp_path / "near" / "bin"))
 
 
-def test_our_commands_come_first_on_the_path(link: SuperLink, tmp_path: Path) -> None:
-    first, second = link._environment["PATH"].split(os.pathsep)[:2]
-    assert first == str(tmp_path / "home" / "bin")
-    assert second == str(Path(sys.executable).parent)
+def test_no_variable_of_the_daemon_reaches_flower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = SuperLink(tmp_path, environment={"A": "b"})._environment
+    for name in ("PATH", "HOME", "LANG", "TMPDIR", "HTTPS_PROXY", "all_proxy", "FLWR_HOME"):
+        monkeypatch.setenv(name, "/hostile")
+    after = SuperLink(tmp_path, environment={"A": "b"})._environment
+    assert after == before
+    assert after["PATH"] == NOWHERE
+    assert not Path(NOWHERE).exists()
+
+
+def test_every_program_is_started_by_its_path(link: SuperLink) -> None:
+    for words in (link._superlink_command(), link._superexec_command()):
+        assert words[:4] == [sys.executable, "-I", str(LAUNCHER), str(os.getpid())]
+        assert Path(words[2]).is_absolute()
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_secrets_are_not_made_where_others_can_replace_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    shared = tmp_path / "runtime"
+    shared.mkdir()
+    shared.chmod(mode)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(shared))
+    link = SuperLink(tmp_path / "home", environment={})
+    assert link._secrets.parent != shared
+    link.close()
+    shared.chmod(0o700)
+    link = SuperLink(tmp_path / "home", environment={})
+    assert link._secrets.parent == shared
+    link.close()
+
+
+def test_secrets_are_in_the_home_if_there_is_no_folder_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superlink, "_memory_folders", lambda: iter([tmp_path / "none"]))
+    link = SuperLink(tmp_path / "home", environment={})
+    assert link._secrets.parent == tmp_path / "home"
+    link.close()
+    assert not list((tmp_path / "home").iterdir())
 
 
 def test_the_command_line_opens_nothing_but_loopback(link: SuperLink) -> None:
@@ -83,7 +122,7 @@ def test_the_command_line_opens_nothing_but_loopback(link: SuperLink) -> None:
     assert link.address == f"127.0.0.1:{link.port}"
     assert not {"--insecure", "--database"} & set(command)
     secret_file = command[command.index("--superexec-auth-secret-file") + 1]
-    assert secret_file == link._superexec_command()[-3]
+    assert secret_file == link._superexec_command()[-1]
 
 
 def test_secrets_are_new_at_each_start_and_readable_by_the_owner_only(
@@ -103,17 +142,6 @@ def test_secrets_are_new_at_each_start_and_readable_by_the_owner_only(
     assert not other.root_certificate.parent.exists()
 
 
-def test_only_the_guarded_command_runs_anything(link: SuperLink, tmp_path: Path) -> None:
-    link._write_executor()
-    folder = tmp_path / "home" / "bin"
-    assert {file.name for file in folder.iterdir()} == {SERVER_APP, *OTHER_APPS}
-    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o700}
-    assert "-P -m server.flower.bundle_guard" in (folder / SERVER_APP).read_text()
-    for name in OTHER_APPS:
-        done = subprocess.run([str(folder / name)], capture_output=True, check=False)
-        assert (done.returncode, name in done.stderr.decode()) == (1, True)
-
-
 def test_answers_of_flower_are_returned_unchanged(
     link: SuperLink, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -121,8 +149,9 @@ def test_answers_of_flower_are_returned_unchanged(
     assert link.run(tmp_path) == 77
     assert link.runs() == [{"a": 1}]
     link.stop(77)
-    commands = [command[1:] for command, _ in calls]
-    assert commands == [
+    own = len(command(LAUNCHER, "flwr"))
+    assert [words[own - 1 : own] for words, _ in calls] == [["flwr"]] * 3
+    assert [words[own:] for words, _ in calls] == [
         ["run", str(tmp_path), "local", "--format", "json"],
         ["list", "local", "--format", "json"],
         ["stop", "77", "local", "--format", "json"],
@@ -216,14 +245,6 @@ def test_a_restart_ends_the_other_process_and_uses_new_secrets_and_another_port(
     assert not folder.exists()
     assert link._secrets.is_dir()
     assert started == [link.port] == [port + 1]
-
-
-def test_the_server_app_is_killed_with_its_executor(link: SuperLink) -> None:
-    link._home.mkdir(parents=True, exist_ok=True)
-    link._write_executor()
-    script = (link._home / "bin" / superlink.SERVER_APP).read_text()
-    assert "setpriv --pdeathsig KILL" in script
-    assert script.index("setpriv") < script.index("server.flower.bundle_guard")
 
 
 def test_a_process_that_ignores_the_signal_to_end_is_killed(

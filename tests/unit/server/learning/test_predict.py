@@ -97,7 +97,7 @@ def test_a_value_that_cannot_be_read_names_line_and_column(
         ("", "the file is empty"),
         ("age,sex,smoker\n", "no column `sugar`; it has `age`, `sex`, `smoker`"),
         ("age,sex,smoker,Sugar\n", "no column `sugar`; it has `age`, `sex`, `smoker`, `Sugar`"),
-        ('age,sex,smoker,"sugar\n(mg)"\n', "it has `age`, `sex`, `smoker`, `sugar\\n(mg)`"),
+        ('age,sex,smoker,"sugar\n(mg)"\n', "it has `age`, `sex`, `smoker`, `sugar\\u{a}(mg)`"),
         ("age,age,sex,smoker,sugar\n", "these columns more than once: age"),
         (f"{HEADER}\nAnna,60\n", "line 2: 5 columns are expected, and the line has 2"),
         (f"{HEADER}\nA,6,male,no,1\nA,6,male,no,2,5\n", "line 3: 5 columns are expected"),

@@ -28,11 +28,11 @@ from server.errors import CoordinatorFault
 from server.membership.certificates import CERTIFICATE_LIFETIME
 from server.membership.enrolment import (
     ADMITTED,
-    INVITATION_LIFETIME,
     PENDING,
     REFUSED,
     EnrolmentService,
 )
+from server.membership.invitations import INVITATION_LIFETIME
 from server.state.tables import MIGRATIONS, invitations, parties
 from tests.support.documents import two_algorithm_key
 from tests.support.enrolling import Applicant, enrolment_of, node_statement, officer_statement

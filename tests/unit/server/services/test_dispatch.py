@@ -404,6 +404,22 @@ def test_the_log_of_the_coordinator_verifies(coordinator: Coordinator, study: St
     assert json.loads(lines[0])["entry"]["actor"] == "coordinator"
 
 
+def test_the_text_of_a_published_study_proposed_again_is_the_same_study(
+    coordinator: Coordinator, study: Study
+) -> None:
+    """A store that lost it gets it back from the folder of an officer."""
+    proposed = coordinator.ask(
+        "study_propose", text=study.canonical().decode(), source="from-an-officer.json"
+    )
+    assert proposed["digest"] == study.digest
+
+
+def test_the_status_says_why_the_timestamp_is_not_renewed(coordinator: Coordinator) -> None:
+    assert coordinator.ask("status")["not_renewed"] == ""
+    coordinator.context.documents.not_renewed = "the disk is full"
+    assert coordinator.ask("status")["not_renewed"] == "the disk is full"
+
+
 def test_an_unknown_request_is_refused(coordinator: Coordinator) -> None:
     for method in ("", "shutdown", "__class__", "keys", "study_launch "):
         assert "does not know" in refused(coordinator, method).what

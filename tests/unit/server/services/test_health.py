@@ -52,6 +52,7 @@ class HealthContext:
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=("localhost",))
         self.runs, self.log = RunStore(self.engine), SimpleNamespace(size=lambda: 5)
         self.sessions = SimpleNamespace(online=lambda: self.online)
+        self.documents = SimpleNamespace(not_renewed="")
         self.superlink = SimpleNamespace(
             failed_process=lambda: self.gone, restarts=Counter(superlink=1)
         )
@@ -115,6 +116,14 @@ def test_a_coordinator_without_faults_is_ready(health: CoordinatorHealth) -> Non
 
 def test_a_coordinator_is_not_ready_before_the_first_check() -> None:
     assert set(bad(CoordinatorHealth())) == {"flower", "documents", "certificates"}
+
+
+def test_a_coordinator_that_cannot_renew_its_timestamp_is_not_ready(
+    health: CoordinatorHealth, context: Any
+) -> None:
+    context.documents.not_renewed = "the disk is full"
+    health.check(context)
+    assert bad(health) == {"documents": "in force, but not renewed: the disk is full"}
 
 
 def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -> None:

@@ -9,6 +9,7 @@ from keys.renewal import renewal_proof
 from protocols.errors import ProtocolFault
 from protocols.proto.exchange_pb2 import RenewRequest
 from protocols.wire.invitation import Invitation
+from server.errors import CoordinatorFault
 from tests.support.coordinator_services import Coordinator
 from tests.support.enrolling import Applicant, node_statement, officer_statement
 from tests.support.node_federation import NodeFederation
@@ -65,3 +66,21 @@ def test_two_holders_of_a_certificate_are_shown_until_it_is_revoked(
     assert [one["disputed"] for one in coordinator.ask("enrolments")] == ["yes"]
     coordinator.ask("revoke", country="DK", role="officer")
     assert coordinator.ask("status")["disputes"] == []
+
+
+def test_invitations_are_listed_and_revoked_by_their_id(coordinator: Coordinator) -> None:
+    coordinator.ask("invite", country="DK", role="officer")
+    (listed,) = coordinator.ask("invitations")
+    assert (listed["country"], listed["role"], listed["status"]) == ("DK", "officer", "open")
+    assert coordinator.ask("revoke_invitation", identifier=listed["id"])["id"] == listed["id"]
+    assert [one["status"] for one in coordinator.ask("invitations")] == ["revoked"]
+
+
+@pytest.mark.parametrize(("code", "meant"), [("UK", "GB"), ("EL", "GR"), ("dk", "DK"), ("ZY", "")])
+def test_only_codes_of_countries_are_invited(
+    coordinator: Coordinator, code: str, meant: str
+) -> None:
+    with pytest.raises(CoordinatorFault, match="Nobody was invited") as caught:
+        coordinator.ask("invite", country=code, role="officer")
+    assert meant in caught.value.why
+    assert coordinator.ask("invitations") == []

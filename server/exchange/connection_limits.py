@@ -1,0 +1,211 @@
+"""Decides which connections to the public port stay open: values in, decisions out.
+
+A connection is a stranger's until a call over it was made with a valid certificate. An address from
+which a member made a call is known for a week, and keeps room of its own. If there is no room for a
+new connection, another one ends, of whoever has most of them: first one that is silent, then one
+whose handshake has not gone far. So silent connections never keep members out, however many there
+are. Between strangers whose addresses have equally many, a connection first stays for two seconds,
+and newer ones are refused, which costs next to nothing.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Self
+
+from keys.certificates import Peer, Role
+
+MOST_CONNECTIONS = 1_024
+"""The most connections at once, if the operating system allows enough descriptors."""
+OWN_DESCRIPTORS = 256
+"""Descriptors kept for files, databases, Flower and local commands."""
+DESCRIPTORS_EACH = 3
+"""What a connection needs: its own, and two for the way to gRPC inside the process."""
+FEWEST_CONNECTIONS = 8
+KNOWN_TIMES = 4
+"""How many times as many a known address may have: many parties may be behind it."""
+OF_MEMBER, OF_GUEST = 16, 2
+"""The most connections with one certificate: of a member, and of an invitation."""
+FIRST_CALL_SECONDS = 20.0
+"""How long a connection may take for its handshake and its first call."""
+SETTLED_SECONDS = 2.0
+"""How long a stranger's connection stays at least, if its address has no more than others: whoever
+connects again and again could otherwise keep the processor busy."""
+GUEST_SECONDS = 120.0
+"""How long a connection with an invitation's certificate may last; a guest can connect again."""
+KNOWN_SECONDS = 7 * 24 * 3600.0
+MOST_KNOWN = 4_096
+"""How many addresses are remembered, at most; the one unused for longest is forgotten first."""
+NETWORK_OF_ONE = 64
+"""One customer has a whole IPv6 network of this prefix length: it counts as one address."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many connections there may be."""
+
+    total: int
+    of_address: int
+    """The most connections of one unknown address that have not made a call yet."""
+
+    @classmethod
+    def within(cls, descriptors: int, of_address: int) -> Self:
+        """Return the room that a process with so many descriptors has."""
+        possible = (descriptors - OWN_DESCRIPTORS) // DESCRIPTORS_EACH
+        return cls(max(FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, possible)), of_address)
+
+    @property
+    def strangers(self) -> int:
+        """How much of it strangers and guests may use together."""
+        return self.total // 2
+
+
+@dataclass
+class _Connection:
+    owner: str
+    """Its address, or the certificate with which it made a call."""
+    most: int
+    """The most connections that this owner may have."""
+    stranger: bool
+    since: float
+    ends: float | None
+    flights: int = 0
+    """How many times its client has sent something: a handshake takes two."""
+
+
+class ConnectionLimits:
+    """The open connections by number. Times are in seconds of any steady clock."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._open: dict[int, _Connection] = {}
+        self._owners: dict[str, OrderedDict[int, None]] = {}
+        self._strangers = 0
+        self._known: OrderedDict[str, float] = OrderedDict()
+        self._latest = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, address: str, now: float) -> tuple[int, list[int]] | None:
+        """Return the number of a new connection, and the connections that end for it.
+
+        Returns None if it is refused: a stranger's, while there is no room among strangers.
+        """
+        network = network_of(address)
+        known = network in self._known and now - self._known[network] < KNOWN_SECONDS
+        owner, times = (f"known {network}", KNOWN_TIMES) if known else (f"unknown {network}", 1)
+        most = self._room.of_address * times
+        if not known and not self._may_enter(owner, now):
+            return None
+        self._latest += 1
+        connection = _Connection(owner, most, not known, now, now + FIRST_CALL_SECONDS)
+        self._add(self._latest, connection)
+        return self._latest, self._make_room(connection)
+
+    def received(self, number: int) -> None:
+        """Note that the client of a connection has sent something."""
+        if number in self._open:
+            self._open[number].flights += 1
+
+    def prove(self, number: int, peer: Peer, address: str, now: float) -> list[int]:
+        """Note a call with a valid certificate; return the connections that end for it."""
+        connection, owner = self._open.get(number), f"certificate {peer.serial}"
+        guest = peer.role is Role.ENROLMENT
+        if not guest:
+            self._remember(network_of(address), now)
+        if connection is None or connection.owner == owner:
+            return []
+        ends = now + GUEST_SECONDS if guest else None
+        most = OF_GUEST if guest else OF_MEMBER
+        proven = _Connection(owner, most, guest, connection.since, ends, connection.flights)
+        self.ended(number)
+        self._add(number, proven)
+        return self._make_room(proven)
+
+    def disprove(self, number: int, now: float) -> None:
+        """Note a call with a certificate that is not valid any more: the connection ends soon."""
+        connection = self._open.get(number)
+        if connection is not None and connection.ends is None:
+            connection.ends = now + FIRST_CALL_SECONDS
+
+    def ended(self, number: int) -> None:
+        """Forget a connection."""
+        connection = self._open.pop(number, None)
+        if connection is None:
+            return
+        self._strangers -= connection.stranger
+        of_owner = self._owners[connection.owner]
+        del of_owner[number]
+        if not of_owner:
+            del self._owners[connection.owner]
+
+    def overdue(self, now: float) -> list[int]:
+        """Return the connections that have lasted too long, and forget them."""
+        late = [n for n, open_ in self._open.items() if open_.ends is not None and open_.ends < now]
+        for number in late:
+            self.ended(number)
+        return late
+
+    def _add(self, number: int, connection: _Connection) -> None:
+        self._open[number] = connection
+        self._owners.setdefault(connection.owner, OrderedDict())[number] = None
+        self._strangers += connection.stranger
+
+    def _may_enter(self, owner: str, now: float) -> bool:
+        """Return whether a stranger's connection may take the place of another, if it must."""
+        own = len(self._owners.get(owner, ()))
+        if own < self._room.of_address and self._strangers < self._room.strangers:
+            return True
+        largest = self._largest(lambda connection: connection.stranger) or owner
+        gives_way = self._owners[owner if own >= self._room.of_address else largest]
+        first = self._open[self._first_to_end(gives_way)]
+        return now - first.since >= SETTLED_SECONDS or len(gives_way) > own + 1
+
+    def _first_to_end(self, numbers: Iterable[int]) -> int:
+        """Return the connection on which least has happened; the oldest of several."""
+        return min(numbers, key=lambda number: self._open[number].flights)
+
+    def _make_room(self, newest: _Connection) -> list[int]:
+        """Forget connections until every limit holds again; return them."""
+        ending = []
+        while (owner := self._has_too_many(newest)) is not None:
+            others = [n for n in self._owners[owner] if self._open[n] is not newest]
+            number = self._first_to_end(others or self._owners[owner])
+            self.ended(number)
+            ending.append(number)
+        return ending
+
+    def _has_too_many(self, newest: _Connection) -> str | None:
+        """Return whose oldest connection must end; None if there is room."""
+        if len(self._owners.get(newest.owner, ())) > newest.most:
+            return newest.owner
+        if self._strangers > self._room.strangers:
+            return self._largest(lambda connection: connection.stranger)
+        if len(self._open) > self._room.total:
+            return self._largest(lambda connection: connection.ends is not None) or self._largest()
+        return None
+
+    def _largest(self, of: Callable[[_Connection], bool] = lambda _: True) -> str | None:
+        """Return who has most connections, of those whose oldest connection is of this kind."""
+        fitting = (own for own, its in self._owners.items() if of(self._open[next(iter(its))]))
+        return max(fitting, key=lambda owner: len(self._owners[owner]), default=None)
+
+    def _remember(self, network: str, now: float) -> None:
+        self._known[network] = now
+        self._known.move_to_end(network)
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+
+
+@lru_cache(MOST_KNOWN)
+def network_of(address: str) -> str:
+    """Return whom an IP address counts for: itself, or its IPv6 network of 64 bits."""
+    parsed = ip_address(address.partition("%")[0])
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, NETWORK_OF_ONE), strict=False))
