@@ -16,6 +16,7 @@ import pytest
 
 from client.commands.check_result import CheckState
 from client.commands.doctor import Doctor
+from governance.audit.checkpoint import Checkpoint
 from governance.audit.events import Event, EventKind, entry_bytes
 from governance.audit.merkle import completed_by, leaf_hash
 from governance.documents.study import Study
@@ -24,6 +25,7 @@ from tests.support.documents import NOW
 from tests.support.joining_node import create_joining_node
 from tests.support.keystore import PASSPHRASE
 from tests.support.node_federation import NodeFederation
+from tests.support.reference_merkle import reference_root
 
 COUNTRY = "DK"
 Edit = Callable[[sqlite3.Connection], object]
@@ -235,18 +237,21 @@ def test_an_index_that_hides_charges_is_refused(node: EditedNode) -> None:
 
 
 def test_a_log_rewritten_with_right_hashes_is_refused(node: EditedNode) -> None:
-    """Without the key, the head of another log cannot be signed, however consistent the log is."""
+    """Whatever is consistent, the log-head file included: without the key it cannot be signed."""
     node.edit(rewritten)
-    assert "signed" in node.refused()
+    with closing(sqlite3.connect(node.database)) as raw:
+        leaves = [leaf for (leaf,) in raw.execute("SELECT leaf_hash FROM log_entries")]
+    head = Checkpoint("pratique/dk/node", len(leaves), reference_root(leaves))
+    node.federation.home(COUNTRY).log_head.write_text(head.to_text())
+    assert f"first {len(leaves)} entries are not those that were signed" in node.refused()
 
 
 def rewritten(raw: sqlite3.Connection) -> None:
-    """Replace the last five entries by harmless ones, with the hashes and nodes that fit."""
-    rows = raw.execute("SELECT entry FROM log_entries ORDER BY position").fetchall()
-    entries = [entry for (entry,) in rows][:-5]
-    for index in range(len(entries), len(rows)):
-        event = Event(kind=EventKind.NODE_PAUSED, at=NOW, actor=COUNTRY)
-        entries.append(entry_bytes(event, origin="pratique/dk/node", index=index))
+    """Replace the last entry by a harmless one, with the hashes and nodes that fit."""
+    entries = [entry for (entry,) in raw.execute("SELECT entry FROM log_entries ORDER BY position")]
+    assert b'"rows":' not in entries[-1]
+    event = Event(kind=EventKind.NODE_PAUSED, at=NOW, actor=COUNTRY)
+    entries[-1] = entry_bytes(event, origin="pratique/dk/node", index=len(entries) - 1)
     raw.executescript("DELETE FROM log_entries; DELETE FROM log_nodes")
     nodes: dict[tuple[int, int], bytes] = {}
     for index, entry in enumerate(entries):
@@ -256,8 +261,6 @@ def rewritten(raw: sqlite3.Connection) -> None:
             nodes[made.level, made.index] = made.hash
             row = made.level, made.index, made.hash
             raw.execute("INSERT INTO log_nodes VALUES (?, ?, ?)", row)
-    raw.execute("DELETE FROM ledger_entries")
-    raw.execute("DELETE FROM log_heads")
 
 
 def test_an_older_signed_head_does_not_make_a_shorter_log_right(node: EditedNode) -> None:
