@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.commands.opt_out_app import opt_out_app
+from client.commands.options import DEFAULT_HOME, HomeOption
+from client.commands.options import node_home as _home
+from client.commands.options import unlocked as _unlocked
 from client.commands.output import print_enrolment, print_introduction, print_result
 from governance.runtime.cli_support import (
     JsonOption,
     LogFileOption,
     PassphraseFd,
     PassphraseFile,
-    home_option,
     plain_errors,
     say,
     say_at_once,
@@ -27,10 +30,8 @@ from keys.clock import utc_now
 
 if TYPE_CHECKING:
     from client.commands.enrol import EnrolmentLink, Introduction
-    from client.home import NodeHome
     from client.settings import NodeSettings
     from client.status.model import NodeStatus
-    from keys.store import KeyStore
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,8 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run a national node, which keeps a country's records and sends only noisy sums.",
 )
-DEFAULT_HOME = Path("~/.pratique/node")
-HomeOption = Annotated[Path, home_option("The node's folder.")]
+app.add_typer(opt_out_app, name="opt-out")
 
 
 @app.command()
@@ -60,6 +60,10 @@ def init(
     opt_out: Annotated[
         Path | None, typer.Option(help="Patients who opted out: one id a line.", readable=False)
     ] = None,
+    opt_out_covers: Annotated[
+        str | None,
+        typer.Option(help="`nation`, if most people on that list are no patients here."),
+    ] = None,
     register: Annotated[
         str | None,
         typer.Option(help="Person register of the records; needed if there are several."),
@@ -69,7 +73,7 @@ def init(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Make a node: check the records, make keys, and write the public keys for its officer."""
-    from client.commands.init import create_node  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.init import create_node, unmatched_note  # noqa: PLC0415 (keeps --help quick)
     from client.commands.init import officer_key as read_key  # noqa: PLC0415
     from client.records.quality_report import EXPORT_AGAIN  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
@@ -80,6 +84,7 @@ def init(
             data=absolute(data),
             dictionary=absolute(dictionary),
             opt_out=absolute(opt_out) if opt_out else None,
+            opt_out_covers=opt_out_covers,
             officer_key=read_key(officer_key).to_text(),
             person_register=register,
         )
@@ -93,6 +98,8 @@ def init(
             say(f"  {line}")
         if node.report.warning:
             say(f"Note: {node.report.warning}; {EXPORT_AGAIN}.")
+        if node.unmatched:
+            say(unmatched_note(node.unmatched))
         say(f"Pinned officer key: {node.officer.fingerprint}")
         say(f"Its public keys are in {node_home.node_keys}: ask your officer to sign them.")
         say("Next: pratique-node enrol INVITATION")
@@ -332,12 +339,6 @@ def _print_status(status: "NodeStatus") -> None:
         say(line)
 
 
-def _home(path: Path) -> "NodeHome":
-    from client.home import NodeHome  # noqa: PLC0415 (keeps --help quick)
-
-    return NodeHome(path)
-
-
 def _ask(path: Path, method: str, **params: Any) -> Mapping[str, object]:
     from governance.runtime.local_rpc import ask  # noqa: PLC0415 (keeps --help quick)
 
@@ -367,13 +368,6 @@ OPTIONS = {"person_register": "register"}
 EXPECTED = {
     "person_register": "small letters, digits and hyphens, as in the agreement",
 }
-
-
-def _unlocked(home: "NodeHome", file: Path | None, fd: int | None) -> "KeyStore":
-    from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415
-    from keys.store import KeyStore  # noqa: PLC0415
-
-    return KeyStore.open(home.keys, known_passphrase(file, fd))
 
 
 def _dial(address: str, authority: bytes, key: bytes, certificate: bytes) -> "EnrolmentLink":

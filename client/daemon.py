@@ -55,6 +55,8 @@ MIN_UPKEEP_PAUSE_SECONDS = 5.0
 BEHIND = refusal_reply(ReasonCode.DOCUMENTS_BEHIND)
 UPKEEP_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+RECORDS_PAUSE_SECONDS = 0.5
+NO_RECORDS = "the records cannot be read yet; see `pratique-node doctor`"
 FINISH_SECONDS = 3.0
 """How long a message in progress may still take after the signal to stop."""
 CYCLE_SECONDS, WORK_SECONDS = 300.0, 3600.0
@@ -167,6 +169,9 @@ class Daemon:
         while not self._stop.is_set():
             try:
                 self._note_cycle()
+                if not self._node.parts.record_store.loaded:
+                    self._wait_for_records()
+                    continue
                 self._make_server(self._link, self._handle, self._hooks).serve(self._stop)
                 failures = 0
             except PratiqueError as fault:
@@ -177,6 +182,12 @@ class Daemon:
                     type(error).__name__,
                     failures,
                 )
+
+    def _wait_for_records(self) -> None:
+        """Wait before the first connection: no reply may depend on one record."""
+        self._link_status = LinkStatus(fault=NO_RECORDS)
+        self._health.set_link(NO_RECORDS)
+        self._stop.wait(RECORDS_PAUSE_SECONDS)
 
     def _wait_after_loss(self, what: str, why: str, failures: int) -> int:
         """Record a lost link, and wait; return the number of failures in a row."""

@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from client.errors import NodeFault
 from client.settings import NodeSettings
 from governance.documents.reading import read_settings
+from governance.documents.yaml_text import dump_yaml
 from governance.runtime.files import write_atomic
 from governance.runtime.homes import is_unfinished
 from keys.errors import reason_of
@@ -93,8 +92,7 @@ class NodeHome:
         """Read the settings. Raises NodeFault if there are none, or if they are invalid."""
         try:
             refuse_if_shared(self.path, self.path.stat())
-            text = self.settings_file.read_text(encoding="utf-8")[:LARGEST_SETTINGS]
-            return read_settings(NodeSettings, text)
+            return read_settings(NodeSettings, self.settings_file, largest=LARGEST_SETTINGS)
         except FileNotFoundError:
             raise NodeFault(
                 f"There is no node in {self.path}",
@@ -106,8 +104,8 @@ class NodeHome:
 
     def write_settings(self, settings: NodeSettings) -> None:
         """Replace the settings, durably."""
-        text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True), sort_keys=False)
-        write_atomic(self.settings_file, text.encode())
+        values = settings.model_dump(mode="json", exclude_none=True)
+        write_atomic(self.settings_file, dump_yaml(values))
 
     def require_free(self) -> None:
         """Raise NodeFault if the folder contains a node, or keys."""

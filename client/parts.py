@@ -14,6 +14,7 @@ from client.records.store import RecordStore
 from client.settings import NodeSettings
 from client.state.decision_log import Clock, DecisionLog
 from client.state.log_head import LogHeadGuard
+from client.state.opt_out_confirmations import OptOutConfirmations
 from client.state.pause import PauseSwitch
 from client.state.reply_journal import ReplyJournal
 from client.state.run_expiry import RunExpiry
@@ -44,6 +45,7 @@ class NodeParts:
     journal: ReplyJournal
     run_expiry: RunExpiry
     record_store: RecordStore
+    opt_outs: OptOutConfirmations
     tasks: PreparedTasks
 
     def now(self) -> datetime:

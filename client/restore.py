@@ -37,8 +37,10 @@ from protocols.tasks.schedule import COHORT_FLOOR
 RUN_LABEL = "pratique/restored-run/v1"
 RUN_PREFIX, RUN_DIGITS = "restored-", 23
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-WRITTEN_BY_COMMANDS = frozenset({EventKind.NODE_INITIALISED, EventKind.NODE_ENROLLED})
-"""The kinds of log entries that are written while the daemon does not run."""
+WRITTEN_BY_COMMANDS = frozenset(
+    {EventKind.NODE_INITIALISED, EventKind.NODE_ENROLLED, EventKind.OPT_OUTS_CONFIRMED}
+)
+"""The kinds of log entries that commands write; the daemon need not run."""
 
 
 @dataclass(frozen=True)

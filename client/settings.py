@@ -4,7 +4,7 @@ No setting decides what may leave: none names a noise source, a budget or a poli
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -31,11 +31,13 @@ class Enrolment(BaseModel):
 class NodeSettings(BaseModel):
     """The settings of one node, stored as `node.yaml` in its home.
 
-    `officer_key` is the pinned document key of the node's country. `person_register` is the person
-    register of the records, whose ledger this node keeps (None: the only one in the agreement).
-    `observe` is the loopback address of metrics and health (None: off). `log_file` gets the log
-    lines (None: standard error). `modules` lists torch modules of installed packages that studies
-    may name (`client.tasks.module_registry`).
+    `opt_out` lists the patients who opted out (None: no list). If it covers the `nation`, most of
+    its entries are of people who are no patients here (None: it covers the register). `officer_key`
+    is the pinned document key of the node's country. `person_register` is the person register of
+    the records, whose ledger this node keeps (None: the only one in the agreement). `observe` is
+    the loopback address of metrics and health (None: off). `log_file` gets the log lines (None:
+    standard error). `modules` lists torch modules of installed packages that studies may name
+    (`client.tasks.module_registry`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +46,7 @@ class NodeSettings(BaseModel):
     data: Path
     dictionary: Path
     opt_out: Path | None = None
+    opt_out_covers: Literal["nation"] | None = None
     officer_key: PublicKey
     person_register: Register | None = None
     enrolment: Enrolment | None = None

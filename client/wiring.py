@@ -29,6 +29,7 @@ from client.records.store import RecordStore
 from client.settings import NodeSettings
 from client.state.decision_log import Clock, DecisionLog, log_origin
 from client.state.log_head import LogHeadGuard
+from client.state.opt_out_confirmations import OptOutConfirmations
 from client.state.pause import PauseSwitch
 from client.state.reply_journal import ReplyJournal
 from client.state.run_expiry import RunExpiry
@@ -123,6 +124,7 @@ def _parts(
         journal=journal,
         run_expiry=RunExpiry(engine, runs=runs, journal=journal, decisions=decisions),
         record_store=record_store,
+        opt_outs=OptOutConfirmations(engine, keyring.split_key),
         tasks=PreparedTasks(record_store, settings.modules, keyring.split_key),
     )
 

@@ -101,7 +101,7 @@ def read_predictions(path: Path, target: str) -> NDArray[np.float64]:
 
 
 def _cohort(world: World, site: Site, path: Path) -> Cohort:
-    opted_out = read_opt_outs(site.opted_out) if site.opted_out else frozenset()
+    opted_out = read_opt_outs(site.opted_out) if site.opted_out else {}
     records = CsvSource(path, read_dictionary(site.dictionary)).read(opted_out)
     return select(records, world.features, names_used(world.task, world.features))
 

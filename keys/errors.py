@@ -17,6 +17,7 @@
     ├── OfficerFault            a command of the officer cannot do what was asked (governance)
     │   └── HandoverFault       a document was signed and stored, but not delivered to everyone
     ├── RecordFault             the records or their dictionary cannot be used (client)
+    │   └── ContentFault        a file of records is not what its dictionary says
     ├── NodeFault               a command or service of the node cannot do what was asked (client)
     └── CoordinatorFault        a command or service of the coordinator cannot do it (server)
         ├── SetUpFailed         a run could not begin

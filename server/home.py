@@ -5,7 +5,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -17,6 +16,7 @@ from pydantic import (
 from governance.audit.events import Event, EventKind
 from governance.audit.log_key import LogKey
 from governance.documents.reading import read_settings
+from governance.documents.yaml_text import dump_yaml
 from governance.runtime.homes import is_unfinished, made_whole
 from governance.runtime.loopback import LoopbackAddress
 from keys.certificates import TransportAuthority, is_host
@@ -125,7 +125,7 @@ class CoordinatorHome:
     def settings(self) -> Settings:
         """Read the settings. Raises CoordinatorFault if they are missing or cannot be read."""
         try:
-            return read_settings(Settings, (self.path / SETTINGS_FILE).read_text("utf-8"))
+            return read_settings(Settings, self.path / SETTINGS_FILE)
         except FileNotFoundError as error:
             raise CoordinatorFault(
                 f"There is no coordinator in {self.path}",
@@ -222,8 +222,8 @@ def _fill(
         home.path, _hosts(settings), store, federation=settings.federation, now=now
     )
     _begin_log(home, settings, LogKey.load(store, LOG), now)
-    text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True))
-    write_new(home.path / SETTINGS_FILE, text.encode())
+    values = settings.model_dump(mode="json", exclude_none=True)
+    write_new(home.path / SETTINGS_FILE, dump_yaml(values))
     return transport.in_force(now)
 
 

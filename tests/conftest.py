@@ -1,7 +1,9 @@
 """Settings of every test. Hypothesis has no time limits, because other work shares the machine."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import speed
@@ -21,8 +23,26 @@ settings.register_profile(
 settings.load_profile("shared-machine")
 
 
+LONG_LINES = pytest.MonkeyPatch()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    """Let commands print long lines during a test: tests look for sentences in them."""
+    LONG_LINES.setenv("COLUMNS", "9999")
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Give pytest its own width back."""
+    try:
+        return (yield)
+    finally:
+        LONG_LINES.undo()
+
+
 def pytest_configure() -> None:
-    os.environ["COLUMNS"] = "9999"  # tests look for sentences; how lines are broken has its own
     speed.keep_folders_in_memory()
     speed.share_sql_texts()
     speed.share_duckdb()

@@ -12,17 +12,19 @@ from typing import Protocol
 
 from client.commands.check_result import CheckResult, NeedsAttention, SkipCheck, run_check
 from client.commands.doctor_machine import check_clock, check_disk, check_machine, time_in
-from client.commands.init import read_records
 from client.commands.installation import check_installation
+from client.commands.records import CONFIRM_FIX, SHOWN, ReadRecords, listed, read_records
 from client.credentials.certificate_renewal import transport_pair
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.documents.store import DocumentStore
+from client.errors import RecordFault
 from client.home import NodeHome, read_public
 from client.records.quality_report import EXPORT_AGAIN
 from client.settings import NodeSettings
 from client.state.decision_log import log_origin
 from client.state.log_head import LogHeadGuard
+from client.state.opt_out_confirmations import OptOutConfirmations, unconfirmed_sentence
 from client.state.state_check import StateCheck, open_log
 from client.state.tables import MIGRATIONS
 from governance.documents.permit import NodeKeys
@@ -31,6 +33,7 @@ from governance.runtime.database import open_database
 from governance.runtime.health import failing_checks
 from governance.runtime.local_rpc import ask
 from governance.runtime.safe_text import quoted
+from governance.runtime.wording import counted
 from governance.trust.bundle import CountryDocuments, own_country, signer_of
 from keys.certificates import peer_of
 from keys.composite import algorithms, read_identity
@@ -94,6 +97,7 @@ class Doctor:
             "link": self._check_link,
             "clock": self._check_clock,
             "data": self._check_data,
+            "opt-outs": self._check_opt_outs,
             "officer": self._check_officer,
             "agreement": self._check_agreement,
             "daemon": self._check_daemon,
@@ -238,10 +242,35 @@ class Doctor:
         return finding
 
     def _check_data(self) -> str:
-        report = read_records(self._settings)
+        report = self._records.report
         if report.warning:
             raise NeedsAttention(report.warning, EXPORT_AGAIN)
         return "; ".join(report.lines()[:1])
+
+    @cached_property
+    def _records(self) -> ReadRecords:
+        return read_records(self._settings)
+
+    def _check_opt_outs(self) -> str:
+        if self._settings.opt_out is None:
+            return "no list of patients who opted out"
+        try:
+            records = self._records
+        except RecordFault as fault:
+            raise SkipCheck("the records cannot be read") from fault
+        if not self.home.database.exists():
+            raise SkipCheck("there is no state.db yet")
+        engine = open_database(self.home.database, MIGRATIONS)
+        confirmations = OptOutConfirmations(engine, self._keyring.split_key)
+        unconfirmed = set(confirmations.unconfirmed(self._settings, records.report))
+        entries = tuple(entry for entry in records.unmatched if entry.entry in unconfirmed)
+        if entries:
+            raise PratiqueError(
+                f"{unconfirmed_sentence(len(entries))}: {listed(entries, SHOWN)}",
+                why="a patient whose id is written otherwise there stays in",
+                fix=f"this fault stays until {CONFIRM_FIX}",
+            )
+        return f"{counted(records.report.opted_out, 'patient is', 'patients are')} left out"
 
     def _check_officer(self) -> str:
         own = self._own_documents()

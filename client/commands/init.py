@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from client.commands.records import CONFIRM_FIX, SHOWN, listed, read_records
 from client.credentials.keyring import NodeKeyring
 from client.errors import NodeFault
 from client.home import NodeHome
-from client.records.csv_source import CsvSource
-from client.records.dictionary import read_dictionary
-from client.records.opt_outs import read_opt_outs
 from client.records.quality_report import QualityReport
+from client.records.unmatched import UnmatchedEntry
 from client.settings import NodeSettings
 from client.state.decision_log import log_origin
 from client.state.log_head import LogHeadGuard
@@ -22,6 +21,7 @@ from governance.documents.permit import NodeKeys
 from governance.runtime.database import open_database
 from governance.runtime.files import write_atomic
 from governance.runtime.homes import made_whole
+from governance.runtime.safe_text import escaped
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
 from keys.store import SCRYPT_COST, KeyStore
@@ -31,10 +31,11 @@ LARGEST_KEY_FILE = 4096
 
 @dataclass(frozen=True)
 class NewNode:
-    """A new node: its public keys, the report on its records, and its officer's key."""
+    """A new node: its public keys, what was read of its records, and its officer's key."""
 
     keys: NodeKeys
     report: QualityReport
+    unmatched: tuple[UnmatchedEntry, ...]
     officer: VerifyKey
 
 
@@ -66,14 +67,12 @@ def require_fingerprint(key: VerifyKey, fingerprint: str) -> None:
         )
 
 
-def read_records(settings: NodeSettings) -> QualityReport:
-    """Read data, dictionary and opt-outs once, and return the quality report.
-
-    Raises RecordFault.
-    """
-    source = CsvSource(settings.data, read_dictionary(settings.dictionary))
-    opted_out = read_opt_outs(settings.opt_out) if settings.opt_out else frozenset()
-    return source.read(opted_out).report
+def unmatched_note(entries: tuple[UnmatchedEntry, ...]) -> str:
+    """Return the note on opt-outs that match nobody, with what to do."""
+    return escaped(
+        f"Note: the opt-out list has entries that match nobody: {listed(entries, SHOWN)}. "
+        f"`pratique-node doctor` reports a fault until {CONFIRM_FIX}."
+    )
 
 
 def create_node(
@@ -90,13 +89,14 @@ def create_node(
     change it. Raises RecordFault, KeyFault, NodeFault, HomeFault: then nothing was made.
     """
     home.require_free()
-    report = read_records(settings)
+    records = read_records(settings)
     secret = passphrase()
     with made_whole(home.path, home.settings_file.name) as folder:
         draft = NodeHome(folder)
         store = KeyStore.create(draft.keys, secret, cost=cost)
         keys = _fill(draft, settings, store, now)
-    return NewNode(keys, report, VerifyKey.from_text(settings.officer_key))
+    officer = VerifyKey.from_text(settings.officer_key)
+    return NewNode(keys, records.report, records.unmatched, officer)
 
 
 def _fill(home: NodeHome, settings: NodeSettings, store: KeyStore, now: datetime) -> NodeKeys:

@@ -5,14 +5,17 @@ column with the patient id. Reading values is strict: a value that the dictionar
 is an error that names line and column.
 """
 
+import contextlib
 import math
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,21 +26,30 @@ from pydantic import (
 
 from client.errors import RecordFault
 from client.records.source import RecordedFeature
+from client.records.value_formats import DateFormat, NumberFormat
+from governance.documents.problems import LEVEL_IN_WORDS, SHOWN
 from governance.documents.reading import read_settings
+from governance.documents.yaml_text import PlainText
 from keys.errors import reason_of
 from protocols.tasks.features import (
+    LEVEL,
     FeatureKind,
     FeatureName,
     Finite,
-    Level,
     parse_number,
     parse_truth,
 )
 from protocols.wire.encoding import canonical_json, digest
 
 LARGEST_DICTIONARY = 1024 * 1024
+MAX_VALUES = 500_000
+"""Enough for the largest dictionary of 10,000 features."""
 ROW_NUMBER = "row number"
 WHOLE_NUMBER = re.compile(r"([+-]?\d{1,18})\.0*", re.ASCII)
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+LOOKS_TRUE_OR_FALSE = frozenset({"yes", "no", "on", "off"})
+NEW_SETTINGS = ("encoding", "skip", "decimal", "thousands", "id_case")
+"""They are left out of the digest unless they are used: records of earlier versions keep theirs."""
 
 
 def normal_code(text: str) -> str:
@@ -50,11 +62,72 @@ def normal_code(text: str) -> str:
 def _as_code(value: object) -> object:
     if isinstance(value, bool) or value is None:
         raise ValueError("write this code in quotes: YAML reads it as true, false or null")
-    return normal_code(str(value)) if isinstance(value, (str, int, float)) else value
+    if isinstance(value, int | float):
+        return normal_code(getattr(value, "written", str(value)))
+    return normal_code(value) if isinstance(value, str) else value
+
+
+def _as_codes(value: object) -> object:
+    """Refuse two spellings of one code, of which the last would win."""
+    seen: dict[object, object] = {}
+    for written in value if isinstance(value, dict) else ():
+        code = _as_code(written)
+        if code in seen:
+            raise ValueError(f"`{seen[code]}` and `{written}` are the same code")
+        seen[code] = written
+    return value
+
+
+def _as_meaning(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, PlainText) and value.lower() in LOOKS_TRUE_OR_FALSE:
+        raise ValueError(
+            f"write `{value}` in quotes if it is the name of a level; if this feature is true or "
+            "false, give it `type: boolean` and write true or false"
+        )
+    if not isinstance(value, str):
+        written = getattr(value, "written", "")
+        quoted = f', such as "{written}"' if written else ""
+        raise ValueError(f"write the name of a level in quotes{quoted}")  # noqa: TRY004 (pydantic reports ValueError)
+    if not re.fullmatch(LEVEL, value):
+        raise ValueError(f"expected {LEVEL_IN_WORDS}, found {ascii(value)[:SHOWN]}")
+    return value
+
+
+def _as_name(value: object) -> object:
+    if isinstance(value, str) and not NAME.fullmatch(value):
+        raise ValueError(
+            "a feature's name has small letters, digits and underscores; write the name of its "
+            f"column under `column`, found {ascii(value)[:SHOWN]}"
+        )
+    return value
+
+
+def _as_date_format(value: str) -> str:
+    return DateFormat(value).form
 
 
 Code = Annotated[str, BeforeValidator(_as_code), StringConstraints(max_length=256)]
+Meaning = Annotated[bool | str, BeforeValidator(_as_meaning)]
+Codes = Annotated[Mapping[Code, Meaning], BeforeValidator(_as_codes)]
+Number = Annotated[Finite, Field(strict=True)]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Encoding = Literal[
+    "utf-8",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+    "windows-1250",
+    "windows-1251",
+    "windows-1252",
+    "windows-1253",
+    "windows-1254",
+    "windows-1257",
+    "iso-8859-1",
+    "iso-8859-2",
+    "iso-8859-15",
+]
 
 
 class Entry(BaseModel):
@@ -62,15 +135,16 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: FeatureName
+    name: Annotated[FeatureName, BeforeValidator(_as_name)]
     column: ColumnName | None = None
     type: FeatureKind
     unit: Annotated[str, StringConstraints(max_length=32)] = ""
-    bounds: tuple[Finite, Finite] | None = None
-    codes: Mapping[Code, bool | Level] = {}
+    bounds: tuple[Number, Number] | None = None
+    codes: Codes = {}
     missing: tuple[Code, ...] = ()
-    true_above: Finite | None = None
+    true_above: Number | None = None
     true_for: tuple[Code, ...] = ()
+    date_format: Annotated[str, AfterValidator(_as_date_format)] | None = None
 
     @property
     def source_column(self) -> str:
@@ -110,6 +184,8 @@ class Entry(BaseModel):
         rules = [bool(self.codes), self.true_above is not None, bool(self.true_for)]
         if any(rules[1:]) and self.type is not FeatureKind.BOOLEAN:
             return "only a boolean feature can have true_above or true_for"
+        if self.date_format and self.type is not FeatureKind.NUMERIC:
+            return "only a numeric feature can have date_format"
         return "use only one of codes, true_above, true_for" if sum(rules) > 1 else ""
 
     @cached_property
@@ -126,18 +202,13 @@ class Entry(BaseModel):
         """Return the feature as the node offers it to studies."""
         return RecordedFeature(self.name, self.type, self.unit, self.bounds, self.levels)
 
-    def value(self, text: str) -> float:
-        """Return the number for a text that does not mean missing. Raises ValueError."""
-        code = normal_code(text)
+    def decoded(self, code: str) -> float:
+        """Return the number for a code, if the column has no numbers. Raises ValueError."""
         if self.codes:
-            return self._decoded(code)
-        if self.true_above is not None:
-            return float(parse_number(code) > self.true_above)
-        if self.true_for:
-            return float(code in self.true_for)
-        return parse_truth(code) if self.type is FeatureKind.BOOLEAN else parse_number(code)
+            return self._meaning(code)
+        return float(code in self.true_for) if self.true_for else parse_truth(code)
 
-    def _decoded(self, code: str) -> float:
+    def _meaning(self, code: str) -> float:
         if code not in self.codes:
             raise ValueError(f"expected one of the codes {', '.join(self.codes)}")
         meaning = self.codes[code]
@@ -148,7 +219,8 @@ class DataDictionary(BaseModel):
     """The layout of a country's file, and the features that are read from it.
 
     `patient` names the column of patient ids, or is `row number` if the file has none. If the file
-    has no header line, `columns` names the columns in order.
+    has no header line, `columns` names the columns in order. `skip` lines come before the header.
+    With `id_case: ignore`, ids that differ only in capitals are one patient.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -158,24 +230,44 @@ class DataDictionary(BaseModel):
     header: bool = True
     columns: tuple[ColumnName, ...] = ()
     delimiter: Literal[",", ";", "\t", "|"] = ","
+    encoding: Encoding = "utf-8"
+    skip: Annotated[int, Field(ge=0, le=1_000)] = 0
+    decimal: Literal[".", ","] = "."
+    thousands: Literal[".", ",", " ", "'"] | None = None
     missing: tuple[Code, ...] = ("",)
     patient: ColumnName
+    id_case: Literal["exact", "ignore"] = "exact"
     features: Annotated[tuple[Entry, ...], Field(min_length=1, max_length=10_000)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        problem = self._columns_problem() or self._features_problem()
+        if not problem and self.decimal == self.thousands:
+            problem = "`decimal` and `thousands` must differ"
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    def _columns_problem(self) -> str:
         if self.header is bool(self.columns):
-            raise ValueError("use `columns` if `header: false`, and only then")
+            return "use `columns` if `header: false`, and only then"
         if len(set(self.columns)) != len(self.columns):
-            raise ValueError("`columns` contains a name twice")
+            return "`columns` contains a name twice"
+        absent = sorted(self.needed_columns - set(self.columns))
+        missing = self.columns and absent
+        return f"`columns` does not contain {', '.join(absent)}" if missing else ""
+
+    def _features_problem(self) -> str:
         names = [entry.name for entry in self.features]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"the feature name {', '.join(twice)} is used twice")
-        absent = sorted(self.needed_columns - set(self.columns))
-        if self.columns and absent:
-            raise ValueError(f"`columns` does not contain {', '.join(absent)}")
-        return self
+            return f"the feature name {', '.join(twice)} is used twice"
+        for entry in self.features:
+            both = {*entry.codes, *entry.true_for} & {*self.missing, *entry.missing}
+            if both:
+                codes = ", ".join(f"`{code}`" for code in sorted(both))
+                return f"feature `{entry.name}`: {codes} is a code and listed under `missing` too"
+        return ""
 
     @cached_property
     def needed_columns(self) -> frozenset[str]:
@@ -183,47 +275,81 @@ class DataDictionary(BaseModel):
         ids = set() if self.patient == ROW_NUMBER else {self.patient}
         return frozenset(ids | {entry.source_column for entry in self.features})
 
+    def id_keys(self, ids: Sequence[str]) -> Sequence[str]:
+        """Return the texts by which ids are compared: in one Unicode form, with case as declared.
+
+        So `ü` as one character and as `u` with two dots are the same. Zeros count: `007` is not
+        `7`.
+        """
+        if not "".join(ids).isascii():
+            ids = [unicodedata.normalize("NFC", patient) for patient in ids]
+        return ids if self.id_case == "exact" else [patient.casefold() for patient in ids]
+
     def recorded(self) -> dict[str, RecordedFeature]:
         """Return the features that the node offers, by name."""
         return {entry.name: entry.recorded() for entry in self.features}
 
     def digest(self) -> str:
         """Return the digest of the dictionary's contents."""
-        return digest(canonical_json(self.model_dump(mode="json")))
+        fields = self.model_dump(mode="json")
+        defaults = type(self).model_fields
+        for name in NEW_SETTINGS:
+            if getattr(self, name) == defaults[name].default:
+                del fields[name]
+        for entry in fields["features"]:
+            if entry["date_format"] is None:
+                del entry["date_format"]
+        return digest(canonical_json(fields))
 
     def value(self, entry: Entry, text: str) -> float:
         """Return the number for `text`, NaN if it means missing. Raises ValueError."""
         code = normal_code(text)
         if code in self.missing or code in entry.missing:
             return math.nan
-        return entry.value(text)
+        if entry.date_format:
+            return DateFormat(entry.date_format).parse(code)
+        if not entry.reads_numbers:
+            return entry.decoded(code)
+        number = self.numbers.parse(code)
+        if number in self._sentinels[entry.name]:
+            return math.nan
+        return number if entry.true_above is None else float(number > entry.true_above)
+
+    @cached_property
+    def numbers(self) -> NumberFormat:
+        """How the file's numbers are written."""
+        return NumberFormat(self.decimal, self.thousands)
+
+    @cached_property
+    def _sentinels(self) -> Mapping[str, frozenset[float]]:
+        """For each feature, the numbers that mean missing, however they are written."""
+        return {
+            entry.name: frozenset(_numbers((*self.missing, *entry.missing)))
+            for entry in self.features
+        }
+
+
+def _numbers(codes: Sequence[str]) -> Iterator[float]:
+    for code in codes:
+        with contextlib.suppress(ValueError):
+            yield parse_number(code)
 
 
 def read_dictionary(path: Path) -> DataDictionary:
     """Return the dictionary in a YAML file. Raises RecordFault that names the wrong place."""
-    text = _text(path)
     try:
-        return read_settings(DataDictionary, text)
+        return read_settings(
+            DataDictionary, path, largest=LARGEST_DICTIONARY, most_values=MAX_VALUES
+        )
+    except OSError as error:
+        raise RecordFault(
+            f"The data dictionary {path} cannot be read",
+            why=reason_of(error),
+            fix="write a YAML file as docs/bring-your-own-data.md shows",
+        ) from error
     except ValueError as error:
         raise RecordFault(
             f"The data dictionary {path} cannot be used",
             why=str(error),
             fix="correct these places in the file; docs/bring-your-own-data.md explains each field",
         ) from error
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST_DICTIONARY:
-            raise _unreadable(path, f"it is larger than {LARGEST_DICTIONARY} bytes")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, reason_of(error)) from error
-
-
-def _unreadable(path: Path, why: str) -> RecordFault:
-    return RecordFault(
-        f"The data dictionary {path} cannot be read",
-        why=why,
-        fix="write a YAML file as docs/bring-your-own-data.md shows",
-    )

@@ -3,7 +3,7 @@
 CSV is the first source; others (FHIR, OMOP) will have the same interface.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,13 @@ class DataSource(Protocol):
         """Return the features of the source, without reading a record. Raises RecordFault."""
         ...
 
-    def read(self, opted_out: frozenset[str] = frozenset()) -> Records:
-        """Return all patients except those opted out. Raises RecordFault with line and column."""
+    def read(self, opted_out: Collection[str] = ()) -> Records:
+        """Return all patients except those opted out.
+
+        Raises ContentFault with line and column, or RecordFault if there is no file to read.
+        """
+        ...
+
+    def without(self, records: Records, opted_out: Collection[str]) -> Records:
+        """Return records of this source without further patients who opted out."""
         ...

@@ -61,3 +61,11 @@ settings = Table(
     Column("name", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
+
+opt_out_confirmations = Table(
+    "opt_out_confirmations",
+    NODE_TABLES,
+    Column("entry", String(64), primary_key=True),
+    Column("confirmed", UtcTime, nullable=False),
+)
+"""Keyed hashes of entries of the opt-out list, which the operator confirmed to be no patients."""

@@ -134,9 +134,14 @@ def _documents(documents: DocumentStatus) -> HealthFinding:
 
 def _records(data: DataStatus) -> HealthFinding:
     if data.fault:
+        used = "cannot be used"
+        if data.version:
+            used = "the file as it is now cannot be used, those loaded last are"
         return HealthFinding(
-            good=False, says="cannot be used: `pratique-node doctor` shows where the fault is"
+            good=False, says=f"{used}: `pratique-node doctor` shows where the fault is"
         )
+    if data.unmatched_opt_outs:
+        return HealthFinding(good=False, says="the opt-out list has entries that match nobody")
     return HealthFinding(good=data.version is not None, says="read" if data.version else "not read")
 
 

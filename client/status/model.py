@@ -53,12 +53,17 @@ class DocumentStatus(_StatusPart):
 
 
 class DataStatus(_StatusPart):
-    """The records; `version` and `patients` are None if they cannot be read."""
+    """The records; `version` and `patients` are None if none can be used.
+
+    With a version and a fault, the node uses the records that it loaded last. `unmatched_opt_outs`
+    counts entries of the opt-out list that match nobody and are not confirmed.
+    """
 
     file: str
     version: str | None
     patients: int | None
     fault: str | None
+    unmatched_opt_outs: int = 0
 
 
 class LedgerStatus(_StatusPart):

@@ -42,6 +42,7 @@ class StatusReport:
         self._identities, self._ledger = parts.identities, parts.ledger
         self._runs, self._pause, self._decisions = parts.runs, parts.pause, parts.decisions
         self._journal, self._log, self._clock = parts.journal, parts.log, parts.clock
+        self._opt_outs = parts.opt_outs
 
     def status(self, link: LinkStatus) -> NodeStatus:
         """Return the whole status of the node."""
@@ -107,7 +108,7 @@ class StatusReport:
             paused=None if pause is None else pause.reason,
             link=link,
             documents=document_fault,
-            records="" if record_fault is None else record_fault.what,
+            records=record_fault.what if record_fault and not self._record_store.version else "",
             running=list(dict.fromkeys(_study_name(studies, run.study) for run in recent)),
             quiet=len(live) - len(recent),
             undecided=[study.id for study in studies.values() if study.standing == UNDECIDED],
@@ -144,12 +145,14 @@ class StatusReport:
         return OfficerKeys(key=officer.current.fingerprint, announced=later)
 
     def _data_status(self) -> DataStatus:
-        fault, version = self._record_store.fault, self._record_store.version
+        fault, records = self._record_store.fault, self._record_store.latest
+        open_entries = self._opt_outs.unconfirmed(self._settings, records.report) if records else ()
         return DataStatus(
             file=str(self._settings.data),
-            version=version,
-            patients=self._record_store.records().patients if version else None,
+            version=records.version if records else None,
+            patients=records.patients if records else None,
             fault=str(fault) if fault else None,
+            unmatched_opt_outs=len(open_entries),
         )
 
     def _ledger_status(self, view: TrustedView | None) -> LedgerStatus | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from client.state.decision_log import KeptRefusal
+from client.state.opt_out_confirmations import unconfirmed_sentence
 from client.state.restored import Restored
 from client.status.model import (
     DataStatus,
@@ -32,7 +33,7 @@ def status_lines(status: NodeStatus) -> Iterator[str]:
     if status.clock:
         yield f"Clock: {status.clock}; set it, and synchronise it with NTP"
     yield from _document_lines(status.documents)
-    yield _data_line(status.data)
+    yield from _data_lines(status.data)
     yield _ledger_line(status.ledger)
     yield from _study_lines(status.studies)
     yield from _refusal_lines(status.refusals)
@@ -82,10 +83,17 @@ def _document_lines(documents: DocumentStatus) -> Iterator[str]:
         yield f"  ignored: {sentence}"
 
 
-def _data_line(data: DataStatus) -> str:
-    if data.fault:
-        return f"Records: {data.fault}"
-    return f"Records: {counted(data.patients or 0, 'patient')} in {data.file}"
+def _data_lines(data: DataStatus) -> Iterator[str]:
+    patients = f"{counted(data.patients or 0, 'patient')} in {data.file}"
+    if data.fault and data.version:
+        yield f"Records: {patients}, as they were loaded last; the file as it is now: {data.fault}"
+    else:
+        yield f"Records: {data.fault or patients}"
+    if data.unmatched_opt_outs:
+        yield (
+            f"  FAIL: {unconfirmed_sentence(data.unmatched_opt_outs)}; run `pratique-node opt-out "
+            "show`"
+        )
 
 
 def _ledger_line(ledger: LedgerStatus | None) -> str:

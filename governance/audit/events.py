@@ -30,6 +30,7 @@ class EventKind(StrEnum):
     NODE_STOPPED = "node-stopped"
     NODE_PAUSED = "node-paused"
     NODE_RESUMED = "node-resumed"
+    OPT_OUTS_CONFIRMED = "opt-outs-confirmed"
     STATE_RESTORED = "state-restored"
     STATE_SIGNED = "state-signed"
     DOCUMENTS_ACCEPTED = "documents-accepted"

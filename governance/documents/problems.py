@@ -8,14 +8,22 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from governance.documents.purposes import nearest
+from governance.runtime.safe_text import escaped
+from protocols.tasks.features import LEVEL
 
 FieldPath = tuple[str | int, ...]
 Context = Mapping[str, Any]
+Places = Mapping[FieldPath, tuple[int, int]]
+"""Line and column of each field, counted from 1."""
 
 SHOWN = 60
 """Characters of a wrong value that are shown."""
 MAX_PROBLEMS = 20
 
+LEVEL_IN_WORDS = (
+    "a level: letters A to Z, digits, blanks and _ . + / < > -, at most 64, the first a letter or "
+    "digit"
+)
 PATTERNS = {
     r"^[a-z0-9][a-z0-9-]{0,62}$": "lower-case letters, digits and hyphens",
     r"^[a-z][a-z0-9_]{0,63}$": "lower-case letters, digits and underscores",
@@ -25,6 +33,7 @@ PATTERNS = {
     r"^[A-Za-z0-9_][A-Za-z0-9_.]{0,127}$": "letters, digits, underscores and points",
     r"^sha256:[0-9a-f]{64}$": "a digest: sha256: and 64 hexadecimal digits",
     r"^[a-z0-9][a-z0-9./-]{0,126}$": "a log origin such as example.org/dk/log",
+    LEVEL: LEVEL_IN_WORDS,
     r"^(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}$": "a loopback address such as 127.0.0.1:9464",
     r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$": "host and port, such as 127.0.0.1:7443",
 }
@@ -70,17 +79,17 @@ PLAIN = {
 
 
 def sentences(
-    model: type[BaseModel], error: ValidationError, values: Any, lines: Mapping[FieldPath, int]
+    model: type[BaseModel], error: ValidationError, values: Any, places: Places
 ) -> Iterator[str]:
     """Yield one sentence for each problem, in the order of the fields; at most 20.
 
-    `values` are the values that were read, `lines` the line of each field.
+    `values` are the values that were read, `places` where each field is in the text.
     """
     schema = _schema_of(model)
     problems = [p for p in error.errors(include_url=False) if not _only_follows(p)]
     for problem in problems[:MAX_PROBLEMS]:
         path = (*_written_path(problem["loc"], values), *_tag_of(problem))
-        yield f"{_place(path, lines)}{_text_of(problem, schema, path, values)}"
+        yield f"{_place(path, places)}{_text_of(problem, schema, path, values)}"
     if len(problems) > MAX_PROBLEMS:
         yield f"and {len(problems) - MAX_PROBLEMS} more"
 
@@ -131,11 +140,12 @@ def _child(values: Any, step: str | int) -> Any:
     return _ABSENT
 
 
-def _place(path: FieldPath, lines: Mapping[FieldPath, int]) -> str:
-    known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in lines), ())
-    line = f"line {lines[known]}, " if known in lines and path else ""
+def _place(path: FieldPath, places: Places) -> str:
+    known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in places), ())
+    line, column = places.get(known, (0, 0))
+    position = f"line {line}, column {column}, " if line and path else ""
     name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return f"{line}{name.lstrip('.')}: " if path else ""
+    return f"{position}{escaped(name.lstrip('.'))}: " if path else ""
 
 
 def _text_of(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, values: Any) -> str:

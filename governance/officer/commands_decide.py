@@ -66,6 +66,8 @@ def approve(
     )
     # in full: `show` may have shown another text under the same name
     session.terminal.labelled(explain_study(study, view.agreement, assessment, permit))
+    if warning := session.records_warning():
+        session.terminal.say(f"Your node: {warning}.")
     _show_permit(session, study, permit, "in your words" if conditions.sentence else "sentence")
     fits = keeps_conditions(session, study, view, permit)
     session.terminal.confirm("Sign this permit?", yes=yes)

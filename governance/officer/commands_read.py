@@ -120,6 +120,8 @@ def show_study(session: OfficerSession, name: str) -> None:
 def _promises(session: OfficerSession, study: Study) -> Iterator[tuple[str, str]]:
     yield "proposed", f"{study.created:%Y-%m-%d}; decide by {until(study.expires, session.now())}"
     yield "your rules", _rules(session.own())
+    if warning := session.records_warning():
+        yield "your node", warning
     yield "for a patient", _for_a_patient(study)
 
 

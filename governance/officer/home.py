@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from governance.documents.models import Country, Line, PublicKey
 from governance.documents.problems import first_problem
 from governance.documents.reading import read_settings
+from governance.documents.yaml_text import dump_yaml
 from governance.officer.errors import OfficerFault
 from governance.runtime.files import write_atomic
 from governance.runtime.homes import is_unfinished, made_whole
@@ -118,7 +118,7 @@ class OfficerHome:
     def settings(self) -> Settings:
         """Read the settings. Raises OfficerFault if they are missing or cannot be used."""
         try:
-            return read_settings(Settings, self.settings_file.read_text("utf-8"))
+            return read_settings(Settings, self.settings_file)
         except FileNotFoundError:
             raise OfficerFault(
                 f"There is no officer in {self.path}",
@@ -138,8 +138,7 @@ class OfficerHome:
     def save(self, settings: Settings) -> None:
         """Write the settings. Raises DocumentFault if they cannot be written."""
         values = settings.model_dump(mode="json", exclude_none=True)
-        text = yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
-        write_atomic(self.settings_file, text.encode())
+        write_atomic(self.settings_file, dump_yaml(values))
 
     def write_key_file(self, settings: Settings) -> None:
         """Write the public document key as text."""

@@ -1,7 +1,7 @@
-"""Deliver documents to the officer's node on this machine, and ask for the state of its ledger."""
+"""Delivers documents to the officer's node on this machine; asks for its ledger and records."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ from governance.officer.errors import OfficerFault
 from governance.policy.assessment import ledger_terms
 from governance.runtime.files import write_atomic
 from governance.runtime.local_rpc import LocalRpcFault, ask
+from governance.runtime.wording import counted
 from keys.errors import reason_of
 
 SETTINGS_FILE = "node.yaml"
@@ -39,6 +40,15 @@ class StatedLedger(BaseModel):
     lifetime_micro: Micro
 
 
+class StatedRecords(BaseModel):
+    """A node's statement about its records, without anything from one."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    fault: str | None
+    unmatched_opt_outs: Annotated[int, Field(ge=0)] = 0
+
+
 class StatedNode(BaseModel):
     """The part of a node's settings that says whose it is."""
 
@@ -51,7 +61,7 @@ def require_node_of(node: Path, country: str) -> None:
     """Raise OfficerFault unless the node in this folder is the country's."""
     file = node / SETTINGS_FILE
     try:
-        stated = read_settings(StatedNode, file.read_text("utf-8"))
+        stated = read_settings(StatedNode, file)
     except (OSError, ValueError) as error:
         raise OfficerFault(
             f"The file {file} cannot be read",
@@ -92,6 +102,32 @@ def _daemon_accepts(node: Path, bundle: bytes) -> bool:
             return False
         raise
     return True
+
+
+def records_warning(node: Path | None) -> str:
+    """Return what the officer should know of the node's records; empty if there is nothing.
+
+    The text of a fault stays with the operator: it may quote a record.
+    """
+    if node is None or not (node / SOCKET).exists():
+        return ""
+    try:
+        stated = StatedRecords.model_validate(ask(node / SOCKET, "status", STATUS_SECONDS)["data"])
+    except (LocalRpcFault, ValidationError, KeyError, TypeError):
+        return ""
+    return "; ".join(_warnings(stated))
+
+
+def _warnings(stated: StatedRecords) -> Iterator[str]:
+    if stated.unmatched_opt_outs:
+        number = counted(stated.unmatched_opt_outs, "entry", "entries")
+        match = "matches" if stated.unmatched_opt_outs == 1 else "match"
+        yield (
+            f"FAIL: {number} of the opt-out list {match} no patient, and nobody has confirmed that "
+            "this is right; people who opted out may still be in the records"
+        )
+    if stated.fault:
+        yield "its files cannot be read as they are now; the operator's `doctor` says why"
 
 
 def ledger_left(

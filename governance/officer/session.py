@@ -18,7 +18,7 @@ from governance.officer.exchange_link import (
     transport_pair,
 )
 from governance.officer.home import Identity, OfficerHome, Settings
-from governance.officer.node_link import ledger_left
+from governance.officer.node_link import ledger_left, records_warning
 from governance.officer.own_documents import own_documents, read_own
 from governance.officer.terminal import Terminal
 from governance.officer.trust_store import TrustStore
@@ -190,6 +190,10 @@ class OfficerSession:
         """Return the node's ledger for the study's register; None if the node cannot be asked."""
         register = study.population.register_name
         return ledger_left(self.node, view.agreement, register, self.now())
+
+    def records_warning(self) -> str:
+        """Return what the officer should know of the node's records; empty if nothing."""
+        return records_warning(self.node)
 
     def weigh(self, study: Study, view: TrustedView, ledger: LedgerView | None) -> Assessment:
         """Assess the study by the agreement and the national policy, whatever was decided."""

@@ -89,8 +89,13 @@ def plain_errors() -> Iterator[None]:
 
 
 def say(line: str, *, err: bool = False, bold: bool = False) -> None:
-    """Print a line, broken at the reader's width; the only way in which a command prints text."""
-    for part in broken(line, line_width()):
+    """Print a line, broken at the reader's width; the only way in which a command prints text.
+
+    What the terminal's encoding cannot show is written as its code before the line is broken.
+    """
+    encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
+    known = line.encode(encoding, "backslashreplace").decode(encoding)
+    for part in broken(known, line_width()):
         typer.secho(part, err=err, bold=bold or None, reset=bold)
 
 

@@ -58,6 +58,11 @@ def quoted(text: str, longest: int = LONGEST_QUOTE) -> str:
     return f'"{escaped(inside)}"{more}'
 
 
+def in_backticks(name: str) -> str:
+    """Return a name of the reader's own files between backticks, escaped."""
+    return f"`{escaped(name)}`"
+
+
 def named(text: str) -> str:
     """Return an id or a name as it is if it is one word of ASCII, else as a quotation."""
     return text if NAME.fullmatch(text) else quoted(text)

@@ -21,7 +21,8 @@ from protocols.errors import ProtocolFault
 FloatArray = NDArray[np.float64]
 Columns = Mapping[str, FloatArray]
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Level = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+/<>-]{0,63}$")]
+LEVEL = r"^[A-Za-z0-9][A-Za-z0-9 _.+/<>-]{0,63}$"
+Level = Annotated[str, StringConstraints(pattern=LEVEL)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Value = float | bool | str
 """A number, true or false, or the name of a level."""

@@ -13,6 +13,7 @@ from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption
 
 if TYPE_CHECKING:
+    from server.learning.predict import Predictions
     from server.learning.release import Result
 
 result_app = typer.Typer(no_args_is_help=True, help="Released results.")
@@ -71,17 +72,20 @@ def predict(
     with plain_errors():
         folder, result = _verified(home, name, key)
         weights = read_weights(folder, result)
-        header, rows = predict_file(result.task, result.features, weights, file)
-        _write(out, header, rows)
+        predictions = predict_file(result.task, result.features, weights, file)
+        _write(out, predictions)
+        for note in predictions.notes:
+            say(f"Note: {note}.", err=True)
 
 
-def _write(out: Path | None, header: Any, rows: list[list[str]]) -> None:
+def _write(out: Path | None, predictions: "Predictions") -> None:
+    table = [predictions.header, *predictions.rows]
     if out is None:
-        csv.writer(sys.stdout).writerows([header, *rows])
+        csv.writer(sys.stdout).writerows(table)
         return
     with out.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    say(f"{counted(len(rows), 'prediction')} in {out}.")
+        csv.writer(file).writerows(table)
+    say(f"{counted(len(predictions.rows), 'prediction')} in {out}.")
 
 
 def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:

@@ -1,40 +1,61 @@
 """Scores a CSV file with a released model, in the study's encoding; nothing is fitted to the file.
 
 The file has a header with the study's feature names. Values are written in the study's terms:
-numbers in its units, level names, true/false. An empty value or `?` is missing.
+numbers in its units, level names, true/false. An empty value or `?` is missing. Each row needs as
+many fields as the header. Empty lines at the end are passed over, and refused before it: the
+predictions are in the order of the rows, so none may be lost.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from governance.runtime.safe_text import in_backticks
+from governance.runtime.text_files import decoded
+from governance.runtime.wording import counted
 from keys.errors import reason_of
 from protocols.tasks import Family, Feature, Missing, Predictor, Task
-from protocols.tasks.features import FloatArray, parse_value
+from protocols.tasks.features import FeatureKind, FloatArray, parse_value
 from server.errors import CoordinatorFault
 
 Fields = Mapping[str, str]
 Rows = Sequence[tuple[int, Fields]]
 """For each row, its line number and its texts by feature."""
+DELIMITERS = ";\t|"
+SHOWN, SHOWN_LINES, SHOWN_HEADER = 40, 10, 1000
+HEADER_FIX = "give a CSV file with a header that names the study's input features"
+ROW_FIX = "correct the line; a value that contains a comma needs quotes"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A header, a row of predictions for each row of the file, and remarks for the reader."""
+
+    header: tuple[str, ...]
+    rows: list[list[str]]
+    notes: tuple[str, ...] = ()
 
 
 def predict_file(
     task: Task, features: Sequence[Feature], weights: FloatArray, source: Path
-) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Return the header and rows of predictions, one row for each row of `source`, in order.
+) -> Predictions:
+    """Return predictions for each row of `source`, in order.
 
     A yes/no target gives its probability; a category gives the top level and a probability for
     each level; a number gives the prediction in its unit. A patient whom the study would exclude
-    for a missing value gets empty cells. Raises CoordinatorFault with line and column, or if the
+    for a missing value gets empty cells. A number beyond the study's bounds is clipped as in
+    training, and a note names its line. Raises CoordinatorFault with line and column, or if the
     model cannot be applied here.
     """
     if not isinstance(task, Predictor):
         raise _not_applicable(task)
     inputs = task.input_features(features)
-    columns = _columns(inputs, _read(source, inputs), source)
+    rows = _read(source, inputs)
+    columns = _columns(inputs, rows, source)
     complete = _complete(inputs, columns)
     scored = {name: column[complete] for name, column in columns.items()}
     predicted = task.predict(features, weights, task.rows(features, scored))
@@ -42,7 +63,31 @@ def predict_file(
     predictions = iter(_rows(task.family, target, predicted))
     header = _header(task.family, target)
     empty = [""] * len(header)
-    return header, [next(predictions) if scorable else empty for scorable in complete]
+    return Predictions(
+        header,
+        [next(predictions) if scorable else empty for scorable in complete],
+        tuple(_notes(inputs, columns, [line for line, _ in rows])),
+    )
+
+
+def _notes(
+    inputs: Sequence[Feature], columns: Mapping[str, FloatArray], lines: Sequence[int]
+) -> Iterator[str]:
+    if not lines:
+        yield "the file has a header and no rows, so there is nothing to predict"
+    for feature in inputs:
+        low, high = feature.limits
+        column = columns[feature.name]
+        beyond = np.flatnonzero((column < low) | (column > high))
+        if feature.type is FeatureKind.NUMERIC and beyond.size:
+            named = ", ".join(str(lines[index]) for index in beyond[:SHOWN_LINES])
+            noun = "line" if beyond.size == 1 else "lines"
+            more = ", …" if beyond.size > SHOWN_LINES else ""
+            values = counted(int(beyond.size), "value is", "values are")
+            yield (
+                f"column `{feature.name}`: {values} beyond the study's bounds {low:g} to {high:g}, "
+                f"and clipped to them as in training ({noun} {named}{more})"
+            )
 
 
 def _header(family: Family, target: Feature) -> tuple[str, ...]:
@@ -61,7 +106,7 @@ def _rows(family: Family, target: Feature, predicted: FloatArray) -> list[list[s
     return [[target.levels[index], *row] for index, row in zip(top, texts, strict=True)]
 
 
-def _complete(inputs: Sequence[Feature], columns: Mapping[str, FloatArray]) -> Any:
+def _complete(inputs: Sequence[Feature], columns: Mapping[str, FloatArray]) -> NDArray[np.bool_]:
     required = [columns[f.name] for f in inputs if f.missing is Missing.EXCLUDE]
     count = len(next(iter(columns.values())))
     absent = [np.isnan(column) for column in required]
@@ -76,11 +121,13 @@ def _columns(inputs: Sequence[Feature], rows: Rows, source: Path) -> dict[str, F
 
 
 def _value(feature: Feature, line: int, fields: Fields, source: Path) -> float:
+    text = fields[feature.name]
     try:
-        return parse_value(feature, fields[feature.name])
+        return parse_value(feature, text)
     except ValueError as error:
         raise CoordinatorFault(
-            f"The file {source}, line {line}, column `{feature.name}`: the value cannot be read",
+            f"The file {source}, line {line}, column `{feature.name}`: "
+            f"{text[:SHOWN]!r} cannot be read",
             why=str(error),
             fix="write the value in the study's terms, or leave it empty if it is missing",
         ) from error
@@ -88,40 +135,82 @@ def _value(feature: Feature, line: int, fields: Fields, source: Path) -> float:
 
 def _read(source: Path, inputs: Sequence[Feature]) -> Rows:
     try:
-        with source.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle, strict=True)
-            return _aligned(reader, _column_indices(next(reader, []), inputs, source), source)
+        text = decoded(source.read_bytes())
     except OSError as error:
-        raise _unusable(source, reason_of(error)) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _unusable(source, "it is not UTF-8 text in CSV form") from error
-
-
-def _column_indices(header: list[str], inputs: Sequence[Feature], source: Path) -> dict[str, int]:
-    absent = [f.name for f in inputs if header.count(f.name) != 1]
-    if absent:
+        raise _unusable(source, reason_of(error), "check the name of the file") from error
+    except ValueError as error:
         raise _unusable(
-            source, f"its header must contain each of these names once: {', '.join(absent)}"
-        )
-    return {f.name: header.index(f.name) for f in inputs}
+            source,
+            str(error),
+            "save it as CSV in UTF-8, or convert it, for example with "
+            "`iconv -f windows-1252 -t utf-8`",
+        ) from error
+    return _aligned(_records(text, source), inputs, source)
 
 
-def _aligned(reader: Any, columns: Mapping[str, int], source: Path) -> Rows:
-    width, rows = max(columns.values()) + 1, []
-    for fields in reader:
-        if fields and len(fields) < width:
-            raise _unusable(source, f"line {reader.line_num} has too few columns")
-        if fields:
-            rows.append((reader.line_num, {name: fields[index] for name, index in columns.items()}))
+def _records(text: str, source: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row with the line on which it ends; a row without a value is empty."""
+    reader = csv.reader(_lines(text), strict=True)
+    begun = 1
+    try:
+        for fields in reader:
+            yield reader.line_num, fields if any(field.strip() for field in fields) else []
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        why = f"line {begun}: a quoted value has no closing quote, or a quote in it is not doubled"
+        raise _unusable(source, why, ROW_FIX) from error
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text with the line ends of any system."""
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    return (f"{line}\n" for line in plain.removesuffix("\n").split("\n"))
+
+
+def _aligned(
+    records: Iterator[tuple[int, list[str]]], inputs: Sequence[Feature], source: Path
+) -> Rows:
+    _, header = next(records, (0, []))
+    columns, rows = _column_indices(header, inputs, source), []
+    empty = 0
+    for line, fields in records:
+        if not fields:
+            empty = empty or line
+            continue
+        if empty:
+            raise _unusable(source, f"line {empty} is empty", "remove the line, or fill it in")
+        if len(fields) != len(header):
+            why = f"line {line}: {len(header)} columns are expected, and the line has {len(fields)}"
+            raise _unusable(source, why, ROW_FIX)
+        rows.append((line, {name: fields[index] for name, index in columns.items()}))
     return rows
 
 
-def _unusable(source: Path, why: str) -> CoordinatorFault:
-    return CoordinatorFault(
-        f"The file {source} cannot be scored",
-        why=why,
-        fix="give a CSV file with a header that names the study's input features",
-    )
+def _column_indices(header: list[str], inputs: Sequence[Feature], source: Path) -> dict[str, int]:
+    if not header:
+        raise _unusable(source, "the file is empty, or its first line is", HEADER_FIX)
+    twice = [f.name for f in inputs if header.count(f.name) > 1]
+    if twice:
+        why = f"its header names these columns more than once: {', '.join(twice)}"
+        raise _unusable(source, why, "rename or remove the others")
+    absent = [f.name for f in inputs if f.name not in header]
+    if absent:
+        has = ", ".join(map(in_backticks, header))[:SHOWN_HEADER]
+        why = f"its header has no column {', '.join(map(in_backticks, absent))}; it has {has}"
+        raise _unusable(source, why, _fix_of_header(header))
+    return {f.name: header.index(f.name) for f in inputs}
+
+
+def _fix_of_header(header: Sequence[str]) -> str:
+    other = next((sign for sign in DELIMITERS if len(header) == 1 and sign in header[0]), None)
+    if other is None:
+        return HEADER_FIX
+    name = "a tab" if other == "\t" else f"`{other}`"
+    return f"separate the columns by commas; this file seems to use {name}"
+
+
+def _unusable(source: Path, why: str, fix: str) -> CoordinatorFault:
+    return CoordinatorFault(f"The file {source} cannot be scored", why=why, fix=fix)
 
 
 def _not_applicable(task: Task) -> CoordinatorFault:

@@ -28,7 +28,7 @@ from protocols.wire.encoding import canonical_json
 from server.cli import app
 from server.commands.result import _print
 from server.learning.release import LABEL, RESULT_FILE, write_result
-from tests.support.documents import DAY, training_fields
+from tests.support.documents import DAY, training_fields, with_schedule
 from tests.support.node_federation import NodeFederation, Run, code_of
 from tests.unit.server.learning.test_release import result
 
@@ -36,8 +36,10 @@ from tests.unit.server.learning.test_release import result
 
 LAST_DAY = 244
 """Periods of this many days: the first one ends half a day after the federation's clock."""
-CAP = {"register": "patients", "period_days": LAST_DAY, "epsilon": 0.9, "delta": 1e-4, "order": 8}
-"""A budget for one study of two rounds, and not for two."""
+CAP = {"register": "patients", "period_days": LAST_DAY, "epsilon": 2.0, "delta": 1e-4, "order": 8}
+"""A budget for the count of the cohort and one study of two rounds, and not for two studies."""
+NOISE_STD = 400
+"""So little noise that a study costs more than the count."""
 
 
 @pytest.fixture
@@ -48,7 +50,9 @@ def federation(tmp_path: Path) -> Iterator[NodeFederation]:
 
 
 def two_rounds(federation: NodeFederation, name: str) -> Study:
-    return federation.approved(id=name, **training_fields(2, evaluation=None))
+    fields = training_fields(2, evaluation=None) | {"privacy": {"epsilon": 5.0, "delta": 1e-5}}
+    study = federation.study(id=name, **fields)
+    return federation.approve(with_schedule(study, NOISE_STD))
 
 
 def opened(run: Run, study: Study, number: int) -> bool:

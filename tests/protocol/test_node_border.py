@@ -197,6 +197,7 @@ def test_no_setting_can_select_noise_budget_or_policy() -> None:
         "data",
         "dictionary",
         "opt_out",
+        "opt_out_covers",
         "officer_key",
         "person_register",
         "enrolment",

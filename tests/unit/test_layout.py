@@ -30,6 +30,8 @@ TESTED_ELSEWHERE = {
     "governance/audit/stored_tree.py": "tests/unit/governance/audit/test_log.py",
     "governance/records/binding.py": "tests/attacks/test_edited_state.py",
     "governance/runtime/schema_check.py": "tests/attacks/test_edited_state.py",
+    "client/commands/opt_out_app.py": "tests/unit/client/test_cli.py",
+    "client/commands/options.py": "tests/unit/client/test_cli.py",
     "client/tasks/registry.py": "tests/unit/client/tasks/test_assignment.py",
     "governance/cedar/worker.py": "tests/unit/governance/cedar/test_process.py",
     "governance/officer/exchange_link.py": "tests/unit/governance/officer/test_certificate.py",

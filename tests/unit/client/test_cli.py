@@ -107,6 +107,28 @@ def test_init_prints_how_the_records_were_read(tmp_path: Path, init_words: Words
         assert words in result.stdout
 
 
+def test_opt_outs_that_match_nobody_are_noted_shown_and_confirmed(
+    tmp_path: Path, init_words: Words, passphrase: Path
+) -> None:
+    (tmp_path / "list").write_text("p1\nP2\n")
+    home, key = tmp_path / "node", ("--passphrase-file", passphrase)
+    result = run(*init_words, "--opt-out", tmp_path / "list", home=home)
+    assert "Note: the opt-out list has entries that match nobody: `P2` (line 2)" in result.stdout
+    shown = run("opt-out", "show", *key, home=home).stdout
+    assert "Not confirmed: 1 entry of the opt-out list matches no patient." in shown
+    assert "  `P2` (line 2), but the records have `p2`" in shown
+    assert "by name" in refused("opt-out", "confirm", "--number", "1", *key, home=home)
+    confirmed = run("opt-out", "confirm", "P2", *key, home=home)
+    assert confirmed.stdout == "Confirmed: 1 entry of no patient of this node.\n"
+    assert "`P2`" not in run("opt-out", "show", *key, home=home).stdout
+
+
+def test_a_list_covers_a_register_or_the_nation(tmp_path: Path, init_words: Words) -> None:
+    result = run(*init_words, "--opt-out-covers", "world", home=tmp_path / "node")
+    assert result.exit_code == 2
+    assert "--opt-out-covers" in result.stderr
+
+
 def test_init_notes_that_there_is_no_patient(tmp_path: Path, init_words: Words) -> None:
     data = init_words[init_words.index("--data") + 1]
     Path(data).write_text(Path(data).read_text().splitlines()[0] + "\n")
@@ -187,7 +209,7 @@ def test_init_with_a_malformed_dictionary_names_the_place(
     (tmp_path / "files" / "dictionary.yaml").write_text("dictionary: 1\nfeatures: {a: [}\n")
     output = refused(*init_words, home=tmp_path / "node")
     assert "dictionary.yaml" in output
-    assert "Line 2: the YAML is not well formed: while parsing a flow node" in output
+    assert "Line 2, column 16: the YAML is not well formed: while parsing a flow node" in output
 
 
 def test_init_with_a_feature_without_bounds_names_it(tmp_path: Path, init_words: Words) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from client.daemon import FIRST_PAUSE, LONGEST_PAUSE, Daemon, ServerHooks, pause_after
+from client.daemon import FIRST_PAUSE, LONGEST_PAUSE, NO_RECORDS, Daemon, ServerHooks, pause_after
 from client.home import NodeHome
 from client.status.health import NodeHealth
 from governance.documents.study import Study
@@ -161,6 +161,21 @@ def test_a_connected_node_reports_that_it_is_connected(start: Start) -> None:
     running = start(None)
     assert running.fleet.ready.wait(WAIT_SECONDS)
     wait_until(lambda: running.waiting() == "idle, connected")
+
+
+def test_a_node_connects_only_once_its_records_are_loaded(
+    start: Start, federation: NodeFederation
+) -> None:
+    """So no request meets records that cannot be used, and no reply depends on one record."""
+    good = (federation.home("DK").path / "records.csv").read_text()
+    federation.put_records("DK", good + "p7,47,Q,0\n")
+    federation.restart("DK")
+    running = start()
+    wait_until(lambda: NO_RECORDS in running.waiting())
+    assert running.fleet.starts == 0
+    federation.put_records("DK", good)
+    running.daemon._wake.set()
+    assert running.fleet.ready.wait(WAIT_SECONDS)
 
 
 def test_a_node_connects_again_after_link_faults(start: Start) -> None:

@@ -139,7 +139,7 @@ def test_patients_who_opted_out_are_in_the_file_and_not_in_the_records(
     country: Country, tmp_path: Path
 ) -> None:
     _, records = read_back(tmp_path, country)
-    opted_out = read_opt_outs(tmp_path / "opted-out.txt")
+    opted_out = set(read_opt_outs(tmp_path / "opted-out.txt"))
     assert 0.005 < len(opted_out) / country.patients < 0.03
     assert records.report.unknown_opt_outs == ()
     assert records.report.opted_out == len(opted_out)

@@ -94,11 +94,10 @@ def test_predict_reads_the_files_of_the_demo(registers: World, tmp_path: Path) -
     weights = pooled_model(registers)
     inputs = registers.task.input_features(registers.features)
     write_study_csv(tmp_path / "people.csv", inputs, people)
-    header, rows = predict_file(
-        registers.task, registers.features, weights, tmp_path / "people.csv"
-    )
+    predictions = predict_file(registers.task, registers.features, weights, tmp_path / "people.csv")
     (tmp_path / "scored.csv").write_text(
-        "\n".join(",".join(row) for row in [header, *rows]) + "\n", encoding="utf-8"
+        "\n".join(",".join(row) for row in [predictions.header, *predictions.rows]) + "\n",
+        encoding="utf-8",
     )
     scored = read_predictions(tmp_path / "scored.csv", "admitted")
     np.testing.assert_allclose(scored, predict(registers, weights, people), atol=1e-5)

@@ -49,6 +49,7 @@ CHECKS = [
     "link",
     "clock",
     "data",
+    "opt-outs",
     "officer",
     "agreement",
     "daemon",

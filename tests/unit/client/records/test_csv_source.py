@@ -1,11 +1,14 @@
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from client.errors import RecordFault
-from client.records.csv_source import LONGEST_LINE, CsvSource
+from client.records import csv_text
+from client.records.csv_source import CsvSource
+from client.records.csv_text import LONGEST_LINE
 from client.records.dictionary import DataDictionary
 from client.records.source import DataSource, Records
 
@@ -116,12 +119,15 @@ def test_line_endings_and_a_byte_order_mark_are_accepted(tmp_path: Path, ending:
 
 def test_a_column_the_file_lacks_is_named(tmp_path: Path) -> None:
     problem = fault(source(tmp_path, "id,age,sex\na1,63,1\n"))
-    assert "the file has no column `grade`; it has id, age, sex" in problem.why
+    assert "the file has no column `grade`; it has `id`, `age`, `sex`" in problem.why
     assert "`column`" in problem.fix
 
 
 def test_a_header_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
-    assert "names age twice" in fault(source(tmp_path, "id,age,sex,grade,age\n")).why
+    assert (
+        "has the column `age` more than once: columns 2, 5"
+        in fault(source(tmp_path, "id,age,sex,grade,age\n")).why
+    )
 
 
 def test_a_value_that_cannot_be_read_names_line_column_and_expectation(tmp_path: Path) -> None:
@@ -182,11 +188,12 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str, why: str) -> None:
 
 
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    data = f"{HEADER}\na1,63,".encode() + b"\xff,0,\n"
-    for text, why in ((data, "line 2: the text is not UTF-8"), (b"\xff\xfe\n", "the first line")):
-        problem = fault(source(tmp_path, text))
-        assert why in problem.why
-        assert "iconv -f latin1 -t utf-8" in problem.fix
+    problem = fault(source(tmp_path, f"{HEADER}\na1,63,".encode() + b"\xfc,0,\n"))
+    assert "line 2: the byte 0xFC is not UTF-8 text; it looks like Windows-1252" in problem.why
+    assert "`encoding: windows-1252`" in problem.fix
+    problem = fault(source(tmp_path, b"\xff\xfei\x00d\x00\n\x00"))
+    assert problem.why == "it is UTF-16 text, and not UTF-8 text"
+    assert "`encoding: utf-16`" in problem.fix
 
 
 def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
@@ -236,10 +243,17 @@ def test_hostile_column_names_stay_names(tmp_path: Path, column: str) -> None:
     assert listed(origin.read().columns["age"]) == [63.0]
 
 
-def test_a_name_that_would_match_other_files_is_refused(tmp_path: Path) -> None:
+def test_a_name_with_signs_that_the_parser_interprets_is_only_a_name(tmp_path: Path) -> None:
     (tmp_path / "secret.csv").write_text(f"{HEADER}\n")
-    problem = fault(CsvSource(tmp_path / "*.csv", dictionary()))
-    assert "its path contains one of * ?" in problem.why
+    assert "No such file" in fault(CsvSource(tmp_path / "*.csv", dictionary())).why
+    (tmp_path / "*[a]?{b}'.csv").write_text(f"{HEADER}\n{ROWS[0]}\n")
+    assert CsvSource(tmp_path / "*[a]?{b}'.csv", dictionary()).read().patients == 1
+
+
+def test_a_folder_whose_name_is_not_utf8_is_read(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/B\xfcro"))
+    folder.mkdir()
+    assert source(folder, f"{HEADER}\n{ROWS[0]}\n").read().patients == 1
 
 
 def test_a_file_that_is_absent_or_a_folder_is_named(tmp_path: Path) -> None:
@@ -251,14 +265,13 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origin = source(tmp_path, "\n".join((HEADER, *ROWS)))
-    original_texts = CsvSource._texts
+    write = csv_text._write
 
-    def changed_meanwhile(one: CsvSource) -> dict[str, list[str]]:
-        texts = original_texts(one)
-        one.path.write_text(f"{HEADER}\n{ROWS[0]}\n")
-        return texts
+    def changed_meanwhile(memory: int, data: bytes) -> None:
+        write(memory, data)
+        origin.path.write_text(f"{HEADER}\n{ROWS[0]}\n")
 
-    monkeypatch.setattr(CsvSource, "_texts", changed_meanwhile)
+    monkeypatch.setattr(csv_text, "_write", changed_meanwhile)
     assert "changed while it was being read" in fault(origin).why
 
 

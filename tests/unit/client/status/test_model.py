@@ -30,7 +30,13 @@ STATUS: dict[str, Any] = {
         "fault": None,
         "officer": {"key": "SHA256:a", "announced": None},
     },
-    "data": {"file": "/srv/records.csv", "version": "sha256:b", "patients": 80, "fault": None},
+    "data": {
+        "file": "/srv/records.csv",
+        "version": "sha256:b",
+        "patients": 80,
+        "fault": None,
+        "unmatched_opt_outs": 0,
+    },
     "ledger": {
         "register": "patients",
         "period_start": "2026-01-01T00:00:00+00:00",

@@ -41,9 +41,19 @@ def test_a_node_waits_until_its_officer_has_signed_its_keys(
 
 
 def test_a_node_waits_for_records(federation: NodeFederation) -> None:
+    node = federation.nodes["DK"]
+    (node.parts.home.path / "records.csv").unlink()
+    node.parts.record_store.refresh()
+    assert waiting(federation).startswith("waiting for records: ")
+
+
+def test_a_node_goes_on_with_the_records_that_it_loaded_last(federation: NodeFederation) -> None:
     federation.put_records("DK", "broken\n")
     federation.nodes["DK"].parts.record_store.refresh()
-    assert waiting(federation).startswith("waiting for records: ")
+    assert waiting(federation) == "idle, connected"
+    data = federation.nodes["DK"].status(UP).data
+    assert data.patients == 80
+    assert "has no column" in (data.fault or "")
 
 
 def test_a_node_waits_for_a_permit(federation: NodeFederation) -> None:

@@ -6,19 +6,19 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from governance.documents.problems import MAX_PROBLEMS, SHOWN, sentences
+from governance.documents.problems import MAX_PROBLEMS, SHOWN, Places, sentences
 from governance.documents.study import Study
 from tests.support.documents import agreement, study_fields
 
 Change = Callable[[dict[str, Any]], object]
 
 
-def problems_of(change: Change, lines: dict[tuple[str | int, ...], int] | None = None) -> list[str]:
+def problems_of(change: Change, places: Places | None = None) -> list[str]:
     fields = study_fields(agreement())
     change(fields)
     with pytest.raises(ValidationError) as error:
         Study.model_validate(fields)
-    return list(sentences(Study, error.value, fields, lines or {}))
+    return list(sentences(Study, error.value, fields, places or {}))
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_the_line_number_is_that_of_the_nearest_known_field() -> None:
     def change(fields: dict[str, Any]) -> None:
         fields["privacy"].pop("delta")
 
-    (sentence,) = problems_of(change, {("privacy",): 12})
-    assert sentence.startswith("line 12, privacy.delta: ")
+    (sentence,) = problems_of(change, {("privacy",): (12, 3)})
+    assert sentence.startswith("line 12, column 3, privacy.delta: ")
 
 
 def test_a_wrong_value_is_shortened_and_shown_without_invisible_characters() -> None:

@@ -10,8 +10,9 @@ import yaml
 from governance.documents.agreement import Agreement
 from governance.documents.models import MAX_BYTES
 from governance.documents.permit import Withdrawal
-from governance.documents.reading import DEEPEST, read_document, read_file
+from governance.documents.reading import read_document, read_file
 from governance.documents.study import Study
+from governance.documents.yaml_text import DEEPEST
 from governance.errors import DocumentFault
 from tests.support.documents import agreement, agreement_fields, study_fields
 
@@ -99,18 +100,21 @@ def test_plain_yaml_of_the_fields_gives_the_same_document() -> None:
 
 
 def test_a_missing_field_is_named() -> None:
-    assert why(without(WITHDRAWAL, "reason")) == "line 1, reason: this field is missing; add it"
+    assert (
+        why(without(WITHDRAWAL, "reason"))
+        == "line 1, column 1, reason: this field is missing; add it"
+    )
 
 
 def test_a_missing_inner_field_is_named_at_its_place() -> None:
     text = STUDY.replace("  target: disease\n", "")
-    assert why(text, Study) == "line 19, task.target: this field is missing; add it"
+    assert why(text, Study) == "line 19, column 1, task.target: this field is missing; add it"
 
 
 def test_a_misspelt_field_gets_the_nearest_name() -> None:
     text = WITHDRAWAL.replace("reason:", "raeson:")
     lines = why(text).splitlines()
-    assert "line 4, raeson: there is no such field here; did you mean reason?" in lines
+    assert "line 4, column 1, raeson: there is no such field here; did you mean reason?" in lines
 
 
 @pytest.mark.parametrize(
@@ -197,7 +201,7 @@ def test_each_problem_has_a_clear_message_with_its_field(old: str, new: str, exp
 def test_the_line_is_that_of_the_field() -> None:
     text = STUDY.replace("epsilon: 1", "epsilon: -1")
     line = next(n for n, each in enumerate(text.splitlines(), 1) if "epsilon" in each)
-    assert why(text, Study).startswith(f"line {line}, privacy.epsilon")
+    assert why(text, Study).startswith(f"line {line}, column 11, privacy.epsilon")
 
 
 def test_all_problems_are_reported_at_once() -> None:
@@ -229,13 +233,18 @@ def test_a_feature_with_the_word_no_as_a_level() -> None:
         ("just words", "expected fields"),
         ("- a\n- b\n", "expected fields"),
         ("a: [1\n", "the YAML is not well formed"),
-        ("a: b: c\n", "line 1: the YAML is not well formed"),
-        ("a: 1\n\tb: 2\n", "line 2: the YAML is not well formed"),
-        ("a: 1\na: 2\n", "line 2: the field a is here twice"),
-        ("a: {b: 1, b: 2}\n", "line 1: the field b is here twice"),
-        ("1: a\n", "a field's name must be text"),
+        ("a: b: c\n", "line 1, column 5: the YAML is not well formed"),
+        ("a: 1\n\tb: 2\n", "line 2, column 1: a tab is here; write blanks instead"),
+        ("a: 1\na: 2\n", "line 2, column 1: the field a is here twice"),
+        ("a: {b: 1, b: 2}\n", "line 1, column 11: the field b is here twice"),
+        ("1: a\n", "line 1, column 1, 1: there is no such field here"),
+        ("null: a\n", "line 1, column 1: `null` is read as nothing; write it in quotes"),
+        ("true: a\n", "`true` is read as true; write it in quotes"),
+        ("? a: 1\n: b\n", "a field's name must be text"),
+        ("%YAML 1.1\n---\na: 1\n", "directives (%) are not allowed"),
+        ("a: b\u2028c: d\n", "line 1, column 5: the character U+2028 is not allowed"),
         ("[a]: b\n", "a field's name must be text"),
-        ("a: &x 1\nb: *x\n", "line 1: anchors (&) and aliases (*) are not allowed"),
+        ("a: &x 1\nb: *x\n", "line 1, column 4: anchors (&) and aliases (*) are not allowed"),
         ("a: &x {b: *x}\n", "anchors (&) and aliases (*) are not allowed"),
         ("a: !!python/object/apply:os.system ['true']\n", "tags (!) are not allowed"),
         ("a: !!binary aGk=\n", "tags (!) are not allowed"),
@@ -266,8 +275,8 @@ def test_nested_aliases_are_refused_before_they_expand() -> None:
 
 def test_size_and_encoding_are_checked_first() -> None:
     assert "larger than 256 kB" in why(b"a: " + b"x" * MAX_BYTES)
-    assert "not UTF-8" in why(b"reason: \xff\n")
-    assert "not allowed" in why(b"reason: \x00\n")
+    assert "line 2, byte 9: the byte 0xFC is not UTF-8" in why(b"#\nreason: \xfc\n")
+    assert why(b"reason: \x00\n") == "line 1, column 9: the character U+0000 is not allowed"
 
 
 def test_unreasonably_large_numbers_are_refused() -> None:

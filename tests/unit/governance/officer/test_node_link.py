@@ -8,7 +8,7 @@ import pytest
 
 from governance.budget.ledger import LedgerView
 from governance.errors import DocumentFault
-from governance.officer.node_link import ledger_left
+from governance.officer.node_link import ledger_left, records_warning
 from governance.policy.assessment import ledger_terms
 from governance.runtime.local_rpc import LocalRpcServer
 from tests.support.documents import DAY, NOW, agreement, study
@@ -69,6 +69,20 @@ def test_a_running_node_states_the_remaining_budget(node: Path, rpc_server: Stat
     assert view.spent_micro == TERMS.cap_micro // 4
     assert view.left_micro == TERMS.cap_micro - TERMS.cap_micro // 4
     assert view.period == TERMS.period
+
+
+def test_an_opt_out_that_matches_nobody_is_told_to_the_officer(
+    node: Path, rpc_server: StatusServer
+) -> None:
+    assert records_warning(None) == records_warning(node) == ""
+    rpc_server.status = {"data": {"fault": None, "unmatched_opt_outs": 2, "patients": 80}}
+    assert records_warning(node).startswith("FAIL: 2 entries of the opt-out list match no patient")
+    rpc_server.status = {"data": {"fault": "line 3: Kowalski", "unmatched_opt_outs": 0}}
+    assert "cannot be read" in records_warning(node)
+    assert "Kowalski" not in records_warning(node)
+    for wrong in (None, {"data": None}, {"data": {"fault": 1}}, {"data": {"fault": None}}):
+        rpc_server.status = wrong
+        assert records_warning(node) == ""
 
 
 def test_the_cap_is_the_agreement_s_whatever_a_node_states(

@@ -11,6 +11,7 @@ from governance.runtime.safe_text import (
     LONGEST_QUOTE,
     MOST_MARKS,
     escaped,
+    in_backticks,
     is_plain,
     named,
     pure_json,
@@ -101,3 +102,8 @@ def test_json_keeps_every_value_and_shows_every_character(value: dict[str, objec
     assert json.loads(text, parse_constant=pytest.fail) == json.loads(
         json.dumps(value), parse_constant=str
     )
+
+
+def test_a_name_in_backticks_hides_nothing() -> None:
+    assert in_backticks("a\nb\u200b ö") == "`a\\u{a}b\\u{200b} ö`"
+    assert in_backticks("\udcfc") == "`\\u{dcfc}`"

@@ -18,8 +18,9 @@ def scored(
     folder: Path, text: str, task: TrainGlm | None = None, model: np.ndarray = MODEL
 ) -> tuple[tuple[str, ...], list[list[str]]]:
     path = folder / "new.csv"
-    path.write_text(text, encoding="utf-8")
-    return predict_file(task or glm(), FEATURES, model, path)
+    path.write_text(text, encoding="utf-8", newline="")
+    predictions = predict_file(task or glm(), FEATURES, model, path)
+    return predictions.header, predictions.rows
 
 
 def fault(folder: Path, text: str) -> CoordinatorFault:
@@ -93,22 +94,49 @@ def test_a_value_that_cannot_be_read_names_line_and_column(
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "must contain each of these names once: age, sex, smoker, sugar"),
-        ("age,sex,smoker\n", "must contain each of these names once: sugar"),
-        ("age,age,sex,smoker,sugar\n", "must contain each of these names once: age"),
-        (f"{HEADER}\nAnna,60\n", "line 2 has too few columns"),
-        (f'{HEADER}\nAnna,60,"male,no,1\n', "not UTF-8 text in CSV form"),
+        ("", "the file is empty"),
+        ("age,sex,smoker\n", "no column `sugar`; it has `age`, `sex`, `smoker`"),
+        ("age,sex,smoker,Sugar\n", "no column `sugar`; it has `age`, `sex`, `smoker`, `Sugar`"),
+        ('age,sex,smoker,"sugar\n(mg)"\n', "it has `age`, `sex`, `smoker`, `sugar\\u{a}(mg)`"),
+        ("age,age,sex,smoker,sugar\n", "these columns more than once: age"),
+        (f"{HEADER}\nAnna,60\n", "line 2: 5 columns are expected, and the line has 2"),
+        (f"{HEADER}\nA,6,male,no,1\nA,6,male,no,2,5\n", "line 3: 5 columns are expected"),
+        (f"{HEADER}\nA,6,male,no,1,\n", "line 2: 5 columns are expected, and the line has 6"),
+        (f"{HEADER}\nA,6,male,no,1\n\nB,7,male,no,1\n", "line 3 is empty"),
+        (f"{HEADER}\r\n,,,,\r\nB,7,male,no,1\r\n", "line 2 is empty"),
+        (f'{HEADER}\nAnna,60,"male,no,1\n', "line 2: a quoted value has no closing quote"),
     ],
 )
 def test_a_file_that_cannot_be_scored_says_why(tmp_path: Path, text: str, why: str) -> None:
     assert why in fault(tmp_path, text).why
 
 
+def test_the_delimiter_of_the_file_is_named(tmp_path: Path) -> None:
+    assert "this file seems to use `;`" in fault(tmp_path, HEADER.replace(",", ";") + "\n").fix
+
+
+@pytest.mark.parametrize("ending", ["\n\n", "\n,,,,\n , ,,,\n", "\r\n\r\n", "\r\r", ""])
+def test_empty_lines_at_the_end_are_nobody(tmp_path: Path, ending: str) -> None:
+    _, rows = scored(tmp_path, f"\ufeff{HEADER}\nA,60,male,no,1{ending}")
+    assert len(rows) == 1
+
+
+def test_values_beyond_the_bounds_are_named_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text(f'{HEADER}\n"two\nlines",-1,male,no,1\nA,5,male,no,9e9\nB,500,male,?,9e9\n')
+    notes = predict_file(glm(), FEATURES, MODEL, path).notes
+    assert [note.partition(":")[0] for note in notes] == ["column `age`", "column `sugar`"]
+    assert notes[0].endswith("(lines 3, 5)")
+    assert "2 values are beyond the study's bounds" in notes[1]
+    path.write_text(f"{HEADER}\n")
+    assert "no rows" in predict_file(glm(), FEATURES, MODEL, path).notes[0]
+
+
 def test_files_that_cannot_be_opened_or_decoded_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CoordinatorFault, match="No such file"):
         predict_file(glm(), FEATURES, MODEL, tmp_path / "absent.csv")
     (tmp_path / "latin.csv").write_bytes(HEADER.encode() + b"\n\xff,1,male,no,1\n")
-    with pytest.raises(CoordinatorFault, match="not UTF-8"):
+    with pytest.raises(CoordinatorFault, match="Line 2, byte 1: the byte 0xFF is not UTF-8"):
         predict_file(glm(), FEATURES, MODEL, tmp_path / "latin.csv")
 
 
@@ -139,9 +167,9 @@ def test_a_perceptron_scores_without_torch(tmp_path: Path) -> None:
     first[0, 0], last[0, 0], shift[0] = 1.0, 3.0, -1.0
     path = tmp_path / "new.csv"
     path.write_text(f"{HEADER}\nAnna,60,female,true,200\nBo,40,male,?,\n", encoding="utf-8")
-    header, rows = predict_file(task, FEATURES, model, path)
-    assert header == ("ill",)
-    assert [float(row[0]) for row in rows] == pytest.approx(
+    predictions = predict_file(task, FEATURES, model, path)
+    assert predictions.header == ("ill",)
+    assert [float(row[0]) for row in predictions.rows] == pytest.approx(
         sigmoid(np.array([2.0, -1.0])), abs=1e-6
     )
 

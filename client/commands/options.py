@@ -1,0 +1,28 @@
+"""Options that several groups of the node's commands share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from governance.runtime.cli_support import home_option
+
+if TYPE_CHECKING:
+    from client.home import NodeHome
+    from keys.store import KeyStore
+
+DEFAULT_HOME = Path("~/.pratique/node")
+HomeOption = Annotated[Path, home_option("The node's folder.")]
+
+
+def node_home(path: Path) -> "NodeHome":
+    """Return the node's folder."""
+    from client.home import NodeHome  # noqa: PLC0415 (keeps --help quick)
+
+    return NodeHome(path)
+
+
+def unlocked(home: "NodeHome", file: Path | None, fd: int | None) -> "KeyStore":
+    """Return the node's key store, opened with the passphrase of the operator."""
+    from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415
+    from keys.store import KeyStore  # noqa: PLC0415
+
+    return KeyStore.open(home.keys, known_passphrase(file, fd))
