@@ -313,3 +313,19 @@ def unused(*_: object, **__: object) -> Any:
 
 def state_of(doctor: Doctor) -> CheckState:
     return next(result.state for result in doctor.results() if result.name == "state")
+
+
+@pytest.mark.parametrize("name", list(EDITS))
+def test_the_check_of_a_running_node_finds_each_edit_and_writes_nothing(
+    node: EditedNode, name: str
+) -> None:
+    """It is what `doctor` and `log verify` rely on; no later write may have to notice it."""
+    node.edit(EDITS[name])
+    before = node.database.read_bytes()
+    checked = node.federation.made(COUNTRY)
+    try:
+        with pytest.raises(PratiqueError):
+            checked.check_state()
+    finally:
+        checked.parts.engine.dispose()
+    assert node.database.read_bytes() == before
