@@ -3,6 +3,7 @@
     PratiqueError
     ├── KeyFault                a key, certificate or signature is missing or wrong (keys)
     ├── LinkFault               the exchange cannot be reached, or refused the call (protocols)
+    │   └── StatusFault         the exchange answers a call of Flower with an error status (client)
     ├── ProtocolFault           a message is malformed, out of order or not authentic (protocols)
     │   ├── Refusal             a node refuses a request; the coordinator gets only a code
     │   └── Unpublished         a message names documents that are not published yet

@@ -144,7 +144,7 @@ def _print_status(answer: dict[str, Any]) -> None:
         say(f"  waiting for your approval: {waiting} (`admit --list`)")
     _print_agreement(status.agreement)
     if status.not_renewed:
-        typer.echo(f"  DOCUMENTS NOT RENEWED, tried again each minute: {status.not_renewed}")
+        say(f"  DOCUMENTS NOT RENEWED, tried again each minute: {status.not_renewed}")
     for run in status.running:
         resumed = status.resumed.get(run)
         say(f"  running: {run}{f' ({resumed_words(resumed)})' if resumed else ''}")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from governance.runtime.cli_support import JsonOption, plain_errors, show
+from governance.runtime.cli_support import JsonOption, plain_errors, say, show
 from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 
 invitation_app = typer.Typer(
@@ -23,9 +23,9 @@ def _print_invitations(answer: list[dict[str, str]]) -> None:
     from server.answers import ListedInvitation  # noqa: PLC0415 (keeps --help quick)
 
     if not answer:
-        typer.echo("Nobody was invited.")
+        say("Nobody was invited.")
     for invitation in (parsed(ListedInvitation, listed) for listed in answer):
-        typer.echo(
+        say(
             f"{invitation.id}  {invitation.country}  {invitation.role:8} {invitation.status:8} "
             f"until {invitation.expires[:10]}"
         )
@@ -44,6 +44,4 @@ def revoke(
     with plain_errors():
         answer = request(home, "revoke_invitation", identifier=identifier)
         revoked = parsed(ListedInvitation, answer)
-        typer.echo(
-            f"Revoked: the invitation {revoked.id} for the {revoked.role} of {revoked.country}."
-        )
+        say(f"Revoked: the invitation {revoked.id} for the {revoked.role} of {revoked.country}.")

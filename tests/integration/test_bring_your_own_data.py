@@ -35,7 +35,7 @@ def run_command(command: str, folder: Path) -> list[str]:
     program, *words = shlex.split(command)
     assert words[0] in UNLOCKING
     path = Path(sys.executable).parent / program
-    environment = {**os.environ, **PLAIN, "HOME": str(folder)}
+    environment = {**os.environ, **PLAIN, "HOME": str(folder), "COLUMNS": "9999"}
     done = subprocess.run(
         [path, *words, "--passphrase-file", "passphrase"],
         cwd=folder,

@@ -169,8 +169,7 @@ def test_a_refusal_over_unreadable_records_quotes_none(
 ) -> None:
     study = federation.approved()
     federation.put_records("DK", f"id,name,age,sex,disease\n{rows}")
-    node = federation.nodes["DK"]
-    node.parts.record_store.refresh()
+    node = federation.restart("DK")  # a running node goes on with the records that it has loaded
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert code_of(reply) is not None
     assert canaries.found_in(reply) == []
@@ -219,16 +218,15 @@ def test_an_unmasked_contribution_would_be_found(
 def test_a_record_in_a_refusal_would_be_found(
     federation: NodeFederation, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node = federation.nodes["DK"]
+    study = federation.approved()
+    rows = MALFORMED["an unknown code"]
+    federation.put_records("DK", f"id,name,age,sex,disease\n{rows}")
+    node = federation.restart("DK")
     monkeypatch.setattr(
         client.border.request_handler.RequestHandler,
         "_refuse",
         lambda *_: str(node.parts.record_store.fault).encode(),
     )
-    study = federation.approved()
-    rows = MALFORMED["an unknown code"]
-    federation.put_records("DK", f"id,name,age,sex,disease\n{rows}")
-    node.parts.record_store.refresh()
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert canaries.found_in(reply) == ["a malformed field"]
 

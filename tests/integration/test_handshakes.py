@@ -12,6 +12,7 @@ from tests.support.exchange_server import (
     LOOPBACK,
     OpenExchange,
     ScriptedSuperLink,
+    ServedFiles,
     caller,
     now,
 )
@@ -44,7 +45,7 @@ def test_many_handshakes_at_once_do_not_end_the_exchange() -> None:
 def test_a_new_certificate_is_shown_from_the_next_handshake_on() -> None:
     authority = TransportAuthority.create("danube", now())
     relay = Relay(ScriptedSuperLink().forward)
-    with OpenExchange(authority, relay, enrolments=None, documents=None) as running:
+    with OpenExchange(authority, relay, enrolments=None, documents=ServedFiles()) as running:
         first, again = shown(running), shown(running)
         other = caller(authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK, "localhost"))
         running.shown.pair = (other.key, other.certificate)

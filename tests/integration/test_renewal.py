@@ -204,7 +204,7 @@ def test_a_renewal_by_a_thief_is_refused_and_reported(exchange: Exchange) -> Non
     renew(link, who)
     with pytest.raises(LinkFault, match="already renewed") as caught:
         renew(thief, who)
-    assert "enrol" in caught.value.fix
+    assert "enrol" in caught.value.why
     assert [
         (dispute.country, dispute.role) for dispute in exchange.enrolment.register.disputes()
     ] == [("AT", "node")]

@@ -21,6 +21,7 @@ from protocols.private_sum.messages import (
     split_parts,
 )
 from protocols.proto.round_pb2 import Answer, Reply
+from protocols.proto.round_pb2 import Request as Envelope
 from tests.support.examples import examples
 from tests.support.protocol_world import (
     MODEL,
@@ -106,10 +107,11 @@ def dropped_out() -> tuple[ProtocolWorld, dict[str, bytes], bytes]:
 def test_a_changed_request_after_a_drop_out_is_refused(
     phase: str, position: int, mask: int
 ) -> None:
-    """Except its sealed shares, which are the last bytes: see the next test."""
+    """Except its sealed shares and the commitments to them, which follow: see the next test."""
     world, requests, before = dropped_out()
     run = CountryRun.from_bytes(before, view_of("AT", world.terms))
-    signed_length = len(requests[phase]) - (2 * SEALED_BYTES if phase == "answer" else 0)
+    request = requests[phase]
+    signed_length = sealed_from(request) if phase == "answer" else len(request)
     with pytest.raises(Refusal):
         getattr(run, phase)(changed(requests[phase], position % signed_length, mask))
     assert run.to_bytes() == before
@@ -125,7 +127,7 @@ def test_a_changed_share_beside_a_request_does_not_open_and_the_other_does(
     owners, request = ("BE", "CZ"), requests["answer"]
     honest, lied = (
         answer_of(CountryRun.from_bytes(before, view_of("AT", world.terms)).answer(frame))
-        for frame in (request, changed(request, len(request) - 2 * SEALED_BYTES + position, mask))
+        for frame in (request, changed(request, sealed_from(request) + position, mask))
     )
     garbled = position // SEALED_BYTES
     assert list(lied.unopenable) == [owners[garbled]]
@@ -133,6 +135,11 @@ def test_a_changed_share_beside_a_request_does_not_open_and_the_other_does(
     shares[owners[garbled]] = NOTHING
     assert lied.shares == b"".join(shares.values())
     assert (lied.masks, list(honest.unopenable)) == (honest.masks, [])
+
+
+def sealed_from(request: bytes) -> int:
+    """Return the position of the first sealed share in a request to answer."""
+    return request.rindex(Envelope.FromString(request).parts)
 
 
 def answer_of(reply: bytes) -> Answer:

@@ -708,7 +708,7 @@ def test_another_federation_s_root_is_refused(documents: FederationDocuments) ->
 
 
 def test_the_coordinator_alone_cannot_change_the_agreement(documents: FederationDocuments) -> None:
-    documents.store.draft(agreement(title="Looser", smallest_cohort=1), NOW)
+    documents.store.draft(agreement(title="Looser", smallest_cohort=14), NOW)
     status = documents.store.draft_status()
     assert status is not None
     forged = SignatureSet(draft=status.digest, root={}, targets={})

@@ -28,6 +28,7 @@ from protocols.tasks import Training
 from protocols.tasks.features import FloatArray
 from protocols.tasks.layout import vector_to_bytes
 from protocols.tasks.tensors import split
+from tests.support.documents import COHORT_NOISE
 from tests.support.local_mode import (
     COUNTRIES,
     FLOOR,
@@ -212,7 +213,7 @@ def test_every_step_and_the_sum_have_their_own_noise(federation: NodeFederation)
     run_study(federation, study)
     step, least = (1_000_000, 4), (SMALLEST_NOISE_STD, 4)
     for source in sources.values():
-        assert source.asked == [(1_000_000, 1), *([step] * STEPS + [least]) * ROUNDS]
+        assert source.asked == [(COHORT_NOISE, 1), *([step] * STEPS + [least]) * ROUNDS]
 
 
 def test_a_sum_depends_on_records_through_noised_steps_only(

@@ -95,7 +95,7 @@ THREATS = {
     "both shares of one country asked for": WITHSTOOD["asks twice"],
     "tiny cohort or threshold": (
         "test_the_smallest_set_is_the_largest_of_h_plus_c_the_agreement_and_t",
-        "test_the_floor_is_the_smallest_cohort_of_the_agreement",
+        "test_the_floor_is_the_smallest_cohort_of_the_agreement_with_room_for_the_noise",
     ),
     "weak masks": (
         "test_contributions_are_uniform",

@@ -20,7 +20,9 @@ from flwr.proto.node_pb2 import Node
 from keys.certificates import Role, TransportAuthority
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, RelayRequest
 from protocols.wire.channel import ExchangeLink
+from protocols.wire.flower_frame import SESSION_BYTES
 from server.exchange.connection_limits import Room
+from server.exchange.fencing import Fence, SignIn
 from server.exchange.relay import Relay
 from tests.support.exchange_server import (
     LOOPBACK,
@@ -35,6 +37,7 @@ from tests.support.exchange_server import (
 USUAL_DESCRIPTORS = 1024
 FILE = "draft"
 NODE_ID = 101
+SESSION = bytes(SESSION_BYTES)
 PARTIES = {
     "officer": ("AT", Role.OFFICER),
     "node": ("AT", Role.NODE),
@@ -74,7 +77,7 @@ class ExchangeProcess:
 def honest_work(links: dict[str, ExchangeLink]) -> None:
     """Make one call of each honest party: a document, a heartbeat and a request for admission."""
     assert links["officer"].fetch(FILE, seconds=5.0) == b"content"
-    beat = RelayRequest(method="SendNodeHeartbeat", body=HEARTBEAT)
+    beat = RelayRequest(method="SendNodeHeartbeat", body=HEARTBEAT, session=SESSION)
     assert links["node"].relay(beat, 5.0).status == 200
     assert links["guest"].enrol(EnrolRequest(), 5.0).status == EnrolReply.PENDING
 
@@ -110,7 +113,9 @@ def serve(descriptors: int) -> None:
     """Serve with this limit of descriptors until standard input ends."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     authority = TransportAuthority.create("danube", now())
-    relay = Relay(ScriptedSuperLink().forward)
+    fence = Fence()
+    fence.sign_in("AT", SignIn(SESSION, incarnation=1, former=b""))
+    relay = Relay(ScriptedSuperLink().forward, fence=fence, heartbeat=0.0)
     relay.open_session("AT", NODE_ID, b"key of AT")
     parties = {name: caller(authority, *party) for name, party in PARTIES.items()}
     with OpenExchange(

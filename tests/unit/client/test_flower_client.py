@@ -506,7 +506,8 @@ def test_a_sign_in_is_repeated_once_the_answer_shows_the_difference(link: Script
 
     link.answers["ActivateNode"] = refuse
     served(link)
-    assert link.methods[:3] == ["ActivateNode", "ActivateNode", "PullMessages"]
+    assert link.methods[:2] == ["ActivateNode", "ActivateNode"]
+    assert "PullMessages" in link.methods
 
 
 @pytest.mark.parametrize("offset", [timedelta(), timedelta(seconds=-10)])

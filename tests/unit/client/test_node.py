@@ -120,7 +120,8 @@ def test_upkeep_prepares_studies_before_their_first_message(
     monkeypatch.setattr("client.upkeep.epsilon", lambda *given: with_schedule.append(given))
     node = federation.nodes["DK"]
     node.do_upkeep()
-    assert with_schedule == [(study.mechanisms, 2, study.privacy.delta)]
+    covered = study.releases_of(federation.documents.agreed)
+    assert with_schedule == [(covered, 2, study.privacy.delta)]
     assert study.digest in node.parts.tasks._prepared
 
 

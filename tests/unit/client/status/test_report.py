@@ -78,7 +78,11 @@ def test_a_node_in_a_run_says_which_study(federation: NodeFederation, study: Stu
 def test_a_study_that_was_launched_twice_is_named_once(
     federation: NodeFederation, study: Study
 ) -> None:
-    federation.ready(study)
+    """A run that was charged stays open beside the next one of another permit."""
+    federation.ready(study).contributed(1, "histogram")
+    federation.documents.now += timedelta(minutes=1)
+    for country in federation.nodes:
+        federation.permit(country, study, earlier=1)
     federation.ready(study)
     assert len(federation.nodes["DK"].status(UP).runs) == 2
     assert waiting(federation) == "taking part in study heart-by-sex"

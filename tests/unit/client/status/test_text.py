@@ -26,7 +26,7 @@ def test_the_status_is_printed_in_plain_lines(federation: NodeFederation, study:
         'Agreement: "Heart disease across four countries"',
         "Your officer's documents: version",
         "Records: 80 patients",
-        "Budget of patients until 2027-01-01: 0.5 % of the budget spent, 99.5 % left",
+        "Budget of patients until 2027-01-01: 11.7 % of the budget spent, 88.3 % left",
         "heart-by-sex: permitted",
         "not-authentic: ",
         "Log: pratique/dk/node, ",

@@ -22,9 +22,9 @@ from tests.support.documents import (
 )
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
-CANONICAL = "0bb7326a2fec3cc2ca996807882f5c56e03984e726233fae83ce437745ee2718"
+CANONICAL = "aa6ec3a744e291b794f0b2381091ade1a5903092116a79bb9a84e81a14294eb4"
 """SHA-256 of an agreement's canonical bytes from before the suite could be chosen."""
-DIGEST = "sha256:f6ce7afa7a6bd6b192f331acbbe98ce69a673ab82252db62a2230907fbc62bac"
+DIGEST = "sha256:8dd214f2f4e3efc683339e048da273097d1e9e3908a2a9151a2b687a3ec6bef1"
 NODE_DIGEST = "sha256:c8f7b38b70101ee88d92c180fbe669985649c23c1a85b3fe0395119a883a9df3"
 
 
