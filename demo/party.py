@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from demo.story import QUOTED_WIDTH
 from keys.files import write_private
 
 PROGRAMS = Path(sys.executable).parent
@@ -97,7 +98,7 @@ def _end(process: subprocess.Popen[bytes], deadline: float) -> None:
 def _environment(home: Path, scratch: Path) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     inherited["PATH"] = f"{PROGRAMS}{os.pathsep}{inherited.get('PATH', os.defpath)}"
-    own = {"HOME": str(home), "TMPDIR": str(scratch), "COLUMNS": "96"}
+    own = {"HOME": str(home), "TMPDIR": str(scratch), "COLUMNS": str(QUOTED_WIDTH)}
     return inherited | own | QUIET
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 WIDTH = 96
+QUOTED_WIDTH = WIDTH - 6
+"""The width of a command's output, which is quoted behind a bar."""
 SECOND_COLUMN = re.compile(r"(\s*\S(?:.{0,28}?\S)? {2,})(?=\S)")
 PARAGRAPH = textwrap.TextWrapper(
     WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
@@ -76,12 +78,12 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _folded(line: str) -> list[str]:
     """Fold a long line; align the rest under its second column if there is one."""
-    if len(line) <= WIDTH - 6:
+    if len(line) <= QUOTED_WIDTH:
         return [line]
     column = SECOND_COLUMN.match(line)
     head = column.group(1) if column else line[: len(line) - len(line.lstrip())]
     indent = " " * len(head)
-    width = WIDTH - 6 - len(head)
+    width = QUOTED_WIDTH - len(head)
     rest = textwrap.wrap(line[len(head) :], width, break_on_hyphens=False) or [""]
     return [f"{head}{rest[0]}", *(f"{indent}{part}" for part in rest[1:])]
 
