@@ -37,7 +37,8 @@ from server.exchange.forwarding import Forwarding
 from server.exchange.interceptors import RefusalCounter
 from server.exchange.node_sessions import NodeSessions
 from server.exchange.relay import Relay
-from server.exchange.service import ENDING_SECONDS, ExchangeService, serve_exchange
+from server.exchange.service import ENDING_SECONDS, ExchangeService
+from server.exchange.serving import serve_exchange
 from server.flower.guard_check import require_guard
 from server.flower.superlink import SuperLink
 from server.home import HOME_VARIABLE, LOG, CoordinatorHome, CoordinatorKeys

@@ -37,7 +37,8 @@ from protocols.wire.flower_object import pack_frame
 from protocols.wire.invitation import Invitation
 from server.errors import CoordinatorFault
 from server.exchange.relay import Relay
-from server.exchange.service import MAY_CALL, ExchangeService, serve_exchange
+from server.exchange.service import MAY_CALL, ExchangeService
+from server.exchange.serving import serve_exchange
 from server.state.tables import MIGRATIONS
 from tests.support.certificates import forged, uri
 from tests.support.enrolling import Applicant, enrolment_of, officer_statement

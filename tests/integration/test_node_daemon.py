@@ -26,7 +26,7 @@ from governance.runtime.local_rpc import LocalRpcFault, ask
 from keys.certificates import Role, TransportAuthority, public_pem
 from protocols.wire.encoding import digest
 from server.exchange.relay import Relay
-from server.exchange.service import serve_exchange
+from server.exchange.serving import serve_exchange
 from server.state.tables import MIGRATIONS
 from tests.support import exchange_server
 from tests.support.documents import FederationDocuments

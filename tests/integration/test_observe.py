@@ -19,7 +19,7 @@ from protocols.proto.exchange_pb2 import SubmitRequest
 from protocols.wire.channel import LinkFault
 from server.exchange.interceptors import RefusalCounter
 from server.exchange.relay import Relay
-from server.exchange.service import serve_exchange
+from server.exchange.serving import serve_exchange
 from tests.integration.test_node_daemon import Site
 from tests.support import exchange_server
 from tests.support.exchange_server import (

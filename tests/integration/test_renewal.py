@@ -28,8 +28,8 @@ from server.exchange.service import (
     LARGEST_REQUEST,
     MAY_CALL,
     ExchangeService,
-    serve_exchange,
 )
+from server.exchange.serving import serve_exchange
 from server.membership.certificates import MAX_RENEWALS, SETTLING
 from server.membership.transport_authority import ExchangeTransport
 from server.state.tables import MIGRATIONS

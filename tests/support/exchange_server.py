@@ -27,7 +27,8 @@ from protocols.wire.channel import ExchangeLink
 from server.exchange.connection_limits import Room
 from server.exchange.fencing import Fence
 from server.exchange.relay import Relay
-from server.exchange.service import ExchangeService, serve_exchange
+from server.exchange.service import ExchangeService
+from server.exchange.serving import serve_exchange
 
 HOUR = timedelta(hours=1)
 LOOPBACK = "127.0.0.1"

@@ -63,6 +63,7 @@ TESTED_ELSEWHERE = {
     "server/exchange/fleet_requests.py": "tests/unit/server/exchange/test_relay.py",
     "server/exchange/relay_session.py": "tests/unit/server/exchange/test_relay.py",
     "server/exchange/service.py": "tests/integration/test_exchange.py",
+    "server/exchange/serving.py": "tests/integration/test_exchange.py",
     "server/flower/message_queue.py": "tests/unit/server/flower/test_carrier.py",
     "server/runs/attempt.py": "tests/unit/server/runs/test_resumption.py",
     "server/services/agreements.py": "tests/unit/server/services/test_dispatch.py",

@@ -1,6 +1,5 @@
 """The soak test's figures: what is measured, and what counts as growth."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,16 +62,33 @@ def test_a_trend_is_the_slope_of_a_line() -> None:
     assert trend([10], [4.0]).per_100 == 0
 
 
-def test_memory_files_and_threads_of_this_process_are_measured() -> None:
-    before = usage(os.getpid())
-    handles = [os.open(__file__, os.O_RDONLY) for _ in range(7)]
-    ballast = b"x" * 64 * MIB
-    after = usage(os.getpid())
-    assert after.files - before.files == len(handles)
-    assert after.memory - before.memory > len(ballast) / 2
-    assert after.threads >= 1
-    for descriptor in handles:
-        os.close(descriptor)
+GROWING = """
+import os, sys
+print("before", flush=True)
+sys.stdin.readline()
+handles = [os.open(sys.executable, os.O_RDONLY) for _ in range(7)]
+ballast = b"x" * (64 << 20)
+print("after", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_memory_files_and_threads_of_a_process_are_measured() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", GROWING], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        before = usage(process.pid)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        after = usage(process.pid)
+        process.communicate(b"\n")
+    assert after.files - before.files == 7
+    assert after.memory - before.memory > 32 * MIB
+    assert after.threads == 1
 
 
 def test_daemons_are_named_and_commands_are_not(tmp_path: Path) -> None:
