@@ -393,18 +393,19 @@ _FAULTS = {
     IDENTITY_IN_USE: StatusFault(
         "Another machine is connected with this node's identity",
         why="it runs from a copy of this node's folder, or this folder is the copy",
-        fix="stop one of the two, and call the coordinator. If neither is yours by mistake, the "
-        "folder was stolen: ask for `revoke`, and enrol again with new keys",
+        fix="if you copied the folder yourself, stop the wrong machine, ask the coordinator for "
+        "`revoke` and an invitation, and run `enrol`; if you do not know who copied it, treat the "
+        "folder as stolen: make a new node",
     ),
     SESSION_ENDED: StatusFault(
         "This node's session at the coordinator has ended",
         why="the coordinator or its SuperLink was restarted, or another session of this node began",
-        fix="nothing; the node signs in again by itself",
+        fix="do nothing; the node signs in again by itself",
     ),
     SIGNED_IN_TOO_OFTEN: StatusFault(
         "This node signed in too often",
-        why="the coordinator admits a node once in two seconds, if it goes on",
-        fix="nothing; the node tries again by itself. If it lasts, check the link",
+        why="after 20 sign-ins the coordinator admits a node only every two seconds",
+        fix="do nothing; the node tries again by itself. If it lasts, check the link",
     ),
 }
 

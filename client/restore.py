@@ -30,6 +30,7 @@ from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.policy.assessment import ledger_terms
 from governance.runtime.database import fold_log, transaction
+from governance.trust.bundle import CountryDocuments
 from keys.derive import labelled_hash
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.schedule import COHORT_FLOOR
@@ -90,6 +91,7 @@ class Restoration:
         """
         beginning = self.require_signed_since()
         documents = self._documents.current(self._clock())
+        _require_readable(documents.own)
         missed = missed_runs(
             list(documents.own.permits.values()),
             documents.view.studies,
@@ -194,6 +196,17 @@ class Restoration:
         set_value(connection, RESTORED, json.dumps(asdict(outcome)))
         set_value(connection, RESTORING, None)
         return outcome
+
+
+def _require_readable(own: CountryDocuments) -> None:
+    """Raise NodeFault if a document cannot be read: no permit counts then, and none is assumed."""
+    if own.fault:
+        raise NodeFault(
+            own.fault,
+            why="without the permits it is not known what may have been spent",
+            fix="have your officer sign documents that this version can read, or install the "
+            "version that can read them; then run `pratique-node restored` again",
+        )
 
 
 def missed_runs(

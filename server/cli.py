@@ -43,8 +43,8 @@ app.add_typer(log_app, name="log")
 app.add_typer(invitation_app, name="invitation")
 
 COPIED = (
-    "the connected one stays. Call this party; if it is not a mistake of its own, `revoke` its "
-    "node, then `invite` again"
+    "the connected one stays. Call this party: if it copied its folder, it stops the wrong "
+    "machine, and you `revoke` its node and `invite` it again; if not, the folder was stolen"
 )
 DISPUTED = "call this party; `revoke`, then `invite` again"
 SIGNATURES_DAYS = 60

@@ -23,6 +23,10 @@ class Charges:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
         self._failpoint = failpoint
 
+    def has_charged(self, name: str) -> bool:
+        """Return whether something is charged under this name already."""
+        return bool(self._ledger.entries(run=name))
+
     def charge(
         self,
         admission: Admission,

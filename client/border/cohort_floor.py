@@ -109,7 +109,12 @@ class CohortFloor:
         return int(counted[0] + noise[0])
 
     def _charge(self, admission: Admission, name: str, mechanism: Mechanism) -> None:
-        """Charge the count. Whether it is charged again depends on the records: DECLINED if not."""
+        """Charge the count, unless another study of the cohort has charged it.
+
+        Whether it is charged again depends on the records: DECLINED if it cannot be.
+        """
+        if self._charges.has_charged(name):
+            return
         try:
             self._charges.charge(
                 admission,
@@ -167,9 +172,9 @@ def _too_few(admission: Admission) -> Refusal:
     return Refusal(
         ReasonCode.DECLINED,
         "The cohort of the study is too small on this node",
-        why=f"the noisy count did not pass {threshold.smallest_cohort}, the smallest cohort of the "
-        f"agreement, with room for its noise; a cohort of {threshold.sure} passes, but for "
-        f"{COHORT_ERRORS}",
+        why=f"the noisy count is below {threshold.smallest_cohort}, the smallest cohort of the "
+        f"agreement, plus the margin for its noise; a cohort of {threshold.sure} or more fails in "
+        f"{COHORT_ERRORS} cases at most",
         fix="do nothing; the same cohort is not counted again while the records are the same",
         clause="agreement/smallest-cohort",
     )

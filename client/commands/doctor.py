@@ -267,7 +267,7 @@ class Doctor:
         if entries:
             raise PratiqueError(
                 f"{unconfirmed_sentence(len(entries))}: {listed(entries, SHOWN)}",
-                why="a patient whose id is written otherwise there stays in",
+                why="if an id is written differently in the list, this patient is not left out",
                 fix=f"this fault stays until {CONFIRM_FIX}",
             )
         return f"{counted(records.report.opted_out, 'patient is', 'patients are')} left out"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from client.commands.opt_outs import OptOutReview
 
 opt_out_app = typer.Typer(
-    no_args_is_help=True, help="The list of patients who opted out, and its entries of nobody."
+    no_args_is_help=True, help="Show and confirm entries of the opt-out list that match no patient."
 )
 
 
@@ -30,7 +30,7 @@ def show_opt_outs(
         review = _review(home, passphrase_file, passphrase_fd)
         entries = review.unconfirmed()
         say(f"{review.records.report.lines()[0]}.")
-        say(f"Not confirmed: {unconfirmed_sentence(len(entries))}.")
+        say(f"{unconfirmed_sentence(len(entries))}, and you have not confirmed them.")
         for entry in entries:
             say(f"  {entry.sentence()}")
 

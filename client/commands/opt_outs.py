@@ -18,9 +18,10 @@ from client.records.unmatched import UnmatchedEntry
 from client.settings import NodeSettings
 from client.state.decision_log import log_origin
 from client.state.opt_out_confirmations import OptOutConfirmations
+from client.state.state_check import StateCheck, open_log
 from client.state.tables import MIGRATIONS
 from governance.audit.events import Event, EventKind
-from governance.audit.log import LogWriter
+from governance.audit.log import AuditLog
 from governance.runtime.database import open_database, transaction
 from governance.runtime.wording import counted
 from keys.store import KeyStore
@@ -47,7 +48,11 @@ class OptOutReview:
 
     @cached_property
     def _confirmations(self) -> OptOutConfirmations:
-        return OptOutConfirmations(self._engine, NodeKeyring.load(self.store).split_key)
+        return OptOutConfirmations(self._engine, self._keyring.split_key)
+
+    @cached_property
+    def _keyring(self) -> NodeKeyring:
+        return NodeKeyring.load(self.store)
 
     def unconfirmed(self) -> tuple[UnmatchedEntry, ...]:
         """Return the entries that match nobody and are not confirmed, in the order of the list."""
@@ -64,14 +69,23 @@ class OptOutReview:
         event = Event(
             kind=EventKind.OPT_OUTS_CONFIRMED, at=now, actor=self.settings.country, reason=CONFIRMED
         )
+        log = self._signed_log()
         with transaction(self._engine) as connection:
             if nation:
                 self._confirmations.confirm_nation(self.records.report, connection)
             else:
                 self._confirmations.confirm(entries, now, connection)
-            LogWriter(self._engine, log_origin(self.settings.country)).append(event, connection)
+            log.append(event, connection)
         confirmed = len(self.records.unmatched) if nation else len(set(entries))
-        return f"Confirmed: {counted(confirmed, 'entry', 'entries')} of no patient of this node"
+        return f"Confirmed: {counted(confirmed, 'entry matches', 'entries match')} no patient here"
+
+    def _signed_log(self) -> AuditLog:
+        """Return the log, once the database was checked: what is written next will be signed."""
+        country, keyring = self.settings.country, self._keyring
+        former = not keyring.signs_state
+        log = open_log(self._engine, log_origin(country), keyring.log_key, former=former)
+        StateCheck(self._engine, log, country).take_over()
+        return log
 
     def _require(self, entries: Sequence[str], number: int | None, *, nation: bool) -> None:
         unmatched = {entry.entry for entry in self.records.unmatched}
@@ -79,9 +93,9 @@ class OptOutReview:
             raise NodeFault(
                 "The list covers the nation, and is confirmed by a number",
                 why=f"{counted(len(unmatched), 'entry matches', 'entries match')} nobody, and "
-                f"{self.records.report.opted_out} a patient; "
+                f"{self.records.report.opted_out} match a patient; "
                 + ("no number was given" if number is None else f"you gave {number}"),
-                fix="if that is as it should be, run `pratique-node opt-out confirm --number "
+                fix="if these numbers are right, run `pratique-node opt-out confirm --number "
                 f"{len(unmatched)}`",
             )
         if nation:
@@ -96,7 +110,7 @@ class OptOutReview:
         wrong = [entry for entry in entries if entry not in unmatched]
         if wrong:
             raise NodeFault(
-                f"{wrong[0]!r} is no entry that matches nobody",
+                f"{wrong[0]!r} is not among the entries that match nobody",
                 why="it is a patient's id, or not on the list",
                 fix="run `pratique-node opt-out show`, and copy the entry from there",
             )

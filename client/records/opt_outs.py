@@ -78,13 +78,11 @@ def _bare(written: str) -> str:
             "blank before a comment"
         )
     if '"' in patient:
-        raise ValueError("an id with a quotation mark stands in double quotes, and doubles it")
+        raise ValueError("write an id with a quotation mark in double quotes, and each mark twice")
     delimiter = next((sign for sign in DELIMITERS if sign in patient), "")
     if delimiter:
         name = "a tab" if delimiter == "\t" else f"`{delimiter}`"
-        raise ValueError(
-            f"one id is expected, and there is {name}; write it in quotes if it is one"
-        )
+        raise ValueError(f"the line contains {name}; if this is one id, write it in double quotes")
     return patient
 
 

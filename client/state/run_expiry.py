@@ -53,11 +53,15 @@ class RunExpiry:
         self._for_each_live_run(lambda run, connection: self._end_if_silent(run, now, connection))
 
     def end_forbidden(self, own: CountryDocuments, now: datetime) -> None:
-        """End the runs whose study the node's country no longer permits."""
+        """End the runs whose study the node's country no longer permits.
+
+        If one of its documents cannot be read, no permit counts, which may pass: only a withdrawal
+        ends a run then.
+        """
 
         def end_if_forbidden(run: RunSummary, connection: Connection) -> None:
             permit = own.permit(run.study)
-            permitted = permit is not None and now < permit.conditions.expires
+            permitted = bool(own.fault) or (permit is not None and now < permit.conditions.expires)
             if own.withdrawal(run.study) is not None or not permitted:
                 self._end(run, now, connection)
 

@@ -136,7 +136,7 @@ def _records(data: DataStatus) -> HealthFinding:
     if data.fault:
         used = "cannot be used"
         if data.version:
-            used = "the file as it is now cannot be used, those loaded last are"
+            used = "the current file cannot be used, so the node uses the records loaded last"
         return HealthFinding(
             good=False, says=f"{used}: `pratique-node doctor` shows where the fault is"
         )

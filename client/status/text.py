@@ -18,9 +18,9 @@ from keys.errors import PratiqueError
 
 SHOWN_REFUSALS = 5
 DISPUTED = (
-    "another one has signed in with it, from a copy of this folder. Find out which of the two is "
-    "yours and stop the other. If it is nobody's mistake, the folder was stolen: ask the "
-    "coordinator to revoke the node's certificate, and enrol again"
+    "another one has signed in with it, from a copy of this folder. If you copied or restored the "
+    "folder yourself, stop the wrong machine, ask the coordinator for `revoke` and an invitation, "
+    "and run `enrol`. If you do not know who copied it, treat the folder as stolen: make a new node"
 )
 
 

@@ -12,6 +12,7 @@ from governance.audit import merkle
 from governance.audit.events import EventKind, parse_entry
 from governance.audit.signed_head import SignedHead, Unsigned
 from governance.errors import LogFault
+from governance.runtime.schema_check import RESTORE
 
 ENTRIES = "SELECT position, entry, leaf_hash FROM log_entries ORDER BY position"
 NODES = "SELECT position, hash FROM log_nodes WHERE level = ? ORDER BY position"
@@ -109,6 +110,5 @@ def not_as_signed(why: str) -> LogFault:
     return LogFault(
         "The state database is not as this program signed it",
         why=why,
-        fix="keep the changed database as evidence, restore a copy of the whole folder from "
-        "before the change, and notify the privacy officer",
+        fix=RESTORE,
     )

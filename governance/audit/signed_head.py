@@ -21,6 +21,7 @@ from governance.audit.merkle import HASH_BYTES, Frontier
 from governance.audit.note import NoteKey, open_note, sign_note
 from governance.audit.stored_tree import nodes_of, signed_head, size_of
 from governance.errors import LogFault
+from governance.runtime.schema_check import RESTORE
 from keys.identity import SigningKey
 from protocols.wire.encoding import digest
 
@@ -191,6 +192,5 @@ def _not_continued(why: str) -> LogFault:
     return LogFault(
         "The log does not continue the head that was signed last",
         why=f"{why}: its database was changed, or an older copy of it was restored",
-        fix="stop the daemon, restore the newest copy of the whole folder, and notify the privacy "
-        "officer",
+        fix=RESTORE,
     )

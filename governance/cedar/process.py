@@ -35,26 +35,30 @@ class CedarProcess:
 
     def ask(self, method: str, **arguments: Any) -> Mapping[str, Any]:
         """Return the child's answer. Raises DocumentFault if it ends or takes too long."""
+        question = {"method": method, **arguments}
         with self._lock:
-            if self._child is None:
-                self._child = _Child(self._worker, self._schema, self._seconds)
+            if self._child is not None and not self._child.runs:
+                self._end()  # it ended while nobody asked: this text is not the cause
             try:
-                return self._child.ask({"method": method, **arguments})
+                if self._child is None:
+                    self._child = _Child(self._worker, self._schema, self._seconds)
+                return self._child.ask(question)
             except (OSError, ValueError) as error:
-                status = self._child.end()
-                self._child = None
                 raise DocumentFault(
                     "The policy cannot be used",
-                    why=f"Cedar's process {_ending(error, status)}",
+                    why=f"Cedar's process {_ending(error, self._end())}",
                     fix="write the policy in a simpler way and sign it again",
                 ) from None
 
     def close(self) -> None:
         """End the child; the next question starts another one."""
         with self._lock:
-            if self._child is not None:
-                self._child.end()
-                self._child = None
+            self._end()
+
+    def _end(self) -> int:
+        """End the child, if there is one, and return its exit status."""
+        child, self._child = self._child, None
+        return 0 if child is None else child.end()
 
 
 class _Child:
@@ -73,6 +77,10 @@ class _Child:
             )
         self._lines = self._socket.makefile("rb")
         self._send(schema)
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
 
     def ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
         self._send(question)

@@ -99,7 +99,7 @@ def _show_permit(session: OfficerSession, study: Study, permit: Permit, label: s
             "privacy": f"as promised, ε = {exact(privacy.epsilon)} at δ = {exact(privacy.delta)}"
             if at_most is None
             else f"at most ε = {exact(at_most)}",
-            "countries": f"no sum over fewer than {permit.minimum_countries}",
+            "countries": f"no sum over fewer than {permit.minimum_countries} countries",
             "until": day(conditions.expires),
             "runs": f"one charged run; it is your permit number {permit.number} for this study",
             "by": f"{quoted(permit.approved_by)} of {permit.country}, on {day(permit.issued)}",

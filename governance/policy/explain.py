@@ -115,7 +115,7 @@ def _cohort(study: Study, agreement: Agreement) -> str:
         return f"{sentence}; the count is part of the study's ε"
     return (
         f"{sentence}; the count costs ε = {exact(stated.epsilon)}, δ = {exact(stated.delta)} more, "
-        "once for all studies of this population"
+        "once for all studies of this population and each version of the records"
     )
 
 

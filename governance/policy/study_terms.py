@@ -32,11 +32,11 @@ WORDS = {
     "l2": "penalty on weights (l2)",
     "clip_norm": "largest contribution of a patient (clip norm)",
     "patients": "sums are divided by this number of patients",
-    "patients_bound": "most patients of all countries together",
+    "patients_bound": "upper bound on the patients of all countries together",
     "held_out": "part of the patients on whom the model is tested",
     "bins": "score bins",
     "share": "part of the privacy budget",
-    "smallest_cell": "cells of fewer patients are suppressed, below",
+    "smallest_cell": "cells below this number of patients are suppressed",
     "local": "local mode",
     "of": "counted by",
     "hidden": "widths of the hidden layers",
@@ -50,9 +50,9 @@ IF_EMPTY = {
 }
 """What an empty list means, if that is not `none`."""
 WHOSE_NOISE = {
-    Scope.SHARED: "{noise} steps by each country; the sum has that of all of them",
-    Scope.LOCAL: "{noise} steps by each country, which alone protect it",
-    Scope.DERIVED: "none of its own, computed from noisy values only ({noise} is not drawn)",
+    Scope.SHARED: "each country adds {noise} steps; the sum contains the noise of all",
+    Scope.LOCAL: "each country adds {noise} steps, and relies on them alone",
+    Scope.DERIVED: "no new noise: computed from values that are noisy already ({noise} is unused)",
 }
 ROUNDED = {
     Rounding.CONDITIONAL: "rounded at random",

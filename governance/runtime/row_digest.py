@@ -32,4 +32,5 @@ def row_digests(
 
 
 def _text(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+    """Return the value with its storage class: SQLite keeps any class in any column."""
+    return f"blob:{value.hex()}" if isinstance(value, bytes) else f"{type(value).__name__}:{value}"

@@ -14,6 +14,12 @@ from sqlalchemy import Connection
 from governance.errors import StorageFault
 from governance.runtime.database import open_database, reading
 
+RESTORE = (
+    "keep the changed database as evidence, notify the privacy officer, and restore a backup from "
+    "before the change without `log-head`; on a node, run `pratique-node restored` then"
+)
+"""The fix of a fault: another program has changed the state database."""
+
 _OBJECTS = (
     "SELECT name, tbl_name || ': ' || sql FROM sqlite_master WHERE type IN ('trigger', 'view')"
 )
@@ -64,5 +70,5 @@ def _changed(why: str) -> StorageFault:
     return StorageFault(
         "The state database was changed by another program",
         why=why,
-        fix="restore the newest copy of the whole folder, and keep the changed file as evidence",
+        fix=RESTORE,
     )

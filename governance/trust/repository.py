@@ -333,7 +333,7 @@ def _check_room(state: PublishedState) -> None:
         raise DocumentFault(
             "The study cannot be published",
             why=f"with it, the coordinator {excess}",
-            fix="nothing more can be proposed in this federation",
+            fix="begin a new federation for further studies; what is published stays valid",
         )
 
 

@@ -199,7 +199,7 @@ def _require_room(country: str, targets: Mapping[str, str], reserved: Sequence[s
     if excess := OF_COUNTRY.excess_of(lengths + [WITHDRAWAL_BYTES] * len(reserved)):
         raise DocumentFault(
             "Your folder has no room for this document",
-            why=f"with it, and with room to withdraw each permit, {country} {excess}",
+            why=f"with it, and with a withdrawal for each permit, {country} {excess}",
             fix="write a shorter sentence or policy, or ask the coordinator to begin a new "
             "federation; what you have signed stays valid and can be renewed and withdrawn",
         )

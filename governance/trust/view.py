@@ -175,7 +175,8 @@ class TrustedView:
                 why=self.absent.get(own.country, "its officer's key was replaced, or it left"),
                 fix="compare fingerprints with your own officer before you approve anything",
             )
-        published = self.versions.countries.get(own.country, 0)
+        seen = self.high_water.countries.get(own.country, 0)
+        published = max(self.versions.countries.get(own.country, 0), seen)
         if published > own.version:
             raise DocumentFault(
                 f"Your officer has signed version {published}; this node has {own.version}",

@@ -190,7 +190,8 @@ def _check_roster(terms: RunTerms) -> None:
         raise roster_refusal(
             f"{len(terms.roster)} countries are fewer than the {terms.permitted_minimum} that the "
             "permit demands",
-            fix="do nothing here, or approve the study again with a smaller `--minimum-countries`",
+            fix="do nothing; if you demanded more than `show` prints, approve the study again "
+            "(`approve --reconsider`) with a smaller `--minimum-countries`",
             clause=PERMITTED_MINIMUM,
         )
 

@@ -25,7 +25,7 @@ from protocols.private_sum.contribution import open_share
 from protocols.private_sum.dealt_shares import DealtShares
 
 HANDED_IN = "signed a share that is not the one it holds"
-FALSE_REPORT = "reported a share as unusable that is right"
+FALSE_REPORT = "reported a correct share as unusable"
 SEALED_ANOTHER = "sealed another share than the one it committed to"
 DISPUTED_BY_MANY = "is in dispute about shares with more countries than may collude"
 INCONSISTENT = "committed to shares that do not give its seed"

@@ -56,7 +56,7 @@ class Figures:
         numbers = (self.low, float(self.values[worst]), self.high, margin)
         low, value, high, reach = (_shown(number / self.unit) for number in numbers)
         limits = high if low == high else f"{low} to {high}"
-        return f"{self.name} is {value}; possible is {limits}, with noise up to {reach}"
+        return f"{self.name} is {value}; the bounds allow {limits}, and noise at most {reach} more"
 
 
 def impossible_figure(

@@ -224,6 +224,32 @@ def test_a_dropped_trigger_is_refused(node: EditedNode) -> None:
     assert "ledger_entries_update" in node.refused()
 
 
+AS_BYTES = (
+    "UPDATE journal SET run_id = CAST(run_id AS BLOB)",
+    "UPDATE journal SET phase = CAST(phase AS BLOB)",
+    "UPDATE ledger_entries SET run = CAST(run AS BLOB)",
+    "UPDATE cohort_counts SET decision = CAST(decision AS BLOB)",
+)
+
+
+@pytest.mark.parametrize("statement", AS_BYTES)
+def test_a_text_that_becomes_bytes_is_refused(node: EditedNode, statement: str) -> None:
+    """SQLite keeps bytes in a column of texts, and no comparison with a text finds them then."""
+    node.edit(lambda raw: raw.execute(statement))
+    node.refused()
+
+
+def test_a_run_id_that_becomes_the_bytes_of_its_digits_is_refused(node: EditedNode) -> None:
+    """Its place would be free for another contribution of the same run, which is charged."""
+
+    def as_bytes(raw: sqlite3.Connection) -> None:
+        for (run,) in raw.execute("SELECT DISTINCT run_id FROM journal").fetchall():
+            raw.execute("UPDATE journal SET run_id = ? WHERE run_id = ?", (bytes.fromhex(run), run))
+
+    node.edit(as_bytes)
+    node.refused()
+
+
 def test_an_index_that_hides_charges_is_refused(node: EditedNode) -> None:
     """Sums of charges are read through an index, which an attacker can empty by itself."""
     with closing(sqlite3.connect(node.database)) as raw, raw:

@@ -115,11 +115,11 @@ def test_opt_outs_that_match_nobody_are_noted_shown_and_confirmed(
     result = run(*init_words, "--opt-out", tmp_path / "list", home=home)
     assert "Note: the opt-out list has entries that match nobody: `P2` (line 2)" in result.stdout
     shown = run("opt-out", "show", *key, home=home).stdout
-    assert "Not confirmed: 1 entry of the opt-out list matches no patient." in shown
+    assert "1 entry of the opt-out list matches no patient, and you have not confirmed" in shown
     assert "  `P2` (line 2), but the records have `p2`" in shown
     assert "by name" in refused("opt-out", "confirm", "--number", "1", *key, home=home)
     confirmed = run("opt-out", "confirm", "P2", *key, home=home)
-    assert confirmed.stdout == "Confirmed: 1 entry of no patient of this node.\n"
+    assert confirmed.stdout == "Confirmed: 1 entry matches no patient here.\n"
     assert "`P2`" not in run("opt-out", "show", *key, home=home).stdout
 
 

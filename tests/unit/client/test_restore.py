@@ -319,6 +319,22 @@ def restored_after_begin(federation: NodeFederation) -> tuple[Node, Restored]:
     return federation.start("DK"), done
 
 
+def test_documents_of_which_one_cannot_be_read_are_not_enough(
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No permit counts then, so no run would be assumed to be spent."""
+    with pytest.raises(NodeFault, match="must sign new documents"):
+        federation.nodes["DK"].restore()
+    signed_later(federation)
+    unstarted = federation.made("DK")
+    current = unstarted.parts.documents.current(federation.clock())
+    unclear = replace(current, own=replace(current.own, permits={}, unreadable=("a permit",)))
+    monkeypatch.setattr(unstarted.parts.documents, "current", lambda _: unclear)
+    with pytest.raises(NodeFault, match="cannot be read"):
+        unstarted.restore()
+    unstarted.parts.engine.dispose()
+
+
 def test_expired_documents_are_not_enough(federation: NodeFederation) -> None:
     unstarted = federation.made("DK")
     federation.documents.now += timedelta(days=8)

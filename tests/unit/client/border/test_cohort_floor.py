@@ -219,6 +219,24 @@ def test_another_permit_uses_the_count_of_the_same_cohort_and_records(
     assert charged(node) == ["cohort-floor"]
 
 
+def test_a_count_that_another_study_has_charged_and_lost_is_made_again(
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, source = with_patients(federation, 80)
+    other = federation.approved(id="another-study", privacy={"epsilon": 0.4, "delta": 1e-5})
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CohortFloor, "_keep", die)
+        with pytest.raises(KeyboardInterrupt):
+            ask(federation, node, study)
+    assert ask(federation, node, other) is None
+    assert charged(node) == ["cohort-floor"]
+    assert source.draws == 2
+
+
 def test_another_cohort_is_counted_and_charged_as_well(
     federation: NodeFederation, study: Study
 ) -> None:

@@ -12,7 +12,9 @@ from client.credentials.keyring import NodeKeyring
 from client.errors import NodeFault
 from client.home import NodeHome
 from client.state.decision_log import log_origin
+from client.state.state_check import StateCheck, open_log
 from client.state.tables import MIGRATIONS
+from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
 from governance.runtime.database import open_database
 from keys.store import KeyStore
@@ -72,8 +74,8 @@ def test_a_list_that_changes_later_is_checked_again(home: NodeHome, tmp_path: Pa
 
 
 def test_only_entries_that_match_nobody_are_confirmed_and_only_by_name(home: NodeHome) -> None:
-    assert "'p1' is no entry that matches nobody" in refusal(home, ["nobody", "p1"]).what
-    assert "no entry" in refusal(home, ["never listed"]).what
+    assert "'p1' is not among the entries that match nobody" in refusal(home, ["nobody", "p1"]).what
+    assert "not among" in refusal(home, ["never listed"]).what
     assert "confirmed by name" in refusal(home, []).what
     assert "confirmed by name" in refusal(home, [], 2).what
     assert len(review(home).unconfirmed()) == 2
@@ -83,7 +85,7 @@ def test_a_national_list_is_confirmed_by_its_number(home: NodeHome) -> None:
     listed(home, opt_out_covers="nation")
     assert checked(home).state is CheckState.FAILED
     fault = refusal(home, ["nobody"])
-    assert "2 entries match nobody, and 1 a patient; no number was given" in fault.why
+    assert "2 entries match nobody, and 1 match a patient; no number was given" in fault.why
     assert "you gave 3" in refusal(home, [], 3).why
     assert review(home).confirm([], 2, NOW).startswith("Confirmed: 2 entries")
     assert checked(home).state is CheckState.GOOD
@@ -96,6 +98,19 @@ def test_a_confirmation_is_in_the_log_without_an_id(home: NodeHome) -> None:
     entries = list(AuditLog(engine, log_origin("DK"), key).entries())
     assert b"opt-outs-confirmed" in entries[-1]
     assert b"nobody" not in b"".join(entries)
+
+
+@pytest.mark.parametrize("nation", [False, True])
+def test_the_node_starts_after_a_confirmation(home: NodeHome, *, nation: bool) -> None:
+    """The command writes to the database beside the daemon: both sign what they write."""
+    if nation:
+        listed(home, opt_out_covers="nation")
+    keyring = NodeKeyring.load(KeyStore.open(home.keys, PASSPHRASE))
+    engine = open_database(home.database, MIGRATIONS)
+    daemon = open_log(engine, log_origin("DK"), keyring.log_key, former=False)
+    review(home).confirm([] if nation else ["nobody"], 2 if nation else None, NOW)
+    daemon.append(Event(kind=EventKind.NODE_STARTED, at=NOW, actor="DK"))
+    StateCheck(engine, daemon, "DK").require_intact()
 
 
 def test_without_a_list_or_records_the_check_says_so(home: NodeHome, tmp_path: Path) -> None:

@@ -386,15 +386,15 @@ def test_a_file_may_have_any_name(tmp_path: Path, name: bytes) -> None:
 
 OPT_OUTS: dict[str, tuple[list[str], str, list[str] | str]] = {
     "other capitals": (["P1", "P2"], "p1\n", "`p1` (line 1), but the records have `P1`"),
-    "a list in one line": (["P1", "P2"], "P1, P2\n", "one id is expected, and there is `,`"),
-    "CSV with a header": (["P1"], "id,reason\nP1,by letter\n", "Line 1: one id is expected"),
+    "a list in one line": (["P1", "P2"], "P1, P2\n", "the line contains `,`"),
+    "CSV with a header": (["P1"], "id,reason\nP1,by letter\n", "Line 1: the line contains `,`"),
     "# in an id": (["A#12", "A"], "A#12\n", "Line 1: it is not clear whether `#` belongs"),
     "# in an id, quoted": (["A#12", "A"], '"A#12" # by letter\n', ["A"]),
     "a blank that does not break": (["P1", "P2"], "P1\u00a0\n", ["P2"]),
     "quotes": (["0012", "0013"], '"0012"\n', ["0013"]),
     "an open quote": (["0012"], '"0012\n', "Line 1: one id in double quotes is expected"),
     "a quote inside": (['a"1', "b"], '"a""1"\n', ["b"]),
-    "a semicolon after it": (["P1"], "P1;\n", "there is `;`"),
+    "a semicolon after it": (["P1"], "P1;\n", "the line contains `;`"),
     "another Unicode form": (["M\u00fc1", "P2"], "Mu\u03081\n", ["P2"]),
     "a zero-width character": (["P1"], "\u200bP1\n", "invisible character U+200B"),
     "a soft hyphen": (["P1"], "P\u00ad1\n", "invisible character U+00AD"),

@@ -199,6 +199,19 @@ def test_a_fault_in_one_run_does_not_prevent_the_erasure_of_a_round_of_another_r
     assert live(two.node) == {two.open.id, two.other.id}
 
 
+@pytest.mark.parametrize(("unreadable", "live"), [((), 0), (("a policy",), 1)])
+def test_a_document_that_cannot_be_read_ends_no_run(
+    federation: NodeFederation, study: Study, unreadable: tuple[str, ...], live: int
+) -> None:
+    """No permit counts while it cannot be read, which may pass; the keys of a run are for ever."""
+    federation.ready(study)
+    parts = federation.nodes["DK"].parts
+    own = parts.documents.own(federation.clock())
+    unclear = replace(own, permits={}, unreadable=unreadable)
+    parts.run_expiry.end_forbidden(unclear, federation.clock())
+    assert len(parts.runs.summaries(live=True)) == live
+
+
 def test_a_withdrawal_ends_its_run_although_the_check_for_silence_fails(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:

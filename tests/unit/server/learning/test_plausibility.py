@@ -133,7 +133,7 @@ class TestImpossibleSums:
     def test_a_million_patients_in_an_evaluation_are_named(self) -> None:
         values = 100 * everybody_in([0, 7], YES_NO, EVALUATE)
         reason = found(YES_NO, EVALUATE, values)
-        assert "evaluation is 500,000; possible is 0 to " in reason
+        assert "evaluation is 500,000; the bounds allow 0 to " in reason
 
     def test_more_than_the_held_out_part_is_named(self) -> None:
         reason = found(YES_NO, EVALUATE, everybody_in([*range(8)], YES_NO, EVALUATE))
