@@ -9,8 +9,7 @@ two. The session does: a secret of one running process, which is on no disk. It 
   alive: it called lately, and its connection was not lost. If it goes on calling, the newcomer is
   a copy. If it does not, the newcomer is a restart and takes over, at once if the node signed off
   or its connection broke.
-- *A predecessor that returns* has the session that the present one names as the start before its
-  own. A process that runs was not restarted, so the present session is a copy, and ends. The
+- *A predecessor that returns* has the session that acted before the present one. A process that runs was not restarted, so the present session is a copy, and ends. The
   predecessor must have called again after an answer: a call that was only late proves nothing.
 - *Equal or lower.* A restart has a higher incarnation. A session without one that finds nobody is
   admitted, since a restored backup looks the same, but it is reported.
@@ -191,7 +190,8 @@ class Fence:
     def _admit(self, country: str, key: bytes, asked: SignIn) -> Standing:
         place = self._places.get(country)
         disputed = place is not None and place.session.disputed
-        session = ActingSession(country, asked.incarnation, key, asked.former, disputed)
+        former = _former(place, key, asked)
+        session = ActingSession(country, asked.incarnation, key, former, disputed)
         copies = {} if place is None else {k: None for k in place.copies if k != key}
         if place is None or place.session != session:
             self._store.save(session)
@@ -203,6 +203,16 @@ class Fence:
             place.session = replace(place.session, disputed=True)
             self._store.save(place.session)
             self._on_dispute(place.session.country)
+
+
+def _former(place: _Place | None, key: bytes, asked: SignIn) -> bytes:
+    """Return the session before the one that is admitted: the one that acted, whatever it states.
+
+    A session that was found to be a copy is nobody's predecessor.
+    """
+    if place is None or place.session.key in place.copies:
+        return asked.former
+    return place.session.former if key == place.session.key else place.session.key
 
 
 def session_key(session: bytes) -> bytes:

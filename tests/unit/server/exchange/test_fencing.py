@@ -218,3 +218,27 @@ def test_what_is_remembered_of_others_is_bounded(watched: Watched) -> None:
     assert watched.calls(NODE, PROOF_SECONDS)
     assert len(place.copies) == MOST_COPIES
     assert watched.reported == ["AT"]
+
+
+LIAR = SignIn(b"liar", 9, session_key(b"anything"))
+"""A copy that states a high number, and another predecessor than the one whose place it takes."""
+
+
+def test_a_copy_that_lies_about_its_predecessor_gives_its_place_back(watched: Watched) -> None:
+    watched.sign_in(NODE)
+    assert watched.sign_in(LIAR, LIVE_SECONDS) is ADMITTED
+    assert watched.sign_in(NODE, 1.0) is WAITS
+    assert watched.calls(LIAR, PROOF_SECONDS)
+    assert watched.sign_in(NODE, 1.0) is ADMITTED
+    assert watched.reported == ["AT"]
+    assert watched.sign_in(LIAR, LIVE_SECONDS) is COPY
+
+
+def test_a_session_that_was_found_to_be_a_copy_is_nobody_s_predecessor(watched: Watched) -> None:
+    watched.sign_in(NODE)
+    watched.sign_in(LIAR, LIVE_SECONDS)
+    watched.sign_in(NODE, 1.0)
+    watched.sign_in(NODE, 1.0)
+    assert watched.sign_in(LIAR, 1.0) is COPY
+    assert watched.sign_in(LIAR, 1.0) is COPY
+    assert watched.calls(NODE, 1.0)
