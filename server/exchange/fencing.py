@@ -9,7 +9,8 @@ two. The session does: a secret of one running process, which is on no disk. It 
   alive: it called lately, and its connection was not lost. If it goes on calling, the newcomer is
   a copy. If it does not, the newcomer is a restart and takes over, at once if the node signed off
   or its connection broke.
-- *A predecessor that returns* has the session that acted before the present one. A process that runs was not restarted, so the present session is a copy, and ends. The
+- *A predecessor that returns* has the session that acted before the present one, whatever that one
+  states. A process that runs was not restarted, so the present session is a copy, and ends. The
   predecessor must have called again after an answer: a call that was only late proves nothing.
 - *Equal or lower.* A restart has a higher incarnation. A session without one that finds nobody is
   admitted, since a restored backup looks the same, but it is reported.
