@@ -14,6 +14,8 @@ from tests.support.exchange_server import LOOPBACK, LoopThread
 
 SEGMENT = 16 * 2**10
 """The most bytes that are forwarded at once. Each probability below is per segment."""
+SETTLING = 0.05
+"""Seconds in which the loop runs what is due: a task that begins, or a connection that ends."""
 MAX_UNDER_WAY = 64
 """How many segments wait in one direction; then the sender has to wait."""
 
@@ -183,9 +185,10 @@ class FaultProxy:
 
         async def end() -> None:
             self._server.close()
+            await asyncio.sleep(SETTLING)  # one that was accepted just before begins now
             while self._connections:
                 self._each(_Connection.cut)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(SETTLING)
             await self._server.wait_closed()
 
         self._thread.run(end())
