@@ -23,9 +23,10 @@ class Charges:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
         self._failpoint = failpoint
 
-    def has_charged(self, name: str) -> bool:
-        """Return whether something is charged under this name already."""
-        return bool(self._ledger.entries(run=name))
+    def charged_by_another(self, admission: Admission, name: str) -> bool:
+        """Return whether another study was charged under this name already."""
+        entries = self._ledger.entries(run=name)
+        return any(entry.study != admission.study.digest for entry in entries)
 
     def charge(
         self,

@@ -113,7 +113,7 @@ class CohortFloor:
 
         Whether it is charged again depends on the records: DECLINED if it cannot be.
         """
-        if self._charges.has_charged(name):
+        if self._charges.charged_by_another(admission, name):
             return
         try:
             self._charges.charge(

@@ -34,6 +34,14 @@ TRAINING = training_fields(ROUNDS - 1, evaluation={})
 DEAR, MUCH = 400, {"epsilon": 3.0, "delta": 1e-5}
 """Noise so small that a run costs 0.61 of the 2.11 of a period, in RDP at order 8."""
 POINTS = sum(len(group) for way in WAYS.values() for group in way)
+EACH_COUNTS = {"cohort_count": None}
+"""An agreement under which each study counts its cohort, and so passes every point of a count."""
+ROOMY = EACH_COUNTS | {
+    "budget": [
+        {"register": "patients", "period_days": 365, "epsilon": 40.0, "delta": 1e-4, "order": 8}
+    ]
+}
+"""A budget for the counts of many studies."""
 Opened = Callable[..., ScenarioParties]
 
 
@@ -95,9 +103,9 @@ def test_node_killed_in_rounds_from_which_another_country_is_missing(make_partie
 
 def test_node_killed_at_some_points_of_several_runs(make_parties: Opened) -> None:
     """Kill once at each of some points; the test above kills at every point."""
-    parties = make_parties("DK")
+    parties = make_parties("DK", **ROOMY)
     for number in range(6):
-        study = parties.approved(f"study-{number}")
+        study = parties.approved(f"study-{number}", privacy=MUCH)
         CrashScenario(
             parties, study, Plan(number, points=0.2, left=0.2, shuffled=True)
         ).run_to_end()
@@ -105,10 +113,10 @@ def test_node_killed_at_some_points_of_several_runs(make_parties: Opened) -> Non
 
 
 def test_node_killed_at_random_moments(make_parties: Opened) -> None:
-    parties = make_parties("EE")
+    parties = make_parties("EE", **ROOMY)
     number = 0
     while parties.deaths.total() < KILLS_AT_MOMENTS:
-        study = parties.approved(f"study-{number}")
+        study = parties.approved(f"study-{number}", privacy=MUCH)
         longest = 0.1 + 0.1 * (number % 4)
         plan = Plan(number, points=0.05, left=0.1, moments=4, longest=longest)
         CrashScenario(parties, study, plan).run_to_end()
@@ -122,7 +130,7 @@ def test_node_killed_at_random_moments(make_parties: Opened) -> None:
 
 def test_node_killed_again_and_again_when_the_budget_runs_out(make_parties: Opened) -> None:
     """Three runs fit the budget; the fourth is refused at every kill, and is charged nothing."""
-    parties = make_parties("DK")
+    parties = make_parties("DK", **EACH_COUNTS)
     for number in range(3):
         study = parties.approved(f"study-{number}", DEAR, privacy=MUCH)
         CrashScenario(parties, study, Plan(number, points=0.3)).run_to_end()

@@ -19,7 +19,7 @@ from governance.policy.assessment import ledger_terms
 from protocols.errors import ReasonCode
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
 from tests.support.crashing_node import CrashingNode, fixed, recorded_draws
-from tests.support.documents import COUNTRIES, study_fields, with_schedule
+from tests.support.documents import COHORT_NOISE, COUNTRIES, study_fields, with_schedule
 from tests.support.node_federation import (
     STEPS,
     NodeFederation,
@@ -137,7 +137,9 @@ class ScenarioParties:
         mortal = self.federation.restart(self.country, entropy=fixed)
         agreed = self.federation.documents.agreed
         study = with_schedule(
-            Study.model_validate(study_fields(agreed, id=name, **changes)), noise_std
+            Study.model_validate(study_fields(agreed, id=name, **changes)),
+            noise_std,
+            cohort_noise=min(noise_std, COHORT_NOISE),
         )
         self.federation.documents.propose(study)
         for country in COUNTRIES:
