@@ -50,7 +50,7 @@ from flwr.supercore.protobuf.client import (
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from client.state.incarnation import Incarnation
+from client.state.incarnation import IF_COPIED, Incarnation
 from keys.errors import PratiqueError
 from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
 from protocols.wire.channel import ExchangeLink, LinkFault, Stop
@@ -393,9 +393,7 @@ _FAULTS = {
     IDENTITY_IN_USE: StatusFault(
         "Another machine is connected with this node's identity",
         why="it runs from a copy of this node's folder, or this folder is the copy",
-        fix="if you copied the folder yourself, stop the wrong machine, ask the coordinator for "
-        "`revoke` and an invitation, and run `enrol`; if you do not know who copied it, treat the "
-        "folder as stolen: make a new node",
+        fix=IF_COPIED,
     ),
     SESSION_ENDED: StatusFault(
         "This node's session at the coordinator has ended",

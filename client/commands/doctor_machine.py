@@ -32,7 +32,7 @@ def check_disk(folder: Path) -> str:
 
 
 def check_machine(home: NodeHome) -> str:
-    """Return that a daemon can work here. Raises PratiqueError with what stands in its way."""
+    """Return that a daemon can work here. Raises PratiqueError if something prevents it."""
     require_room_for_socket(home.path, home.socket)
     check_base(BASE_POLICY)  # in a child process, which a service's limits could forbid
     return "the daemon's socket has room for its name, and the policy engine's process runs"

@@ -46,7 +46,7 @@ READ = (
     "parallel={parallel}, nullstr={null}, compression='none', max_line_size={longest})"
 )
 NO_TEXT = "\x01null\x02"
-"""A text that stands for NULL and is in no file, so that an empty field is not NULL."""
+"""The text that DuckDB reads as NULL. It is in no file, so an empty field is not NULL."""
 SURROGATES = re.compile("[\udc80-\udcff]")
 Texts = Sequence[str]
 BoolArray = NDArray[np.bool_]

@@ -1,9 +1,9 @@
 """Reads the list of patients who opted out: one patient id a line.
 
 `#` at the beginning of a line, or after a blank, starts a comment. An id that contains `#`, a
-delimiter or a quotation mark stands in double quotes, and a quotation mark in it is doubled. A line
-that cannot be read as one id makes the whole list unreadable, and without its list a node answers
-nothing. This is decided from the list alone, never from a record.
+delimiter or a quotation mark is written in double quotes, and each quotation mark in it twice. A
+line that cannot be read as one id makes the whole list unreadable, and without its list a node
+answers nothing. This is decided from the list alone, never from a record.
 """
 
 import re

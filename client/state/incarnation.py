@@ -17,6 +17,12 @@ from client.state.key_value import get_value, set_value
 from governance.runtime.database import transaction
 from protocols.wire.flower_frame import SESSION_BYTES
 
+IF_COPIED = (
+    "if you copied or restored the folder yourself, stop the wrong machine, ask the coordinator "
+    "for `revoke` and an invitation, and run `enrol`; if you do not know who copied it, treat the "
+    "folder as stolen: make a new node"
+)
+"""What to do if two machines have one identity."""
 INCARNATION, LAST_SESSION = "incarnation", "last-session"
 """The names under which the number and the hash are stored in the node's database."""
 

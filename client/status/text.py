@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from client.state.decision_log import KeptRefusal
+from client.state.incarnation import IF_COPIED
 from client.state.opt_out_confirmations import unconfirmed_sentence
 from client.state.restored import Restored
 from client.status.model import (
@@ -17,11 +18,7 @@ from governance.runtime.wording import counted, exact, percent
 from keys.errors import PratiqueError
 
 SHOWN_REFUSALS = 5
-DISPUTED = (
-    "another one has signed in with it, from a copy of this folder. If you copied or restored the "
-    "folder yourself, stop the wrong machine, ask the coordinator for `revoke` and an invitation, "
-    "and run `enrol`. If you do not know who copied it, treat the folder as stolen: make a new node"
-)
+DISPUTED = f"another one has signed in with it, from a copy of this folder; {IF_COPIED}"
 
 
 def status_lines(status: NodeStatus) -> Iterator[str]:

@@ -25,7 +25,7 @@ FORBID_ALL = (
     '@fix("ask the officer of that country to sign a policy that can be read") '
     "forbid (principal, action, resource);"
 )
-"""Stands for a national policy that cannot be read."""
+"""Used in place of a national policy that cannot be read."""
 
 
 class Act(StrEnum):

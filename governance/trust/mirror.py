@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from governance.trust.client import PUBLISHED_NAME
+from governance.trust.published_files import read_published
 from keys.errors import reason_of
 from keys.permissions import OWNER_FILE
 
@@ -24,8 +24,7 @@ class Mirror:
     def read(self, name: str) -> bytes | None:
         """Return a copy; None if there is none, or if it cannot be read."""
         try:
-            named = PUBLISHED_NAME.fullmatch(name)
-            return (self._directory / name).read_bytes() if named else None
+            return read_published(self._directory, name)
         except OSError:
             return None
 

@@ -18,6 +18,14 @@ from governance.trust.verification import VerifiedDocuments, load
 UNUSED_SECONDS = 3600.0
 
 
+def read_published(directory: Path, name: str) -> bytes | None:
+    """Return a file; None if there is none, or if no file may have this name. Raises OSError."""
+    try:
+        return (directory / name).read_bytes() if PUBLISHED_NAME.fullmatch(name) else None
+    except FileNotFoundError:
+        return None
+
+
 class PublishedFiles:
     """A folder of published files. The caller holds the lock for `commit` and `remove_unused`."""
 
@@ -26,11 +34,7 @@ class PublishedFiles:
 
     def read(self, name: str) -> bytes | None:
         """Return a file; None if there is none with this name, or no file may have it."""
-        try:
-            named = PUBLISHED_NAME.fullmatch(name)
-            return (self._directory / name).read_bytes() if named else None
-        except FileNotFoundError:
-            return None
+        return read_published(self._directory, name)
 
     def commit(self, files: Files, now: datetime, *, only: Collection[str] | None = None) -> None:
         """Verify the new state as a node would, then write its new files in this order.

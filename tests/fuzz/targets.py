@@ -27,7 +27,7 @@ from governance.documents.permit import Permit
 from governance.documents.reading import read_document
 from governance.documents.study import Study
 from governance.trust.bundle import CountryBundle, own_country, read_targets_metadata
-from governance.trust.ceremony import Draft, SignatureSet, read_root
+from governance.trust.ceremony import read_root
 from governance.trust.layout import node_path, permit_path, policy_path
 from keys.certificates import Role, TransportAuthority, new_transport_key, peer_of, public_pem
 from keys.identity import SigningKey, VerifyKey
@@ -38,34 +38,9 @@ from protocols.wire.flower_frame import FLEET_CALLS
 from protocols.wire.invitation import Invitation, Statement
 from server.exchange.fleet_requests import parse_request
 from server.flower.bundle_guard import check_bundle
-from tests.support.documents import (
-    DAY,
-    NOW,
-    agreement,
-    country_metadata,
-    node_keys,
-    permit,
-    raw_key,
-    study,
-    withdrawal,
-)
+from tests.support.document_samples import AGREED, ASKED, BUNDLE, DRAFT, KEY, METADATA, SAMPLES
+from tests.support.documents import DAY, NOW, country_metadata, node_keys, permit
 
-AGREED = agreement()
-ASKED = study(AGREED)
-KEY = raw_key(100)
-METADATA, _ = country_metadata(KEY, {})
-BUNDLE = CountryBundle(country="DK", metadata=METADATA.decode(), targets={})
-DRAFT = Draft(version=1, drafted=NOW, agreement=AGREED)
-SAMPLES: tuple[Document, ...] = (
-    AGREED,
-    ASKED,
-    permit(AGREED, ASKED),
-    withdrawal(ASKED),
-    node_keys("DK"),
-    BUNDLE,
-    DRAFT,
-    SignatureSet(draft=DRAFT.digest, root={}, targets={}),
-)
 WRITTEN_BY_PEOPLE: tuple[type[Document], ...] = (Agreement, Study, Permit)
 LOG_KEY = NoteKey("fuzz", SigningKey.generate().public)
 AUTHORITY = TransportAuthority.create("fuzz", NOW)

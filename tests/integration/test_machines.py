@@ -298,7 +298,7 @@ def test_a_killed_init_does_not_stand_in_the_way_of_the_next(
 
 @every_init
 def test_a_full_disk_is_said_and_leaves_nothing(files: Path, tmp_path: Path, init: Init) -> None:
-    """A limit on the size of files stands for the disk: it ends writes with an error as well."""
+    """A limit on the size of files takes the place of the disk: writes fail in the same way."""
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -16,41 +16,17 @@ from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.reading import read_document
 from governance.documents.study import Study
 from governance.errors import DocumentFault
-from governance.trust.bundle import CountryBundle, own_country
-from governance.trust.ceremony import Draft, SignatureSet, read_root
+from governance.trust.bundle import own_country
+from governance.trust.ceremony import read_root
 from governance.trust.client import PUBLISHED_NAME
-from governance.trust.signing import DocumentsToSign
 from keys.identity import SigningKey
+from tests.support.document_samples import BUNDLE, METADATA, SAMPLES
 from tests.support.documents import (
     NOW,
-    agreement,
-    country_metadata,
-    node_keys,
-    permit,
     raw_key,
-    study,
-    withdrawal,
 )
 
-AGREED = agreement()
-ASKED = study(AGREED)
-METADATA, _ = country_metadata(raw_key(100), {})
-BUNDLE = CountryBundle(country="DK", metadata=METADATA.decode(), targets={})
-DRAFT = Draft(version=1, drafted=NOW, agreement=AGREED)
-
 ORIGINAL = own_country(BUNDLE.canonical(), "DK", raw_key(100).public, NOW)
-
-SAMPLES: list[Document] = [
-    AGREED,
-    ASKED,
-    permit(AGREED, ASKED),
-    withdrawal(ASKED),
-    node_keys("DK"),
-    BUNDLE,
-    DRAFT,
-    SignatureSet(draft=DRAFT.digest, root={}, targets={}),
-    DocumentsToSign(country="DK", targets={"country-DK/node.json": "{}"}),
-]
 KINDS = [type(sample) for sample in SAMPLES]
 
 json_values = st.recursive(

@@ -27,7 +27,7 @@ NAMES = ["keys", "state.db", SETTINGS, "officer"]
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing after it runs, not even what cleans up."""
+    """Simulates a kill: nothing after it runs, not even what cleans up."""
 
 
 def fill(draft: Path) -> None:

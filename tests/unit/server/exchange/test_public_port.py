@@ -24,7 +24,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Echo:
-    """Stands for gRPC: sends back what it gets, and remembers each connection's name."""
+    """Takes the place of gRPC: sends back what it gets, and remembers each connection's name."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
