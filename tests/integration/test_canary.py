@@ -20,6 +20,7 @@ import pytest
 import client.border.request_handler
 from protocols.numerics.noise import DiscreteGaussian
 from protocols.private_sum.masking import Masker
+from protocols.proto.exchange_pb2 import RequestPart
 from protocols.proto.round_pb2 import Reply
 from server.learning.release import MODEL_FILE
 from tests.support.canary import (
@@ -234,16 +235,17 @@ def test_a_record_in_a_refusal_would_be_found(
 # A whole federation: every call before it is encrypted, every byte that the coordinator keeps.
 
 
-class Tap(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in stubs only
+class Tap(grpc.StreamUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in stubs only
     """Records each call of a channel as it is passed to gRPC: name, metadata, bytes."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, bytes]] = []
 
-    def intercept_unary_unary(self, go_on: Any, details: Any, request: Any) -> Any:
-        content = repr((details.method, details.metadata)).encode() + request.SerializeToString()
-        self.calls.append((details.method.rsplit("/", 1)[-1], content))
-        return go_on(details, request)
+    def intercept_stream_unary(self, go_on: Any, details: Any, messages: Any) -> Any:
+        sent = list(messages)
+        head = repr((details.method, details.metadata)).encode()
+        self.calls.append((details.method.rsplit("/", 1)[-1], head + _request(sent)))
+        return go_on(details, iter(sent))
 
     def tapped(self, *arguments: Any, **options: Any) -> Any:
         """Open a channel whose calls are recorded."""
@@ -265,7 +267,7 @@ def short_folder() -> Iterator[Path]:
 
 
 class ObservedFederation:
-    """Two studies and a refusal in a whole federation, with every call and file."""
+    """Studies and a refusal in a whole federation, with every call and file."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder, self.canaries, self.tap = folder, Canaries(), Tap()
@@ -289,6 +291,11 @@ class ObservedFederation:
     def break_records(self, country: str, content: str) -> None:
         """Write other records into a node's folder, and let the node notice."""
         self.wiring.federation.put_records(country, content)
+        self.wiring.federation.nodes[country].parts.record_store.refresh()
+
+    def break_dictionary(self, country: str, content: str) -> None:
+        """Write another dictionary into a node's folder, and let the node notice."""
+        (self.wiring.federation.home(country).path / "dictionary.yaml").write_text(content)
         self.wiring.federation.nodes[country].parts.record_store.refresh()
 
     def files(self) -> Iterator[Path]:
@@ -324,10 +331,12 @@ def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(
     header = "id,name,age,sex,disease\n"
     watched.break_records("DK", header + MALFORMED["a patient twice"])
     watched.break_records("EE", planted_records("EE") + OVERFLOWING)
+    assert watched.carried("canary-loaded-before")["state"] == "finished"
+    watched.break_dictionary("EE", f"{DICTIONARY}  - {{name: {FOUND_NAMES}, type: text}}\n")
     assert watched.carried("canary-refused")["state"] == "void"
 
     contents = watched.listener.heard
-    assert contents["contributions"] == 4 * (1 + 3 + 1)
+    assert contents["contributions"] == 4 * (1 + (3 + 1) + 1)
     assert contents["patients"] > 4 * PATIENTS
     assert watched.noise.drawn >= contents["contributions"] + 4 * 2
     calls = [name for name, _ in watched.tap.calls]
@@ -346,6 +355,12 @@ def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(
     watched.canaries.real("the model", np.frombuffer(model.read_bytes()[-32:], "<f8"))
     assert "the model as <f8" in watched.canaries.found_in(_read(model))
     assert b"PullMessages" in sent
+
+
+def _request(messages: list[Any]) -> bytes:
+    """Return a request as one piece: a value may lie across two of its parts."""
+    whole = isinstance(messages[0], RequestPart)
+    return b"".join(m.content if whole else m.SerializeToString() for m in messages)
 
 
 def _read(path: Path) -> bytes:
