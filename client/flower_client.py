@@ -49,6 +49,7 @@ from flwr.supercore.protobuf.client import (
 )
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
+from google.protobuf.message import DecodeError
 
 from client.state.incarnation import IF_COPIED, Incarnation
 from keys.errors import PratiqueError
@@ -320,12 +321,10 @@ class FleetClient:
         if not response.messages_list:
             return None
         name = self._transport.received_id = response.messages_list[0].metadata.message_id
-        content = _unpack(self._transport.incoming, name)
-        if content is None or not _has_one_object(response, name):
+        message = _message_in(response, self._transport.incoming, name)
+        if message is None:
             _log.warning("message ignored", extra={"what": "it is not one message with one object"})
-            return None
-        metadata = metadata_from_proto(response.messages_list[0].metadata)
-        return make_message(metadata=metadata, content=content)
+        return message
 
     def _push(self, node: Node, reply: Message) -> None:
         content = pack_frame(reply.content[RECORD][FRAME], os.urandom(NONCE_BYTES))
@@ -344,6 +343,18 @@ class FleetClient:
         self._transport.outgoing = b""
 
 
+def _message_in(response: PullMessagesResponse, content: bytes, name: str) -> Message | None:
+    """Return the message with its one object; None if it has another form."""
+    record = _unpack(content, name)
+    if record is None or not _has_one_object(response, name):
+        return None
+    try:
+        metadata = metadata_from_proto(response.messages_list[0].metadata)
+    except ValueError:  # Flower does not know its type
+        return None
+    return make_message(metadata=metadata, content=record)
+
+
 def _unpack(content: bytes, name: str) -> RecordDict | None:
     """Return the content of a message from its object; None for another message's object."""
     frame = unpack_frame(content) if object_name(content) == name else None
@@ -358,12 +369,18 @@ def _has_one_object(response: PullMessagesResponse, name: str) -> bool:
 def _require_small(reply: RelayReply, method: str) -> None:
     """Raise LinkFault if an answer is larger than any that the exchange gives."""
     if len(reply.body) > LARGEST_BODY or (reply.object and method != PULL):
-        raise LinkFault(
-            "The exchange sent an answer that cannot be one of its SuperLink",
-            why=f"it has {len(reply.body)} bytes beside its object, or an object that belongs to "
-            "no message",
-            fix="ask the coordinator what answers at its address",
+        raise _no_answer(
+            f"it has {len(reply.body)} bytes beside its object, or an object that belongs to no "
+            "message"
         )
+
+
+def _no_answer(why: str) -> LinkFault:
+    return LinkFault(
+        "The exchange sent an answer that cannot be one of its SuperLink",
+        why=why,
+        fix="ask the coordinator what answers at its address",
+    )
 
 
 class StatusFault(LinkFault):
@@ -371,11 +388,13 @@ class StatusFault(LinkFault):
 
 
 def _with_link_faults(call: Callable[[], T]) -> T:
-    """Return the call's result. Raises StatusFault if the SuperLink answers with an error."""
+    """Return the call's result. Raises StatusFault for an error of the SuperLink, or LinkFault."""
     try:
         return call()
     except httpx.HTTPStatusError as error:
         raise _status_fault(error.response.status_code, error.response.text[:200]) from error
+    except DecodeError as error:
+        raise _no_answer("it is no message of Flower") from error
 
 
 _FAULTS = {

@@ -1,6 +1,6 @@
-"""Reads and writes P-256 keys and X.509 certificates in PEM form.
+"""Reads and writes P-256 keys and X.509 certificates in PEM form, and a node's SuperLink key.
 
-Input is limited in size. Anything unreadable raises KeyFault.
+Input is limited in size. Anything unreadable raises KeyFault, here and not when it is used.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
+    load_ssh_public_key,
 )
 
 from keys.errors import KeyFault
@@ -24,17 +25,32 @@ PEM_LIMIT_BYTES = 16 * 1024
 MAX_CERTIFICATES = 8
 """In one file; at most two authorities overlap."""
 
+SUPERLINK_CURVES = (ec.SECP256R1, ec.SECP384R1)
+"""The curves of keys with which the SuperLink admits a node."""
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    NotImplementedError,  # an SSH key with a compressed point
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the parsers raise."""
+
 Parsed = TypeVar("Parsed")
 
 
 def parse_certificate(pem: bytes) -> x509.Certificate:
     """Return the first certificate of a PEM file. Raises KeyFault."""
-    return _parse(x509.load_pem_x509_certificate, pem, "certificate")
+    return _parse(lambda data: _whole(x509.load_pem_x509_certificate(data)), pem, "certificate")
 
 
 def parse_certificates(pem: bytes) -> list[x509.Certificate]:
     """Return all certificates of a PEM file, eight at most. Raises KeyFault."""
-    certificates = _parse(x509.load_pem_x509_certificates, pem, "certificate")
+    certificates = _parse(
+        lambda data: list(map(_whole, x509.load_pem_x509_certificates(data))), pem, "certificate"
+    )
     if len(certificates) > MAX_CERTIFICATES:
         raise _unreadable("certificate")
     return certificates
@@ -56,6 +72,26 @@ def parse_public_key(pem: bytes) -> ec.EllipticCurvePublicKey:
     return key
 
 
+def parse_node_auth(line: str) -> ec.EllipticCurvePublicKey:
+    """Return a node's SuperLink key from its OpenSSH line, after which a comment may follow.
+
+    Each key has one line, by which keys are compared. Raises KeyFault for any other text.
+    """
+    words = without_comment(line)
+    key = _parse(load_ssh_public_key, words.encode(errors="replace"), "key")
+    curve = getattr(key, "curve", None)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(curve, SUPERLINK_CURVES):
+        raise _unreadable("key")
+    if key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) != words.encode():
+        raise _unreadable("key")
+    return key
+
+
+def without_comment(line: str) -> str:
+    """Return the two words of an OpenSSH public key line that are the key."""
+    return " ".join(line.split()[:2])
+
+
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Return a private key as unencrypted PKCS 8 PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -75,11 +111,18 @@ def _is_p256(curve: ec.EllipticCurve) -> bool:
     return isinstance(curve, ec.SECP256R1)
 
 
+def _whole(certificate: x509.Certificate) -> x509.Certificate:
+    """Return the certificate, after reading what is otherwise read only when it is used."""
+    certificate.public_key()
+    _ = certificate.extensions, certificate.subject, certificate.issuer
+    return certificate
+
+
 def _parse(load: Callable[[bytes], Parsed], pem: bytes, kind: str) -> Parsed:
     try:
         if len(pem) <= PEM_LIMIT_BYTES:
             return load(pem)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+    except UNREADABLE:
         pass
     raise _unreadable(kind)
 

@@ -11,6 +11,7 @@ from governance.cedar.engine import check_base
 from governance.cedar.texts import BASE_POLICY
 from governance.runtime.homes import require_room_for_socket
 from keys.errors import PratiqueError
+from protocols.wire.encoding import check_json
 from protocols.wire.exchange_clock import TOLERATED, ExchangeClock, in_words
 
 MIN_FREE_BYTES, LOW_FREE_BYTES = 200 * 2**20, 2 * 2**30
@@ -89,7 +90,8 @@ def _check_timestamp(now: datetime, expires: datetime | None) -> None:
 def time_in(metadata: bytes | None, name: str) -> datetime | None:
     """Return a time in metadata that are read without verification; None if there is none."""
     try:
-        text = json.loads(metadata or b"{}")["signed"][name]
-        return datetime.fromisoformat(text)
+        text = json.loads(check_json(metadata or b"{}"))["signed"][name]
+        stated = datetime.fromisoformat(text)
     except (ValueError, KeyError, TypeError):
         return None
+    return None if stated.utcoffset() is None else stated

@@ -4,7 +4,8 @@ A log may have millions of entries. So a daemon answers with a page at a time, a
 through the pages and keeps none of them.
 """
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import takewhile
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from governance.audit.checkpoint import open_checkpoint
 from governance.audit.log import AuditLog
 from governance.errors import LogFault
+from protocols.wire.encoding import check_json
 
 PAGE_ENTRIES = 2_000
 PAGE_BYTES = 4 * 2**20
@@ -81,6 +83,23 @@ def fetch_lines(ask: Ask, start: int, end: int) -> Iterator[bytes]:
             raise _not_a_log() from None
         yield from (line.encode() for line in page.entries[: end - start])
         start += len(page.entries)
+
+
+def entries_in(lines: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
+    """Yield the entry in each exported line, not verified. Raises LogFault for a line without one.
+
+    Of each entry, only the parts that every entry has are checked.
+    """
+    for line in lines:
+        try:
+            entry = json.loads(check_json(line))["entry"]
+            texts = [type(entry[name]) for name in ("at", "kind", "actor", "outcome")]
+            whole = {*texts} == {str} and type(entry["index"]) is int
+        except (ValueError, KeyError, TypeError):
+            raise _not_a_log() from None
+        if not whole:
+            raise _not_a_log()
+        yield entry
 
 
 def _not_a_log() -> LogFault:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from governance.cedar.limits import check_limits
-from governance.cedar.process import CedarProcess
+from governance.cedar.process import CedarProcess, CheckedPolicy, CheckedText
 from governance.cedar.texts import BASE_POLICY, SCHEMA
 from governance.errors import DocumentFault
 from governance.runtime.safe_text import is_plain
@@ -91,39 +91,40 @@ def check_base(text: str) -> None:
 def check_national(text: str) -> None:
     """Raise DocumentFault unless every policy of the text is a `forbid` that fits the schema."""
     what = "The national policy cannot be used"
-    permits = [p for p in _checked(what, text).values() if p["effect"] != "forbid"]
+    permits = [p for p in _checked(what, text).values() if p.effect != "forbid"]
     if permits:
         raise _fault(what, f"{_id(permits[0])} is a permit: a country's policy can only forbid")
 
 
 @lru_cache(maxsize=64)
-def _checked(what: str, text: str) -> dict[str, Any]:
+def _checked(what: str, text: str) -> Mapping[str, CheckedPolicy]:
     check_limits(what, text)
-    answer = _process().ask("check", text=text)
-    policies: dict[str, Any] = answer.get("policies", {})
-    for problem in _problems(answer, policies):
+    answer = _process().check(text)
+    for problem in _problems(answer):
         raise _fault(what, problem)
-    return policies
+    return answer.policies
 
 
-def _problems(answer: Mapping[str, Any], policies: Mapping[str, Any]) -> Iterator[str]:
-    if "fault" in answer:
-        yield answer["fault"]
+def _problems(answer: CheckedText) -> Iterator[str]:
+    if answer.fault:
+        yield answer.fault
+    policies = answer.policies
     ids = [_id(policy) for policy in policies.values()]
     if not all(ids) or len(set(ids)) != len(ids):
         yield 'every policy needs its own id, such as @id("dk/no-genomics")'
     if not all(is_plain(note) for policy in policies.values() for note in _notes(policy)):
         yield "an annotation contains control or invisible characters"
-    for name, error in answer["errors"]:
-        yield f"it does not fit the schema: {_id(policies.get(name, {}))} {error}"
+    for name, error in answer.errors:
+        known = policies.get(name)
+        yield f"it does not fit the schema: {_id(known) if known else ''} {error}"
 
 
-def _id(policy: Mapping[str, Any]) -> str:
-    return str(policy.get("annotations", {}).get("id") or "")
+def _id(policy: CheckedPolicy) -> str:
+    return policy.annotations.get("id") or ""
 
 
-def _notes(policy: Mapping[str, Any]) -> list[str]:
-    return [str(note) for note in policy.get("annotations", {}).values()]
+def _notes(policy: CheckedPolicy) -> list[str]:
+    return [note or "" for note in policy.annotations.values()]
 
 
 def _fault(what: str, why: str) -> DocumentFault:
@@ -156,9 +157,9 @@ def _position(name: str) -> int:
     return int(name.removeprefix("policy"))
 
 
-def _clause(policy: Mapping[str, Any], *, national: bool, ours: bool) -> Clause:
-    notes = policy["annotations"]
-    id_ = f"{NATIONAL}/{notes['id']}" if national else notes["id"]
+def _clause(policy: CheckedPolicy, *, national: bool, ours: bool) -> Clause:
+    notes = policy.annotations
+    id_ = f"{NATIONAL}/{_id(policy)}" if national else _id(policy)
     code = notes.get("code")
     known = code in {c.value for c in ReasonCode}
     return Clause(
@@ -171,10 +172,9 @@ def _clause(policy: Mapping[str, Any], *, national: bool, ours: bool) -> Clause:
 
 
 def _answer(request: PolicyRequest, base: str, national: str) -> Decision:
-    answer = _process().ask(
-        "decide",
-        text=f"{base}\n{national}",
-        request={
+    answer = _process().decide(
+        f"{base}\n{national}",
+        {
             "principal": {"type": "Coordinator", "id": request.coordinator},
             "action": {"type": "Action", "id": request.act.value},
             "resource": {"type": "Study", "id": request.study},
@@ -182,12 +182,14 @@ def _answer(request: PolicyRequest, base: str, national: str) -> Decision:
         },
     )
     by_name = _clauses(base, national)
-    clauses = tuple(by_name[name] for name in sorted(answer["reasons"], key=_position))
-    if answer["decision"] == "Deny" and clauses:
+    if unknown := set(answer.reasons) - set(by_name):
+        raise _fault("The policy cannot be used", f"Cedar names a policy {min(unknown)} beyond it")
+    clauses = tuple(by_name[name] for name in sorted(answer.reasons, key=_position))
+    if answer.decision == "Deny" and clauses:
         return Decision(allowed=False, clauses=clauses)
-    if answer["decision"] == "Allow" and not answer["errors"]:
+    if answer.decision == "Allow" and not answer.errors:
         return Decision(allowed=True, clauses=clauses)
-    why = "; ".join(answer["errors"]) or "no policy permits it"
+    why = "; ".join(answer.errors) or "no policy permits it"
     return _refused("policy/no-decision", f"The policies give no clear answer: {why}", "")
 
 

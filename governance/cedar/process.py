@@ -1,7 +1,8 @@
 """Runs Cedar in a child process with limits on time and memory (`governance.cedar.worker`).
 
 Cedar parses and evaluates in native code. Whatever a text does to that code, it ends the child, and
-the caller gets an answer that refuses. One child serves all threads of a process. It is started at
+the caller gets an answer that refuses. An answer of another form than the worker's ends the child
+as well: a text may have taken it over. One child serves all threads of a process. It is started at
 the first question, again after it has ended, and ends with its parent.
 """
 
@@ -13,15 +14,50 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from governance.errors import DocumentFault
+from protocols.wire.encoding import check_json
 
 WORKER = Path(__file__).with_name("worker.py")
 MAX_SECONDS = 20.0
 """How long one answer may take. It takes milliseconds, and the first one half a second."""
 MAX_ANSWER = 4 * 1024 * 1024
 END_SECONDS = 0.5
+PolicyName = Annotated[str, StringConstraints(pattern=r"^policy[0-9]{1,6}$")]
+"""Cedar's name for a policy, by its position in the text."""
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CheckedPolicy(_Answer):
+    """The effect and the annotations of one policy."""
+
+    effect: Literal["permit", "forbid"]
+    annotations: dict[str, str | None]
+
+
+class CheckedText(_Answer):
+    """The policies of a text, what the schema does not allow in them, or why there are none."""
+
+    policies: dict[PolicyName, CheckedPolicy] = {}
+    errors: list[tuple[str, str]] = []
+    fault: str = ""
+
+
+class CedarDecision(_Answer):
+    """Cedar's decision, the policies that determined it, and the errors on the way."""
+
+    decision: Literal["Allow", "Deny", "NoDecision"]
+    reasons: list[PolicyName]
+    errors: list[str]
+
+
+AnyAnswer = TypeVar("AnyAnswer", bound=_Answer)
 
 
 class CedarProcess:
@@ -33,16 +69,22 @@ class CedarProcess:
         self._lock = threading.Lock()
         self._child: _Child | None = None
 
-    def ask(self, method: str, **arguments: Any) -> Mapping[str, Any]:
-        """Return the child's answer. Raises DocumentFault if it ends or takes too long."""
-        question = {"method": method, **arguments}
+    def check(self, text: str) -> CheckedText:
+        """Return the policies of a text. Raises DocumentFault if the child gives no answer."""
+        return self._ask(CheckedText, {"method": "check", "text": text})
+
+    def decide(self, text: str, request: Mapping[str, Any]) -> CedarDecision:
+        """Return the decision about a request. Raises DocumentFault if there is no answer."""
+        return self._ask(CedarDecision, {"method": "decide", "text": text, "request": request})
+
+    def _ask(self, form: type[AnyAnswer], question: Mapping[str, Any]) -> AnyAnswer:
         with self._lock:
             if self._child is not None and not self._child.runs:
                 self._end()  # it ended while nobody asked: this text is not the cause
             try:
                 if self._child is None:
                     self._child = _Child(self._worker, self._schema, self._seconds)
-                return self._child.ask(question)
+                return form.model_validate_json(self._child.ask(question))
             except (OSError, ValueError) as error:
                 raise DocumentFault(
                     "The policy cannot be used",
@@ -82,13 +124,13 @@ class _Child:
     def runs(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+    def ask(self, question: Mapping[str, Any]) -> bytes:
+        """Return the answer as JSON. Raises OSError if there is none, ValueError if too deep."""
         self._send(question)
         line = self._lines.readline(MAX_ANSWER)
         if not line.endswith(b"\n"):
             raise ConnectionError
-        answer: Mapping[str, Any] = json.loads(line)
-        return answer
+        return check_json(line)
 
     def end(self) -> int:
         """End the process and return its exit status; negative: the signal that ended it."""
@@ -108,6 +150,8 @@ class _Child:
 def _ending(error: Exception, status: int) -> str:
     if isinstance(error, TimeoutError):
         return "took too long over it"
+    if isinstance(error, ValueError):
+        return "gave an answer that cannot be read"
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended with status {status}"

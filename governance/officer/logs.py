@@ -4,7 +4,6 @@ A node's log key comes from its country's signed documents, a coordinator's from
 the agreement names no log key, the key seen first is remembered, and a later change is reported.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from governance.audit.events import EventKind
-from governance.audit.exported import LogHead, fetch_head, fetch_lines
+from governance.audit.exported import LogHead, entries_in, fetch_head, fetch_lines
 from governance.audit.note import NoteKey
 from governance.audit.verify import VerifiedLog, verify_export
 from governance.errors import LogFault
@@ -103,11 +102,8 @@ def list_log(source: Source, terminal: Terminal, *, last: int | None) -> None:
     """List entries, oldest first; only the newest `last` ones, if that is given."""
     size = source.head().size
     first = 0 if last is None else max(0, size - last)
-    try:
-        entries = (json.loads(line)["entry"] for line in source.lines(first, size))
-        terminal.answer_list(_listed(entries, terminal))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise _not_a_log(source.folder) from None
+    entries = entries_in(source.lines(first, size))
+    terminal.answer_list(_listed(entries, terminal))
     terminal.say(f"{size - first} of {_entries(size)}. `log verify` checks them all.")
 
 
@@ -128,14 +124,6 @@ def _listed(
 
 def _entries(number: int) -> str:
     return counted(number, "entry", "entries")
-
-
-def _not_a_log(folder: Path) -> LogFault:
-    return LogFault(
-        f"The daemon of {folder} sent no readable log",
-        why="its reply does not have the form of a log",
-        fix="use the command of the same version as the daemon",
-    )
 
 
 def _row(entry: Mapping[str, Any]) -> Sequence[str]:
@@ -233,8 +221,8 @@ class _Restorations:
             yield line
 
     def _look_at(self, line: bytes) -> None:
-        with suppress(ValueError, KeyError, TypeError):  # the verifier names a damaged line
-            entry = json.loads(line)["entry"]
+        with suppress(LogFault):  # the verifier names a damaged line
+            entry = next(entries_in([line]))
             if entry["kind"] == EventKind.STATE_RESTORED:
                 self.newest = entry
 

@@ -28,6 +28,7 @@ from prometheus_client.exposition import choose_encoder
 from governance.runtime.loopback import host_and_port
 from governance.runtime.safe_text import pure_json
 from keys.errors import PratiqueError, reason_of
+from protocols.wire.encoding import check_json
 
 MAX_CALLERS = 8
 LONGEST_SECONDS = 5.0
@@ -107,7 +108,8 @@ def failing_checks(address: str) -> dict[str, str]:
     connection = HTTPConnection(*host_and_port(address), timeout=LONGEST_SECONDS)
     try:
         connection.request("GET", "/health/ready", headers={"Host": address})
-        checks = json.loads(connection.getresponse().read(LARGEST_ANSWER))["checks"]
+        answer = connection.getresponse().read(LARGEST_ANSWER)
+        checks = json.loads(check_json(answer))["checks"]
         return {name: str(check["says"]) for name, check in checks.items() if not check["good"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, HTTPException) as error:
         raise ObserveFault(

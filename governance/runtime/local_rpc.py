@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from keys.errors import PratiqueError
+from protocols.wire.encoding import check_json
 
 MAX_LINE = 96 * 2**20
 """Largest request or answer in bytes; it may be a whole document bundle or log."""
@@ -100,10 +101,19 @@ def _answer(line: bytes, path: Path) -> Any:
             why="it is stopping, or an internal error happened",
             fix="read its log and try again",
         )
-    answer = json.loads(line)
-    if "error" in answer:
-        raise LocalRpcFault(**answer["error"])
-    return answer["ok"]
+    try:
+        answer = json.loads(check_json(line))
+        refusal = answer.get("error")
+        if refusal is None:
+            return answer["ok"]
+        what, why, fix = (str(refusal[name]) for name in ("what", "why", "fix"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LocalRpcFault(
+            f"The answer of the daemon at {path} cannot be read",
+            why="it does not have the form of an answer",
+            fix="use the command of the same version as the daemon",
+        ) from error
+    raise LocalRpcFault(what, why=why, fix=fix)
 
 
 def prepare_socket(path: Path) -> None:

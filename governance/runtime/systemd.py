@@ -15,6 +15,8 @@ from governance.runtime.log_fields import plain
 
 SOCKET, MICROSECONDS, PROCESS = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"
 SEND_SECONDS = 1.0
+MOST_DIGITS = 20
+"""Of a number of microseconds: systemd's have 64 bits."""
 _log = logging.getLogger("pratique.process")
 
 
@@ -103,6 +105,7 @@ def _address(text: str) -> str | None:
 
 def _watchdog(microseconds: str, process: str) -> float | None:
     """Return how many seconds the watchdog waits, None if it is not for this process."""
-    if not microseconds.isdecimal() or process not in ("", str(os.getpid())):
+    usable = microseconds.isdecimal() and len(microseconds) <= MOST_DIGITS
+    if not usable or process not in ("", str(os.getpid())):
         return None
     return int(microseconds) / 1e6 or None

@@ -18,6 +18,8 @@ SHORT_CALL = timedelta(seconds=2)
 """A longer call transfers much, and is measured only if nothing better is known."""
 UNNOTICED = timedelta(seconds=5)
 """Clocks that differ by less are in step: Flower's own tolerance for a time that is ahead."""
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""A time before or after cannot be computed with: near the ends of the calendar it overflows."""
 TOLERATED = timedelta(minutes=5)
 """Certificates are valid from five minutes before they were made, for clocks that differ so."""
 
@@ -79,5 +81,6 @@ def _time_in(metadata: Iterable[tuple[str, object]] | None) -> datetime | None:
                 stated = datetime.fromisoformat(str(value))
             except ValueError:
                 return None
-            return stated if stated.tzinfo is UTC or stated.utcoffset() is not None else None
+            known = stated.utcoffset() is not None and EARLIEST <= stated < LATEST
+            return stated if known else None
     return None

@@ -1,6 +1,5 @@
 """`pratique-coordinator log`: list and verify the coordinator's audit log."""
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -18,12 +17,15 @@ log_app = typer.Typer(no_args_is_help=True, help="The coordinator's audit log.")
 @log_app.command("list")
 def list_entries(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002 (a flag)
     """Print every entry, oldest first."""
-    from governance.audit.exported import fetch_head, fetch_lines  # noqa: PLC0415 (keeps --help quick)
+    from governance.audit.exported import (  # noqa: PLC0415 (keeps --help quick)
+        entries_in,
+        fetch_head,
+        fetch_lines,
+    )
 
     with plain_errors():
         ask = partial(request, home)
-        lines = fetch_lines(ask, 0, fetch_head(ask).size)
-        entries = (json.loads(line)["entry"] for line in lines)
+        entries = entries_in(fetch_lines(ask, 0, fetch_head(ask).size))
         if as_json:
             show_list(entries)
         else:
@@ -33,7 +35,7 @@ def list_entries(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 
 def _line(entry: Mapping[str, Any]) -> str:
     about = entry.get("subject") or entry.get("run") or entry.get("study")
-    about = named(about) if about else ""
+    about = named(str(about)) if about else ""
     round_text = f", round {entry['round']}" if "round" in entry else ""
     return f"{entry['index']:5}  {entry['at']}  {entry['kind']:24} {about}{round_text}"
 

@@ -8,11 +8,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-
+from keys.pem import parse_node_auth, without_comment
 from protocols.wire.invitation import Statement
-from server.errors import CoordinatorFault
 from server.exchange.relay import Relay
 from server.flower.presence import Presence, PresenceUpdate
 from server.flower.superlink import SuperLink, node_key_bytes
@@ -43,15 +40,10 @@ class NodeSessions:
 
     def open_session(self, node: Statement) -> None:
         """Register one node and open its session; a session with the same key is kept."""
-        line = " ".join((node.node_auth or "").split()[:2])  # without the key's comment
+        line = without_comment(node.node_auth or "")
         if self._open.get(node.country) == line:
             return
-        key = load_ssh_public_key(line.encode())
-        if not isinstance(key, EllipticCurvePublicKey):
-            raise CoordinatorFault(
-                f"The SuperLink key of {node.country} is not an EC key",
-                fix="ask its operator to enrol the node again with the command of this version",
-            )
+        key = parse_node_auth(line)
         node_id = self._superlink.register(line)
         self._in_loop(lambda: self._relay.open_session(node.country, node_id, node_key_bytes(key)))
         self._open[node.country] = line

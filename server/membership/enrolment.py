@@ -9,16 +9,15 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from governance.runtime.database import transaction
 from keys.certificates import Role
 from keys.composite import halves
+from keys.errors import KeyFault
+from keys.pem import parse_node_auth, parse_public_key, without_comment
 from keys.renewal import serial_of
 from protocols.errors import ProtocolFault
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
@@ -35,9 +34,8 @@ from server.state.tables import enrolments, parties
 PENDING, ADMITTED, REFUSED, REVOKED = "pending", "admitted", "refused", "revoked"
 MAX_KEY = 4096
 """The largest public key as text, in bytes."""
-TRANSPORT_CURVES = (ec.SECP256R1,)
-SUPERLINK_CURVES = (ec.SECP256R1, ec.SECP384R1)
 SIGNING_KEYS = ("document_key", "identity_key", "log_key")
+KeyText = TypeVar("KeyText", bytes, str)
 
 
 @dataclass(frozen=True)
@@ -184,25 +182,23 @@ class EnrolmentService:
 
 def _check_keys(transport_key: bytes, statement: Statement) -> None:
     """Raise ProtocolFault for unusable keys, before the request uses its token."""
-    _check_curve(load_pem_public_key, transport_key, TRANSPORT_CURVES, "its transport key")
+    _check_key(parse_public_key, transport_key, "its transport key")
     if statement.node_auth is not None:
-        line = statement.node_auth.encode()
-        _check_curve(load_ssh_public_key, line, SUPERLINK_CURVES, "its SuperLink key")
+        _check_key(parse_node_auth, statement.node_auth, "its SuperLink key")
 
 
-def _check_curve(
-    load: Callable[[bytes], Any], text: bytes, curves: tuple[type[ec.EllipticCurve], ...], what: str
-) -> None:
+def _check_key(parse: Callable[[KeyText], object], text: KeyText, what: str) -> None:
     try:
-        key = load(text) if len(text) <= MAX_KEY else None
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curves):
-        raise ProtocolFault(
-            "The enrolment was not accepted",
-            why=f"{what} has a form that is not supported",
-            fix="enrol with the command of the coordinator's version; the invitation stays valid",
-        )
+        if len(text) <= MAX_KEY:
+            parse(text)
+            return
+    except KeyFault:
+        pass
+    raise ProtocolFault(
+        "The enrolment was not accepted",
+        why=f"{what} has a form that is not supported",
+        fix="enrol with the command of the coordinator's version; the invitation stays valid",
+    )
 
 
 def _admitted(connection: Connection) -> list[Enrolment]:
@@ -227,8 +223,8 @@ def _check_own_keys(requested: Enrolment, others: Sequence[Enrolment]) -> None:
 def _keys_of(enrolment: Enrolment) -> frozenset[str | bytes]:
     stated = (getattr(enrolment.statement, name) for name in SIGNING_KEYS)
     raw = frozenset(half for key in stated if key for half in halves(key))
-    line = (enrolment.statement.node_auth or "").split()[:2]  # without the key's comment
-    return raw | ({" ".join(line)} if line else set())
+    line = without_comment(enrolment.statement.node_auth or "")
+    return raw | ({line} if line else set())
 
 
 def _reply(row: Row[Any]) -> EnrolReply:

@@ -39,7 +39,8 @@ NATIONAL = (
     BASE_POLICY,
     '@id("a") forbid (principal, action, resource);',
     (
-        '@id("dk/b") @sentence("No.") forbid (principal, action == Action::"contribute", resource)\n'
+        '@id("dk/b") @sentence("No.")\n'
+        'forbid (principal, action == Action::"contribute", resource)\n'
         'when { "train/glm" like "train/*" && ["DK", "é"].contains("\\u{e9}") };'
     ),
 )

@@ -40,6 +40,7 @@ INVITED = {
     "status": "open",
     "expires": "2026-12-07T10:00+00:00",
 }
+WHO = {"actor": "coordinator", "outcome": "done"}
 INVITATION = {"authority_digest": "sha256:aa", "root_digest": None, "token": "SECRET"}
 
 
@@ -168,8 +169,15 @@ def test_invitations_are_listed_and_revoked(daemon: ScriptedDaemon) -> None:
 
 
 def test_log_entries_are_listed_with_their_round(daemon: ScriptedDaemon) -> None:
-    opened = {"index": 4, "at": "2026-09-01", "kind": "round-opened", "run": "ab", "round": 2}
-    begun = {"index": 0, "at": "2026-09-01", "kind": "coordinator-initialised"}
+    opened = {
+        "index": 4,
+        "at": "2026-09-01",
+        "kind": "round-opened",
+        "run": "ab",
+        "round": 2,
+        **WHO,
+    }
+    begun = {"index": 0, "at": "2026-09-01", "kind": "coordinator-initialised", **WHO}
     daemon.answers["log_head"] = {"checkpoint": "", "verifier": "", "size": 2}
     daemon.answers["log_entries"] = {"entries": [json.dumps({"entry": e}) for e in (begun, opened)]}
     first, second = daemon.run("log", "list").stdout.splitlines()

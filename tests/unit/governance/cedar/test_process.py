@@ -33,12 +33,12 @@ def test_a_text_that_overflows_the_stack_ends_the_child_and_not_the_caller(
     process: CedarProcess,
 ) -> None:
     with pytest.raises(DocumentFault, match=r"was ended by SIG(SEGV|ABRT|BUS)"):
-        process.ask("check", text=DEEP)
-    assert process.ask("check", text=BASE_POLICY)["errors"] == []
+        process.check(DEEP)
+    assert process.check(BASE_POLICY).errors == []
 
 
 def test_a_chain_too_long_for_json_is_a_fault(process: CedarProcess) -> None:
-    assert process.ask("check", text=LONG_CHAIN)["fault"] == "it is nested too deeply"
+    assert process.check(LONG_CHAIN).fault == "it is nested too deeply"
 
 
 def test_a_text_that_takes_too_long_is_a_fault(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_text_that_takes_too_long_is_a_fault(tmp_path: Path) -> None:
     slow.write_text("import time\ntime.sleep(60)\n")
     process = CedarProcess(SCHEMA, slow, seconds=0.2)
     with pytest.raises(DocumentFault, match="took too long"):
-        process.ask("check", text=BASE_POLICY)
+        process.check(BASE_POLICY)
 
 
 def test_a_text_that_needs_too_much_memory_is_a_fault(tmp_path: Path) -> None:
@@ -55,34 +55,34 @@ def test_a_text_that_needs_too_much_memory_is_a_fault(tmp_path: Path) -> None:
     greedy.write_text(source.replace("answer = read(text)", 'answer = {"fault": "x" * (1 << 31)}'))
     process = CedarProcess(SCHEMA, greedy)
     with pytest.raises(DocumentFault, match="ended with status 1"):
-        process.ask("check", text=BASE_POLICY)
+        process.check(BASE_POLICY)
 
 
 def test_a_child_that_was_killed_while_idle_is_replaced_unnoticed(process: CedarProcess) -> None:
-    process.ask("check", text=BASE_POLICY)
+    process.check(BASE_POLICY)
     first = pid(process)
     os.kill(first, signal.SIGKILL)
     os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
-    assert process.ask("check", text=BASE_POLICY)["errors"] == []
+    assert process.check(BASE_POLICY).errors == []
     assert pid(process) != first
 
 
 def test_threads_share_one_child_and_get_their_own_answers(process: CedarProcess) -> None:
     texts = [f'@id("{n}") forbid (principal, action, resource);' for n in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda text: process.ask("check", text=text), texts))
-    ids = [answer["policies"]["policy0"]["annotations"]["id"] for answer in answers]
+        answers = list(pool.map(process.check, texts))
+    ids = [answer.policies["policy0"].annotations["id"] for answer in answers]
     assert ids == [str(n) for n in range(40)]
 
 
 def test_the_child_gets_no_environment(process: CedarProcess) -> None:
-    process.ask("check", text=BASE_POLICY)
+    process.check(BASE_POLICY)
     environment = Path(f"/proc/{pid(process)}/environ").read_bytes()
     assert not [line for line in environment.split(b"\0") if line and b"LC_CTYPE" not in line]
 
 
 def test_the_child_ends_with_its_caller(process: CedarProcess) -> None:
-    process.ask("check", text=BASE_POLICY)
+    process.check(BASE_POLICY)
     assert process._child is not None
     assert process._child.end() == 0
     process._child = None
