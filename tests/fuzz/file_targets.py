@@ -437,7 +437,7 @@ FILE_TARGETS: dict[str, Target] = {
     "node.yaml": Target(
         _settings_file("node.yaml", lambda folder: NodeHome(folder).settings()),
         partial(_settings_seeds, "node"),
-        (READING, "client/home.py"),
+        (READING, "client/home.py", "governance/runtime/loopback.py"),
     ),
     "node.yaml, for the officer": Target(
         _settings_file("node.yaml", lambda folder: require_node_of(folder, "DK")),

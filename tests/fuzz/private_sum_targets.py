@@ -21,13 +21,15 @@ from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.private_sum.country_run import CountryRun
 from protocols.private_sum.messages import (
     LARGEST_REPLY,
+    SEALING_KEY_BYTES,
+    SHARE_BYTES,
     read_contribution,
     read_reply,
     read_request,
     refusal_reply,
 )
 from protocols.private_sum.setup import read_bundle
-from protocols.proto.round_pb2 import Reply, Signed
+from protocols.proto.round_pb2 import Answer, Reply, Signed
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.tasks.layout import vector_to_bytes
 from protocols.wire.signed_message import serialise
@@ -36,6 +38,7 @@ from tests.support.protocol_world import (
     COORDINATOR_KEY,
     IDENTITIES,
     MODEL,
+    NAMES,
     ZEROS,
     ProtocolWorld,
     view_of,
@@ -43,6 +46,7 @@ from tests.support.protocol_world import (
 )
 
 COUNTRY, SIZE, COUNTRIES = "AT", 64, 4
+SIGNED = "protocols/wire/signed_message.py"
 MESSAGES, SETUP = "protocols/private_sum/messages.py", "protocols/private_sum/setup.py"
 OF_COUNTRY = {
     "bundle": "country_setup",
@@ -50,7 +54,7 @@ OF_COUNTRY = {
     "confirm": "country_setup",
     "contribute": "country_round",
     "agree": "set_agreement",
-    "answer": "unmasking_answers",
+    "answer": "country_round",
 }
 """The steps of a country, and the module that reads each."""
 OF_COORDINATOR = {
@@ -92,23 +96,21 @@ def steps() -> dict[tuple[str, str], Step]:
 
 
 def _add_round(known: dict[tuple[str, str], Step], world: ProtocolWorld) -> None:
+    """Add the steps of a round in which this country is the last to reply."""
     run, turn = world.countries[COUNTRY], world.coordinator.begin_round(1, "train", MODEL)
-    request = turn.contribute_request(COUNTRY)
-    known["country", "contribute"] = Step(run.to_bytes(), request)
-    reply = run.contribute(request, ZEROS, ZEROS)
-    known["coordinator", "contribution"] = Step(_copied(turn), reply)
-    turn.take_contribution(COUNTRY, reply)
-    for other in world.terms.roster[1:-1]:
-        world.contribute(turn, other)
-    turn.close()
-    for asked, replied in (("agree", "assent"), ("answer", "answer")):
+    others = world.terms.roster[1:-1]
+    replies = {"contribute": "contribution", "agree": "assent", "answer": "answer"}
+    for asked, replied in replies.items():
+        if asked == "agree":
+            turn.close()
+        for other in others:
+            getattr(world, asked)(turn, other)
         request = getattr(turn, f"{asked}_request")(COUNTRY)
         known["country", asked] = Step(run.to_bytes(), request)
-        reply = getattr(run, asked)(request)
+        arrays = (ZEROS, ZEROS) if asked == "contribute" else ()
+        reply = getattr(run, asked)(request, *arrays)
         known["coordinator", replied] = Step(_copied(turn), reply)
         getattr(turn, f"take_{replied}")(COUNTRY, reply)
-        for other in world.terms.roster[1:-1]:
-            getattr(world, asked)(turn, other)
 
 
 def _copied(party: CoordinatorRun | CoordinatorRound) -> Any:
@@ -148,8 +150,10 @@ def _to_coordinator(name: str, change: Callable[[Step, bytes], bytes]) -> Parse:
         getattr(reader, f"take_{name}")(COUNTRY, frame)
         if frame is data:
             assert _signed_in(Reply, frame) == _signed_in(Reply, step.frame)
-        if isinstance(reader, CoordinatorRound) and name == "answer":
+        if name == "answer":
             reader.open()
+            assert COUNTRY in reader.answered
+            _ = reader.share_faults.convicted
 
     return read
 
@@ -236,7 +240,7 @@ def _targets() -> Iterator[tuple[str, Target]]:
     by_country = partial(_signed_by, Reply, IDENTITIES[COUNTRY])
     for name, module in OF_COUNTRY.items():
         seeds = _frame_of("country", name)
-        modules = (f"protocols/private_sum/{module}.py", MESSAGES)
+        modules = (f"protocols/private_sum/{module}.py", MESSAGES, SIGNED)
         yield f"request to {name}", Target(_to_country(name, _as_it_is), seeds, modules)
         yield f"signed request to {name}", Target(_to_country(name, by_coordinator), seeds, modules)
     for name, module in OF_COORDINATOR.items():
@@ -247,6 +251,18 @@ def _targets() -> Iterator[tuple[str, Target]]:
             f"signed {name} of a country",
             Target(_to_coordinator(name, by_country), seeds, modules),
         )
+
+
+def _blaming() -> Seeds:
+    """Return an answer that reports the share of another country as one that does not open."""
+    frame = steps()["coordinator", "answer"].frame
+    reply = Reply.FromString(frame)
+    answer = Answer.FromString(reply.answer.body)
+    answer.shares = answer.shares[:SHARE_BYTES] + bytes(SHARE_BYTES) + answer.shares[64:]
+    answer.unopenable.append(NAMES[1])
+    answer.keys = bytes(SEALING_KEY_BYTES)
+    reply.answer.body = serialise(answer)
+    return frame, serialise(reply)
 
 
 def _bundles() -> Seeds:
@@ -274,4 +290,9 @@ PRIVATE_SUM_TARGETS: dict[str, Target] = {
         _model, (bytes(24),), ("client/tasks/requests.py", "protocols/tasks/layout.py")
     ),
     **dict(_targets()),
+    "signed answer with a report of a country": Target(
+        _to_coordinator("answer", partial(_signed_by, Reply, IDENTITIES[COUNTRY])),
+        _blaming,
+        ("protocols/private_sum/dealt_shares.py", "protocols/private_sum/share_faults.py"),
+    ),
 }

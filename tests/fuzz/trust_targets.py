@@ -11,6 +11,8 @@ from functools import cache, partial
 from google.protobuf.message import DecodeError
 
 from client.commands.doctor_machine import check_clock
+from governance.officer.home import Settings as OfficerSettings
+from governance.officer.trust_store import TrustStore
 from governance.trust.bundle import (
     CountryBundle,
     own_country,
@@ -154,6 +156,23 @@ def _root(data: bytes) -> None:
     assert shown.view().versions.root == 1
 
 
+@cache
+def _officer() -> TrustStore:
+    settings = OfficerSettings(
+        country="DK", authority="Authority", document_key=KEY.public.to_text(), root_digest=PINNED
+    )
+    return TrustStore(scratch() / "officer", settings)
+
+
+PINNED = "sha256:" + "a" * 64
+
+
+def _first_root(data: bytes) -> None:
+    """Show an officer a first root that is not the one of the invitation: it is not used."""
+    _officer().root(lambda _: data)
+    raise AssertionError("another root is trusted")
+
+
 def _path(name: str) -> None:
     """Fetch a path: a file is read only if it may be published."""
     folder = scratch() / "published" / "inner"
@@ -229,6 +248,9 @@ TRUST_TARGETS: dict[str, Target] = {
     "country bundle": Target(_bundle, (BUNDLE.canonical(),), (BUNDLES,)),
     "role metadata": Target(read_targets_metadata, (METADATA,), (BUNDLES,)),
     "root metadata": Target(_root, (DRAFT.root().to_bytes(), METADATA), (VERIFICATION,)),
+    "first root for an officer": Target(
+        _first_root, (DRAFT.root().to_bytes(),), ("governance/officer/trust_store.py",)
+    ),
     "national policy in a bundle": _at_path(policy_path("DK"), *POLICIES),
     "node keys in a bundle": _at_path(node_path("DK"), node_keys("DK").canonical()),
     "permit in a bundle": _at_path(
