@@ -49,7 +49,6 @@ from flwr.supercore.protobuf.client import (
 )
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
-from google.protobuf.message import DecodeError
 
 from client.state.incarnation import IF_COPIED, Incarnation
 from keys.errors import PratiqueError
@@ -393,7 +392,7 @@ def _with_link_faults(call: Callable[[], T]) -> T:
         return call()
     except httpx.HTTPStatusError as error:
         raise _status_fault(error.response.status_code, error.response.text[:200]) from error
-    except DecodeError as error:
+    except ValueError as error:  # what Flower's client raises
         raise _no_answer("it is no message of Flower") from error
 
 

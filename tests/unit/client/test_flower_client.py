@@ -334,10 +334,11 @@ def brought(record: ConfigRecord | bytes, **changes: Any) -> RelayReply:
     content = record if isinstance(record, bytes) else record.deflate()
     head = arrival(b"")
     name = head.metadata.__dict__["_message_id"] = changes.pop("name", get_object_id(content))
-    messages = [message_to_proto(make_message(metadata=head.metadata, content=RecordDict()))]
+    message = message_to_proto(make_message(metadata=head.metadata, content=RecordDict()))
+    message.metadata.message_type = changes.pop("message_type", MESSAGE_TYPE)
     trees = changes.pop("trees", [ObjectTree(object_id=name)])
     body = PullMessagesResponse(
-        messages_list=messages * changes.pop("times", 1), message_object_trees=trees
+        messages_list=[message] * changes.pop("times", 1), message_object_trees=trees
     ).SerializeToString()
     return RelayReply(status=200, body=body, object=changes.pop("object", content))
 
@@ -393,6 +394,7 @@ def test_the_receipt_of_a_message_is_reported_once(link: ScriptedLink) -> None:
         brought(framed(b"x"), trees=[ObjectTree(object_id="0" * 64)]),
         brought(framed(b"x"), trees=[ObjectTree(object_id="0" * 64)] * 2),
         brought(framed(b"x"), times=2),
+        brought(framed(b"x"), message_type="no-such-type"),
         brought(ConfigRecord({"other": b"x"})),
         brought(ConfigRecord({FRAME: b"x"})),
         brought(ConfigRecord({FRAME: "text"})),
@@ -424,6 +426,15 @@ def test_a_message_of_another_program_is_not_answered_and_not_logged(
     (record,) = caplog.records
     assert record.what == type(fault).__name__  # type: ignore[attr-defined]
     assert "CANARY" not in caplog.text
+
+
+@pytest.mark.parametrize("method", ["ActivateNode", "PullMessages"])
+def test_an_answer_that_is_no_message_of_flower_is_a_fault_of_the_link(
+    link: ScriptedLink, method: str
+) -> None:
+    link.answers[method] = lambda: RelayReply(status=200, body=b"\xff\xff")
+    with pytest.raises(LinkFault, match="cannot be one of its SuperLink"):
+        client_of(link).serve(threading.Event())
 
 
 # client.app

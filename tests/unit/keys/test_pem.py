@@ -16,11 +16,13 @@ from keys.pem import (
     PEM_LIMIT_BYTES,
     parse_certificate,
     parse_certificates,
+    parse_node_auth,
     parse_private_key,
     parse_public_key,
     pem_of_certificate,
     pem_of_public,
     private_pem,
+    without_comment,
 )
 from tests.support.documents import NOW
 
@@ -74,6 +76,23 @@ def test_other_public_keys_are_refused(
 ) -> None:
     with pytest.raises(KeyFault, match="not a P-256 public key"):
         parse_public_key(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+
+
+@pytest.mark.parametrize("key", [KEY, OTHER_CURVE])
+def test_a_superlink_key_is_read_from_its_line_with_or_without_a_comment(
+    key: ec.EllipticCurvePrivateKey,
+) -> None:
+    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    for text in (line, f"{line} node@host", f" {line}\n"):
+        assert parse_node_auth(text).public_numbers() == key.public_key().public_numbers()
+        assert without_comment(text) == line
+
+
+@pytest.mark.parametrize("change", [("AAAA", "AA*AA"), (" ", "\t*"), ("ecdsa", "ECDSA")])
+def test_a_superlink_key_has_one_line(change: tuple[str, str]) -> None:
+    line = KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    with pytest.raises(KeyFault):
+        parse_node_auth(line.replace(*change, 1))
 
 
 def test_a_file_has_a_limited_number_of_certificates() -> None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ from keys.succession import (
     followed,
     issuer_among,
 )
-from tests.support.certificates import NOW, issued
+from tests.support.certificates import NOW, as_pem, issued
 
 DAY = timedelta(days=1)
 OLD = TransportAuthority.create("danube", NOW)
@@ -191,6 +191,23 @@ def test_every_party_always_has_a_valid_authority() -> None:
 def test_malformed_vouchers_are_refused(junk: bytes) -> None:
     with pytest.raises(KeyFault):
         followed(HELD, BOTH, junk, DUE)
+
+
+def with_another_key(pem: bytes, key: bytes) -> bytes:
+    """Return a certificate whose point is no point of the curve."""
+    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    point = NEW._key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    assert point in der
+    return as_pem(der.replace(point, key.ljust(len(point), b"\x01")))
+
+
+@pytest.mark.parametrize("key", [b"\x04", b"\x02", b"\0"])
+def test_a_certificate_with_a_key_that_cannot_be_read_is_refused(key: bytes) -> None:
+    broken = with_another_key(NEW.certificate_pem, key)
+    with pytest.raises(KeyFault, match="not a P-256 certificate"):
+        followed(HELD, OLD.certificate_pem + broken, VOUCHER, DUE)
+    with pytest.raises(KeyFault, match="not a P-256 certificate"):
+        followed(HELD, BOTH, with_another_key(VOUCHER, key), DUE)
 
 
 def test_certificates_of_both_authorities_are_accepted_in_the_overlap() -> None:

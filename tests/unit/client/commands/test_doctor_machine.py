@@ -71,6 +71,18 @@ def test_a_machine_whose_policy_engine_does_not_run_is_a_fault(
         check_machine(NodeHome(Path("/n")))
 
 
-@pytest.mark.parametrize("metadata", [None, b"", b"[]", b"{}", b'{"signed": {"expires": 3}}'])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        b"",
+        b"[]",
+        b"{}",
+        b'{"signed": {"expires": 3}}',
+        b'{"signed": {"expires": "2026-11-30T12:00:00"}}',
+        b'{"signed": ' + b"[" * 100_000,
+    ],
+)
 def test_unreadable_metadata_state_no_time(metadata: bytes | None) -> None:
     assert time_in(metadata, "expires") is None
+    assert check_clock(NOW, NOW, metadata, None)

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from governance.audit import exported
-from governance.audit.exported import export_head, export_page, fetch_head, fetch_lines
+from governance.audit.exported import (
+    entries_in,
+    export_head,
+    export_page,
+    fetch_head,
+    fetch_lines,
+)
 from governance.audit.log import AuditLog
 from governance.audit.note import NoteKey
 from governance.audit.verify import verify_export
@@ -60,3 +66,25 @@ def test_an_answer_that_is_no_page_is_refused_and_never_asked_for_again(answer: 
         list(fetch_lines(lambda *_, **__: answer, 0, 5))
     with pytest.raises(LogFault, match="sent no readable log"):
         fetch_head(lambda *_, **__: answer)
+
+
+def test_the_entries_of_exported_lines_are_read(log: AuditLog) -> None:
+    assert [entry["index"] for entry in entries_in(log.export())] == list(range(7))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no json",
+        b"[]",
+        b"1",
+        b'{"entry": {}}',
+        b'{"entry": {"index": "0", "at": "", "kind": "", "actor": "", "outcome": ""}}',
+        b'{"entry": {"index": 0, "at": "", "kind": [], "actor": "", "outcome": ""}}',
+        b'{"entry": ' + b"[" * 100_000,
+        b"\xff",
+    ],
+)
+def test_a_line_without_an_entry_is_refused(line: bytes) -> None:
+    with pytest.raises(LogFault, match="sent no readable log"):
+        list(entries_in([line]))

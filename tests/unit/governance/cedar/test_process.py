@@ -86,3 +86,25 @@ def test_the_child_ends_with_its_caller(process: CedarProcess) -> None:
     assert process._child is not None
     assert process._child.end() == 0
     process._child = None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no json",
+        "[]",
+        "{}",
+        '{"decision": "Maybe", "reasons": [], "errors": []}',
+        '{"decision": "Allow", "reasons": ["first"], "errors": []}',
+        '{"decision": "Allow", "reasons": [], "errors": [], "more": 1}',
+        "[" * 100_000,
+    ],
+)
+def test_an_answer_of_another_form_ends_the_child(tmp_path: Path, answer: str) -> None:
+    """A text that has taken the child over must not answer for other texts."""
+    taken = tmp_path / "taken.py"
+    taken.write_text(f"import sys\nfor _ in sys.stdin:\n    print({answer!r}, flush=True)\n")
+    process = CedarProcess(SCHEMA, taken)
+    with pytest.raises(DocumentFault, match="gave an answer that cannot be read"):
+        process.decide(BASE_POLICY, {})
+    assert process._child is None

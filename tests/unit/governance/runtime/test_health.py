@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from governance.runtime.health import (
     HealthReport,
     HealthServer,
     ObserveFault,
+    failing_checks,
     observed,
 )
 from governance.runtime.loopback import LoopbackAddress, host_and_port
@@ -242,3 +244,20 @@ def test_loopback_addresses_are_settings(address: str) -> None:
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(ValidationError):
         Setting(observe=address)
+
+
+@pytest.mark.parametrize("body", [b"no json", b"[]", b"{}", b'{"checks": 1}', b"[" * 50_000])
+def test_another_program_behind_the_address_is_a_plain_fault(body: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        program = threading.Thread(target=answer_once, args=(other, body))
+        program.start()
+        with pytest.raises(ObserveFault, match="do not answer"):
+            failing_checks(f"127.0.0.1:{other.getsockname()[1]}")
+        program.join()
+
+
+def answer_once(listening: socket.socket, body: bytes) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + body)

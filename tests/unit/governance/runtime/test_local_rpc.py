@@ -87,6 +87,38 @@ def test_a_refusal_arrives_with_what_why_and_fix(path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no json\n",
+        b"[1]\n",
+        b"1\n",
+        b"{}\n",
+        b'{"error": 1}\n',
+        b'{"error": {"what": "It is locked"}}\n',
+        b'{"ok": ' + b"[" * 100_000 + b"\n",
+        b"\xff\n",
+    ],
+)
+def test_what_is_no_answer_of_a_daemon_is_a_plain_fault(path: Path, line: bytes) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(os.fspath(path))
+        listening.listen()
+        daemon = threading.Thread(target=answer_once, args=(listening, line))
+        daemon.start()
+        with pytest.raises(LocalRpcFault, match="cannot be read"):
+            ask(path, "status")
+        daemon.join()
+
+
+def answer_once(listening: socket.socket, line: bytes) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.makefile("rb").readline()
+        connection.sendall(line)
+
+
 @pytest.mark.usefixtures("rpc_server")
 def test_an_unknown_method_is_refused(path: Path) -> None:
     with pytest.raises(LocalRpcFault, match="There is no nothing"):

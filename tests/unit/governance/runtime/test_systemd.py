@@ -98,6 +98,8 @@ def test_without_a_manager_nothing_happens(where: str) -> None:
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
         ({"WATCHDOG_USEC": "-5"}, None),
+        ({"WATCHDOG_USEC": "9" * 400}, None),
+        ({"WATCHDOG_USEC": "9" * 5_000}, None),
         ({}, None),
     ],
 )

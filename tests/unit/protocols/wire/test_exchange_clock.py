@@ -72,6 +72,21 @@ def test_what_is_no_time_is_ignored(metadata: list[tuple[str, object]] | None) -
     assert clock.offset == MINUTE
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9999-12-31T23:59:59-23:59",
+        "9999-12-31T23:59:59+00:00",
+        "0001-01-01T00:00:00+23:59",
+        "1969-12-31T23:59:59+00:00",
+    ],
+)
+def test_a_time_that_nothing_can_be_computed_with_is_ignored(text: str) -> None:
+    clock = ExchangeClock(lambda: NOW)
+    clock.note([(TIME_KEY, text)], SHORT)
+    assert (clock.offset, clock.now()) == (None, NOW)
+
+
 @given(st.text(max_size=40))
 def test_no_text_of_an_exchange_ends_a_call(text: str) -> None:
     clock = ExchangeClock(lambda: NOW)

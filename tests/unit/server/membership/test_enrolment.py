@@ -1,5 +1,6 @@
 """Enrolment: a party is admitted once, by a person; everything else is refused."""
 
+import base64
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -225,6 +226,13 @@ def line(key: object) -> str:
     return str(public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
 
 
+def compressed(public_line: str) -> str:
+    """Return an OpenSSH line whose point is marked as compressed, which no parser here reads."""
+    kind, encoded = public_line.split()
+    raw = base64.b64decode(encoded).replace(b"a\x04", b"a\x02")
+    return f"{kind} {base64.b64encode(raw).decode()}"
+
+
 @pytest.mark.parametrize(
     "auth",
     [
@@ -234,8 +242,11 @@ def line(key: object) -> str:
         line(Ed25519PrivateKey.generate()),
         line(ec.generate_private_key(ec.SECP521R1())),
         line(rsa.generate_private_key(65537, 2048)),
+        compressed(line(ec.generate_private_key(ec.SECP384R1()))),
+        line(ec.generate_private_key(ec.SECP384R1())).replace(" AAAA", " AA\u00a0AA"),
+        line(ec.generate_private_key(ec.SECP384R1())).replace(" AAAA", " AA*AA"),
     ],
-    ids=["empty", "junk", "cut", "Ed25519", "P-521", "RSA"],
+    ids=["empty", "junk", "cut", "Ed25519", "P-521", "RSA", "compressed", "blank", "spelling"],
 )
 def test_a_node_whose_superlink_key_is_unusable_is_refused_at_once(
     enrolment: EnrolmentService, moment: datetime, auth: str
