@@ -160,7 +160,7 @@ def _position(name: str) -> int:
 def _clause(policy: CheckedPolicy, *, national: bool, ours: bool) -> Clause:
     notes = policy.annotations
     id_ = f"{NATIONAL}/{_id(policy)}" if national else _id(policy)
-    code = notes.get("code")
+    code = notes.get("code") or ""
     known = code in {c.value for c in ReasonCode}
     return Clause(
         id=id_,

@@ -28,7 +28,8 @@ import atheris
 ROOMS = ["client", "server", "governance", "protocols", "keys"]
 with redirect_stderr(StringIO()), atheris.instrument_imports(include=ROOMS):
     from tests.fuzz.shared_seeds import shared_seeds
-    from tests.fuzz.targets import TARGETS, Target
+    from tests.fuzz.target import Target
+    from tests.fuzz.targets import TARGETS
     from tests.support.speed import share_duckdb
 
 ROOT = Path(__file__).parents[2]

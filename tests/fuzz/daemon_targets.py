@@ -243,8 +243,8 @@ def _rpc_request(line: bytes) -> None:
 
     conversation = _Conversation.__new__(_Conversation)
     conversation.server = SimpleNamespace(handler=handler)  # type: ignore[assignment]
-    conversation.rfile = io.BytesIO(line.replace(b"\n", b" ") + b"\n")  # type: ignore[assignment]
-    conversation.wfile = answer = io.BytesIO()  # type: ignore[assignment]
+    conversation.rfile = io.BytesIO(line.replace(b"\n", b" ") + b"\n")
+    conversation.wfile = answer = io.BytesIO()
     conversation.handle()
     assert answer.getvalue().count(b"\n") == 1
     _answer(answer.getvalue(), Path("node.sock"))

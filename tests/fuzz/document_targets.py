@@ -203,9 +203,9 @@ def _request() -> PolicyRequest:
 def _targets() -> Iterator[tuple[str, Target]]:
     for sample in (*SAMPLES, HISTORY):
         kind = type(sample)
-        seeds = (sample.canonical(),)
         extra = ("governance/documents/rotation.py",) if kind is KeyHistory else ()
-        yield f"{kind.__name__} document", Target(_document(kind), seeds, (MODELS, *extra))
+        modules = (MODELS, *extra)
+        yield f"{kind.__name__} document", Target(_document(kind), (sample.canonical(),), modules)
     for kind in WRITTEN_BY_PEOPLE:
         seeds = tuple(
             form for s in SAMPLES if isinstance(s, kind) for form in (s.canonical(), _as_yaml(s))

@@ -250,7 +250,13 @@ def _signed_results() -> Seeds:
     group = {"group": "all", "patients": interval, "auc": interval, "accuracy": None}
     evaluation = {"everybody": group, "subgroups": [{**group, "group": "sex=female"}]}
     shown = {"labels": ["female"], "count": 4, "low": 1, "high": 7, "suppressed": False}
-    absent = {"labels": [], "count": None, "low": None, "high": None, "suppressed": True}
+    absent: dict[str, object] = {
+        "labels": [],
+        "count": None,
+        "low": None,
+        "high": None,
+        "suppressed": True,
+    }
     counted = {
         "task": CountPatients(patients_bound=10),
         "table": {"groupings": ["sex"], "cells": [shown, absent]},

@@ -5,6 +5,7 @@ import base64
 import io
 import zipfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache, partial
 
@@ -84,9 +85,10 @@ from tests.support.relay_harness import AT, CONTENT, NAME, REQUESTS, RelayHarnes
 AUTHORITY = TransportAuthority.create("danube", NOW)
 NEXT_AUTHORITY = TransportAuthority.create("danube", NOW)
 KEY, NEW_KEY = new_transport_key(), new_transport_key()
-ISSUE = {"country": "DK", "role": Role.NODE, "now": NOW, "lifetime": DAY}
-CERTIFICATE = AUTHORITY.issue(public_pem(KEY), **ISSUE)
-RENEWED = AUTHORITY.issue(public_pem(NEW_KEY), **ISSUE)
+CERTIFICATE, RENEWED = (
+    AUTHORITY.issue(public_pem(key), country="DK", role=Role.NODE, now=NOW, lifetime=DAY)
+    for key in (KEY, NEW_KEY)
+)
 SERIAL = serial_of(CERTIFICATE)
 NODE_AUTH_KEY, NODE_AUTH_LINE = new_node_auth_key()
 TOKEN = bytes(32)
@@ -262,17 +264,12 @@ def _answered(data: bytes) -> None:
         reply = RelayReply.FromString(data)
     except DecodeError:
         return
-    seen: list[bytes] = []
-    app = build_app(lambda frame: seen.append(frame) or b"")
+    app = build_app(lambda _: b"")
     here = Incarnation(1, bytes(16), b"")
     client = FleetClient(_Link(reply), _node_key(), app, here)  # type: ignore[arg-type]
     for call in (client._activate, partial(_pull, client, reply)):
-        try:
+        with suppress(PratiqueError):
             call()
-        except PratiqueError:
-            continue
-        finally:
-            client._transport.outgoing = b""
 
 
 def _pull(client: FleetClient, reply: RelayReply) -> None:

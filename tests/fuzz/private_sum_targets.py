@@ -165,7 +165,8 @@ def _signed_in(kind: type[Any], frame: bytes) -> bytes:
     return serialise(message)
 
 
-def _signed_part(message: Any) -> Signed:
+def _signed_part(message: Any) -> Any:
+    """Return the signed message in a frame; another part if its content has none."""
     if isinstance(message, Envelope):
         return message.signed
     content = getattr(message, message.WhichOneof("content") or "bundle")
@@ -186,13 +187,7 @@ def _signed_by(kind: type[Any], key: Any, step: Step, data: bytes) -> bytes:
     signed, honest = _signed_part(message), _signed_part(kind.FromString(step.frame))
     if not isinstance(signed, Signed):
         return data
-    signed.CopyFrom(
-        with_body(
-            honest,
-            signed.body,
-            key,
-        )
-    )
+    signed.CopyFrom(with_body(honest, signed.body, key))
     return serialise(message)
 
 
@@ -245,7 +240,7 @@ def _targets() -> Iterator[tuple[str, Target]]:
         yield f"signed request to {name}", Target(_to_country(name, by_coordinator), seeds, modules)
     for name, module in OF_COORDINATOR.items():
         seeds = _frame_of("coordinator", name)
-        modules = (f"protocols/private_sum/{module}.py", MESSAGES)
+        modules = (f"protocols/private_sum/{module}.py", MESSAGES, SIGNED)
         yield f"{name} of a country", Target(_to_coordinator(name, _as_it_is), seeds, modules)
         yield (
             f"signed {name} of a country",

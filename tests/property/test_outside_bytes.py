@@ -1,7 +1,7 @@
 """Every parser of bytes from outside reads them or refuses them, and does nothing else.
 
-`make fuzz` tries the same parsers for longer, led by the code that its inputs reach. Whatever it
-found is tried here as well (`tests/fuzz/found.py`).
+`make fuzz` tries the same parsers for longer, led by the code that its inputs reach. What it
+found has tests beside the modules that were wrong.
 """
 
 import pytest
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from governance.audit.note import NoteKey
 from governance.errors import LogFault
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
 from tests.support.examples import examples
 
 every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from types import FrameType
 
 from governance.cedar import engine
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
 from tests.unit.test_layout import ROOT, modules
 
 PARSERS = {
