@@ -10,28 +10,25 @@ from hypothesis import strategies as st
 
 from governance.audit.note import NoteKey
 from governance.errors import LogFault
-from tests.fuzz.target import Target
+from tests.fuzz.target import Seeds, Target
 from tests.fuzz.targets import TARGETS
 from tests.support.examples import examples
 
-every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+
+@st.composite
+def changed(draw: st.DrawFn, seeds: Seeds) -> bytes:
+    """Return one of these inputs with other bytes at one place."""
+    data = draw(st.sampled_from(seeds))
+    start = draw(st.integers(0, len(data)))
+    end = draw(st.integers(start, min(start + 20, len(data))))
+    return data[:start] + draw(st.binary(max_size=20)) + data[end:]
 
 
-@every_target
-@settings(max_examples=examples(40), deadline=None)
-@given(data=st.binary(max_size=200))
-def test_any_bytes(target: Target, data: bytes) -> None:
-    target.check(data)
-
-
-@every_target
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 @settings(max_examples=examples(80), deadline=None)
 @given(choice=st.data())
-def test_changed_inputs(target: Target, choice: st.DataObject) -> None:
-    data = choice.draw(st.sampled_from(target.seeds))
-    start = choice.draw(st.integers(0, len(data)))
-    end = choice.draw(st.integers(start, min(start + 20, len(data))))
-    target.check(data[:start] + choice.draw(st.binary(max_size=20)) + data[end:])
+def test_any_bytes_and_changed_inputs(target: Target, choice: st.DataObject) -> None:
+    target.check(choice.draw(st.binary(max_size=200) | changed(target.seeds)))
 
 
 def test_a_log_key_typed_with_bytes_that_are_no_text_is_refused() -> None:
