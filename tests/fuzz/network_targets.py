@@ -15,7 +15,8 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id
 from google.protobuf.message import DecodeError
 
 from client.app import build_app
-from client.flower_client import FleetClient, _unpack, _with_link_faults
+from client.fleet_faults import with_status_faults
+from client.flower_client import FleetClient, _unpack
 from client.state.incarnation import Incarnation
 from keys.certificates import new_node_auth_key
 from keys.errors import PratiqueError
@@ -156,7 +157,7 @@ def _answered(data: bytes) -> None:
 
 
 def _pull(client: FleetClient, reply: RelayReply) -> None:
-    message: Message | None = _with_link_faults(lambda: client._pull(NODE))
+    message: Message | None = with_status_faults(lambda: client._pull(NODE))
     if message is not None:
         assert unpack_frame(reply.object) is not None
         assert message.metadata.message_id == object_name(reply.object)
