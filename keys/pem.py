@@ -4,6 +4,7 @@ Input is limited in size. Anything unreadable raises KeyFault, here and not when
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from cryptography import x509
@@ -77,14 +78,23 @@ def parse_node_auth(line: str) -> ec.EllipticCurvePublicKey:
 
     Each key has one line, by which keys are compared. Raises KeyFault for any other text.
     """
-    words = without_comment(line)
-    key = _parse(load_ssh_public_key, words.encode(errors="replace"), "key")
-    curve = getattr(key, "curve", None)
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(curve, SUPERLINK_CURVES):
-        raise _unreadable("key")
-    if key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) != words.encode():
-        raise _unreadable("key")
+    words, key = without_comment(line), None
+    with suppress(*UNREADABLE):
+        key = load_ssh_public_key(words.encode())
+    if not isinstance(key, ec.EllipticCurvePublicKey) or _ssh_line(key) != words:
+        raise KeyFault(
+            "This is not a node's key for the SuperLink",
+            why="it is not the one OpenSSH line of a P-256 or P-384 key",
+            fix="use the line that `pratique-node init` made",
+        )
     return key
+
+
+def _ssh_line(key: ec.EllipticCurvePublicKey) -> str:
+    """Return the line of a key; empty if its curve is not one that the SuperLink accepts."""
+    if not isinstance(key.curve, SUPERLINK_CURVES):
+        return ""
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def without_comment(line: str) -> str:
