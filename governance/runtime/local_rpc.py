@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from keys.errors import PratiqueError
-from protocols.wire.encoding import check_json
 
 MAX_LINE = 96 * 2**20
 """Largest request or answer in bytes; it may be a whole document bundle or log."""
@@ -102,12 +101,12 @@ def _answer(line: bytes, path: Path) -> Any:
             fix="read its log and try again",
         )
     try:
-        answer = json.loads(check_json(line))
+        answer = json.loads(line)
         refusal = answer.get("error")
         if refusal is None:
             return answer["ok"]
         what, why, fix = (str(refusal[name]) for name in ("what", "why", "fix"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LocalRpcFault(
             f"The answer of the daemon at {path} cannot be read",
             why="it does not have the form of an answer",
