@@ -68,11 +68,12 @@ def broken(text: str, width: int, *, first: str = "", rest: str | None = None) -
     text = escaped(text)
     if display_width(first) + display_width(text) <= width:
         return [f"{first}{text}".rstrip()]
-    lead = " " * min(HANGING, len(text) - len(text.lstrip(" ")))
+    room = max(0, width - SHORTEST_PART - display_width(first))
+    lead = " " * min(HANGING, room, len(text) - len(text.lstrip(" ")))
     indent = lead + " " * HANGING if rest is None else rest
     indent = indent[: max(0, width - SHORTEST_PART)]
     text, lines = text.lstrip(" "), [first + lead]
-    for word in _words(text, width - len(indent)):
+    for word in _words(text, width - max(len(indent), display_width(lines[0]))):
         if lines[-1].strip() and display_width(lines[-1]) + display_width(word) > width:
             lines.append(indent + word.lstrip(" "))
         else:

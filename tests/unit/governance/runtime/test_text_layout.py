@@ -25,7 +25,11 @@ from governance.runtime.text_layout import (
     line_width,
 )
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
+TEXT = st.builds(
+    "{}{}".format,
+    st.sampled_from(["", " ", " " * HANGING, " " * 40]),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=120),
+)
 WIDTHS = st.integers(NARROWEST, 200)
 
 
@@ -72,6 +76,7 @@ def test_the_width_is_that_of_any_terminal_of_the_process(monkeypatch: pytest.Mo
 def test_no_line_is_wider_than_the_reader_s_terminal(text: str, width: int) -> None:
     assert all(display_width(line) <= width for line in broken(text, width))
     assert all(display_width(line) <= width for line in labelled([("Question", text)], width))
+    assert all(display_width(line) <= width for line in labelled([("", text)], width))
 
 
 @given(TEXT, WIDTHS)
