@@ -323,10 +323,12 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
         node = _node(home, settings, store, link)
         node.parts.log_head.move()  # before anything else: the state may be an old or changed copy
         NodeKeyring.note_signed_state(store)
+        incarnation = begin(node.parts.engine)
+        link.session = incarnation.session
         daemon = Daemon(
             node,
             link,
-            fleet_server(keyring, begin(node.parts.engine)),
+            fleet_server(keyring, incarnation),
             home,
             health=health,
             supervisor=supervisor,
