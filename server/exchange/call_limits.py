@@ -19,11 +19,11 @@ OF_MEMBER, OF_GUEST = 16, 2
 """The most calls in progress with one certificate: of a member (a long poll, a heartbeat, some
 documents), and of an invitation."""
 OF_OTHERS = 6
-"""The most calls with a node's certificate of the sessions of each other rank: a node of an earlier
-version, or one that signs in, has no more."""
+"""The most calls with a node's certificate of the sessions of each other rank. A node of an earlier
+version has no more, and one that signs in needs no more."""
 MEMBER_BYTES = 64 * 2**20
-"""The most bytes that the calls of a party may hold: one request or reply of largest size. The calls
-of a node's other sessions may hold as much, together."""
+"""The most bytes that the calls of a party may hold: one request or reply of largest size. Those of
+a node's other sessions may hold as much, together."""
 ALL_BYTES = 4 * MEMBER_BYTES
 SMALL = 64 * 2**10
 """A request or reply that is no larger needs no reservation; the number of calls limits these."""

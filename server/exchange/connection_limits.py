@@ -30,8 +30,8 @@ KNOWN_TIMES = 4
 OF_MEMBER, OF_GUEST = 16, 2
 """The most connections with one certificate: of a member, and of an invitation."""
 OF_OTHERS = 6
-"""The most connections with a node's certificate of the sessions of each other rank: the connections
-of a copy end none of the node."""
+"""The most connections with a node's certificate of the sessions of each other rank: those of a
+copy end none of the node."""
 FIRST_CALL_SECONDS = 20.0
 """How long a connection may take for its handshake and its first call."""
 SETTLED_SECONDS = 2.0

@@ -206,7 +206,7 @@ class Fence:
         """Return what a session is for the node; note from where the one that acts has called."""
         place = self._places.get(country)
         if place is not None and self.acts(country, session):
-            place.address = address
+            place.address = address or place.address
             return Rank.ACTS
         near = place is not None and address and address == place.address
         return Rank.LIKELY if near or self.acted(country, session) else Rank.OTHER

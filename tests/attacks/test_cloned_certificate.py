@@ -1,13 +1,15 @@
-"""A copy of a node's folder uses the node's certificate: it renews nothing, and slows nothing down.
+"""A copy of a node's folder uses the node's certificate: it renews nothing and slows nothing down.
 
-The copy has the node's keys and certificate, and not the secret of the running process.
+The copy has the node's keys and certificate, and not the secret of the running process. It may
+state any session, or none, as a program of an earlier version does.
 """
 
+import itertools
 import os
-import time
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from datetime import datetime, timedelta
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -15,24 +17,24 @@ from typing import Any
 import grpc
 import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
-from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.node_pb2 import Node
 
 from governance.runtime.database import open_database
-from keys.certificates import TransportAuthority, new_transport_key, public_pem
+from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
 from keys.renewal import renewal_proof, serial_of
-from protocols.proto.exchange_pb2 import FetchRequest, RelayRequest, RenewReply, RenewRequest
+from protocols.proto.exchange_pb2 import FetchRequest, RelayRequest, RenewRequest
 from protocols.wire.channel import ExchangeLink, LinkFault
-from protocols.wire.flower_frame import SESSION_BYTES, SESSION_ENDED
+from protocols.wire.flower_frame import SESSION_BYTES, SESSION_ENDED, STILL_CONNECTED
 from protocols.wire.request_parts import parts_of
 from server.exchange import fencing
-from server.exchange.fencing import Fence
+from server.exchange.call_limits import OF_MEMBER
+from server.exchange.fencing import Fence, session_key
 from server.exchange.relay import Relay
+from server.exchange.relay_session import SIGN_INS_AT_ONCE
 from server.membership.acting_sessions import ActingSessions
 from server.membership.certificates import SETTLING
 from server.state.tables import MIGRATIONS
 from tests.support.enrolling import enrolment_of
-from tests.support.exchange_process import HEARTBEAT, SESSION, exchange_process
+from tests.support.exchange_process import FILE, HEARTBEAT, NODE_ID, SESSION, exchange_process
 from tests.support.exchange_server import (
     Caller,
     OpenExchange,
@@ -43,23 +45,28 @@ from tests.support.exchange_server import (
 )
 from tests.support.flood import flood, latency
 from tests.support.hostile_callers import begun, channels
+from tests.support.waiting import WAIT_SECONDS
 
-NODE_ID, KEY = 101, b"key of AT"
-FILE = "draft"
+KEY = b"key of AT"
+SIGN_IN = ActivateNodeRequest(public_key=KEY).SerializeToString()
+OK = 200
+TIMES = 60
+SHORT = 0.05
+"""How long the flood waits for an answer, and the node between two heartbeats, in seconds."""
 
 
 class Coordinator:
-    """An exchange with the register and the fence of a coordinator; a test moves its clock."""
+    """A coordinator's exchange with its fence and its register; a test moves the clock."""
 
     def __init__(self, folder: Path) -> None:
-        self.ahead, self.folder = timedelta(0), folder
-        self.authority = TransportAuthority.create("danube", now())
-        self.disputes: list[str] = []
+        self.authority, self.ahead = TransportAuthority.create("danube", now()), timedelta(0)
+        self._folder, self._disputes = folder, list[str]()
         self.start()
 
     def start(self) -> None:
-        engine = open_database(self.folder / "state.db", MIGRATIONS)
-        fence = Fence(ActingSessions(engine), on_dispute=self.disputes.append)
+        """Open the exchange on the state that is stored."""
+        engine = open_database(self._folder / "state.db", MIGRATIONS)
+        fence = Fence(ActingSessions(engine), on_dispute=self._disputes.append)
         relay = Relay(ScriptedSuperLink().forward, fence=fence, heartbeat=0, long_poll=0)
         self.enrolment = enrolment_of(engine, self.authority)
         self.exchange = OpenExchange(
@@ -67,30 +74,36 @@ class Coordinator:
             relay,
             enrolments=self.enrolment,
             documents=ServedFiles({FILE: b"content"}),
-            clock=self.clock,
+            clock=lambda: now() + self.ahead,
         )
         self.exchange.open_session("AT", NODE_ID, KEY)
-
-    def clock(self) -> datetime:
-        return now() + self.ahead
 
     def settle(self) -> None:
         """Let the time pass after which a replaced certificate ends."""
         self.ahead += SETTLING + timedelta(seconds=1)
 
+    @property
+    def warned(self) -> bool:
+        """Whether the coordinator shows that two machines have the identity."""
+        return self.exchange.relay.disputes() == ("AT",)
+
 
 class Process:
     """A process that runs a node's folder, with a secret of its own."""
 
-    def __init__(self, coordinator: Coordinator, who: Caller, number: int) -> None:
-        self.coordinator, self.who, self.number = coordinator, who, number
+    def __init__(
+        self, exchange: OpenExchange, who: Caller, before: "Process | None" = None
+    ) -> None:
+        self._exchange, self._who = exchange, who
+        self.number = before.number + 1 if before else 1
+        self._former = session_key(before.session) if before else b""
         self.session = os.urandom(SESSION_BYTES)
-        self.link = coordinator.exchange.link(who)
+        self.link = exchange.link(who)
         self.link.session = self.session
 
     def sign_in(self) -> int:
-        body = ActivateNodeRequest(public_key=KEY).SerializeToString()
-        return self._relay("ActivateNode", body, incarnation=self.number)
+        more = {"incarnation": self.number, "former": self._former}
+        return self._relay("ActivateNode", SIGN_IN, **more)
 
     def beat(self) -> int:
         return self._relay("SendNodeHeartbeat", HEARTBEAT)
@@ -99,14 +112,23 @@ class Process:
         request = RelayRequest(method=method, body=body, session=self.session, **more)
         return self.link.relay(request, 5.0).status
 
-    def renew(self) -> RenewReply:
+    def renew(self) -> None:
+        """Renew the certificate, and use the new one."""
         key = new_transport_key()
-        proof = renewal_proof(key, serial_of(self.who.certificate))
+        proof = renewal_proof(key, serial_of(self._who.certificate))
         reply = self.link.renew(RenewRequest(public_key=public_pem(key), proof=proof))
-        self.who = Caller(key, reply.certificate)
-        authority = self.coordinator.authority.certificate_pem
-        self.link.present(authority=authority, key=key, certificate=reply.certificate)
-        return reply
+        self._who = Caller(key, reply.certificate)
+        self.link.present(
+            authority=self._exchange.authority.certificate_pem,
+            key=key,
+            certificate=reply.certificate,
+        )
+        assert self.link.fetch(FILE) == b"content"
+
+    def restarted(self) -> "Process":
+        """End this process, and start the next one from its folder."""
+        self.link.close()
+        return Process(self._exchange, self._who, self)
 
 
 @pytest.fixture
@@ -116,77 +138,185 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
     opened.exchange.close()
 
 
-def test_a_copy_beside_the_node_renews_nothing(coordinator: Coordinator) -> None:
+@pytest.fixture
+def node(coordinator: Coordinator) -> Process:
+    """A node that is signed in."""
     who = caller(coordinator.authority, "AT", lifetime=timedelta(days=90))
-    original, copy = Process(coordinator, who, 1), Process(coordinator, who, 2)
-    assert original.sign_in() == 200
-    with suppress(LinkFault):
-        copy.renew()
-        copy.link.fetch(FILE)
-    coordinator.settle()
-    assert original.beat() == 200
-    assert original.link.fetch(FILE) == b"content"
+    process = Process(coordinator.exchange, who)
+    assert process.sign_in() == OK
+    return process
 
 
-def test_a_node_that_was_cut_off_keeps_its_certificate(
-    coordinator: Coordinator, monkeypatch
+def copied(node: Process) -> Process:
+    """Start a copy of the folder of a running node."""
+    return Process(node._exchange, node._who, node)
+
+
+@pytest.mark.parametrize("stated", [bytes(SESSION_BYTES), b"", b"own"])
+def test_a_copy_beside_the_node_renews_nothing(
+    coordinator: Coordinator, node: Process, stated: bytes
 ) -> None:
-    monkeypatch.setattr(fencing, "LIVE_SECONDS", 0.0)
-    who = caller(coordinator.authority, "AT", lifetime=timedelta(days=90))
-    original, copy = Process(coordinator, who, 1), Process(coordinator, who, 2)
-    assert original.sign_in() == 200
-    assert copy.sign_in() == 200
-    copy.renew()
-    copy.link.fetch(FILE)
+    copy = copied(node)
+    copy.link.session = stated if stated != b"own" else copy.session
+    assert node.beat() == OK
+    with pytest.raises(LinkFault, match="does not act for the node"):
+        copy.renew()
+    assert copy.sign_in() == STILL_CONNECTED
+    with pytest.raises(LinkFault, match="does not act for the node"):
+        copy.renew()
     coordinator.settle()
-    assert original.sign_in() == 425
-    assert original.sign_in() == 200
-    assert original.beat() == 200
+    assert node.beat() == OK
+    node.renew()  # it acts, so it may
+    coordinator.settle()
+    assert node.beat() == OK
+    with pytest.raises(LinkFault, match="renewed, and the new one is in use"):
+        copy.link.fetch(FILE)
 
 
-def copies(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:
-    """Use the certificate for as many connections, calls and sign-ins as the exchange takes."""
-    opened = channels(port, authority, who, 24)
+def test_a_node_that_was_cut_off_gets_place_and_certificate_back_from_the_copy(
+    coordinator: Coordinator, node: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copied(node)
+    monkeypatch.setattr(fencing, "LIVE_SECONDS", 0.0)  # the node's link is down
+    assert copy.sign_in() == OK
+    copy.renew()
+    copy = copy.restarted()  # so that the node is not the start just before it
+    assert copy.sign_in() == OK
+    coordinator.settle()
+    assert node.sign_in() == STILL_CONNECTED
+    assert node.sign_in() == OK
+    assert node.link.fetch(FILE) == b"content"
+    assert copy.beat() == SESSION_ENDED
+    with pytest.raises(LinkFault, match="does not act for the node"):
+        copy.renew()
+    assert coordinator.warned
+    again = node.restarted()
+    assert again.sign_in() == OK
+    assert again.link.fetch(FILE) == b"content"
+    assert len(coordinator.enrolment.revoke("AT", Role.NODE, now())) == 2
+    for process in (again, copy):
+        with pytest.raises(LinkFault, match="revoked"):
+            process.link.fetch(FILE)
+
+
+def test_in_a_dispute_no_renewal_locks_the_other_machine_out(
+    coordinator: Coordinator, node: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy acts once the node has been silent; both have a certificate until a revocation."""
+    copy = copied(node)
+    monkeypatch.setattr(fencing, "PROOF_SECONDS", 0.0)
+    assert copy.sign_in() == STILL_CONNECTED
+    assert node.beat() == OK
+    assert coordinator.warned
+    for name in ("LIVE_SECONDS", "KEPT_FREE_SECONDS"):
+        monkeypatch.setattr(fencing, name, 0.0)
+    again = node.restarted()
+    assert copy.sign_in() == OK
+    copy.renew()
+    coordinator.settle()
+    assert again.sign_in() == OK
+    assert again.link.fetch(FILE) == b"content"
+
+
+def test_a_restarted_coordinator_and_a_node_of_an_earlier_version_renew(
+    coordinator: Coordinator, node: Process
+) -> None:
+    coordinator.exchange.close()
+    coordinator.start()
+    node._exchange = coordinator.exchange
+    node.link = coordinator.exchange.link(node._who)
+    node.link.session = node.session
+    node.renew()
+    node.link.session = b""  # from here on, it is an earlier version
+    with pytest.raises(LinkFault, match="does not act for the node"):
+        node.renew()
+    assert node.beat() == OK
+    node.renew()
+    assert node.beat() == OK
+
+
+def flooding(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:
+    """Use a certificate for as many connections, calls and sign-ins as the exchange takes.
+
+    Each sign-in is in a new session, as if the program was started again.
+    """
+    opened = channels(port, authority, who, 2 * OF_MEMBER)
 
     def never() -> Iterator[bytes]:
         stop.wait()
         yield b""
 
-    def sign_in() -> Iterator[bytes]:
-        request = RelayRequest(
-            method="ActivateNode",
-            body=ActivateNodeRequest(public_key=b"key of AT").SerializeToString(),
-            session=os.urandom(SESSION_BYTES),
-            incarnation=9,
-        )
-        return (part.SerializeToString() for part in parts_of(request.SerializeToString()))
-
-    while not stop.is_set():
-        for channel in opened:
-            begun(channel, "Fetch", never())
-            begun(channel, "Relay", sign_in())
-        for channel in opened[:4]:
-            begun(channel, "Fetch", iter([FetchRequest(path=FILE).SerializeToString()])).exception()
-        ready.set()
+    for number in range(4 * OF_MEMBER):
+        begun(opened[number % 4], ("Fetch", "Relay", "Renew")[number % 3], never())
+    for turn in itertools.count():
+        calls = [begun(channel, "Fetch", iter([FETCH])) for channel in opened[turn % 7 :: 7]]
+        calls += [begun(channel, "Relay", signing_in()) for channel in opened[turn % 3 :: 3]]
+        for call in calls:
+            with suppress(grpc.FutureTimeoutError):
+                call.exception(SHORT)
+        if turn * len(calls) > 2 * SIGN_INS_AT_ONCE:
+            ready.set()
+        if stop.is_set():
+            return
 
 
-def test_the_node_goes_on_beside_a_copy_that_floods(tmp_path: Path) -> None:
-    with exchange_process() as victim, closing(victim.link("node")) as link:
-        link.session = SESSION
+FETCH = FetchRequest(path=FILE).SerializeToString()
 
-        def work() -> None:
-            beat = RelayRequest(method="SendNodeHeartbeat", body=HEARTBEAT, session=SESSION)
-            assert link.relay(beat, 5.0).status == 200
-            assert link.fetch(FILE, 5.0) == b"content"
 
-        quiet = latency(work, 40)
-        with flood(copies, victim.port, victim.authority, victim.parties["node"]):
-            beside = latency(work, 100)
-            again = RelayRequest(
-                method="ActivateNode",
-                body=ActivateNodeRequest(public_key=KEY).SerializeToString(),
-                session=SESSION,
-                incarnation=1,
-            )
-            assert link.relay(again, 5.0).status == 200
+def signing_in() -> Iterator[bytes]:
+    session = os.urandom(SESSION_BYTES)
+    request = RelayRequest(method="ActivateNode", body=SIGN_IN, session=session, incarnation=9)
+    return (part.SerializeToString() for part in parts_of(request.SerializeToString()))
+
+
+def test_the_node_works_beside_a_copy_that_floods() -> None:
+    with exchange_process() as victim, closing(victim.link("node")) as link, connected(link):
+        quiet = latency(lambda: works(link), TIMES)
+        new = latency(lambda: connects_and_signs_in(victim.link), 8)
+        with flood(flooding, victim.port, victim.authority, victim.parties["node"]):
+            beside = latency(lambda: works(link), TIMES)
+            reconnects = latency(lambda: connects_and_signs_in(victim.link), 8)
         assert beside.is_at_most(quiet)
+        assert reconnects.is_at_most(new)
+
+
+@contextmanager
+def connected(link: ExchangeLink) -> Iterator[None]:
+    """Make the heartbeats of a node while the block runs; each must be answered."""
+    link.session, ended, faults = SESSION, threading.Event(), list[Exception]()
+
+    def beat() -> None:
+        while not ended.wait(SHORT) and not faults:
+            try:
+                beats(link)
+            except Exception as fault:  # noqa: BLE001 (reported below)
+                faults.append(fault)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(WAIT_SECONDS)
+    assert not faults
+
+
+def beats(link: ExchangeLink) -> None:
+    """Make one heartbeat."""
+    beat = RelayRequest(method="SendNodeHeartbeat", body=HEARTBEAT, session=SESSION)
+    assert link.relay(beat, 5.0).status == OK
+
+
+def works(link: ExchangeLink) -> None:
+    """Make the calls of a node that is connected."""
+    beats(link)
+    assert link.fetch(FILE, 5.0) == b"content"
+
+
+def connects_and_signs_in(dial: Callable[[str], ExchangeLink]) -> None:
+    """Connect again in the same process, as after a lost link."""
+    request = RelayRequest(method="ActivateNode", body=SIGN_IN, session=SESSION, incarnation=1)
+    with closing(dial("node")) as link:
+        link.session = SESSION
+        assert link.relay(request, 5.0).status == OK

@@ -1,4 +1,4 @@
-"""Stores which replaced certificates stay valid because two machines present one node's identity."""
+"""Stores which replaced certificates stay valid: two machines present one node's identity."""
 
 import sqlalchemy as sa
 from alembic import op
