@@ -43,16 +43,16 @@ from tests.support.exchange_server import (
     caller,
     now,
 )
-from tests.support.flood import flood, latency
+from tests.support.flood import Attack, flood, latency
 from tests.support.hostile_callers import begun, channels
 from tests.support.waiting import WAIT_SECONDS
 
 KEY = b"key of AT"
 SIGN_IN = ActivateNodeRequest(public_key=KEY).SerializeToString()
 OK = 200
-TIMES = 60
-SHORT = 0.05
-"""How long the flood waits for an answer, and the node between two heartbeats, in seconds."""
+TIMES = 40
+SHORT, BEAT = 0.05, 1.0
+"""How long a flood waits for an answer, and the node between two heartbeats, in seconds."""
 
 
 class Coordinator:
@@ -235,26 +235,41 @@ def test_a_restarted_coordinator_and_a_node_of_an_earlier_version_renew(
     assert node.beat() == OK
 
 
-def flooding(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:
-    """Use a certificate for as many connections, calls and sign-ins as the exchange takes.
-
-    Each sign-in is in a new session, as if the program was started again.
-    """
-    opened = channels(port, authority, who, 2 * OF_MEMBER)
+def calls(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:
+    """Keep as many unfinished calls open as the exchange takes."""
+    opened, held = channels(port, authority, who, 4), list[Any]()
 
     def never() -> Iterator[bytes]:
         stop.wait()
         yield b""
 
-    for number in range(4 * OF_MEMBER):
-        begun(opened[number % 4], ("Fetch", "Relay", "Renew")[number % 3], never())
+    while not stop.wait(SHORT):
+        held = [call for call in held if not call.done()]
+        if held:
+            ready.set()
+        names = ("Fetch", "Relay", "Renew", "Fetch")
+        held += [begun(*pair, never()) for pair in zip(opened, names, strict=True)]
+
+
+def connections(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:
+    """Keep as many connections open as the exchange takes, with many calls over each."""
+    opened = channels(port, authority, who, 2 * OF_MEMBER)
     for turn in itertools.count():
-        calls = [begun(channel, "Fetch", iter([FETCH])) for channel in opened[turn % 7 :: 7]]
-        calls += [begun(channel, "Relay", signing_in()) for channel in opened[turn % 3 :: 3]]
-        for call in calls:
-            with suppress(grpc.FutureTimeoutError):
-                call.exception(SHORT)
-        if turn * len(calls) > 2 * SIGN_INS_AT_ONCE:
+        made = [begun(channel, "Fetch", iter([FETCH])) for channel in opened]
+        with suppress(grpc.FutureTimeoutError):
+            made[turn % len(made)].exception(SHORT)
+        if turn == OF_MEMBER:
+            ready.set()
+        if stop.is_set():
+            return
+
+
+def sign_ins(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:
+    """Sign in again and again, each time in a new session, as a program that is started again."""
+    (channel,) = channels(port, authority, who, 1)
+    for turn in itertools.count():
+        begun(channel, "Relay", signing_in()).exception()
+        if turn == 2 * SIGN_INS_AT_ONCE:
             ready.set()
         if stop.is_set():
             return
@@ -269,11 +284,15 @@ def signing_in() -> Iterator[bytes]:
     return (part.SerializeToString() for part in parts_of(request.SerializeToString()))
 
 
-def test_the_node_works_beside_a_copy_that_floods() -> None:
+@pytest.mark.parametrize(
+    "attack",
+    [calls, *(pytest.param(each, marks=pytest.mark.slow) for each in (connections, sign_ins))],
+)
+def test_the_node_works_beside_a_copy_that_floods(attack: Attack[int, bytes, Caller]) -> None:
     with exchange_process() as victim, closing(victim.link("node")) as link, connected(link):
         quiet = latency(lambda: works(link), TIMES)
         new = latency(lambda: connects_and_signs_in(victim.link), 8)
-        with flood(flooding, victim.port, victim.authority, victim.parties["node"]):
+        with flood(attack, victim.port, victim.authority, victim.parties["node"]):
             beside = latency(lambda: works(link), TIMES)
             reconnects = latency(lambda: connects_and_signs_in(victim.link), 8)
         assert beside.is_at_most(quiet)
@@ -286,7 +305,7 @@ def connected(link: ExchangeLink) -> Iterator[None]:
     link.session, ended, faults = SESSION, threading.Event(), list[Exception]()
 
     def beat() -> None:
-        while not ended.wait(SHORT) and not faults:
+        while not ended.wait(BEAT) and not faults:
             try:
                 beats(link)
             except Exception as fault:  # noqa: BLE001 (reported below)
