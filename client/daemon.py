@@ -250,7 +250,7 @@ class Daemon:
                 self._node.do_upkeep()
                 self._health.record_upkeep(self._node.status(self._link_status))
             except Exception:  # noqa: BLE001 - the upkeep continues after any fault
-                _log.exception("tending failed")
+                _log.exception("the upkeep met a fault")
             self._garbage.collect_if_changed(self._node.parts.record_store.readings)
             self._last_upkeep = time.monotonic()
             self._wake.wait(UPKEEP_SECONDS)

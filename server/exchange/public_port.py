@@ -121,9 +121,9 @@ class PublicPort:
             await asyncio.sleep(CHECK_SECONDS)
             self._end(self._limits.overdue(self._now()))
             if self._ended and self._now() - reported >= REPORT_SECONDS:
-                what = f"{len(self._limits)} are open"
+                what = f"to keep room, or late; {len(self._limits)} are open"
                 details = {"count": self._ended, "what": what, "why": self._fault}
-                _log.warning("connections ended to keep room", extra=details)
+                _log.warning("connections ended", extra=details)
                 self._ended, self._fault, reported = 0, None, self._now()
 
     def _watch(self, listener: socket.socket, inner: Path) -> None:
