@@ -402,8 +402,8 @@ _FAULTS = {
     ),
     SIGNED_IN_TOO_OFTEN: StatusFault(
         "This node signed in too often",
-        why="after 20 sign-ins the coordinator admits a node only every two seconds, and a restarted "
-        "one every 20 seconds",
+        why="after 20 sign-ins the coordinator admits a node only every two seconds, and one that "
+        "was restarted every 20 seconds",
         fix="do nothing; the node tries again by itself. If it lasts, check the link",
     ),
 }

@@ -40,9 +40,9 @@ KEPT_FREE_SECONDS = 45.0
 """How long, in a dispute, the place of a session that ended is kept for its own restart."""
 MOST_COPIES = 16
 """How many copies and waiting sessions of one node are remembered."""
-MOST_EARLIER = 256
-"""How many sessions that acted before are remembered; a copy cannot begin as many in some hours,
-see `server.exchange.relay_session`."""
+MOST_EARLIER = 1_024
+"""How many sessions that acted before are remembered. A copy needs more than an hour to begin as
+many, since `server.exchange.relay_session` limits its sign-ins."""
 V = TypeVar("V")
 
 
@@ -251,8 +251,10 @@ class Fence:
         copies = {} if place is None else {k: None for k in place.copies if k != key}
         if place is None or place.session != session:
             self._store.save(session)
-        address = "" if place is None else place.address
-        self._places[country] = _Place(session, self._clock(), copies=copies, address=address)
+        self._places[country] = taken = _Place(session, self._clock(), copies=copies)
+        if place is not None:
+            taken.address = place.address
+            taken.waiting = place.waiting if place.session.key == key else {}
         return Standing.ADMITTED
 
     def _dispute(self, place: _Place) -> None:

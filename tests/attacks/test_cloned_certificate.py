@@ -8,7 +8,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -16,12 +16,12 @@ from typing import Any
 
 import grpc
 import pytest
-from flwr.proto.fleet_pb2 import ActivateNodeRequest
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest
 
 from governance.runtime.database import open_database
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
 from keys.renewal import renewal_proof, serial_of
-from protocols.proto.exchange_pb2 import FetchRequest, RelayRequest, RenewRequest
+from protocols.proto.exchange_pb2 import FetchRequest, RelayReply, RelayRequest, RenewRequest
 from protocols.wire.channel import ExchangeLink, LinkFault
 from protocols.wire.flower_frame import SESSION_BYTES, SESSION_ENDED, STILL_CONNECTED
 from protocols.wire.request_parts import parts_of
@@ -44,11 +44,12 @@ from tests.support.exchange_server import (
     now,
 )
 from tests.support.flood import Attack, flood, latency
-from tests.support.hostile_callers import begun, channels
-from tests.support.waiting import WAIT_SECONDS
+from tests.support.hostile_callers import begun, channels, from_elsewhere
+from tests.support.waiting import WAIT_SECONDS, wait_until
 
-KEY = b"key of AT"
+KEY, ELSEWHERE = b"key of AT", "127.1.0.1"
 SIGN_IN = ActivateNodeRequest(public_key=KEY).SerializeToString()
+SIGN_OFF = DeactivateNodeRequest(node_id=NODE_ID).SerializeToString()
 OK = 200
 TIMES = 40
 SHORT, BEAT = 0.05, 1.0
@@ -95,9 +96,9 @@ class Process:
         self, exchange: OpenExchange, who: Caller, before: "Process | None" = None
     ) -> None:
         self._exchange, self._who = exchange, who
-        self.number = before.number + 1 if before else 1
+        self.number: int = before.number + 1 if before else 1
+        self.session: bytes = os.urandom(SESSION_BYTES)
         self._former = session_key(before.session) if before else b""
-        self.session = os.urandom(SESSION_BYTES)
         self.link = exchange.link(who)
         self.link.session = self.session
 
@@ -237,7 +238,7 @@ def test_a_restarted_coordinator_and_a_node_of_an_earlier_version_renew(
 
 def calls(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:
     """Keep as many unfinished calls open as the exchange takes."""
-    opened, held = channels(port, authority, who, 4), list[Any]()
+    opened, held = channels(from_elsewhere(port, ELSEWHERE), authority, who, 4), list[Any]()
 
     def never() -> Iterator[bytes]:
         stop.wait()
@@ -253,7 +254,7 @@ def calls(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -
 
 def connections(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:
     """Keep as many connections open as the exchange takes, with many calls over each."""
-    opened = channels(port, authority, who, 2 * OF_MEMBER)
+    opened = channels(from_elsewhere(port, ELSEWHERE), authority, who, 2 * OF_MEMBER)
     for turn in itertools.count():
         made = [begun(channel, "Fetch", iter([FETCH])) for channel in opened]
         with suppress(grpc.FutureTimeoutError):
@@ -266,7 +267,7 @@ def connections(ready: Event, stop: Event, port: int, authority: bytes, who: Cal
 
 def sign_ins(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:
     """Sign in again and again, each time in a new session, as a program that is started again."""
-    (channel,) = channels(port, authority, who, 1)
+    (channel,) = channels(from_elsewhere(port, ELSEWHERE), authority, who, 1)
     for turn in itertools.count():
         begun(channel, "Relay", signing_in()).exception()
         if turn == 2 * SIGN_INS_AT_ONCE:
@@ -288,15 +289,22 @@ def signing_in() -> Iterator[bytes]:
     "attack",
     [calls, *(pytest.param(each, marks=pytest.mark.slow) for each in (connections, sign_ins))],
 )
-def test_the_node_works_beside_a_copy_that_floods(attack: Attack[int, bytes, Caller]) -> None:
-    with exchange_process() as victim, closing(victim.link("node")) as link, connected(link):
-        quiet = latency(lambda: works(link), TIMES)
-        new = latency(lambda: connects_and_signs_in(victim.link), 8)
-        with flood(attack, victim.port, victim.authority, victim.parties["node"]):
-            beside = latency(lambda: works(link), TIMES)
-            reconnects = latency(lambda: connects_and_signs_in(victim.link), 8)
-        assert beside.is_at_most(quiet)
-        assert reconnects.is_at_most(new)
+def test_the_node_works_and_restarts_beside_a_copy_that_floods(
+    attack: Attack[int, bytes, Caller],
+) -> None:
+    with exchange_process() as victim, ExitStack() as open_:
+        link = open_.enter_context(closing(victim.link("node")))
+        with connected(link):
+            quiet = latency(lambda: works(link), TIMES)
+            new = latency(lambda: connects_and_signs_in(victim.link), 8)
+            node = victim.parties["node"]
+            open_.enter_context(flood(attack, victim.port, victim.authority, node))
+            assert latency(lambda: works(link), TIMES).is_at_most(quiet)
+            assert latency(lambda: connects_and_signs_in(victim.link), 8).is_at_most(new)
+            if attack is sign_ins:
+                wait_until(lambda: beats(link))  # it is noticed that there is a copy
+        assert called(link, "DeactivateNode", SIGN_OFF).status == OK
+        connects_and_signs_in(victim.link, os.urandom(SESSION_BYTES), 2)
 
 
 @contextmanager
@@ -321,10 +329,17 @@ def connected(link: ExchangeLink) -> Iterator[None]:
     assert not faults
 
 
-def beats(link: ExchangeLink) -> None:
-    """Make one heartbeat."""
-    beat = RelayRequest(method="SendNodeHeartbeat", body=HEARTBEAT, session=SESSION)
-    assert link.relay(beat, 5.0).status == OK
+def called(link: ExchangeLink, method: str, body: bytes, **more: Any) -> RelayReply:
+    """Make a call of the node in its present session."""
+    more.setdefault("session", SESSION)
+    return link.relay(RelayRequest(method=method, body=body, **more), 5.0)
+
+
+def beats(link: ExchangeLink) -> bool:
+    """Make one heartbeat; return whether another machine has the identity."""
+    reply = called(link, "SendNodeHeartbeat", HEARTBEAT)
+    assert reply.status == OK
+    return reply.disputed
 
 
 def works(link: ExchangeLink) -> None:
@@ -333,9 +348,11 @@ def works(link: ExchangeLink) -> None:
     assert link.fetch(FILE, 5.0) == b"content"
 
 
-def connects_and_signs_in(dial: Callable[[str], ExchangeLink]) -> None:
-    """Connect again in the same process, as after a lost link."""
-    request = RelayRequest(method="ActivateNode", body=SIGN_IN, session=SESSION, incarnation=1)
+def connects_and_signs_in(
+    dial: Callable[[str], ExchangeLink], session: bytes = SESSION, number: int = 1
+) -> None:
+    """Connect again, as after a lost link or, in another session, after a restart."""
+    more = {"session": session, "incarnation": number, "former": session_key(SESSION)}
     with closing(dial("node")) as link:
-        link.session = SESSION
-        assert link.relay(request, 5.0).status == OK
+        link.session = session
+        assert called(link, "ActivateNode", SIGN_IN, **more).status == OK

@@ -335,3 +335,13 @@ def test_a_session_counts_as_a_likely_restart_at_the_address_of_the_acting_one(
     watched.sign_in(CLONE, LIVE_SECONDS)
     assert rank("AT", NODE.session, ELSEWHERE) is Rank.LIKELY  # it acted before
     assert rank("AT", RESTART.session, HERE) is Rank.LIKELY
+
+
+def test_a_node_that_reconnects_while_a_copy_waits_still_proves_that_it_lives(
+    watched: Watched,
+) -> None:
+    assert watched.sign_in(CLONE) is WAITS
+    assert watched.sign_in(NODE, PROOF_SECONDS) is ADMITTED
+    assert watched.calls(NODE)
+    assert watched.sign_in(CLONE) is COPY
+    assert watched.reported == ["AT"]
