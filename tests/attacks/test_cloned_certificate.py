@@ -23,7 +23,12 @@ from keys.certificates import Role, TransportAuthority, new_transport_key, publi
 from keys.renewal import renewal_proof, serial_of
 from protocols.proto.exchange_pb2 import FetchRequest, RelayReply, RelayRequest, RenewRequest
 from protocols.wire.channel import ExchangeLink, LinkFault
-from protocols.wire.flower_frame import SESSION_BYTES, SESSION_ENDED, STILL_CONNECTED
+from protocols.wire.flower_frame import (
+    IDENTITY_IN_USE,
+    SESSION_BYTES,
+    SESSION_ENDED,
+    STILL_CONNECTED,
+)
 from protocols.wire.request_parts import parts_of
 from server.exchange import fencing
 from server.exchange.call_limits import OF_MEMBER
@@ -105,6 +110,9 @@ class Process:
     def sign_in(self) -> int:
         more = {"incarnation": self.number, "former": self._former}
         return self._relay("ActivateNode", SIGN_IN, **more)
+
+    def sign_off(self) -> int:
+        return self._relay("DeactivateNode", SIGN_OFF)
 
     def beat(self) -> int:
         return self._relay("SendNodeHeartbeat", HEARTBEAT)
@@ -198,6 +206,25 @@ def test_a_node_that_was_cut_off_gets_place_and_certificate_back_from_the_copy(
     for process in (again, copy):
         with pytest.raises(LinkFault, match="revoked"):
             process.link.fetch(FILE)
+
+
+def test_a_copy_that_starts_again_does_not_take_the_place_of_a_node_that_restarts(
+    coordinator: Coordinator, node: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copied(node)
+    monkeypatch.setattr(fencing, "PROOF_SECONDS", 0.0)
+    assert copy.sign_in() == STILL_CONNECTED
+    assert node.beat() == OK
+    assert copy.sign_in() == IDENTITY_IN_USE
+    assert node.sign_off() == OK
+    for _ in range(3):
+        copy = copy.restarted()
+        assert copy.sign_in() == STILL_CONNECTED
+        assert copy.beat() == SESSION_ENDED
+    node = node.restarted()
+    assert node.sign_in() == OK
+    assert node.beat() == OK
+    assert coordinator.warned
 
 
 def test_in_a_dispute_no_renewal_locks_the_other_machine_out(
