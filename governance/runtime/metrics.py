@@ -170,9 +170,7 @@ class CoordinatorMetrics(_Shared):
             "node_online", "Whether a country's node is connected.", "country"
         )
         self._disputed = self._table(
-            "node_disputed",
-            "Whether two machines have the identity of a country's node.",
-            "country",
+            "node_disputed", "Whether two machines have the country's identity.", "country"
         )
         self._runs = self._table("runs", "Runs by state.", "state")
         self._restarts = self._table(

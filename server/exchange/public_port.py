@@ -25,8 +25,8 @@ BUFFER = 64 * 2**10
 """The most bytes of a connection in each direction that are kept here."""
 BACKLOG = 1_024
 """How many connections the kernel keeps until they are accepted (listen(2))."""
-AT_A_TIME = 32
-"""How many connections are accepted before other work has its turn."""
+AT_A_TIME = 4
+"""How many connections are accepted or ended before other work has its turn."""
 CHECK_SECONDS = 1.0
 STALLED_SECONDS = 60.0
 """After how long without progress a connection ends whose other side takes no bytes."""
@@ -119,7 +119,10 @@ class PublicPort:
         reported = self._now()
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            self._end(self._limits.overdue(self._now()))
+            overdue = self._limits.overdue(self._now())
+            for start in range(0, len(overdue), AT_A_TIME):
+                self._end(overdue[start : start + AT_A_TIME])
+                await asyncio.sleep(0)
             if self._ended and self._now() - reported >= REPORT_SECONDS:
                 what = f"to keep room, or late; {len(self._limits)} are open"
                 details = {"count": self._ended, "what": what, "why": self._fault}
