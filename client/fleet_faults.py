@@ -64,7 +64,10 @@ _TEXTS = {
     ),
     SIGNED_IN_TOO_OFTEN: (
         "This node signed in too often",
-        "after 20 sign-ins the coordinator admits a node only every two seconds",
+        (
+            "after 20 sign-ins the coordinator admits a node only every two seconds, and one that "
+            "was restarted every 20 seconds"
+        ),
         "do nothing; the node tries again by itself. If it lasts, check the link",
     ),
 }

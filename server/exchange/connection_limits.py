@@ -16,6 +16,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Self
 
 from keys.certificates import Peer, Role
+from server.exchange.fencing import Rank
 from server.exchange.owners import Kind, Owners
 
 MOST_CONNECTIONS = 1_024
@@ -29,6 +30,9 @@ KNOWN_TIMES = 4
 """How many times as many a known address may have: many parties may be behind it."""
 OF_MEMBER, OF_GUEST = 16, 2
 """The most connections with one certificate: of a member, and of an invitation."""
+OF_OTHERS = 6
+"""The most connections with a node's certificate of the sessions of each other rank: those of a
+copy end none of the node."""
 FIRST_CALL_SECONDS = 20.0
 """How long a connection may take for its handshake and its first call."""
 SETTLED_SECONDS = 2.0
@@ -66,7 +70,7 @@ class Room:
 @dataclass
 class _Connection:
     owner: str
-    """Its address, or the certificate with which it made a call."""
+    """Its address, or the certificate with which it made a call, and its session's rank."""
     kind: Kind
     most: int
     """The most connections that this owner may have."""
@@ -113,15 +117,17 @@ class ConnectionLimits:
         if number in self._open:
             self._open[number].flights += 1
 
-    def prove(self, number: int, peer: Peer, address: str, now: float) -> list[int]:
+    def prove(
+        self, number: int, peer: Peer, address: str, now: float, rank: Rank = Rank.ACTS
+    ) -> list[int]:
         """Note a call with a valid certificate; return the connections that end for it."""
-        connection, owner = self._open.get(number), f"certificate {peer.serial}"
+        connection, owner = self._open.get(number), f"certificate {peer.serial} {rank.value}"
         guest = peer.role is Role.ENROLMENT
         if not guest:
             self._remember(network_of(address), now)
         if connection is None or connection.owner == owner:
             return []
-        kind, most = (Kind.STRANGER, OF_GUEST) if guest else (Kind.MEMBER, OF_MEMBER)
+        kind, most = Kind.STRANGER if guest else Kind.MEMBER, _most(peer.role, rank)
         ends = now + GUEST_SECONDS if guest else None
         proven = replace(connection, owner=owner, kind=kind, most=most, ends=ends)
         self.ended(number)
@@ -196,6 +202,12 @@ class ConnectionLimits:
         self._known.move_to_end(network)
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
+
+
+def _most(role: Role, rank: Rank) -> int:
+    if role is Role.ENROLMENT:
+        return OF_GUEST
+    return OF_MEMBER if rank is Rank.ACTS else OF_OTHERS
 
 
 @lru_cache(MOST_KNOWN)

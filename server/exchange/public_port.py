@@ -17,7 +17,8 @@ from pathlib import Path
 from keys.certificates import Peer
 from keys.errors import reason_of
 from server.errors import CoordinatorFault
-from server.exchange.connection_limits import ConnectionLimits, Room
+from server.exchange.connection_limits import ConnectionLimits, Room, network_of
+from server.exchange.fencing import Rank
 from server.home import ANY_ADDRESS
 
 BUFFER = 64 * 2**10
@@ -70,11 +71,16 @@ class PublicPort:
         self._sweeper = self._run(self._end_overdue())
         return int(self._listeners[0].getsockname()[1])
 
-    def prove(self, name: str, peer: Peer) -> None:
+    def address(self, name: str) -> str:
+        """Return from where the connection comes that gRPC calls `name`; empty if it has ended."""
+        _, address = self._named.get(name, (0, ""))
+        return network_of(address) if address else ""
+
+    def prove(self, name: str, peer: Peer, rank: Rank = Rank.ACTS) -> None:
         """Note a call of this party over the connection that gRPC calls `name`."""
         number, address = self._named.get(name, (0, ""))
         if number:
-            self._end(self._limits.prove(number, peer, address, self._now()))
+            self._end(self._limits.prove(number, peer, address, self._now(), rank))
 
     def disprove(self, name: str) -> None:
         """Note a call with a certificate that is not valid; the connection ends soon."""

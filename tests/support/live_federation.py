@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from client.border.reply_timing import ReplySlots
-from client.daemon import Daemon, fleet_server
+from client.daemon import Daemon
+from client.startup import fleet_server
 from client.state.incarnation import begin
 from client.status.health import NodeHealth
 from governance.documents.permit import PermitConditions
@@ -190,7 +191,9 @@ class LiveParts:
             country, fetch=link.fetch, slots=ReplySlots(), entropy=federation.entropy(country)
         )
         keyring = replace(keyring_of(country), node_auth_key=key)
-        serve = fleet_server(keyring, begin(node.parts.engine))
+        incarnation = begin(node.parts.engine)
+        link.session = incarnation.session
+        serve = fleet_server(keyring, incarnation)
         home = federation.home(country)
         daemon = Daemon(
             node,
