@@ -29,7 +29,8 @@ OWN_VALUES = "validates values that this program computed"
 OWN_PROCESS = "reads what a process that this program started printed or answered"
 RANDOM = "reads bytes of the random generator"
 NOT_FROM_OUTSIDE = {
-    "client/daemon.py": "reads base64 from commands of the same user, and a key of its key store",
+    "client/daemon.py": "reads base64 from commands of the same user",
+    "client/startup.py": "reads a key of the key store",
     "client/documents/budget_periods.py": OWN_DATABASE,
     "client/documents/officer_key.py": OWN_DATABASE,
     "client/documents/store.py": OWN_DATABASE,
