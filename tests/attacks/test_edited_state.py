@@ -7,6 +7,7 @@ make the same check (`client.state.state_check`); a test below holds them to it.
 
 import shutil
 import sqlite3
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,14 +19,18 @@ from sqlalchemy.pool import StaticPool
 
 from client.commands.check_result import CheckState
 from client.commands.doctor import Doctor
+from client.errors import NodeFault
 from client.state.decision_log import log_origin
 from client.state.state_check import StateCheck, open_log
 from governance.audit.checkpoint import Checkpoint
 from governance.audit.events import Event, EventKind, entry_bytes
 from governance.audit.merkle import completed_by, leaf_hash
+from governance.audit.note import sign_note
 from governance.documents.study import Study
+from governance.errors import LogFault
 from governance.runtime.database import transaction
 from keys.errors import PratiqueError
+from protocols.wire.encoding import canonical_json, digest
 from tests.support.documents import NOW
 from tests.support.joining_node import create_joining_node
 from tests.support.keystore import PASSPHRASE
@@ -70,6 +75,7 @@ class EditedNode:
 
     def __init__(self, federation: NodeFederation, database: Path) -> None:
         self.federation, self.database = federation, database
+        self.before: dict[str, list[tuple[Any, ...]]] = {}
 
     def edit(self, change: Edit | str) -> None:
         """Edit the database as one can with sqlite3; a text is SQL."""
@@ -318,6 +324,94 @@ def test_an_older_signed_head_does_not_make_a_shorter_log_right(node: EditedNode
     node.edit(EDITS["the last entry is removed"])
     node.edit(lambda raw: raw.execute("UPDATE signed_head SET note = ?", (before,)))
     assert "is older than what this node has already sent" in node.refused()
+
+
+@pytest.fixture
+def paused(node: EditedNode) -> EditedNode:
+    """A node that was paused since; the pause is a setting, and this test logs nothing of it."""
+    with closing(sqlite3.connect(node.database)) as raw:
+        before = {
+            table: raw.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+            for table in ("settings", "signed_head")
+        }
+    node.before = before
+    started = node.federation.made(COUNTRY)
+    started.parts.log_head.move()
+    started.parts.pause.set("an incident", NOW)
+    started.parts.log_head.move()
+    started.parts.engine.dispose()
+    return node
+
+
+def put_back(raw: sqlite3.Connection, rows: dict[str, list[tuple[Any, ...]]]) -> None:
+    for table, values in rows.items():
+        raw.execute(f"DELETE FROM {table}")  # noqa: S608
+        raw.executemany(f"INSERT INTO {table} VALUES (?, ?)", values)  # noqa: S608
+
+
+def test_the_settings_of_an_older_head_of_the_same_size_are_refused(paused: EditedNode) -> None:
+    """The head is genuine, and the log has as many entries; the counter of heads has risen."""
+    paused.edit(lambda raw: put_back(raw, paused.before))
+    with pytest.raises(NodeFault, match="is older than what this node has already sent") as refusal:
+        paused.check()
+    assert "number" in refusal.value.why
+    assert paused.refused() == str(refusal.value)
+
+
+def test_an_older_head_put_back_under_a_running_node_is_not_continued(
+    paused: EditedNode,
+) -> None:
+    started = paused.federation.made(COUNTRY)
+    started.parts.log_head.move()
+    paused.edit(lambda raw: put_back(raw, paused.before))
+    with pytest.raises(LogFault, match="does not continue the head"):
+        started.parts.pause.set("another incident", NOW)
+    with pytest.raises(NodeFault, match="is older than what this node has already sent"):
+        started.parts.log_head.move()
+    started.parts.engine.dispose()
+
+
+@pytest.fixture
+def former(tmp_path: Path) -> Iterator[EditedNode]:
+    """A node as the version before left it: no counter, and no word about runs and documents."""
+    federation = NodeFederation(tmp_path / "federation")
+    federation.ready(federation.approved())
+    federation.nodes[COUNTRY].parts.engine.dispose()
+    node = EditedNode(federation, federation.home(COUNTRY).database)
+    node.edit(as_signed_before)
+    name, size, root, *_ = federation.home(COUNTRY).log_head.read_text().splitlines()
+    checkpoint = Checkpoint(name.removesuffix("/state"), int(size), b64decode(root))
+    federation.home(COUNTRY).log_head.write_text(checkpoint.to_text())
+    yield node
+    federation.close()
+
+
+def as_signed_before(raw: sqlite3.Connection) -> None:
+    raw.execute("DELETE FROM settings WHERE name LIKE 'rows-of-%'")
+    raw.execute("UPDATE runs SET state = NULL, ended = created")
+    rows = raw.execute("SELECT name, value FROM settings ORDER BY name")
+    covered = digest(canonical_json([list(row) for row in rows]))
+    name, size, root, *_ = raw.execute("SELECT note FROM signed_head").fetchone()[0].splitlines()
+    text = "".join(f"{line}\n" for line in (name.decode(), size.decode(), root.decode(), covered))
+    note = sign_note(text, name.decode(), keyring_of(COUNTRY).log_key)
+    raw.execute("UPDATE signed_head SET note = ?", (note,))
+
+
+def test_a_head_of_an_earlier_version_is_verified_and_replaced(former: EditedNode) -> None:
+    """From then on runs, documents and opt-outs cannot be edited either."""
+    former.check()
+    size = former.start()
+    assert former.start() == size, "signed once"
+    former.edit("UPDATE runs SET created = '2020' || substr(created, 5)")
+    former.refused()
+
+
+@pytest.mark.parametrize("edit", ["DELETE FROM journal", "DELETE FROM settings"])
+def test_what_an_earlier_version_signed_is_checked_before_it_is_signed_again(
+    former: EditedNode, edit: str
+) -> None:
+    former.edit(edit)
+    former.refused()
 
 
 def test_a_new_database_is_refused_although_every_file_of_the_old_one_is_gone(
