@@ -90,10 +90,10 @@ class StateCheck:
         with transaction(self._engine) as connection:
             if not _is_former(self._log.signed_head(connection)) or not self._log.size(connection):
                 return
-            for rows in COVERED:
-                rows.cover(connection)
             named = set(stated_rows(self._log.verified_entries(connection)))
             names = [name for name in _guarded_rows(connection) if name not in named]
+            for rows in COVERED:
+                rows.cover(connection)
             for first in range(0, max(1, len(names)), MOST_ROWS):
                 self._log.append(self._signed(names, first), connection)
 

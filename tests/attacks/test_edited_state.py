@@ -8,27 +8,22 @@ make the same check (`client.state.state_check`); a test below holds them to it.
 import shutil
 import sqlite3
 from base64 import b64decode
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy.pool import StaticPool
 
 from client.commands.check_result import CheckState
 from client.commands.doctor import Doctor
 from client.errors import NodeFault
-from client.state.decision_log import log_origin
-from client.state.state_check import StateCheck, open_log
 from governance.audit.checkpoint import Checkpoint
 from governance.audit.events import Event, EventKind, entry_bytes
 from governance.audit.merkle import completed_by, leaf_hash
 from governance.audit.note import sign_note
 from governance.documents.study import Study
 from governance.errors import LogFault
-from governance.runtime.database import transaction
 from keys.errors import PratiqueError
 from protocols.wire.encoding import canonical_json, digest
 from tests.support.documents import NOW
@@ -36,10 +31,9 @@ from tests.support.joining_node import create_joining_node
 from tests.support.keystore import PASSPHRASE
 from tests.support.node_federation import NodeFederation, keyring_of
 from tests.support.reference_merkle import reference_root
-from tests.support.row_edits import RowEdit, drop_triggers, edits_of, tables
+from tests.support.row_edits import Edit, edited
 
 COUNTRY = "DK"
-Edit = Callable[[sqlite3.Connection], object]
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +99,6 @@ class EditedNode:
         assert refusal.value.why
         assert refusal.value.fix
         return str(refusal.value)
-
-
-def edited(raw: sqlite3.Connection, change: Edit | str) -> object:
-    """Edit a database whose triggers are dropped, and make them again; return what it returns."""
-    triggers = drop_triggers(raw)
-    result = raw.executescript(change) if isinstance(change, str) else change(raw)
-    for sql in triggers:
-        with suppress(sqlite3.OperationalError):  # the table may be gone
-            raw.execute(sql)
-    return result
 
 
 def test_an_unchanged_database_starts(node: EditedNode) -> None:
@@ -188,74 +172,6 @@ def test_an_edited_database_is_refused_and_a_running_node_reports_it(
         node.check()
     assert node.database.read_bytes() == before
     node.refused()
-
-
-DECIDES_NOTHING = {
-    "journal.reply emptied": "as the node itself erases it: a repeated request is refused then",
-    "log_heads deleted": "it is made again; each is compared with the signed head before it leaves",
-}
-"""Edits that no check notices, and why they decide nothing (docs/adr/0025)."""
-
-
-def test_every_edit_of_every_row_is_noticed_unless_it_decides_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each table, column and row: changed, emptied, of another row, deleted, copied, replayed."""
-    older, image = states_before_and_after(tmp_path)
-    check_of(opened(image)).require_intact()
-    edits = list(edits_of(opened(image), older))
-    assert set(tables(older)) == {edit.subject for edit in edits if "." not in edit.subject}
-    unnoticed = {str(edit) for edit in edits if not is_noticed(image, edit)}
-    assert unnoticed == DECIDES_NOTHING.keys()
-
-
-def states_before_and_after(folder: Path) -> tuple[sqlite3.Connection, bytes]:
-    """Return a node's database after one run, and again with rows of every kind in every table."""
-    federation = NodeFederation(folder / "federation")
-    federation.ready(federation.approved()).sum(1, "histogram")
-    older = in_memory(federation)
-    federation.nodes[COUNTRY].parts.log.checkpoint()
-    federation.ready(federation.approved(id="later-study"))
-    parts = federation.nodes[COUNTRY].parts
-    with transaction(parts.engine) as connection:
-        parts.opt_outs.confirm(["p900", "p901"], NOW, connection)
-    parts.log.checkpoint()
-    newer = in_memory(federation)
-    federation.close()
-    rollback_journal = b"\1\1"  # in place of the write-ahead log, which needs a file
-    return older, newer.serialize()[:18] + rollback_journal + newer.serialize()[20:]
-
-
-def in_memory(federation: NodeFederation) -> sqlite3.Connection:
-    copy = sqlite3.connect(":memory:")
-    with closing(sqlite3.connect(federation.home(COUNTRY).database)) as raw:
-        raw.backup(copy)
-    return copy
-
-
-def opened(image: bytes) -> sqlite3.Connection:
-    raw = sqlite3.connect(":memory:", check_same_thread=False)
-    raw.deserialize(image)
-    return raw
-
-
-def is_noticed(image: bytes, edit: RowEdit) -> bool:
-    """Whether the check refuses the edited database; also if SQLite itself refuses the edit."""
-    with closing(opened(image)) as raw:
-        if not edited(raw, edit.apply):
-            return True
-        raw.commit()
-        try:
-            check_of(raw).require_intact()
-        except PratiqueError:
-            return True
-    return False
-
-
-def check_of(raw: sqlite3.Connection) -> StateCheck:
-    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-    key = keyring_of(COUNTRY).log_key
-    return StateCheck(engine, open_log(engine, log_origin(COUNTRY), key, former=False), COUNTRY)
 
 
 def test_a_dropped_trigger_is_refused(node: EditedNode) -> None:

@@ -5,11 +5,19 @@ somebody who can write the file and has no key; an edit that SQLite itself refus
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import StaticPool
+
+from keys.errors import PratiqueError
+
 Row = dict[str, Any]
+Edit = Callable[[sqlite3.Connection], object]
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,11 @@ class RowEdit:
     way: str
     sql: str
     values: tuple[Any, ...]
+
+    @property
+    def table(self) -> str:
+        """The table that is edited."""
+        return self.subject.partition(".")[0]
 
     def __str__(self) -> str:
         return f"{self.subject} {self.way}"
@@ -39,8 +52,20 @@ def tables(raw: sqlite3.Connection) -> list[str]:
     return [name for (name,) in raw.execute(f"{named} ORDER BY name")]
 
 
-def drop_triggers(raw: sqlite3.Connection) -> list[str]:
-    """Drop the triggers, which would refuse an edit; return the SQL that makes them again."""
+def edited(raw: sqlite3.Connection, change: Edit | str) -> object:
+    """Edit a database as one can with sqlite3; a text is SQL. Return what `change` returns.
+
+    The triggers, which would refuse it, are dropped and made again.
+    """
+    triggers = _drop_triggers(raw)
+    result = raw.executescript(change) if isinstance(change, str) else change(raw)
+    for sql in triggers:
+        with suppress(sqlite3.OperationalError):  # the table may be gone
+            raw.execute(sql)
+    return result
+
+
+def _drop_triggers(raw: sqlite3.Connection) -> list[str]:
     made = raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
     for name, _ in made:
         raw.execute(f"DROP TRIGGER {name}")
@@ -114,3 +139,47 @@ def other(value: object) -> object:
         return value[:-1] + bytes([value[-1] ^ 1]) if value else b"x"
     text = str(value)
     return text[:-1] + ("0" if text[-1:] != "0" else "1")
+
+
+def image_of(database: Path) -> bytes:
+    """Return a copy of a database that `opened` reads."""
+    with closing(sqlite3.connect(database)) as raw, closing(sqlite3.connect(":memory:")) as copy:
+        raw.backup(copy)
+        image = copy.serialize()
+    rollback_journal = b"\1\1"  # in place of the write-ahead log, which needs a file
+    return image[:18] + rollback_journal + image[20:]
+
+
+def opened(image: bytes) -> sqlite3.Connection:
+    """Return a connection to a new copy of the database, in memory."""
+    raw = sqlite3.connect(":memory:", check_same_thread=False)
+    raw.deserialize(image)
+    return raw
+
+
+def engine_on(raw: sqlite3.Connection) -> Engine:
+    """Return an engine that uses this connection."""
+    return create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+
+
+def unnoticed(
+    before: bytes, after: bytes, check: Callable[[Engine], None], *, only: Collection[str]
+) -> set[str]:
+    """Return the edits of these tables of `after` that `check` does not refuse."""
+    with closing(opened(before)) as older, closing(opened(after)) as newer:
+        edits = [edit for edit in edits_of(newer, older) if edit.table in only]
+    assert {edit.table for edit in edits} == set(only)
+    return {str(edit) for edit in edits if not _is_noticed(after, edit, check)}
+
+
+def _is_noticed(image: bytes, edit: RowEdit, check: Callable[[Engine], None]) -> bool:
+    """Whether the check refuses the edited database, or SQLite the edit."""
+    with closing(opened(image)) as raw:
+        if not edited(raw, edit.apply):
+            return True
+        raw.commit()
+        try:
+            check(engine_on(raw))
+        except PratiqueError:
+            return True
+    return False
