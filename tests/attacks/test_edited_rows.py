@@ -73,7 +73,7 @@ def test_every_edit_of_the_coordinators_log_is_noticed(tmp_path: Path) -> None:
     engine.dispose()
     check_coordinator(engine_on(opened(images[1])))
     covered = set(tables(opened(images[1]))) - NOT_COVERED
-    found = unnoticed(*images, check_coordinator, only=covered)
+    found = unnoticed(images[0], images[1], check_coordinator, only=covered)
     assert found == {"log_heads deleted"}
 
 

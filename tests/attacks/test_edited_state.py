@@ -18,6 +18,7 @@ import pytest
 from client.commands.check_result import CheckState
 from client.commands.doctor import Doctor
 from client.errors import NodeFault
+from client.state.incarnation import Incarnation, begin
 from governance.audit.checkpoint import Checkpoint
 from governance.audit.events import Event, EventKind, entry_bytes
 from governance.audit.merkle import completed_by, leaf_hash
@@ -26,6 +27,7 @@ from governance.documents.study import Study
 from governance.errors import LogFault
 from keys.errors import PratiqueError
 from protocols.wire.encoding import canonical_json, digest
+from server.exchange.fencing import Fence, NoStore, SignIn
 from tests.support.documents import NOW
 from tests.support.joining_node import create_joining_node
 from tests.support.keystore import PASSPHRASE
@@ -246,11 +248,10 @@ def test_an_older_signed_head_does_not_make_a_shorter_log_right(node: EditedNode
 def paused(node: EditedNode) -> EditedNode:
     """A node that was paused since; the pause is a setting, and this test logs nothing of it."""
     with closing(sqlite3.connect(node.database)) as raw:
-        before = {
+        node.before = {
             table: raw.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
             for table in ("settings", "signed_head")
         }
-    node.before = before
     started = node.federation.made(COUNTRY)
     started.parts.log_head.move()
     started.parts.pause.set("an incident", NOW)
@@ -274,9 +275,7 @@ def test_the_settings_of_an_older_head_of_the_same_size_are_refused(paused: Edit
     assert paused.refused() == str(refusal.value)
 
 
-def test_an_older_head_put_back_under_a_running_node_is_not_continued(
-    paused: EditedNode,
-) -> None:
+def test_an_older_head_put_back_under_a_running_node_is_not_continued(paused: EditedNode) -> None:
     started = paused.federation.made(COUNTRY)
     started.parts.log_head.move()
     paused.edit(lambda raw: put_back(raw, paused.before))
@@ -328,6 +327,37 @@ def test_what_an_earlier_version_signed_is_checked_before_it_is_signed_again(
 ) -> None:
     former.edit(edit)
     former.refused()
+
+
+def test_a_whole_folder_of_an_earlier_time_is_reported_by_the_coordinator_and_by_log_verify(
+    node: EditedNode,
+) -> None:
+    """The machine itself cannot notice: database and log-head are of one moment (decision 13)."""
+    files = node.database, node.federation.home(COUNTRY).log_head
+    earlier, reported = [file.read_bytes() for file in files], list[str]()
+    fence = Fence(NoStore(), on_dispute=reported.append, clock=lambda: 0.0)
+
+    def signed_in() -> tuple[Incarnation, Checkpoint]:
+        started = node.federation.made(COUNTRY)
+        started.note_start()
+        session = begin(started.parts.engine)
+        fence.sign_in(COUNTRY, SignIn(session.session, session.number, session.former))
+        fence.ended(COUNTRY, session.session)
+        started.note_stop()
+        head = started.parts.log.head()
+        started.parts.engine.dispose()
+        return session, head
+
+    former, seen_by_officer = signed_in()
+    assert not reported
+    for file, content in zip(files, earlier, strict=True):
+        file.write_bytes(content)
+    restored = node.federation.made(COUNTRY)
+    with pytest.raises(LogFault, match="were signed before"):
+        restored.parts.log.require_head(seen_by_officer)
+    restored.parts.engine.dispose()
+    again, _ = signed_in()
+    assert (again.number, reported) == (former.number, [COUNTRY])
 
 
 def test_a_new_database_is_refused_although_every_file_of_the_old_one_is_gone(
