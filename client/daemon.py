@@ -78,7 +78,7 @@ class Renewal(Protocol):
     """Keeps the node's certificate current (`client.credentials.certificate_renewal`)."""
 
     def renew_if_due(self) -> None:
-        """Renew the certificate if it is due."""
+        """Renew the certificate if it is due; called while the node is signed in."""
 
     def ended(self) -> str:
         """Return a sentence once the certificate has expired; an empty text before."""
@@ -245,11 +245,12 @@ class Daemon:
         while not self._stop.is_set():
             self._health.progress.moved(UPKEEP, WORK_SECONDS)
             try:
-                self._renewal.renew_if_due()
+                if self._link_status.connected:  # no other session may renew
+                    self._renewal.renew_if_due()
                 self._node.do_upkeep()
                 self._health.record_upkeep(self._node.status(self._link_status))
             except Exception:  # noqa: BLE001 - the upkeep continues after any fault
-                _log.exception("tending failed")
+                _log.exception("the upkeep met a fault")
             self._garbage.collect_if_changed(self._node.parts.record_store.readings)
             self._last_upkeep = time.monotonic()
             self._wake.wait(UPKEEP_SECONDS)
@@ -323,10 +324,12 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
         node = _node(home, settings, store, link)
         node.parts.log_head.move()  # before anything else: the state may be an old or changed copy
         NodeKeyring.note_signed_state(store)
+        incarnation = begin(node.parts.engine)
+        link.session = incarnation.session
         daemon = Daemon(
             node,
             link,
-            fleet_server(keyring, begin(node.parts.engine)),
+            fleet_server(keyring, incarnation),
             home,
             health=health,
             supervisor=supervisor,

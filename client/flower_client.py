@@ -50,7 +50,8 @@ from flwr.supercore.protobuf.client import (
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from client.state.incarnation import IF_COPIED, Incarnation
+from client.fleet_faults import StatusFault, status_fault, with_status_faults
+from client.state.incarnation import Incarnation
 from keys.errors import PratiqueError
 from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
 from protocols.wire.channel import ExchangeLink, LinkFault, Stop
@@ -59,14 +60,11 @@ from protocols.wire.flower_frame import (
     FRAME,
     HEADER_PREFIX,
     HEARTBEAT_SECONDS,
-    IDENTITY_IN_USE,
     LARGEST_BODY,
     LONG_POLL_SECONDS,
     NONCE_BYTES,
     RECORD,
     SESSION_ENDED,
-    SIGNED_IN_TOO_OFTEN,
-    STILL_CONNECTED,
 )
 from protocols.wire.flower_object import object_name, pack_frame, unpack_frame
 
@@ -80,7 +78,6 @@ SECONDS_BY_METHOD = {"PullMessages": 300.0, "PushMessages": 300.0, "DeactivateNo
 PULL, PUSH = "PullMessages", "PushMessages"
 SIGN_IN, HEARTBEAT = "ActivateNode", "SendNodeHeartbeat"
 _log = logging.getLogger("pratique.fleet")
-_STILL_ONLINE = int(httpx.codes.PRECONDITION_FAILED)
 
 
 class RuntimeVersion:
@@ -270,7 +267,7 @@ class FleetClient:
 
     def _activate(self) -> Node:
         request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=ONLINE_SECONDS)
-        response = _with_link_faults(lambda: self._client.ActivateNode(request))
+        response = with_status_faults(lambda: self._client.ActivateNode(request))
         return Node(node_id=response.node_id)
 
     def _deactivate(self, node: Node) -> None:
@@ -283,7 +280,7 @@ class FleetClient:
         while not ended.is_set():
             begun = time.monotonic()
             try:
-                _with_link_faults(lambda: self._send_heartbeat(node))
+                with_status_faults(lambda: self._send_heartbeat(node))
             except StatusFault as fault:
                 self._transport.stop.fault = fault  # the daemon signs in again
                 return
@@ -294,10 +291,10 @@ class FleetClient:
     def _send_heartbeat(self, node: Node) -> None:
         request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=ONLINE_SECONDS)
         if not self._client.SendNodeHeartbeat(request).success:
-            raise _status_fault(SESSION_ENDED)
+            raise status_fault(SESSION_ENDED)
 
     def _answer_next(self, node: Node) -> None:
-        incoming = _with_link_faults(lambda: self._pull(node))
+        incoming = with_status_faults(lambda: self._pull(node))
         if incoming is None:
             return
         context = Context(
@@ -312,7 +309,7 @@ class FleetClient:
         except (PratiqueError, ValueError) as error:  # not a message of Pratique: no answer
             _log.warning("message ignored", extra={"what": type(error).__name__})
             return
-        _with_link_faults(lambda: self._push(node, reply))
+        with_status_faults(lambda: self._push(node, reply))
 
     def _pull(self, node: Node) -> Message | None:
         response = self._client.PullMessages(PullMessagesRequest(node=node))
@@ -364,53 +361,3 @@ def _require_small(reply: RelayReply, method: str) -> None:
             "no message",
             fix="ask the coordinator what answers at its address",
         )
-
-
-class StatusFault(LinkFault):
-    """The exchange or the SuperLink refused a call with a status."""
-
-
-def _with_link_faults(call: Callable[[], T]) -> T:
-    """Return the call's result. Raises StatusFault if the SuperLink answers with an error."""
-    try:
-        return call()
-    except httpx.HTTPStatusError as error:
-        raise _status_fault(error.response.status_code, error.response.text[:200]) from error
-
-
-_FAULTS = {
-    _STILL_ONLINE: StatusFault(
-        "The coordinator's SuperLink does not admit this node yet",
-        why="it keeps this node's last session for up to a minute, or does not know its key",
-        fix="if it lasts longer, ask the coordinator whether this node is admitted",
-    ),
-    STILL_CONNECTED: StatusFault(
-        "The coordinator may still be connected with this node's former session",
-        why="that session called within the last seconds, and did not sign off",
-        fix="wait for some seconds; if it lasts longer, look for a second machine that runs a copy "
-        "of this node's folder",
-    ),
-    IDENTITY_IN_USE: StatusFault(
-        "Another machine is connected with this node's identity",
-        why="it runs from a copy of this node's folder, or this folder is the copy",
-        fix=IF_COPIED,
-    ),
-    SESSION_ENDED: StatusFault(
-        "This node's session at the coordinator has ended",
-        why="the coordinator or its SuperLink was restarted, or another session of this node began",
-        fix="do nothing; the node signs in again by itself",
-    ),
-    SIGNED_IN_TOO_OFTEN: StatusFault(
-        "This node signed in too often",
-        why="after 20 sign-ins the coordinator admits a node only every two seconds",
-        fix="do nothing; the node tries again by itself. If it lasts, check the link",
-    ),
-}
-
-
-def _status_fault(status: int, text: str = "") -> StatusFault:
-    return _FAULTS.get(status) or StatusFault(
-        "The coordinator's SuperLink refused a call",
-        why=f"status {status}: {text}",
-        fix="ask the coordinator whether this node is admitted",
-    )

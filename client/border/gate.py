@@ -13,12 +13,19 @@ Everything that is not clearly allowed is a Refusal.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 
 from client.border.admission import Admission, Repetition
+from client.border.cited_documents import (
+    cited_permit,
+    cited_study,
+    coordinator_keys,
+    peer_keys,
+    refusing,
+    require_roster,
+)
 from client.border.person_register import node_register, require_node_register
 from client.border.run_limit import RunLimit
 from client.credentials.identity_keys import IdentityKeys
@@ -32,12 +39,9 @@ from client.state.reply_journal import CONTRIBUTE, Place, ReplyJournal
 from client.state.runs import RunRecord, RunStore
 from client.tasks.registry import INSTALLED
 from governance.budget.ledger import Ledger, Terms
-from governance.documents.permit import Permit
 from governance.documents.study import Study
-from governance.errors import DocumentFault
 from governance.policy.assessment import Assessment, assess, ledger_terms
-from keys.composite import Identity, PublicIdentity, read_identity
-from keys.errors import PratiqueError
+from keys.composite import Identity, read_identity
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import RoundTerms, RunTerms
 from protocols.private_sum.country_run import CountryRun
@@ -104,14 +108,14 @@ class Gate:
         self._pause.require_running()
         request = read_request(frame)
         documents = self._fresh_documents(request)
-        study = _study(request, documents)
+        study = cited_study(request, documents)
         place, subject = Place.of(request), Subject.of(frame, request)
         reply = self._earlier_reply(request, place, documents)
         authentic = None if reply is not None else self._authentic(frame, request, study, documents)
         assessment, budget = self._assessed(study, documents, place.run)
         if authentic is None:
             return Repetition(reply or b"", subject)
-        permit = _permit(documents, study)
+        permit = cited_permit(documents, study)
         if authentic.record is None:
             self._limit.require_room(permit, documents.view.now)
         return Admission(
@@ -139,7 +143,7 @@ class Gate:
         reply = self._journal.repeated(place, request.digest)
         context = None if reply is None else self._journal.context(place)
         if context is not None:
-            request.authenticate(_coordinator(documents), phase=request.phase, context=context)
+            request.authenticate(coordinator_keys(documents), phase=request.phase, context=context)
         return reply
 
     def _fresh_documents(self, request: Request) -> CurrentDocuments:
@@ -154,7 +158,7 @@ class Gate:
         """Fetch now; after a claim that the fetch does not confirm, ignore claims for a while."""
         documents = None
         try:
-            with _refusing(ReasonCode.DOCUMENTS_BEHIND):
+            with refusing(ReasonCode.DOCUMENTS_BEHIND):
                 self._sync()
             documents = self._current_documents()
         finally:
@@ -164,9 +168,9 @@ class Gate:
 
     def _current_documents(self) -> CurrentDocuments:
         now = self._clock()
-        with _refusing(ReasonCode.DOCUMENTS_EXPIRED):
+        with refusing(ReasonCode.DOCUMENTS_EXPIRED):
             own, view = self._documents.own(now), self._documents.view(now)
-        with _refusing(ReasonCode.DOCUMENTS_BEHIND):
+        with refusing(ReasonCode.DOCUMENTS_BEHIND):
             return CurrentDocuments(view.with_own(own), own)
 
     def _authentic(
@@ -175,9 +179,9 @@ class Gate:
         place, phase = Place.of(request), request.phase
         record = self._record(request, place)
         roster = request.roster if record is None else record.roster
-        _require_roster(roster, study)
+        require_roster(roster, study)
         identity, peers = self._keys(documents, roster, record)
-        with _refusing(ReasonCode.ROSTER):
+        with refusing(ReasonCode.ROSTER):
             least = documents.own.permitted_minimum(study.digest)
             agreement, run_id = documents.view.agreement, request.body.run_id
             terms = study.run_terms(agreement, run_id, roster, permitted_minimum=least)
@@ -232,7 +236,7 @@ class Gate:
             terms=terms,
             identity=suite.private(identity),
             peers={country: suite.public(read_identity(key)) for country, key in peers.items()},
-            coordinator=_coordinator(documents),
+            coordinator=coordinator_keys(documents),
             versions=documents.verified,
         )
 
@@ -243,7 +247,7 @@ class Gate:
 
         A run that begins now is signed with the key in use, and with no other that is published.
         """
-        current, peers = self._identities.current, _peers(documents, roster)
+        current, peers = self._identities.current, peer_keys(documents, roster)
         if record is not None and record.peers:
             return self._identities.find(record.peers[self._country]) or current, record.peers
         return current, peers
@@ -255,7 +259,7 @@ class Gate:
         node_register_name = node_register(self._register, self._ledger, agreement)
         require_node_register(node_register_name, study.population.register_name)
         self._require_fit(study)
-        with _refusing(ReasonCode.POLICY):
+        with refusing(ReasonCode.POLICY):
             register = study.population.register_name
             known = self._documents.periods_known_since(register)
             terms = ledger_terms(agreement, register, now, known=known)
@@ -281,7 +285,7 @@ class Gate:
 
         A permit pays for the ε of the study once. A new run needs a new permit.
         """
-        issued = _permit(documents, study).issued
+        issued = cited_permit(documents, study).issued
         others = {
             entry.run
             for entry in self._ledger.entries(study=study.digest)
@@ -322,84 +326,3 @@ class Gate:
                 fix=fault.fix,
                 clause="node/dictionary",
             ) from None
-
-
-@contextmanager
-def _refusing(code: ReasonCode) -> Iterator[None]:
-    """Turn faults into refusals with this reason code and the same sentences."""
-    try:
-        yield
-    except Refusal:
-        raise
-    except PratiqueError as fault:
-        raise Refusal(code, fault.what, why=fault.why, fix=fault.fix) from fault
-
-
-def _study(request: Request, documents: CurrentDocuments) -> Study:
-    agreement = documents.view.agreement
-    if request.body.agreement != agreement.digest:
-        raise Refusal(
-            ReasonCode.STALE,
-            "The request names another agreement than the one in force on this node",
-            why=f"the agreement in force is {agreement.digest}",
-            fix="do nothing here; the coordinator must start a new run",
-        )
-    try:
-        study = documents.view.study(request.body.study)
-    except DocumentFault as fault:
-        raise Refusal(ReasonCode.UNKNOWN_STUDY, fault.what, why=fault.why, fix=fault.fix) from None
-    if study is None:
-        raise Refusal(
-            ReasonCode.UNKNOWN_STUDY,
-            "The request names a study that is not among the published documents",
-            why="a study is identified by the digest that the coordinator signed and published",
-            fix="ask the coordinator to propose the study, and wait for the next document sync",
-        )
-    return study
-
-
-def _permit(documents: CurrentDocuments, study: Study) -> Permit:
-    permit = documents.own.permit(study.digest)
-    if permit is None:
-        raise Refusal(ReasonCode.NO_PERMIT, "There is no permit for this study")
-    if permit.issued > documents.view.now:
-        raise Refusal(
-            ReasonCode.NO_PERMIT,
-            "The permit for this study has an issue time in the future",
-            why=f"it was issued at {permit.issued:%Y-%m-%d %H:%M:%S} UTC by the officer's clock; "
-            "the node could not distinguish a run charged before then from one without a permit",
-            fix="correct both clocks; the permit counts when this node's clock reaches that time",
-            clause="node/permit-from-the-future",
-        )
-    return permit
-
-
-def _require_roster(roster: tuple[str, ...], study: Study) -> None:
-    if not set(roster) <= set(study.countries):
-        raise Refusal(
-            ReasonCode.ROSTER,
-            "The run names countries that the study does not name",
-            why=f"the study names {', '.join(study.countries)}",
-        )
-
-
-def _coordinator(documents: CurrentDocuments) -> PublicIdentity:
-    agreement = documents.view.agreement
-    return agreement.signatures.public(read_identity(agreement.coordinator.identity_key))
-
-
-def _peers(documents: CurrentDocuments, roster: tuple[str, ...]) -> dict[str, str]:
-    view = documents.view
-    keys = {country: view.node_keys(country) for country in roster}
-    unknown = sorted(country for country, node in keys.items() if node is None)
-    if unknown:
-        why = "; ".join(view.absent.get(country, f"{country} has none") for country in unknown)
-        raise Refusal(
-            ReasonCode.ROSTER,
-            f"The documents contain no node keys of {', '.join(unknown)}",
-            why=why,
-            fix="ask that country's officer to sign the node's keys, or to renew the documents",
-        )
-    with _refusing(ReasonCode.ROSTER):
-        view.require_signature_algorithms(roster)
-    return {country: node.identity_key for country, node in keys.items() if node}

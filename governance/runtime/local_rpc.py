@@ -163,7 +163,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         return bool(user == os.getuid())
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (see above)
-        _log.exception("a request at the local desk met a fault")
+        _log.exception("a local command met a fault")
 
 
 class _Conversation(socketserver.StreamRequestHandler):

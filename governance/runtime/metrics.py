@@ -11,7 +11,7 @@ Labels come from lists: an unknown value counts as `other`, and a table has a la
 of expiry are in seconds since 1970: subtract `time()` to get the time left.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
@@ -169,6 +169,9 @@ class CoordinatorMetrics(_Shared):
         self._online = self._table(
             "node_online", "Whether a country's node is connected.", "country"
         )
+        self._disputed = self._table(
+            "node_disputed", "Whether two machines have the country's identity.", "country"
+        )
         self._runs = self._table("runs", "Runs by state.", "state")
         self._restarts = self._table(
             "flower_restarts", "How often Flower's processes were restarted.", "process"
@@ -202,9 +205,10 @@ class CoordinatorMetrics(_Shared):
     def _table(self, name: str, description: str, label: str) -> Table:
         return Table(self.registry, f"pratique_coordinator_{name}", description, label)
 
-    def nodes(self, online: Mapping[str, bool]) -> None:
-        """Show which countries' nodes are connected."""
+    def nodes(self, online: Mapping[str, bool], disputed: Collection[str]) -> None:
+        """Show which countries' nodes are connected, and whose identity two machines have."""
         self._online.set({(country,): connected for country, connected in online.items()})
+        self._disputed.set({(country,): country in disputed for country in online})
 
     def runs(self, by_state: Mapping[str, int]) -> None:
         """Show how many runs are in each state."""

@@ -49,12 +49,11 @@ class PublishedFiles:
     def verify_country(self, files: Files, now: datetime, country: str) -> None:
         """Verify a country's documents in the new state. Raises DocumentFault if they are unfit."""
         verified = self._load(files, now, (role_of(country),))
-        if country in verified.absent or country not in verified.countries:
-            raise DocumentFault(
-                f"The documents of {country} are not published",
-                why=verified.absent.get(country, "it is not a party to the agreement"),
-                fix=f"ask the privacy officer of {country} to sign and send them again",
-            )
+        if country in verified.absent:
+            raise _unfit(country, verified.absent[country], "sign and send them again")
+        if country not in verified.countries:
+            why = "the country is not a party to the agreement in force"
+            raise _unfit(country, why, "wait until an agreement that names it is published")
 
     def _load(self, files: Files, now: datetime, only: Collection[str] | None) -> VerifiedDocuments:
         def read(name: str) -> bytes | None:
@@ -83,3 +82,11 @@ class PublishedFiles:
             kept = name in used or ROOT_NAME.fullmatch(name)
             if not kept and file.stat().st_mtime < oldest:
                 file.unlink()
+
+
+def _unfit(country: str, why: str, fix: str) -> DocumentFault:
+    return DocumentFault(
+        f"The documents of {country} are not published",
+        why=why,
+        fix=f"ask the privacy officer of {country} to {fix}",
+    )

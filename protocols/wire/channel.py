@@ -28,6 +28,8 @@ PAUSES = 0.2, 0.4, 0.8, 1.6
 The exchange may then execute the call twice, so all of its calls are idempotent.
 """
 STOP_CHECK_SECONDS = 0.25
+SESSION_KEY = "pratique-session-bin"
+"""The metadata with which a node states its session in each call, before its request is read."""
 IN_PARTS = frozenset({"Submit", "Relay"})
 """The calls whose requests may be large, and are sent in parts."""
 MOST_SAID = 1_000
@@ -82,6 +84,8 @@ class ExchangeLink:
 
     def __init__(self, address: str, *, authority: bytes, key: bytes, certificate: bytes) -> None:
         self._address, self._lock = address, threading.Lock()
+        self.session = b""
+        """A node's session, which each call states; empty for other parties."""
         self.route, self.clock = route_to(address, os.environ), ExchangeClock()
         self._wire = _Wire(address, self.route, authority, key, certificate)
         self._open = {self._wire}
@@ -168,7 +172,8 @@ class ExchangeLink:
         try:
             with self._channel_in_use() as wire:
                 sent = sent_as(method, request)
-                call = getattr(wire.stub, method).future(sent, timeout=seconds)
+                stated = ((SESSION_KEY, self.session),) if self.session else None
+                call = getattr(wire.stub, method).future(sent, timeout=seconds, metadata=stated)
                 with self._timed(call):
                     return call.result() if stop is None else _result_unless(stop, call)
         except ValueError as error:

@@ -9,13 +9,15 @@ and newer ones are refused, which costs next to nothing.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Self
 
 from keys.certificates import Peer, Role
+from server.exchange.fencing import Rank
+from server.exchange.owners import Kind, Owners
 
 MOST_CONNECTIONS = 1_024
 """The most connections at once, if the operating system allows enough descriptors."""
@@ -28,6 +30,9 @@ KNOWN_TIMES = 4
 """How many times as many a known address may have: many parties may be behind it."""
 OF_MEMBER, OF_GUEST = 16, 2
 """The most connections with one certificate: of a member, and of an invitation."""
+OF_OTHERS = 6
+"""The most connections with a node's certificate of the sessions of each other rank: those of a
+copy end none of the node."""
 FIRST_CALL_SECONDS = 20.0
 """How long a connection may take for its handshake and its first call."""
 SETTLED_SECONDS = 2.0
@@ -65,10 +70,10 @@ class Room:
 @dataclass
 class _Connection:
     owner: str
-    """Its address, or the certificate with which it made a call."""
+    """Its address, or the certificate with which it made a call, and its session's rank."""
+    kind: Kind
     most: int
     """The most connections that this owner may have."""
-    stranger: bool
     since: float
     ends: float | None
     flights: int = 0
@@ -81,7 +86,7 @@ class ConnectionLimits:
     def __init__(self, room: Room) -> None:
         self._room = room
         self._open: dict[int, _Connection] = {}
-        self._owners: dict[str, OrderedDict[int, None]] = {}
+        self._owners = Owners()
         self._strangers = 0
         self._known: OrderedDict[str, float] = OrderedDict()
         self._latest = 0
@@ -96,12 +101,14 @@ class ConnectionLimits:
         """
         network = network_of(address)
         known = network in self._known and now - self._known[network] < KNOWN_SECONDS
-        owner, times = (f"known {network}", KNOWN_TIMES) if known else (f"unknown {network}", 1)
-        most = self._room.of_address * times
-        if not known and not self._may_enter(owner, now):
+        owner, kind = f"unknown {network}", Kind.STRANGER
+        if known:
+            owner, kind = f"known {network}", Kind.PASSING
+        elif not self._may_enter(owner, now):
             return None
+        most = self._room.of_address * (KNOWN_TIMES if known else 1)
         self._latest += 1
-        connection = _Connection(owner, most, not known, now, now + FIRST_CALL_SECONDS)
+        connection = _Connection(owner, kind, most, now, now + FIRST_CALL_SECONDS)
         self._add(self._latest, connection)
         return self._latest, self._make_room(connection)
 
@@ -110,17 +117,19 @@ class ConnectionLimits:
         if number in self._open:
             self._open[number].flights += 1
 
-    def prove(self, number: int, peer: Peer, address: str, now: float) -> list[int]:
+    def prove(
+        self, number: int, peer: Peer, address: str, now: float, rank: Rank = Rank.ACTS
+    ) -> list[int]:
         """Note a call with a valid certificate; return the connections that end for it."""
-        connection, owner = self._open.get(number), f"certificate {peer.serial}"
+        connection, owner = self._open.get(number), f"certificate {peer.serial} {rank.value}"
         guest = peer.role is Role.ENROLMENT
         if not guest:
             self._remember(network_of(address), now)
         if connection is None or connection.owner == owner:
             return []
+        kind, most = Kind.STRANGER if guest else Kind.MEMBER, _most(peer.role, rank)
         ends = now + GUEST_SECONDS if guest else None
-        most = OF_GUEST if guest else OF_MEMBER
-        proven = _Connection(owner, most, guest, connection.since, ends, connection.flights)
+        proven = replace(connection, owner=owner, kind=kind, most=most, ends=ends)
         self.ended(number)
         self._add(number, proven)
         return self._make_room(proven)
@@ -128,19 +137,18 @@ class ConnectionLimits:
     def disprove(self, number: int, now: float) -> None:
         """Note a call with a certificate that is not valid any more: the connection ends soon."""
         connection = self._open.get(number)
-        if connection is not None and connection.ends is None:
-            connection.ends = now + FIRST_CALL_SECONDS
+        if connection is not None and connection.kind is Kind.MEMBER:
+            owner, ends = f"former {connection.owner}", now + FIRST_CALL_SECONDS
+            self.ended(number)
+            self._add(number, replace(connection, owner=owner, kind=Kind.PASSING, ends=ends))
 
     def ended(self, number: int) -> None:
         """Forget a connection."""
         connection = self._open.pop(number, None)
         if connection is None:
             return
-        self._strangers -= connection.stranger
-        of_owner = self._owners[connection.owner]
-        del of_owner[number]
-        if not of_owner:
-            del self._owners[connection.owner]
+        self._strangers -= connection.kind is Kind.STRANGER
+        self._owners.remove(connection.owner, connection.kind, number)
 
     def overdue(self, now: float) -> list[int]:
         """Return the connections that have lasted too long, and forget them."""
@@ -151,16 +159,16 @@ class ConnectionLimits:
 
     def _add(self, number: int, connection: _Connection) -> None:
         self._open[number] = connection
-        self._owners.setdefault(connection.owner, OrderedDict())[number] = None
-        self._strangers += connection.stranger
+        self._owners.add(connection.owner, connection.kind, number)
+        self._strangers += connection.kind is Kind.STRANGER
 
     def _may_enter(self, owner: str, now: float) -> bool:
         """Return whether a stranger's connection may take the place of another, if it must."""
-        own = len(self._owners.get(owner, ()))
+        own = self._owners.count(owner)
         if own < self._room.of_address and self._strangers < self._room.strangers:
             return True
-        largest = self._largest(lambda connection: connection.stranger) or owner
-        gives_way = self._owners[owner if own >= self._room.of_address else largest]
+        largest = self._owners.largest(Kind.STRANGER) or owner
+        gives_way = self._owners.of(owner if own >= self._room.of_address else largest)
         first = self._open[self._first_to_end(gives_way)]
         return now - first.since >= SETTLED_SECONDS or len(gives_way) > own + 1
 
@@ -172,32 +180,34 @@ class ConnectionLimits:
         """Forget connections until every limit holds again; return them."""
         ending = []
         while (owner := self._has_too_many(newest)) is not None:
-            others = [n for n in self._owners[owner] if self._open[n] is not newest]
-            number = self._first_to_end(others or self._owners[owner])
+            own = self._owners.of(owner)
+            number = self._first_to_end([n for n in own if self._open[n] is not newest] or own)
             self.ended(number)
             ending.append(number)
         return ending
 
     def _has_too_many(self, newest: _Connection) -> str | None:
         """Return whose oldest connection must end; None if there is room."""
-        if len(self._owners.get(newest.owner, ())) > newest.most:
+        if self._owners.count(newest.owner) > newest.most:
             return newest.owner
         if self._strangers > self._room.strangers:
-            return self._largest(lambda connection: connection.stranger)
+            return self._owners.largest(Kind.STRANGER)
         if len(self._open) > self._room.total:
-            return self._largest(lambda connection: connection.ends is not None) or self._largest()
+            passing = self._owners.largest(Kind.STRANGER, Kind.PASSING)
+            return passing or self._owners.largest(Kind.MEMBER)
         return None
-
-    def _largest(self, of: Callable[[_Connection], bool] = lambda _: True) -> str | None:
-        """Return who has most connections, of those whose oldest connection is of this kind."""
-        fitting = (own for own, its in self._owners.items() if of(self._open[next(iter(its))]))
-        return max(fitting, key=lambda owner: len(self._owners[owner]), default=None)
 
     def _remember(self, network: str, now: float) -> None:
         self._known[network] = now
         self._known.move_to_end(network)
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
+
+
+def _most(role: Role, rank: Rank) -> int:
+    if role is Role.ENROLMENT:
+        return OF_GUEST
+    return OF_MEMBER if rank is Rank.ACTS else OF_OTHERS
 
 
 @lru_cache(MOST_KNOWN)

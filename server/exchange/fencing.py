@@ -3,18 +3,20 @@
 A copy of a node's folder has the node's keys and certificate, so no signature distinguishes the
 two. The session does: a secret of one running process, which is on no disk. It works as follows:
 
-- *One session acts.* Every call shows its session, and calls of any other are refused. So a copy
-  gets no message, ends nobody and changes nothing.
+- *One session acts.* Every call shows its session. Calls of any other that change something for
+  the node are refused, and it has calls and connections of its own (`rank`). So a copy gets no
+  message, renews no certificate, ends nobody and uses up nothing.
 - *Whoever is connected stays.* A sign-in with another session waits while the former one may be
   alive: it called lately, and its connection was not lost. If it goes on calling, the newcomer is
   a copy. If it does not, the newcomer is a restart and takes over, at once if the node signed off
   or its connection broke.
-- *A predecessor that returns* has the session that acted before the present one, whatever that one
-  states. A process that runs was not restarted, so the present session is a copy, and ends. The
-  predecessor must have called again after an answer: a call that was only late proves nothing.
+- *A predecessor that returns* has a session that acted before the present one, whatever that one
+  states. A process that runs was not restarted, so every session that acted after it was a copy.
+  The predecessor must have called again after an answer: a call that was only late proves nothing.
 - *Equal or lower.* A restart has a higher incarnation. A session without one that finds nobody is
   admitted, since a restored backup looks the same, but it is reported.
-- *A copy that was refused* does not get the node's place while the node restarts: it is kept free.
+- *In a dispute* the place of a session that ended is kept free for its own restart, which names it
+  as the start before and has a higher number. All others wait, in whatever session they call.
 
 Each of these is a dispute. It is reported to both machines and logged once, and lasts until the
 node's certificates are revoked. Time is in seconds of a monotonic clock.
@@ -35,11 +37,22 @@ PROOF_SECONDS = 4.0
 """How long after another sign-in a call of the former session must come, to count as proof that it
 lives: longer than a call of a process that has ended may be on its way."""
 KEPT_FREE_SECONDS = 45.0
-"""How long the place of a session that ended is kept from copies that it refused."""
-KEY_BYTES = hashlib.sha256().digest_size
+"""How long, in a dispute, the place of a session that ended is kept for its own restart."""
 MOST_COPIES = 16
 """How many copies and waiting sessions of one node are remembered."""
+MOST_EARLIER = 1_024
+"""How many sessions that acted before are remembered. A copy needs more than an hour to begin as
+many, since `server.exchange.relay_session` limits its sign-ins."""
 V = TypeVar("V")
+
+
+class Rank(Enum):
+    """What the session of a call is for the node in whose name it calls."""
+
+    ACTS = "acts"
+    LIKELY = "likely"
+    """It acted before, or calls from the address of the session that acts: perhaps a restart."""
+    OTHER = "other"
 
 
 class Standing(Enum):
@@ -57,6 +70,10 @@ class SignIn:
     session: bytes
     incarnation: int
     former: bytes
+
+    def follows(self, session: ActingSession) -> bool:
+        """Return whether it says that it is the restart of this session."""
+        return self.incarnation > session.incarnation and self.former == session.key
 
 
 class SessionStore(Protocol):
@@ -99,12 +116,19 @@ class _Place:
     copies: dict[bytes, None] = field(default_factory=dict)
     returned: bytes = b""
     """The predecessor that was asked to sign in again."""
+    address: str = ""
+    """From where the acting session called last."""
+    states_no_session: bool = False
+    """Whether its program is of an earlier version, which states its session to the relay only."""
 
     def alive(self, now: float) -> bool:
         return not self.gone and now - self.heard < LIVE_SECONDS
 
-    def keeps_out(self, key: bytes, now: float) -> bool:
-        return key in self.copies and now - self.heard < KEPT_FREE_SECONDS
+    def kept_free(self, key: bytes, asked: SignIn, now: float) -> bool:
+        """Return whether the place is kept for another one than this, for a while."""
+        restarts = key not in self.copies and asked.follows(self.session)
+        recent = now - self.heard < KEPT_FREE_SECONDS
+        return self.session.disputed and recent and not restarts
 
     def note_copy(self, key: bytes) -> None:
         self.waiting.pop(key, None)
@@ -131,25 +155,28 @@ class Fence:
         """Decide about a sign-in, and remember it."""
         place, key, now = self._places.get(country), session_key(asked.session), self._clock()
         if place is None or key == place.session.key:
-            return self._admit(country, key, asked)
-        if key == place.session.former:
+            return self._admit(country, key, asked, _earlier(place, key, asked))
+        if key in place.session.earlier:
             return self._returning(place, key, asked)
-        if place.keeps_out(key, now):
-            return Standing.COPY
-        if place.alive(now):
+        if place.alive(now) or place.kept_free(key, asked, now):
+            if key in place.copies:
+                return Standing.COPY
             if key not in place.waiting:
                 _note(place.waiting, key, now)
             return Standing.WAITS
         if asked.incarnation <= place.session.incarnation or key in place.copies:
             self._dispute(place)
-        return self._admit(country, key, asked)
+        return self._admit(country, key, asked, _earlier(place, key, asked))
 
-    def heard(self, country: str, session: bytes) -> bool:
-        """Return whether this session acts for the node, and note that it has called."""
+    def heard(self, country: str, session: bytes, *, stated: bool = True) -> bool:
+        """Return whether this session acts for the node, and note that it has called.
+
+        `stated`: the call named it before its request, as programs of this version do.
+        """
         if not self.acts(country, session):
             return False
         place, now = self._places[country], self._clock()
-        place.heard, place.gone = now, False
+        place.heard, place.gone, place.states_no_session = now, False, not stated
         for key in [key for key, asked in place.waiting.items() if now - asked >= PROOF_SECONDS]:
             place.note_copy(key)
             self._dispute(place)
@@ -159,6 +186,30 @@ class Fence:
         """Return whether this session acts for the node of a country."""
         place = self._places.get(country)
         return place is not None and place.session.key == session_key(session)
+
+    def acted(self, country: str, session: bytes) -> bool:
+        """Return whether this session acts, or acted before and was not found to be a copy."""
+        place, key = self._places.get(country), session_key(session)
+        return place is not None and key in (place.session.key, *place.session.earlier)
+
+    def may_renew(self, country: str, session: bytes) -> bool:
+        """Return whether a call that states this session may renew the node's certificate.
+
+        A node of an earlier version states none. It may renew as long as it acts.
+        """
+        place = self._places.get(country)
+        if not session:
+            return place is not None and place.states_no_session
+        return self.acts(country, session)
+
+    def rank(self, country: str, session: bytes, address: str) -> Rank:
+        """Return what a session is for the node; note from where the one that acts has called."""
+        place = self._places.get(country)
+        if place is not None and self.acts(country, session):
+            place.address = address or place.address
+            return Rank.ACTS
+        near = place is not None and address and address == place.address
+        return Rank.LIKELY if near or self.acted(country, session) else Rank.OTHER
 
     def ended(self, country: str, session: bytes) -> None:
         """Note that a session signed off, or that its connection broke during a call."""
@@ -185,18 +236,25 @@ class Fence:
             place.returned = key
             return Standing.WAITS
         self._dispute(place)
-        place.note_copy(place.session.key)
-        return self._admit(place.session.country, key, asked)
+        acted = place.session.earlier
+        before = acted.index(key)
+        for copy in (*acted[before + 1 :], place.session.key):
+            place.note_copy(copy)
+        return self._admit(place.session.country, key, asked, acted[:before])
 
-    def _admit(self, country: str, key: bytes, asked: SignIn) -> Standing:
+    def _admit(
+        self, country: str, key: bytes, asked: SignIn, earlier: tuple[bytes, ...]
+    ) -> Standing:
         place = self._places.get(country)
         disputed = place is not None and place.session.disputed
-        former = _former(place, key, asked)
-        session = ActingSession(country, asked.incarnation, key, former, disputed)
+        session = ActingSession(country, asked.incarnation, key, earlier, disputed)
         copies = {} if place is None else {k: None for k in place.copies if k != key}
         if place is None or place.session != session:
             self._store.save(session)
-        self._places[country] = _Place(session, self._clock(), copies=copies)
+        self._places[country] = taken = _Place(session, self._clock(), copies=copies)
+        if place is not None:
+            taken.address = place.address
+            taken.waiting = place.waiting if place.session.key == key else {}
         return Standing.ADMITTED
 
     def _dispute(self, place: _Place) -> None:
@@ -206,14 +264,12 @@ class Fence:
             self._on_dispute(place.session.country)
 
 
-def _former(place: _Place | None, key: bytes, asked: SignIn) -> bytes:
-    """Return the session before the one that is admitted: the one that acted, whatever it states.
-
-    A session that was found to be a copy is nobody's predecessor.
-    """
-    if place is None or place.session.key in place.copies:
-        return asked.former
-    return place.session.former if key == place.session.key else place.session.key
+def _earlier(place: _Place | None, key: bytes, asked: SignIn) -> tuple[bytes, ...]:
+    """Return the sessions before the one that is admitted: those that acted, whatever it states."""
+    if place is None:
+        return (asked.former,) if asked.former else ()
+    acted = place.session
+    return acted.earlier if key == acted.key else (*acted.earlier, acted.key)[-MOST_EARLIER:]
 
 
 def session_key(session: bytes) -> bytes:

@@ -24,7 +24,7 @@ from protocols.wire.flower_frame import (
 )
 from protocols.wire.flower_object import frame_size, object_name
 from server.errors import CoordinatorFault
-from server.exchange.fencing import KEY_BYTES, SignIn
+from server.exchange.fencing import SignIn
 from server.exchange.relay_session import NodeSession
 from server.flower.fleet_messages import (
     ActivateNodeRequest,
@@ -38,6 +38,7 @@ from server.flower.fleet_messages import (
     SendNodeHeartbeatRequest,
 )
 from server.flower.fleet_messages import Message as FlowerMessage
+from server.membership.acting_sessions import KEY_BYTES
 
 FLOWER_HEADERS = frozenset(
     f"{HEADER_PREFIX}{name}"

@@ -59,7 +59,7 @@ class RefusalCounter(_Wrapper):
                 self._count(name, str(getattr(context.code(), "name", "")))
                 raise
             except Exception:
-                _log.exception("a call failed")
+                _log.exception("a call met a fault")
                 self._count(name, grpc.StatusCode.INTERNAL.name)
                 await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED)
                 raise

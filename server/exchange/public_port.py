@@ -17,15 +17,16 @@ from pathlib import Path
 from keys.certificates import Peer
 from keys.errors import reason_of
 from server.errors import CoordinatorFault
-from server.exchange.connection_limits import ConnectionLimits, Room
+from server.exchange.connection_limits import ConnectionLimits, Room, network_of
+from server.exchange.fencing import Rank
 from server.home import ANY_ADDRESS
 
 BUFFER = 64 * 2**10
 """The most bytes of a connection in each direction that are kept here."""
 BACKLOG = 1_024
 """How many connections the kernel keeps until they are accepted (listen(2))."""
-AT_A_TIME = 32
-"""How many connections are accepted before other work has its turn."""
+AT_A_TIME = 4
+"""How many connections are accepted or ended before other work has its turn."""
 CHECK_SECONDS = 1.0
 STALLED_SECONDS = 60.0
 """After how long without progress a connection ends whose other side takes no bytes."""
@@ -70,11 +71,16 @@ class PublicPort:
         self._sweeper = self._run(self._end_overdue())
         return int(self._listeners[0].getsockname()[1])
 
-    def prove(self, name: str, peer: Peer) -> None:
+    def address(self, name: str) -> str:
+        """Return from where the connection comes that gRPC calls `name`; empty if it has ended."""
+        _, address = self._named.get(name, (0, ""))
+        return network_of(address) if address else ""
+
+    def prove(self, name: str, peer: Peer, rank: Rank = Rank.ACTS) -> None:
         """Note a call of this party over the connection that gRPC calls `name`."""
         number, address = self._named.get(name, (0, ""))
         if number:
-            self._end(self._limits.prove(number, peer, address, self._now()))
+            self._end(self._limits.prove(number, peer, address, self._now(), rank))
 
     def disprove(self, name: str) -> None:
         """Note a call with a certificate that is not valid; the connection ends soon."""
@@ -113,11 +119,14 @@ class PublicPort:
         reported = self._now()
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            self._end(self._limits.overdue(self._now()))
+            overdue = self._limits.overdue(self._now())
+            for start in range(0, len(overdue), AT_A_TIME):
+                self._end(overdue[start : start + AT_A_TIME])
+                await asyncio.sleep(0)
             if self._ended and self._now() - reported >= REPORT_SECONDS:
-                what = f"{len(self._limits)} are open"
+                what = f"to keep room, or late; {len(self._limits)} are open"
                 details = {"count": self._ended, "what": what, "why": self._fault}
-                _log.warning("connections ended to keep room", extra=details)
+                _log.warning("connections ended", extra=details)
                 self._ended, self._fault, reported = 0, None, self._now()
 
     def _watch(self, listener: socket.socket, inner: Path) -> None:

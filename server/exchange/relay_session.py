@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from server.exchange.fencing import Rank
 from server.flower.fleet_messages import Metadata
 
 
@@ -25,9 +26,33 @@ class Delivered(NamedTuple):
 
 MOST_UNANSWERED = 16
 """How many messages a node may leave unanswered; a reply to an older one is not taken."""
-SIGN_INS_AT_ONCE, SIGN_IN_SECONDS = 20, 2.0
+SIGN_INS_AT_ONCE, SIGN_IN_SECONDS, OTHERS_SECONDS = 20, 2.0, 20.0
 """How often a node may sign in: 20 times at once, and then once in two seconds. After each sign-in
-the server app sends its message again."""
+the server app sends its message again. A session that does not act has an allowance beside that of
+the acting one: 20 times at once, and then once in 20 seconds."""
+
+
+@dataclass
+class Allowance:
+    """How many sign-ins are left of those that are allowed in a row."""
+
+    seconds: float
+    """After how long there is one more."""
+    left: float = SIGN_INS_AT_ONCE
+    at: float = 0.0
+
+    def allows(self, now: float) -> bool:
+        """Return whether a sign-in is allowed now, and count it if it is."""
+        self.left = min(SIGN_INS_AT_ONCE, self.left + (now - self.at) / self.seconds)
+        self.at = now
+        allowed = self.left >= 1
+        self.left -= allowed
+        return allowed
+
+
+def _allowances() -> dict[Rank, Allowance]:
+    ranks = {rank: Allowance(OTHERS_SECONDS) for rank in Rank}
+    return ranks | {Rank.ACTS: Allowance(SIGN_IN_SECONDS)}
 
 
 @dataclass
@@ -55,18 +80,7 @@ class NodeSession:
     answers: dict[str, str] = field(default_factory=dict)
     """The name of the reply to each of the last answered messages."""
     pulling: asyncio.Task[CallReply] | None = None
-    allowance: float = SIGN_INS_AT_ONCE
-    """How many sign-ins are left, as of the last one."""
-    last_sign_in: float = 0.0
-
-    def allows_sign_in(self, now: float) -> bool:
-        """Return whether the node may sign in now, and count the sign-in if it may."""
-        regained = (now - self.last_sign_in) / SIGN_IN_SECONDS
-        self.allowance = min(SIGN_INS_AT_ONCE, self.allowance + regained)
-        self.last_sign_in = now
-        allowed = self.allowance >= 1
-        self.allowance -= allowed
-        return allowed
+    allowances: dict[Rank, Allowance] = field(default_factory=_allowances)
 
     def note_delivery(self, metadata: Metadata) -> None:
         """Note that the node was given a message, which it may answer once."""

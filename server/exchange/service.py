@@ -3,7 +3,7 @@
 Each call is authorised by the certificate of its connection: it must be of this federation, in
 time, not revoked or replaced, and of a role that may make this call. Only then its request is read,
 within a size and a time. A revocation ends the calls in progress. The part behind each call decides
-the rest.
+the rest. A node states its session with each call: only the one that acts for it changes anything.
 """
 
 import asyncio
@@ -22,15 +22,17 @@ from keys.certificates import Peer, Role
 from keys.errors import KeyFault, PratiqueError
 from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
-from protocols.wire.channel import MAX_MESSAGE
+from protocols.wire.channel import MAX_MESSAGE, SESSION_KEY
 from protocols.wire.flower_frame import FLEET_CALLS
 from protocols.wire.request_parts import joined
 from server.errors import CoordinatorFault
 from server.exchange.call_limits import CallLimits, OpenCall
+from server.exchange.fencing import Rank
 from server.exchange.fleet_requests import RelayRefused
 from server.exchange.public_port import PublicPort
 from server.exchange.relay import Relay
 from server.exchange.submissions import SubmissionQueue
+from server.membership.certificates import Acted, Renewer
 
 MAY_CALL: dict[str, frozenset[Role]] = {
     "Enrol": frozenset({Role.ENROLMENT}),
@@ -72,6 +74,9 @@ class _Caller:
 
     peer: Peer
     call: OpenCall
+    session: bytes
+    """What a node states as its session; empty for other parties, and earlier versions."""
+    address: str
 
 
 class Documents(Protocol):
@@ -99,11 +104,11 @@ class Enrolments(Protocol):
 class Register(Protocol):
     """The register of certificates, as the exchange uses it."""
 
-    def peer(self, certificate_pem: bytes, call: str, now: datetime) -> Peer:
+    def peer(self, certificate_pem: bytes, call: str, now: datetime, acted: Acted) -> Peer:
         """Return the party that a certificate names; KeyFault if it is not valid for the call."""
 
     def renew(
-        self, peer: Peer, request: exchange_pb2.RenewRequest, now: datetime
+        self, peer: Peer, request: exchange_pb2.RenewRequest, now: datetime, renewer: Renewer
     ) -> exchange_pb2.RenewReply:
         """Replace the certificate that `peer` presents, or raise with the reason."""
 
@@ -157,8 +162,11 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         """Replace the caller's certificate by one for a new key."""
         async with self._authorised(context, "Renew") as caller:
             request = await self._single(context, "Renew", requests)
+            peer, renewer = caller.peer, Renewer()
+            if peer.role is Role.NODE:
+                renewer = self._relay.renewer(peer.country, caller.session)
             try:
-                return self._register.renew(caller.peer, request, self._clock())
+                return self._register.renew(peer, request, self._clock(), renewer)
             except PratiqueError as fault:
                 await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(fault))
                 raise
@@ -194,7 +202,12 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
             read = self._whole(context, "Relay", caller, parts)
             request = _parsed(exchange_pb2.RelayRequest, await read)
             try:
-                reply = await self._relay.call(caller.peer.country, request)
+                reply = await self._relay.call(
+                    caller.peer.country,
+                    request,
+                    stated=bool(caller.session),
+                    address=caller.address,
+                )
             except RelayRefused as fault:
                 self._on_refusal(caller.peer, _known_call(request.method), str(fault))
                 await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
@@ -210,8 +223,10 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         The call counts until its reply has arrived. A malformed request ends it with the reason.
         """
         peer = await self._peer(context, call)
+        session, address = _stated_session(context), self._address(context)
         try:
-            caller = _Caller(peer, self._limits.begin(peer))
+            open_call = self._limits.begin(peer, self._rank(context, peer))
+            caller = _Caller(peer, open_call, session, address)
         except CoordinatorFault as refusal:
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(refusal))
             raise
@@ -297,19 +312,38 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
     async def _peer(self, context: Any, call: str) -> Peer:
         presented = context.auth_context().get("x509_pem_cert", [b""])[0]
         try:
-            peer = self._register.peer(presented, call, self._clock())
+            session = _stated_session(context)
+            peer = self._register.peer(
+                presented, call, self._clock(), lambda country: self._relay.acted(country, session)
+            )
         except KeyFault as fault:
             if self._port is not None:
                 self._port.disprove(context.peer())
             await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(fault))
             raise
         if self._port is not None:
-            self._port.prove(context.peer(), peer)
+            self._port.prove(context.peer(), peer, self._rank(context, peer))
         if peer.role not in MAY_CALL[call]:
             why = f"a certificate of role {peer.role} may not call {call}"
             self._on_refusal(peer, call, why)
             await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, why)
         return peer
+
+    def _rank(self, context: Any, peer: Peer) -> Rank:
+        """Return whose calls and connections this call counts for."""
+        if peer.role is not Role.NODE:
+            return Rank.ACTS
+        session, address = _stated_session(context), self._address(context)
+        return self._relay.rank(peer.country, session, address)
+
+    def _address(self, context: Any) -> str:
+        return self._port.address(context.peer()) if self._port is not None else ""
+
+
+def _stated_session(context: Any) -> bytes:
+    """Return the session that a node states beside its request; empty if it states none."""
+    metadata = context.invocation_metadata() or ()
+    return next((value for key, value in metadata if key == SESSION_KEY), b"")
 
 
 async def _refuse(context: Any, code: grpc.StatusCode, details: str) -> None:

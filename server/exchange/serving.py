@@ -68,7 +68,7 @@ async def serve_exchange(
             ("grpc.max_send_message_length", MAX_MESSAGE),
             ("grpc.max_receive_message_length", LARGEST_PART),
             ("grpc.max_concurrent_streams", MAX_STREAMS),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
             ("grpc.keepalive_time_ms", 20_000),  # the connection of a lost party is closed
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.ping_timeout_ms", 10_000),  # a minute otherwise

@@ -4,6 +4,10 @@ A certificate is renewed once. The same request gets the same reply, so that a r
 can be requested again. A request with another key for the same certificate means that two parties
 have its key; a person must find out why. The old certificate ends when the new one is used, so
 two certificates of one renewal are never valid side by side for long.
+
+Which machine acts for a node is decided elsewhere (`server.exchange.fencing`), and passed in. Only
+a session that acts for the node gets a certificate issued. If two machines have the identity, it is
+unknown which one renewed: then the old certificate stays valid until it ends or is revoked.
 """
 
 import threading
@@ -12,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol
 
-from sqlalchemy import Connection, Engine, Row, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
 from governance.audit.events import EventKind
 from governance.runtime.database import transaction
@@ -34,7 +38,7 @@ DAY = timedelta(days=1)
 MAX_RENEWALS = 4
 """The most renewals for one country and role within a day."""
 RENEW = "Renew"
-_REPLACED_COLUMNS = ("successor", "created", "used", "disputed", "public_key")
+_REPLACED_COLUMNS = ("successor", "created", "used", "disputed", "public_key", "kept")
 
 
 class Authorities(Protocol):
@@ -68,14 +72,29 @@ class _Replaced:
     used: datetime | None
     disputed: datetime | None
     key: bytes
+    kept: datetime | None
 
     def serves(self, call: str, now: datetime) -> bool:
         """Return whether the replaced certificate is still valid for this call."""
+        if self.kept is not None:
+            return True
         if self.used is not None:
             return now < self.used + SETTLING
         return call == RENEW or now < self.created + UNUSED_FOR
 
 
+@dataclass(frozen=True)
+class Renewer:
+    """What is known about the caller that renews a certificate."""
+
+    acts: bool = True
+    """Whether it may have one issued; a node's session must act for the node."""
+    disputed: bool = False
+    """Whether two machines have its identity."""
+
+
+Acted = Callable[[str], bool]
+"""Whether the caller's session acts, or acted before, for the node of a country."""
 Note = Callable[[EventKind, str], None]
 """Appends an event of this kind about this party to the audit log."""
 
@@ -102,7 +121,12 @@ class CertificateRegister:
         self._revoked = frozenset(map(int, serials))
         self._replaced = {
             int(row.serial): _Replaced(
-                int(row.successor), row.created, row.used, row.disputed, row.public_key
+                int(row.successor),
+                row.created,
+                row.used,
+                row.disputed,
+                row.public_key,
+                row.kept,
             )
             for row in rows
         }
@@ -114,10 +138,17 @@ class CertificateRegister:
         """Call `listener` with the serial numbers of each later revocation."""
         self._listeners.append(listener)
 
-    def peer(self, certificate_pem: bytes, call: str, now: datetime) -> Peer:
+    def peer(
+        self,
+        certificate_pem: bytes,
+        call: str,
+        now: datetime,
+        acted: Acted = lambda _: False,
+    ) -> Peer:
         """Return the party that a certificate names, if it is valid for this call.
 
-        Raises KeyFault if it is not.
+        A replaced certificate is valid again if a node shows it whose process acted before: the
+        process runs, so another machine renewed. Raises KeyFault if it is not valid.
         """
         peer = peer_of(
             certificate_pem,
@@ -127,15 +158,22 @@ class CertificateRegister:
         )
         replaced = self._replaced.get(peer.serial)
         if replaced is not None and not replaced.serves(call, now):
-            self._refuse_replaced(peer, replaced, now)
+            if not (peer.role is Role.NODE and replaced.key and acted(peer.country)):
+                self._refuse_replaced(peer, replaced, now)
+            self._keep(peer, now)
         if peer.serial in self._unused:
             self._note_first_use(peer.serial, now)
         return peer
 
-    def renew(self, peer: Peer, request: RenewRequest, now: datetime) -> RenewReply:
-        """Replace the certificate that `peer` presents. Raises ProtocolFault, KeyFault."""
+    def renew(
+        self, peer: Peer, request: RenewRequest, now: datetime, renewer: Renewer = Renewer()
+    ) -> RenewReply:
+        """Replace the certificate that `peer` presents. Raises ProtocolFault, KeyFault.
+
+        The same request gets the same reply, whoever sends it: nothing changes.
+        """
         key = proven_key(request.public_key, request.proof, peer.serial)
-        replacement = self._replacement(peer, key, now)
+        replacement = self._replacement(peer, key, now, renewer)
         if not replacement.public_key:
             raise _refused(
                 "a new admission replaces it", "run `enrol` again, which finishes the admission"
@@ -153,17 +191,19 @@ class CertificateRegister:
             succession=self.authorities.vouchers(now),
         )
 
-    def _replacement(self, peer: Peer, key: bytes, now: datetime) -> Row[Any]:
+    def _replacement(self, peer: Peer, key: bytes, now: datetime, renewer: Renewer) -> Row[Any]:
         """Return the row of the certificate that replaces this one; issue it if there is none."""
         query = select(renewals).where(renewals.c.serial == str(peer.serial))
         with self._lock, transaction(self._engine) as connection:
             existing = connection.execute(query).one_or_none()
             if existing is not None:
                 return existing
-            _check_may_renew(connection, peer, now)
+            _check_may_renew(connection, peer, now, renewer)
             certificate = self.issue(connection, key, peer.country, peer.role, now)
             row = _row(peer.country, peer.role, key, certificate, now)
-            connection.execute(insert(renewals).values(serial=str(peer.serial), **row))
+            kept = now if renewer.disputed else None
+            values = insert(renewals).values(serial=str(peer.serial), kept=kept, **row)
+            connection.execute(values)
             issued = connection.execute(query).one()
         self.reload()
         self._note(EventKind.CERTIFICATE_RENEWED, f"{peer.country} {peer.role}")
@@ -197,7 +237,9 @@ class CertificateRegister:
     ) -> None:
         """Store that a newly admitted certificate replaces these; `reload` must follow."""
         row = _row(country, role, b"", certificate, now)
-        for serial in set(serials) - self._revoked - set(self._replaced):
+        ended = {serial for serial, replaced in self._replaced.items() if replaced.kept is None}
+        for serial in set(serials) - self._revoked - ended:
+            connection.execute(delete(renewals).where(renewals.c.serial == str(serial)))
             connection.execute(insert(renewals).values(serial=str(serial), **row))
 
     def revoke(self, connection: Connection, serials: Iterable[int]) -> None:
@@ -215,10 +257,10 @@ class CertificateRegister:
             listener(newly_revoked)
 
     def renewed(self, connection: Connection, country: str, role: Role) -> list[int]:
-        """Return the serial numbers of the certificates that replaced a party's earlier ones."""
+        """Return the serial numbers of a party's replaced certificates, and of their successors."""
         condition = (renewals.c.country == country) & (renewals.c.role == role)
-        serials = connection.execute(select(renewals.c.successor).where(condition)).scalars()
-        return [int(serial) for serial in serials]
+        columns = select(renewals.c.serial, renewals.c.successor).where(condition)
+        return [int(serial) for row in connection.execute(columns) for serial in row]
 
     def disputes(self) -> list[Dispute]:
         """Return the certificates that two parties have presented and that are not revoked."""
@@ -246,6 +288,14 @@ class CertificateRegister:
             connection.execute(update(renewals).where(condition).values(used=now))
         self.reload()
 
+    def _keep(self, peer: Peer, now: datetime) -> None:
+        """Store and log that a replaced certificate stays valid."""
+        condition = renewals.c.serial == str(peer.serial)
+        with self._lock, transaction(self._engine) as connection:
+            connection.execute(update(renewals).where(condition).values(kept=now))
+        self.reload()
+        self._dispute(peer, now)
+
     def _dispute(self, peer: Peer, now: datetime) -> None:
         """Store and log a dispute, the first time; a new admission is not a second holder."""
         replaced = self._replaced[peer.serial]
@@ -269,7 +319,15 @@ def _row(country: str, role: Role, key: bytes, certificate: bytes, now: datetime
     }
 
 
-def _check_may_renew(connection: Connection, peer: Peer, now: datetime) -> None:
+def _check_may_renew(connection: Connection, peer: Peer, now: datetime, renewer: Renewer) -> None:
+    if not renewer.acts:
+        raise ProtocolFault(
+            "This certificate cannot be renewed now",
+            why="the process that asks does not act for the node: it has not signed in since it "
+            "started, or another machine has this node's identity",
+            fix="do nothing, the node asks again in ten minutes; if it lasts, see why the node is "
+            "not connected. A node that states no session needs the coordinator's version",
+        )
     serial = revoked.c.serial == str(peer.serial)
     if connection.execute(select(revoked).where(serial)).first():
         raise _refused("it was revoked", "ask the coordinator for a new invitation")

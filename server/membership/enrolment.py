@@ -179,7 +179,7 @@ class EnrolmentService:
         condition = (enrolments.c.country == country) & (enrolments.c.role == role)
         rows = connection.execute(select(enrolments.c.certificate).where(condition)).scalars()
         admitted = [serial_of(certificate) for certificate in rows if certificate]
-        return [*admitted, *self.register.renewed(connection, country, role)]
+        return list({*admitted, *self.register.renewed(connection, country, role)})
 
 
 def _check_keys(transport_key: bytes, statement: Statement) -> None:

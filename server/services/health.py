@@ -73,7 +73,7 @@ class CoordinatorHealth:
         """Check everything once, and cut Flower's log files if they have grown."""
         for name in FLOWER:
             cut_foreign(context.home.superlink / f"{name}.log")
-        self.metrics.nodes(context.sessions.online())
+        self.metrics.nodes(context.sessions.online(), context.sessions.disputes())
         self.metrics.log_size(context.log.size())
         self.metrics.runs(context.runs.by_state())
         self.metrics.restarts({name: context.superlink.restarts[name] for name in FLOWER})
@@ -139,7 +139,7 @@ async def _check_forever(health: CoordinatorHealth, context: CoordinatorContext)
         try:
             await asyncio.to_thread(health.check, context)
         except Exception:  # noqa: BLE001 - a failed check must not end the daemon's work
-            _log.exception("the daemon could not look at itself")
+            _log.exception("the health check met a fault")
         await asyncio.sleep(LOOK_SECONDS)
 
 

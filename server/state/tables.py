@@ -63,12 +63,14 @@ renewals = Table(
     Column("created", UtcTime, nullable=False),
     Column("used", UtcTime),
     Column("disputed", UtcTime),
+    Column("kept", UtcTime),
 )
 """One row for each replaced certificate, by serial number in decimal.
 
 `successor` is the serial number of the certificate that replaces it, `public_key` the key of that
 one (empty if a new admission replaced it), `used` the time of its first call; `disputed` is when a
-second holder of the old certificate appeared."""
+second holder of the old certificate appeared. `kept` is since when the old certificate stays valid
+beside the new one, because nobody knows which of two machines is the node."""
 
 acting_sessions = Table(
     "acting_sessions",
@@ -79,8 +81,9 @@ acting_sessions = Table(
     Column("former", LargeBinary, nullable=False),
     Column("disputed", Boolean, nullable=False),
 )
-"""The session that acts for each country's node: the number of the node's start, the hashes of this
-start and of the one before, and whether two machines have the identity."""
+"""The session that acts for each country's node: the number of the node's start, the hash of its
+session, and whether two machines have the identity. `former` has the hashes of the sessions that
+acted before, one after the other, the newest last."""
 
 runs = Table(
     "runs",

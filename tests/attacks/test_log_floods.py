@@ -4,11 +4,14 @@ What changes nothing has no entry, and what changes something is limited. And a 
 million entries all the same is listed and verified page by page, in little memory.
 """
 
+import itertools
 import resource
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from time import process_time
@@ -34,6 +37,7 @@ from protocols.errors import ReasonCode
 from protocols.proto.exchange_pb2 import SubmitRequest
 from server.exchange.documents import ExchangeDocuments
 from tests.support.documents import NOW, raw_key
+from tests.support.flood import goes_on, latency
 from tests.support.joining_node import create_joining_node, keyring
 from tests.support.node_federation import NodeFederation, code_of, last_refusal, log_lines
 
@@ -77,6 +81,44 @@ def test_a_coordinator_that_enters_runs_without_end_is_refused_after_the_first_f
     assert kinds["run-ended"] == AT_ONCE - 1
     assert kinds["budget-charged"] == kinds["cohort-counted"] == 1
     assert kinds["request-refused"] + kinds["requests-counted"] <= 11, "others are counted"
+
+
+def test_an_officer_reads_the_log_and_another_study_runs_beside_the_flood(
+    flooded: tuple[NodeFederation, Study],
+) -> None:
+    federation, study = flooded
+    log = federation.nodes["DK"].parts.log
+
+    def read() -> None:
+        export_head(log)
+        export_page(log, 0, log.size())
+
+    other = federation.ready(federation.approved(id="beside"))
+    quiet = latency(read, 30)
+    with asking_without_end(federation, study):
+        assert goes_on(read, 30, quiet, pause=0.02)
+        other.sum(1, "histogram")
+
+
+@contextmanager
+def asking_without_end(federation: NodeFederation, study: Study) -> Iterator[None]:
+    """Ask the node for another run, again and again, while the block runs."""
+    node, ended = federation.nodes["DK"], threading.Event()
+    frames = [federation.run(study).request("bundle", "DK") for _ in range(AT_ONCE + 100)]
+
+    def ask() -> None:
+        for frame in itertools.cycle(frames):
+            if ended.is_set():
+                return
+            node.handle(frame)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            yield
+        finally:
+            ended.set()
+            asking.result()
 
 
 def test_a_run_that_does_begin_is_not_in_the_way_of_the_limit(

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -450,6 +451,21 @@ def test_a_message_larger_than_the_limit_is_refused(port: Port) -> None:
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     link.close()
     assert not port.documents.handed_in
+
+
+@pytest.mark.slow
+def test_an_idle_party_that_pings_keeps_its_connection(port: Port) -> None:
+    officer = caller(port.authority, role=Role.OFFICER)
+    credentials = grpc.ssl_channel_credentials(port.authority.certificate_pem, *_pair(officer))
+    often = {"grpc.keepalive_time_ms": 1_500, "grpc.keepalive_permit_without_calls": 1}
+    often["grpc.http2.max_pings_without_data"] = 0
+    states: list[grpc.ChannelConnectivity] = []
+    target = f"{LOOPBACK}:{port.exchange.port}"
+    with grpc.secure_channel(target, credentials, options=tuple(often.items())) as channel:
+        channel.subscribe(states.append)
+        exchange_pb2_grpc.ExchangeStub(channel).Fetch(iter([REQUESTS["Fetch"]]), timeout=5)
+        time.sleep(7)  # four pings
+        assert states[-1] is grpc.ChannelConnectivity.READY
 
 
 def _pair(who: Caller) -> tuple[bytes, bytes]:

@@ -175,7 +175,10 @@ class OpenFence(Fence):
     def acts(self, country: str, session: bytes) -> bool:
         return True
 
-    def heard(self, country: str, session: bytes) -> bool:
+    def heard(self, country: str, session: bytes, *, stated: bool = True) -> bool:
+        return True
+
+    def may_renew(self, country: str, session: bytes) -> bool:
         return True
 
     def ended(self, country: str, session: bytes) -> None:
@@ -188,7 +191,7 @@ class OpenRegister:
     def __init__(self, authority: TransportAuthority) -> None:
         self._authority_pem = authority.certificate_pem
 
-    def peer(self, certificate_pem: bytes, call: str, now: datetime) -> Peer:
+    def peer(self, certificate_pem: bytes, call: str, now: datetime, _: object) -> Peer:
         return peer_of(certificate_pem, authority_pem=self._authority_pem, now=now, revoked=())
 
     def on_revoked(self, listener: Callable[[frozenset[int]], None]) -> None:

@@ -3,6 +3,7 @@
 Strangers take connections; guests or members leave calls unfinished, or send too much.
 """
 
+import asyncio
 import itertools
 import select
 import socket
@@ -65,6 +66,28 @@ def channels(port: int, authority: bytes, who: Caller, count: int) -> list[grpc.
         grpc.secure_channel(f"{LOOPBACK}:{port}", credentials, options=options)
         for _ in range(count)
     ]
+
+
+def from_elsewhere(port: int, source: str) -> int:
+    """Forward connections to `port` from another address, in a thread; return the port to use."""
+    loop = asyncio.new_event_loop()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(LOOPBACK, port, local_addr=(source, 0))
+        await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+
+    server = loop.run_until_complete(asyncio.start_server(forward, LOOPBACK, 0))
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return int(server.sockets[0].getsockname()[1])
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what arrives, until either side ends."""
+    with suppress(OSError):
+        while received := await reader.read(2**16):
+            writer.write(received)
+            await writer.drain()
+    writer.close()
 
 
 def begun(channel: grpc.Channel, name: str, messages: Iterator[bytes]) -> Any:

@@ -190,7 +190,9 @@ class LiveParts:
             country, fetch=link.fetch, slots=ReplySlots(), entropy=federation.entropy(country)
         )
         keyring = replace(keyring_of(country), node_auth_key=key)
-        serve = fleet_server(keyring, begin(node.parts.engine))
+        incarnation = begin(node.parts.engine)
+        link.session = incarnation.session
+        serve = fleet_server(keyring, incarnation)
         home = federation.home(country)
         daemon = Daemon(
             node,

@@ -24,6 +24,7 @@ ONLY_DECLARATIONS = {
     "server/state/tables.py": "tables; the migrations' tests compare them with databases",
 }
 TESTED_ELSEWHERE = {
+    "client/border/cited_documents.py": "tests/unit/client/border/test_gate.py",
     "client/border/run_limit.py": "tests/attacks/test_log_floods.py",
     "client/state/state_check.py": "tests/attacks/test_edited_state.py",
     "governance/audit/integrity.py": "tests/attacks/test_edited_state.py",

@@ -55,6 +55,7 @@ class FakeFleetClient:
     channel: Channel
     script: list[Exception | None] = field(default_factory=list)
     starts: int = 0
+    renewals: list[int] = field(default_factory=list)
     ready: threading.Event = field(default_factory=threading.Event)
     handle: Callable[[bytes], bytes] = lambda frame: frame
     finished: threading.Event = field(default_factory=threading.Event)
@@ -81,6 +82,16 @@ class FakeFleetClient:
         self.ready.set()
         self.channel.poll(stop)
         self.finished.wait()
+
+
+@dataclass
+class Renewals(RenewalNeverDue):
+    """Notes how often the node had connected each time it asked for a renewal."""
+
+    fleet: FakeFleetClient
+
+    def renew_if_due(self) -> None:
+        self.fleet.renewals.append(self.fleet.starts)
 
 
 @dataclass
@@ -125,7 +136,7 @@ def start(
             home,
             health=health,
             supervisor=supervisor,
-            renewal=RenewalNeverDue(),
+            renewal=Renewals(fleet),
         )
         thread = threading.Thread(target=daemon.run)
         thread.start()
@@ -363,3 +374,13 @@ def test_studies_are_prepared_before_the_first_pull(
     monkeypatch.setattr(FakeFleetClient, "serve", served)
     start(None).fleet.ready.wait(WAIT_SECONDS)
     assert order[:2] == ["prepared", "served"]
+
+
+def test_a_node_renews_its_certificate_only_while_it_is_connected(
+    start: Callable[..., RunningDaemon],
+) -> None:
+    """Before it has signed in, its session does not act for the node."""
+    down = LinkFault("no exchange")
+    running = start(down, down, down)
+    wait_until(lambda: running.fleet.renewals)
+    assert min(running.fleet.renewals) > len((down, down, down))

@@ -29,6 +29,7 @@ from client import flower_client
 from client.app import app as installed_app
 from client.app import build_app, frame_of
 from client.errors import NodeFault
+from client.fleet_faults import status_fault
 from client.flower_client import FleetClient
 from client.state.incarnation import Incarnation
 from keys.certificates import new_node_auth_key
@@ -227,7 +228,7 @@ def test_a_refused_heartbeat_ends_the_connection_and_says_why(
     with pytest.raises(LinkFault) as caught:
         client_of(link).serve(threading.Event())
     status = IDENTITY_IN_USE if beat.status == IDENTITY_IN_USE else SESSION_ENDED
-    assert caught.value is flower_client._FAULTS[status]
+    assert caught.value.sentence == status_fault(status).sentence
     assert link.methods[-1] == "DeactivateNode"
 
 

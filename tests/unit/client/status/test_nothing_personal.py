@@ -210,7 +210,7 @@ def test_faults_during_a_message_quote_no_record(
     watched.handle(frame)
     watched.daemon._wake.set()
     if part in ("runs", "ledger"):
-        wait_until(lambda: "tending failed" in lines.getvalue())
+        wait_until(lambda: "the upkeep met a fault" in lines.getvalue())
     search(everything(watched, lines, capfd))
 
 

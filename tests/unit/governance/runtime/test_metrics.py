@@ -38,7 +38,7 @@ def node() -> NodeMetrics:
 @pytest.fixture
 def coordinator() -> CoordinatorMetrics:
     metrics = CoordinatorMetrics(("Relay", "Fetch"), ("UNAUTHENTICATED",))
-    metrics.nodes({"DK": True, "PL": False})
+    metrics.nodes({"DK": True, "PL": False}, {"PL"})
     metrics.runs({"running": 1})
     metrics.restarts({"superlink": 2})
     metrics.round_over("opened", 0.7)
@@ -75,6 +75,8 @@ def test_a_coordinator_shows_the_values_that_were_set(coordinator: CoordinatorMe
     values = samples(coordinator.registry)
     assert values["pratique_coordinator_node_online[('country', 'DK')]"] == 1
     assert values["pratique_coordinator_node_online[('country', 'PL')]"] == 0
+    assert values["pratique_coordinator_node_disputed[('country', 'DK')]"] == 0
+    assert values["pratique_coordinator_node_disputed[('country', 'PL')]"] == 1
     assert values["pratique_coordinator_runs[('state', 'running')]"] == 1
     assert values["pratique_coordinator_flower_restarts[('process', 'superlink')]"] == 2
     assert values["pratique_coordinator_rounds_total[('outcome', 'opened')]"] == 1

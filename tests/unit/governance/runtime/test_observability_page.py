@@ -1,4 +1,4 @@
-"""The observability page names all metrics that exist, and no others."""
+"""The observability page names all metrics, warnings and errors that exist, and no others."""
 
 import re
 from pathlib import Path
@@ -12,6 +12,7 @@ from governance.officer.agent_service import shown
 from governance.runtime.metrics import CoordinatorMetrics, NodeMetrics
 
 PAGE = Path(__file__).parents[4] / "docs" / "observability.md"
+ROOMS = ("client", "server", "governance", "protocols", "keys")
 
 
 def names(registry: CollectorRegistry) -> set[str]:
@@ -46,3 +47,17 @@ def test_each_metric_is_in_the_table_of_its_daemon() -> None:
         node & coordinator,
         agent_names(),
     ]
+
+
+def logged_events() -> set[str]:
+    """Return the texts that our daemons log as warnings or worse."""
+    files = (path for room in ROOMS for path in (PAGE.parents[1] / room).rglob("*.py"))
+    calls = re.compile(r'_log\.(?:warning|error|critical|exception)\(\s*"([^"]*)"')
+    return {text for path in files for text in calls.findall(path.read_text(encoding="utf-8"))}
+
+
+def test_the_page_says_what_to_do_about_each_warning_and_error_and_no_other() -> None:
+    tables = PAGE.read_text(encoding="utf-8").split("## Metrics and health")[0].splitlines()
+    cells = [line.split("|")[1] for line in tables if line.startswith("| `")]
+    named = [text for cell in cells for text in re.findall("`([^`]+)`", cell)]
+    assert sorted(named) == sorted(logged_events())

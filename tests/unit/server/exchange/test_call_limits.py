@@ -12,10 +12,12 @@ from server.exchange.call_limits import (
     MEMBER_BYTES,
     OF_GUEST,
     OF_MEMBER,
+    OF_OTHERS,
     SMALL,
     CallLimits,
     OpenCall,
 )
+from server.exchange.fencing import Rank
 
 
 def peer(serial: int, role: Role = Role.NODE) -> Peer:
@@ -31,6 +33,19 @@ def test_calls_are_counted_for_each_certificate(role: Role, most: int) -> None:
     limits.begin(peer(2, role))
     limits.end(calls[0])
     limits.begin(peer(1, role))
+
+
+@pytest.mark.parametrize("rank", [Rank.LIKELY, Rank.OTHER])
+def test_a_copy_uses_up_no_calls_of_the_session_that_acts(rank: Rank) -> None:
+    limits = CallLimits()
+    for _ in range(OF_OTHERS):
+        limits.begin(peer(1), rank)
+    with pytest.raises(CoordinatorFault, match=f"{OF_OTHERS} calls"):
+        limits.begin(peer(1), rank)
+    for _ in range(OF_MEMBER):
+        limits.begin(peer(1))
+    with pytest.raises(CoordinatorFault, match=f"{OF_MEMBER} calls"):
+        limits.begin(peer(1))
 
 
 async def waits(limits: CallLimits, call: OpenCall, size: int) -> "asyncio.Task[None] | None":
@@ -50,6 +65,21 @@ def test_bytes_of_one_certificate_wait_for_its_own_and_not_for_others() -> None:
         assert waiting is not None
         assert await waits(limits, other, MEMBER_BYTES) is None
         limits.end(first)
+        await waiting
+
+    asyncio.run(reserve())
+
+
+def test_bytes_that_copies_hold_are_not_those_of_the_session_that_acts() -> None:
+    async def reserve() -> None:
+        limits = CallLimits()
+        copy, second = limits.begin(peer(1), Rank.OTHER), limits.begin(peer(1), Rank.LIKELY)
+        node = limits.begin(peer(1))
+        assert await waits(limits, copy, MEMBER_BYTES) is None
+        assert await waits(limits, node, MEMBER_BYTES) is None
+        waiting = await waits(limits, second, SMALL + 1)
+        assert waiting is not None
+        limits.end(copy)
         await waiting
 
     asyncio.run(reserve())

@@ -15,11 +15,13 @@ from server.exchange.connection_limits import (
     MOST_KNOWN,
     OF_GUEST,
     OF_MEMBER,
+    OF_OTHERS,
     SETTLED_SECONDS,
     ConnectionLimits,
     Room,
     network_of,
 )
+from server.exchange.fencing import Rank
 
 ROOM = Room(total=20, of_address=4)
 OURS, THEIRS = "10.0.0.1", "10.9.9.9"
@@ -135,6 +137,18 @@ def test_a_certificate_has_a_limit_whatever_its_addresses() -> None:
         ending = limits.prove(numbers[-1], peer(), address, 0.0)
     assert ending == numbers[:1]
     assert limits.prove(numbers[0], peer(), OURS, 0.0) == []  # it has ended already
+
+
+def test_connections_of_a_copy_end_none_of_the_session_that_acts() -> None:
+    limits = ConnectionLimits(Room(total=1000, of_address=4))
+    restart, node = admit(limits, OURS, 0.0)[0], admit(limits, OURS, 0.0)[0]
+    assert limits.prove(restart, peer(), OURS, 0.0, Rank.LIKELY) == []
+    assert limits.prove(node, peer(), OURS, 0.0) == []
+    copies = [admit(limits, strange(number), 0.0)[0] for number in range(OF_OTHERS + 1)]
+    ending = [limits.prove(each, peer(), THEIRS, 0.0, Rank.OTHER) for each in copies]
+    assert ending == [[]] * OF_OTHERS + [copies[:1]]
+    assert limits.prove(copies[1], peer(), THEIRS, 0.0) == []  # it signed in
+    assert limits.prove(admit(limits, OURS, 0.0)[0], peer(), OURS, 0.0, Rank.OTHER) == []
 
 
 def test_without_a_call_a_connection_ends() -> None:

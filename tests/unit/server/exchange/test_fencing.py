@@ -8,8 +8,10 @@ from server.exchange.fencing import (
     KEPT_FREE_SECONDS,
     LIVE_SECONDS,
     MOST_COPIES,
+    MOST_EARLIER,
     PROOF_SECONDS,
     Fence,
+    Rank,
     SignIn,
     Standing,
     session_key,
@@ -146,6 +148,36 @@ def test_a_copy_does_not_get_the_place_while_the_node_restarts(watched: Watched)
     assert watched.sign_in(CLONE, 1.0) is COPY
 
 
+@pytest.mark.parametrize(
+    "again",
+    [
+        start(4, "clone, started again", CLONE),
+        start(9, "clone of an old folder", FIRST),
+        start(2, "clone without a higher number", NODE),
+    ],
+)
+def test_a_copy_that_starts_again_waits_for_the_place_as_well(
+    watched: Watched, again: SignIn
+) -> None:
+    watched.live_beside(NODE, CLONE)
+    watched.open()  # a restarted coordinator has forgotten which sessions were copies
+    watched.fence.ended("AT", NODE.session)
+    assert watched.sign_in(again, 1.0) is WAITS
+    assert watched.sign_in(again, KEPT_FREE_SECONDS - 1.1) is WAITS
+    assert watched.sign_in(RESTART) is ADMITTED
+
+
+def test_in_a_dispute_a_start_that_names_another_predecessor_waits_no_longer(
+    watched: Watched,
+) -> None:
+    """It may be the node: its folder was started once more before it could sign in."""
+    watched.live_beside(NODE, CLONE)
+    watched.fence.ended("AT", NODE.session)
+    node = start(4, "node, started twice", RESTART)
+    assert watched.sign_in(node, KEPT_FREE_SECONDS - 0.1) is WAITS
+    assert watched.sign_in(node, 0.1) is ADMITTED
+
+
 def test_a_session_that_was_refused_is_admitted_once_the_other_is_gone(watched: Watched) -> None:
     """It may be the original: nobody can know, and both are warned."""
     watched.live_beside(NODE, CLONE)
@@ -242,3 +274,74 @@ def test_a_session_that_was_found_to_be_a_copy_is_nobody_s_predecessor(watched: 
     assert watched.sign_in(LIAR, 1.0) is COPY
     assert watched.sign_in(LIAR, 1.0) is COPY
     assert watched.calls(NODE, 1.0)
+
+
+def test_a_copy_that_starts_again_and_again_gives_the_place_back(watched: Watched) -> None:
+    starts = [start(number, f"copy {number}") for number in range(3, MOST_EARLIER)]
+    for copy in starts:
+        watched.fence.ended("AT", NODE.session)
+        assert watched.sign_in(copy, LIVE_SECONDS) is ADMITTED
+    watched.open()
+    assert watched.sign_in(NODE) is WAITS
+    assert watched.sign_in(NODE, 1.0) is ADMITTED
+    assert watched.reported == ["AT"]
+    assert watched.sign_in(starts[-1], 1.0) is COPY
+    assert not watched.fence.acted("AT", starts[0].session)
+    assert watched.store.kept["AT"].earlier == (session_key(FIRST.session),)
+
+
+def test_few_predecessors_are_remembered(watched: Watched) -> None:
+    for number in range(3, MOST_EARLIER + 10):
+        assert watched.sign_in(start(number, f"start {number}"), LIVE_SECONDS) is ADMITTED
+    assert len(watched.store.kept["AT"].earlier) == MOST_EARLIER
+    assert not watched.fence.acted("AT", NODE.session)
+
+
+def test_only_the_session_that_acts_may_renew(watched: Watched) -> None:
+    assert watched.fence.may_renew("AT", NODE.session)
+    assert not watched.fence.may_renew("AT", CLONE.session)
+    assert not watched.fence.may_renew("BE", NODE.session)
+    watched.sign_in(RESTART, LIVE_SECONDS)
+    assert not watched.fence.may_renew("AT", NODE.session)
+    watched.open()
+    assert watched.fence.may_renew("AT", RESTART.session)
+
+
+def test_a_call_without_a_session_renews_only_for_a_node_of_an_earlier_version(
+    watched: Watched,
+) -> None:
+    assert not watched.fence.may_renew("AT", b"")
+    assert not watched.fence.may_renew("BE", b"")
+    watched.fence.heard("AT", NODE.session, stated=False)
+    assert watched.fence.may_renew("AT", b"")
+    watched.fence.heard("AT", CLONE.session, stated=False)
+    watched.calls(NODE)  # of this version now
+    assert not watched.fence.may_renew("AT", b"")
+
+
+HERE, ELSEWHERE = "10.0.0.1", "10.9.9.9"
+
+
+def test_a_session_counts_as_a_likely_restart_at_the_address_of_the_acting_one(
+    watched: Watched,
+) -> None:
+    rank = watched.fence.rank
+    assert rank("AT", CLONE.session, "") is Rank.OTHER
+    assert rank("AT", NODE.session, HERE) is Rank.ACTS
+    assert rank("AT", NODE.session, "") is Rank.ACTS  # its connection has ended
+    assert rank("AT", RESTART.session, HERE) is Rank.LIKELY
+    assert rank("AT", CLONE.session, ELSEWHERE) is Rank.OTHER
+    assert rank("BE", NODE.session, HERE) is Rank.OTHER
+    watched.sign_in(CLONE, LIVE_SECONDS)
+    assert rank("AT", NODE.session, ELSEWHERE) is Rank.LIKELY  # it acted before
+    assert rank("AT", RESTART.session, HERE) is Rank.LIKELY
+
+
+def test_a_node_that_reconnects_while_a_copy_waits_still_proves_that_it_lives(
+    watched: Watched,
+) -> None:
+    assert watched.sign_in(CLONE) is WAITS
+    assert watched.sign_in(NODE, PROOF_SECONDS) is ADMITTED
+    assert watched.calls(NODE)
+    assert watched.sign_in(CLONE) is COPY
+    assert watched.reported == ["AT"]

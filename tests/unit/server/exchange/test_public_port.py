@@ -145,6 +145,8 @@ def test_a_connection_with_a_member_s_call_stays_and_others_end_in_time(
         member, stranger = await there.connect(), await there.connect()
         await said(member, b"x")
         there.port.prove(there.echo.names[0], MEMBER)
+        assert there.port.address(there.echo.names[0]) == "127.0.0.1"
+        assert there.port.address("unix-abstract:ended") == ""
         assert await stranger[0].read() == b""
         assert await said(member, b"x") == b"x"
         there.port.disprove(there.echo.names[0])

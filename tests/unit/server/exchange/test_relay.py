@@ -20,11 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.flower_client import CALL_SECONDS
-from protocols.wire.flower_frame import FLEET_CALLS, HEARTBEAT_SECONDS, NONCE_BYTES
+from protocols.wire.flower_frame import (
+    FLEET_CALLS,
+    HEARTBEAT_SECONDS,
+    NONCE_BYTES,
+    SESSION_BYTES,
+    SIGNED_IN_TOO_OFTEN,
+    STILL_CONNECTED,
+)
 from protocols.wire.flower_object import pack_frame
 from server.exchange.fleet_requests import RelayRefused, own_request
 from server.exchange.relay import ONLINE_SECONDS
-from server.exchange.relay_session import CallReply
+from server.exchange.relay_session import SIGN_INS_AT_ONCE, CallReply
 from tests.support.exchange_server import incoming, tree
 from tests.support.relay_harness import (
     AT,
@@ -371,3 +378,15 @@ def test_a_second_refusal_to_activate_is_passed_on(wire: RelayHarness) -> None:
     wire.superlink.will("ActivateNode", status=412)
     assert wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))[0] == 412
     assert wire.relay.online()["AT"] is False
+
+
+def test_sign_ins_of_a_copy_use_up_none_of_the_node_s(wire: RelayHarness) -> None:
+    wire.call("AT", "SendNodeHeartbeat", REQUESTS["SendNodeHeartbeat"](AT))
+    copy = bytes(SESSION_BYTES)
+    request = REQUESTS["ActivateNode"](AT)
+    statuses = [
+        wire.call("AT", "ActivateNode", request, session=copy).status
+        for _ in range(SIGN_INS_AT_ONCE + 1)
+    ]
+    assert statuses == [STILL_CONNECTED] * SIGN_INS_AT_ONCE + [SIGNED_IN_TOO_OFTEN]
+    assert wire.call("AT", "ActivateNode", request).status == 200

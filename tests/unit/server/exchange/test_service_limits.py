@@ -15,6 +15,7 @@ from protocols.proto import exchange_pb2
 from protocols.wire.channel import sent_as
 from server.exchange import service as service_module
 from server.exchange.call_limits import OF_GUEST, OF_MEMBER
+from server.exchange.fencing import Rank
 from server.exchange.relay_session import CallReply
 from server.exchange.service import CALL_SECONDS, LARGEST_REQUEST, ExchangeService
 
@@ -33,6 +34,9 @@ class Context:
     def __init__(self, serial: int = 1, role: Role = Role.NODE) -> None:
         self.party = Peer("north-sea", "PL", role, serial, NOW + timedelta(days=1))
         self._done: list[Callable[[Any], None]] = []
+
+    def invocation_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        return ()
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
         self.finish()
@@ -53,7 +57,10 @@ class SlowRelay:
     def __init__(self) -> None:
         self.go, self.calls = asyncio.Event(), 0
 
-    async def call(self, *_: Any) -> CallReply:
+    def rank(self, *_: Any) -> Rank:
+        return Rank.ACTS
+
+    async def call(self, *_: Any, **__: Any) -> CallReply:
         self.calls += 1
         await self.go.wait()
         return CallReply(200, b"")
@@ -216,7 +223,8 @@ def test_a_reply_that_nobody_takes_ends_its_connection(
 
     async def calls() -> None:
         ended: asyncio.Queue[str] = asyncio.Queue()
-        exchange.serve_at(SimpleNamespace(end=ended.put_nowait))  # type: ignore[arg-type]
+        port = SimpleNamespace(end=ended.put_nowait, address=lambda _: "")
+        exchange.serve_at(port)  # type: ignore[arg-type]
         taken, left = Context(), Context()
         for context in (taken, left):
             await made(exchange, "Fetch", exchange_pb2.FetchRequest(path="a"), context)

@@ -21,6 +21,7 @@ from server.membership.certificates import (
     UNUSED_FOR,
     CertificateRegister,
     Dispute,
+    Renewer,
 )
 from server.membership.enrolment import EnrolmentService
 from server.state.tables import MIGRATIONS
@@ -326,3 +327,99 @@ def test_an_invalid_request_changes_nothing(
     with pytest.raises(PratiqueError):
         register.renew(register.peer(old, "Renew", moment), request_of(old), moment)
     assert renewed(register, old, moment).certificate
+
+
+def test_a_caller_that_does_not_act_for_its_node_gets_only_what_was_issued(
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
+) -> None:
+    old, key, other = admitted_party(enrolment, moment), new_transport_key(), Renewer(acts=False)
+    peer = register.peer(old, "Renew", moment)
+    with pytest.raises(ProtocolFault, match="does not act for the node"):
+        register.renew(peer, asked(old, key), moment, other)
+    assert noted == []
+    assert works(register, old, moment + DAY)
+    first = renewed(register, old, moment, key)
+    assert register.renew(peer, asked(old, key), moment, other) == first  # its reply was lost
+    assert works(register, old, moment + SECOND)
+
+
+def acted(country: str) -> bool:
+    """A process that runs, and that acted for the node of AT."""
+    return country == "AT"
+
+
+def test_a_running_node_keeps_the_certificate_that_another_machine_replaced(
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
+) -> None:
+    old = admitted_party(enrolment, moment)
+    new = renewed(register, old, moment).certificate
+    assert works(register, new, moment)
+    later = moment + DAY
+    assert not works(register, old, later)
+    assert register.peer(old, "Relay", later, acted).country == "AT"
+    assert works(register, old, later)  # of its next process as well
+    assert works(register, new, later)
+    assert noted.count((EventKind.CERTIFICATE_DISPUTED, "AT node")) == 1
+    with pytest.raises(ProtocolFault, match="with another key"):
+        renewed(register, old, later)
+    register._load()
+    assert works(register, old, later)
+    assert len(enrolment.revoke("AT", Role.NODE, later)) == 2
+    assert not works(register, old, later)
+    assert not works(register, new, later)
+
+
+def test_a_certificate_that_another_machine_replaced_unused_is_kept_as_well(
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
+) -> None:
+    old = admitted_party(enrolment, moment)
+    renewed(register, old, moment)
+    late = moment + UNUSED_FOR
+    assert not works(register, old, late)
+    register.peer(old, "Relay", late, acted)
+    assert works(register, old, late)
+
+
+@pytest.mark.parametrize(("role", "country"), [(Role.OFFICER, "AT"), (Role.NODE, "BE")])
+def test_only_a_node_that_acted_keeps_a_replaced_certificate(
+    enrolment: EnrolmentService,
+    register: CertificateRegister,
+    moment: datetime,
+    role: Role,
+    country: str,
+) -> None:
+    old = admitted_party(enrolment, moment, country, role)
+    assert works(register, renewed(register, old, moment).certificate, moment)
+    with pytest.raises(KeyFault, match="refused"):
+        register.peer(old, "Fetch", moment + DAY, acted)
+
+
+def test_a_renewal_in_a_dispute_does_not_end_the_old_certificate(
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
+) -> None:
+    old, key = admitted_party(enrolment, moment), new_transport_key()
+    peer = register.peer(old, "Renew", moment)
+    new = register.renew(peer, asked(old, key), moment, Renewer(disputed=True)).certificate
+    assert works(register, new, moment)
+    assert works(register, old, moment + DAY)
+    with pytest.raises(KeyFault, match="expired"):
+        register.peer(old, "Fetch", moment + CERTIFICATE_LIFETIME + DAY)
+
+
+def test_a_new_admission_ends_certificates_that_were_kept(
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
+) -> None:
+    old = admitted_party(enrolment, moment)
+    new = renewed(register, old, moment).certificate
+    works(register, new, moment)
+    register.peer(old, "Relay", moment + DAY, acted)
+    third = admitted_party(enrolment, moment + DAY)
+    assert works(register, old, moment + DAY)  # until the node has fetched the new one
+    assert works(register, third, moment + DAY)
+    late = moment + DAY + SETTLING
+    assert not works(register, old, late)
+    assert not works(register, new, late)
+    with pytest.raises(KeyFault, match="refused"):
+        register.peer(old, "Relay", late, acted)
+    assert register.disputes() == []
+    assert len(enrolment.revoke("AT", Role.NODE, late)) == 3

@@ -51,7 +51,7 @@ class HealthContext:
         authority = TransportAuthority.create("danube", now())
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=("localhost",))
         self.runs, self.log = RunStore(self.engine), SimpleNamespace(size=lambda: 5)
-        self.sessions = SimpleNamespace(online=lambda: self.online)
+        self.sessions = SimpleNamespace(online=lambda: self.online, disputes=lambda: ("DK",))
         self.documents = SimpleNamespace(not_renewed="")
         self.superlink = SimpleNamespace(
             failed_process=lambda: self.gone, restarts=Counter(superlink=1)
@@ -134,6 +134,7 @@ def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -
     for line in (
         'node_online{country="DK"} 1.0',
         'node_online{country="PL"} 0.0',
+        'node_disputed{country="DK"} 1.0',
         'runs{state="running"} 1.0',
         'runs{state="void"} 0.0',
         'flower_restarts{process="superlink"} 1.0',
@@ -306,7 +307,7 @@ def test_a_fault_in_a_check_changes_nothing(
     context.sessions = None
 
     async def act(heard: Heard) -> None:
-        while "could not look at itself" not in caplog.text:
+        while "the health check met a fault" not in caplog.text:
             await asyncio.to_thread(heard)
         while "WATCHDOG=1" not in await asyncio.to_thread(heard):
             continue
