@@ -260,7 +260,7 @@ def paused(node: EditedNode) -> EditedNode:
     return node
 
 
-def put_back(raw: sqlite3.Connection, rows: dict[str, list[tuple[Any, ...]]]) -> None:
+def restore_rows(raw: sqlite3.Connection, rows: dict[str, list[tuple[Any, ...]]]) -> None:
     for table, values in rows.items():
         raw.execute(f"DELETE FROM {table}")  # noqa: S608
         raw.executemany(f"INSERT INTO {table} VALUES (?, ?)", values)  # noqa: S608
@@ -268,17 +268,19 @@ def put_back(raw: sqlite3.Connection, rows: dict[str, list[tuple[Any, ...]]]) ->
 
 def test_the_settings_of_an_older_head_of_the_same_size_are_refused(paused: EditedNode) -> None:
     """The head is genuine, and the log has as many entries; the counter of heads has risen."""
-    paused.edit(lambda raw: put_back(raw, paused.before))
+    paused.edit(lambda raw: restore_rows(raw, paused.before))
     with pytest.raises(NodeFault, match="is older than what this node has already sent") as refusal:
         paused.check()
     assert "number" in refusal.value.why
     assert paused.refused() == str(refusal.value)
 
 
-def test_an_older_head_put_back_under_a_running_node_is_not_continued(paused: EditedNode) -> None:
+def test_an_older_head_restore_rows_under_a_running_node_is_not_continued(
+    paused: EditedNode,
+) -> None:
     started = paused.federation.made(COUNTRY)
     started.parts.log_head.move()
-    paused.edit(lambda raw: put_back(raw, paused.before))
+    paused.edit(lambda raw: restore_rows(raw, paused.before))
     with pytest.raises(LogFault, match="does not continue the head"):
         started.parts.pause.set("another incident", NOW)
     with pytest.raises(NodeFault, match="is older than what this node has already sent"):
