@@ -208,7 +208,7 @@ def up(
         node_home = _home(home)
         settings = node_home.settings()
         say_at_once(f"starting the node of {settings.country} in {node_home.path}")
-        from client.daemon import run_daemon  # noqa: PLC0415 (takes seconds)
+        from client.startup import run_daemon  # noqa: PLC0415 (takes seconds)
         from governance.runtime.logs import configure, reopen_on_hangup  # noqa: PLC0415
 
         store = _unlocked(node_home, passphrase_file, passphrase_fd)
@@ -258,7 +258,7 @@ def restored(
             say(line)
         if not yes:
             typer.confirm("Continue?", abort=True)
-        from client.daemon import restore_node  # noqa: PLC0415 (takes seconds)
+        from client.startup import restore_node  # noqa: PLC0415 (takes seconds)
         from client.status.text import restored_lines  # noqa: PLC0415
 
         store = _unlocked(node_home, passphrase_file, passphrase_fd)

@@ -10,45 +10,25 @@ import base64
 import binascii
 import logging
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-from client.border.reply_timing import ReplySlots
-from client.credentials.certificate_renewal import CertificateRenewal, credentials
-from client.credentials.identity_keys import IdentityKeys
-from client.credentials.keyring import NodeKeyring
 from client.errors import NodeFault
-from client.home import NodeHome, read_public
+from client.home import NodeHome
 from client.node import Node
-from client.settings import Enrolment, NodeSettings
-from client.state.incarnation import Incarnation, begin
-from client.state.restored import Restored
-from client.state.tables import MIGRATIONS
 from client.status.health import SERVE, UPKEEP, NodeHealth
 from client.status.summary import LinkStatus
-from client.wiring import Surroundings, build_node
-from governance.runtime.credentials import Presented
-from governance.runtime.database import open_database
-from governance.runtime.descriptors import raise_descriptor_limit
 from governance.runtime.garbage import GarbageCollection
-from governance.runtime.health import observed
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.runtime.systemd import Supervisor, Watchdog
-from keys.clock import utc_now
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
-from keys.store import KeyStore
 from protocols.errors import ReasonCode
-from protocols.numerics.noise import DiscreteGaussian
 from protocols.private_sum.messages import refusal_reply
-from protocols.wire.channel import ExchangeLink, LinkFault
+from protocols.wire.channel import ExchangeLink
 
 MIN_UPKEEP_PAUSE_SECONDS = 5.0
 """The shortest time between two fetches, however often the coordinator names newer documents."""
@@ -311,103 +291,3 @@ class Daemon:
         own = self._node.deliver(content)
         self._wake.set()
         return {"version": own.version, "expires": own.expires.isoformat()}
-
-
-def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
-    """Run the node in `home` until SIGTERM or SIGINT. Raises any fault that prevents its start."""
-    raise_descriptor_limit()
-    enrolment, keyring = settings.require_enrolment(), NodeKeyring.load(store)
-    health, supervisor = NodeHealth(home, utc_now), Supervisor()
-    with home.locked(), observed(settings.observe, health.report):
-        own_credentials = credentials(home, store, utc_now, _random.random())
-        link = _dial(enrolment, own_credentials.presented())
-        node = _node(home, settings, store, link)
-        node.parts.log_head.move()  # before anything else: the state may be an old or changed copy
-        NodeKeyring.note_signed_state(store)
-        incarnation = begin(node.parts.engine)
-        link.session = incarnation.session
-        daemon = Daemon(
-            node,
-            link,
-            fleet_server(keyring, incarnation),
-            home,
-            health=health,
-            supervisor=supervisor,
-            renewal=CertificateRenewal(home, own_credentials, link, utc_now),
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: daemon.stop())
-        daemon.run()
-
-
-def restore_node(home: NodeHome, settings: NodeSettings, store: KeyStore) -> Restored:
-    """Recover the node in `home` after its state was restored. Raises any fault in the way."""
-    enrolment = settings.require_enrolment()
-    with home.locked():
-        link = _dial(enrolment, credentials(home, store, utc_now).presented())
-        try:
-            return _node(home, settings, store, link).restore()
-        except LinkFault as fault:
-            raise NodeFault(fault.what, why=fault.why, fix=_LINK_FIRST) from fault
-        finally:
-            link.close()
-
-
-def _node(home: NodeHome, settings: NodeSettings, store: KeyStore, link: ExchangeLink) -> Node:
-    return build_node(
-        home,
-        settings,
-        NodeKeyring.load(store),
-        open_database(home.database, MIGRATIONS),
-        identities=IdentityKeys(store),
-        pinned_root=read_public(home.root, "The root of the documents", _ENROL_AGAIN),
-        around=Surroundings(
-            fetch=link.fetch, noise=DiscreteGaussian(), clock=utc_now, slots=ReplySlots()
-        ),
-    )
-
-
-_ENROL_AGAIN = "enrol again with a new invitation"
-_LINK_FIRST = (
-    "repair the link, and run `pratique-node restored` again. If the certificate was renewed "
-    "after the copy was made, the one in the copy looks stolen and is refused. Then call the "
-    "coordinator, who revokes it and sends a new invitation; and run `pratique-node enrol` first"
-)
-
-
-def _dial(enrolment: Enrolment, presented: Presented) -> ExchangeLink:
-    return ExchangeLink(
-        enrolment.exchange,
-        authority=presented.authority,
-        key=presented.key,
-        certificate=presented.certificate,
-    )
-
-
-def fleet_server(keyring: NodeKeyring, incarnation: Incarnation) -> MakeServer:
-    """Return a function that makes a Flower client, which signs in with this node's key."""
-    from client.app import build_app  # noqa: PLC0415 - Flower takes a second to import
-    from client.flower_client import FleetClient  # noqa: PLC0415
-
-    key = load_pem_private_key(keyring.node_auth_key, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise NodeFault(
-            "The node's SuperLink key cannot be used",
-            why="it is not an elliptic-curve key",
-            fix=_ENROL_AGAIN,
-        )
-
-    def make_server(
-        link: ExchangeLink, handle: Callable[[bytes], bytes], hooks: ServerHooks
-    ) -> Server:
-        return FleetClient(
-            link,
-            key,
-            build_app(handle),
-            incarnation,
-            on_ready=hooks.on_ready,
-            before_pull=hooks.before_pull,
-            on_standing=hooks.on_standing,
-        )
-
-    return make_server

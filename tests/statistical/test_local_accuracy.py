@@ -138,8 +138,9 @@ def test_real_nodes_reach_about_the_accuracy_of_shared_mode(tmp_path: Path) -> N
     models = {}
     for mode, local in modes.items():
         drawn = drafted(federation, local, id=mode, privacy={"epsilon": 1.0, "delta": 1e-5})
-        study = proposed(federation, complete(drawn, federation.documents.agreed))
-        assert epsilon(study.mechanisms, federation.documents.agreed.honest, 1e-5) <= 1.0
+        agreed = federation.documents.agreed
+        study = proposed(federation, complete(drawn, agreed))
+        assert epsilon(study.releases_of(agreed), agreed.honest, 1e-5) <= 1.0
         models[mode] = run_study(federation, study).model
     assert models["local"] is not None
     assert models["shared"] is not None

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from client.border.reply_timing import ReplySlots
-from client.daemon import Daemon, fleet_server
+from client.daemon import Daemon
+from client.startup import fleet_server
 from client.state.incarnation import begin
 from client.status.health import NodeHealth
 from governance.documents.permit import PermitConditions

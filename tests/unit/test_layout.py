@@ -26,6 +26,7 @@ ONLY_DECLARATIONS = {
 TESTED_ELSEWHERE = {
     "client/border/cited_documents.py": "tests/unit/client/border/test_gate.py",
     "client/border/run_limit.py": "tests/attacks/test_log_floods.py",
+    "client/startup.py": "tests/integration/test_node_daemon.py",
     "client/state/state_check.py": "tests/attacks/test_edited_state.py",
     "governance/audit/integrity.py": "tests/attacks/test_edited_state.py",
     "governance/audit/stored_tree.py": "tests/unit/governance/audit/test_log.py",

@@ -279,7 +279,7 @@ def test_restored_asks_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without an answer, or with the answer no, nothing is opened."""
-    monkeypatch.setattr("client.daemon.restore_node", pytest.fail)
+    monkeypatch.setattr("client.startup.restore_node", pytest.fail)
     result = run("restored", "--passphrase-file", passphrase, home=enrolled)
     assert result.exit_code == 1
     assert "restore that, and do not continue" in result.stdout
@@ -311,7 +311,7 @@ def test_restored_prints_the_outcome(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done = Restored("2026-09-01T12:00:00+00:00", 7, 40, 1, ("heart-by-sex",))
-    monkeypatch.setattr("client.daemon.restore_node", lambda *_: done)
+    monkeypatch.setattr("client.startup.restore_node", lambda *_: done)
     result = run("restored", "--yes", "--passphrase-file", passphrase, home=enrolled)
     assert result.exit_code == 0
     assert "a copy of 7 log entries; the log had at least 40 before" in result.stdout
