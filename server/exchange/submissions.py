@@ -28,11 +28,11 @@ WORKERS = 2
 MOST_AT_ONCE, SECONDS_PER_SUBMISSION = 30, 60.0
 """So many submissions of a country are accepted in a row, and afterwards one a minute: each new
 version of its documents is stored for an hour at least, and every node fetches its list."""
-SECONDS_AT_ONCE, PART_OF_TIME = 2.0, 0.05
+SECONDS_AT_ONCE, PART_OF_TIME = 1.0, 0.05
 """The checks of one country may use a processor so long in a row, and so much of the time after
 that. Few submissions take more than 50 ms; the largest that are allowed take a second."""
-SECONDS_PER_REFUSAL = 0.25
-"""What a refusal costs, beside the time that it took: eight in a row, then one in five seconds."""
+SECONDS_PER_REFUSAL = 0.125
+"""What a refusal costs, beside the time that it took: eight in a row, then one in 2.5 seconds."""
 
 Submit = Callable[[Peer, int, bytes], None]
 IsRenewal = Callable[[Peer, int, bytes], bool]

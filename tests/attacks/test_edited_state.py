@@ -275,7 +275,7 @@ def test_the_settings_of_an_older_head_of_the_same_size_are_refused(paused: Edit
     assert paused.refused() == str(refusal.value)
 
 
-def test_an_older_head_restore_rows_under_a_running_node_is_not_continued(
+def test_an_older_head_restored_under_a_running_node_is_not_continued(
     paused: EditedNode,
 ) -> None:
     started = paused.federation.made(COUNTRY)
