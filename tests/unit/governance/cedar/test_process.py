@@ -79,7 +79,10 @@ def test_threads_share_two_children_and_get_their_own_answers(process: CedarProc
 
 def test_a_slow_text_delays_no_other_and_counts_for_its_thread_alone(tmp_path: Path) -> None:
     slow, started = tmp_path / "slow.py", tmp_path / "started"
-    waits = f"""while "slow" in text:\n        open({str(started)!r}, "w").close()\n    try:"""
+    waits = (
+        f"""if "slow" in text:\n        open({str(started)!r}, "w").close()\n"""
+        """        __import__("time").sleep(60)\n    try:"""
+    )
     slow.write_text(WORKER.read_text().replace("try:", waits, 1))
     process = CedarProcess(SCHEMA, slow, seconds=1.0)
 
