@@ -57,6 +57,7 @@ class Node:
         """Accept another country's changed key. Raises DocumentFault if it is not in force."""
         key = self.parts.documents.approve_key(country, fingerprint, self.parts.clock())
         self.parts.keys.log(EventKind.KEY_APPROVED, key)
+        self.parts.log_head.move()
         return key
 
     def pin_officer(self, key: VerifyKey) -> None:
@@ -65,6 +66,7 @@ class Node:
         self.parts.home.write_settings(self.parts.settings.model_copy(update=update))
         self.parts.documents.pin_officer(key)
         self.parts.keys.log(EventKind.OFFICER_KEY_CHANGED, key)
+        self.parts.log_head.move()
 
     def pause(self, reason: str) -> None:
         """Refuse every message until `resume`."""
@@ -99,7 +101,6 @@ class Node:
         """Log the events that were only counted until now, and that the daemon ends."""
         self.parts.decisions.settle(ending=True)
         self._log(EventKind.NODE_STOPPED)
-        self.parts.log_head.move()
 
     def note_dispute(self) -> None:
         """Log that another machine has presented this node's identity to the coordinator."""
@@ -118,8 +119,9 @@ class Node:
         return export_page(self.parts.log, start, end)
 
     def check_state(self) -> None:
-        """Raise LogFault or StorageFault if the database is not as this node signed it."""
-        self.parts.log_head.require_intact()
+        """Raise NodeFault, LogFault or StorageFault if the database is not as this node left it."""
+        self.parts.log_head.require_newest()
 
     def _log(self, kind: EventKind) -> None:
         self.parts.decisions.event(kind, Subject(), outcome=Outcome.DONE)
+        self.parts.log_head.move()  # an earlier state must not count as the newest

@@ -147,9 +147,10 @@ class Restoration:
     def _end_runs(self, connection: Connection, now: datetime) -> int:
         live = self._runs.summaries(live=True, connection=connection)
         for run in live:
-            self._runs.end(run.run, now, connection)
+            rows = self._runs.end(run.run, now, connection)
             self._journal.forget(run.run, connection)
-            self._log_event(EventKind.RUN_ENDED, Subject(study=run.study, run=run.run), connection)
+            subject = Subject(study=run.study, run=run.run)
+            self._log_event(EventKind.RUN_ENDED, subject, connection, rows)
         return len(live)
 
     def _charge(
@@ -181,11 +182,11 @@ class Restoration:
     def _store_outcome(
         self, size: int, ended: int, missed: Sequence[MissedRun], connection: Connection
     ) -> Restored:
-        head, now = self._log_head.known(), self._clock()
+        before, now = self._log_head.known_size(), self._clock()
         outcome = Restored(
             at=now.isoformat(timespec="seconds"),
             entries=size,
-            before=head.size if head else None,
+            before=before,
             ended=ended,
             assumed=tuple(run.study.id for run in missed),
         )

@@ -115,9 +115,13 @@ class Outbox:
             self._runs.replace(record, connection)
 
     def _end(self, admission: Admission, connection: Connection) -> None:
-        self._runs.end(admission.place.run, admission.documents.view.now, connection)
+        rows = self._runs.end(admission.place.run, admission.documents.view.now, connection)
         self._decisions.event(
-            EventKind.RUN_ENDED, admission.subject, outcome=Outcome.DONE, connection=connection
+            EventKind.RUN_ENDED,
+            admission.subject,
+            outcome=Outcome.DONE,
+            rows=rows,
+            connection=connection,
         )
 
     def _finished(self, admission: Admission) -> bool:

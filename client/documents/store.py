@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, bindparam, delete, insert, select
 
 from client.documents.budget_periods import BudgetPeriods
 from client.documents.officer_key import OfficerKey
+from client.state.covered_rows import DOCUMENTS, changing
 from client.state.key_value import get_value, set_value
 from client.state.tables import documents
 from governance.errors import DocumentFault
@@ -155,7 +156,7 @@ class DocumentStore:
         if own.next_key is not None:
             officer = officer.with_announced(own.next_key, own.history)
         with transaction(self._engine) as connection:
-            _put(connection, {OWN: bundle}, time)
+            _replace(connection, {OWN: bundle}, time)
             set_value(connection, HIGH_WATER, raised.model_dump_json())
             officer.save(connection)
         self._stored_high_water, self._officer = raised, officer
@@ -168,7 +169,7 @@ class DocumentStore:
         officer = self.officer.with_announced(own.key, own.history)
         self._refuse_second_contents(own, bundle, NEXT)
         with transaction(self._engine) as connection:
-            _put(connection, {NEXT: bundle}, time)
+            _replace(connection, {NEXT: bundle}, time)
             officer.save(connection)
         self._officer = officer
         self._activate_announced(now)
@@ -189,9 +190,8 @@ class DocumentStore:
             former_bundle is None or _version(bundle) > _version(former_bundle)
         )
         with transaction(self._engine) as connection:
-            if usable and bundle is not None:
-                _put(connection, {OWN: bundle}, high_water.later_of(now))
-            connection.execute(delete(documents).where(documents.c.path == NEXT))
+            taken_over = {OWN: bundle} if usable and bundle is not None else {}
+            _replace(connection, taken_over, high_water.later_of(now), gone=[NEXT])
             successor.save(connection)
             self._on_new_key(officer.current, successor.current, connection)
         self._officer = successor
@@ -273,9 +273,9 @@ class DocumentStore:
     def _save(self, view: TrustedView, now: datetime) -> None:
         with transaction(self._engine) as connection:
             stored = self._files(connection)
-            _remove(connection, stored.keys() - view.files.keys() - {OWN, NEXT})
+            gone = stored.keys() - view.files.keys() - {OWN, NEXT}
             changed = {p: data for p, data in view.files.items() if stored.get(p) != data}
-            _put(connection, changed, now)
+            _replace(connection, changed, now, gone=gone)
             set_value(connection, HIGH_WATER, view.high_water.model_dump_json())
             BudgetPeriods.load(connection).with_agreement(view.agreement, now).save(connection)
         self._stored_high_water = view.high_water
@@ -302,14 +302,15 @@ def _version(bundle: bytes) -> int:
     return CountryBundle.from_canonical(bundle).signed().signed.version
 
 
-def _put(connection: Connection, files: Mapping[str, bytes], now: datetime) -> None:
-    _remove(connection, files)
+def _replace(
+    connection: Connection, files: Mapping[str, bytes], now: datetime, *, gone: Iterable[str] = ()
+) -> None:
+    """Store these files in place of those at their paths, and remove those that are gone."""
+    removed = [{"gone": path} for path in {*files, *gone}]
     rows = [{"path": path, "bytes": content, "fetched": now} for path, content in files.items()]
-    if rows:
-        connection.execute(insert(documents), rows)
-
-
-def _remove(connection: Connection, paths: Iterable[str]) -> None:
-    rows = [{"gone": path} for path in paths]
-    if rows:
-        connection.execute(delete(documents).where(documents.c.path == bindparam("gone")), rows)
+    if not removed:
+        return
+    with changing(connection, DOCUMENTS):
+        connection.execute(delete(documents).where(documents.c.path == bindparam("gone")), removed)
+        if rows:
+            connection.execute(insert(documents), rows)

@@ -15,7 +15,12 @@ def get_value(connection: Connection, name: str) -> str | None:
 
 
 def set_value(connection: Connection, name: str, value: str | None) -> None:
-    """Store a value under a name in the caller's transaction; None deletes it."""
+    """Store a value under a name in the caller's transaction; None deletes it.
+
+    A value that is stored already changes nothing, and nothing is signed.
+    """
+    if get_value(connection, name) == value:
+        return
     note_changing(connection, settings_digest)
     connection.execute(delete(settings).where(settings.c.name == name))
     if value is not None:

@@ -2,14 +2,16 @@
 
 A database restored from a copy is complete and correct, but older than the last reply. Its ledger
 would charge too little, and its journal would let noise be drawn a second time. So a small file
-beside the database holds the size and the root of the log. It is replaced before any reply leaves.
-A log that does not continue from this file is not used. The order is: the database commits, the
-file is replaced, the reply leaves. So the file is never ahead of the log, and a crash never looks
-like a restored copy.
+beside the database holds the signed head of the log: its size and root, and a counter that rises
+with each change of the state. It is replaced before any reply leaves. A log that does not continue
+from this file is not used, nor a state with a lower counter. The order is: the database commits,
+the file is replaced, the reply leaves. So the file is never ahead of the log, and a crash never
+looks like a restored copy.
 
 The file must not be in any backup. If it is missing beside a log, the log came from a copy.
 """
 
+from dataclasses import dataclass
 from threading import Lock
 
 from sqlalchemy import Engine
@@ -20,8 +22,9 @@ from client.state.key_value import get_value, set_value
 from client.state.state_check import StateCheck
 from governance.audit.checkpoint import Checkpoint, parse_checkpoint
 from governance.audit.log import AuditLog
+from governance.audit.signed_head import SignedHead
 from governance.errors import LogFault
-from governance.runtime.database import transaction
+from governance.runtime.database import reading, transaction
 from governance.runtime.files import write_atomic
 
 NEVER_KEPT = "log-head-never-kept"
@@ -29,6 +32,7 @@ NEVER_KEPT = "log-head-never-kept"
 RESTORING = "restoring-since"
 """Set while `pratique-node restored` is not finished; until then the node does not start."""
 MAX_HEAD_BYTES = 1024
+HEAD = "log-head"
 
 
 class LogHeadGuard:
@@ -37,36 +41,43 @@ class LogHeadGuard:
     def __init__(self, home: NodeHome, engine: Engine, log: AuditLog, check: StateCheck) -> None:
         self._home, self._engine, self._log, self._check = home, engine, log, check
         self._lock = Lock()
-        self._size: int | None = None
+        self._counter: int | None = None
 
     def move(self) -> None:
-        """Move the file to the end of the log, on disk on return; writes only if the log has grown.
+        """Replace the file by the newest head, on disk on return; writes only if that is another.
 
         The first call in a process requires the newest log. Raises DocumentFault if the file
         cannot be written, NodeFault if the log is not the newest.
         """
         with self._lock:
-            if self._size is None:
+            if self._counter is None:
                 self.require_newest()
                 self._check.sign_former()
-            size = self._log.size()
-            if self._size is not None and size < self._size:
-                raise _older_state(f"the log has {size} entries, and had {self._size} before")
-            if self._size != size:
-                self._write()
+                self._counter = 0
+            head = self._signed_head()
+            counter = 0 if head is None else head.counter
+            if counter < self._counter:
+                raise _older_state(_lower(counter, self._counter))
+            if head is not None and counter != self._counter:
+                self._write(head)
 
     def accept(self) -> None:
         """Move the file to this log, whatever it held before. Raises DocumentFault."""
         with self._lock:
-            self._write()
+            head = self._signed_head()
+            if head is not None:
+                self._write(head)
 
-    def _write(self) -> None:
-        head = self._log.head()
-        write_atomic(self._home.log_head, head.to_text().encode())
-        if self._size is None:
+    def _write(self, head: SignedHead) -> None:
+        write_atomic(self._home.log_head, head.note)
+        if not self._counter:
             with transaction(self._engine) as connection:
                 set_value(connection, NEVER_KEPT, None)
-        self._size = head.size
+        self._counter = head.counter
+
+    def _signed_head(self) -> SignedHead | None:
+        with reading(self._engine) as connection:
+            return self._log.signed_head(connection)
 
     def require_newest(self) -> None:
         """Raise NodeFault unless the log continues from the file. Changes nothing.
@@ -77,10 +88,6 @@ class LogHeadGuard:
         if self._stored_value(RESTORING) is not None:
             raise _unfinished_restoration()
         self._require_newest()
-        self._check.require_intact()
-
-    def require_intact(self) -> None:
-        """Raise LogFault or StorageFault if the database was changed without the node's key."""
         self._check.require_intact()
 
     def take_over(self) -> None:
@@ -98,19 +105,21 @@ class LogHeadGuard:
             return False
         return True
 
-    def known(self) -> Checkpoint | None:
-        """Return the checkpoint in the file; None if none can be read."""
-        text = self._file_text()
+    def known_size(self) -> int | None:
+        """Return the size of the log that the file states; None if it cannot be read."""
+        content = self._content()
         try:
-            return None if text is None else parse_checkpoint(text)
+            return None if content is None else self._read(content).checkpoint.size
         except LogFault:
             return None
 
     def _require_newest(self) -> None:
-        text = self._file_text()
-        if text is not None:
+        content = self._content()
+        if content is not None:
             try:
-                self._log.require_head(parse_checkpoint(text))
+                known = self._read(content)
+                self._log.require_head(known.checkpoint)
+                known.require_reached(self._signed_head())
             except LogFault as fault:
                 raise _older_state(fault.what) from None
         elif self._log.size() and self._stored_value(NEVER_KEPT) is None:
@@ -122,12 +131,42 @@ class LogHeadGuard:
         with transaction(self._engine) as connection:
             return get_value(connection, name)
 
-    def _file_text(self) -> str | None:
+    def _content(self) -> bytes | None:
         try:
             with self._home.log_head.open("rb") as file:
-                return file.read(MAX_HEAD_BYTES).decode(errors="replace")
+                return file.read(MAX_HEAD_BYTES)
         except FileNotFoundError:
             return None
+
+    def _read(self, content: bytes) -> "_Known":
+        """Return what the file states; an earlier version wrote a checkpoint, without a counter."""
+        try:
+            return _Known(parse_checkpoint(content.decode(errors="replace")), None)
+        except LogFault:
+            head = self._log.open_head(content)
+        return _Known(Checkpoint(HEAD, head.size, head.root), head)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the file states: a checkpoint, and the signed head that it is from, if any."""
+
+    checkpoint: Checkpoint
+    head: SignedHead | None
+
+    def require_reached(self, present: SignedHead | None) -> None:
+        """Raise LogFault if the database's head was signed before this one, or beside it."""
+        if self.head is None:
+            return
+        counter = 0 if present is None else present.counter
+        if counter < self.head.counter:
+            raise LogFault(_lower(counter, self.head.counter))
+        if present is not None and counter == self.head.counter and present != self.head:
+            raise LogFault(f"Two states were signed with the number {counter}")
+
+
+def _lower(counter: int, known: int) -> str:
+    return f"Its state has the number {counter}, and number {known} was in use"
 
 
 def _older_state(why: str) -> NodeFault:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, insert, select
 
 from client.records.quality_report import QualityReport
 from client.settings import NodeSettings
+from client.state.covered_rows import OPT_OUTS, changing
 from client.state.key_value import get_value, set_value
 from client.state.tables import opt_out_confirmations
 from governance.runtime.database import transaction
@@ -63,7 +64,8 @@ class OptOutConfirmations:
         new = sorted({self._hash(entry) for entry in entries} - known)
         if new:
             rows = [{"entry": entry, "confirmed": now} for entry in new]
-            connection.execute(insert(opt_out_confirmations), rows)
+            with changing(connection, OPT_OUTS):
+                connection.execute(insert(opt_out_confirmations), rows)
 
     def confirm_nation(self, report: QualityReport, connection: Connection) -> None:
         """Store how many entries of a national list match a patient, and how many nobody."""

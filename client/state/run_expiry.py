@@ -111,7 +111,8 @@ class RunExpiry:
         self, run: RunSummary, now: datetime, connection: Connection, reason: str | None = None
     ) -> None:
         """End the run, unless another thread has already ended it."""
-        if not self._runs.end(run.run, now, connection):
+        rows = self._runs.end(run.run, now, connection)
+        if not rows:
             return
         self._journal.forget(run.run, connection)
         self._decisions.event(
@@ -119,5 +120,6 @@ class RunExpiry:
             Subject(study=run.study, run=run.run),
             outcome=Outcome.DONE,
             reason=reason,
+            rows=rows,
             connection=connection,
         )

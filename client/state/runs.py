@@ -1,7 +1,8 @@
 """The runs that this node has taken part in: each run id is used once, and secrets are sealed.
 
 The state of each run is sealed under a separate key and bound to the run id. It is replaced at
-every step and erased when the run ends. The id stays, so that nobody can begin the run again.
+every step and erased when the run ends. The id stays, so that nobody can begin the run again. The
+rows of live runs are covered by the signed head, and the log entry of a run's end names its row.
 """
 
 import base64
@@ -12,9 +13,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, Update, func, insert, or_, select, update
 
+from client.state.covered_rows import LIVE_RUNS, changing
 from client.state.tables import runs
 from governance.budget.ledger import Terms
 from governance.runtime.database import transaction
+from governance.runtime.row_digest import row_digests
 from keys.derive import derive_key, frame
 from keys.errors import KeyFault
 from keys.sealing import open_sealed, seal
@@ -96,14 +99,16 @@ class RunStore:
     def enter(self, record: RunRecord, now: datetime, connection: Connection) -> None:
         """Store a new run, and so use up its id, in the caller's transaction."""
         row = {"run_id": record.run, "study": record.study, "created": now}
-        connection.execute(insert(runs).values(state=self._sealed(record), **row))
+        with changing(connection, LIVE_RUNS):
+            connection.execute(insert(runs).values(state=self._sealed(record), **row))
 
     def replace(self, record: RunRecord, connection: Connection) -> None:
         """Replace the last state with the next one, in the caller's transaction.
 
         Raises Refusal STALE if the run has ended: an erased state is never restored.
         """
-        result = connection.execute(_live(record.run).values(state=self._sealed(record)))
+        with changing(connection, LIVE_RUNS):
+            result = connection.execute(_live(record.run).values(state=self._sealed(record)))
         if result.rowcount != 1:
             raise _stale(
                 "the run ended on this node while the request was processed; nothing was sent"
@@ -132,9 +137,14 @@ class RunStore:
         if read_state(record.state).open_round is not None:
             self.replace(replace(record, state=without_open_round(record.state)), connection)
 
-    def end(self, run: str, now: datetime, connection: Connection) -> bool:
-        """Erase the secrets of a run, in the caller's transaction; return whether it was live."""
-        return connection.execute(_live(run).values(state=None, ended=now)).rowcount == 1
+    def end(self, run: str, now: datetime, connection: Connection) -> tuple[str, ...]:
+        """Erase the secrets of a run, in the caller's transaction.
+
+        Returns the digest by which the log entry must name its row, or nothing if it was not live.
+        """
+        with changing(connection, LIVE_RUNS):
+            ended = connection.execute(_live(run).values(state=None, ended=now)).rowcount == 1
+        return tuple(row_digests(connection, runs, runs.c.run_id == run)) if ended else ()
 
     def entered(self, study: str, since: datetime) -> tuple[int, datetime | None]:
         """Return how many runs of a study were entered from `since` on, and when the last was."""

@@ -3,12 +3,13 @@
 It reads once through the log in constant memory: about ten seconds for a million entries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import Connection
 
 from governance.audit import merkle
+from governance.audit.checkpoint import Checkpoint
 from governance.audit.events import EventKind, parse_entry
 from governance.audit.signed_head import SignedHead, Unsigned
 from governance.errors import LogFault
@@ -22,26 +23,33 @@ WITHOUT_KEY = frozenset({EventKind.ROUND_OPENED, EventKind.ROUND_VOID})
 
 
 def intact_entries(
-    connection: Connection, head: SignedHead | None, unsigned: Unsigned
+    connection: Connection,
+    head: SignedHead | None,
+    unsigned: Unsigned,
+    given_out: Iterable[Checkpoint],
 ) -> Iterator[bytes]:
     """Yield every entry, oldest first. Raises LogFault for the first thing that is not as signed.
 
-    Entries beyond the head are allowed as `unsigned` says. Reads in the caller's transaction, which
-    must see no later writes.
+    Entries beyond the head are allowed as `unsigned` says. `given_out` are the log's checkpoints,
+    by size: each must be of these entries. Reads in the caller's transaction, which must see no
+    later writes.
     """
     if head is None and not unsigned.former:
         raise not_as_signed("it has no signed head")
-    tree = _Tree(connection)
+    tree, checkpoints = _Tree(connection), _Checkpoints(given_out)
     signed = 0 if head is None else head.size
+    checkpoints.require_of(tree)
     for position, entry, leaf in connection.exec_driver_sql(ENTRIES).yield_per(PAGE):
         if head is not None and position == signed:
             tree.require_root(head)
         tree.add(position, entry, leaf)
+        checkpoints.require_of(tree)
         if position >= signed:
             _require_allowed(entry, position, head, unsigned)
         yield entry
     if head is not None and tree.size <= signed:
         tree.require_root(head)
+    checkpoints.require_no_more()
     tree.require_no_more()
 
 
@@ -71,6 +79,10 @@ class _Tree:
         self._last[0] = computed
         self.size += 1
 
+    def root(self) -> bytes:
+        """Return the root of the entries so far."""
+        return merkle.root_at(self.size, self._read)
+
     def require_root(self, head: SignedHead) -> None:
         """Raise LogFault unless the entries so far are those of the head."""
         if self.size < head.size:
@@ -93,6 +105,28 @@ class _Tree:
             rows = self._connection.exec_driver_sql(NODES, (level,)).yield_per(PAGE)
             self._stored[level] = (tuple(row) for row in rows)
         return self._stored[level]
+
+
+class _Checkpoints:
+    """The checkpoints that the log gave out, each compared when the tree has its size."""
+
+    def __init__(self, given_out: Iterable[Checkpoint]) -> None:
+        self._left = iter(given_out)
+        self._next = next(self._left, None)
+
+    def require_of(self, tree: _Tree) -> None:
+        """Raise LogFault if a checkpoint of the tree's size has another root."""
+        while self._next is not None and self._next.size <= tree.size:
+            if (self._next.size, self._next.root) != (tree.size, tree.root()):
+                self.require_no_more()
+            self._next = next(self._left, None)
+
+    def require_no_more(self) -> None:
+        """Raise LogFault if a checkpoint is left."""
+        if self._next is not None:
+            raise not_as_signed(
+                f"its stored checkpoint of {self._next.size} entries is not one of this log"
+            )
 
 
 def _require_allowed(

@@ -105,9 +105,22 @@ class AuditLog(LogWriter):
         LogFault, at the latest after the last entry, if they are not those that were signed.
         """
         head = self._signer.read(connection)
-        yield from intact_entries(connection, head, self._unsigned)
+        yield from intact_entries(connection, head, self._unsigned, self._given_out(connection))
         if head is not None and head.covered != self._covered(connection):
             raise not_as_signed("the settings in it are not those that were signed")
+
+    def open_head(self, note: bytes) -> SignedHead:
+        """Return a head that a transaction signed, now or before. Raises LogFault for any other."""
+        return self._signer.open(note)
+
+    def _given_out(self, connection: Connection) -> Iterator[Checkpoint]:
+        """Yield the checkpoints that were given out, by size. Raises LogFault for a forged one."""
+        query = select(log_heads.c.size, log_heads.c.note).order_by(log_heads.c.size)
+        for size, note in connection.execute(query):
+            checkpoint = open_checkpoint(note if isinstance(note, bytes) else b"", self._verifier)
+            if checkpoint.size != size:
+                raise not_as_signed(f"its stored checkpoint of {size} entries is another one")
+            yield checkpoint
 
     def checkpoint(self) -> bytes:
         """Return the signed head of the log as it is now, and store the head.

@@ -71,19 +71,24 @@ class Engine:
         }
 
 
+def answer_with(value: dict[str, Any]) -> None:
+    """Write one answer."""
+    sys.stdout.write(json.dumps(value) + os.linesep)
+    sys.stdout.flush()
+
+
 def main() -> None:
-    """Answer requests until the input ends."""
+    """Answer the schema with an empty object, and then requests until the input ends."""
     limit_resources()
     engine = Engine(json.loads(sys.stdin.readline()))
+    answer_with({})
     methods: dict[str, Callable[..., dict[str, Any]]] = {
         "check": engine.check,
         "decide": engine.decide,
     }
     for line in sys.stdin:
         request = json.loads(line)
-        answer = methods[request.pop("method")](**request)
-        sys.stdout.write(json.dumps(answer) + os.linesep)
-        sys.stdout.flush()
+        answer_with(methods[request.pop("method")](**request))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,17 @@ row. So a row that is changed, removed or added differs from the log, and the lo
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from governance.audit.events import EventKind
 from governance.audit.integrity import not_as_signed
 from governance.budget.accounting import MICRO, rdp_micro
 from governance.budget.ledger import LedgerEntry
 
 HASH_BYTES, SUM_BITS = 32, 512
+GUARDED = "charges, replies, counts, ended runs"
 NAMES_ROWS = b'"rows":['
 """What canonical JSON of an entry that names rows contains."""
 PRICE_TOLERANCE = 1e-6
@@ -25,11 +27,27 @@ Stated = Callable[[], Iterable[str]]
 """Returns the digests that the log states, from the beginning each time it is called."""
 
 
-def stated_rows(entries: Iterable[bytes]) -> Iterator[str]:
-    """Yield the digests of rows that these entries of the log name."""
+NOTHING_STORED: Mapping[str, str] = {}
+
+
+def stated_rows(
+    entries: Iterable[bytes], bodies: Mapping[str, str] = NOTHING_STORED
+) -> Iterator[str]:
+    """Yield the digests of rows that these entries of the log name.
+
+    `bodies` are the digests of the bytes that are stored beside some rows, by the row's digest.
+    Raises LogFault if the entry that names such a row states other bytes. An entry `state-signed`
+    states none: the version before did not name the row.
+    """
     for entry in entries:
-        if NAMES_ROWS in entry:
-            yield from json.loads(entry).get("rows", ())
+        if NAMES_ROWS not in entry:
+            continue
+        fields = json.loads(entry)
+        for row in fields.get("rows", ()):
+            former = fields["kind"] == EventKind.STATE_SIGNED
+            if row in bodies and not former and bodies[row] != fields.get("body"):
+                raise not_as_signed("a reply in its journal is not the one that was sent")
+            yield row
 
 
 def require_bound(stated: Stated, stored: Stated) -> None:
@@ -44,9 +62,9 @@ def require_bound(stated: Stated, stored: Stated) -> None:
     if named != present:
         unknown = set(stored()) - set(stated())
         raise not_as_signed(
-            f"{len(unknown)} of its guarded rows (charges, replies, counts) were changed or added"
+            f"{len(unknown)} of its guarded rows ({GUARDED}) were changed or added"
             if unknown
-            else f"it lacks guarded rows (charges, replies, counts) that the log names: "
+            else f"it lacks guarded rows ({GUARDED}) that the log names: "
             f"{present.number} of {named.number} are there"
         )
 

@@ -1,7 +1,7 @@
-"""Check that a state database has the triggers and views of its migrations, and no others.
+"""Check that a state database has the schema of its migrations, and nothing else.
 
-A trigger that somebody has added would run within our own transactions, and a trigger that is gone
-would no longer keep a table append-only.
+A trigger or a foreign key that somebody has added would run within our own transactions, and a
+trigger or a constraint that is gone would no longer keep a table as it must be.
 """
 
 from collections.abc import Mapping
@@ -21,38 +21,48 @@ RESTORE = (
 """The fix of a fault: another program has changed the state database."""
 
 _OBJECTS = (
-    "SELECT name, tbl_name || ': ' || sql FROM sqlite_master WHERE type IN ('trigger', 'view')"
+    "SELECT name, type, tbl_name, sql FROM sqlite_master "
+    "WHERE NOT (type = 'table' AND name IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4'))"
 )
+_REVISION = "SELECT version_num FROM alembic_version ORDER BY version_num"
 
 
 def require_own_schema(connection: Connection, migrations: Path) -> None:
-    """Raise StorageFault if a trigger or a view was added, changed or removed.
+    """Raise StorageFault if a table, index, trigger or view was added, changed or removed.
 
-    `migrations` is the alembic folder of the database.
+    `migrations` is the alembic folder of the database. Its revision counts as well.
     """
     present, expected = _objects(connection), _expected(migrations)
     names = sorted(
         name for name in present.keys() | expected if present.get(name) != expected.get(name)
     )
     if names:
-        raise _changed(f"the trigger or view {names[0]!r} is not as this program made it")
+        raise _changed(f"its part {names[0]!r} is not as this program made it")
 
 
-def require_whole_tables(connection: Connection, tables: tuple[str, ...]) -> None:
+def require_whole(connection: Connection) -> None:
     """Raise StorageFault if a table and its indices do not agree, so that a query could miss rows.
 
     SQLite's quick answers come from indices; somebody may have changed these alone.
     """
-    for table in tables:
-        # The names are those of our own tables.
-        found = connection.exec_driver_sql(f"PRAGMA integrity_check({table})").scalars().all()
-        if found != ["ok"]:
-            raise _changed(f"SQLite finds in {table}: {found[0]}")
+    found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+    if found != ["ok"]:
+        raise _changed(f"SQLite finds: {found[0]}")
 
 
 def _objects(connection: Connection) -> dict[str, str]:
+    """Return the definition of each part of the schema by its name, and the revision.
+
+    White space does not count: another version of SQLAlchemy may have written it otherwise.
+    """
     rows = connection.exec_driver_sql(_OBJECTS)
-    return {str(name): str(sql) for name, sql in rows}
+    parts = {
+        str(name): f"{kind} of {table}: {' '.join(str(sql).split())}"
+        for name, kind, table, sql in rows
+    }
+    if "alembic_version" in parts:
+        parts["alembic_version rows"] = str(connection.exec_driver_sql(_REVISION).all())
+    return parts
 
 
 @cache

@@ -16,7 +16,13 @@ from tuf.api.metadata import Targets
 
 from governance.errors import DocumentFault
 from governance.runtime.wording import counted
-from governance.trust.bundle import CountryBundle, is_decision, own_country, study_of
+from governance.trust.bundle import (
+    CountryBundle,
+    is_decision,
+    is_signed_by,
+    own_country,
+    study_of,
+)
 from governance.trust.layout import COORDINATOR_ROLE, role_of
 from governance.trust.limits import OF_COUNTRY
 from governance.trust.pending_bundles import PendingBundles, announced_key
@@ -126,6 +132,19 @@ class CountrySubmission:
 
     def _signatures(self, state: PublishedState) -> Files:
         return state.snapshot_and_timestamp(self._now, self._online_key, force=True)
+
+
+def is_renewal(submitted: CountryBundle, state: PublishedState) -> bool:
+    """Whether the documents listed are those that are published, signed again with the same key.
+
+    Such a list is short to verify: nothing in it was not verified before.
+    """
+    published = state.role(role_of(submitted.country))
+    party = state.agreement.party(submitted.country)
+    metadata = submitted.signed()
+    if published is None or party is None or metadata.signed.targets != published.targets:
+        return False
+    return is_signed_by(metadata, VerifyKey.from_text(party.officer_key))
 
 
 def require_acceptable(country: str, signed: Targets, state: PublishedState) -> None:

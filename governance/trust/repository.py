@@ -26,8 +26,8 @@ from governance.errors import DocumentFault
 from governance.runtime.files import one_writer, write_atomic
 from governance.runtime.wording import counted
 from governance.trust import ceremony
-from governance.trust.acceptance import CountrySubmission
-from governance.trust.bundle import read_targets_metadata
+from governance.trust.acceptance import CountrySubmission, is_renewal
+from governance.trust.bundle import CountryBundle, read_targets_metadata
 from governance.trust.ceremony import Draft, DraftStatus, SignatureSet
 from governance.trust.layout import AGREEMENT_PATH, COORDINATOR_ROLE, history_path, role_of
 from governance.trust.limits import OF_COORDINATOR
@@ -192,6 +192,14 @@ class Repository:
             why="what is published for this country changed each time that they were verified",
             fix="submit them again",
         )
+
+    def is_renewal(self, bundle: bytes, *, by: str) -> bool:
+        """Return whether a country only signs again, with its key, what is published for it.
+
+        Raises DocumentFault if the bundle is not one of this country, or nothing is published.
+        """
+        submitted = CountryBundle.from_canonical(bundle)
+        return submitted.country == by and is_renewal(submitted, self._published())
 
     def add_study(
         self, study: Study, now: datetime, *, document_key: SigningKey, online_key: SigningKey

@@ -68,6 +68,15 @@ class ExchangeDocuments:
             _log.error("a submission cannot be stored", extra=details)
             raise _not_stored() from None
 
+    def is_renewal(self, peer: Peer, kind: int, content: bytes) -> bool:
+        """Return whether an officer only signs again what is published for its country."""
+        try:
+            return kind == SubmitRequest.COUNTRY_BUNDLE and self._repository.is_renewal(
+                content, by=peer.country
+            )
+        except (PratiqueError, OSError):
+            return False
+
     def _submit(self, peer: Peer, kind: int, content: bytes) -> None:
         if kind == SubmitRequest.COUNTRY_BUNDLE:
             self._accept_bundle(peer, content)

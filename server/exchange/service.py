@@ -88,6 +88,9 @@ class Documents(Protocol):
     def submit(self, peer: Peer, kind: int, content: bytes) -> None:
         """Accept documents or signatures, or raise with the reason."""
 
+    def is_renewal(self, peer: Peer, kind: int, content: bytes) -> bool:
+        """Return whether the submission repeats what is published, signed again."""
+
 
 class Enrolments(Protocol):
     """The enrolment service, as the exchange uses it."""
@@ -129,7 +132,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         """`on_refusal` takes a known party, the call that it may not make, and the reason."""
         self._register, self._clock, self._on_refusal = register, clock, on_refusal
         self._enrolments, self._documents, self._relay = enrolments, documents, relay
-        self._submissions = SubmissionQueue(documents.submit)
+        self._submissions = SubmissionQueue(documents.submit, documents.is_renewal)
         self._limits = CallLimits()
         self._port: PublicPort | None = None
         self._scopes: defaultdict[int, set[asyncio.Timeout]] = defaultdict(set)

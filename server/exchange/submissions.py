@@ -2,18 +2,24 @@
 
 What one country submits, however much and however often, delays neither the daily signatures nor
 other calls: its checks take a twentieth of a processor at most, and it may publish a new version
-once a minute. A second submission of a country is refused at once while one is being checked; the
-same one again (a call whose answer was lost) waits for that answer, and holds nothing.
+once a minute. The time of Cedar's process counts, too, and each refusal costs a little more. When a
+country has used up its time, its next submission is refused at once; other time is kept for a
+renewal, which repeats what is published. A second submission of a country is refused at once while
+one is being checked; the same one again (a call whose answer was lost) waits for that answer, and
+holds nothing.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
 
+from governance.cedar.process import seconds_of_thread
+from governance.errors import DocumentFault
 from keys.certificates import Peer
 from server.errors import CoordinatorFault
 
@@ -22,11 +28,34 @@ WORKERS = 2
 MOST_AT_ONCE, SECONDS_PER_SUBMISSION = 30, 60.0
 """So many submissions of a country are accepted in a row, and afterwards one a minute: each new
 version of its documents is stored for an hour at least, and every node fetches its list."""
-SECONDS_AT_ONCE, PART_OF_TIME = 0.5, 0.05
+SECONDS_AT_ONCE, PART_OF_TIME = 1.0, 0.05
 """The checks of one country may use a processor so long in a row, and so much of the time after
 that. Few submissions take more than 50 ms; the largest that are allowed take a second."""
+SECONDS_PER_REFUSAL = 0.125
+"""What a refusal costs, beside the time that it took: eight in a row, then one in 2.5 seconds."""
 
 Submit = Callable[[Peer, int, bytes], None]
+IsRenewal = Callable[[Peer, int, bytes], bool]
+
+
+def _seconds_used() -> float:
+    """Return the processor time of this thread, and of Cedar's process for it."""
+    return time.thread_time() + seconds_of_thread()
+
+
+@dataclass
+class _Time:
+    """Seconds that checks may still use; below 0 if the last one took longer."""
+
+    seconds: float = SECONDS_AT_ONCE
+
+    def refill(self, passed: float) -> None:
+        self.seconds = min(SECONDS_AT_ONCE, self.seconds + passed * PART_OF_TIME)
+
+    @property
+    def seconds_until_next(self) -> float:
+        """How long until a check may begin; 0 if it may now."""
+        return max(0.0, -self.seconds) / PART_OF_TIME
 
 
 @dataclass
@@ -35,23 +64,20 @@ class _Share:
 
     at: float
     submissions: float = MOST_AT_ONCE
-    seconds: float = SECONDS_AT_ONCE
+    time: _Time = field(default_factory=_Time)
+    time_of_renewals: _Time = field(default_factory=_Time)
 
     def refill(self, now: float) -> None:
         """Add what has become free since the last time."""
         passed, self.at = max(0.0, now - self.at), now
         self.submissions = min(MOST_AT_ONCE, self.submissions + passed / SECONDS_PER_SUBMISSION)
-        self.seconds = min(SECONDS_AT_ONCE, self.seconds + passed * PART_OF_TIME)
+        self.time.refill(passed)
+        self.time_of_renewals.refill(passed)
 
     @property
     def seconds_until_next(self) -> float:
-        """How long until the country may submit again; 0 if it may now."""
+        """How long until the country may publish again; 0 if it may now."""
         return max(0.0, 1 - self.submissions) * SECONDS_PER_SUBMISSION
-
-    @property
-    def pause(self) -> float:
-        """How many seconds later its next check begins, because the former ones took long."""
-        return max(0.0, -self.seconds) / PART_OF_TIME
 
 
 @dataclass(frozen=True)
@@ -66,11 +92,16 @@ class SubmissionQueue:
     def __init__(
         self,
         submit: Submit,
+        is_renewal: IsRenewal,
         clock: Callable[[], float] = time.monotonic,
-        thread_clock: Callable[[], float] = time.thread_time,
+        thread_clock: Callable[[], float] = _seconds_used,
     ) -> None:
-        """`thread_clock` measures the processor time of the thread that reads it."""
-        self._submit, self._clock, self._thread_clock = submit, clock, thread_clock
+        """`is_renewal` is whether a submission only repeats what is published, properly signed.
+
+        `thread_clock` measures the time that the thread that reads it has used.
+        """
+        self._submit, self._is_renewal = submit, is_renewal
+        self._clock, self._thread_clock = clock, thread_clock
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="submissions")
         self._in_progress: dict[str, _InProgress] = {}
         self._shares: dict[str, _Share] = {}
@@ -107,6 +138,8 @@ class SubmissionQueue:
                 why=f"a country may submit {MOST_AT_ONCE} times in a row, then once a minute",
                 fix=f"send it again in {ceil(wait)} seconds",
             )
+        if share.time.seconds_until_next and share.time_of_renewals.seconds_until_next:
+            raise _time_is_over(peer, share)
         check = asyncio.ensure_future(self._check(share, peer, kind, content))
         check.add_done_callback(partial(self._forget, peer.country))
         begun = _InProgress((kind, content), check)
@@ -114,15 +147,40 @@ class SubmissionQueue:
         return begun
 
     async def _check(self, share: _Share, peer: Peer, kind: int, content: bytes) -> None:
-        """Check a submission in a thread, after a pause if the country's checks took long."""
-        await asyncio.sleep(share.pause)
+        """Check a submission in a thread; only a renewal is checked if the time is used up."""
+        submission = peer, kind, content
+        check = self._renew if share.time.seconds_until_next else self._accept
+        await asyncio.get_running_loop().run_in_executor(self._threads, check, share, *submission)
 
-        def timed() -> None:
-            begun = self._thread_clock()
-            try:
+    def _accept(self, share: _Share, peer: Peer, kind: int, content: bytes) -> None:
+        try:
+            with self._timed(share.time):
                 self._submit(peer, kind, content)
-                share.submissions -= 1  # one that is refused costs its time only
-            finally:
-                share.seconds -= self._thread_clock() - begun
+        except DocumentFault:
+            share.time.seconds -= SECONDS_PER_REFUSAL
+            raise
+        share.submissions -= 1
 
-        await asyncio.get_running_loop().run_in_executor(self._threads, timed)
+    def _renew(self, share: _Share, peer: Peer, kind: int, content: bytes) -> None:
+        with self._timed(share.time_of_renewals):
+            if not self._is_renewal(peer, kind, content):
+                raise _time_is_over(peer, share)
+            self._submit(peer, kind, content)
+        share.submissions -= 1
+
+    @contextmanager
+    def _timed(self, available: _Time) -> Iterator[None]:
+        begun = self._thread_clock()
+        try:
+            yield
+        finally:
+            available.seconds -= self._thread_clock() - begun
+
+
+def _time_is_over(peer: Peer, share: _Share) -> CoordinatorFault:
+    return CoordinatorFault(
+        f"{peer.country} has used up its time",
+        why="its submissions took long to check, or were refused too often; only a renewal of what "
+        "is published is accepted now",
+        fix=f"send it again in {ceil(share.time.seconds_until_next)} seconds",
+    )

@@ -13,7 +13,7 @@ from governance.audit.log import AuditLog
 from governance.audit.log_key import LogKey
 from governance.audit.signed_head import Unsigned
 from governance.runtime.database import reading
-from governance.runtime.schema_check import require_own_schema
+from governance.runtime.schema_check import require_own_schema, require_whole
 from protocols.wire.signed_message import COORDINATOR
 from server.state.tables import MIGRATIONS
 
@@ -43,5 +43,6 @@ def require_intact(log: AuditLog) -> None:
     """Raise LogFault or StorageFault if the log is not as the coordinator signed it."""
     with reading(log.engine) as connection:
         require_own_schema(connection, MIGRATIONS)
+        require_whole(connection)
         for _ in log.verified_entries(connection):
             pass

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from governance.cedar.process import WORKER, CedarProcess
+from governance.cedar.texts import SCHEMA
+from governance.trust.layout import policy_path
 from governance.trust.limits import OF_COUNTRY
 from governance.trust.repository import Repository
 from governance.trust.state import TIMESTAMP_NAME
@@ -52,6 +55,23 @@ class AttackedExchange:
     def renewals(self, country: str) -> Latency:
         """Return how long twenty renewals of a country take."""
         return latency(lambda: self.renew(country), 20, pause=0.05)
+
+    def policy(self, country: str, name: str, version: int) -> bytes:
+        """Return a country's documents with a policy that nobody has read yet."""
+        text = f'@id("{name}") @clause("x/y") forbid (principal, action, resource);'
+        documents = {policy_path(country): text.encode()}
+        return bulk_bundle(country, self.key(country), documents, version=version)
+
+    def policies(self, country: str) -> Latency:
+        """Return how long twenty submissions of a country with a new policy each take."""
+        versions = iter(range(2, 30))
+
+        def submit() -> None:
+            version = next(versions)
+            policy = self.policy(country, f"{country}-{version}", version)
+            self.honest[country].submit(BUNDLE, policy)
+
+        return latency(submit, 20, pause=0.02)
 
     def fetches(self) -> Latency:
         return latency(lambda: present(self.honest["EE"].fetch(TIMESTAMP_NAME)), 40, pause=0.02)
@@ -154,6 +174,36 @@ def test_new_versions_without_end_are_refused_after_some(attacked: AttackedExcha
     assert len(faults) >= 7
     assert all("DK has submitted too often" in fault for fault in faults)
     attacked.renew()  # it is not EE's fault
+
+
+@pytest.fixture
+def slow_cedar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Cedar takes forever over a policy with the id `slow`, until its time is over."""
+    worker, source = tmp_path / "slow.py", WORKER.read_text()
+    slow = """if '@id("slow' in text:\n        __import__("time").sleep(60)\n    try:"""
+    worker.write_text(source.replace("try:", slow, 1))
+    process = CedarProcess(SCHEMA, worker, seconds=0.5)
+    monkeypatch.setattr("governance.cedar.engine._process", lambda: process)
+    yield
+    process.close()
+
+
+@pytest.mark.usefixtures("slow_cedar")
+def test_documents_that_are_slow_to_read_use_up_the_allowance_of_their_country_alone(
+    attacked: AttackedExchange,
+) -> None:
+    """The time of Cedar's process counts, too, and so does each refusal."""
+    quiet = attacked.policies("NO")
+    bundles = [attacked.policy("DK", f"slow-{n}", n) for n in range(2, 40)]
+    hostile, authority = attacked.hostile, attacked.exchange.authority.certificate_pem
+    party = f"{LOOPBACK}:{attacked.exchange.port}", authority, hostile.key, hostile.certificate
+    with flood(submit_forever, *party, bundles, 4):
+        beside = [attacked.policies("EE"), attacked.policies("PT")]
+    assert any(each.is_at_most(quiet) for each in beside), beside
+    assert "DK has used up its time" in attacked.refused(bundles[0])
+    renewal = attacked.documents.folders["DK"].sign(attacked.documents.now, attacked.key("DK"))
+    attacked.exchange.link(attacked.hostile).submit(BUNDLE, renewal)
+    assert attacked.documents.view().versions.countries["DK"] == 2
 
 
 def test_a_failing_disk_names_no_file_of_the_exchange(

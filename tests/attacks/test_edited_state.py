@@ -7,8 +7,9 @@ make the same check (`client.state.state_check`); a test below holds them to it.
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,25 @@ import pytest
 
 from client.commands.check_result import CheckState
 from client.commands.doctor import Doctor
+from client.errors import NodeFault
+from client.state.incarnation import Incarnation, begin
 from governance.audit.checkpoint import Checkpoint
 from governance.audit.events import Event, EventKind, entry_bytes
 from governance.audit.merkle import completed_by, leaf_hash
+from governance.audit.note import sign_note
 from governance.documents.study import Study
+from governance.errors import LogFault
 from keys.errors import PratiqueError
+from protocols.wire.encoding import canonical_json, digest
+from server.exchange.fencing import Fence, NoStore, SignIn
 from tests.support.documents import NOW
 from tests.support.joining_node import create_joining_node
 from tests.support.keystore import PASSPHRASE
-from tests.support.node_federation import NodeFederation
+from tests.support.node_federation import NodeFederation, keyring_of
 from tests.support.reference_merkle import reference_root
+from tests.support.row_edits import Edit, edited
 
 COUNTRY = "DK"
-Edit = Callable[[sqlite3.Connection], object]
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +71,12 @@ class EditedNode:
 
     def __init__(self, federation: NodeFederation, database: Path) -> None:
         self.federation, self.database = federation, database
+        self.before: dict[str, list[tuple[Any, ...]]] = {}
 
-    def edit(self, change: Edit) -> None:
-        """Edit the database as one can with sqlite3: the triggers are dropped and made again."""
+    def edit(self, change: Edit | str) -> None:
+        """Edit the database as one can with sqlite3; a text is SQL."""
         with closing(sqlite3.connect(self.database)) as raw, raw:
-            triggers = raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-            made = triggers.fetchall()
-            for name, _ in made:
-                raw.execute(f"DROP TRIGGER {name}")
-            change(raw)
-            for _, sql in made:
-                with suppress(sqlite3.OperationalError):  # the table may be gone
-                    raw.execute(sql)
+            edited(raw, change)
 
     def start(self, **changes: Any) -> int:
         """Start and end the node; return the number of entries of its log."""
@@ -83,6 +84,14 @@ class EditedNode:
         try:
             node.parts.log_head.move()
             return node.parts.log.size()
+        finally:
+            node.parts.engine.dispose()
+
+    def check(self) -> None:
+        """Make the check that a running node makes for `log verify`."""
+        node = self.federation.made(COUNTRY)
+        try:
+            node.check_state()
         finally:
             node.parts.engine.dispose()
 
@@ -101,120 +110,69 @@ def test_an_unchanged_database_starts(node: EditedNode) -> None:
     assert node.start() == size, "a check writes nothing"
 
 
-COLUMNS = {
-    "ledger_entries": "position register period study run phase mechanism honest order "
-    "rdp_micro created",
-    "log_entries": "position entry leaf_hash",
-    "log_nodes": "level position hash",
-    "journal": "run_id round phase request_digest ctx created",
-    "cohort_counts": "permit data_version decision created",
-    "settings": "name value",
-    "signed_head": "note",
-}
-ALL = [(table, column) for table, names in COLUMNS.items() for column in names.split()]
-"""Every column that decides something; `journal.reply` is erased in time, and runs are sealed."""
-
-
-@pytest.mark.parametrize("which", ["last", pytest.param("first", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("table", "column"), ALL)
-def test_no_column_of_any_row_can_be_changed(
-    node: EditedNode, table: str, column: str, which: str
-) -> None:
-    def change(raw: sqlite3.Connection) -> None:
-        way = "min" if which == "first" else "max"
-        where = f"WHERE rowid = (SELECT {way}(rowid) FROM {table})"  # noqa: S608
-        (value,) = raw.execute(f'SELECT "{column}" FROM {table} {where}').fetchone()  # noqa: S608
-        raw.execute(f'UPDATE {table} SET "{column}" = ? {where}', (other(value),))  # noqa: S608
-
-    node.edit(change)
-    node.refused()
-
-
-def other(value: object) -> object:
-    """Return another value of the same type, as like it as possible."""
-    if isinstance(value, int):
-        return value + 1_000
-    if isinstance(value, bytes):
-        return value[:-1] + bytes([value[-1] ^ 1])
-    text = str(value)
-    return text[:-1] + ("0" if text[-1] != "0" else "1")
-
-
-EDITS: dict[str, Edit] = {
-    "a charge is lowered": lambda raw: raw.execute("UPDATE ledger_entries SET rdp_micro = 1"),
-    "the ledger is emptied": lambda raw: raw.execute("DELETE FROM ledger_entries"),
-    "the last charge is removed": lambda raw: raw.execute(
-        "DELETE FROM ledger_entries WHERE position = (SELECT max(position) FROM ledger_entries)"
-    ),
-    "a charge is added": lambda raw: raw.execute(
-        "INSERT INTO ledger_entries SELECT 9, register, period, study, 'another', phase, "
-        'mechanism, honest, "order", rdp_micro, created FROM ledger_entries LIMIT 1'
-    ),
-    "two charges change places": lambda raw: raw.executescript(
-        "UPDATE ledger_entries SET position = 90 WHERE position = 0;"
-        "UPDATE ledger_entries SET position = 0 WHERE position = 1;"
-        "UPDATE ledger_entries SET position = 1 WHERE position = 90;"
-    ),
-    "price and mechanism are lowered together": lambda raw: raw.execute(
-        "UPDATE ledger_entries SET rdp_micro = rdp_micro / 4, mechanism = "
-        "replace(mechanism, '\"rounds\":1', '\"rounds\":0')"
-    ),
-    "the charges are dated back": lambda raw: raw.execute(
-        "UPDATE ledger_entries SET created = '2020' || substr(created, 5)"
-    ),
-    "the charges are of another register": lambda raw: raw.execute(
-        "UPDATE ledger_entries SET register = 'another'"
-    ),
-    "the count is forgotten": lambda raw: raw.execute("DELETE FROM cohort_counts"),
-    "a reply's place is free again": lambda raw: raw.execute(
-        "DELETE FROM journal WHERE phase = 'contribute'"
-    ),
-    "all places are free again": lambda raw: raw.execute("DELETE FROM journal"),
-    "the last entry is removed": lambda raw: raw.execute(
-        "DELETE FROM log_entries WHERE position = (SELECT max(position) FROM log_entries)"
-    ),
-    "the log is emptied": lambda raw: raw.executescript(
-        "DELETE FROM log_entries; DELETE FROM log_nodes"
-    ),
-    "a node of the tree is removed": lambda raw: raw.execute(
-        "DELETE FROM log_nodes WHERE level = 1 AND position = 0"
-    ),
-    "a node that is not in the tree is added": lambda raw: raw.execute(
-        "INSERT INTO log_nodes VALUES (20, 0, x'00')"
-    ),
-    "the signed head is removed": lambda raw: raw.execute("DELETE FROM signed_head"),
-    "the pause is removed, or set": lambda raw: raw.execute(
-        'INSERT OR REPLACE INTO settings VALUES (\'paused\', \'{"reason":"","since":""}\')'
-    ),
-    "the budget periods are forgotten": lambda raw: raw.execute(
-        "DELETE FROM settings WHERE name = 'budget-periods'"
-    ),
-    "the log-head file is said to be optional": lambda raw: raw.execute(
-        "INSERT INTO settings VALUES ('log-head-never-kept', 'upgraded')"
-    ),
-    "a number becomes a text": lambda raw: raw.execute(
-        "UPDATE ledger_entries SET rdp_micro = 'none'"
-    ),
-    "a mechanism becomes unreadable": lambda raw: raw.execute(
-        "UPDATE ledger_entries SET mechanism = '{'"
-    ),
-    "an entry becomes a text": lambda raw: raw.execute(
-        "UPDATE log_entries SET entry = 'x' WHERE position = 3"
-    ),
-    "a trigger makes every later charge cheap": lambda raw: raw.execute(
-        "CREATE TRIGGER cheap AFTER INSERT ON ledger_entries BEGIN "
-        "UPDATE ledger_entries SET rdp_micro = 0 WHERE position = NEW.position; END"
-    ),
-    "a view replaces the ledger": lambda raw: raw.executescript(
-        "ALTER TABLE ledger_entries RENAME TO hidden;"
-        "CREATE VIEW ledger_entries AS SELECT * FROM hidden WHERE 0"
-    ),
+EDITS = {
+    "a charge is lowered": "UPDATE ledger_entries SET rdp_micro = 1",
+    "the ledger is emptied": "DELETE FROM ledger_entries",
+    "a charge is added": "INSERT INTO ledger_entries SELECT 9, register, period, study, 'another', "
+    'phase, mechanism, honest, "order", rdp_micro, created FROM ledger_entries LIMIT 1',
+    "two charges change places": "UPDATE ledger_entries SET position = 90 WHERE position = 0;"
+    "UPDATE ledger_entries SET position = 0 WHERE position = 1;"
+    "UPDATE ledger_entries SET position = 1 WHERE position = 90",
+    "price and mechanism are lowered together": "UPDATE ledger_entries SET "
+    "rdp_micro = rdp_micro / 4, mechanism = replace(mechanism, '\"rounds\":1', '\"rounds\":0')",
+    "the charges are dated back": "UPDATE ledger_entries SET "
+    "created = '2020' || substr(created, 5)",
+    "the charges are of another register": "UPDATE ledger_entries SET register = 'another'",
+    "a run began in this period": "UPDATE runs SET created = '2099' || substr(created, 5)",
+    "a run ended before this period": "UPDATE runs SET ended = '2020' || substr(ended, 5)",
+    "no run was ever entered": "DELETE FROM runs",
+    "a run that ended lives on": "UPDATE runs SET ended = NULL, state = x'00'",
+    "all places are free again": "DELETE FROM journal",
+    "the log is emptied": "DELETE FROM log_entries; DELETE FROM log_nodes",
+    "the last entry is removed": "DELETE FROM log_entries "
+    "WHERE position = (SELECT max(position) FROM log_entries)",
+    "a node that is not in the tree is added": "INSERT INTO log_nodes VALUES (20, 0, x'00')",
+    "the pause is removed, or set": "INSERT OR REPLACE INTO settings "
+    'VALUES (\'paused\', \'{"reason":"","since":""}\')',
+    "the log-head file is said to be optional": "INSERT INTO settings "
+    "VALUES ('log-head-never-kept', 'upgraded')",
+    "the digest of live runs is forgotten": "DELETE FROM settings WHERE name = 'rows-of-runs'",
+    "a number becomes a text": "UPDATE ledger_entries SET rdp_micro = 'none'",
+    "a mechanism becomes unreadable": "UPDATE ledger_entries SET mechanism = '{'",
+    "an entry becomes a text": "UPDATE log_entries SET entry = 'x' WHERE position = 3",
+    "a reply becomes a text": "UPDATE journal SET reply = 'x'",
+    "a trigger makes every later charge cheap": "CREATE TRIGGER cheap AFTER INSERT ON "
+    "ledger_entries BEGIN UPDATE ledger_entries SET rdp_micro = 0 WHERE position = NEW.position; "
+    "END",
+    "a view replaces the ledger": "ALTER TABLE ledger_entries RENAME TO hidden;"
+    "CREATE VIEW ledger_entries AS SELECT * FROM hidden WHERE 0",
+    "a table removes what its key removes": "CREATE TABLE journal_copy (run_id VARCHAR(32), "
+    "round INTEGER, phase VARCHAR(32), request_digest VARCHAR(71), ctx BLOB, reply BLOB, "
+    "created VARCHAR(27), gone VARCHAR(64) REFERENCES settings (name) ON DELETE CASCADE, "
+    "PRIMARY KEY (run_id, round, phase));"
+    "INSERT INTO journal_copy SELECT *, NULL FROM journal;"
+    "DROP TABLE journal; ALTER TABLE journal_copy RENAME TO journal",
+    "a table is gone": "DROP TABLE cohort_counts",
+    "the table of revisions is gone": "DROP TABLE alembic_version",
+    # SQLite keeps bytes in a column of texts, and no comparison with a text finds them then.
+    "texts of places become bytes": "UPDATE journal SET run_id = CAST(run_id AS BLOB)",
+    "names of phases become bytes": "UPDATE journal SET phase = CAST(phase AS BLOB)",
+    "runs of charges become bytes": "UPDATE ledger_entries SET run = CAST(run AS BLOB)",
+    "decisions become bytes": "UPDATE cohort_counts SET decision = CAST(decision AS BLOB)",
+    "ids of runs become bytes": "UPDATE runs SET run_id = CAST(run_id AS BLOB)",
 }
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_an_edited_database_is_refused(node: EditedNode, name: str) -> None:
+def test_an_edited_database_is_refused_and_a_running_node_reports_it(
+    node: EditedNode, name: str
+) -> None:
+    """The check of a running node is what `doctor` and `log verify` rely on; it writes nothing."""
     node.edit(EDITS[name])
+    before = node.database.read_bytes()
+    with pytest.raises(PratiqueError):
+        node.check()
+    assert node.database.read_bytes() == before
     node.refused()
 
 
@@ -222,21 +180,6 @@ def test_a_dropped_trigger_is_refused(node: EditedNode) -> None:
     with closing(sqlite3.connect(node.database)) as raw, raw:
         raw.execute("DROP TRIGGER ledger_entries_update")
     assert "ledger_entries_update" in node.refused()
-
-
-AS_BYTES = (
-    "UPDATE journal SET run_id = CAST(run_id AS BLOB)",
-    "UPDATE journal SET phase = CAST(phase AS BLOB)",
-    "UPDATE ledger_entries SET run = CAST(run AS BLOB)",
-    "UPDATE cohort_counts SET decision = CAST(decision AS BLOB)",
-)
-
-
-@pytest.mark.parametrize("statement", AS_BYTES)
-def test_a_text_that_becomes_bytes_is_refused(node: EditedNode, statement: str) -> None:
-    """SQLite keeps bytes in a column of texts, and no comparison with a text finds them then."""
-    node.edit(lambda raw: raw.execute(statement))
-    node.refused()
 
 
 def test_a_run_id_that_becomes_the_bytes_of_its_digits_is_refused(node: EditedNode) -> None:
@@ -275,7 +218,6 @@ def test_a_log_rewritten_with_right_hashes_is_refused(node: EditedNode) -> None:
 def rewritten(raw: sqlite3.Connection) -> None:
     """Replace the last entry by a harmless one, with the hashes and nodes that fit."""
     entries = [entry for (entry,) in raw.execute("SELECT entry FROM log_entries ORDER BY position")]
-    assert b'"rows":' not in entries[-1]
     event = Event(kind=EventKind.NODE_PAUSED, at=NOW, actor=COUNTRY)
     entries[-1] = entry_bytes(event, origin="pratique/dk/node", index=len(entries) - 1)
     raw.executescript("DELETE FROM log_entries; DELETE FROM log_nodes")
@@ -300,6 +242,124 @@ def test_an_older_signed_head_does_not_make_a_shorter_log_right(node: EditedNode
     node.edit(EDITS["the last entry is removed"])
     node.edit(lambda raw: raw.execute("UPDATE signed_head SET note = ?", (before,)))
     assert "is older than what this node has already sent" in node.refused()
+
+
+@pytest.fixture
+def paused(node: EditedNode) -> EditedNode:
+    """A node that was paused since; the pause is a setting, and this test logs nothing of it."""
+    with closing(sqlite3.connect(node.database)) as raw:
+        node.before = {
+            table: raw.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+            for table in ("settings", "signed_head")
+        }
+    started = node.federation.made(COUNTRY)
+    started.parts.log_head.move()
+    started.parts.pause.set("an incident", NOW)
+    started.parts.log_head.move()
+    started.parts.engine.dispose()
+    return node
+
+
+def restore_rows(raw: sqlite3.Connection, rows: dict[str, list[tuple[Any, ...]]]) -> None:
+    for table, values in rows.items():
+        raw.execute(f"DELETE FROM {table}")  # noqa: S608
+        raw.executemany(f"INSERT INTO {table} VALUES (?, ?)", values)  # noqa: S608
+
+
+def test_the_settings_of_an_older_head_of_the_same_size_are_refused(paused: EditedNode) -> None:
+    """The head is genuine, and the log has as many entries; the counter of heads has risen."""
+    paused.edit(lambda raw: restore_rows(raw, paused.before))
+    with pytest.raises(NodeFault, match="is older than what this node has already sent") as refusal:
+        paused.check()
+    assert "number" in refusal.value.why
+    assert paused.refused() == str(refusal.value)
+
+
+def test_an_older_head_restored_under_a_running_node_is_not_continued(
+    paused: EditedNode,
+) -> None:
+    started = paused.federation.made(COUNTRY)
+    started.parts.log_head.move()
+    paused.edit(lambda raw: restore_rows(raw, paused.before))
+    with pytest.raises(LogFault, match="does not continue the head"):
+        started.parts.pause.set("another incident", NOW)
+    with pytest.raises(NodeFault, match="is older than what this node has already sent"):
+        started.parts.log_head.move()
+    started.parts.engine.dispose()
+
+
+@pytest.fixture
+def former(tmp_path: Path) -> Iterator[EditedNode]:
+    """A node as the version before left it: no counter, and no word about runs and documents."""
+    federation = NodeFederation(tmp_path / "federation")
+    federation.ready(federation.approved())
+    federation.nodes[COUNTRY].parts.engine.dispose()
+    node = EditedNode(federation, federation.home(COUNTRY).database)
+    node.edit(as_signed_before)
+    name, size, root, *_ = federation.home(COUNTRY).log_head.read_text().splitlines()
+    checkpoint = Checkpoint(name.removesuffix("/state"), int(size), b64decode(root))
+    federation.home(COUNTRY).log_head.write_text(checkpoint.to_text())
+    yield node
+    federation.close()
+
+
+def as_signed_before(raw: sqlite3.Connection) -> None:
+    raw.execute("DELETE FROM settings WHERE name LIKE 'rows-of-%'")
+    raw.execute("UPDATE runs SET state = NULL, ended = created")
+    rows = raw.execute("SELECT name, value FROM settings ORDER BY name")
+    covered = digest(canonical_json([list(row) for row in rows]))
+    name, size, root, *_ = raw.execute("SELECT note FROM signed_head").fetchone()[0].splitlines()
+    text = "".join(f"{line}\n" for line in (name.decode(), size.decode(), root.decode(), covered))
+    note = sign_note(text, name.decode(), keyring_of(COUNTRY).log_key)
+    raw.execute("UPDATE signed_head SET note = ?", (note,))
+
+
+def test_a_head_of_an_earlier_version_is_verified_and_replaced(former: EditedNode) -> None:
+    """From then on runs, documents and opt-outs cannot be edited either."""
+    former.check()
+    size = former.start()
+    assert former.start() == size, "signed once"
+    former.edit("UPDATE runs SET created = '2020' || substr(created, 5)")
+    former.refused()
+
+
+@pytest.mark.parametrize("edit", ["DELETE FROM journal", "DELETE FROM settings"])
+def test_what_an_earlier_version_signed_is_checked_before_it_is_signed_again(
+    former: EditedNode, edit: str
+) -> None:
+    former.edit(edit)
+    former.refused()
+
+
+def test_a_whole_folder_of_an_earlier_time_is_reported_by_the_coordinator_and_by_log_verify(
+    node: EditedNode,
+) -> None:
+    """The machine itself cannot notice: database and log-head are of one moment (decision 13)."""
+    files = node.database, node.federation.home(COUNTRY).log_head
+    earlier, reported = [file.read_bytes() for file in files], list[str]()
+    fence = Fence(NoStore(), on_dispute=reported.append, clock=lambda: 0.0)
+
+    def signed_in() -> tuple[Incarnation, Checkpoint]:
+        started = node.federation.made(COUNTRY)
+        started.note_start()
+        session = begin(started.parts.engine)
+        fence.sign_in(COUNTRY, SignIn(session.session, session.number, session.former))
+        fence.ended(COUNTRY, session.session)
+        started.note_stop()
+        head = started.parts.log.head()
+        started.parts.engine.dispose()
+        return session, head
+
+    former, seen_by_officer = signed_in()
+    assert not reported
+    for file, content in zip(files, earlier, strict=True):
+        file.write_bytes(content)
+    restored = node.federation.made(COUNTRY)
+    with pytest.raises(LogFault, match="were signed before"):
+        restored.parts.log.require_head(seen_by_officer)
+    restored.parts.engine.dispose()
+    again, _ = signed_in()
+    assert (again.number, reported) == (former.number, [COUNTRY])
 
 
 def test_a_new_database_is_refused_although_every_file_of_the_old_one_is_gone(
@@ -339,19 +399,3 @@ def unused(*_: object, **__: object) -> Any:
 
 def state_of(doctor: Doctor) -> CheckState:
     return next(result.state for result in doctor.results() if result.name == "state")
-
-
-@pytest.mark.parametrize("name", list(EDITS))
-def test_the_check_of_a_running_node_finds_each_edit_and_writes_nothing(
-    node: EditedNode, name: str
-) -> None:
-    """It is what `doctor` and `log verify` rely on; no later write may have to notice it."""
-    node.edit(EDITS[name])
-    before = node.database.read_bytes()
-    checked = node.federation.made(COUNTRY)
-    try:
-        with pytest.raises(PratiqueError):
-            checked.check_state()
-    finally:
-        checked.parts.engine.dispose()
-    assert node.database.read_bytes() == before

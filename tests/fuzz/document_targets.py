@@ -186,7 +186,7 @@ def _answer_of_cedar(data: bytes) -> None:
         lambda: engine._answer(_request(), BASE_POLICY, ""),
     ):
         cedar = CedarProcess(SCHEMA)
-        cedar._child = _ScriptedChild(data)
+        cedar._idle.append(_ScriptedChild(data))
         try:
             with patch.object(engine, "_process", lambda cedar=cedar: cedar):
                 ask()

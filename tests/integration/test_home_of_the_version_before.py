@@ -412,6 +412,7 @@ class TestHomesStayUsable:
         announced = nodes["EE"].parts.documents.officer.announced
         homes.officer("EE", coordinator).view()
         assert homes.officer_home("EE").settings().document_key == announced
+        nodes["EE"].parts.log_head.move()  # as the daemon does when it starts
         nodes["EE"].sync()
         assert nodes["EE"].parts.documents.officer.current.to_text() == announced
         assert nodes["EE"].parts.documents.current(homes.now).own.withdrawals.keys() == {

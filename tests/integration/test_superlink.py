@@ -43,6 +43,7 @@ from protocols.proto.exchange_pb2 import RelayRequest
 from protocols.wire.channel import LinkFault
 from protocols.wire.flower_frame import FLEET_CALLS, OBJECT_CALLS, SESSION_BYTES
 from server.errors import CoordinatorFault
+from server.exchange.fencing import session_key
 from server.exchange.forwarding import Forwarding
 from server.exchange.relay import Relay
 from server.flower.bundle import build_bundle
@@ -149,11 +150,16 @@ class Fleet:
         assert method == "release"
         return self.released.append(params["outcome"])
 
-    def node(self, country: str, ready: Callable[[], None] = lambda: None) -> FleetClient:
+    def node(
+        self,
+        country: str,
+        ready: Callable[[], None] = lambda: None,
+        former: Incarnation | None = None,
+    ) -> FleetClient:
         link = self.exchange.link(caller(self.exchange.authority, country))
         key = load_pem_private_key(self.keys[country][0], None)
         app = build_app(answer_of(country))
-        return FleetClient(link, key, app, _started(), on_ready=ready)  # type: ignore[arg-type]
+        return FleetClient(link, key, app, _started(former), on_ready=ready)  # type: ignore[arg-type]
 
     def log(self, name: str) -> str:
         return (self.folder / "superlink" / f"{name}.log").read_text(errors="replace")
@@ -194,9 +200,12 @@ def nodes(fleet: Fleet) -> Iterator[None]:
         assert not thread.is_alive()
 
 
-def _started() -> Incarnation:
-    """Return the start of a node; each is another session."""
-    return Incarnation(1, os.urandom(SESSION_BYTES), b"")
+def _started(former: Incarnation | None = None) -> Incarnation:
+    """Return the start of a node, after a former one if there was one; each is another session."""
+    session = os.urandom(SESSION_BYTES)
+    if former is None:
+        return Incarnation(1, session, b"")
+    return Incarnation(former.number + 1, session, session_key(former.session))
 
 
 def _serve(node: FleetClient, stop: threading.Event) -> None:
@@ -401,10 +410,11 @@ def test_a_killed_node_can_reconnect_at_once() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet.start(Path(folder))
         try:
-            _serve_until_the_connection_breaks(fleet)
+            killed = _serve_until_the_connection_breaks(fleet)
             assert fleet.exchange.relay.online()["DE"]
             stop, ready = threading.Event(), threading.Event()
-            thread = threading.Thread(target=_serve, args=(fleet.node("DE", ready.set), stop))
+            node = fleet.node("DE", ready.set, killed)
+            thread = threading.Thread(target=_serve, args=(node, stop))
             thread.start()
             assert ready.wait(5)
             stop.set()
@@ -419,15 +429,19 @@ def test_a_killed_node_can_reconnect_at_once() -> None:
         assert not [pid for pid in pids if Path(f"/proc/{pid}/stat").exists()]
 
 
-def _serve_until_the_connection_breaks(fleet: Fleet) -> None:
+def _serve_until_the_connection_breaks(fleet: Fleet) -> Incarnation:
     """Serve as a process that is killed: its connections end, and it sends no Deactivate."""
     first, ready = fleet.node("DE"), threading.Event()
     first._on_ready = ready.set
     thread = threading.Thread(target=_serve, args=(first, threading.Event()))
     thread.start()
     assert ready.wait(5)
+    session = fleet.exchange.relay._sessions["DE"]
+    signed_in = session.last_call
+    wait_until(lambda: session.last_call > signed_in)  # a call is in progress
     first._transport._link.close()
     thread.join(20)
+    return first._transport._incarnation
 
 
 def _superlink_gone_is_said(fleet: Fleet) -> None:

@@ -137,6 +137,9 @@ class ServedFiles:
         self.asked.append(path)
         return self.files.get(path)
 
+    def is_renewal(self, peer: Any, kind: int, content: bytes) -> bool:
+        return False
+
     def submit(self, peer: Any, kind: int, content: bytes) -> None:
         if self.refusal is not None:
             raise self.refusal

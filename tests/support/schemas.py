@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Connection, Engine, MetaData, create_engine
 from sqlalchemy.pool import NullPool
-from sqlalchemy.types import Float, Integer, LargeBinary
+from sqlalchemy.types import Boolean, Float, Integer, LargeBinary
 
 ROWS = 3
 OF_ALEMBIC = "alembic_version"
@@ -76,6 +76,8 @@ def _tables(connection: Connection) -> dict[str, Any]:
 
 
 def _value(column: Column[Any], number: int) -> Any:
+    if isinstance(column.type, Boolean):
+        return number % 2 == 1
     if isinstance(column.type, Integer):
         return number
     if isinstance(column.type, Float):

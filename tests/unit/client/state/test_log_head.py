@@ -10,7 +10,7 @@ from client.errors import NodeFault
 from client.node import Node
 from client.state.key_value import get_value, set_value
 from client.state.log_head import NEVER_KEPT
-from governance.audit.checkpoint import parse_checkpoint
+from governance.audit.checkpoint import Checkpoint
 from governance.audit.events import Event, EventKind
 from governance.documents.study import Study
 from governance.errors import DocumentFault
@@ -24,8 +24,9 @@ from tests.support.node_federation import NodeFederation, code_of
 
 def covered(federation: NodeFederation, country: str = "DK") -> int:
     """Return how many entries the file covers; they must be the log's first."""
-    head = parse_checkpoint(federation.home(country).log_head.read_text())
-    federation.nodes[country].parts.log.require_head(head)
+    log = federation.nodes[country].parts.log
+    head = log.open_head(federation.home(country).log_head.read_bytes())
+    log.require_head(Checkpoint("any", head.size, head.root))
     return head.size
 
 
@@ -215,8 +216,8 @@ def test_the_mark_of_an_upgrade_does_not_outweigh_an_existing_file(
 
 
 def test_a_new_node_has_the_file(tmp_path: Path) -> None:
-    head = parse_checkpoint(create_joining_node(tmp_path).log_head.read_text())
-    assert (head.origin, head.size) == ("pratique/dk/node", 1)
+    origin, size, *_ = create_joining_node(tmp_path).log_head.read_text().splitlines()
+    assert (origin, size) == ("pratique/dk/node/state", "1")
 
 
 def test_threads_never_move_the_file_back(federation: NodeFederation) -> None:

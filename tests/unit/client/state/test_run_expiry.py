@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from client.node import Node
+from client.state.covered_rows import LIVE_RUNS, changing
 from client.state.log_head import LogHeadGuard
 from client.state.run_expiry import UNREADABLE
 from client.state.runs import RunStore, _associated
@@ -32,7 +33,8 @@ Damage = Callable[[Node, Run], None]
 
 
 def write(node: Node, run: Run, state: bytes) -> None:
-    with transaction(node.parts.engine) as connection:
+    """Store a state that this program cannot read, as another version or other keys leave one."""
+    with transaction(node.parts.engine) as connection, changing(connection, LIVE_RUNS):
         connection.execute(update(runs).where(runs.c.run_id == run.id).values(state=state))
 
 
@@ -63,7 +65,7 @@ def of_another_type(value: object) -> Damage:
     """SQLite keeps values of any type in any column."""
 
     def damage(node: Node, run: Run) -> None:
-        with transaction(node.parts.engine) as connection:
+        with transaction(node.parts.engine) as connection, changing(connection, LIVE_RUNS):
             connection.exec_driver_sql(
                 "UPDATE runs SET state = ? WHERE run_id = ?", (value, run.id)
             )

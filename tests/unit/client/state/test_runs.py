@@ -166,7 +166,8 @@ def test_a_run_ends_once(tmp_path: Path) -> None:
     store = book(tmp_path, record())
     for again, ended in ((0, True), (1, False)):
         with transaction(store._engine) as connection:
-            assert store.end("ab" * 16, NOW + timedelta(days=again), connection) is ended
+            rows = store.end("ab" * 16, NOW + timedelta(days=again), connection)
+            assert bool(rows) is ended
     assert [one.ended for one in store.summaries(live=False)] == [NOW]
 
 

@@ -4,13 +4,15 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from governance.cedar.process import WORKER, CedarProcess
+from governance.cedar.process import MOST_CHILDREN, WORKER, CedarProcess, seconds_of_thread
 from governance.cedar.texts import BASE_POLICY, SCHEMA
 from governance.errors import DocumentFault
+from tests.support.waiting import wait_until
 
 FORBID = '@id("a") forbid (principal, action, resource) when {{ {} }};'
 DEEP = FORBID.format("(" * 5_000 + "true" + ")" * 5_000)
@@ -25,8 +27,7 @@ def process() -> Iterator[CedarProcess]:
 
 
 def pid(process: CedarProcess) -> int:
-    assert process._child is not None
-    return int(process._child._process.pid)
+    return int(process._idle[-1]._process.pid)
 
 
 def test_a_text_that_overflows_the_stack_ends_the_child_and_not_the_caller(
@@ -67,12 +68,37 @@ def test_a_child_that_was_killed_while_idle_is_replaced_unnoticed(process: Cedar
     assert pid(process) != first
 
 
-def test_threads_share_one_child_and_get_their_own_answers(process: CedarProcess) -> None:
+def test_threads_share_two_children_and_get_their_own_answers(process: CedarProcess) -> None:
     texts = [f'@id("{n}") forbid (principal, action, resource);' for n in range(40)]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(process.check, texts))
     ids = [answer.policies["policy0"].annotations["id"] for answer in answers]
     assert ids == [str(n) for n in range(40)]
+    assert len(process._idle) <= MOST_CHILDREN
+
+
+def test_a_slow_text_delays_no_other_and_counts_for_its_thread_alone(tmp_path: Path) -> None:
+    slow, started = tmp_path / "slow.py", tmp_path / "started"
+    waits = (
+        f"""if "slow" in text:\n        open({str(started)!r}, "w").close()\n"""
+        """        __import__("time").sleep(60)\n    try:"""
+    )
+    slow.write_text(WORKER.read_text().replace("try:", waits, 1))
+    process = CedarProcess(SCHEMA, slow, seconds=1.0)
+
+    def ask(text: str) -> float:
+        before = seconds_of_thread()
+        with suppress(DocumentFault):
+            process.check(text)
+        return seconds_of_thread() - before
+
+    with ThreadPoolExecutor(1) as pool:
+        slow_one = pool.submit(ask, "slow")
+        wait_until(started.exists)
+        other = ask(BASE_POLICY)
+        assert not slow_one.done()
+        assert slow_one.result() >= 1.0 > other > 0.0
+    process.close()
 
 
 def test_the_child_gets_no_environment(process: CedarProcess) -> None:
@@ -83,9 +109,7 @@ def test_the_child_gets_no_environment(process: CedarProcess) -> None:
 
 def test_the_child_ends_with_its_caller(process: CedarProcess) -> None:
     process.check(BASE_POLICY)
-    assert process._child is not None
-    assert process._child.end() == 0
-    process._child = None
+    assert process._idle.pop().end() == 0
 
 
 @pytest.mark.parametrize(
@@ -107,4 +131,4 @@ def test_an_answer_of_another_form_ends_the_child(tmp_path: Path, answer: str) -
     process = CedarProcess(SCHEMA, taken)
     with pytest.raises(DocumentFault, match="gave an answer that cannot be read"):
         process.decide(BASE_POLICY, {})
-    assert process._child is None
+    assert process._idle == []

@@ -202,3 +202,19 @@ def test_a_country_submits_its_own_documents_only(full: FederationDocuments) -> 
     with pytest.raises(DocumentFault, match="EE submitted documents of DK"):
         accept(full, bundle, by="EE")
     assert accept(full, bundle, by="DK") == 2
+
+
+def test_a_renewal_lists_what_is_published_and_is_signed_by_the_country(
+    full: FederationDocuments,
+) -> None:
+    folder, key, store = full.folders["DK"], full.officers["DK"], full.store
+    renewal = folder.sign(full.now, key)
+    assert store.is_renewal(renewal, by="DK")
+    assert not store.is_renewal(renewal, by="EE")
+    read = CountryBundle.from_canonical(renewal)
+    texts = {path: text.encode() for path, text in read.targets.items()}
+    metadata, _ = country_metadata(NEXT, texts, version=9)
+    forged = read.model_copy(update={"metadata": metadata.decode()})
+    assert not store.is_renewal(forged.canonical(), by="DK")
+    folder.withdraw(withdrawal(study(full.agreed)))
+    assert not store.is_renewal(folder.sign(full.now, key), by="DK")

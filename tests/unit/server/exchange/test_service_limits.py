@@ -73,6 +73,9 @@ class Published:
     def submit(self, *_: Any) -> None:
         return None
 
+    def is_renewal(self, *_: Any) -> bool:
+        return False
+
 
 Service = tuple[ExchangeService, SlowRelay]
 

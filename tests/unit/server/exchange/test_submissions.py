@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from math import ceil
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from server.exchange.submissions import (
     MOST_AT_ONCE,
     PART_OF_TIME,
     SECONDS_AT_ONCE,
+    SECONDS_PER_REFUSAL,
     SECONDS_PER_SUBMISSION,
     SubmissionQueue,
+    _seconds_used,
 )
 
 
@@ -33,7 +36,13 @@ class Checks:
         self.go, self.fault = threading.Event(), None
         self.go.set()
         self.loop, self.started = asyncio.get_running_loop(), asyncio.Semaphore(0)
-        self.queue = SubmissionQueue(self.check, lambda: self.now, lambda: self.used)
+        self.queue = SubmissionQueue(
+            self.check, self.is_renewal, lambda: self.now, lambda: self.used
+        )
+
+    def is_renewal(self, _: Peer, __: int, content: bytes) -> bool:
+        self.used += self.takes if content == b"junk" else 0.0
+        return content == b"a renewal"
 
     fault: Exception | None
 
@@ -126,46 +135,85 @@ def test_refused_submissions_take_nothing_from_the_number_of_accepted_ones() -> 
     """Otherwise whoever has copied an officer's certificate could use up the officer's."""
 
     async def act(checks: Checks) -> None:
-        checks.fault = DocumentFault("It is not signed by the officer")
         for _ in range(MOST_AT_ONCE + 5):
+            checks.fault = DocumentFault("It is not signed by the officer")
             with pytest.raises(DocumentFault):
                 await checks.submit("DK")
+            checks.now += SECONDS_PER_REFUSAL / PART_OF_TIME
         checks.fault = None
         await checks.submit("DK")
 
     run(act)
 
 
-@pytest.mark.parametrize("fault", [None, DocumentFault("It is too old")], ids=["good", "refused"])
-def test_long_checks_are_followed_by_a_pause(
-    fault: Exception | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pauses: list[float] = []
-
-    async def paused(seconds: float) -> None:
-        pauses.append(seconds)
-
-    async def act(checks: Checks) -> None:
-        checks.takes, checks.fault = 1.0, fault
-        for country in ("DK", "DK", "EE"):
-            await asyncio.gather(checks.submit(country), return_exceptions=True)
-
-    monkeypatch.setattr("server.exchange.submissions.asyncio.sleep", paused)
-    run(act)
-    assert pauses == [0.0, pytest.approx((1.0 - SECONDS_AT_ONCE) / PART_OF_TIME), 0.0]
-
-
-def test_short_checks_are_followed_by_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-
-    async def paused(seconds: float) -> None:
-        pauses.append(seconds)
-
-    async def act(checks: Checks) -> None:
-        checks.takes = 0.02
-        for _ in range(20):
+async def use_up(checks: Checks, fault: Exception | None, takes: float) -> int:
+    """Submit until the country is refused at once; return how many were checked."""
+    checks.fault, checks.takes = fault, takes
+    while len(checks.begun) < 1_000:
+        checked = len(checks.begun)
+        try:
             await checks.submit("DK")
+        except (DocumentFault, CoordinatorFault):
+            if len(checks.begun) == checked:
+                break
+    checks.fault, checks.takes = None, 0.0
+    return len(checks.begun)
 
-    monkeypatch.setattr("server.exchange.submissions.asyncio.sleep", paused)
+
+@pytest.mark.parametrize(
+    ("fault", "takes", "most"),
+    [
+        (None, 1.0, ceil(SECONDS_AT_ONCE)),
+        (DocumentFault("It is too old"), 1.0, ceil(SECONDS_AT_ONCE / (1 + SECONDS_PER_REFUSAL))),
+        (DocumentFault("It is too old"), 0.0, ceil(SECONDS_AT_ONCE / SECONDS_PER_REFUSAL)),
+    ],
+    ids=["long", "long and refused", "refused"],
+)
+def test_a_country_that_has_used_up_its_time_is_refused_at_once_until_it_has_some_again(
+    fault: Exception | None, takes: float, most: int
+) -> None:
+    async def act(checks: Checks) -> None:
+        assert await use_up(checks, fault, takes) <= most + 1
+        with pytest.raises(CoordinatorFault, match="DK has used up its time") as refusal:
+            await checks.submit("DK")
+        await checks.submit("EE")
+        wait = int(refusal.value.fix.removeprefix("send it again in ").removesuffix(" seconds"))
+        checks.now += wait - 1
+        with pytest.raises(CoordinatorFault, match="used up"):
+            await checks.submit("DK")
+        checks.now += 1.1
+        await checks.submit("DK")
+
     run(act)
-    assert set(pauses) == {0.0}
+
+
+def test_a_renewal_has_time_of_its_own_and_other_submissions_use_up_that_too() -> None:
+    async def act(checks: Checks) -> None:
+        await use_up(checks, DocumentFault("It is too old"), 30.0)
+        await checks.submit("DK", b"a renewal")
+        checks.takes = SECONDS_AT_ONCE + 0.1
+        with pytest.raises(CoordinatorFault, match="used up"):
+            await checks.submit("DK", b"junk")
+        with pytest.raises(CoordinatorFault, match="used up"):
+            await checks.submit("DK", b"a renewal")
+        checks.takes = 0.0
+        checks.now += 3.0
+        await checks.submit("DK", b"a renewal")
+
+    assert [content for _, content in run(act).begun].count(b"a renewal") == 2
+
+
+def test_a_disk_that_is_full_is_not_the_fault_of_the_country() -> None:
+    async def act(checks: Checks) -> None:
+        checks.fault = CoordinatorFault("The exchange cannot store documents now")
+        for _ in range(MOST_AT_ONCE):
+            with pytest.raises(CoordinatorFault, match="cannot store"):
+                await checks.submit("DK")
+
+    run(act)
+
+
+def test_the_time_of_cedars_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.exchange.submissions.time.thread_time", lambda: 1.0)
+    monkeypatch.setattr("server.exchange.submissions.seconds_of_thread", lambda: 20.0)
+    assert _seconds_used() == 21.0
