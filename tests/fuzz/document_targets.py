@@ -4,6 +4,7 @@ import json
 import math
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from unittest.mock import patch
 
@@ -179,25 +180,31 @@ class _ScriptedChild(_Child):
         return 0
 
 
-def _answer_of_cedar(data: bytes) -> None:
-    """Read an answer of Cedar's process, to each question, as if a text had taken it over."""
-    for ask in (
-        lambda: engine._checked.__wrapped__("The policy cannot be used", NATIONAL[1]),
-        lambda: engine._answer(_request(), BASE_POLICY, ""),
-    ):
-        cedar = CedarProcess(SCHEMA)
-        cedar._idle.append(_ScriptedChild(data))
-        try:
-            with patch.object(engine, "_process", lambda cedar=cedar: cedar):
-                ask()
-        finally:
-            cedar.close()
+def _checked_by_cedar(data: bytes) -> None:
+    """Read an answer of Cedar's process about a text, as if a text had taken the process over."""
+    with _answering(data):
+        engine._checked.__wrapped__("The policy cannot be used", NATIONAL[1])
 
 
-@cache
-def _request() -> PolicyRequest:
-    engine._clauses(BASE_POLICY, "")  # asks the real process once
-    return PolicyRequest("coordinator", Act.CONTRIBUTE, ASKED.digest, _context())
+def _decided_by_cedar(data: bytes) -> None:
+    """Read an answer of Cedar's process about a request; a clause of ours decides, or nothing."""
+    clauses = engine._clauses.__wrapped__(BASE_POLICY, "")
+    with _answering(data), patch.object(engine, "_clauses", lambda *_: clauses):
+        request = PolicyRequest("coordinator", Act.CONTRIBUTE, ASKED.digest, _context())
+        decision = engine._answer(request, BASE_POLICY, "")
+    assert decision.clauses or decision.allowed
+
+
+@contextmanager
+def _answering(data: bytes) -> Iterator[None]:
+    """Let a process that answers these bytes take the place of Cedar's; nothing of it is kept."""
+    cedar = CedarProcess(SCHEMA)
+    cedar._idle.append(_ScriptedChild(data))
+    try:
+        with patch.object(engine, "_process", lambda: cedar):
+            yield
+    finally:
+        cedar.close()
 
 
 def _targets() -> Iterator[tuple[str, Target]]:
@@ -235,5 +242,6 @@ DOCUMENT_TARGETS: dict[str, Target] = {
         text(_within_limits), POLICIES, ("governance/cedar/limits.py", "governance/cedar/worker.py")
     ),
     "national policy that decides": Target(text(_decide), POLICIES, (ENGINE,)),
-    "answer of Cedar's process": Target(_answer_of_cedar, ANSWERS, (PROCESS, ENGINE)),
+    "answer of Cedar's process about a text": Target(_checked_by_cedar, ANSWERS, (PROCESS, ENGINE)),
+    "decision of Cedar's process": Target(_decided_by_cedar, ANSWERS, (PROCESS, ENGINE)),
 }
