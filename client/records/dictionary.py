@@ -91,7 +91,7 @@ def _as_meaning(value: object) -> object:
         quoted = f', such as "{written}"' if written else ""
         raise ValueError(f"write the name of a level in quotes{quoted}")  # noqa: TRY004 (pydantic reports ValueError)
     if not re.fullmatch(LEVEL, value):
-        raise ValueError(f"expected {LEVEL_IN_WORDS}, found {ascii(value)[:SHOWN]}")
+        raise ValueError(f"expected {LEVEL_IN_WORDS}, found {repr(value)[:SHOWN]}")
     return value
 
 
@@ -99,7 +99,7 @@ def _as_name(value: object) -> object:
     if isinstance(value, str) and not NAME.fullmatch(value):
         raise ValueError(
             "a feature's name has small letters, digits and underscores; write the name of its "
-            f"column under `column`, found {ascii(value)[:SHOWN]}"
+            f"column under `column`, found {repr(value)[:SHOWN]}"
         )
     return value
 

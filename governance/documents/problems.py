@@ -173,7 +173,7 @@ def _shown(value: Any) -> str:
         return "a list" if isinstance(value, list) else "fields"
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = "nothing" if value is None else ascii(value)
+    text = "nothing" if value is None else repr(value)
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 

@@ -5,9 +5,11 @@ start, with a new Flower node id.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from keys.errors import KeyFault
 from keys.pem import parse_node_auth, without_comment
 from protocols.wire.invitation import Statement
 from server.exchange.relay import Relay
@@ -17,6 +19,7 @@ from server.flower.superlink import SuperLink, node_key_bytes
 AT_ONCE = 4
 """How many nodes are registered in parallel."""
 LONGEST_WAIT = 30.0
+_log = logging.getLogger("pratique.exchange")
 
 
 class NodeSessions:
@@ -33,10 +36,20 @@ class NodeSessions:
         self._loop = loop
 
     def open_all(self, nodes: Iterable[Statement]) -> None:
-        """Register every admitted node with a new SuperLink, which knows none."""
+        """Register every admitted node with a new SuperLink, which knows none.
+
+        A node whose key cannot be read stays away, and does not keep the others waiting.
+        """
         self._open.clear()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self.open_session, nodes))
+            list(pool.map(self._open_or_log, nodes))
+
+    def _open_or_log(self, node: Statement) -> None:
+        try:
+            self.open_session(node)
+        except KeyFault as fault:
+            details = {"country": node.country, "why": fault.sentence}
+            _log.error("an admitted node is not registered", extra=details)
 
     def open_session(self, node: Statement) -> None:
         """Register one node and open its session; a session with the same key is kept."""

@@ -65,6 +65,16 @@ def test_every_admitted_node_gets_a_session_with_its_key(harness: SessionsInLoop
     assert harness.sessions.online() == dict.fromkeys(("AT", "BE", "CZ"), False)
 
 
+def test_a_node_whose_key_cannot_be_read_stays_away_alone(
+    harness: SessionsInLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = node_statement("BE").model_copy(update={"node_auth": "ssh-ed25519 AAAA"})
+    harness.sessions.open_all([odd, node_statement("AT")])
+    harness.settle()
+    assert set(node_ids(harness)) == {"AT"}
+    assert "an admitted node is not registered" in caplog.text
+
+
 def test_a_node_with_the_same_key_keeps_its_session(harness: SessionsInLoop) -> None:
     node = node_statement()
     harness.sessions.open_session(node)
