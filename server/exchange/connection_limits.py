@@ -16,7 +16,8 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Self
 
 from keys.certificates import Peer, Role
-from server.exchange.fencing import Rank
+from server.exchange.fencing import ACTS, Claim
+from server.exchange.holders import holder_of
 from server.exchange.owners import Kind, Owners
 
 MOST_CONNECTIONS = 1_024
@@ -28,11 +29,6 @@ DESCRIPTORS_EACH = 3
 FEWEST_CONNECTIONS = 8
 KNOWN_TIMES = 4
 """How many times as many a known address may have: many parties may be behind it."""
-OF_MEMBER, OF_GUEST = 16, 2
-"""The most connections with one certificate: of a member, and of an invitation."""
-OF_OTHERS = 6
-"""The most connections with a node's certificate of the sessions of each other rank: those of a
-copy end none of the node."""
 FIRST_CALL_SECONDS = 20.0
 """How long a connection may take for its handshake and its first call."""
 SETTLED_SECONDS = 2.0
@@ -70,7 +66,7 @@ class Room:
 @dataclass
 class _Connection:
     owner: str
-    """Its address, or the certificate with which it made a call, and its session's rank."""
+    """Its address, or the party that made a call over it, and the rank of its session."""
     kind: Kind
     most: int
     """The most connections that this owner may have."""
@@ -78,6 +74,8 @@ class _Connection:
     ends: float | None
     flights: int = 0
     """How many times its client has sent something: a handshake takes two."""
+    before: int = 0
+    """How many sessions acted before the one that called: of its node's, the latest ends first."""
 
 
 class ConnectionLimits:
@@ -118,18 +116,19 @@ class ConnectionLimits:
             self._open[number].flights += 1
 
     def prove(
-        self, number: int, peer: Peer, address: str, now: float, rank: Rank = Rank.ACTS
+        self, number: int, peer: Peer, address: str, now: float, claim: Claim = ACTS
     ) -> list[int]:
         """Note a call with a valid certificate; return the connections that end for it."""
-        connection, owner = self._open.get(number), f"certificate {peer.serial} {rank.value}"
-        guest = peer.role is Role.ENROLMENT
+        connection, holder = self._open.get(number), holder_of(peer, claim)
+        guest, owner = peer.role is Role.ENROLMENT, f"party {holder.party} {claim.rank.value}"
         if not guest:
             self._remember(network_of(address), now)
-        if connection is None or connection.owner == owner:
+        if connection is None or (connection.owner, connection.before) == (owner, claim.before):
             return []
-        kind, most = Kind.STRANGER if guest else Kind.MEMBER, _most(peer.role, rank)
-        ends = now + GUEST_SECONDS if guest else None
-        proven = replace(connection, owner=owner, kind=kind, most=most, ends=ends)
+        kind, ends = (Kind.STRANGER, now + GUEST_SECONDS) if guest else (Kind.MEMBER, None)
+        proven = replace(
+            connection, owner=owner, kind=kind, most=holder.most, ends=ends, before=claim.before
+        )
         self.ended(number)
         self._add(number, proven)
         return self._make_room(proven)
@@ -172,16 +171,23 @@ class ConnectionLimits:
         first = self._open[self._first_to_end(gives_way)]
         return now - first.since >= SETTLED_SECONDS or len(gives_way) > own + 1
 
-    def _first_to_end(self, numbers: Iterable[int]) -> int:
-        """Return the connection on which least has happened; the oldest of several."""
-        return min(numbers, key=lambda number: self._open[number].flights)
+    def _first_to_end(self, numbers: Iterable[int], newest: _Connection | None = None) -> int:
+        """Return the connection on which least has happened; the oldest of several.
+
+        Of the sessions of a node that acted before, a later one ends before an earlier one.
+        """
+
+        def order(number: int) -> tuple[int, bool, int]:
+            connection = self._open[number]
+            return -connection.before, connection is newest, connection.flights
+
+        return min(numbers, key=order)
 
     def _make_room(self, newest: _Connection) -> list[int]:
         """Forget connections until every limit holds again; return them."""
         ending = []
         while (owner := self._has_too_many(newest)) is not None:
-            own = self._owners.of(owner)
-            number = self._first_to_end([n for n in own if self._open[n] is not newest] or own)
+            number = self._first_to_end(self._owners.of(owner), newest)
             self.ended(number)
             ending.append(number)
         return ending
@@ -202,12 +208,6 @@ class ConnectionLimits:
         self._known.move_to_end(network)
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
-
-
-def _most(role: Role, rank: Rank) -> int:
-    if role is Role.ENROLMENT:
-        return OF_GUEST
-    return OF_MEMBER if rank is Rank.ACTS else OF_OTHERS
 
 
 @lru_cache(MOST_KNOWN)

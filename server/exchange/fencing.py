@@ -13,6 +13,7 @@ two. The session does: a secret of one running process, which is on no disk. It 
 - *A predecessor that returns* has a session that acted before the present one, whatever that one
   states. A process that runs was not restarted, so every session that acted after it was a copy.
   The predecessor must have called again after an answer: a call that was only late proves nothing.
+  Nothing that later sessions do makes the first call forgotten, or comes before the second one.
 - *Equal or lower.* A restart has a higher incarnation. A session without one that finds nobody is
   admitted, since a restored backup looks the same, but it is reported.
 - *In a dispute* the place of a session that ended is kept free for its own restart, which names it
@@ -50,9 +51,25 @@ class Rank(Enum):
     """What the session of a call is for the node in whose name it calls."""
 
     ACTS = "acts"
+    FORMER = "former"
+    """It acted before."""
     LIKELY = "likely"
-    """It acted before, or calls from the address of the session that acts: perhaps a restart."""
+    """It calls from the address of the session that acts: perhaps a restart."""
     OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a session may claim, and of those that acted before, how many acted before it.
+
+    The fewer, the better: if it still runs, the later ones were copies.
+    """
+
+    rank: Rank
+    before: int = 0
+
+
+ACTS = Claim(Rank.ACTS)
 
 
 class Standing(Enum):
@@ -114,12 +131,10 @@ class _Place:
     waiting: dict[bytes, float] = field(default_factory=dict)
     """When each other session first asked."""
     copies: dict[bytes, None] = field(default_factory=dict)
-    returned: bytes = b""
-    """The predecessor that was asked to sign in again."""
+    returned: set[bytes] = field(default_factory=set)
+    """The predecessors that were asked to sign in again; no more than `session.earlier` has."""
     address: str = ""
     """From where the acting session called last."""
-    states_no_session: bool = False
-    """Whether its program is of an earlier version, which states its session to the relay only."""
 
     def alive(self, now: float) -> bool:
         return not self.gone and now - self.heard < LIVE_SECONDS
@@ -168,18 +183,15 @@ class Fence:
             self._dispute(place)
         return self._admit(country, key, asked, _earlier(place, key, asked))
 
-    def heard(self, country: str, session: bytes, *, stated: bool = True) -> bool:
-        """Return whether this session acts for the node, and note that it has called.
-
-        `stated`: the call named it before its request, as programs of this version do.
-        """
+    def heard(self, country: str, session: bytes) -> bool:
+        """Return whether this session acts for the node, and note that it has called."""
         if not self.acts(country, session):
             return False
         place, now = self._places[country], self._clock()
-        place.heard, place.gone, place.states_no_session = now, False, not stated
+        place.heard, place.gone = now, False
         for key in [key for key, asked in place.waiting.items() if now - asked >= PROOF_SECONDS]:
-            place.note_copy(key)
             self._dispute(place)
+            place.note_copy(key)
         return True
 
     def acts(self, country: str, session: bytes) -> bool:
@@ -192,24 +204,17 @@ class Fence:
         place, key = self._places.get(country), session_key(session)
         return place is not None and key in (place.session.key, *place.session.earlier)
 
-    def may_renew(self, country: str, session: bytes) -> bool:
-        """Return whether a call that states this session may renew the node's certificate.
-
-        A node of an earlier version states none. It may renew as long as it acts.
-        """
-        place = self._places.get(country)
-        if not session:
-            return place is not None and place.states_no_session
-        return self.acts(country, session)
-
-    def rank(self, country: str, session: bytes, address: str) -> Rank:
+    def claim(self, country: str, session: bytes, address: str) -> Claim:
         """Return what a session is for the node; note from where the one that acts has called."""
-        place = self._places.get(country)
-        if place is not None and self.acts(country, session):
+        place, key = self._places.get(country), session_key(session)
+        if place is None:
+            return Claim(Rank.OTHER)
+        if key == place.session.key:
             place.address = address or place.address
-            return Rank.ACTS
-        near = place is not None and address and address == place.address
-        return Rank.LIKELY if near or self.acted(country, session) else Rank.OTHER
+            return ACTS
+        if key in place.session.earlier:
+            return Claim(Rank.FORMER, place.session.earlier.index(key))
+        return Claim(Rank.LIKELY if address and address == place.address else Rank.OTHER)
 
     def ended(self, country: str, session: bytes) -> None:
         """Note that a session signed off, or that its connection broke during a call."""
@@ -232,8 +237,8 @@ class Fence:
 
     def _returning(self, place: _Place, key: bytes, asked: SignIn) -> Standing:
         """Let a predecessor act again that has called, been answered, and called again."""
-        if place.returned != key:
-            place.returned = key
+        if key not in place.returned:
+            place.returned.add(key)
             return Standing.WAITS
         self._dispute(place)
         acted = place.session.earlier
@@ -254,14 +259,17 @@ class Fence:
         self._places[country] = taken = _Place(session, self._clock(), copies=copies)
         if place is not None:
             taken.address = place.address
+            taken.returned = place.returned.intersection(earlier)
             taken.waiting = place.waiting if place.session.key == key else {}
         return Standing.ADMITTED
 
     def _dispute(self, place: _Place) -> None:
+        """Store and report a dispute, the first time; if this fails, the next call repeats it."""
         if not place.session.disputed:
-            place.session = replace(place.session, disputed=True)
-            self._store.save(place.session)
-            self._on_dispute(place.session.country)
+            disputed = replace(place.session, disputed=True)
+            self._store.save(disputed)
+            self._on_dispute(disputed.country)
+            place.session = disputed
 
 
 def _earlier(place: _Place | None, key: bytes, asked: SignIn) -> tuple[bytes, ...]:

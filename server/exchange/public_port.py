@@ -18,7 +18,7 @@ from keys.certificates import Peer
 from keys.errors import reason_of
 from server.errors import CoordinatorFault
 from server.exchange.connection_limits import ConnectionLimits, Room, network_of
-from server.exchange.fencing import Rank
+from server.exchange.fencing import ACTS, Claim
 from server.home import ANY_ADDRESS
 
 BUFFER = 64 * 2**10
@@ -76,11 +76,11 @@ class PublicPort:
         _, address = self._named.get(name, (0, ""))
         return network_of(address) if address else ""
 
-    def prove(self, name: str, peer: Peer, rank: Rank = Rank.ACTS) -> None:
+    def prove(self, name: str, peer: Peer, claim: Claim = ACTS) -> None:
         """Note a call of this party over the connection that gRPC calls `name`."""
         number, address = self._named.get(name, (0, ""))
         if number:
-            self._end(self._limits.prove(number, peer, address, self._now(), rank))
+            self._end(self._limits.prove(number, peer, address, self._now(), claim))
 
     def disprove(self, name: str) -> None:
         """Note a call with a certificate that is not valid; the connection ends soon."""

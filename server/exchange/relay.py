@@ -21,7 +21,7 @@ from protocols.wire.flower_frame import (
     SIGNED_IN_TOO_OFTEN,
     STILL_CONNECTED,
 )
-from server.exchange.fencing import Fence, Rank, Standing
+from server.exchange.fencing import Claim, Fence, Standing
 from server.exchange.fleet_requests import (
     Pushed,
     RelayRefused,
@@ -120,14 +120,13 @@ class Relay:
         """Return whether a session acts for a country's node, or acted before."""
         return self._fence.acted(country, session)
 
-    def rank(self, country: str, session: bytes, address: str) -> Rank:
-        """Return what a session is for a country's node; see `Fence.rank`."""
-        return self._fence.rank(country, session, address)
+    def claim(self, country: str, session: bytes, address: str) -> Claim:
+        """Return what a session is for a country's node; see `Fence.claim`."""
+        return self._fence.claim(country, session, address)
 
     def renewer(self, country: str, session: bytes) -> Renewer:
         """Return whether a call that states this session may renew the node's certificate."""
-        acts, disputed = self._fence.may_renew(country, session), self._fence.disputed(country)
-        return Renewer(acts, disputed)
+        return Renewer(self._fence.acts(country, session), self._fence.disputed(country))
 
     def mark_offline(self, country: str) -> None:
         """Count a country's node as disconnected, after its revocation."""
@@ -141,12 +140,8 @@ class Relay:
             if country in self._sessions:
                 self._sessions[country].expect()
 
-    async def call(
-        self, country: str, request: RelayRequest, *, stated: bool = True, address: str = ""
-    ) -> CallReply:
+    async def call(self, country: str, request: RelayRequest, *, address: str = "") -> CallReply:
         """Forward one call of this country's node, which came from this address.
-
-        `stated`: the call named its session before its request, too; see `Fence.heard`.
 
         Raises RelayRefused if the call, its node id or its message is not this country's.
         """
@@ -154,7 +149,7 @@ class Relay:
         fleet = parse_request(method, request.body)
         require_own_request(session, method, fleet)
         headers = flower_headers(request.headers)
-        refused = self._standing(session, request, stated=stated, address=address)
+        refused = self._standing(session, request, address)
         if refused is None:
             session.last_call = time.monotonic()
             try:
@@ -168,17 +163,14 @@ class Relay:
             reply = CallReply(refused, b"")
         return reply._replace(disputed=self._fence.disputed(country))
 
-    def _standing(
-        self, session: NodeSession, request: RelayRequest, *, stated: bool, address: str
-    ) -> int | None:
+    def _standing(self, session: NodeSession, request: RelayRequest, address: str) -> int | None:
         """Return the status with which a call is refused that another session may make."""
         country = session.country
-        rank = self._fence.rank(country, request.session, address)
+        claim = self._fence.claim(country, request.session, address)
         if request.method != "ActivateNode":
-            heard = self._fence.heard(country, request.session, stated=stated)
-            return None if heard else SESSION_ENDED
+            return None if self._fence.heard(country, request.session) else SESSION_ENDED
         sign_in = sign_in_of(request)
-        if not session.allowances[rank].allows(time.monotonic()):
+        if not session.may_sign_in(claim.rank, time.monotonic()):
             return SIGNED_IN_TOO_OFTEN
         return _STATUS.get(self._fence.sign_in(country, sign_in))
 

@@ -28,8 +28,9 @@ MOST_UNANSWERED = 16
 """How many messages a node may leave unanswered; a reply to an older one is not taken."""
 SIGN_INS_AT_ONCE, SIGN_IN_SECONDS, OTHERS_SECONDS = 20, 2.0, 20.0
 """How often a node may sign in: 20 times at once, and then once in two seconds. After each sign-in
-the server app sends its message again. A session that does not act has an allowance beside that of
-the acting one: 20 times at once, and then once in 20 seconds."""
+the server app sends its message again. Those that do not act have an allowance beside that of the
+acting one, and those that call from its address one more: 20 times at once, and then once in 20
+seconds."""
 
 
 @dataclass
@@ -51,8 +52,9 @@ class Allowance:
 
 
 def _allowances() -> dict[Rank, Allowance]:
-    ranks = {rank: Allowance(OTHERS_SECONDS) for rank in Rank}
-    return ranks | {Rank.ACTS: Allowance(SIGN_IN_SECONDS)}
+    """Return the allowances of all ranks but one: of a session that acted before, see below."""
+    others = {rank: Allowance(OTHERS_SECONDS) for rank in (Rank.LIKELY, Rank.OTHER)}
+    return others | {Rank.ACTS: Allowance(SIGN_IN_SECONDS)}
 
 
 @dataclass
@@ -81,6 +83,14 @@ class NodeSession:
     """The name of the reply to each of the last answered messages."""
     pulling: asyncio.Task[CallReply] | None = None
     allowances: dict[Rank, Allowance] = field(default_factory=_allowances)
+
+    def may_sign_in(self, rank: Rank, now: float) -> bool:
+        """Return whether a session of this rank may sign in now, and count it if it may.
+
+        One that acted before always may: at its second sign-in it acts again, so copies that acted
+        after a running node use up nothing that the node needs.
+        """
+        return rank is Rank.FORMER or self.allowances[rank].allows(now)
 
     def note_delivery(self, metadata: Metadata) -> None:
         """Note that the node was given a message, which it may answer once."""

@@ -26,8 +26,8 @@ from protocols.wire.channel import MAX_MESSAGE, SESSION_KEY
 from protocols.wire.flower_frame import FLEET_CALLS
 from protocols.wire.request_parts import joined
 from server.errors import CoordinatorFault
-from server.exchange.call_limits import CallLimits, OpenCall
-from server.exchange.fencing import Rank
+from server.exchange.call_limits import SLOWEST, CallLimits, OpenCall
+from server.exchange.fencing import ACTS, Claim
 from server.exchange.fleet_requests import RelayRefused
 from server.exchange.public_port import PublicPort
 from server.exchange.relay import Relay
@@ -64,6 +64,10 @@ than the callers wait (`protocols/wire/channel.py`, `client/flower_client.py`)."
 MAX_STREAMS = 32
 """The most calls at once over one connection; gRPC makes the caller wait with further ones."""
 ENDING_SECONDS = 2.0
+_TOO_SLOW = (
+    f"the request arrived with less than {SLOWEST // 2**10} KiB a second, and others wait for the "
+    "memory that it holds; send it again, and check the link if this lasts"
+)
 
 M = TypeVar("M", bound=Message)
 
@@ -75,7 +79,7 @@ class _Caller:
     peer: Peer
     call: OpenCall
     session: bytes
-    """What a node states as its session; empty for other parties, and earlier versions."""
+    """What a node states as its session; empty for other parties."""
     address: str
 
 
@@ -202,12 +206,8 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
             read = self._whole(context, "Relay", caller, parts)
             request = _parsed(exchange_pb2.RelayRequest, await read)
             try:
-                reply = await self._relay.call(
-                    caller.peer.country,
-                    request,
-                    stated=bool(caller.session),
-                    address=caller.address,
-                )
+                country, address = caller.peer.country, caller.address
+                reply = await self._relay.call(country, request, address=address)
             except RelayRefused as fault:
                 self._on_refusal(caller.peer, _known_call(request.method), str(fault))
                 await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
@@ -225,14 +225,14 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         peer = await self._peer(context, call)
         session, address = _stated_session(context), self._address(context)
         try:
-            open_call = self._limits.begin(peer, self._rank(context, peer))
+            open_call = self._limits.begin(peer, self._claim(context, peer))
             caller = _Caller(peer, open_call, session, address)
         except CoordinatorFault as refusal:
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(refusal))
             raise
         self._end_in_time(context, call, caller.call)
         try:
-            async with self._until_revoked(context, peer, CALL_SECONDS[call]):
+            async with self._until_ended(context, caller, CALL_SECONDS[call]):
                 yield caller
         except (DecodeError, ProtocolFault) as fault:
             why = str(fault) if isinstance(fault, ProtocolFault) else "the request cannot be read"
@@ -268,27 +268,41 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
     ) -> bytes:
         """Return a request that arrives in parts; it waits for room before most of it is read."""
 
+        open_call = caller.call
+
         async def admit(size: int) -> None:
-            await _require_size(context, call, size)
-            await self._limits.reserve(caller.call, size)
+            await _require_size(context, call, size, within=open_call.holder.most_bytes)
+            await self._limits.reserve(open_call, size, reads=True)
 
         async def timely() -> AsyncIterator[exchange_pb2.RequestPart]:
             while (part := await _in_time(context, anext(parts, None))) is not None:
+                open_call.arrived += len(part.content)
                 yield part
 
-        return await joined(timely(), admit)
+        try:
+            return await joined(timely(), admit)
+        finally:
+            open_call.reads = False
 
     @asynccontextmanager
-    async def _until_revoked(self, context: Any, peer: Peer, seconds: float) -> AsyncIterator[None]:
-        """End the work inside this context when the certificate is revoked, or after `seconds`."""
-        self._loop = asyncio.get_running_loop()
-        scope, ends = asyncio.timeout(seconds), self._loop.time() + seconds
+    async def _until_ended(
+        self, context: Any, caller: _Caller, seconds: float
+    ) -> AsyncIterator[None]:
+        """End the work inside this context after `seconds`, or when the call is ended.
+
+        A revocation of the certificate ends it, and others that wait for its memory.
+        """
+        self._loop = loop = asyncio.get_running_loop()
+        scope, ends, serial = asyncio.timeout(seconds), loop.time() + seconds, caller.peer.serial
         try:
             async with scope:
-                self._scopes[peer.serial].add(scope)
+                self._scopes[serial].add(scope)
+                caller.call.end = lambda: scope.reschedule(loop.time())
                 yield
         except TimeoutError:
-            if scope.expired() and self._loop.time() >= ends:
+            if scope.expired() and caller.call.ended_for_others:
+                await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, _TOO_SLOW)
+            if scope.expired() and loop.time() >= ends:
                 why = f"the call took longer than {seconds:.0f} seconds"
                 await _refuse(context, grpc.StatusCode.DEADLINE_EXCEEDED, why)
             if scope.expired():
@@ -296,9 +310,9 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
                 await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, why)
             raise
         finally:
-            self._scopes[peer.serial].discard(scope)
-            if not self._scopes[peer.serial]:
-                del self._scopes[peer.serial]
+            self._scopes[serial].discard(scope)
+            if not self._scopes[serial]:
+                del self._scopes[serial]
 
     def _end_calls(self, serials: frozenset[int]) -> None:
         """End the calls with these certificates; may be called from any thread."""
@@ -322,19 +336,19 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
             await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(fault))
             raise
         if self._port is not None:
-            self._port.prove(context.peer(), peer, self._rank(context, peer))
+            self._port.prove(context.peer(), peer, self._claim(context, peer))
         if peer.role not in MAY_CALL[call]:
             why = f"a certificate of role {peer.role} may not call {call}"
             self._on_refusal(peer, call, why)
             await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, why)
         return peer
 
-    def _rank(self, context: Any, peer: Peer) -> Rank:
-        """Return whose calls and connections this call counts for."""
+    def _claim(self, context: Any, peer: Peer) -> Claim:
+        """Return for whom of its party this call and its connection count."""
         if peer.role is not Role.NODE:
-            return Rank.ACTS
+            return ACTS
         session, address = _stated_session(context), self._address(context)
-        return self._relay.rank(peer.country, session, address)
+        return self._relay.claim(peer.country, session, address)
 
     def _address(self, context: Any) -> str:
         return self._port.address(context.peer()) if self._port is not None else ""
@@ -359,9 +373,12 @@ def _parsed(kind: type[M], content: bytes) -> M:
     return kind.FromString(content)
 
 
-async def _require_size(context: Any, call: str, size: int) -> None:
-    if size > LARGEST_REQUEST[call]:
-        why = f"a {call} request has at most {LARGEST_REQUEST[call]} bytes"
+async def _require_size(context: Any, call: str, size: int, within: int = MAX_MESSAGE) -> None:
+    """Refuse a request that is larger than its call, or than what its holder may hold."""
+    if size > (largest := min(LARGEST_REQUEST[call], within)):
+        why = f"a {call} request has at most {largest} bytes"
+        if largest < LARGEST_REQUEST[call]:
+            why += " in a session that does not act for the node"
         await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
 
 

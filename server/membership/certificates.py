@@ -160,7 +160,8 @@ class CertificateRegister:
         if replaced is not None and not replaced.serves(call, now):
             if not (peer.role is Role.NODE and replaced.key and acted(peer.country)):
                 self._refuse_replaced(peer, replaced, now)
-            self._keep(peer, now)
+            if replaced.used is not None:  # else nobody else has been seen, and it just serves
+                self._keep(peer, now)
         if peer.serial in self._unused:
             self._note_first_use(peer.serial, now)
         return peer
@@ -289,23 +290,26 @@ class CertificateRegister:
         self.reload()
 
     def _keep(self, peer: Peer, now: datetime) -> None:
-        """Store and log that a replaced certificate stays valid."""
+        """Log and store that a replaced certificate stays valid."""
+        self._dispute(peer, now)
         condition = renewals.c.serial == str(peer.serial)
         with self._lock, transaction(self._engine) as connection:
             connection.execute(update(renewals).where(condition).values(kept=now))
         self.reload()
-        self._dispute(peer, now)
 
     def _dispute(self, peer: Peer, now: datetime) -> None:
-        """Store and log a dispute, the first time; a new admission is not a second holder."""
+        """Log and store a dispute, the first time; a new admission is not a second holder.
+
+        It is logged first: if either fails, the next call repeats both.
+        """
         replaced = self._replaced[peer.serial]
         if replaced.disputed is not None or not replaced.key:
             return
+        self._note(EventKind.CERTIFICATE_DISPUTED, f"{peer.country} {peer.role}")
         condition = renewals.c.serial == str(peer.serial)
         with self._lock, transaction(self._engine) as connection:
             connection.execute(update(renewals).where(condition).values(disputed=now))
         self.reload()
-        self._note(EventKind.CERTIFICATE_DISPUTED, f"{peer.country} {peer.role}")
 
 
 def _row(country: str, role: Role, key: bytes, certificate: bytes, now: datetime) -> dict[str, Any]:

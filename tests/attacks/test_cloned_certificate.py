@@ -1,7 +1,7 @@
 """A copy of a node's folder uses the node's certificate: it renews nothing and slows nothing down.
 
 The copy has the node's keys and certificate, and not the secret of the running process. It may
-state any session, or none, as a program of an earlier version does.
+state any session, or none.
 """
 
 import itertools
@@ -31,8 +31,8 @@ from protocols.wire.flower_frame import (
 )
 from protocols.wire.request_parts import parts_of
 from server.exchange import fencing
-from server.exchange.call_limits import OF_MEMBER
 from server.exchange.fencing import Fence, session_key
+from server.exchange.holders import LITTLE_BYTES, OF_MEMBER
 from server.exchange.relay import Relay
 from server.exchange.relay_session import SIGN_INS_AT_ONCE
 from server.membership.acting_sessions import ActingSessions
@@ -208,6 +208,31 @@ def test_a_node_that_was_cut_off_gets_place_and_certificate_back_from_the_copy(
             process.link.fetch(FILE)
 
 
+def test_copies_that_sign_in_and_call_without_end_give_the_place_back_at_the_second_call(
+    coordinator: Coordinator, node: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node's link was down. Its process returns; its call in between proves nothing yet."""
+    copy = copied(node)
+    monkeypatch.setattr(fencing, "LIVE_SECONDS", 0.0)
+    with monkeypatch.context() as down:
+        down.setattr(fencing, "PROOF_SECONDS", 0.0)
+        assert copy.sign_in() == OK
+        former, copy = copy, Process(coordinator.exchange, node._who, copy)
+        assert copy.sign_in() == OK
+    held = [threading.Event() for _ in range(OF_OTHERS)]
+    with never_ending(coordinator, former, held):
+        for _ in range(SIGN_INS_AT_ONCE + 1):
+            assert former.number < copy.number
+            assert copy.sign_in() in (OK, SIGNED_IN_TOO_OFTEN)
+        assert node.sign_in() == STILL_CONNECTED
+        assert copy.sign_in() in (OK, SIGNED_IN_TOO_OFTEN)
+        assert node.sign_in() == OK
+        assert node.beat() == OK
+    assert coordinator.warned
+    assert coordinator._disputes == ["AT"]
+    assert former.sign_in() == IDENTITY_IN_USE
+
+
 def test_a_copy_that_starts_again_does_not_take_the_place_of_a_node_that_restarts(
     coordinator: Coordinator, node: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +271,7 @@ def test_in_a_dispute_no_renewal_locks_the_other_machine_out(
     assert again.link.fetch(FILE) == b"content"
 
 
-def test_a_restarted_coordinator_and_a_node_of_an_earlier_version_renew(
+def test_a_restarted_coordinator_renews_and_a_node_that_states_no_session_does_not(
     coordinator: Coordinator, node: Process
 ) -> None:
     coordinator.exchange.close()
@@ -255,12 +280,10 @@ def test_a_restarted_coordinator_and_a_node_of_an_earlier_version_renew(
     node.link = coordinator.exchange.link(node._who)
     node.link.session = node.session
     node.renew()
-    node.link.session = b""  # from here on, it is an earlier version
+    node.link.session = b""
+    assert node.beat() == OK
     with pytest.raises(LinkFault, match="does not act for the node"):
         node.renew()
-    assert node.beat() == OK
-    node.renew()
-    assert node.beat() == OK
 
 
 def calls(ready: Event, stop: Event, port: int, authority: bytes, who: Caller) -> None:

@@ -25,7 +25,7 @@ from keys.certificates import (
 )
 from protocols.wire.channel import ExchangeLink
 from server.exchange.connection_limits import Room
-from server.exchange.fencing import Fence
+from server.exchange.fencing import ACTS, Claim, Fence
 from server.exchange.relay import Relay
 from server.exchange.service import ExchangeService
 from server.exchange.serving import serve_exchange
@@ -175,11 +175,11 @@ class OpenFence(Fence):
     def acts(self, country: str, session: bytes) -> bool:
         return True
 
-    def heard(self, country: str, session: bytes, *, stated: bool = True) -> bool:
+    def heard(self, country: str, session: bytes) -> bool:
         return True
 
-    def may_renew(self, country: str, session: bytes) -> bool:
-        return True
+    def claim(self, country: str, session: bytes, address: str) -> Claim:
+        return ACTS
 
     def ended(self, country: str, session: bytes) -> None:
         return None

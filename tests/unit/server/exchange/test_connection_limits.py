@@ -13,18 +13,17 @@ from server.exchange.connection_limits import (
     KNOWN_TIMES,
     MOST_CONNECTIONS,
     MOST_KNOWN,
-    OF_GUEST,
-    OF_MEMBER,
-    OF_OTHERS,
     SETTLED_SECONDS,
     ConnectionLimits,
     Room,
     network_of,
 )
-from server.exchange.fencing import Rank
+from server.exchange.fencing import Claim, Rank
+from server.exchange.holders import OF_GUEST, OF_MEMBER, OF_OTHERS
 
 ROOM = Room(total=20, of_address=4)
 OURS, THEIRS = "10.0.0.1", "10.9.9.9"
+OTHER = Claim(Rank.OTHER)
 
 
 def peer(serial: int = 1, role: Role = Role.NODE) -> Peer:
@@ -128,13 +127,13 @@ def test_a_guest_makes_no_address_known_and_has_few_connections_for_a_short_time
     assert limits.overdue(GUEST_SECONDS + 6.0) == numbers[1:]
 
 
-def test_a_certificate_has_a_limit_whatever_its_addresses() -> None:
+def test_a_party_has_a_limit_whatever_its_addresses_and_certificates() -> None:
     limits = ConnectionLimits(Room(total=1000, of_address=4))
     numbers = []
     for number in range(OF_MEMBER + 1):
         address = strange(number)
         numbers.append(admit(limits, address, 0.0)[0])
-        ending = limits.prove(numbers[-1], peer(), address, 0.0)
+        ending = limits.prove(numbers[-1], peer(serial=number), address, 0.0)
     assert ending == numbers[:1]
     assert limits.prove(numbers[0], peer(), OURS, 0.0) == []  # it has ended already
 
@@ -142,13 +141,31 @@ def test_a_certificate_has_a_limit_whatever_its_addresses() -> None:
 def test_connections_of_a_copy_end_none_of_the_session_that_acts() -> None:
     limits = ConnectionLimits(Room(total=1000, of_address=4))
     restart, node = admit(limits, OURS, 0.0)[0], admit(limits, OURS, 0.0)[0]
-    assert limits.prove(restart, peer(), OURS, 0.0, Rank.LIKELY) == []
+    assert limits.prove(restart, peer(), OURS, 0.0, Claim(Rank.LIKELY)) == []
     assert limits.prove(node, peer(), OURS, 0.0) == []
     copies = [admit(limits, strange(number), 0.0)[0] for number in range(OF_OTHERS + 1)]
-    ending = [limits.prove(each, peer(), THEIRS, 0.0, Rank.OTHER) for each in copies]
+    ending = [limits.prove(each, peer(), THEIRS, 0.0, OTHER) for each in copies]
     assert ending == [[]] * OF_OTHERS + [copies[:1]]
     assert limits.prove(copies[1], peer(), THEIRS, 0.0) == []  # it signed in
-    assert limits.prove(admit(limits, OURS, 0.0)[0], peer(), OURS, 0.0, Rank.OTHER) == []
+    assert limits.prove(admit(limits, OURS, 0.0)[0], peer(), OURS, 0.0, OTHER) == []
+
+
+def test_copies_that_acted_end_no_connection_of_the_node_that_acted_before_them() -> None:
+    """Their connections end instead, also if the node's is the oldest and nothing came over it."""
+    limits = ConnectionLimits(Room(total=1000, of_address=4))
+    node = admit(limits, OURS, 0.0)[0]
+    assert limits.prove(node, peer(), OURS, 0.0, Claim(Rank.FORMER, 3)) == []
+    copies = [admit(limits, strange(number), 0.0)[0] for number in range(2 * OF_OTHERS)]
+    ended = []
+    for place, copy in enumerate(copies):
+        limits.received(copy)
+        ended += limits.prove(copy, peer(), THEIRS, 0.0, Claim(Rank.FORMER, 4 + place % 3))
+    assert node not in ended
+    assert len(ended) == len(copies) - OF_OTHERS + 1
+    more = [admit(limits, OURS, 0.0)[0] for _ in range(OF_OTHERS - 1)]
+    ended = [limits.prove(each, peer(), OURS, 0.0, Claim(Rank.FORMER, 3)) for each in more]
+    assert all(ended)
+    assert [node] not in ended
 
 
 def test_without_a_call_a_connection_ends() -> None:

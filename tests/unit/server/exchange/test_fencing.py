@@ -297,35 +297,15 @@ def test_few_predecessors_are_remembered(watched: Watched) -> None:
     assert not watched.fence.acted("AT", NODE.session)
 
 
-def test_only_the_session_that_acts_may_renew(watched: Watched) -> None:
-    assert watched.fence.may_renew("AT", NODE.session)
-    assert not watched.fence.may_renew("AT", CLONE.session)
-    assert not watched.fence.may_renew("BE", NODE.session)
-    watched.sign_in(RESTART, LIVE_SECONDS)
-    assert not watched.fence.may_renew("AT", NODE.session)
-    watched.open()
-    assert watched.fence.may_renew("AT", RESTART.session)
-
-
-def test_a_call_without_a_session_renews_only_for_a_node_of_an_earlier_version(
-    watched: Watched,
-) -> None:
-    assert not watched.fence.may_renew("AT", b"")
-    assert not watched.fence.may_renew("BE", b"")
-    watched.fence.heard("AT", NODE.session, stated=False)
-    assert watched.fence.may_renew("AT", b"")
-    watched.fence.heard("AT", CLONE.session, stated=False)
-    watched.calls(NODE)  # of this version now
-    assert not watched.fence.may_renew("AT", b"")
-
-
 HERE, ELSEWHERE = "10.0.0.1", "10.9.9.9"
 
 
 def test_a_session_counts_as_a_likely_restart_at_the_address_of_the_acting_one(
     watched: Watched,
 ) -> None:
-    rank = watched.fence.rank
+    def rank(country: str, session: bytes, address: str) -> Rank:
+        return watched.fence.claim(country, session, address).rank
+
     assert rank("AT", CLONE.session, "") is Rank.OTHER
     assert rank("AT", NODE.session, HERE) is Rank.ACTS
     assert rank("AT", NODE.session, "") is Rank.ACTS  # its connection has ended
@@ -333,7 +313,7 @@ def test_a_session_counts_as_a_likely_restart_at_the_address_of_the_acting_one(
     assert rank("AT", CLONE.session, ELSEWHERE) is Rank.OTHER
     assert rank("BE", NODE.session, HERE) is Rank.OTHER
     watched.sign_in(CLONE, LIVE_SECONDS)
-    assert rank("AT", NODE.session, ELSEWHERE) is Rank.LIKELY  # it acted before
+    assert rank("AT", NODE.session, HERE) is Rank.FORMER  # it acted before
     assert rank("AT", RESTART.session, HERE) is Rank.LIKELY
 
 
@@ -345,3 +325,88 @@ def test_a_node_that_reconnects_while_a_copy_waits_still_proves_that_it_lives(
     assert watched.calls(NODE)
     assert watched.sign_in(CLONE) is COPY
     assert watched.reported == ["AT"]
+
+
+def test_a_copy_that_signs_in_again_and_again_gives_the_place_back(watched: Watched) -> None:
+    """What the node's first call proves is not forgotten at the copy's next sign-in."""
+    assert watched.sign_in(CLONE, LIVE_SECONDS) is ADMITTED
+    assert watched.sign_in(NODE, 1.0) is WAITS
+    assert watched.sign_in(CLONE, 1.0) is ADMITTED
+    assert watched.calls(CLONE, 1.0)
+    assert watched.sign_in(NODE) is ADMITTED
+    assert watched.sign_in(CLONE, 1.0) is COPY
+    assert watched.reported == ["AT"]
+
+
+def test_copies_that_take_turns_give_the_place_back(watched: Watched) -> None:
+    """Those that acted before call between the node's calls, and another one acts each time."""
+    copies = [start(number, f"copy {number}") for number in range(3, 3 + 2 * MOST_COPIES)]
+    for copy in copies:
+        watched.fence.ended("AT", NODE.session)
+        assert watched.sign_in(copy, LIVE_SECONDS) is ADMITTED
+    assert watched.sign_in(NODE) is WAITS
+    *former, acting = copies
+    for copy in former:
+        assert watched.sign_in(copy) is WAITS
+    watched.fence.ended("AT", acting.session)
+    assert watched.sign_in(start(99, "one more")) is ADMITTED
+    assert watched.sign_in(NODE) is ADMITTED
+    assert watched.reported == ["AT"]
+
+
+def test_a_first_call_from_before_a_process_acted_again_proves_nothing_later(
+    watched: Watched,
+) -> None:
+    watched.sign_in(CLONE, LIVE_SECONDS)
+    watched.sign_in(NODE, 1.0)
+    watched.sign_in(NODE, 1.0)
+    watched.fence.ended("AT", NODE.session)
+    assert watched.sign_in(RESTART) is ADMITTED
+    assert watched.sign_in(NODE) is WAITS
+
+
+def test_of_those_that_acted_before_the_earlier_one_has_the_better_claim(
+    watched: Watched,
+) -> None:
+    watched.sign_in(CLONE, LIVE_SECONDS)
+    watched.sign_in(start(9, "next"), LIVE_SECONDS)
+    node, clone = (watched.fence.claim("AT", each.session, "") for each in (NODE, CLONE))
+    assert node.rank is clone.rank is Rank.FORMER
+    assert node.before < clone.before
+
+
+class FullDisk(KeptSessions):
+    """A store whose disk is full at times."""
+
+    full = False
+
+    def save(self, session: ActingSession) -> None:
+        if self.full:
+            raise OSError("no space left on device")
+        super().save(session)
+
+
+@pytest.mark.parametrize("place", ["store", "log"])
+def test_a_dispute_that_could_not_be_stored_or_reported_is_repeated(place: str) -> None:
+    watched = Watched()
+    watched.store = store = FullDisk()
+    log = FullDisk()
+
+    def report(country: str) -> None:
+        log.save(ActingSession(country, 1, b"", ()))
+        watched.reported.append(country)
+
+    watched.fence = Fence(store, on_dispute=report, clock=lambda: watched.now)
+    watched.sign_in(NODE)
+    watched.sign_in(CLONE)
+    full = store if place == "store" else log
+    full.full = True
+    with pytest.raises(OSError, match="no space"):
+        watched.calls(NODE, PROOF_SECONDS)
+    full.full = False
+    assert watched.calls(NODE, 1.0)
+    assert watched.calls(NODE, 1.0)
+    assert watched.fence.disputed("AT")
+    assert watched.reported == ["AT"]
+    assert store.kept["AT"].disputed
+    assert watched.sign_in(CLONE) is COPY

@@ -14,8 +14,8 @@ from keys.certificates import Peer, Role
 from protocols.proto import exchange_pb2
 from protocols.wire.channel import sent_as
 from server.exchange import service as service_module
-from server.exchange.call_limits import OF_GUEST, OF_MEMBER
-from server.exchange.fencing import Rank
+from server.exchange.fencing import ACTS, Claim
+from server.exchange.holders import OF_GUEST, OF_MEMBER
 from server.exchange.relay_session import CallReply
 from server.exchange.service import CALL_SECONDS, LARGEST_REQUEST, ExchangeService
 
@@ -29,10 +29,10 @@ class Aborted(Exception):
 
 
 class Context:
-    """A call of one certificate; `finish` is what gRPC does when its reply has arrived."""
+    """A call of one party; `finish` is what gRPC does when its reply has arrived."""
 
-    def __init__(self, serial: int = 1, role: Role = Role.NODE) -> None:
-        self.party = Peer("north-sea", "PL", role, serial, NOW + timedelta(days=1))
+    def __init__(self, country: str = "PL", role: Role = Role.NODE) -> None:
+        self.party = Peer("north-sea", country, role, 1, NOW + timedelta(days=1))
         self._done: list[Callable[[Any], None]] = []
 
     def invocation_metadata(self) -> tuple[tuple[str, bytes], ...]:
@@ -57,8 +57,8 @@ class SlowRelay:
     def __init__(self) -> None:
         self.go, self.calls = asyncio.Event(), 0
 
-    def rank(self, *_: Any) -> Rank:
-        return Rank.ACTS
+    def claim(self, *_: Any) -> Claim:
+        return ACTS
 
     async def call(self, *_: Any, **__: Any) -> CallReply:
         self.calls += 1
@@ -117,7 +117,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_calls_of_one_certificate_are_limited_without_an_effect_on_another(
+def test_calls_of_one_party_are_limited_without_an_effect_on_another(
     service: Service,
 ) -> None:
     exchange, relay = service
@@ -130,7 +130,7 @@ def test_calls_of_one_certificate_are_limited_without_an_effect_on_another(
         with pytest.raises(Aborted) as refused:
             await made(exchange, "Relay", PULL, Context())
         assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        other = asyncio.create_task(made(exchange, "Relay", PULL, Context(serial=2)))
+        other = asyncio.create_task(made(exchange, "Relay", PULL, Context("SE")))
         relay.go.set()
         assert (await other).status == 200
         await asyncio.gather(*waiting)
