@@ -32,7 +32,7 @@ from server.exchange.fleet_requests import RelayRefused
 from server.exchange.public_port import PublicPort
 from server.exchange.relay import Relay
 from server.exchange.submissions import SubmissionQueue
-from server.membership.certificates import Acted, Renewer
+from server.membership.certificates import Acted, Disputed, Renewer
 
 MAY_CALL: dict[str, frozenset[Role]] = {
     "Enrol": frozenset({Role.ENROLMENT}),
@@ -108,7 +108,15 @@ class Enrolments(Protocol):
 class Register(Protocol):
     """The register of certificates, as the exchange uses it."""
 
-    def peer(self, certificate_pem: bytes, call: str, now: datetime, acted: Acted) -> Peer:
+    def peer(
+        self,
+        certificate_pem: bytes,
+        call: str,
+        now: datetime,
+        acted: Acted,
+        *,
+        disputed: Disputed,
+    ) -> Peer:
         """Return the party that a certificate names; KeyFault if it is not valid for the call."""
 
     def renew(
@@ -328,7 +336,11 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         try:
             session = _stated_session(context)
             peer = self._register.peer(
-                presented, call, self._clock(), lambda country: self._relay.acted(country, session)
+                presented,
+                call,
+                self._clock(),
+                lambda country: self._relay.acted(country, session),
+                disputed=lambda country: country in self._relay.disputes(),
             )
         except KeyFault as fault:
             if self._port is not None:

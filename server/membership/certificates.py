@@ -95,6 +95,8 @@ class Renewer:
 
 Acted = Callable[[str], bool]
 """Whether the caller's session acts, or acted before, for the node of a country."""
+Disputed = Callable[[str], bool]
+"""Whether two machines have the identity of a country's node."""
 Note = Callable[[EventKind, str], None]
 """Appends an event of this kind about this party to the audit log."""
 
@@ -144,11 +146,14 @@ class CertificateRegister:
         call: str,
         now: datetime,
         acted: Acted = lambda _: False,
+        *,
+        disputed: Disputed = lambda _: False,
     ) -> Peer:
         """Return the party that a certificate names, if it is valid for this call.
 
         A replaced certificate is valid again if a node shows it whose process acted before: the
-        process runs, so another machine renewed. Raises KeyFault if it is not valid.
+        process runs, so another machine uses the new one. If nobody has used that, the node may
+        just not have it: then only this process is served. Raises KeyFault if it is not valid.
         """
         peer = peer_of(
             certificate_pem,
@@ -160,7 +165,9 @@ class CertificateRegister:
         if replaced is not None and not replaced.serves(call, now):
             if not (peer.role is Role.NODE and replaced.key and acted(peer.country)):
                 self._refuse_replaced(peer, replaced, now)
-            if replaced.used is not None:  # else nobody else has been seen, and it just serves
+            if replaced.used is not None:
+                self._dispute(peer, now)
+            if replaced.used is not None or disputed(peer.country):
                 self._keep(peer, now)
         if peer.serial in self._unused:
             self._note_first_use(peer.serial, now)
@@ -290,8 +297,7 @@ class CertificateRegister:
         self.reload()
 
     def _keep(self, peer: Peer, now: datetime) -> None:
-        """Log and store that a replaced certificate stays valid."""
-        self._dispute(peer, now)
+        """Store that a replaced certificate stays valid."""
         condition = renewals.c.serial == str(peer.serial)
         with self._lock, transaction(self._engine) as connection:
             connection.execute(update(renewals).where(condition).values(kept=now))

@@ -22,17 +22,18 @@ from governance.runtime.database import open_database
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
 from keys.renewal import renewal_proof, serial_of
 from protocols.proto.exchange_pb2 import FetchRequest, RelayReply, RelayRequest, RenewRequest
-from protocols.wire.channel import ExchangeLink, LinkFault
+from protocols.wire.channel import SESSION_KEY, ExchangeLink, LinkFault
 from protocols.wire.flower_frame import (
     IDENTITY_IN_USE,
     SESSION_BYTES,
     SESSION_ENDED,
+    SIGNED_IN_TOO_OFTEN,
     STILL_CONNECTED,
 )
 from protocols.wire.request_parts import parts_of
 from server.exchange import fencing
 from server.exchange.fencing import Fence, session_key
-from server.exchange.holders import LITTLE_BYTES, OF_MEMBER
+from server.exchange.holders import OF_MEMBER, OF_OTHERS
 from server.exchange.relay import Relay
 from server.exchange.relay_session import SIGN_INS_AT_ONCE
 from server.membership.acting_sessions import ActingSessions
@@ -52,6 +53,7 @@ from tests.support.flood import Attack, flood, goes_on, latency
 from tests.support.hostile_callers import begun, channels, from_elsewhere
 from tests.support.waiting import WAIT_SECONDS, wait_until
 
+FETCHES = "/pratique.exchange.v1.Exchange/Fetch"
 KEY, ELSEWHERE = b"key of AT", "127.1.0.1"
 SIGN_IN = ActivateNodeRequest(public_key=KEY).SerializeToString()
 SIGN_OFF = DeactivateNodeRequest(node_id=NODE_ID).SerializeToString()
@@ -208,24 +210,50 @@ def test_a_node_that_was_cut_off_gets_place_and_certificate_back_from_the_copy(
             process.link.fetch(FILE)
 
 
+@contextmanager
+def calls_that_never_end(process: Process) -> Iterator[None]:
+    """Keep as many calls open as a session that acted before may have."""
+    port, authority = process._exchange.port, process._exchange.authority.certificate_pem
+    stop, stated = threading.Event(), [(SESSION_KEY, process.session)]
+
+    def never() -> Iterator[bytes]:
+        stop.wait()
+        yield b""
+
+    (channel,) = channels(port, authority, process._who, 1)
+    call = channel.stream_unary(FETCHES, None, None)
+    held = [call.future(never(), metadata=stated) for _ in range(OF_OTHERS)]
+    refused = call.future(never(), metadata=stated)
+    try:
+        assert "already in progress" in str(refused.exception(WAIT_SECONDS))
+        yield
+        assert not any(each.done() for each in held)
+    finally:
+        stop.set()
+        for each in held:
+            each.cancel()
+        channel.close()
+
+
 def test_copies_that_sign_in_and_call_without_end_give_the_place_back_at_the_second_call(
     coordinator: Coordinator, node: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The node's link was down. Its process returns; its call in between proves nothing yet."""
+    """The node's link was down. Two copies acted; they use up what sessions share, and return."""
     copy = copied(node)
-    monkeypatch.setattr(fencing, "LIVE_SECONDS", 0.0)
+    monkeypatch.setattr(fencing, "PROOF_SECONDS", 3600.0)
     with monkeypatch.context() as down:
-        down.setattr(fencing, "PROOF_SECONDS", 0.0)
+        down.setattr(fencing, "LIVE_SECONDS", 0.0)
         assert copy.sign_in() == OK
         former, copy = copy, Process(coordinator.exchange, node._who, copy)
         assert copy.sign_in() == OK
-    held = [threading.Event() for _ in range(OF_OTHERS)]
-    with never_ending(coordinator, former, held):
-        for _ in range(SIGN_INS_AT_ONCE + 1):
-            assert former.number < copy.number
-            assert copy.sign_in() in (OK, SIGNED_IN_TOO_OFTEN)
+    with calls_that_never_end(former):
+        for each in (copied(copy), copy):
+            answers = [each.sign_in() for _ in range(2 * SIGN_INS_AT_ONCE)]
+            assert SIGNED_IN_TOO_OFTEN in answers
+        assert not coordinator.warned
         assert node.sign_in() == STILL_CONNECTED
-        assert copy.sign_in() in (OK, SIGNED_IN_TOO_OFTEN)
+        assert former.sign_in() == STILL_CONNECTED
+        assert copy.sign_in() == SIGNED_IN_TOO_OFTEN
         assert node.sign_in() == OK
         assert node.beat() == OK
     assert coordinator.warned

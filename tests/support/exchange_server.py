@@ -191,7 +191,9 @@ class OpenRegister:
     def __init__(self, authority: TransportAuthority) -> None:
         self._authority_pem = authority.certificate_pem
 
-    def peer(self, certificate_pem: bytes, call: str, now: datetime, _: object) -> Peer:
+    def peer(
+        self, certificate_pem: bytes, call: str, now: datetime, *_: object, **__: object
+    ) -> Peer:
         return peer_of(certificate_pem, authority_pem=self._authority_pem, now=now, revoked=())
 
     def on_revoked(self, listener: Callable[[frozenset[int]], None]) -> None:

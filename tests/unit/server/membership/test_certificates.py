@@ -369,15 +369,52 @@ def test_a_running_node_keeps_the_certificate_that_another_machine_replaced(
     assert not works(register, new, later)
 
 
-def test_a_certificate_that_another_machine_replaced_unused_is_kept_as_well(
+def test_a_node_that_could_not_store_its_new_certificate_works_on_and_is_no_dispute(
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
+) -> None:
+    old, key = admitted_party(enrolment, moment), new_transport_key()
+    new = renewed(register, old, moment, key).certificate
+    late = moment + UNUSED_FOR
+    assert register.peer(old, "Relay", late, acted).country == "AT"
+    assert not works(register, old, late)  # of another process
+    assert renewed(register, old, late, key).certificate == new
+    assert works(register, new, late)
+    assert (EventKind.CERTIFICATE_DISPUTED, "AT node") not in noted
+    assert not works(register, old, late + SETTLING)
+
+
+def test_in_a_dispute_a_certificate_whose_successor_is_unused_is_kept_as_well(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
+    """The successor may be another machine's, which keeps it unused until the node restarts."""
     old = admitted_party(enrolment, moment)
     renewed(register, old, moment)
     late = moment + UNUSED_FOR
-    assert not works(register, old, late)
-    register.peer(old, "Relay", late, acted)
+    register.peer(old, "Relay", late, acted, disputed=acted)
     assert works(register, old, late)
+
+
+def test_a_dispute_that_could_not_be_logged_is_repeated(
+    enrolment: EnrolmentService,
+    register: CertificateRegister,
+    moment: datetime,
+    noted: Noted,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = admitted_party(enrolment, moment)
+    assert works(register, renewed(register, old, moment).certificate, moment)
+    later = moment + DAY
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(register, "_note", full)
+        with pytest.raises(OSError, match="no space"):
+            register.peer(old, "Relay", later, acted)
+    register.peer(old, "Relay", later, acted)
+    assert noted.count((EventKind.CERTIFICATE_DISPUTED, "AT node")) == 1
+    assert len(register.disputes()) == 1
 
 
 @pytest.mark.parametrize(("role", "country"), [(Role.OFFICER, "AT"), (Role.NODE, "BE")])
