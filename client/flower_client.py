@@ -213,6 +213,7 @@ class FleetClient:
         `on_standing` is called after each call with whether another machine has presented this
         node's identity.
         """
+        link.session = incarnation.session  # documents and renewals are this process's calls too
         self._app, self._on_ready, self._before_pull = app, on_ready, before_pull
         self._clock = link.clock
         self._public = public_key_to_bytes(key.public_key())

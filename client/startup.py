@@ -51,7 +51,6 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
         node.parts.log_head.move()  # before anything else: the state may be an old or changed copy
         NodeKeyring.note_signed_state(store)
         incarnation = begin(node.parts.engine)
-        link.session = incarnation.session
         daemon = Daemon(
             node,
             link,

@@ -74,7 +74,6 @@ class Machine:
         self.stop = threading.Event()
         self.link = self.exchange.link(self.who)
         incarnation = begin(node_state(self.folder))
-        self.link.session = incarnation.session
         client = FleetClient(
             self.link,
             load_pem_private_key(KEY, None),  # type: ignore[arg-type]

@@ -192,7 +192,6 @@ class LiveParts:
         )
         keyring = replace(keyring_of(country), node_auth_key=key)
         incarnation = begin(node.parts.engine)
-        link.session = incarnation.session
         serve = fleet_server(keyring, incarnation)
         home = federation.home(country)
         daemon = Daemon(

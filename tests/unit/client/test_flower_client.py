@@ -552,3 +552,10 @@ def test_no_proxy_of_the_environment_reaches_flower(
     monkeypatch.setenv(variable, "socks5://127.0.0.1:9")
     served(link)
     assert link.methods[-1] == "DeactivateNode"
+
+
+def test_every_call_over_the_link_states_the_session_of_this_process() -> None:
+    """Otherwise the node's renewals are refused, and its calls count as those of a copy."""
+    link = ScriptedLink()
+    client_of(link)
+    assert link.session == HERE.session  # type: ignore[attr-defined]

@@ -12,10 +12,11 @@ from google.protobuf.message import Message
 
 from keys.certificates import Peer, Role
 from protocols.proto import exchange_pb2
-from protocols.wire.channel import sent_as
+from protocols.wire.channel import SESSION_KEY, sent_as
+from protocols.wire.request_parts import PART_BYTES
 from server.exchange import service as service_module
-from server.exchange.fencing import ACTS, Claim
-from server.exchange.holders import OF_GUEST, OF_MEMBER
+from server.exchange.fencing import ACTS, Claim, Rank
+from server.exchange.holders import LITTLE_BYTES, OF_GUEST, OF_MEMBER
 from server.exchange.relay_session import CallReply
 from server.exchange.service import CALL_SECONDS, LARGEST_REQUEST, ExchangeService
 
@@ -241,3 +242,59 @@ def test_a_request_that_cannot_be_read_is_refused(service: Service, junk: bytes)
     with pytest.raises(Aborted, match="cannot be read") as refused:
         asyncio.run(service[0].Relay(arriving(parts), Context()))
     assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Called(Context):
+    """A call that shows a certificate, and states this session."""
+
+    def __init__(self, session: bytes) -> None:
+        super().__init__()
+        self._session = session
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
+
+    def invocation_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        return ((SESSION_KEY, self._session),)
+
+
+def test_a_call_and_its_connection_count_for_the_session_that_it_states() -> None:
+    party, proven = Context().party, list[Claim]()
+    sessions = {b"acts": ACTS, b"before": Claim(Rank.FORMER, 3), b"copy": Claim(Rank.OTHER)}
+    exchange = ExchangeService(
+        register=SimpleNamespace(on_revoked=lambda _: None, peer=lambda *_, **__: party),
+        enrolments=None,  # type: ignore[arg-type]
+        documents=Published(),
+        relay=SimpleNamespace(  # type: ignore[arg-type]
+            claim=lambda country, session, address: (
+                sessions[session] if (country, address) == ("PL", "10.0.0.1") else None
+            ),
+        ),
+        clock=lambda: NOW,
+        on_refusal=lambda *_: None,
+    )
+    exchange.serve_at(
+        SimpleNamespace(  # type: ignore[arg-type]
+            address=lambda _: "10.0.0.1", prove=lambda _, __, claim: proven.append(claim)
+        )
+    )
+
+    async def calls() -> None:
+        for session in sessions:
+            await made(exchange, "Fetch", exchange_pb2.FetchRequest(path="a"), Called(session))
+        held = [each.holder.claim for call in exchange._limits._calls.values() for each in call]
+        assert set(held) == set(sessions.values())
+
+    asyncio.run(calls())
+    assert proven == list(sessions.values())
+
+
+def test_a_request_of_a_session_that_does_not_act_is_small(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange, relay = service
+    monkeypatch.setattr(relay, "claim", lambda *_: Claim(Rank.OTHER))
+    part = exchange_pb2.RequestPart(size=LITTLE_BYTES + 1, content=bytes(PART_BYTES))
+    with pytest.raises(Aborted, match="does not act for the node") as refused:
+        asyncio.run(exchange.Relay(arriving([part]), Context()))
+    assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
