@@ -214,7 +214,7 @@ def test_a_node_that_was_cut_off_gets_place_and_certificate_back_from_the_copy(
 def calls_that_never_end(process: Process) -> Iterator[None]:
     """Keep as many calls open as a session that acted before may have."""
     port, authority = process._exchange.port, process._exchange.authority.certificate_pem
-    stop, stated = threading.Event(), [(SESSION_KEY, process.session)]
+    stop, stated = threading.Event(), ((SESSION_KEY, process.session),)
 
     def never() -> Iterator[bytes]:
         stop.wait()
@@ -222,7 +222,7 @@ def calls_that_never_end(process: Process) -> Iterator[None]:
 
     (channel,) = channels(port, authority, process._who, 1)
     call = channel.stream_unary(FETCHES, None, None)
-    held = [call.future(never(), metadata=stated) for _ in range(OF_OTHERS + 1)]
+    held: list[Any] = [call.future(never(), metadata=stated) for _ in range(OF_OTHERS + 1)]
     try:
         wait_until(lambda: sum(each.done() for each in held) == 1)  # one is too many
         yield
@@ -256,7 +256,7 @@ def test_copies_that_sign_in_and_call_without_end_give_the_place_back_at_the_sec
         assert node.beat() == OK
     assert coordinator.warned
     assert coordinator._disputes == ["AT"]
-    assert former.sign_in() == IDENTITY_IN_USE
+    assert former.beat() == copy.beat() == SESSION_ENDED
 
 
 def test_a_copy_that_starts_again_does_not_take_the_place_of_a_node_that_restarts(

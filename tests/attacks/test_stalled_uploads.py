@@ -63,7 +63,7 @@ class Uploads:
             self._stop.wait()
 
         relay = channel.stream_unary(SERVICE + "Relay", None, None)
-        self.calls.append(relay.future(parts(), metadata=[(SESSION_KEY, session)]))
+        self.calls.append(relay.future(parts(), metadata=((SESSION_KEY, session),)))
         assert sent.wait(WAIT_SECONDS)
 
     def close(self) -> None:
