@@ -91,7 +91,7 @@ class CallLimits:
     async def reserve(self, call: OpenCall, size: int, *, reads: bool = False) -> None:
         """Reserve bytes for a call, in place of those before; wait until there is room.
 
-        `reads`: they are for a request that arrives, of which `arrived` tells how much has.
+        `reads`: they are for a request that arrives, and `arrived` counts what has.
         """
         self._release(call)
         call.waits_for = min(size, call.holder.most_bytes) if size > SMALL else 0
