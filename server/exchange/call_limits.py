@@ -95,7 +95,7 @@ class CallLimits:
         """
         self._release(call)
         call.waits_for = min(size, call.holder.most_bytes) if size > SMALL else 0
-        call.reads, call.arrived = reads, 0
+        call.reads = reads
         call.granted.clear()
         self._waiting[call] = None
         self._grant()

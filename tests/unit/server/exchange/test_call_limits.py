@@ -133,7 +133,8 @@ def test_a_request_that_is_too_slow_ends_only_while_others_wait_for_its_memory(
         little = [limits.begin(peer(each), Claim(Rank.OTHER)) for each in range(8)]
         for call in little:
             await limits.reserve(call, LITTLE_BYTES)
-        await limits.reserve(limits.begin(peer(9)), NODE_BYTES)
+        async with asyncio.timeout(5.0):
+            await limits.reserve(limits.begin(peer(9)), NODE_BYTES)
         assert [call.ended_for_others for call in calls] == [True, False, False, False]
 
     asyncio.run(reserve())

@@ -260,12 +260,18 @@ class Called(Context):
 
 def test_a_call_and_its_connection_count_for_the_session_that_it_states() -> None:
     party, proven = Context().party, list[Claim]()
+
+    def peer(*_: Any, disputed: Callable[[str], bool]) -> Peer:
+        assert (disputed("PL"), disputed("SE")) == (True, False)
+        return party
+
     sessions = {b"acts": ACTS, b"before": Claim(Rank.FORMER, 3), b"copy": Claim(Rank.OTHER)}
     exchange = ExchangeService(
-        register=SimpleNamespace(on_revoked=lambda _: None, peer=lambda *_, **__: party),
+        register=SimpleNamespace(on_revoked=lambda _: None, peer=peer),
         enrolments=None,  # type: ignore[arg-type]
         documents=Published(),
         relay=SimpleNamespace(  # type: ignore[arg-type]
+            disputes=lambda: ("PL",),
             claim=lambda country, session, address: (
                 sessions[session] if (country, address) == ("PL", "10.0.0.1") else None
             ),
@@ -298,3 +304,29 @@ def test_a_request_of_a_session_that_does_not_act_is_small(
     with pytest.raises(Aborted, match="does not act for the node") as refused:
         asyncio.run(exchange.Relay(arriving([part]), Context()))
     assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_what_has_arrived_of_a_request_is_counted_until_it_is_whole(service: Service) -> None:
+    exchange, relay = service
+    request = exchange_pb2.RelayRequest(method="PushMessages", object=bytes(3 * PART_BYTES))
+
+    async def calls() -> None:
+        (*first, last), context = sent_as("Relay", request), Context()
+        more: asyncio.Queue[Message] = asyncio.Queue()
+
+        async def parts() -> AsyncIterator[Message]:
+            for part in first:
+                yield part
+            yield await more.get()
+
+        task = asyncio.create_task(exchange.Relay(parts(), context))
+        await settle()
+        ((call,),) = exchange._limits._calls.values()
+        assert (call.reads, call.arrived) == (True, len(first) * PART_BYTES)
+        more.put_nowait(last)
+        await settle()
+        assert (call.reads, call.arrived) == (False, request.ByteSize())
+        relay.go.set()
+        await task
+
+    asyncio.run(calls())
