@@ -319,7 +319,7 @@ def test_what_has_arrived_of_a_request_is_counted_until_it_is_whole(service: Ser
                 yield part
             yield await more.get()
 
-        task = asyncio.create_task(exchange.Relay(parts(), context))
+        task = asyncio.create_task(exchange.Relay(parts(), context))  # type: ignore[arg-type]
         await settle()
         ((call,),) = exchange._limits._calls.values()
         assert (call.reads, call.arrived) == (True, len(first) * PART_BYTES)
