@@ -86,6 +86,9 @@ class Site:
     def submit(self, *_: object) -> None:
         pytest.fail("no officer is connected here")
 
+    def is_renewal(self, *_: object) -> bool:
+        pytest.fail("no officer is connected here")
+
     def enrol(self, ago: timedelta = timedelta(0)) -> None:
         """Store an enrolment from so long ago in the node's home."""
         certificate = self.authority.issue(
