@@ -25,7 +25,7 @@ features:
   - {name: sex, type: categorical, codes: {1: male, 2: female}}
   - {name: smoker, type: boolean}
   - {name: ill, column: grade, type: boolean, true_above: 0}
-  - {name: silent, column: pain, type: boolean, codes: {"4": true, "2": false, "1": false, "3": false}}
+  - {name: silent, column: pain, type: boolean, codes: {4: true, 2: false, 1: false}}
   - {name: treated, type: boolean, codes: {J: true, N: false}}
 """
 
