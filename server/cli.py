@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from server.answers import AgreementFault, SignatureTerm
 
 app = typer.Typer(
+    suggest_commands=False,  # click suggests them, too
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
