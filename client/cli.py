@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from client.status.model import NodeStatus
 
 app = typer.Typer(
+    suggest_commands=False,  # click suggests them, too
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from server.answers import AgreementFault, SignatureTerm
 
 app = typer.Typer(
+    suggest_commands=False,  # click suggests them, too
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -178,9 +179,10 @@ def invite(
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
     """Write an invitation for one country's officer or node; hand it over privately."""
-    from server.home import write_new  # noqa: PLC0415 (keeps --help quick)
+    from server.home import require_unused, write_new  # noqa: PLC0415 (keeps --help quick)
 
     with plain_errors():
+        require_unused(out)
         invitation = request(home, "invite", country=country, role=role)
         write_new(out, json.dumps(invitation, indent=2).encode())
         root = invitation["root_digest"] or "none yet: the officers will sign it"

@@ -259,6 +259,16 @@ def require_reachable(settings: Settings) -> None:
         )
 
 
+def require_unused(path: Path) -> None:
+    """Raise CoordinatorFault if there is a file at the path, which may hold something else."""
+    if path.exists():
+        raise CoordinatorFault(
+            f"The file {path} exists already",
+            why="what it holds would be lost",
+            fix="name another file, or remove this one first",
+        )
+
+
 def write_new(path: Path, content: bytes) -> None:
     """Write a file durably, readable by its owner only; replace an existing file atomically.
 

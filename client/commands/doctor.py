@@ -18,7 +18,7 @@ from client.credentials.certificate_renewal import transport_pair
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.documents.store import DocumentStore
-from client.errors import RecordFault
+from client.errors import NodeFault, RecordFault
 from client.home import NodeHome, read_public
 from client.records.quality_report import EXPORT_AGAIN
 from client.settings import NodeSettings
@@ -331,7 +331,12 @@ class Doctor:
         if not self.home.socket.exists():
             raise NeedsAttention("the daemon is not running", "run `pratique-node up`")
         status = ask(self.home.socket, "status", 10.0)
-        return str(status["waiting_for"])
+        if status["connected"]:
+            return str(status["waiting_for"])
+        raise NodeFault(
+            f"The daemon is not connected: it is {status['waiting_for']}",
+            fix="wait, if it just started; restart it after `enrol`; else see `link` above",
+        )
 
     def _check_observe(self) -> str:
         address = self._settings.observe

@@ -35,7 +35,10 @@ def print_enrolment(admitted: bool, home: "NodeHome") -> None:  # noqa: FBT001 (
     """Print the result of the request for admission, and the next step."""
     if admitted:
         say("The node is admitted.")
-        say(f"Next: ask your officer to sign {home.node_keys}, then run pratique-node up")
+        say(
+            f"Next: your officer signs {home.node_keys}, unless it is signed already. Then run "
+            "`pratique-node up`, or restart the daemon if it runs."
+        )
     else:
         say("The request waits for approval; after that, run the same command again.")
 

@@ -19,7 +19,6 @@ from sqlalchemy import Connection, Engine, bindparam, delete, insert, select
 
 from client.documents.budget_periods import BudgetPeriods
 from client.documents.officer_key import OfficerKey
-from client.state.covered_rows import DOCUMENTS, changing
 from client.state.key_value import get_value, set_value
 from client.state.tables import documents
 from governance.errors import DocumentFault
@@ -308,9 +307,7 @@ def _replace(
     """Store these files in place of those at their paths, and remove those that are gone."""
     removed = [{"gone": path} for path in {*files, *gone}]
     rows = [{"path": path, "bytes": content, "fetched": now} for path, content in files.items()]
-    if not removed:
-        return
-    with changing(connection, DOCUMENTS):
+    if removed:
         connection.execute(delete(documents).where(documents.c.path == bindparam("gone")), removed)
-        if rows:
-            connection.execute(insert(documents), rows)
+    if rows:
+        connection.execute(insert(documents), rows)

@@ -143,7 +143,6 @@ class Entry(BaseModel):
     codes: Codes = {}
     missing: tuple[Code, ...] = ()
     true_above: Number | None = None
-    true_for: tuple[Code, ...] = ()
     date_format: Annotated[str, AfterValidator(_as_date_format)] | None = None
 
     @property
@@ -181,12 +180,12 @@ class Entry(BaseModel):
         return f"bounds [{low:g}, {high:g}]: {rule}"
 
     def _rule_problem(self) -> str:
-        rules = [bool(self.codes), self.true_above is not None, bool(self.true_for)]
-        if any(rules[1:]) and self.type is not FeatureKind.BOOLEAN:
-            return "only a boolean feature can have true_above or true_for"
+        above = self.true_above is not None
+        if above and self.type is not FeatureKind.BOOLEAN:
+            return "only a boolean feature can have true_above"
         if self.date_format and self.type is not FeatureKind.NUMERIC:
             return "only a numeric feature can have date_format"
-        return "use only one of codes, true_above, true_for" if sum(rules) > 1 else ""
+        return "use only one of codes, true_above" if above and self.codes else ""
 
     @cached_property
     def levels(self) -> tuple[str, ...]:
@@ -204,9 +203,7 @@ class Entry(BaseModel):
 
     def decoded(self, code: str) -> float:
         """Return the number for a code, if the column has no numbers. Raises ValueError."""
-        if self.codes:
-            return self._meaning(code)
-        return float(code in self.true_for) if self.true_for else parse_truth(code)
+        return self._meaning(code) if self.codes else parse_truth(code)
 
     def _meaning(self, code: str) -> float:
         if code not in self.codes:
@@ -263,7 +260,7 @@ class DataDictionary(BaseModel):
         if twice:
             return f"the feature name {', '.join(twice)} is used twice"
         for entry in self.features:
-            both = {*entry.codes, *entry.true_for} & {*self.missing, *entry.missing}
+            both = {*entry.codes} & {*self.missing, *entry.missing}
             if both:
                 codes = ", ".join(f"`{code}`" for code in sorted(both))
                 return f"feature `{entry.name}`: {codes} is a code and listed under `missing` too"
@@ -297,6 +294,7 @@ class DataDictionary(BaseModel):
             if getattr(self, name) == defaults[name].default:
                 del fields[name]
         for entry in fields["features"]:
+            entry["true_for"] = []  # a former field: records keep their version
             if entry["date_format"] is None:
                 del entry["date_format"]
         return digest(canonical_json(fields))

@@ -57,10 +57,17 @@ class RecordStore:
         with self._reading:
             if stamp == self._stamp:
                 return
-            self._served = self._read()
-            self._stamp = stamp
-            if self._served.fault:
-                _log.error("records cannot be read", extra={"what": "see `pratique-node doctor`"})
+            before, self._served, self._stamp = self._served, self._read(), stamp
+        self._log_change(before, self._served)
+
+    def _log_change(self, before: _Served, now: _Served) -> None:
+        """Log whether there is a fault, without its text, which may quote a record."""
+        if now.fault:
+            goes_on = "studies continue on the records loaded before"
+            says = "nothing is answered" if now.records is None else goes_on
+            _log.error("records cannot be read", extra={"what": f"{says}; see doctor"})
+        elif before.fault:
+            _log.info("records can be read again")
 
     @property
     def fault(self) -> RecordFault | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, Table
 
 from client.state.key_value import get_value, set_value
-from client.state.tables import documents, opt_out_confirmations, runs
+from client.state.tables import opt_out_confirmations, runs
 from governance.audit.integrity import not_as_signed
 from governance.runtime.row_digest import NO_ROWS, rows_digest
 
@@ -43,9 +43,8 @@ class CoveredRows:
 
 
 LIVE_RUNS = CoveredRows("live runs", runs, (runs.c.state.is_not(None),))
-DOCUMENTS = CoveredRows("documents", documents)
 OPT_OUTS = CoveredRows("confirmed entries of the opt-out list", opt_out_confirmations)
-COVERED = (LIVE_RUNS, DOCUMENTS, OPT_OUTS)
+COVERED = (LIVE_RUNS, OPT_OUTS)
 
 
 @contextmanager

@@ -232,7 +232,7 @@ def _unreadable() -> Refusal:
     return Refusal(
         ReasonCode.DECLINED,
         "The stored state of the run cannot be read",
-        why="another version of the program wrote it, or other keys sealed it, or it was damaged",
-        fix="start the node with its former program version and keys; otherwise the run ends after "
-        "a day without a message",
+        why="other keys sealed it, another version of the program wrote it, or it was damaged",
+        fix="open the node's keys with which the run began; otherwise the run ends after a day "
+        "without a message, and can be launched again with new permits",
     )

@@ -3,6 +3,8 @@
 import secrets
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -15,6 +17,7 @@ from governance.officer.home import OfficerHome
 from governance.officer.session import OfficerSession
 from governance.officer.terminal import Terminal
 from governance.runtime.descriptors import raise_descriptor_limit
+from governance.runtime.files import locked
 from governance.runtime.health import HealthFinding, HealthReport, observed
 from governance.runtime.logs import configure, reopen_on_hangup
 from governance.runtime.loopback import LoopbackAddress
@@ -24,6 +27,7 @@ from keys.clock import utc_now
 
 TURN_SECONDS = 1800.0
 """How long one turn of the agent may take, its wait included, before it counts as stuck."""
+LOCK = ".agent-lock"
 _random = secrets.SystemRandom()
 
 
@@ -51,7 +55,7 @@ def run_agent(home: Path, passphrase: bytes, *, observe: str | None, log_file: P
     watchdog = Watchdog(supervisor, progress.stuck)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with observed(observe, shown(agent)):
+    with _alone(folder.path), observed(observe, shown(agent)):
         supervisor.ready("the agent keeps the country's documents fresh")
         watchdog.start()
         try:
@@ -59,6 +63,18 @@ def run_agent(home: Path, passphrase: bytes, *, observe: str | None, log_file: P
         finally:
             supervisor.stopping()
             watchdog.close()
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Keep a second agent of the folder out. Raises OfficerFault if there is one."""
+    with (home / LOCK).open("a") as file:
+        if not locked(file.fileno()):
+            raise OfficerFault(
+                "An agent of this folder is running",
+                fix="use it, or stop it before you start another",
+            )
+        yield
 
 
 def _require_loopback(observe: str) -> None:

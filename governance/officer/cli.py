@@ -23,6 +23,7 @@ from governance.runtime.program import run_program
 DEFAULT_HOME = Path("~/.pratique/officer")
 
 app = typer.Typer(
+    suggest_commands=False,  # click suggests them, too
     name="pratique-officer",
     help="Decide for your country: read studies, sign or refuse, and check the log.",
     no_args_is_help=True,

@@ -136,11 +136,12 @@ def _missing(declared: Feature) -> str:
 
 def release(mechanism: Mechanism) -> str:
     """Return one release of noisy values: how many, how bounded and rounded, with which noise."""
-    rate, norm = exact(mechanism.sampling_rate), exact(mechanism.clip_norm)
+    norm, rate = exact(mechanism.clip_norm), mechanism.sampling_rate
+    patients = "all patients" if rate == 1 else f"each patient with probability {exact(rate)}"
     noise = WHOSE_NOISE[mechanism.scope].format(noise=f"deviation {mechanism.noise_std}")
     return (
         f"{mechanism.phase}: {counted(mechanism.rounds, 'time')}, "
-        f"{counted(mechanism.dimension, 'value')}, from {rate} of the patients, at most "
+        f"{counted(mechanism.dimension, 'value')}, from {patients}, at most "
         f"{mechanism.patients_bound}; each contributes at most {norm}, "
         f"{ROUNDED[mechanism.rounding]}, in steps of 1/{mechanism.scale}; noise: {noise}"
     )

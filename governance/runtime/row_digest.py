@@ -50,8 +50,9 @@ def rows_digest(connection: Connection, table: Table, *wanted: ColumnElement[boo
 
     Raises StorageFault if the database cannot be read.
     """
-    rows = _rows(connection, table, wanted)
-    texts = ([None if v is None else _short(v) for v in row] for row in rows)
+    names = [column.name for column in table.columns]
+    rows = (zip(names, row, strict=True) for row in _rows(connection, table, wanted))
+    texts = ({name: _short(v) for name, v in row if v is not None} for row in rows)
     return digest(canonical_json(sorted(digest(canonical_json(row)) for row in texts)))
 
 

@@ -223,7 +223,7 @@ def parse_truth(text: str) -> float:
     value = text.lower()
     if value in TRUE_WORDS | FALSE_WORDS:
         return float(value in TRUE_WORDS)
-    raise ValueError("expected true or false (or yes/no, 1/0)")
+    raise ValueError("expected true or false (or yes/no, 1/0); for other texts give `codes`")
 
 
 class Condition(BaseModel):

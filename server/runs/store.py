@@ -48,6 +48,7 @@ class RunState(StrEnum):
 
 
 UNDER_WAY = tuple(state for state in RunState if not state.over)
+ENDED_WITHOUT_RESULT = (RunState.VOID, RunState.FAILED)
 _RUN_ROWS = select(*(column for column in runs.c if column.name != "model"))
 """Runs without their model, which may be large and which only `server.runs.progress` reads."""
 
@@ -197,6 +198,12 @@ class RunStore:
         with transaction(self._engine) as connection:
             counts = {str(state): int(count) for state, count in connection.execute(grouped)}
         return {state.value: counts.get(state.value, 0) for state in RunState}
+
+    def without_result(self) -> dict[str, str]:
+        """Return the runs that ended without a result by themselves, each with the reason."""
+        ended = select(runs.c.run_id, runs.c.reason).where(runs.c.state.in_(ENDED_WITHOUT_RESULT))
+        with transaction(self._engine) as connection:
+            return {str(row.run_id): str(row.reason) for row in connection.execute(ended)}
 
     def last_round(self) -> int:
         """Return the row number of the newest round of any run; 0 if there is none."""

@@ -48,6 +48,8 @@ class CoordinatorHealth:
         self._last_round: int | None = None
         self._failed_last: dict[str, set[str]] = {}
         """By run, the countries that failed its newest round."""
+        self._without_result: frozenset[str] | None = None
+        """The runs without a result that are known; None before the first check."""
 
     @property
     def report(self) -> HealthReport:
@@ -78,6 +80,7 @@ class CoordinatorHealth:
         self.metrics.runs(context.runs.by_state())
         self.metrics.restarts({name: context.superlink.restarts[name] for name in FLOWER})
         self._count_rounds(context.runs)
+        self._log_ended(context.runs)
         view, documents = _documents(context)
         certificates = _certificates(context)
         self.metrics.documents(*_versions_and_expiries(view, certificates))
@@ -95,6 +98,14 @@ class CoordinatorHealth:
             self.metrics.round_over(stored.outcome, stored.seconds, stored.causes)
             self._log_failures(stored)
             self._last_round = stored.row_number
+
+    def _log_ended(self, store: RunStore) -> None:
+        """Log each run that has ended without a result since the last check."""
+        ended = store.without_result()
+        known = ended.keys() if self._without_result is None else self._without_result
+        for run in sorted(ended.keys() - known):
+            _log.warning("run ended without a result", extra={"run": run, "why": ended[run]})
+        self._without_result = frozenset(ended)
 
     def _log_failures(self, stored: StoredRound) -> None:
         """Log each country that failed this round and not the round before."""

@@ -46,7 +46,7 @@ WITHOUT_HEADER = (
     b'dictionary: 1\ntitle: Rows\npatient: row number\nheader: false\ndelimiter: "\\t"\n'
     b"encoding: utf-16\ncolumns: [a, b]\nfeatures:\n"
     b"  - {name: a, type: numeric, bounds: [0, 9]}\n"
-    b"  - {name: b, type: boolean, true_for: [yes], missing: ['?']}\n"
+    b"  - {name: b, type: boolean, codes: {Y: true, N: false}, missing: ['?']}\n"
 )
 RECORDS: Mapping[str, tuple[bytes, tuple[bytes, ...]]] = {
     "records": (

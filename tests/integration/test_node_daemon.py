@@ -87,7 +87,7 @@ class Site:
         pytest.fail("no officer is connected here")
 
     def is_renewal(self, *_: object) -> bool:
-        return False
+        pytest.fail("no officer is connected here")
 
     def enrol(self, ago: timedelta = timedelta(0)) -> None:
         """Store an enrolment from so long ago in the node's home."""

@@ -142,21 +142,22 @@ def importers(names: set[str]) -> set[str]:
     }
 
 
-def test_only_three_files_use_a_channel() -> None:
-    """These are the Flower client, the daemon that connects for it, and the commands."""
-    assert importers({"protocols.wire.channel"}) == {"flower_client.py", "daemon.py", "cli.py"}
-    assert importers(REACHES_OUT) == {"flower_client.py"}
+def test_only_these_files_use_a_channel_or_its_faults() -> None:
+    """The Flower client with its faults, the start and the daemon that reconnects, the commands."""
+    fleet = {"flower_client.py", "fleet_faults.py"}
+    assert importers({"protocols.wire.channel"}) == fleet | {"startup.py", "daemon.py", "cli.py"}
+    assert importers(REACHES_OUT) == fleet
 
 
 def test_only_the_flower_client_and_its_app_import_flower() -> None:
     assert importers({"flwr"}) == {"flower_client.py", "app.py"}
 
 
-def test_only_the_door_and_the_floor_draw_noise_and_only_the_daemon_chooses_it() -> None:
+def test_only_the_door_and_the_floor_draw_noise_and_only_the_start_chooses_it() -> None:
     drawing = {str(f.relative_to(ROOM)) for f in files() if "noise.draw(" in f.read_text()}
     assert drawing == {"border/door.py", "border/cohort_floor.py"}
     choosing = {str(f.relative_to(ROOM)) for f in files() if "DiscreteGaussian" in f.read_text()}
-    assert choosing == {"daemon.py"}
+    assert choosing == {"startup.py"}
 
 
 def test_only_the_outbox_writes_replies_and_only_the_door_contributes() -> None:

@@ -20,7 +20,10 @@ def test_every_folder_is_named() -> None:
 
 def test_every_helper_is_named_and_exists() -> None:
     helpers = {path.name for path in (TESTS / "support").glob("*.py")} - {"__init__.py"}
-    named = set(re.findall(r"`(?:support/)?(\w+\.py)`", PAGE))
+    support, fuzzing = PAGE.split("## Fuzzing")
+    named = set(re.findall(r"`(?:support/)?(\w+\.py)`", support))
+    targets = {path.name for path in (TESTS / "fuzz").glob("*_targets.py")}
+    assert set(re.findall(r"`(\w+_targets\.py)`", fuzzing)) == targets
     assert helpers <= named
     assert {name for name in named if not name.startswith("...")} <= helpers | {"..._machine.py"}
 

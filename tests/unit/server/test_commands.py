@@ -155,6 +155,16 @@ def test_an_invitation_that_cannot_be_written_is_reported_in_plain_words(
     assert "SECRET" not in ended.output
 
 
+def test_an_invitation_replaces_no_file(daemon: ScriptedDaemon, tmp_path: Path) -> None:
+    out = tmp_path / "precious.txt"
+    out.write_text("mine")
+    ended = daemon.run("invite", "AT", "--role", "node", "--out", str(out))
+    assert ended.exit_code == 1
+    assert "exists already" in ended.stderr
+    assert out.read_text() == "mine"
+    assert not daemon.asked
+
+
 def test_invitations_are_listed_and_revoked(daemon: ScriptedDaemon) -> None:
     daemon.answers |= {"invitations": [INVITED], "revoke_invitation": INVITED}
     assert "0123456789ab  AT  node     open     until 2026-12-07" in (

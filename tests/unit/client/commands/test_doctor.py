@@ -2,10 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -350,12 +351,20 @@ def test_a_key_that_cannot_sign_as_the_agreement_requires_is_reported(
 
 
 def test_the_doctor_shows_what_a_running_daemon_waits_for(enrolled: NodeHome) -> None:
-    rpc_server = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
+    status = {"waiting_for": "idle, connected", "connected": True}
+    assert daemon_check(enrolled, status).says == "idle, connected"
+    gone = status | {"waiting_for": "waiting for the coordinator: revoked", "connected": False}
+    result = daemon_check(enrolled, gone)
+    assert (result.state, "revoked" in result.says) == (CheckState.FAILED, True)
+    assert "restart it after `enrol`" in result.fix
+
+
+def daemon_check(home: NodeHome, status: Mapping[str, Any]) -> CheckResult:
+    rpc_server = LocalRpcServer(home.socket, lambda *_: status)
     try:
-        result = look(enrolled)["daemon"]
+        return look(home)["daemon"]
     finally:
         rpc_server.close()
-    assert (result.state, result.says) == (CheckState.GOOD, "idle, connected")
 
 
 def test_the_doctor_changes_nothing(enrolled: NodeHome) -> None:
@@ -376,7 +385,8 @@ def test_the_doctor_names_the_address_of_metrics_and_health(enrolled: NodeHome) 
     server = HealthServer("127.0.0.1:0", report)
     observed(enrolled, server.port)
     assert look(enrolled)["observe"].state is CheckState.SKIPPED
-    rpc_server = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
+    status = {"waiting_for": "idle, connected", "connected": True}
+    rpc_server = LocalRpcServer(enrolled.socket, lambda *_: status)
     try:
         good = look(enrolled)["observe"]
         assert (good.state, f":{server.port}/metrics" in good.says) == (CheckState.GOOD, True)

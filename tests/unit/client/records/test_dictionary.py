@@ -25,7 +25,7 @@ features:
   - {name: sex, type: categorical, codes: {1: male, 2: female}}
   - {name: smoker, type: boolean}
   - {name: ill, column: grade, type: boolean, true_above: 0}
-  - {name: silent, column: pain, type: boolean, true_for: ["4"]}
+  - {name: silent, column: pain, type: boolean, codes: {4: true, 2: false, 1: false}}
   - {name: treated, type: boolean, codes: {J: true, N: false}}
 """
 
@@ -158,7 +158,7 @@ def test_whole_numbers_are_one_code_however_written(code: str, normal: str) -> N
             {"J": "yes", "N": "no"},
             "boolean feature must mean true or false",
         ),
-        (("features", 3, "true_for"), ["1"], "use only one of codes, true_above, true_for"),
+        (("features", 3, "codes"), {"1": True}, "use only one of codes, true_above"),
         (("features", 2, "name"), "age", "the feature name age is used twice"),
         (("features", 2, "colour"), "red", "features[2].colour: there is no such field here"),
         (("columns",), ["id"], "use `columns` if `header: false`"),

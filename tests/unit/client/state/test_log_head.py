@@ -8,6 +8,7 @@ import pytest
 
 from client.errors import NodeFault
 from client.node import Node
+from client.parts import NodeParts
 from client.state.key_value import get_value, set_value
 from client.state.log_head import NEVER_KEPT
 from governance.audit.checkpoint import Checkpoint
@@ -238,4 +239,42 @@ def test_threads_never_move_the_file_back(federation: NodeFederation) -> None:
     for thread in threads:
         thread.join()
     assert short == []
+    assert covered(federation) == node.parts.log.size()
+
+
+def test_two_states_of_one_number_are_refused(federation: NodeFederation) -> None:
+    """A copy goes on by itself as far as the node: its head has the number of the node's own."""
+    backup = Backup(federation, "DK")
+    node, file = federation.nodes["DK"], federation.home("DK").log_head
+    known = file.read_bytes()
+    for _ in range(9):
+        node.parts.pause.set("audit week", NOW)
+    grown(node)
+    node.parts.log_head.move()
+    ours = file.read_bytes()
+    backup.restore()
+    file.write_bytes(known)
+    parts = federation.restart("DK").parts
+    while number_of(parts) < parts.log.open_head(ours).counter - 1:
+        parts.pause.set("another week", NOW)
+    grown(federation.nodes["DK"])
+    file.write_bytes(ours)
+    with pytest.raises(NodeFault, match="Two states were signed with the number"):
+        federation.nodes["DK"].parts.log_head.require_newest()
+
+
+def number_of(parts: NodeParts) -> int:
+    with transaction(parts.engine) as connection:
+        head = parts.log.signed_head(connection)
+    assert head is not None
+    return head.counter
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+def test_the_file_covers_a_command_of_the_operator(
+    federation: NodeFederation, command: str
+) -> None:
+    """Otherwise an earlier state, in which the node is not paused, would count as the newest."""
+    node = federation.nodes["DK"]
+    node.pause("audit week") if command == "pause" else node.resume()
     assert covered(federation) == node.parts.log.size()

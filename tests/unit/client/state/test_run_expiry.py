@@ -170,7 +170,7 @@ def test_an_unreadable_run_is_refused_as_such_and_no_key_is_destroyed(
     assert not forgotten
     two.open.agreed(two.round)
     assert code_of(two.node.handle(two.round.answer_request("DK"))) is ReasonCode.DECLINED
-    assert "start the node with its former program version" in last_refusal(two.node)["fix"]
+    assert "open the node's keys with which the run began" in last_refusal(two.node)["fix"]
     two.later(QUIET)
     assert forgotten
 

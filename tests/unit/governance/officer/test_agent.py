@@ -1,5 +1,6 @@
 """The officer's agent: what it does repeatedly, and what it never does."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -25,7 +26,7 @@ from governance.officer.agent import (
     AgentStatus,
     pause_after,
 )
-from governance.officer.agent_service import run_agent, shown
+from governance.officer.agent_service import LOCK, run_agent, shown
 from governance.officer.errors import OfficerFault
 from governance.officer.home import Identity
 from governance.officer.session import OfficerSession
@@ -227,6 +228,12 @@ class TestRunning:
     def test_a_wrong_passphrase_is_reported_at_once(self, settled: OfficerCommands) -> None:
         with pytest.raises(KeyFault):
             run_agent(settled.home.path, b"wrong", observe=None, log_file=None)
+
+    def test_a_second_agent_of_a_folder_is_refused(self, settled: OfficerCommands) -> None:
+        with (settled.home.path / LOCK).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with pytest.raises(OfficerFault, match="An agent of this folder is running"):
+                run_agent(settled.home.path, PASSPHRASE.encode(), observe=None, log_file=None)
 
     @pytest.mark.parametrize("address", ["0.0.0.0:9103", "exchange:1", "127.0.0.1:0", "[::]:9103"])
     def test_the_agent_shows_metrics_on_this_machine_only(

@@ -179,6 +179,21 @@ def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
     assert 'missed_rounds_total{country="EE"} 4.0' in shown(health)
 
 
+def test_a_run_that_ends_without_a_result_is_logged_once(
+    context: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    health = CoordinatorHealth()
+    for run in ("a" * 32, "b" * 32):
+        context.runs.create(run, STUDY, now())
+    context.runs.move("a" * 32, RunState.VOID, now(), "before the start")
+    health.check(context)
+    context.runs.move("b" * 32, RunState.VOID, now(), "three rounds in a row were void")
+    health.check(context)
+    health.check(context)
+    ended = [r for r in caplog.records if r.message == "run ended without a result"]
+    assert [(r.run, r.why) for r in ended] == [("b" * 32, "three rounds in a row were void")]  # type: ignore[attr-defined]
+
+
 def test_the_coordinator_is_not_ready_until_flower_is_restarted(
     health: CoordinatorHealth, context: Any
 ) -> None:
