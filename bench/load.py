@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from governance.documents.models import ASSIGNED_COUNTRIES
 from protocols.wire.channel import ExchangeLink, LinkFault
 from tests.support.coordinator_process import CoordinatorProcess, coordinator_process
 from tests.support.exchange_server import Caller
@@ -30,7 +31,9 @@ RESULTS = Path(__file__).with_name("results") / "load.json"
 SECONDS, QUIET_SECONDS = 300.0, 20.0
 PARTIES, AT_ONCE, CALLS_A_SECOND = 200, 8, 40.0
 STRANGERS, DESCRIPTORS = 2_000, 1_024
-COUNTRIES = ("AT", "BE", "CZ", "DK", "EE", "FI", "GR", "HR")
+HOSTILE = ("PL", "PT")
+COUNTRIES = sorted(ASSIGNED_COUNTRIES - set(HOSTILE))[:PARTIES]
+"""Each party has limits of its own, so the honest ones are of different countries."""
 MOST_MIB = 1_024.0
 CALL_SECONDS = 10.0
 
@@ -73,10 +76,10 @@ def measured(links: Sequence[ExchangeLink], seconds: float) -> Honest:
 def load(folder: Path, seconds: float) -> dict[str, Any]:
     """Run everything; return the figures."""
     with coordinator_process(folder, DESCRIPTORS) as coordinator, ExitStack() as open_:
-        officers = [coordinator.officer(country) for country in _countries(PARTIES)]
+        officers = [coordinator.officer(country) for country in COUNTRIES]
         links = [open_.enter_context(closing(coordinator.link(officer))) for officer in officers]
         quiet = measured(links, min(QUIET_SECONDS, seconds))
-        member, guest = coordinator.officer("PL"), coordinator.guest("PT")
+        member, guest = coordinator.officer(HOSTILE[0]), coordinator.guest(HOSTILE[1])
         for attack in _attacks(coordinator, member, guest):
             open_.enter_context(attack)
         beside = measured(links, seconds)
@@ -91,10 +94,6 @@ def load(folder: Path, seconds: float) -> dict[str, Any]:
             "seconds": seconds,
             "failures": sorted(set(quiet.failures + beside.failures))[:5],
         }
-
-
-def _countries(number: int) -> list[str]:
-    return list(itertools.islice(itertools.cycle(COUNTRIES), number))
 
 
 def _attacks(coordinator: CoordinatorProcess, member: Caller, guest: Caller) -> list[Any]:
