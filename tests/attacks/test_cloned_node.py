@@ -123,7 +123,8 @@ class Country:
         if copy_of is None:
             folder.mkdir()
         else:
-            shutil.copytree(copy_of.folder, folder)
+            # SQLite makes this file again; it may go while it is being copied
+            shutil.copytree(copy_of.folder, folder, ignore=shutil.ignore_patterns("*-shm"))
         self.machines.append(Machine(folder, self.exchange, self.who))
         return self.machines[-1]
 

@@ -51,12 +51,20 @@ def share_sql_texts() -> None:
 
 
 def share_duckdb() -> None:
-    """Start DuckDB once for each configuration; each reader gets its own connection to it."""
+    """Start DuckDB once for each configuration; each reader gets its own connection to it.
+
+    An internal error makes an instance refuse all that follows, so another one is started then.
+    """
     start = functools.cache(lambda config: duckdb_connect(config=dict(config)))
     duckdb_connect = duckdb.connect
 
     def connect(*, config: dict[str, str]) -> duckdb.DuckDBPyConnection:
-        return start(frozenset(config.items())).cursor()
+        options = frozenset(config.items())
+        try:
+            return start(options).cursor().execute("SELECT 1")
+        except duckdb.Error:
+            start.cache_clear()
+        return start(options).cursor()
 
     duckdb.connect = connect
 
