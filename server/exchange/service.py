@@ -220,7 +220,8 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
                 self._on_refusal(caller.peer, _known_call(request.method), str(fault))
                 await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
                 raise
-            await self._peer(context, "Relay")  # it may have been revoked while the call waited
+            # the certificate may have been revoked while the call waited
+            await self._peer(context, "Relay", caller.session, caller.address)
             await self._limits.reserve(caller.call, len(reply.body) + len(reply.object))
             return exchange_pb2.RelayReply(**reply._asdict())
 
@@ -230,11 +231,10 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
 
         The call counts until its reply has arrived. A malformed request ends it with the reason.
         """
-        peer = await self._peer(context, call)
         session, address = _stated_session(context), self._address(context)
+        peer, claim = await self._peer(context, call, session, address)
         try:
-            open_call = self._limits.begin(peer, self._claim(context, peer))
-            caller = _Caller(peer, open_call, session, address)
+            caller = _Caller(peer, self._limits.begin(peer, claim), session, address)
         except CoordinatorFault as refusal:
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(refusal))
             raise
@@ -331,10 +331,12 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         for scope in [scope for serial in serials for scope in self._scopes.get(serial, ())]:
             scope.reschedule(asyncio.get_running_loop().time())
 
-    async def _peer(self, context: Any, call: str) -> Peer:
+    async def _peer(
+        self, context: Any, call: str, session: bytes, address: str
+    ) -> tuple[Peer, Claim]:
+        """Return the caller, and for whom of its party this call and its connection count."""
         presented = context.auth_context().get("x509_pem_cert", [b""])[0]
         try:
-            session = _stated_session(context)
             peer = self._register.peer(
                 presented,
                 call,
@@ -347,20 +349,15 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
                 self._port.disprove(context.peer())
             await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(fault))
             raise
+        node = peer.role is Role.NODE
+        claim = self._relay.claim(peer.country, session, address) if node else ACTS
         if self._port is not None:
-            self._port.prove(context.peer(), peer, self._claim(context, peer))
+            self._port.prove(context.peer(), peer, claim)
         if peer.role not in MAY_CALL[call]:
             why = f"a certificate of role {peer.role} may not call {call}"
             self._on_refusal(peer, call, why)
             await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, why)
-        return peer
-
-    def _claim(self, context: Any, peer: Peer) -> Claim:
-        """Return for whom of its party this call and its connection count."""
-        if peer.role is not Role.NODE:
-            return ACTS
-        session, address = _stated_session(context), self._address(context)
-        return self._relay.claim(peer.country, session, address)
+        return peer, claim
 
     def _address(self, context: Any) -> str:
         return self._port.address(context.peer()) if self._port is not None else ""

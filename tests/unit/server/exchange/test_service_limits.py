@@ -83,8 +83,8 @@ Service = tuple[ExchangeService, SlowRelay]
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Service:
-    async def peer(_: ExchangeService, context: Context, call: str) -> Peer:
-        return context.party
+    async def peer(self: ExchangeService, context: Context, *_: Any) -> tuple[Peer, Claim]:
+        return context.party, self._relay.claim(context.party.country, b"", "")
 
     monkeypatch.setattr(ExchangeService, "_peer", peer)
     relay = SlowRelay()
