@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from client.records.cohort import BoolArray, Cohort, held_out, select
 from client.records.source import Records
-from client.tasks.evaluate import evaluation_counts
+from client.tasks.evaluate import evaluation_contributions
 from client.tasks.module_registry import Modules, registered
 from client.tasks.registry import require_installed
 from client.tasks.requests import malformed, read_model
-from client.tasks.stats import table_counts
+from client.tasks.stats import table_contributions
 from client.tasks.trainers import Trainer, trainer_for
 from protocols.numerics.denormals import flushed_denormals
 from protocols.numerics.mechanism import Mechanism, Scope
-from protocols.numerics.rounding import Entropy, poisson_sample, round_contributions
+from protocols.numerics.rounding import Entropy, poisson_sample, round_sparse
 from protocols.tasks import CountByFeature, CountPatients, Task, Training
-from protocols.tasks.features import Condition, Feature, FloatArray
+from protocols.tasks.features import Condition, Feature
 from protocols.tasks.schedule import (
     COHORT_FLOOR,
     EVALUATE,
@@ -32,9 +32,10 @@ from protocols.tasks.schedule import (
     TRAIN,
     same_but_noise,
 )
+from protocols.tasks.score_table import Contributions
 
-CELLS_AT_ONCE = 4_000_000
-"""Patients are summed in batches, so that a wide table needs 32 MB at a time."""
+PATIENTS_AT_ONCE = 500_000
+"""Patients are counted in batches of this many, which need some tens of megabytes each."""
 LARGE = 100_000
 """The progress of sums with more coordinates is logged."""
 PROGRESS_STEPS = 4
@@ -146,22 +147,24 @@ class Assignment:
             trainer = self.trainer
             at_once = trainer.patients_at_once
             return at_once, lambda batch: trainer.contribute(batch, model, mechanism, entropy)
-        vectors = self._vectors(phase, payload)
-        size = max(1, CELLS_AT_ONCE // mechanism.dimension)
+        contributions = self._contributions(phase, payload)
+        size = PATIENTS_AT_ONCE
         if phase == EVALUATE:  # the layers of a wide network need more memory than the table
             size = min(size, self.trainer.patients_at_once)
-        return size, lambda batch: round_contributions(vectors(batch), mechanism, entropy=entropy)
+        return size, lambda batch: round_sparse(*contributions(batch), mechanism, entropy=entropy)
 
-    def _vectors(self, phase: str, payload: bytes) -> Callable[[Cohort], FloatArray]:
+    def _contributions(self, phase: str, payload: bytes) -> Callable[[Cohort], Contributions]:
         task = self.task
         if isinstance(task, Training) and phase == EVALUATE:
             model = read_model(payload, task.dimension(self.cohort.features))
-            return lambda batch: evaluation_counts(task, batch, self.trainer.outputs(batch, model))
+            return lambda batch: evaluation_contributions(
+                task, batch, self.trainer.outputs(batch, model)
+            )
         if payload:
             raise malformed(f"The phase `{phase}` takes no model, and one arrived")
         if isinstance(task, CountPatients | CountByFeature) and phase != COHORT_FLOOR:
-            return lambda batch: table_counts(task, batch)
-        return _ones
+            return lambda batch: table_contributions(task, batch)
+        return _one_each
 
     def _check(self, mechanism: Mechanism) -> None:
         phase, kind = mechanism.phase, self.task.kind
@@ -195,8 +198,8 @@ class _ProgressLog:
         self._logged = steps
 
 
-def _ones(cohort: Cohort) -> FloatArray:
-    return np.ones((cohort.patients, 1))
+def _one_each(cohort: Cohort) -> Contributions:
+    return Contributions(np.ones((cohort.patients, 1)), np.zeros((cohort.patients, 1), np.int64))
 
 
 def _sampled(cohort: Cohort, mechanism: Mechanism, entropy: Entropy) -> Cohort:

@@ -3,13 +3,11 @@
 import numpy as np
 
 from client.records.cohort import Cohort
-from protocols.tasks.features import FloatArray
+from protocols.tasks.score_table import Contributions
 from protocols.tasks.stats import CountByFeature, CountPatients
 
 
-def table_counts(task: CountPatients | CountByFeature, cohort: Cohort) -> FloatArray:
-    """Return 0/1 vectors (patients, cells)."""
-    counts = np.zeros((cohort.patients, task.cell_count(cohort.features)))
+def table_contributions(task: CountPatients | CountByFeature, cohort: Cohort) -> Contributions:
+    """Return what each patient adds to the table, one value a patient."""
     cells = task.cell_of(cohort.features, cohort.columns, cohort.patients)
-    counts[np.arange(cohort.patients), cells] = 1.0
-    return counts
+    return Contributions(np.ones((cohort.patients, 1)), cells[:, None])

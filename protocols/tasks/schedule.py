@@ -103,6 +103,20 @@ def counted(
     )
 
 
+def bounded(phase: str, dimension: int, squared_norm: float, patients_bound: int) -> Mechanism:
+    """Return the template of a sum of vectors of at most this squared norm, rounded at random."""
+    clip_norm = math.sqrt(squared_norm) * NORM_MARGIN
+    return Mechanism(
+        phase=phase,
+        rounds=1,
+        dimension=dimension,
+        clip_norm=clip_norm,
+        scale=rounded_scale(clip_norm, dimension),
+        noise_std=SMALLEST_NOISE_STD,
+        patients_bound=patients_bound,
+    )
+
+
 def rounded_scale(clip_norm: float, dimension: int) -> int:
     """Return a scale at which rounding adds less than 1 % to the sensitivity."""
     reach = max(REACH, REACH_PER_ROOT_COORDINATE * math.sqrt(dimension))

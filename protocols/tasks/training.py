@@ -21,7 +21,8 @@ from protocols.numerics.mechanism import (
     SMALLEST_RATE,
     Mechanism,
 )
-from protocols.tasks.evaluation import LINEAR_LABEL_BINS, Evaluation, ScoreTable
+from protocols.tasks.error_table import ErrorTable
+from protocols.tasks.evaluation import Evaluation
 from protocols.tasks.features import (
     Columns,
     Feature,
@@ -39,10 +40,12 @@ from protocols.tasks.schedule import (
     EVALUATE,
     LOCAL_STEP,
     TRAIN,
+    bounded,
     cohort_floor,
     counted,
     rounded_scale,
 )
+from protocols.tasks.score_table import ScoreTable
 from protocols.tasks.sizes import Size
 from protocols.tasks.tensors import Tensor
 
@@ -58,6 +61,9 @@ class Family(StrEnum):
     """One of several levels."""
 
 
+LINEAR_LABEL_BINS = 10
+"""Bins of a numeric target in the table of a study of an earlier version."""
+HALF = 0.5
 TARGET_KIND = {
     Family.LOGISTIC: FeatureKind.BOOLEAN,
     Family.LINEAR: FeatureKind.NUMERIC,
@@ -146,10 +152,27 @@ class Training(BaseModel, ABC):
                 fix="declare the target with `missing: exclude`, or leave `missing` out",
             )
         self._check_inputs(table)
-        if self.evaluation is not None and self.evaluation.subgroup is not None:
-            self.evaluation.subgroup.check(table, "subgroup")
+        if self.evaluation is not None:
+            self._check_evaluation(self.evaluation, table)
         for size in self._sizes(features):
             size.require()
+
+    def _check_evaluation(self, evaluation: Evaluation, table: Mapping[str, Feature]) -> None:
+        if evaluation.subgroup is not None:
+            evaluation.subgroup.check(table, "subgroup")
+        yes_no = self.family is Family.LOGISTIC
+        if yes_no and evaluation.edges and HALF not in evaluation.edges:
+            raise ProtocolFault(
+                "The edges of the evaluation's bins do not include 0.5",
+                why="a score above 0.5 counts as yes, so accuracy is counted at this edge",
+                fix="add 0.5 to `edges`, or remove them; `study check` then proposes edges",
+            )
+        if evaluation.prevalence is not None and not yes_no:
+            raise ProtocolFault(
+                f"The evaluation of a {self.family} model declares a prevalence",
+                why="only a yes/no target has one",
+                fix="remove `prevalence`",
+            )
 
     def _sizes(self, features: Sequence[Feature]) -> Iterator[Size]:
         """Yield the sizes of everything that either side builds from this task."""
@@ -220,14 +243,19 @@ class Training(BaseModel, ABC):
         inputs = self.input_features(features)
         return encode_rows(inputs, {f.name: columns[f.name] for f in inputs})
 
-    def score_table(self, features: Sequence[Feature]) -> ScoreTable:
+    def score_table(self, features: Sequence[Feature]) -> ScoreTable | ErrorTable:
         """Return the shape of the evaluation table."""
         evaluation = self.evaluation or Evaluation()
+        groups, edges = evaluation.group_count(by_name(features)), evaluation.boundaries()
+        linear = self.family is Family.LINEAR
+        if linear and not evaluation.counts_only:
+            return ErrorTable(groups, edges)
         return ScoreTable(
             classes=self.classes(features),
-            groups=evaluation.group_count(by_name(features)),
-            bins=evaluation.bins,
-            label_bins=LINEAR_LABEL_BINS if self.family is Family.LINEAR else 2,
+            groups=groups,
+            edges=edges,
+            label_bins=LINEAR_LABEL_BINS if linear else 2,
+            offsets=not evaluation.counts_only,
         )
 
     def schedule(self, features: Sequence[Feature]) -> tuple[Mechanism, ...]:
@@ -236,9 +264,16 @@ class Training(BaseModel, ABC):
         train = self._train_templates(features)
         if self.evaluation is None:
             return floor, *train
+        return floor, *train, self._evaluate_template(self.evaluation, features)
+
+    def _evaluate_template(
+        self, evaluation: Evaluation, features: Sequence[Feature]
+    ) -> Mechanism:
         table = self.score_table(features)
-        evaluate = counted(EVALUATE, table.dimension, table.ones, self.patients_bound)
-        return floor, *train, evaluate
+        if evaluation.counts_only:
+            ones = round(table.squared_norm)
+            return counted(EVALUATE, table.dimension, ones, self.patients_bound)
+        return bounded(EVALUATE, table.dimension, table.squared_norm, self.patients_bound)
 
     def _train_templates(self, features: Sequence[Feature]) -> tuple[Mechanism, ...]:
         train = self._train_template(features)
@@ -273,19 +308,18 @@ class Training(BaseModel, ABC):
             return softmax(outputs)
         return np.clip(outputs, *self._target_range(features))
 
-    def residual_scores(
+    def errors(
         self, features: Sequence[Feature], predicted: FloatArray, column: FloatArray
-    ) -> tuple[FloatArray, IntArray]:
-        """Return, for a numeric target, (scores, label bins), both (patients, 1).
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return, for a numeric target, each patient's error and target.
 
-        The score is 0.5 plus the residual as a part of the target's range, clipped to [0, 1]; the
-        label bin is the position of the target itself in its range.
+        The error is prediction minus target as a share of the target's range; the target is its
+        position in its range. Both are from -1 to 1 and have the shape of `predicted`.
         """
         low, high = self._target_range(features)
         actual = self.target_feature(features).scaled(column)
-        position = (actual - low) / (high - low)
-        bins = np.clip((position * LINEAR_LABEL_BINS).astype(np.int64), 0, LINEAR_LABEL_BINS - 1)
-        return np.clip(0.5 + (predicted - actual) / (high - low), 0, 1), bins
+        error = np.clip((predicted - actual) / (high - low), -1, 1)
+        return error, 2 * (actual - low) / (high - low) - 1
 
     def _target_range(self, features: Sequence[Feature]) -> tuple[float, float]:
         target = self.target_feature(features)

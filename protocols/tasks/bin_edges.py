@@ -1,0 +1,53 @@
+"""Proposes public edges for the bins of an evaluation: `study check` writes them into a draft.
+
+They follow from the study's public constants alone, never from records. Scores of a yes/no model
+lie about its prevalence. If that is 1 %, nearly all scores are in the first of ten equal bins, and
+the bins say little about the model; bins of equal width on the logit scale tell them apart.
+"""
+
+import math
+
+from protocols.tasks.evaluation import Evaluation
+from protocols.tasks.training import HALF, Family, Training
+
+LOGIT_REACH = 2.4
+"""Edges reach this far from the prevalence on the logit scale: 11 times the odds, and an 11th."""
+SIGNIFICANT_DIGITS = 3
+ERROR_EDGES = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""Of the absolute error of a number, as a share of the target's range."""
+
+
+def with_edges(task: Training) -> Training:
+    """Return the task with edges for its evaluation, if it has one that declares none."""
+    evaluation = task.evaluation
+    if evaluation is None or evaluation.edges:
+        return task
+    proposed = evaluation.model_copy(update={"edges": proposed_edges(task.family, evaluation)})
+    return task.model_copy(update={"evaluation": proposed})
+
+
+def proposed_edges(family: Family, evaluation: Evaluation) -> tuple[float, ...]:
+    """Return edges for an evaluation of a model of this family."""
+    if family is Family.LINEAR:
+        return ERROR_EDGES
+    if family is Family.LOGISTIC and evaluation.prevalence is not None:
+        return _logit_spaced(evaluation.prevalence, evaluation.bins)
+    return tuple(round(number / evaluation.bins, 6) for number in range(1, evaluation.bins))
+
+
+def _logit_spaced(prevalence: float, bins: int) -> tuple[float, ...]:
+    """Return `bins` - 1 edges about the prevalence, and one half, which accuracy needs.
+
+    An edge that is near one half becomes one half.
+    """
+    centre, width = math.log(prevalence / (1 - prevalence)), 2 * LOGIT_REACH / (bins - 2)
+    logits = [centre - LOGIT_REACH + number * width for number in range(bins - 1)]
+    others = [logit for logit in logits if abs(logit) > width / 2]
+    return tuple(sorted({HALF, *(_rounded(1 / (1 + math.exp(-logit))) for logit in others)}))
+
+
+def _rounded(edge: float) -> float:
+    """Round to three digits of the smaller of the edge and what is left to one."""
+    small = min(edge, 1 - edge)
+    digits = SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(small))
+    return round(edge, digits)
