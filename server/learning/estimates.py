@@ -1,16 +1,17 @@
-"""Estimates figures with intervals from a noisy table: the interval includes noise and sampling.
+"""Estimates with 95 % intervals that include noise and sampling.
 
-The distribution of the noise is public, so its effect can be simulated. The fitted table has the
-patient counts that are nearest to the noisy table. Tables are drawn from it (multinomial sampling),
-noise of the same distribution is added, and the figure is computed again. The interval is the basic
-bootstrap interval, from the spread of these figures about the figure of the fitted table (Davison,
-Hinkley 1997, Section 2.4).
+A figure θ is the ratio of two sums, A/N, of what patients add and of their number. For every θ the
+difference A - θN has a known mean, zero, and a variance that is a quadratic function of θ: of the
+noise, which is public, and of the sampling of patients, as it would be if θ were true. The interval
+holds every θ whose difference is within `NORMAL_QUANTILE` standard deviations of zero (Fieller
+1954; for a share without noise it is that of Wilson 1927).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import dataclass
+from enum import StrEnum
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +21,19 @@ from protocols.tasks.features import FloatArray
 CONFIDENCE = 0.95
 NORMAL_QUANTILE = round(NormalDist().inv_cdf((1 + CONFIDENCE) / 2), 6)
 """Of the standard normal distribution, for a two-sided interval: 1.959964 at 95 %."""
-DRAWS = 1_000
-Figure = Callable[[FloatArray], FloatArray]
-"""Maps tables (…, bins, labels) to figures (…,). NaN if the figure is undefined for a table."""
+DECIMALS = 6
+NOISIEST = 0.1
+"""The largest noise of a denominator, as a part of it, with which a figure is released. Above it
+the normal approximations that intervals rely on fail."""
+
+
+class Unreleased(StrEnum):
+    """Why a figure has no value, although its group has enough patients."""
+
+    TOO_NOISY = "too noisy"
+    """The noise is so large beside the number of patients that no interval would be right."""
+    TOO_COARSE = "too coarse"
+    """A study of an earlier version has only counts in equal bins, which do not give the figure."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +45,50 @@ class Estimate:
     high: float
 
     def to_json(self) -> dict[str, float]:
-        """Return the estimate as JSON, to six decimals."""
-        return {name: round(value, 6) for name, value in asdict(self).items()}
+        """Return the estimate as JSON, to six decimals; the interval is rounded outwards."""
+        unit = 10**DECIMALS
+        return {
+            "value": round(self.value, DECIMALS),
+            "low": math.floor(self.low * unit) / unit,
+            "high": math.ceil(self.high * unit) / unit,
+        }
 
 
-Figures = Mapping[str, Estimate | None]
-"""Figures by name; None for a suppressed one, which is based on too few patients. Never zero."""
+Figure = Estimate | Unreleased | None
+"""None for a suppressed figure, which is based on too few patients. Never zero."""
 
 
-def figures_json(figures: Figures) -> dict[str, Any]:
-    """Return figures as JSON; a suppressed one is null."""
-    return {name: figure.to_json() if figure else None for name, figure in figures.items()}
+def figure_json(figure: Figure) -> dict[str, float] | str | None:
+    """Return a figure as JSON: its interval, or why there is none; null if suppressed."""
+    return figure.to_json() if isinstance(figure, Estimate) else figure and figure.value
+
+
+def figures_json(figures: dict[str, Figure]) -> dict[str, Any]:
+    """Return figures as JSON, by name."""
+    return {name: figure_json(figure) for name, figure in figures.items()}
+
+
+class Ends(NamedTuple):
+    """Values with the ends of their intervals, each (...); not a number where too noisy."""
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    def within(self, lowest: float, highest: float) -> "Ends":
+        """Return the same, clipped to what the figure can be."""
+        return Ends(*(np.clip(each, lowest, highest) for each in self))
+
+    def where(self, released: FloatArray) -> "Ends":
+        """Return the same where `released` is true, and not a number elsewhere."""
+        return Ends(*(np.where(released, each, np.nan) for each in self))
+
+    def figure(self) -> Figure:
+        """Return one estimate; too noisy if an end is not a number."""
+        value, low, high = (float(each) for each in self)
+        if not all(map(math.isfinite, (value, low, high))):
+            return Unreleased.TOO_NOISY
+        return Estimate(min(max(value, low), high), low, high)
 
 
 def cell_noise_std(mechanism: Mechanism, countries: int) -> float:
@@ -52,46 +96,23 @@ def cell_noise_std(mechanism: Mechanism, countries: int) -> float:
     return float(mechanism.noise_std * np.sqrt(countries) / mechanism.scale)
 
 
-def simulate_tables(
-    table: FloatArray, noise_std: float, generator: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """Return the fitted table, and noisy tables drawn from it: (DRAWS, *table.shape)."""
-    fitted = nearest_counts(table)
-    total = fitted.sum()
-    drawn = generator.multinomial(round(total), fitted.reshape(-1) / total, size=DRAWS)
-    tables = drawn + generator.normal(0.0, noise_std, size=drawn.shape)
-    return fitted, tables.reshape(DRAWS, *table.shape)
+def ratio(
+    amount: FloatArray,
+    total: FloatArray,
+    variance: tuple[FloatArray, FloatArray, FloatArray],
+    noise: FloatArray,
+) -> Ends:
+    """Return amount/total with the ends between which |amount - θ·total| is no outlier, all (...).
 
-
-def nearest_counts(table: FloatArray) -> FloatArray:
-    """Return the nearest table without negative cells, with the same total (at least 1).
-
-    Euclidean projection onto a simplex (Duchi et al. 2008, Figure 1).
+    `variance` holds the coefficients of 1, θ and θ² in the variance of amount - θ·total. `noise` is
+    the standard deviation of the total's noise: above `NOISIEST` of the total nothing is returned.
     """
-    flat = table.reshape(-1)
-    total = max(1.0, float(flat.sum()))
-    ordered = np.sort(flat)[::-1]
-    excess = (np.cumsum(ordered) - total) / np.arange(1, len(flat) + 1)
-    last = np.nonzero(ordered > excess)[0][-1]
-    return np.asarray(np.maximum(flat - excess[last], 0.0).reshape(table.shape), dtype=np.float64)
-
-
-def estimate(
-    figures: Sequence[tuple[FloatArray, FloatArray, FloatArray]], limits: tuple[float, float]
-) -> Estimate | None:
-    """Return the mean of figures, with its interval; None if it must be suppressed.
-
-    Each figure is a tuple: of the observed table, of the fitted table, and DRAWS simulated values.
-    Several figures of the same patients are assumed to err in the same direction, which widens the
-    interval. The bias of the noise is corrected as far as the simulation shows it.
-    """
-    observed = float(np.mean([figure for figure, _, _ in figures]))
-    centre = float(np.mean([figure for _, figure, _ in figures]))
-    drawn = np.mean([np.sort(draws) for _, _, draws in figures], axis=0)
-    if not np.isfinite([observed, centre]).all() or not np.isfinite(drawn).all():
-        return None
-    tail = (1 - CONFIDENCE) / 2
-    lower, upper = np.quantile(drawn, [tail, 1 - tail])
-    value = observed - (float(np.median(drawn)) - centre)
-    low, high = observed - (upper - centre), observed - (lower - centre)
-    return Estimate(*(float(np.clip(number, *limits)) for number in (value, low, high)))
+    square = NORMAL_QUANTILE**2
+    constant, linear, quadratic = variance
+    a = total**2 - square * quadratic
+    b = -2 * amount * total - square * linear
+    c = amount**2 - square * constant
+    with np.errstate(all="ignore"):
+        root = np.sqrt(np.maximum(b**2 - 4 * a * c, 0.0))
+        ends = Ends(amount / total, (-b - root) / (2 * a), (-b + root) / (2 * a))
+    return ends.where((a > 0) & (total > 0) & (noise <= NOISIEST * total))

@@ -1,0 +1,313 @@
+"""Figures of a table of scores by label: accuracy, calibration, AUC.
+
+Every function takes tables with any leading axes, so that the same code serves one release and a
+thousand simulated ones. The exact sum of the scores in a bin follows from its counts and from the
+scores' places in it, so no figure depends on where in its bin a score is; the AUC nearly so.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from protocols.tasks.features import FloatArray
+from protocols.tasks.score_table import OFFSET_WEIGHT
+from protocols.tasks.training import HALF
+from server.learning.calibration_error import CalibrationGaps
+from server.learning.estimates import NOISIEST, Ends, ratio
+
+FEWEST_IN_BIN = 20
+"""Patients for each bin, on average, below which the variance of a bin's gap is too uncertain."""
+NOISE_IN_BIN = 0.2
+"""The same limit for the noise of a cell, as a part of a bin's average number of patients."""
+NOISIEST_LABEL = 0.2
+"""The largest noise of the number of patients with a label, as a part of it, for an AUC."""
+MOST_TIED, MOST_IN_BIN = 0.4, 0.6
+"""The largest share of pairs within one bin, and of a label's patients in one bin. Above one of
+them the bins are too coarse for an AUC."""
+SPREAD_IN_BIN = 1 / 12
+"""Variance of a rank among patients of one bin, as a part of the bin's share, squared."""
+
+
+@dataclass(frozen=True)
+class ScoreSums:
+    """Opened sums of one group and class, in patients.
+
+    `counts` and `offsets` are (..., bins, labels); the offsets are sums of the scores' places in
+    their bins, -1 to 1, or None in a table of an earlier version. `edges` (bins + 1,) hold 0 and 1.
+    `noise` is the standard deviation of one count; that of an offset is `noise`/`OFFSET_WEIGHT`.
+    """
+
+    edges: FloatArray
+    counts: FloatArray
+    offsets: FloatArray | None
+    noise: float
+
+    @property
+    def bins(self) -> int:
+        """Number of bins."""
+        return len(self.edges) - 1
+
+    @cached_property
+    def in_bins(self) -> FloatArray:
+        """Patients in each bin, (..., bins)."""
+        return np.asarray(self.counts.sum(axis=-1), dtype=np.float64)
+
+    @cached_property
+    def labels(self) -> FloatArray:
+        """Patients with each label, (..., labels)."""
+        return np.asarray(self.counts.sum(axis=-2), dtype=np.float64)
+
+    @cached_property
+    def patients(self) -> FloatArray:
+        """Number of patients, (...)."""
+        return np.asarray(self.in_bins.sum(axis=-1), dtype=np.float64)
+
+    @property
+    def patients_noise(self) -> float:
+        """Standard deviation of the noise of `patients`."""
+        return float(self.noise * np.sqrt(self.counts.shape[-1] * self.bins))
+
+    @cached_property
+    def middles(self) -> FloatArray:
+        """The middle of each bin."""
+        return np.asarray((self.edges[1:] + self.edges[:-1]) / 2, dtype=np.float64)
+
+    @cached_property
+    def half_widths(self) -> FloatArray:
+        """Half the width of each bin."""
+        return np.asarray(np.diff(self.edges) / 2, dtype=np.float64)
+
+    @property
+    def places(self) -> FloatArray:
+        """The offsets. Raises ValueError for a table that has none."""
+        if self.offsets is None:
+            raise ValueError("a table of an earlier version has no places of scores in their bins")
+        return self.offsets
+
+    @cached_property
+    def score_sums(self) -> FloatArray:
+        """The exact sum of the scores in each bin, but for noise: (..., bins)."""
+        places = self.places.sum(axis=-1)
+        return np.asarray(self.middles * self.in_bins + self.half_widths * places, dtype=np.float64)
+
+    @cached_property
+    def mean_scores(self) -> FloatArray:
+        """The mean score in each bin, within the bin's edges: (..., bins)."""
+        mean = self.score_sums / np.maximum(self.in_bins, 1.0)
+        mean = np.where(self.in_bins > 1.0, mean, self.middles)
+        return np.asarray(np.clip(mean, self.edges[:-1], self.edges[1:]), dtype=np.float64)
+
+    @cached_property
+    def squared_misses(self) -> FloatArray:
+        """(y - s)² of each cell, with s the bin's mean score: (..., bins, labels)."""
+        mean = self.mean_scores
+        return np.stack([mean**2, (1 - mean) ** 2], axis=-1)
+
+
+def accuracy(sums: ScoreSums) -> Ends:
+    """Return the share of patients whose score is on the right side of one half."""
+    half = int(np.searchsorted(sums.edges, HALF))
+    right = sums.counts[..., :half, 0].sum(axis=-1) + sums.counts[..., half:, 1].sum(axis=-1)
+    return share(right, sums.patients, sums.noise, cells=sums.bins)
+
+
+def share(part: FloatArray, total: FloatArray, noise: float, *, cells: int) -> Ends:
+    """Return part/total, of which both the part and the rest are sums of `cells` noisy counts."""
+    cell = np.asarray(cells * noise**2)
+    # binomial: total·θ(1 - θ); noise: `cells` counts with weight 1 - θ, and as many with weight θ
+    variance = (cell, total - 2 * cell, 2 * cell - total)
+    return ratio(part, total, variance, np.asarray(noise * np.sqrt(2 * cells))).within(0.0, 1.0)
+
+
+def calibration_in_the_large(sums: ScoreSums) -> Ends:
+    """Return observed rate minus mean score."""
+    patients, scores = sums.patients, sums.score_sums.sum(axis=-1)
+    positives = sums.labels[..., 1]
+    # Were the figure θ, the rate would be the mean score plus θ. So the sampling variance is that of
+    # so many patients with each label, not of those who happen to be in the table.
+    no, yes = _mean_squared_misses(sums)
+    sampling = scores * yes + (patients - scores) * no, patients * (yes - no), -patients
+    middles, squares = sums.middles, sums.middles**2 + (1 - sums.middles) ** 2
+    of_places = 2 * sums.half_widths**2 / OFFSET_WEIGHT**2
+    noise = (
+        sums.noise**2 * (squares + of_places).sum(),
+        sums.noise**2 * 2 * (2 * middles - 1).sum(),
+        sums.noise**2 * 2 * sums.bins,
+    )
+    variance = tuple(np.asarray(a + b) for a, b in zip(sampling, noise, strict=True))
+    ends = ratio(
+        positives - scores,
+        patients,
+        (variance[0], variance[1], variance[2]),
+        np.asarray(sums.patients_noise),
+    )
+    return ends.within(-1.0, 1.0)
+
+
+def _mean_squared_misses(sums: ScoreSums) -> tuple[FloatArray, FloatArray]:
+    """Return the mean of (y - s)² of patients with label no, and with label yes, both (...)."""
+    weights = np.maximum(sums.counts, 0.0) + 1e-9
+    means = (weights * sums.squared_misses).sum(axis=-2) / weights.sum(axis=-2)
+    return means[..., 0], means[..., 1]
+
+
+def calibration_gaps(*classes: ScoreSums) -> CalibrationGaps:
+    """Return the gaps of all bins: of one class, or of several classes one after the other."""
+    gaps = [each.counts[..., 1] - each.score_sums for each in classes]
+    variances = [_gap_variance(each) for each in classes]
+    patients = np.sum([each.patients for each in classes], axis=0)
+    return CalibrationGaps(
+        np.concatenate(gaps, axis=-1), np.concatenate(variances, axis=-1), patients
+    )
+
+
+def _gap_variance(sums: ScoreSums) -> FloatArray:
+    """Return the variance of each bin's gap: of its noise, and of sampling its patients."""
+    middles, mean = sums.middles, sums.mean_scores
+    of_places = 2 * sums.half_widths**2 / OFFSET_WEIGHT**2
+    noise = sums.noise**2 * ((1 - middles) ** 2 + middles**2 + of_places)
+    sampled = (sums.counts * sums.squared_misses).sum(axis=-1)
+    # A few noisy patients may seem to have no variance: at least half that of a calibrated model.
+    least = np.maximum(sums.in_bins, 0.0) * mean * (1 - mean) / 2
+    return np.asarray(noise + np.maximum(sampled, least), dtype=np.float64)
+
+
+def expected_calibration_error(*classes: ScoreSums) -> Ends:
+    """Return the mean |observed rate - mean score| of the patients' bins; a mean over classes."""
+    first = classes[0]
+    released = first.patients >= np.maximum(
+        first.patients_noise / NOISIEST,
+        first.bins * max(FEWEST_IN_BIN, first.noise / NOISE_IN_BIN),
+    )
+    with np.errstate(all="ignore"):
+        return Ends(*calibration_gaps(*classes).interval()).where(released)
+
+
+def auc(*classes: ScoreSums) -> Ends:
+    """Return the area under the ROC curve; the mean of each class against the others."""
+    parts = [_Ranks(each) for each in classes]
+    value = np.mean([part.value for part in parts], axis=0)
+    sampling = np.mean([np.sqrt(part.sampling) for part in parts], axis=0) ** 2
+    noise = np.sum([part.noise for part in parts], axis=0) / len(parts) ** 2
+    ends = _about(value, sampling, noise)
+    doubt = np.mean([part.doubt for part in parts], axis=0)
+    wider = Ends(ends.value, ends.low - doubt, ends.high + doubt)
+    return wider.where(np.all([part.released for part in parts], axis=0)).within(0.0, 1.0)
+
+
+EXTREME = 0.02
+"""An area nearer to 0 or 1 has the sampling variance, relative to a(1 - a), of one this near."""
+
+
+def _about(value: FloatArray, sampling: FloatArray, noise: FloatArray) -> Ends:
+    """Return the areas a with |value - a| no outlier, if sampling varies in proportion to a(1 - a).
+
+    That is exact for a share, and keeps the interval of an area within 0 and 1.
+    """
+    inner = np.clip(value, EXTREME, 1 - EXTREME)
+    factor = sampling / (inner * (1 - inner))
+    one = np.ones_like(value)
+    return ratio(value, one, (noise, factor, -factor), 0 * one)
+
+
+class _Ranks:
+    """The area under the ROC curve of one table, from ranks between bins and places within."""
+
+    def __init__(self, sums: ScoreSums) -> None:
+        self._sums = sums
+        negative, positive = sums.counts[..., 0], sums.counts[..., 1]
+        places = sums.places
+        self._negative, self._positive, self._places = negative, positive, places
+        self._negatives, self._positives = sums.labels[..., 0], sums.labels[..., 1]
+        # What one more patient in a bin wins; and what a patient wins whose place is one higher.
+        # Within a bin, a positive with mean place p wins against a negative with mean place q in
+        # 1/2 + (p - q)/2 of all pairs: exactly if one of them is spread evenly over the bin.
+        self._won_by_positive = (
+            np.cumsum(negative, axis=-1) - negative / 2 - places[..., 0] / 2
+        )
+        above = positive.sum(axis=-1, keepdims=True) - np.cumsum(positive, axis=-1)
+        self._won_by_negative = above + positive / 2 + places[..., 1] / 2
+        self._wins = (positive * self._won_by_positive + places[..., 1] * negative / 2).sum(axis=-1)
+
+    @cached_property
+    def released(self) -> FloatArray:
+        """Whether the numbers of both labels are known well enough."""
+        noise = self._sums.noise * np.sqrt(self._sums.bins)
+        fewer = np.minimum(self._negatives, self._positives)
+        fine = (self._tied <= MOST_TIED) & (self._crowded <= MOST_IN_BIN)
+        return np.asarray((noise <= NOISIEST_LABEL * fewer) & fine)
+
+    @cached_property
+    def _crowded(self) -> FloatArray:
+        """The largest share of a label's patients that is in one bin."""
+        in_one = self._sums.counts.max(axis=-2) / np.maximum(self._sums.labels, 1.0)
+        return np.asarray(in_one.max(axis=-1), dtype=np.float64)
+
+    @cached_property
+    def _tied(self) -> FloatArray:
+        """The share of all pairs whose two patients are in the same bin."""
+        tied = (np.maximum(self._negative, 0) * np.maximum(self._positive, 0)).sum(axis=-1)
+        return np.asarray(tied / self._pairs, dtype=np.float64)
+
+    @cached_property
+    def doubt(self) -> FloatArray:
+        """How far the area may be off because a bin's patients are not spread evenly over it.
+
+        The wins by place within a bin are exact if they are. The mean place of all patients of the
+        bin, which is then 0, says how unevenly they are spread.
+        """
+        by_place = self._places[..., 1] * self._negative - self._positive * self._places[..., 0]
+        uneven = np.abs(self._places.sum(axis=-1)) / np.maximum(self._sums.in_bins, 1.0)
+        off = np.abs(by_place) / 4 * np.minimum(uneven, 1.0)
+        return np.asarray(off.sum(axis=-1) / self._pairs, dtype=np.float64)
+
+    @cached_property
+    def _pairs(self) -> FloatArray:
+        pairs = np.maximum(self._negatives, 1.0) * np.maximum(self._positives, 1.0)
+        return np.asarray(pairs, dtype=np.float64)
+
+    @cached_property
+    def value(self) -> FloatArray:
+        """The area, (...)."""
+        return np.asarray(self._wins / self._pairs, dtype=np.float64)
+
+    @cached_property
+    def noise(self) -> FloatArray:
+        """Variance of the noise: linear in each label's cells; the product of noises once."""
+        area = self.value[..., None]
+        by_positive = self._won_by_positive - area * self._negatives[..., None]
+        by_negative = self._won_by_negative - area * self._positives[..., None]
+        of_places = (self._negative**2 + self._positive**2) / (4 * OFFSET_WEIGHT**2)
+        linear = (by_positive**2 + by_negative**2 + of_places).sum(axis=-1)
+        square = self._sums.noise**2
+        # The wins above are noisy too, so their squares count the product of noises twice.
+        twice = square * self._products()
+        return np.asarray(
+            square * np.maximum(linear - twice, linear / 2) / self._pairs**2, dtype=np.float64
+        )
+
+    def _products(self) -> FloatArray:
+        """Return the sum over pairs of bins of (1, 1/2 or 0 minus the area)², and of the places."""
+        bins, area = self._sums.bins, self.value
+        lower = bins * (bins - 1) / 2
+        squares = lower * (1 - area) ** 2 + bins * (0.5 - area) ** 2 + lower * area**2
+        return np.asarray(squares + bins / (2 * OFFSET_WEIGHT**2), dtype=np.float64)
+
+    @cached_property
+    def sampling(self) -> FloatArray:
+        """Variance of sampling patients (DeLong, DeLong, Clarke-Pearson 1988)."""
+        of_positives = self._variance_of(self._positive, self._won_by_positive, self._negative)
+        of_negatives = self._variance_of(self._negative, self._won_by_negative, self._positive)
+        return np.asarray(of_positives + of_negatives, dtype=np.float64)
+
+    def _variance_of(self, label: FloatArray, won: FloatArray, others: FloatArray) -> FloatArray:
+        """Return the variance of the mean share of `others` that a patient of a label wins."""
+        weights = np.maximum(label, 0.0) + 1e-9
+        total = np.maximum(others.sum(axis=-1, keepdims=True), 1.0)
+        ranks = np.clip(won / total, 0.0, 1.0)
+        within = SPREAD_IN_BIN * (np.maximum(others, 0.0) / total) ** 2
+        patients = weights.sum(axis=-1)
+        mean = (weights * ranks).sum(axis=-1) / patients
+        second = (weights * (ranks**2 + within)).sum(axis=-1) / patients
+        return np.asarray((second - mean**2) / np.maximum(patients, 1.0), dtype=np.float64)
