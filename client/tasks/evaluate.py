@@ -11,9 +11,7 @@ from protocols.tasks.score_table import Contributions
 from protocols.tasks.training import LINEAR_LABEL_BINS, one_hot
 
 
-def evaluation_contributions(
-    task: Training, cohort: Cohort, outputs: FloatArray
-) -> Contributions:
+def evaluation_contributions(task: Training, cohort: Cohort, outputs: FloatArray) -> Contributions:
     """Return what each patient adds to the evaluation table of the task.
 
     `outputs` are the outputs of the model before the link function, (patients, classes).
@@ -40,9 +38,7 @@ def _scored(task: Training, cohort: Cohort, predicted: FloatArray) -> tuple[Floa
     return np.clip(0.5 + errors, 0, 1), np.clip(bins, 0, LINEAR_LABEL_BINS - 1)
 
 
-def _errors(
-    task: Training, cohort: Cohort, predicted: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _errors(task: Training, cohort: Cohort, predicted: FloatArray) -> tuple[FloatArray, FloatArray]:
     return task.errors(cohort.features, predicted, cohort.columns[task.target][:, None])
 
 

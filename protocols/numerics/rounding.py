@@ -67,21 +67,21 @@ def round_contributions(
 
 def round_sparse(
     values: NDArray[np.float64],
-    places: NDArray[np.int64],
+    coordinates: NDArray[np.int64],
     mechanism: Mechanism,
     *,
     entropy: Entropy = os.urandom,
 ) -> NDArray[np.int64]:
     """Return what `round_contributions` does, for patients with few coordinates that are not zero.
 
-    `values` (n, k) belong to the coordinates `places` (n, k), distinct within a row. Zero rounds to
+    `values` (n, k) belong to `coordinates` (n, k), distinct within a row. Zero rounds to
     zero, so the other coordinates need no randomness: the law of the sum is the same.
     """
     total = np.zeros(mechanism.dimension, np.int64)
     step = max(1, BLOCK_VALUES // max(1, values.shape[1]))
     for start in range(0, len(values), step):
         rounded = round_each(values[start : start + step], mechanism, entropy=entropy)
-        np.add.at(total, places[start : start + step].reshape(-1), rounded.reshape(-1))
+        np.add.at(total, coordinates[start : start + step].reshape(-1), rounded.reshape(-1))
     return total
 
 

@@ -6,32 +6,39 @@ the bins say little about the model; bins of equal width on the logit scale tell
 """
 
 import math
+from collections.abc import Sequence
 
 from protocols.tasks.evaluation import Evaluation
+from protocols.tasks.features import Feature
 from protocols.tasks.training import HALF, Family, Training
 
 LOGIT_REACH = 2.4
 """Edges reach this far from the prevalence on the logit scale: 11 times the odds, and an 11th."""
 SIGNIFICANT_DIGITS = 3
-ERROR_EDGES = (0.02, 0.05, 0.1, 0.2, 0.4)
+ERROR_EDGES = (0.02, 0.05, 0.1, 0.15, 0.25, 0.4)
 """Of the absolute error of a number, as a share of the target's range."""
 
 
-def with_edges(task: Training) -> Training:
+def with_edges(task: Training, features: Sequence[Feature]) -> Training:
     """Return the task with edges for its evaluation, if it has one that declares none."""
     evaluation = task.evaluation
     if evaluation is None or evaluation.edges:
         return task
-    proposed = evaluation.model_copy(update={"edges": proposed_edges(task.family, evaluation)})
-    return task.model_copy(update={"evaluation": proposed})
+    edges = proposed_edges(task.family, task.classes(features), evaluation)
+    with_them = evaluation.model_copy(update={"edges": edges})
+    return task.model_copy(update={"evaluation": with_them})
 
 
-def proposed_edges(family: Family, evaluation: Evaluation) -> tuple[float, ...]:
-    """Return edges for an evaluation of a model of this family."""
+def proposed_edges(family: Family, classes: int, evaluation: Evaluation) -> tuple[float, ...]:
+    """Return edges for an evaluation of a model of this family.
+
+    Each of several classes is taken to be as common as the others.
+    """
     if family is Family.LINEAR:
         return ERROR_EDGES
-    if family is Family.LOGISTIC and evaluation.prevalence is not None:
-        return _logit_spaced(evaluation.prevalence, evaluation.bins)
+    prevalence = 1 / classes if family is Family.MULTINOMIAL else evaluation.prevalence
+    if prevalence is not None:
+        return _logit_spaced(prevalence, evaluation.bins)
     return tuple(round(number / evaluation.bins, 6) for number in range(1, evaluation.bins))
 
 

@@ -69,8 +69,8 @@ class ErrorTable:
         moments = [np.maximum(errors, 0), np.maximum(-errors, 0), errors**2]
         values = [np.ones(len(errors)), *moments, TARGET_WEIGHT * targets, squares]
         first = self.cells + MOMENTS * groups
-        places = [self._cells(errors, targets, groups), *(first + k for k in range(MOMENTS))]
-        return Contributions(np.column_stack(values), np.column_stack(places))
+        coordinates = [self._cells(errors, targets, groups), *(first + k for k in range(MOMENTS))]
+        return Contributions(np.column_stack(values), np.column_stack(coordinates))
 
     def _cells(self, errors: FloatArray, targets: FloatArray, groups: IntArray) -> IntArray:
         size = np.searchsorted(self.edges[1:-1], np.abs(errors), side="right")
@@ -78,12 +78,13 @@ class ErrorTable:
         label = np.searchsorted(label_edges, targets, side="right")
         return np.ravel_multi_index((groups, size, label), self.block).astype(np.int64)
 
-    def counts_of(self, vector: FloatArray) -> FloatArray:
-        """Return the counts of an opened vector, (groups, error bins, label bins)."""
-        return vector[: self.cells].reshape(self.block)
+    def counts_of(self, vectors: FloatArray) -> FloatArray:
+        """Return the counts of opened vectors (..., dimension): (..., groups, errors, labels)."""
+        counts = vectors[..., : self.cells]
+        return counts.reshape(*counts.shape[:-1], *self.block)
 
-    def moments_of(self, vector: FloatArray) -> FloatArray:
-        """Return sums of max(r, 0), max(-r, 0), r², y and y² - 1/2, (groups, 5)."""
-        moments = vector[self.cells :].reshape(self.groups, MOMENTS).copy()
-        moments[:, 3:] /= TARGET_WEIGHT
-        return np.asarray(moments, dtype=np.float64)
+    def moments_of(self, vectors: FloatArray) -> FloatArray:
+        """Return sums of max(r, 0), max(-r, 0), r², y and y² - 1/2, (..., groups, 5)."""
+        weights = np.array([1.0, 1.0, 1.0, TARGET_WEIGHT, TARGET_WEIGHT])
+        moments = vectors[..., self.cells :]
+        return moments.reshape(*moments.shape[:-1], self.groups, MOMENTS) / weights

@@ -255,7 +255,7 @@ class Training(BaseModel, ABC):
             groups=groups,
             edges=edges,
             label_bins=LINEAR_LABEL_BINS if linear else 2,
-            offsets=not evaluation.counts_only,
+            placed=not evaluation.counts_only,
         )
 
     def schedule(self, features: Sequence[Feature]) -> tuple[Mechanism, ...]:
@@ -266,9 +266,7 @@ class Training(BaseModel, ABC):
             return floor, *train
         return floor, *train, self._evaluate_template(self.evaluation, features)
 
-    def _evaluate_template(
-        self, evaluation: Evaluation, features: Sequence[Feature]
-    ) -> Mechanism:
+    def _evaluate_template(self, evaluation: Evaluation, features: Sequence[Feature]) -> Mechanism:
         table = self.score_table(features)
         if evaluation.counts_only:
             ones = round(table.squared_norm)

@@ -39,12 +39,15 @@ SMALLEST_SPREAD = 0.01
 class CalibrationGaps:
     """Noisy gaps of the bins, with their variances: noise and sampling, both (..., bins).
 
-    `patients` (...) is the noisy number of patients in all bins; it must be above zero.
+    `patients` (...) is the noisy number of patients in all bins; it must be above zero. `together`
+    is by how much the variance of T exceeds that of independent bins: the bins of several classes
+    hold the same patients.
     """
 
     gaps: FloatArray
     variances: FloatArray
     patients: FloatArray
+    together: FloatArray | float = 1.0
 
     def interval(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return value, lower and upper end of the error, each (...), as shares of the patients.
@@ -79,6 +82,7 @@ class CalibrationGaps:
         # All bins together have a fixed number of patients, so their parts of an error vary less
         # together than each by itself.
         spread = variance.sum(axis=-1) - error**2 / np.maximum(self.patients, 1.0)
+        spread = self.together * spread
         least = SMALLEST_SPREAD * self.variances.max(axis=-1)
         return mean.sum(axis=-1), np.sqrt(np.maximum(spread, least))
 

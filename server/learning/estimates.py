@@ -8,6 +8,7 @@ holds every θ whose difference is within `NORMAL_QUANTILE` standard deviations 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist
@@ -33,7 +34,8 @@ class Unreleased(StrEnum):
     TOO_NOISY = "too noisy"
     """The noise is so large beside the number of patients that no interval would be right."""
     TOO_COARSE = "too coarse"
-    """A study of an earlier version has only counts in equal bins, which do not give the figure."""
+    """The bins do not give the figure: nearly all patients are in one or two of them, or the study
+    is of an earlier version, whose table has only counts."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def figure_json(figure: Figure) -> dict[str, float] | str | None:
     return figure.to_json() if isinstance(figure, Estimate) else figure and figure.value
 
 
-def figures_json(figures: dict[str, Figure]) -> dict[str, Any]:
+def figures_json(figures: Mapping[str, Figure]) -> dict[str, Any]:
     """Return figures as JSON, by name."""
     return {name: figure_json(figure) for name, figure in figures.items()}
 

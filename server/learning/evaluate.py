@@ -1,11 +1,12 @@
 """Evaluates a model from the opened evaluation table: overall and for each subgroup.
 
 Every figure has an interval that includes noise and sampling. A group, or a label in a group, with
-fewer patients than the study's smallest cell is suppressed: its figures are None, never zero.
+fewer patients than the study's smallest cell is suppressed: its figures are None, never zero. A
+figure is too noisy if no interval would be right, and too coarse if the table's bins do not give
+it.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,42 +14,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.numerics.mechanism import Mechanism
+from protocols.tasks.error_table import ErrorTable
 from protocols.tasks.evaluation import EVERYBODY, Evaluation
 from protocols.tasks.features import Feature, FloatArray, by_name
+from protocols.tasks.score_table import ScoreTable
 from protocols.tasks.training import Family, Training
-from server.learning import figures
+from server.learning import error_figures, score_figures
+from server.learning.error_figures import ErrorSums
 from server.learning.estimates import (
     NORMAL_QUANTILE,
+    Ends,
     Estimate,
     Figure,
-    Figures,
+    Unreleased,
     cell_noise_std,
-    estimate,
+    figure_json,
     figures_json,
-    simulate_tables,
 )
+from server.learning.score_figures import ScoreSums
 
-UNIT = (0.0, 1.0)
-SIGNED = (-1.0, 1.0)
-UP_TO_ONE = (-np.inf, 1.0)
-Panel = Mapping[str, tuple[Figure, tuple[float, float]]]
-Computed = tuple[FloatArray, FloatArray, FloatArray]
-"""A figure of the observed table, of the fitted one, and of the simulated ones."""
-
-TWO_LABELS: Panel = {
-    "auc": (figures.auc, UNIT),
-    "calibration_in_the_large": (figures.calibration_in_the_large, SIGNED),
-    "expected_calibration_error": (figures.expected_calibration_error, UNIT),
+ACCURACY, AUC = "accuracy", "auc"
+ScoreFigure = Callable[..., Ends]
+ErrorFigure = Callable[[ErrorSums], Ends]
+SCORE_PANELS: Mapping[Family, Mapping[str, ScoreFigure]] = {
+    Family.LOGISTIC: {
+        ACCURACY: score_figures.accuracy,
+        AUC: score_figures.auc,
+        "calibration_in_the_large": score_figures.calibration_in_the_large,
+        "expected_calibration_error": score_figures.expected_calibration_error,
+    },
+    Family.MULTINOMIAL: {
+        AUC: score_figures.auc,
+        "expected_calibration_error": score_figures.expected_calibration_error,
+    },
 }
-YES_NO: Panel = {"accuracy": (figures.accuracy, UNIT), **TWO_LABELS}
-NUMERIC: Panel = {
-    "mean_absolute_error": (figures.mean_absolute_error, UNIT),
-    "mean_residual": (figures.mean_residual, SIGNED),
-    "variance_explained": (figures.variance_explained, UP_TO_ONE),
+"""For several levels, figures are means over the levels, each against the rest; except accuracy.
+Observed minus expected, over all levels, is always zero, so it is no figure."""
+ERROR_PANEL: Mapping[str, ErrorFigure] = {
+    "mean_absolute_error": error_figures.mean_absolute_error,
+    "mean_residual": error_figures.mean_residual,
+    "variance_explained": error_figures.variance_explained,
 }
-RIGHT: Panel = {"accuracy": (figures.share_right, UNIT)}
-"""For several levels, figures are means over the levels, each against the rest; except accuracy."""
-PANELS = {Family.LOGISTIC: YES_NO, Family.MULTINOMIAL: TWO_LABELS, Family.LINEAR: NUMERIC}
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,11 @@ class GroupEvaluation:
 
     group: str
     patients: Estimate | None
-    figures: Figures
+    figures: Mapping[str, Figure]
 
     def to_json(self) -> dict[str, Any]:
         """Return the group as JSON."""
-        patients = self.patients.to_json() if self.patients else None
+        patients = figure_json(self.patients)
         return {"group": self.group, "patients": patients, **figures_json(self.figures)}
 
 
@@ -85,82 +91,119 @@ def evaluate(
     opened: NDArray[np.int64],
     *,
     countries: int,
-    generator: np.random.Generator,
 ) -> EvaluationReport:
-    """Return the report of an opened lattice sum over `countries` contributions.
-
-    `generator` draws the simulations for the intervals; it does not affect privacy.
-    """
+    """Return the report of an opened lattice sum over `countries` contributions."""
     evaluation = task.evaluation or Evaluation()
     reader = _Reader(
-        panel=PANELS[task.family],
+        family=task.family,
+        table=task.score_table(features),
+        vector=opened / mechanism.scale,
         smallest=evaluation.smallest_cell,
-        cell_noise=cell_noise_std(mechanism, countries),
-        generator=generator,
+        noise=cell_noise_std(mechanism, countries),
     )
-    table = task.score_table(features)
-    cells = opened / mechanism.scale
-    scores, right = table.scores_by_cell(cells), table.right_by_group(cells)
-    names = evaluation.groups(by_name(features))
-    overall = reader.group(EVERYBODY, scores.sum(axis=1), right.sum(axis=0), len(names))
+    overall = reader.group(EVERYBODY, None)
     if evaluation.subgroup is None:
         return EvaluationReport(overall, ())
-    parts = [reader.group(name, scores[:, i], right[i], 1) for i, name in enumerate(names)]
-    return EvaluationReport(overall, tuple(parts))
+    names = evaluation.groups(by_name(features))
+    return EvaluationReport(
+        overall, tuple(reader.group(name, index) for index, name in enumerate(names))
+    )
+
+
+def score_sums(
+    table: ScoreTable, vectors: FloatArray, noise: float, group: int | None = None
+) -> tuple[ScoreSums, ...]:
+    """Return the sums of each class, of one group or of all, from vectors (..., dimension).
+
+    `noise` is the standard deviation of one cell, in patients.
+    """
+    counts = _of_group(table.counts_of(vectors), group, axis=-3)
+    places = squares = None
+    if table.placed:
+        places = _of_group(table.places_of(vectors), group, axis=-3)
+        squares = _of_group(table.squares_of(vectors), group, axis=-2)
+    return tuple(
+        ScoreSums(
+            edges=np.asarray(table.edges),
+            counts=counts[..., each, :, :],
+            noise=_merged(noise, table.groups, group),
+            places=None if places is None else places[..., each, :, :],
+            squares=None if squares is None else squares[..., each, :],
+        )
+        for each in range(table.classes)
+    )
+
+
+def error_sums(
+    table: ErrorTable, vectors: FloatArray, noise: float, group: int | None = None
+) -> ErrorSums:
+    """Return the sums of one group or of all, from vectors (..., dimension)."""
+    return ErrorSums(
+        edges=np.asarray(table.edges),
+        counts=_of_group(table.counts_of(vectors), group, axis=-3),
+        moments=_of_group(table.moments_of(vectors), group, axis=-2),
+        noise=_merged(noise, table.groups, group),
+    )
+
+
+def share_right(
+    table: ScoreTable, vectors: FloatArray, noise: float, group: int | None = None
+) -> dict[str, Ends]:
+    """Return the share of patients whose top class is right, if there are several classes."""
+    if table.classes == 1:
+        return {}
+    right = _of_group(table.right_by_group(vectors), group, axis=-2)
+    noise = _merged(noise, table.groups, group)
+    return {ACCURACY: score_figures.share(right[..., 1], right.sum(axis=-1), noise, cells=1)}
+
+
+def _of_group(cells: FloatArray, group: int | None, *, axis: int) -> FloatArray:
+    return cells.sum(axis=axis) if group is None else cells.take(group, axis=axis)
+
+
+def _merged(noise: float, groups: int, group: int | None) -> float:
+    return noise * float(np.sqrt(groups)) if group is None else noise
 
 
 @dataclass(frozen=True)
 class _Reader:
-    panel: Panel
+    family: Family
+    table: ScoreTable | ErrorTable
+    vector: FloatArray
     smallest: int
-    cell_noise: float
-    generator: np.random.Generator
+    noise: float
 
-    def group(
-        self, name: str, scores: FloatArray, right: FloatArray, merged: int
-    ) -> GroupEvaluation:
-        """Return the figures of one group; each of its cells is the sum of `merged` cells.
+    def group(self, name: str, group: int | None) -> GroupEvaluation:
+        """Return the figures of one group, or of everybody."""
+        if isinstance(self.table, ErrorTable):
+            errors = error_sums(self.table, self.vector, self.noise, group)
+            found = {name: figure(errors).figure() for name, figure in ERROR_PANEL.items()}
+            return self._unless_few(name, errors, found)
+        classes = score_sums(self.table, self.vector, self.noise, group)
+        right = share_right(self.table, self.vector, self.noise, group)
+        scored = {name: ends.figure() for name, ends in right.items()}
+        return self._unless_few(name, classes[0], self._scored(classes) | scored)
 
-        `scores` is (classes, bins, labels); `right` counts wrong and right, or is empty.
-        """
-        noise = self.cell_noise * math.sqrt(merged)
-        patients = self._patients(scores[0], noise)
-        if patients is None:
-            return GroupEvaluation(name, None, dict.fromkeys((*self.panel, *_extra(right))))
-        scored = self._figures(self.panel, list(scores), noise)
-        extra = self._figures(_extra(right), [right], noise)
-        return GroupEvaluation(name, patients, scored | extra)
+    def _scored(self, classes: tuple[ScoreSums, ...]) -> dict[str, Figure]:
+        if self.family is Family.LINEAR:
+            return dict.fromkeys(ERROR_PANEL, Unreleased.TOO_COARSE)
+        panel = SCORE_PANELS[self.family].items()
+        return {name: self._figure(name, figure, classes) for name, figure in panel}
 
-    def _patients(self, table: FloatArray, noise: float) -> Estimate | None:
-        total, reach = float(table.sum()), NORMAL_QUANTILE * noise * math.sqrt(table.size)
-        if total < self.smallest:
+    def _figure(self, name: str, figure: ScoreFigure, classes: tuple[ScoreSums, ...]) -> Figure:
+        if name == AUC and any((each.labels < self.smallest).any() for each in classes):
             return None
-        return Estimate(total, max(0.0, total - reach), total + reach)
+        counts_only = classes[0].places is None and name != ACCURACY
+        if counts_only or (name == AUC and score_figures.too_coarse(*classes)):
+            return Unreleased.TOO_COARSE
+        return figure(*classes).figure()
 
-    def _figures(
-        self, panel: Panel, tables: Sequence[FloatArray], noise: float
-    ) -> dict[str, Estimate | None]:
-        if not panel:
-            return {}
-        computed = [self._computed(panel, table, noise) for table in tables]
-        return {
-            name: None
-            if figure is figures.auc and self._thin(tables)
-            else estimate([each[name] for each in computed], limits)
-            for name, (figure, limits) in panel.items()
-        }
-
-    def _computed(self, panel: Panel, table: FloatArray, noise: float) -> dict[str, Computed]:
-        """Return the figures of one table; its simulated tables are dropped before the next."""
-        fitted, drawn = simulate_tables(table, noise, self.generator)
-        return {
-            name: (figure(table), figure(fitted), figure(drawn))
-            for name, (figure, _) in panel.items()
-        }
-
-    def _thin(self, tables: Sequence[FloatArray]) -> bool:
-        return any((table.sum(axis=0) < self.smallest).any() for table in tables)
-
-
-def _extra(right: FloatArray) -> Panel:
-    return RIGHT if right.size else {}
+    def _unless_few(
+        self, name: str, sums: ScoreSums | ErrorSums, figures: Mapping[str, Figure]
+    ) -> GroupEvaluation:
+        total, reach = float(sums.patients), NORMAL_QUANTILE * sums.patients_noise
+        if total < self.smallest:
+            return GroupEvaluation(name, None, dict.fromkeys(figures))
+        return GroupEvaluation(
+            name, Estimate(total, max(0.0, total - reach), total + reach), figures
+        )

@@ -9,39 +9,55 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.tasks.features import FloatArray
-from protocols.tasks.score_table import OFFSET_WEIGHT
+from protocols.tasks.score_table import PLACE_WEIGHT
 from protocols.tasks.training import HALF
 from server.learning.calibration_error import CalibrationGaps
 from server.learning.estimates import NOISIEST, Ends, ratio
 
-FEWEST_IN_BIN = 20
+FEWEST_IN_BIN = 40
 """Patients for each bin, on average, below which the variance of a bin's gap is too uncertain."""
 NOISE_IN_BIN = 0.2
 """The same limit for the noise of a cell, as a part of a bin's average number of patients."""
 NOISIEST_LABEL = 0.2
 """The largest noise of the number of patients with a label, as a part of it, for an AUC."""
-MOST_TIED, MOST_IN_BIN = 0.4, 0.6
+MOST_TIED, MOST_IN_BIN = 0.4, 0.7
 """The largest share of pairs within one bin, and of a label's patients in one bin. Above one of
 them the bins are too coarse for an AUC."""
+EXTREME = 0.02
+"""An area nearer to 0 or 1 has the sampling variance, relative to a(1 - a), of one this near."""
 SPREAD_IN_BIN = 1 / 12
 """Variance of a rank among patients of one bin, as a part of the bin's share, squared."""
+EVEN_SPREAD = 1 / 3
+"""Variance of places that are spread evenly from -1 to 1."""
+LEAST_SPREAD = 0.01
+DOUBTFUL = 2
+"""A bin counts as spread evenly by as many patients as this many standard deviations of noise."""
+TILT = 0.27
+"""What one standard deviation of the places is worth in a comparison of two patients of one bin: a
+quarter of Gini's mean difference. It is .289 for places that are spread evenly, .282 for a normal
+distribution, .25 for an exponential one and for two values (Yitzhaki, Schechtman 2013)."""
+TILT_DOUBT = 0.05
+"""How far `TILT` may be off, as a part of it."""
 
 
 @dataclass(frozen=True)
 class ScoreSums:
     """Opened sums of one group and class, in patients.
 
-    `counts` and `offsets` are (..., bins, labels); the offsets are sums of the scores' places in
-    their bins, -1 to 1, or None in a table of an earlier version. `edges` (bins + 1,) hold 0 and 1.
-    `noise` is the standard deviation of one count; that of an offset is `noise`/`OFFSET_WEIGHT`.
+    `counts` and `places` are (..., bins, labels): patients, and the sums of their scores' places in
+    their bins, -1 to 1. `squares` (..., bins) are the sums of squared places minus 1/2. A table of
+    an earlier version has neither places nor squares. `edges` (bins + 1,) hold 0 and 1. `noise` is
+    the standard deviation of one count; that of places and squares is `noise`/`PLACE_WEIGHT`.
     """
 
     edges: FloatArray
     counts: FloatArray
-    offsets: FloatArray | None
     noise: float
+    places: FloatArray | None = None
+    squares: FloatArray | None = None
 
     @property
     def bins(self) -> int:
@@ -78,17 +94,26 @@ class ScoreSums:
         """Half the width of each bin."""
         return np.asarray(np.diff(self.edges) / 2, dtype=np.float64)
 
-    @property
-    def places(self) -> FloatArray:
-        """The offsets. Raises ValueError for a table that has none."""
-        if self.offsets is None:
-            raise ValueError("a table of an earlier version has no places of scores in their bins")
-        return self.offsets
+    @cached_property
+    def placed(self) -> FloatArray:
+        """The places, zero (the middle of the bin) if the table has none: (..., bins, labels)."""
+        return np.zeros_like(self.counts) if self.places is None else self.places
+
+    @cached_property
+    def spreads(self) -> FloatArray:
+        """The variance of the places in each bin, that of an even spread if few are in it."""
+        if self.squares is None:
+            return np.full_like(self.in_bins, EVEN_SPREAD)
+        doubt = DOUBTFUL * self.noise / PLACE_WEIGHT
+        patients = np.maximum(self.in_bins, 0.0)
+        square = (self.squares + patients / 2 + doubt * EVEN_SPREAD) / (patients + doubt)
+        mean = self.placed.sum(axis=-1) / (patients + doubt)
+        return np.asarray(np.clip(square - mean**2, LEAST_SPREAD, 1.0), dtype=np.float64)
 
     @cached_property
     def score_sums(self) -> FloatArray:
         """The exact sum of the scores in each bin, but for noise: (..., bins)."""
-        places = self.places.sum(axis=-1)
+        places = self.placed.sum(axis=-1)
         return np.asarray(self.middles * self.in_bins + self.half_widths * places, dtype=np.float64)
 
     @cached_property
@@ -129,7 +154,7 @@ def calibration_in_the_large(sums: ScoreSums) -> Ends:
     no, yes = _mean_squared_misses(sums)
     sampling = scores * yes + (patients - scores) * no, patients * (yes - no), -patients
     middles, squares = sums.middles, sums.middles**2 + (1 - sums.middles) ** 2
-    of_places = 2 * sums.half_widths**2 / OFFSET_WEIGHT**2
+    of_places = 2 * (sums.half_widths / PLACE_WEIGHT) ** 2
     noise = (
         sums.noise**2 * (squares + of_places).sum(),
         sums.noise**2 * 2 * (2 * middles - 1).sum(),
@@ -154,23 +179,39 @@ def _mean_squared_misses(sums: ScoreSums) -> tuple[FloatArray, FloatArray]:
 
 def calibration_gaps(*classes: ScoreSums) -> CalibrationGaps:
     """Return the gaps of all bins: of one class, or of several classes one after the other."""
-    gaps = [each.counts[..., 1] - each.score_sums for each in classes]
-    variances = [_gap_variance(each) for each in classes]
-    patients = np.sum([each.patients for each in classes], axis=0)
-    return CalibrationGaps(
-        np.concatenate(gaps, axis=-1), np.concatenate(variances, axis=-1), patients
+    gaps = np.concatenate([each.counts[..., 1] - each.score_sums for each in classes], axis=-1)
+    noise = np.concatenate(
+        [np.broadcast_to(_gap_noise(each), each.in_bins.shape) for each in classes], axis=-1
     )
+    sampling = np.concatenate([_gap_sampling(each) for each in classes], axis=-1)
+    total = sampling.sum(axis=-1)
+    together = _correlation(len(classes)) * total / (total + noise.sum(axis=-1))
+    patients = np.sum([each.patients for each in classes], axis=0)
+    return CalibrationGaps(gaps, noise + sampling, patients, 1 + together)
 
 
-def _gap_variance(sums: ScoreSums) -> FloatArray:
-    """Return the variance of each bin's gap: of its noise, and of sampling its patients."""
-    middles, mean = sums.middles, sums.mean_scores
-    of_places = 2 * sums.half_widths**2 / OFFSET_WEIGHT**2
-    noise = sums.noise**2 * ((1 - middles) ** 2 + middles**2 + of_places)
+def _gap_noise(sums: ScoreSums) -> FloatArray:
+    """Return the variance of the noise of each bin's gap, (bins,)."""
+    of_places = 2 * (sums.half_widths / PLACE_WEIGHT) ** 2
+    weights = (1 - sums.middles) ** 2 + sums.middles**2 + of_places
+    return np.asarray(sums.noise**2 * weights, dtype=np.float64)
+
+
+def _gap_sampling(sums: ScoreSums) -> FloatArray:
+    """Return the variance of each bin's gap that comes from sampling its patients, (..., bins)."""
     sampled = (sums.counts * sums.squared_misses).sum(axis=-1)
     # A few noisy patients may seem to have no variance: at least half that of a calibrated model.
+    mean = sums.mean_scores
     least = np.maximum(sums.in_bins, 0.0) * mean * (1 - mean) / 2
-    return np.asarray(noise + np.maximum(sampled, least), dtype=np.float64)
+    return np.asarray(np.maximum(sampled, least), dtype=np.float64)
+
+
+def _correlation(classes: int) -> float:
+    """Return how far errors of classes go together: of two, one is the mirror of the other.
+
+    The same patients are in each class, as one of few or of many.
+    """
+    return 1 / (classes - 1) if classes > 1 else 0.0
 
 
 def expected_calibration_error(*classes: ScoreSums) -> Ends:
@@ -188,7 +229,7 @@ def auc(*classes: ScoreSums) -> Ends:
     """Return the area under the ROC curve; the mean of each class against the others."""
     parts = [_Ranks(each) for each in classes]
     value = np.mean([part.value for part in parts], axis=0)
-    sampling = np.mean([np.sqrt(part.sampling) for part in parts], axis=0) ** 2
+    sampling = _of_mean([part.sampling for part in parts])
     noise = np.sum([part.noise for part in parts], axis=0) / len(parts) ** 2
     ends = _about(value, sampling, noise)
     doubt = np.mean([part.doubt for part in parts], axis=0)
@@ -196,8 +237,18 @@ def auc(*classes: ScoreSums) -> Ends:
     return wider.where(np.all([part.released for part in parts], axis=0)).within(0.0, 1.0)
 
 
-EXTREME = 0.02
-"""An area nearer to 0 or 1 has the sampling variance, relative to a(1 - a), of one this near."""
+def too_coarse(*classes: ScoreSums) -> bool:
+    """Return whether the bins of one release are too coarse for an AUC."""
+    return any(bool(_Ranks(each).too_coarse) for each in classes)
+
+
+def _of_mean(variances: list[FloatArray]) -> FloatArray:
+    """Return the variance of a mean over classes, whose errors are correlated."""
+    classes = len(variances)
+    alone = np.sum(variances, axis=0)
+    aligned = np.sum(np.sqrt(variances), axis=0) ** 2
+    together = _correlation(classes) * (aligned - alone)
+    return np.asarray((alone + together) / classes**2, dtype=np.float64)
 
 
 def _about(value: FloatArray, sampling: FloatArray, noise: FloatArray) -> Ends:
@@ -212,31 +263,37 @@ def _about(value: FloatArray, sampling: FloatArray, noise: FloatArray) -> Ends:
 
 
 class _Ranks:
-    """The area under the ROC curve of one table, from ranks between bins and places within."""
+    """The area under the ROC curve of one table, from ranks between bins and places within.
+
+    Within a bin, a positive with mean place p wins against a negative with mean place q in a share
+    1/2 + worth·(p - q) of all pairs, if the odds of a positive rise or fall slowly over the bin.
+    """
 
     def __init__(self, sums: ScoreSums) -> None:
-        self._sums = sums
+        self._sums, self._worth = sums, TILT / np.sqrt(sums.spreads)
         negative, positive = sums.counts[..., 0], sums.counts[..., 1]
-        places = sums.places
-        self._negative, self._positive, self._places = negative, positive, places
+        low, high = sums.placed[..., 0], sums.placed[..., 1]
+        self._negative, self._positive = negative, positive
         self._negatives, self._positives = sums.labels[..., 0], sums.labels[..., 1]
-        # What one more patient in a bin wins; and what a patient wins whose place is one higher.
-        # Within a bin, a positive with mean place p wins against a negative with mean place q in
-        # 1/2 + (p - q)/2 of all pairs: exactly if one of them is spread evenly over the bin.
-        self._won_by_positive = (
-            np.cumsum(negative, axis=-1) - negative / 2 - places[..., 0] / 2
-        )
-        above = positive.sum(axis=-1, keepdims=True) - np.cumsum(positive, axis=-1)
-        self._won_by_negative = above + positive / 2 + places[..., 1] / 2
-        self._wins = (positive * self._won_by_positive + places[..., 1] * negative / 2).sum(axis=-1)
+        # What one more patient of a label in a bin wins.
+        below = np.cumsum(negative, axis=-1) - negative / 2
+        above = positive.sum(axis=-1, keepdims=True) - np.cumsum(positive, axis=-1) + positive / 2
+        self._won_by_positive = below - self._worth * low
+        self._won_by_negative = above + self._worth * high
+        self._by_place = self._worth * (high * negative - positive * low)
+        self._wins = (positive * below + self._by_place).sum(axis=-1)
 
     @cached_property
-    def released(self) -> FloatArray:
+    def released(self) -> NDArray[np.bool_]:
         """Whether the numbers of both labels are known well enough."""
         noise = self._sums.noise * np.sqrt(self._sums.bins)
         fewer = np.minimum(self._negatives, self._positives)
-        fine = (self._tied <= MOST_TIED) & (self._crowded <= MOST_IN_BIN)
-        return np.asarray((noise <= NOISIEST_LABEL * fewer) & fine)
+        return np.asarray((noise <= NOISIEST_LABEL * fewer) & ~self.too_coarse)
+
+    @cached_property
+    def too_coarse(self) -> NDArray[np.bool_]:
+        """Whether so many pairs, or patients, are in one bin that places in it matter too much."""
+        return np.asarray((self._tied > MOST_TIED) | (self._crowded > MOST_IN_BIN))
 
     @cached_property
     def _crowded(self) -> FloatArray:
@@ -252,15 +309,9 @@ class _Ranks:
 
     @cached_property
     def doubt(self) -> FloatArray:
-        """How far the area may be off because a bin's patients are not spread evenly over it.
-
-        The wins by place within a bin are exact if they are. The mean place of all patients of the
-        bin, which is then 0, says how unevenly they are spread.
-        """
-        by_place = self._places[..., 1] * self._negative - self._positive * self._places[..., 0]
-        uneven = np.abs(self._places.sum(axis=-1)) / np.maximum(self._sums.in_bins, 1.0)
-        off = np.abs(by_place) / 4 * np.minimum(uneven, 1.0)
-        return np.asarray(off.sum(axis=-1) / self._pairs, dtype=np.float64)
+        """How far the area may be off because of the distribution of places within bins."""
+        off = TILT_DOUBT * np.abs(self._by_place.sum(axis=-1))
+        return np.asarray(off / self._pairs, dtype=np.float64)
 
     @cached_property
     def _pairs(self) -> FloatArray:
@@ -278,7 +329,7 @@ class _Ranks:
         area = self.value[..., None]
         by_positive = self._won_by_positive - area * self._negatives[..., None]
         by_negative = self._won_by_negative - area * self._positives[..., None]
-        of_places = (self._negative**2 + self._positive**2) / (4 * OFFSET_WEIGHT**2)
+        of_places = (self._negative**2 + self._positive**2) * (self._worth / PLACE_WEIGHT) ** 2
         linear = (by_positive**2 + by_negative**2 + of_places).sum(axis=-1)
         square = self._sums.noise**2
         # The wins above are noisy too, so their squares count the product of noises twice.
@@ -292,7 +343,8 @@ class _Ranks:
         bins, area = self._sums.bins, self.value
         lower = bins * (bins - 1) / 2
         squares = lower * (1 - area) ** 2 + bins * (0.5 - area) ** 2 + lower * area**2
-        return np.asarray(squares + bins / (2 * OFFSET_WEIGHT**2), dtype=np.float64)
+        of_places = 2 * ((self._worth / PLACE_WEIGHT) ** 2).sum(axis=-1)
+        return np.asarray(squares + of_places, dtype=np.float64)
 
     @cached_property
     def sampling(self) -> FloatArray:
