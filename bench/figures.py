@@ -155,7 +155,7 @@ def _problems(row: Mapping[str, Any]) -> Iterator[str]:
     setting = {key: row[key] for key in ("figure", "target", "prevalence", "shape", "n", "epsilon")}
     if row["coverage"] is not None and not LOWEST <= row["coverage"] <= HIGHEST:
         yield f"coverage {row['coverage']}: {setting}"
-    useful = row["n"] >= 10_000 and row["epsilon"] >= 1 and row["prevalence"] >= 0.1  # noqa: PLR2004
+    useful = row["n"] >= 10_000 and row["epsilon"] >= 1 and row["prevalence"] >= 0.1
     if useful and row["released_share"] < 1:
         yield f"released share {row['released_share']}: {setting}"
 

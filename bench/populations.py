@@ -75,12 +75,12 @@ def _miscalibrated(truth: FloatArray, centre: float, normal: FloatArray, shape: 
 
 def levels(shape: str, table: ScoreTable, generator: np.random.Generator) -> Population:
     """Return people with an outcome of three levels, scored by a model of this shape."""
-    logits = generator.normal(0, 1.2, (GRID, LEVELS)) + [0.5, 0.0, -1.0]
+    logits = generator.normal((0.5, 0.0, -1.0), 1.2, (GRID, LEVELS))
     risks = softmax(logits, axis=1)
     distorted = {
         "calibrated": logits,
         "overconfident": 1.5 * logits,
-        "shifted": logits + [0.4, 0.0, -0.2],
+        "shifted": logits + np.array([0.4, 0.0, -0.2]),
         "wavy": logits + 0.4 * np.sin(2 * logits),
     }[shape]
     outcome = np.repeat(np.arange(LEVELS), GRID)

@@ -4,7 +4,7 @@ A result is read with a signature of the coordinator, which says who wrote it, a
 be shown. So its figures are checked when it is read, and whoever shows them need not check again.
 """
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -28,11 +28,15 @@ class Interval(_Part):
     high: Number
 
 
+Unreleased = Literal["too noisy", "too coarse"]
+"""Why a figure has no interval, although its group has enough patients."""
+
+
 class GroupFigures(_Part):
     """The figures of one group of held-out patients by name; None if suppressed."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
-    __pydantic_extra__: dict[str, Interval | None]
+    __pydantic_extra__: dict[str, Interval | Unreleased | None]
 
     group: str
     patients: Interval | None

@@ -1,6 +1,10 @@
 """Numbers and nouns in sentences: singular and plural, articles, percentages."""
 
+import math
+from collections.abc import Mapping
+
 VOWELS = "aeiou"
+SHOWN_DECIMALS = 3
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -11,6 +15,14 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def exact(number: float) -> str:
     """Return the shortest decimal that reads back as this very number: `0.1`, `1e-05`, `120`."""
     return repr(number).removesuffix(".0")
+
+
+def interval_text(estimate: Mapping[str, float]) -> str:
+    """Return a figure and its interval to three decimals, the interval rounded outwards."""
+    unit = 10**SHOWN_DECIMALS
+    low = math.floor(round(estimate["low"] * unit, SHOWN_DECIMALS)) / unit
+    high = math.ceil(round(estimate["high"] * unit, SHOWN_DECIMALS)) / unit
+    return f"{estimate['value']:.{SHOWN_DECIMALS}f}  [{low:.{SHOWN_DECIMALS}f}, {high:.{SHOWN_DECIMALS}f}]"
 
 
 def with_article(noun: str) -> str:

@@ -87,4 +87,5 @@ class ErrorTable:
         """Return sums of max(r, 0), max(-r, 0), r², y and y² - 1/2, (..., groups, 5)."""
         weights = np.array([1.0, 1.0, 1.0, TARGET_WEIGHT, TARGET_WEIGHT])
         moments = vectors[..., self.cells :]
-        return moments.reshape(*moments.shape[:-1], self.groups, MOMENTS) / weights
+        shaped = moments.reshape(*moments.shape[:-1], self.groups, MOMENTS)
+        return np.asarray(shaped / weights, dtype=np.float64)

@@ -9,13 +9,17 @@ import typer
 
 from governance.runtime.cli_support import JsonOption, plain_errors, say, show
 from governance.runtime.safe_text import named, quoted
-from governance.runtime.wording import counted
+from governance.runtime.wording import counted, interval_text
 from server.commands.options import DEFAULT_HOME, HomeOption
 
 if TYPE_CHECKING:
     from governance.results.result import Result
     from server.learning.predict import Predictions
 
+UNRELEASED = {
+    "too noisy": "too noisy (at this ε, for this number of patients)",
+    "too coarse": "too coarse (too many patients in one bin of the evaluation)",
+}
 result_app = typer.Typer(no_args_is_help=True, help="Released results.")
 NameArgument = Annotated[str, typer.Argument(help="A study's id, or the folder of a result.")]
 KeyOption = Annotated[
@@ -128,7 +132,7 @@ def _print_group(group: dict[str, Any]) -> None:
 def _estimate_text(estimate: Any) -> str:
     if estimate is None:
         return "suppressed (too few patients)"
-    return f"{estimate['value']:.3f}  [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    return UNRELEASED[estimate] if isinstance(estimate, str) else interval_text(estimate)
 
 
 def _print_cell(cell: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.features import FloatArray
@@ -81,7 +82,7 @@ class Ends(NamedTuple):
         """Return the same, clipped to what the figure can be."""
         return Ends(*(np.clip(each, lowest, highest) for each in self))
 
-    def where(self, released: FloatArray) -> "Ends":
+    def where(self, released: NDArray[np.bool_]) -> "Ends":
         """Return the same where `released` is true, and not a number elsewhere."""
         return Ends(*(np.where(released, each, np.nan) for each in self))
 

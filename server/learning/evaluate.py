@@ -158,7 +158,8 @@ def share_right(
 
 
 def _of_group(cells: FloatArray, group: int | None, *, axis: int) -> FloatArray:
-    return cells.sum(axis=axis) if group is None else cells.take(group, axis=axis)
+    chosen = cells.sum(axis=axis) if group is None else cells.take(group, axis=axis)
+    return np.asarray(chosen, dtype=np.float64)
 
 
 def _merged(noise: float, groups: int, group: int | None) -> float:

@@ -21,12 +21,18 @@ from numpy.typing import NDArray
 
 from protocols.numerics.mechanism import Mechanism, Scope
 from protocols.tasks import CountByFeature, CountPatients, Feature, Training
+from protocols.tasks.error_table import TARGET_WEIGHT, ErrorTable
 from protocols.tasks.features import FloatArray
 from protocols.tasks.local import most_sampled
 from protocols.tasks.schedule import EVALUATE
+from protocols.tasks.score_table import PLACE_WEIGHT, ScoreTable
 
 FALSE_ALARM_BITS = 40
 """An honest sum counts as an impossible one with probability at most 2^-40, twice."""
+PLACES = (
+    "the room between the sum of the places of scores in a bin and the number of patients in it"
+)
+SQUARES = "the same room for the squares of these places"
 BEYOND = "the sum is beyond what its public bounds and its noise allow"
 WHOSE = "`patients_bound` is too small, or a country sent wrong numbers; masks hide which country"
 
@@ -35,13 +41,14 @@ WHOSE = "`patients_bound` is too small, or a country sent wrong numbers; masks h
 class Figures:
     """Linear figures of a sum that share one name and one pair of limits.
 
-    Each is a sum of `terms` coordinates, added or subtracted. Values and limits are in units of the
-    lattice; `unit` of them are one of what the name counts.
+    `terms` is the sum of the squares of the coordinates' weights: their number, if they are only
+    added and subtracted. Values and limits are in units of the lattice; `unit` of them are one of
+    what the name counts.
     """
 
     name: str
     values: FloatArray
-    terms: int
+    terms: float
     low: float
     high: float
     unit: float
@@ -147,24 +154,90 @@ def _of_table(mechanism: Mechanism, values: FloatArray) -> Iterator[Figures]:
 def _of_evaluation(
     task: Training, features: Sequence[Feature], mechanism: Mechanism, values: FloatArray
 ) -> Iterator[Figures]:
-    """Every held-out patient is counted once for each class, and once as wrong or right."""
     table, unit = task.score_table(features), float(mechanism.scale)
     held_out = task.evaluation.held_out if task.evaluation else 1.0
     most = most_sampled(mechanism.patients_bound, held_out) * unit
-    yield Figures("a cell of the evaluation", values, 1, 0.0, most, unit)
-    scores, right = table.scores_by_cell(values), table.right_by_group(values)
-    in_group = scores.sum(axis=(2, 3))
+    if isinstance(table, ErrorTable):
+        yield from _of_errors(table, values, unit, most)
+    else:
+        yield from _of_scores(table, values, unit, most)
+
+
+def _of_scores(
+    table: ScoreTable, values: FloatArray, unit: float, most: float
+) -> Iterator[Figures]:
+    """Every held-out patient is counted once for each class, and once as wrong or right."""
+    counts = table.counts_of(values)
     cells = table.bins * table.label_bins
-    patients = in_group.sum(axis=1)
-    name = "the number of patients in the evaluation"
-    yield Figures(name, patients, table.groups * cells, 0.0, most, unit)
+    yield Figures("a cell of the evaluation", counts.reshape(-1), 1, 0.0, most, unit)
+    in_group = counts.sum(axis=(2, 3))
+    everybody, name = in_group.sum(axis=1), "the number of patients in the evaluation"
+    yield Figures(name, everybody, table.groups * cells, 0.0, most, unit)
+    if table.placed:
+        yield from _of_places(table, values, counts, unit, most)
     if table.classes == 1:
         return
     name = "the difference between the numbers of patients of two classes"
     differences = (in_group[1:] - in_group[0]).reshape(-1)
     yield Figures(name, differences, 2 * cells, 0.0, 0.0, unit)
     name = "the difference between predictions, right and wrong, and patients"
-    yield Figures(name, right.sum(axis=1) - in_group[0], 2 + cells, 0.0, 0.0, unit)
+    right = table.right_by_group(values).sum(axis=1)
+    yield Figures(name, right - in_group[0], 2 + cells, 0.0, 0.0, unit)
     name = "the difference between the patients of all levels and all patients"
-    of_levels = scores[..., 1].sum(axis=(0, 2))
+    of_levels = counts[..., 1].sum(axis=(0, 2))
     yield Figures(name, of_levels - in_group[0], table.classes * table.bins, 0.0, 0.0, unit)
+
+
+def _of_places(
+    table: ScoreTable, values: FloatArray, counts: FloatArray, unit: float, most: float
+) -> Iterator[Figures]:
+    """A place is from -1 to 1, and its square minus 1/2 from -1/2 to 1/2, for each patient."""
+    places = PLACE_WEIGHT * table.places_of(values)
+    yield _at_most(PLACES, places, counts, PLACE_WEIGHT, (1, unit, most))
+    squares = PLACE_WEIGHT * table.squares_of(values)
+    yield _at_most(SQUARES, squares, counts.sum(axis=-1), PLACE_WEIGHT / 2, (2, unit, most))
+
+
+def _at_most(
+    name: str,
+    sums: FloatArray,
+    counts: FloatArray,
+    limit: float,
+    of: tuple[int, float, float],
+) -> Figures:
+    """Return how far |sums| are below `limit` for each patient counted; a sum may not be above.
+
+    `of` are the number of cells in one count, the unit, and the most patients. A patient's number
+    is rounded to one of the two next whole ones, so the limit is the next whole number of units.
+    """
+    cells, unit, most = of
+    weight = math.ceil(limit * unit) / unit
+    below = (weight * counts - np.abs(sums)).reshape(-1)
+    return Figures(name, below, 1 + cells * weight**2, 0.0, 2 * weight * most, unit)
+
+
+def _of_errors(
+    table: ErrorTable, values: FloatArray, unit: float, most: float
+) -> Iterator[Figures]:
+    """Every held-out patient is counted in one cell; |r|, r², |y| are at most 1, r² at most |r|."""
+    counts = table.counts_of(values)
+    yield Figures("a cell of the evaluation", counts.reshape(-1), 1, 0.0, most, unit)
+    patients, cells = counts.sum(axis=(1, 2)), table.cells // table.groups
+    name = "the number of patients in the evaluation"
+    yield Figures(name, np.array([patients.sum()]), table.cells, 0.0, most, unit)
+    moments = table.moments_of(values)
+    sizes, squares = moments[:, :2], moments[:, 2]
+    name = "a sum of errors or of their squares"
+    yield Figures(name, moments[:, :3].reshape(-1), 1, 0.0, most, unit)
+    name = "the room between the sum of absolute errors and the number of patients"
+    room = (1 + 1 / unit) * patients - sizes.sum(axis=1)
+    yield Figures(name, room, 2 + cells * (1 + 1 / unit) ** 2, 0.0, 2 * most, unit)
+    name = "the room between the sum of squared errors and that of absolute errors"
+    room = sizes.sum(axis=1) - squares + 2 / unit * patients
+    yield Figures(name, room, 3 + cells * (2 / unit) ** 2, 0.0, 2 * most, unit)
+    name = "the room between the sum of the targets' positions and the number of patients"
+    positions = TARGET_WEIGHT * moments[:, 3]
+    yield _at_most(name, positions, patients, TARGET_WEIGHT, (cells, unit, most))
+    name = "the same room for the squares of these positions"
+    around = TARGET_WEIGHT * moments[:, 4]
+    yield _at_most(name, around, patients, TARGET_WEIGHT / 2, (cells, unit, most))

@@ -23,9 +23,10 @@ NOISE_IN_BIN = 0.2
 """The same limit for the noise of a cell, as a part of a bin's average number of patients."""
 NOISIEST_LABEL = 0.2
 """The largest noise of the number of patients with a label, as a part of it, for an AUC."""
-MOST_TIED, MOST_IN_BIN = 0.4, 0.7
-"""The largest share of pairs within one bin, and of a label's patients in one bin. Above one of
-them the bins are too coarse for an AUC."""
+MOST_TIED = 0.4
+"""The largest share of pairs within one bin: above it, the bins are too coarse for an AUC."""
+MOST_IN_BIN, MOST_TIED_THERE = 0.7, 0.1
+"""The smaller limit that holds if one bin has more than this share of a label's patients."""
 EXTREME = 0.02
 """An area nearer to 0 or 1 has the sampling variance, relative to a(1 - a), of one this near."""
 SPREAD_IN_BIN = 1 / 12
@@ -149,8 +150,8 @@ def calibration_in_the_large(sums: ScoreSums) -> Ends:
     """Return observed rate minus mean score."""
     patients, scores = sums.patients, sums.score_sums.sum(axis=-1)
     positives = sums.labels[..., 1]
-    # Were the figure θ, the rate would be the mean score plus θ. So the sampling variance is that of
-    # so many patients with each label, not of those who happen to be in the table.
+    # Were the figure θ, the rate would be the mean score plus θ. So the sampling variance is that
+    # of so many patients with each label, not of those who happen to be in the table.
     no, yes = _mean_squared_misses(sums)
     sampling = scores * yes + (patients - scores) * no, patients * (yes - no), -patients
     middles, squares = sums.middles, sums.middles**2 + (1 - sums.middles) ** 2
@@ -293,7 +294,8 @@ class _Ranks:
     @cached_property
     def too_coarse(self) -> NDArray[np.bool_]:
         """Whether so many pairs, or patients, are in one bin that places in it matter too much."""
-        return np.asarray((self._tied > MOST_TIED) | (self._crowded > MOST_IN_BIN))
+        most = np.where(self._crowded > MOST_IN_BIN, MOST_TIED_THERE, MOST_TIED)
+        return np.asarray(self._tied > most)
 
     @cached_property
     def _crowded(self) -> FloatArray:

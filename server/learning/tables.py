@@ -4,6 +4,7 @@ A cell whose noisy count is below the study's smallest cell is None, never zero,
 interval. Only the noisy sum decides whether a cell is suppressed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from server.learning.estimates import NORMAL_QUANTILE, cell_noise_std
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: a label for each grouping, and a count with a 95 % interval."""
+    """One cell: a label for each grouping, and a count with a 95 % interval, rounded outwards."""
 
     labels: tuple[str, ...]
     count: int | None
@@ -75,4 +76,5 @@ def _cell(labels: tuple[str, ...], count: float, noise: float, smallest: int) ->
     if count < smallest:
         return Cell(labels, None, None, None)
     reach = NORMAL_QUANTILE * noise
-    return Cell(labels, round(count), max(0, round(count - reach)), round(count + reach))
+    low, high = math.floor(count - reach), math.ceil(count + reach)
+    return Cell(labels, round(count), max(0, low), high)

@@ -6,12 +6,9 @@ never share one. A resumed run continues after its last stored round; a round is
 with the same bytes, only if nothing of it was stored.
 """
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
-
-import numpy as np
 
 from governance.documents.study import Study
 from governance.results.result import ResultPart
@@ -160,7 +157,6 @@ class _TrainingProcedure:
             mechanism,
             opened.values,
             countries=len(opened.countries),
-            generator=np.random.default_rng(secrets.randbits(128)),
         )
         self._rounds.append(recorded(report))
         outcome = self._outcome(state, findings.to_json())

@@ -22,7 +22,6 @@ from protocols.tasks.layout import (
     vector_to_bytes,
 )
 from protocols.wire.encoding import canonical_json
-from server.learning.estimates import nearest_counts
 from server.learning.optimiser import OptimiserState
 from tests.support.examples import examples
 from tests.support.patients import FEATURES, entropy, glm, release, score_counts
@@ -171,14 +170,6 @@ def test_no_patient_contributes_more_than_the_accounted_sensitivity(
         assert np.isfinite(vectors).all()
         for row in round_each(vectors, mechanism, entropy=entropy()).tolist():
             assert sum(value * value for value in row) <= mechanism.squared_sensitivity
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
-def test_nearest_counts_are_counts(values: list[float]) -> None:
-    table = np.array(values)
-    counts = nearest_counts(table)
-    assert (counts >= 0).all()
-    assert counts.sum() == pytest.approx(max(1.0, table.sum()), rel=1e-6, abs=1e-6)
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=3, max_size=3), st.integers(0, 2**40), st.data())

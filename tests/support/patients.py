@@ -8,11 +8,12 @@ import numpy as np
 from client.records.cohort import Cohort
 from client.records.quality_report import QualityReport
 from client.records.source import RecordedFeature, Records
-from client.tasks.evaluate import evaluation_counts
+from client.tasks.evaluate import evaluation_contributions
 from protocols.numerics.mechanism import Mechanism
 from protocols.numerics.rounding import Entropy
 from protocols.tasks import Family, Feature, Predictor, TrainGlm, TrainMlp, TrainModule
 from protocols.tasks.features import FloatArray
+from protocols.tasks.score_table import Contributions
 
 AGE = Feature(name="age", type="numeric", bounds=(0, 100), centre=50, spread=10)
 SEX = Feature(name="sex", type="categorical", levels=("female", "male"))
@@ -67,9 +68,18 @@ def module(family: Family = Family.LOGISTIC, **changes: Any) -> TrainModule:
 
 
 def score_counts(task: Predictor, people: Cohort, model: FloatArray) -> FloatArray:
-    """Return each patient's counts in an evaluation of a model."""
+    """Return each patient's whole vector in an evaluation of a model, (patients, dimension)."""
     rows = task.rows(people.features, people.columns)
-    return evaluation_counts(task, people, task.outputs(people.features, model, rows))
+    outputs = task.outputs(people.features, model, rows)
+    added = evaluation_contributions(task, people, outputs)
+    return dense(added, task.score_table(people.features).dimension)
+
+
+def dense(added: Contributions, dimension: int) -> FloatArray:
+    """Return whole vectors (patients, dimension) of contributions."""
+    vectors = np.zeros((len(added.values), dimension))
+    vectors[np.arange(len(vectors))[:, None], added.coordinates] = added.values
+    return vectors
 
 
 def columns(patients: int, seed: int = 0) -> dict[str, FloatArray]:

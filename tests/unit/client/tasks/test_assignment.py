@@ -12,7 +12,7 @@ from client.tasks.assignment import Assignment
 from client.tasks.registry import INSTALLED
 from client.tasks.trainers import patient_gradients
 from protocols.errors import ReasonCode, Refusal
-from protocols.numerics.rounding import round_contributions
+from protocols.numerics.rounding import round_sparse
 from protocols.tasks import Condition, CountByFeature, CountPatients, Family, Task
 from protocols.tasks.evaluation import Evaluation
 from protocols.tasks.layout import Grouping, vector_to_bytes
@@ -98,7 +98,7 @@ def test_networks_train_on_some_patients_and_are_evaluated_on_the_others(
     evaluation = release(task, "evaluate")
     counted = one.lattice_sum(evaluation, model, entropy=entropy()) / evaluation.scale
     table = task.score_table(FEATURES)
-    assert table.scores_by_cell(counted)[0].sum() == one.held_out.sum()
+    assert table.counts_of(counted)[0].sum() == one.held_out.sum()
 
 
 @pytest.mark.parametrize("make", [mlp, module], ids=["mlp", "module"])
@@ -208,15 +208,15 @@ def test_each_round_draws_another_sample_of_the_stated_share() -> None:
         assert 0.15 < part / all_patients[0] < 0.45
 
 
-def test_a_wide_table_is_summed_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_patients_are_summed_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def counting(vectors: Any, mechanism: Any, **rest: Any) -> Any:
-        sizes.append(len(vectors))
-        return round_contributions(vectors, mechanism, **rest)
+    def counting(values: Any, coordinates: Any, mechanism: Any, **rest: Any) -> Any:
+        sizes.append(len(values))
+        return round_sparse(values, coordinates, mechanism, **rest)
 
-    monkeypatch.setattr(assignment, "CELLS_AT_ONCE", 20)
-    monkeypatch.setattr(assignment, "round_contributions", counting)
+    monkeypatch.setattr(assignment, "PATIENTS_AT_ONCE", 10)
+    monkeypatch.setattr(assignment, "round_sparse", counting)
     mechanism = release(COUNT, "count")
     total = prepared(COUNT, 25).lattice_sum(mechanism, b"", entropy=entropy())
     assert sizes == [10, 10, 5]

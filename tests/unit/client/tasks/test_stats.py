@@ -1,14 +1,14 @@
 import numpy as np
 
-from client.tasks.stats import table_counts
+from client.tasks.stats import table_contributions
 from protocols.tasks import CountByFeature, CountPatients
 from protocols.tasks.layout import Grouping
-from tests.support.patients import FEATURES, cohort
+from tests.support.patients import FEATURES, cohort, dense
 
 
 def test_a_count_without_strata_counts_everybody() -> None:
-    counts = table_counts(CountPatients(patients_bound=100), cohort(12))
-    assert counts.tolist() == [[1.0]] * 12
+    added = table_contributions(CountPatients(patients_bound=100), cohort(12))
+    assert dense(added, 1).tolist() == [[1.0]] * 12
 
 
 def test_a_histogram_agrees_with_plain_counting() -> None:
@@ -18,7 +18,7 @@ def test_a_histogram_agrees_with_plain_counting() -> None:
         of=Grouping(feature="sugar", edges=(100, 200)),
     )
     people = cohort(300)
-    counts = table_counts(task, people)
+    counts = dense(table_contributions(task, people), task.cell_count(FEATURES))
     assert (counts.sum(axis=1) == 1).all()
     count_by_cell = dict(zip(task.cells(FEATURES), counts.sum(axis=0), strict=True))
     male, sugar = people.columns["sex"] == 1, people.columns["sugar"]
@@ -27,4 +27,5 @@ def test_a_histogram_agrees_with_plain_counting() -> None:
 
 
 def test_no_patients_give_a_table_without_rows() -> None:
-    assert table_counts(CountPatients(patients_bound=100), cohort(0)).shape == (0, 1)
+    added = table_contributions(CountPatients(patients_bound=100), cohort(0))
+    assert dense(added, 1).shape == (0, 1)

@@ -2,7 +2,13 @@
 
 import pytest
 
-from governance.runtime.wording import counted, percent, with_article, without_country
+from governance.runtime.wording import (
+    counted,
+    interval_text,
+    percent,
+    with_article,
+    without_country,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,3 +35,11 @@ def test_a_percentage_has_one_digit_and_a_space() -> None:
 def test_a_country_at_the_beginning_is_not_repeated() -> None:
     assert without_country("EE has given no permit.", "EE") == "has given no permit."
     assert without_country("The permit of EE expired.", "EE") == "The permit of EE expired."
+
+
+def test_an_interval_is_shown_rounded_outwards() -> None:
+    assert interval_text({"value": 0.82251, "low": 0.7998, "high": 0.84001}) == (
+        "0.823  [0.799, 0.841]"
+    )
+    assert interval_text({"value": 0.57, "low": 0.57, "high": 0.57}) == "0.570  [0.570, 0.570]"
+    assert interval_text({"value": 0.0, "low": -0.0001, "high": 0.0}) == "0.000  [-0.001, 0.000]"

@@ -13,6 +13,7 @@ from protocols.numerics.rounding import (
     poisson_sample,
     round_contributions,
     round_each,
+    round_sparse,
 )
 
 ROUNDED = Mechanism(
@@ -194,3 +195,44 @@ def test_each_patient_has_its_own_word() -> None:
         )
     )  # fmt: skip
     assert sample.tolist() == [True, False] * 3
+
+
+class TestSparse:
+    """`round_sparse` does for few coordinates what `round_contributions` does for all."""
+
+    MECHANISM = ROUNDED.model_copy(update={"dimension": 50})
+
+    def dense(self, values: NDArray[np.float64], at: NDArray[np.int64]) -> NDArray[np.float64]:
+        vectors = np.zeros((len(values), 50))
+        vectors[np.arange(len(values))[:, None], at] = values
+        return vectors
+
+    @pytest.mark.parametrize("entropy", [INWARD, OUTWARD], ids=["inward", "outward"])
+    @pytest.mark.parametrize("size", [0.1, 1.3, 50.0])
+    def test_the_sum_is_that_of_the_dense_vectors(
+        self, entropy: Callable[[int], bytes], size: float
+    ) -> None:
+        generator = np.random.default_rng(0)
+        values = size * generator.normal(size=(200, 3))
+        at = np.array([generator.permutation(50)[:3] for _ in range(200)])
+        sparse = round_sparse(values, at, self.MECHANISM, entropy=entropy)
+        dense = round_contributions(self.dense(values, at), self.MECHANISM, entropy=entropy)
+        assert sparse.tolist() == dense.tolist()
+
+    def test_a_vector_that_is_not_finite_counts_as_zero(self) -> None:
+        values = np.array([[1.0, np.nan], [np.inf, 0.0], [1.0, 0.0]])
+        at = np.array([[0, 1], [0, 1], [0, 1]])
+        assert round_sparse(values, at, self.MECHANISM).tolist() == [10, *[0] * 49]
+
+    def test_rounding_is_unbiased_and_within_the_norm(self) -> None:
+        values, at = np.full((20_000, 2), 0.037), np.tile([3, 7], (20_000, 1))
+        total = round_sparse(values, at, self.MECHANISM)
+        assert total[[3, 7]] == pytest.approx([7_400, 7_400], abs=5 * math.sqrt(20_000) / 2)
+        longest = np.full((50, 2), math.sqrt(2))
+        for row in longest[:, None]:
+            parts = round_sparse(row, np.array([[0, 1]]), self.MECHANISM)
+            assert int((parts**2).sum()) <= self.MECHANISM.squared_sensitivity
+
+    def test_no_patients_give_zeros(self) -> None:
+        nobody = round_sparse(np.zeros((0, 2)), np.zeros((0, 2), np.int64), self.MECHANISM)
+        assert nobody.tolist() == [0] * 50

@@ -186,15 +186,15 @@ def test_a_linear_prediction_stays_within_the_bounds_of_the_target() -> None:
     assert ((inside >= 80) & (inside <= 200)).all()
 
 
-def test_residual_scores_are_centred_on_one_half() -> None:
+def test_errors_are_shares_of_the_target_s_range() -> None:
     task = glm(Family.LINEAR)
     actual = np.array([[80.0], [140.0], [200.0]])
     exact = PRESSURE.scaled(actual)
-    scores, labels = task.residual_scores(FEATURES, exact, actual)
-    assert np.allclose(scores, 0.5)
-    assert labels.tolist() == [[0], [5], [9]]
-    above, _ = task.residual_scores(FEATURES, exact + 0.5, actual)
-    assert np.allclose(above, 0.75)  # half a unit is a quarter of the range of two
+    errors, targets = task.errors(FEATURES, exact, actual)
+    assert np.allclose(errors, 0)
+    assert np.allclose(targets, [[-1], [0], [1]])
+    above, _ = task.errors(FEATURES, exact + 0.5, actual)
+    assert np.allclose(above, 0.25)  # half a unit is a quarter of the range of two
 
 
 def test_sigmoid_and_softmax_do_not_overflow() -> None:

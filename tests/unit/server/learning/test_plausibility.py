@@ -9,9 +9,14 @@ from numpy.typing import NDArray
 from governance.documents.study import Study
 from protocols.numerics.mechanism import Mechanism
 from protocols.numerics.noise import DiscreteGaussian
+from protocols.numerics.rounding import round_sparse
+from protocols.tasks import Training
+from protocols.tasks.error_table import ErrorTable
 from protocols.tasks.schedule import EVALUATE, TRAIN
-from server.learning.plausibility import BEYOND, WHOSE, impossible_figure
+from protocols.tasks.score_table import Contributions, ScoreTable
+from server.learning.plausibility import BEYOND, PLACES, SQUARES, WHOSE, impossible_figure
 from tests.support.documents import agreement, study_fields, training_fields, with_schedule
+from tests.support.patients import dense
 
 COUNTRIES = 4
 NOISE = 3_000
@@ -32,6 +37,27 @@ TABLE = made()
 YES_NO = training()
 CLASSES = training(family="multinomial", target="stage")
 LOCAL = training(local={"steps": 5})
+PLACED = training(evaluation={"held_out": 0.25, "edges": [0.1, 0.5, 0.7]})
+ERRORS = training(
+    family="linear", target="age", evaluation={"held_out": 0.25, "edges": [0.05, 0.2]}
+)
+
+
+def scores_of(study: Study) -> ScoreTable:
+    assert isinstance(study.task, Training)
+    table = study.task.score_table(study.features)
+    assert isinstance(table, ScoreTable)
+    return table
+
+
+def errors_of(study: Study) -> ErrorTable:
+    assert isinstance(study.task, Training)
+    table = study.task.score_table(study.features)
+    assert isinstance(table, ErrorTable)
+    return table
+
+
+CLASSES_TABLE = scores_of(CLASSES)
 
 
 def mechanism_of(study: Study, phase: str = "") -> Mechanism:
@@ -99,11 +125,82 @@ class TestHonestSums:
 
 def evaluation_of_classes(true: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the honest evaluation of patients with these classes and a model that knows them."""
-    table = CLASSES.task.score_table(CLASSES.features)  # type: ignore[union-attr]
+    table = CLASSES_TABLE
     scores = np.eye(3)[true]
     labels = np.eye(3, dtype=np.int64)[true]
-    counts = table.contributions(scores, labels, np.zeros(len(true), np.int64)).sum(axis=0)
+    added = table.contributions(scores, labels, np.zeros(len(true), np.int64))
+    counts = dense(added, table.dimension).sum(axis=0)
     return np.asarray(counts * mechanism_of(CLASSES, EVALUATE).scale, np.int64)
+
+
+def rounded(study: Study, added: Contributions) -> NDArray[np.int64]:
+    return round_sparse(*added, mechanism_of(study, EVALUATE))
+
+
+def held_out(number: int) -> NDArray[np.float64]:
+    return np.asarray(np.random.default_rng(5).random((2, number)), dtype=np.float64)
+
+
+def of_scores(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the honest evaluation of patients with these scores, of a yes/no target."""
+    labels = (np.arange(len(scores)) % 2)[:, None]
+    groups = np.zeros(len(scores), np.int64)
+    return rounded(PLACED, scores_of(PLACED).contributions(scores[:, None], labels, groups))
+
+
+def of_errors(errors: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.int64]:
+    groups = np.zeros(len(errors), np.int64)
+    return rounded(ERRORS, errors_of(ERRORS).contributions(errors, targets, groups))
+
+
+class TestEvaluationsWithPlacesAndErrors:
+    @pytest.mark.parametrize(
+        "scores", [held_out(2_000)[0], np.zeros(2_000), np.full(2_000, 0.5), np.ones(2_000)]
+    )
+    def test_honest_scores_pass(self, scores: NDArray[np.float64]) -> None:
+        noise = noise_of(mechanism_of(PLACED, EVALUATE))
+        assert found(PLACED, EVALUATE, of_scores(scores)) == ""
+        assert found(PLACED, EVALUATE, of_scores(scores) + noise) == ""
+
+    @pytest.mark.parametrize("size", [0.0, 0.3, 1.0, -1.0])
+    @pytest.mark.parametrize("target", [-1.0, 0.0, 0.6, 1.0])
+    def test_honest_errors_pass(self, size: float, target: float) -> None:
+        values = of_errors(np.full(2_000, size), np.full(2_000, target))
+        assert found(ERRORS, EVALUATE, values) == ""
+        assert found(ERRORS, EVALUATE, values + noise_of(mechanism_of(ERRORS, EVALUATE))) == ""
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    @pytest.mark.parametrize(("coordinate", "name"), [(8, PLACES), (16, SQUARES)])
+    def test_places_beyond_their_bins_are_named(
+        self, sign: int, coordinate: int, name: str
+    ) -> None:
+        values = of_scores(held_out(2_000)[0])
+        values[coordinate] += sign * 1_000 * mechanism_of(PLACED, EVALUATE).scale
+        assert name in found(PLACED, EVALUATE, values)
+
+    @pytest.mark.parametrize(
+        ("moment", "sign", "name"),
+        [
+            (0, -1, "a sum of errors or of their squares"),
+            (0, 1, "between the sum of absolute errors and the number of patients"),
+            (2, 1, "between the sum of squared errors and that of absolute errors"),
+            (3, 1, "the sum of the targets' positions"),
+            (3, -1, "the sum of the targets' positions"),
+            (4, 1, "the same room for the squares of these positions"),
+        ],
+    )
+    def test_errors_that_contradict_each_other_are_named(
+        self, moment: int, sign: int, name: str
+    ) -> None:
+        errors, targets = held_out(500)
+        values = of_errors(errors * 0.2, targets)
+        first = errors_of(ERRORS).cells
+        values[first + moment] += sign * 2_500 * mechanism_of(ERRORS, EVALUATE).scale
+        assert name in found(ERRORS, EVALUATE, values)
+
+    def test_more_patients_than_are_held_out_are_named(self) -> None:
+        values = 6 * of_errors(np.zeros(2_000), np.zeros(2_000))
+        assert "of the evaluation is 12,000" in found(ERRORS, EVALUATE, values)
 
 
 class TestImpossibleSums:
@@ -154,11 +251,9 @@ class TestImpossibleSums:
         assert figure in found(CLASSES, EVALUATE, values)
 
     def test_levels_that_more_patients_have_than_there_are_patients_are_named(self) -> None:
-        table = CLASSES.task.score_table(CLASSES.features)  # type: ignore[union-attr]
+        table = CLASSES_TABLE
         values = evaluation_of_classes(np.zeros(600, np.int64))
-        cells = values[: table.score_cells].reshape(
-            table.block
-        )  # a view; move patients from "no" to "yes"
+        cells = values[:24].reshape(table.block)  # a view; move patients from "no" to "yes"
         moved = 2_000 * mechanism_of(CLASSES, EVALUATE).scale
         for k in (1, 2):
             cells[k, 0, 0, 0] -= moved

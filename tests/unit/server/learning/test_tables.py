@@ -21,7 +21,7 @@ def test_cells_carry_labels_counts_and_intervals() -> None:
     assert table.groupings == ("sex",)
     assert table.noise_std == 2.0
     woman, man = table.cells
-    assert (woman.labels, woman.count, woman.low, woman.high) == (("female",), 100, 96, 104)
+    assert (woman.labels, woman.count, woman.low, woman.high) == (("female",), 100, 96, 105)
     assert (man.labels, man.count) == (("male",), 250)
 
 
