@@ -22,7 +22,8 @@ def interval_text(estimate: Mapping[str, float]) -> str:
     unit = 10**SHOWN_DECIMALS
     low = math.floor(round(estimate["low"] * unit, SHOWN_DECIMALS)) / unit
     high = math.ceil(round(estimate["high"] * unit, SHOWN_DECIMALS)) / unit
-    return f"{estimate['value']:.{SHOWN_DECIMALS}f}  [{low:.{SHOWN_DECIMALS}f}, {high:.{SHOWN_DECIMALS}f}]"
+    value, lower, upper = (f"{each:.{SHOWN_DECIMALS}f}" for each in (estimate["value"], low, high))
+    return f"{value}  [{lower}, {upper}]"
 
 
 def with_article(noun: str) -> str:
