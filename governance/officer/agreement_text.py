@@ -183,8 +183,12 @@ def changes(before: Agreement, after: Agreement) -> dict[str, str]:
 
 def _fields(agreement: Agreement) -> dict[str, Any]:
     """Return every field. The dump leaves out a default, but an amendment can return to it."""
-    stated = {"signatures": agreement.signatures.value, "by_country": agreement.by_country}
-    return agreement.model_dump(mode="json") | stated
+    left_out = {
+        "signatures": agreement.signatures.value,
+        "by_country": agreement.by_country,
+        "cohort_count": None,
+    }
+    return left_out | agreement.model_dump(mode="json")
 
 
 def _value(value: Any) -> str:
@@ -193,6 +197,8 @@ def _value(value: Any) -> str:
         return f"({'; '.join(f'{name} {_value(inner)}' for name, inner in value.items())})"
     if isinstance(value, list):
         return ", ".join(map(_value, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, str):
         return named(value)
     return "none" if value is None else exact(value)

@@ -12,7 +12,7 @@ from governance.documents.purposes import (
 )
 from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
-from governance.policy.by_country import FILLED_IN, own_sum_in_words
+from governance.policy.by_country import FILLED_IN, names_countries, own_sum_in_words
 from governance.policy.facts import day, listed, share_of
 from governance.policy.minimum_countries import enforced_minimum, proposed_minimum
 from governance.policy.study_terms import TASK_WORDS, condition, feature, release, task_terms
@@ -78,6 +78,12 @@ def _used(study: Study) -> Iterator[Entry]:
     read = [feature(f) for f in study.features if f.name in used]
     unread = [feature(f) for f in study.features if f.name not in used | own]
     yield from _under("Features", read or ["none"])
+    for name in names_countries(study):
+        text = (
+            f"{name} has countries as values: sums by it show each country's own part, whatever "
+            "the agreement says about by_country; to prevent that, permit the study without it"
+        )
+        yield "", text
     yield from _under("Not read", unread)
     for declared in (f for f in study.features if f.name in own):
         yield "Filled in", f"{declared.name} ({listed(map(quoted, declared.levels))}): {FILLED_IN}"

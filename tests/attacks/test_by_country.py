@@ -6,6 +6,7 @@ another country. With zero noise a sum shows exactly whose patients are in which
 """
 
 import base64
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,23 @@ class TestWithoutConsent:
             coordinator.ask("study_launch", name=asked.id)
 
 
+def test_a_check_completes_the_draft_and_names_the_clause(tmp_path: Path) -> None:
+    for changes, allowed in (({}, False), (ALLOWED, True)):
+        federation = NodeFederation(tmp_path / f"federation-{allowed}", changes=changes)
+        coordinator = Coordinator(federation, tmp_path / f"coordinator-{allowed}")
+        draft = fields(federation, features=study_fields(federation.documents.agreed)["features"])
+        draft["task"].pop("strata")
+        text = json.dumps(study_fields(federation.documents.agreed) | draft)
+        answer = coordinator.ask("study_check", text=text, source="draft.yaml")
+        assert answer["by_country"]
+        assert answer["study"]["features"][-1]["levels"] == list(COUNTRIES)
+        clauses = {
+            finding["clause"] for each in answer["countries"] for finding in each["findings"]
+        }
+        assert clauses == (set() if allowed else {"agreement/by-country"})
+        federation.close()
+
+
 OTHER_LEVELS: Mapping[str, list[str]] = {
     "reordered": ["EE", "DK", "NO", "PT"],
     "renamed": ["Denmark", "EE", "NO", "PT"],
@@ -301,3 +319,12 @@ def released(federation: NodeFederation, folder: Path, asked: Study, outcome: Ou
     shown = CliRunner().invoke(app, ["result", "show", str(folder), "--key", key])
     assert shown.exit_code == 0, shown.output
     return " ".join(shown.stdout.split())
+
+
+def test_local_mode_and_a_network_fill_in_the_country_as_well(federation: NodeFederation) -> None:
+    agreed = federation.documents.agreed
+    for task in ({"local": {"steps": 2}}, {"kind": "train/mlp", "hidden": [3]}):
+        asked = trained(federation, rounds=1, **task)
+        tasks = federation.nodes["NO"].parts.tasks
+        assert tasks.prepared(asked).assignment.cohort.columns["country"].tolist() == [2.0] * 80
+    assert agreed.by_country

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from protocols.errors import ProtocolFault
-from protocols.tasks import Condition, CountByFeature, CountPatients, Feature, Predictor
+from protocols.tasks import Condition, CountByFeature, CountPatients, Family, Feature, Predictor
 from protocols.tasks.by_country import check_by_country, country_feature, predict_by_country
 from protocols.tasks.training import sigmoid
 from tests.support.patients import FEATURES, INPUTS, columns, glm, mlp, module
@@ -73,7 +73,7 @@ def test_by_country_without_a_use_of_the_country_is_refused() -> None:
 
 
 def test_the_country_is_no_target_and_no_condition() -> None:
-    target = glm("multinomial", target="country", inputs=("age",), by_country=True)
+    target = glm(Family.MULTINOMIAL, target="country", inputs=("age",), by_country=True)
     assert "predicts `country`" in fault(target)
     condition = Condition(feature="country", one_of=("DK",))
     assert "has a condition" in fault(count(), DECLARED, condition)
