@@ -108,7 +108,7 @@ def require_consent(study: Study, *, given: bool) -> None:
     """Raise OfficerFault if the officer has not allowed what `by_country` shows, or need not."""
     if study.task.by_country and not given:
         raise OfficerFault(
-            f"The study {study.id} needs another yes from you: {OWN_SUM_VISIBLE}",
+            f"The study {study.id} needs another permission from you: {OWN_SUM_VISIBLE}",
             why="it asks for a part of each sum by country (`by_country`), and every permit must "
             "allow that",
             fix=f"approve it with --by-country, or refuse it: pratique-officer refuse {study.id} "

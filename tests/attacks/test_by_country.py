@@ -1,4 +1,4 @@
-"""A coordinator, a country or records that want a country's own sum without every country's yes.
+"""A coordinator, a country or records that want a country's own sum without every permit.
 
 A study with `by_country` shows each country's own noisy sum. The attacks begin runs without the
 agreement's term, without a permit's, with other levels of the country, and with records that name

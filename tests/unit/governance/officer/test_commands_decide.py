@@ -196,12 +196,12 @@ def visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OfficerCommands:
 
 
 class TestByCountry:
-    def test_without_the_officer_s_own_yes_it_is_refused_in_words(
+    def test_without_the_officer_s_own_permission_it_is_refused_in_words(
         self, visible: OfficerCommands
     ) -> None:
         asked = propose(visible, **BY_COUNTRY)
         error = " ".join(visible.refused("approve", asked.id, "--yes").split())
-        assert "needs another yes from you: your country's own sum is visible, with" in error
+        assert "needs another permission from you: your country's own sum is visible" in error
         assert "approve it with --by-country, or refuse it" in error
 
     def test_it_is_shown_asked_for_and_signed(self, visible: OfficerCommands) -> None:
