@@ -6,6 +6,13 @@ from typing import Any
 from governance.budget.accounting import epsilon
 from governance.documents.agreement import Agreement
 from governance.documents.study import Study
+from governance.results.result import (
+    INTEGRITY,
+    CohortCost,
+    Result,
+    ResultPart,
+    write_result,
+)
 from governance.trust.view import TrustedView
 from keys.identity import SigningKey
 from protocols.tasks import TrainGlm, Training
@@ -13,13 +20,6 @@ from protocols.tasks.baselines import baselines_of
 from protocols.tasks.layout import vector_from_bytes
 from server.home import CoordinatorHome
 from server.learning.absent_countries import without_absent
-from server.learning.release import (
-    INTEGRITY,
-    CohortCost,
-    Result,
-    ResultPart,
-    write_result,
-)
 
 
 def make_release(

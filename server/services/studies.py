@@ -13,6 +13,7 @@ from governance.audit.events import EventKind
 from governance.cedar.engine import Act
 from governance.documents.reading import read_document
 from governance.documents.study import Study
+from governance.results.result import RESULT_FILE, holds_result_of
 from governance.trust.view import TrustedView
 from keys.composite import Suite
 from protocols.tasks import TASK_KINDS
@@ -27,7 +28,6 @@ from server.answers import (
     StudyStatus,
 )
 from server.errors import CoordinatorFault
-from server.learning.release import RESULT_FILE, holds_result_of
 from server.runs.store import RunRow, RunState, resumed
 from server.services.context import CoordinatorContext
 from server.services.country_drafts import with_country
