@@ -125,7 +125,7 @@ def _parts(
         run_expiry=RunExpiry(engine, runs=runs, journal=journal, decisions=decisions),
         record_store=record_store,
         opt_outs=OptOutConfirmations(engine, keyring.split_key),
-        tasks=PreparedTasks(record_store, settings.modules, keyring.split_key),
+        tasks=PreparedTasks(record_store, settings.modules, keyring.split_key, country=country),
     )
 
 

@@ -169,6 +169,7 @@ class CheckedStudy(ProposedStudy):
     """A study that was checked only, with its local mode and its signatures in words."""
 
     local_mode: str
+    by_country: bool = False
     signatures: str
 
 

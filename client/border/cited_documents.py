@@ -15,6 +15,8 @@ from keys.errors import PratiqueError
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.messages import Request
 
+BY_COUNTRY = "permit/by-country"
+
 
 @contextmanager
 def refusing(code: ReasonCode) -> Iterator[None]:
@@ -75,6 +77,32 @@ def require_roster(roster: tuple[str, ...], study: Study) -> None:
             ReasonCode.ROSTER,
             "The run names countries that the study does not name",
             why=f"the study names {', '.join(study.countries)}",
+        )
+
+
+def require_every_permit(
+    documents: CurrentDocuments, study: Study, roster: tuple[str, ...]
+) -> None:
+    """Raise Refusal unless every permit allows that each country's own sum is visible.
+
+    A study with `by_country` needs that of each country of a run, and no other country of the study
+    may have permitted it without.
+    """
+    if not study.task.by_country:
+        return
+    permits = {country: documents.view.permit(country, study.digest) for country in study.countries}
+    lacking = [
+        country
+        for country, permit in permits.items()
+        if (country in roster if permit is None else not permit.conditions.by_country)
+    ]
+    if lacking:
+        raise Refusal(
+            ReasonCode.NO_PERMIT,
+            f"{', '.join(lacking)} has not allowed that each country's own sum is visible",
+            why="a study with `by_country` shows it, with noise only, and every permit must say so",
+            fix="do nothing here; the coordinator must get the permits first",
+            clause=BY_COUNTRY,
         )
 
 

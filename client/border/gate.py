@@ -24,6 +24,7 @@ from client.border.cited_documents import (
     coordinator_keys,
     peer_keys,
     refusing,
+    require_every_permit,
     require_roster,
 )
 from client.border.person_register import node_register, require_node_register
@@ -180,6 +181,7 @@ class Gate:
         record = self._record(request, place)
         roster = request.roster if record is None else record.roster
         require_roster(roster, study)
+        require_every_permit(documents, study, roster)
         identity, peers = self._keys(documents, roster, record)
         with refusing(ReasonCode.ROSTER):
             least = documents.own.permitted_minimum(study.digest)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
+from client.records.own_country import with_own_country
 from client.records.source import Records
 from client.records.store import RecordStore
 from client.tasks.assignment import Assignment
@@ -26,9 +27,14 @@ class PreparedTasks:
     """The latest prepared tasks of one node. Thread-safe."""
 
     def __init__(
-        self, record_store: RecordStore, modules: Sequence[str], split_secret: bytes
+        self,
+        record_store: RecordStore,
+        modules: Sequence[str],
+        split_secret: bytes,
+        *,
+        country: str,
     ) -> None:
-        self._record_store, self._split = record_store, split_secret
+        self._record_store, self._split, self._country = record_store, split_secret, country
         self._modules = registered(modules)
         self._lock = Lock()
         self._records: Records | None = None
@@ -62,7 +68,7 @@ class PreparedTasks:
         assignment = Assignment.prepare(
             study.task,
             study.features,
-            records,
+            with_own_country(records, self._country) if study.task.by_country else records,
             conditions=study.population.where,
             split_secret=self._split,
             study=study.digest,

@@ -195,7 +195,8 @@ class Agreement(Document):
     `colluding` is c, `honest` is h: noise and masks protect against the coordinator together with
     any c countries, and rely on h honest ones. `signatures` is how the messages of a run are
     signed; it is left out if it is Ed25519, as before the field was introduced. Without
-    `cohort_count`, as before that field was introduced, each study pays for its own count.
+    `cohort_count`, as before that field was introduced, each study pays for its own count. With
+    `by_country`, a study may show each country's own sum, with noise only, if every permit says so.
     """
 
     name_in_messages: ClassVar[str] = "agreement"
@@ -219,6 +220,7 @@ class Agreement(Document):
     signatures: Annotated[Suite, Field(exclude_if=lambda suite: suite is Suite.ED25519)] = (
         Suite.ED25519
     )
+    by_country: bool = Field(default=False, exclude_if=lambda allowed: not allowed)
     retention: Retention
     roles: Annotated[tuple[RoleAccess, ...], Field(max_length=MOST_NAMES)] = ()
     emergency: Annotated[tuple[EmergencyClause, ...], Field(max_length=MOST_NAMES)] = ()

@@ -32,7 +32,8 @@ class PermitConditions(Part):
     """The limits of a permit. Without `features`, all that the study uses are permitted.
 
     No run and no sum may be over fewer than `minimum_countries`; a permit from before the field was
-    introduced has none, and the agreement's numbers are all that it demands.
+    introduced has none, and the agreement's numbers are all that it demands. `by_country` allows
+    that this country's own sum is visible, with noise only.
     """
 
     features: Annotated[tuple[FeatureName, ...], Field(max_length=1_000)] | None = None
@@ -41,6 +42,7 @@ class PermitConditions(Part):
     minimum_countries: Annotated[int, Field(ge=2, le=LARGEST_ROSTER)] | None = Field(
         default=None, exclude_if=lambda number: number is None
     )
+    by_country: bool = Field(default=False, exclude_if=lambda allowed: not allowed)
 
 
 class Permit(Document):

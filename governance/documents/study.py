@@ -29,6 +29,7 @@ from protocols.errors import ProtocolFault
 from protocols.numerics.mechanism import Mechanism
 from protocols.private_sum.context import RunTerms
 from protocols.tasks import Condition, Feature, Task, Training
+from protocols.tasks.by_country import COUNTRY, check_by_country
 from protocols.tasks.features import Missing, by_name, lookup
 from protocols.tasks.local import LocalMode
 from protocols.tasks.schedule import COHORT_FLOOR, same_but_noise
@@ -126,6 +127,7 @@ class Study(Document):
             table = by_name(self.features)
             for condition in self.population.where:
                 condition.check(lookup(table, condition.feature, "population"))
+            check_by_country(self.task, self.features, self.countries, self.population.where)
         except ProtocolFault as fault:
             return "; ".join(part for part in (fault.sentence, fault.fix) if part)
         return ""
@@ -134,7 +136,13 @@ class Study(Document):
     def features_used(self) -> tuple[str, ...]:
         """Names of all features whose values a node would read, conditions included."""
         conditions = (condition.feature for condition in self.population.where)
-        return tuple(sorted({*self.task.names_used(self.features), *conditions}))
+        return tuple(sorted({*self._recorded, *conditions}))
+
+    @property
+    def _recorded(self) -> tuple[str, ...]:
+        """The features that the task takes from records: not the country, if a node fills it in."""
+        used = self.task.names_used(self.features)
+        return tuple(name for name in used if not (self.task.by_country and name == COUNTRY))
 
     def schedule(self) -> tuple[Mechanism, ...]:
         """Return the task's releases, before their noise is set."""
@@ -154,13 +162,12 @@ class Study(Document):
         """
         table = by_name(self.features)
         conditions = self.population.where
-        used = self.task.names_used(self.features)
         return canonical_json(
             {
                 "register": self.population.register_name,
                 "where": [condition.model_dump(mode="json") for condition in conditions],
                 "features": [table[c.feature].model_dump(mode="json") for c in conditions],
-                "needed": sorted(n for n in used if table[n].missing is Missing.EXCLUDE),
+                "needed": sorted(n for n in self._recorded if table[n].missing is Missing.EXCLUDE),
             }
         )
 

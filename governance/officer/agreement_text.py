@@ -114,10 +114,20 @@ def _protection(agreement: Agreement) -> dict[str, str]:
         f"{counted(agreement.smallest_countries, 'country', 'countries')}, or fewer than "
         f"{counted(agreement.smallest_cohort, 'patient')} in a country",
         "counting a cohort": _cohort_count(agreement),
+        "a country's own sum": _own_sum(agreement),
         "messages signed with": agreement.signatures.in_words,
         "results kept": f"at most {counted(agreement.retention.results_days, 'day')}",
         "logs kept": counted(agreement.retention.logs_days, "day"),
     }
+
+
+def _own_sum(agreement: Agreement) -> str:
+    if not agreement.by_country:
+        return "is never visible: only sums over countries are"
+    return (
+        "may be visible, with noise only, in a study that asks for it (by_country), if every "
+        "country's permit allows it; every other study shows sums over countries only"
+    )
 
 
 def _cohort_count(agreement: Agreement) -> str:
@@ -173,7 +183,12 @@ def changes(before: Agreement, after: Agreement) -> dict[str, str]:
 
 def _fields(agreement: Agreement) -> dict[str, Any]:
     """Return every field. The dump leaves out a default, but an amendment can return to it."""
-    return agreement.model_dump(mode="json") | {"signatures": agreement.signatures.value}
+    left_out = {
+        "signatures": agreement.signatures.value,
+        "by_country": agreement.by_country,
+        "cohort_count": None,
+    }
+    return left_out | agreement.model_dump(mode="json")
 
 
 def _value(value: Any) -> str:
@@ -182,6 +197,8 @@ def _value(value: Any) -> str:
         return f"({'; '.join(f'{name} {_value(inner)}' for name, inner in value.items())})"
     if isinstance(value, list):
         return ", ".join(map(_value, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, str):
         return named(value)
     return "none" if value is None else exact(value)

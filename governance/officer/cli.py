@@ -191,6 +191,14 @@ def approve(
             help="Allow no run and no sum over fewer countries; by default what `show` says."
         ),
     ] = None,
+    by_country: Annotated[
+        bool,
+        typer.Option(
+            "--by-country",
+            help="Allow that your country's own sum is visible, with noise only; for studies that "
+            "ask for it.",
+        ),
+    ] = False,
     sentence: Annotated[
         str | None, typer.Option(help="A sentence of yours, stored in the permit.")
     ] = None,
@@ -211,7 +219,9 @@ def approve(
     from governance.officer.delivery import Delivery  # noqa: PLC0415
     from governance.officer.unlock import open_session  # noqa: PLC0415
 
-    conditions = Conditions(features, epsilon_at_most, expires, sentence, minimum_countries)
+    conditions = Conditions(
+        features, epsilon_at_most, expires, sentence, minimum_countries, by_country
+    )
     delivery = Delivery(node, bundle_out)
     with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:
         commands_decide.approve(

@@ -12,6 +12,7 @@ from governance.officer.decision_rules import (
     build_withdrawal,
     is_permitted,
     require_allowed,
+    require_consent,
     require_open,
     require_permit,
     require_undecided,
@@ -54,6 +55,7 @@ def approve(
         require_undecided(study, session.own(), verb="approve")
     assessment = session.weigh(study, view, session.ledger(study, view))
     require_allowed(study, assessment)
+    require_consent(study, given=conditions.by_country)
     own = session.own()
     permit = build_permit(
         study,
@@ -70,6 +72,8 @@ def approve(
         session.terminal.say(f"Your node: {warning}.")
     _show_permit(session, study, permit, "in your words" if conditions.sentence else "sentence")
     fits = keeps_conditions(session, study, view, permit)
+    if conditions.by_country:
+        session.terminal.confirm("May your country's own sum be visible, with noise only?", yes=yes)
     session.terminal.confirm("Sign this permit?", yes=yes)
     use_node(session, delivery)
     keep_study(session.home.studies, study)
@@ -100,6 +104,9 @@ def _show_permit(session: OfficerSession, study: Study, permit: Permit, label: s
             if at_most is None
             else f"at most ε = {exact(at_most)}",
             "countries": f"no sum over fewer than {permit.minimum_countries} countries",
+            "own sum": "visible, with noise only"
+            if conditions.by_country
+            else "not visible: only sums over countries are",
             "until": day(conditions.expires),
             "runs": f"one charged run; it is your permit number {permit.number} for this study",
             "by": f"{quoted(permit.approved_by)} of {permit.country}, on {day(permit.issued)}",

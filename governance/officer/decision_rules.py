@@ -12,6 +12,7 @@ from governance.documents.purposes import nearest
 from governance.documents.study import Study
 from governance.officer.errors import OfficerFault
 from governance.policy.assessment import Assessment
+from governance.policy.by_country import OWN_SUM_VISIBLE
 from governance.policy.minimum_countries import proposed_minimum
 from governance.runtime.safe_text import named, quoted
 from governance.trust.bundle import CountryDocuments
@@ -26,6 +27,7 @@ class Conditions:
     expires: str | None = None
     sentence: str | None = None
     minimum_countries: int | None = None
+    by_country: bool = False
 
     @property
     def default_sentence(self) -> str:
@@ -102,6 +104,24 @@ def require_allowed(study: Study, assessment: Assessment) -> None:
     )
 
 
+def require_consent(study: Study, *, given: bool) -> None:
+    """Raise OfficerFault if the officer has not allowed what `by_country` shows, or need not."""
+    if study.task.by_country and not given:
+        raise OfficerFault(
+            f"The study {study.id} needs another permission from you: {OWN_SUM_VISIBLE}",
+            why="it asks for a part of each sum by country (`by_country`), and every permit must "
+            "allow that",
+            fix=f"approve it with --by-country, or refuse it: pratique-officer refuse {study.id} "
+            "--reason TEXT; nothing was signed",
+        )
+    if given and not study.task.by_country:
+        raise OfficerFault(
+            f"The study {study.id} shows no country's own sum",
+            why="the option --by-country is for studies that do",
+            fix="approve it without --by-country; nothing was signed",
+        )
+
+
 def build_permit(
     study: Study,
     agreement: Agreement,
@@ -126,6 +146,7 @@ def build_permit(
                 epsilon_at_most=conditions.epsilon_at_most,
                 expires=_expires(study, conditions.expires, now),
                 minimum_countries=_minimum(study, agreement, conditions.minimum_countries),
+                by_country=conditions.by_country,
             ),
             approved_by=authority,
             sentence=conditions.sentence or conditions.default_sentence,

@@ -12,12 +12,14 @@ from governance.documents.purposes import (
 )
 from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
+from governance.policy.by_country import FILLED_IN, names_countries, own_sum_in_words
 from governance.policy.facts import day, listed, share_of
 from governance.policy.minimum_countries import enforced_minimum, proposed_minimum
 from governance.policy.study_terms import TASK_WORDS, condition, feature, release, task_terms
 from governance.runtime.safe_text import named, quoted
 from governance.runtime.wording import counted, exact
 from keys.errors import TO_DO
+from protocols.tasks.by_country import COUNTRY
 from protocols.tasks.schedule import CohortThreshold
 
 Entry = tuple[str, str]
@@ -34,6 +36,7 @@ def explain_study(
     """
     return [
         *_asked(study, agreement),
+        *_own_sum(study),
         *_used(study),
         *_computed(study),
         *_cost(study, agreement, assessment.charge, permit),
@@ -59,17 +62,31 @@ def _asked(study: Study, agreement: Agreement) -> Iterator[Entry]:
     yield "Countries", listed(study.countries)
 
 
+def _own_sum(study: Study) -> Iterator[Entry]:
+    if visible := own_sum_in_words(study):
+        yield "By country", f"{visible}."
+
+
 def _used(study: Study) -> Iterator[Entry]:
     yield "Register", study.population.register_name
     conditions = map(condition, study.population.where)
     yield "Patients", ", ".join(conditions) or "all in the register who have not opted out"
     categories = (DATA_CATEGORIES[code].sentence for code in study.data_categories)
     yield "Data", listed(categories)
+    own = {COUNTRY} if study.task.by_country else set()
     used = set(study.features_used)
     read = [feature(f) for f in study.features if f.name in used]
-    unread = [feature(f) for f in study.features if f.name not in used]
+    unread = [feature(f) for f in study.features if f.name not in used | own]
     yield from _under("Features", read or ["none"])
+    for name in names_countries(study):
+        text = (
+            f"{name} has countries as values: sums by it show each country's own part, whatever "
+            "the agreement says about by_country; to prevent that, permit the study without it"
+        )
+        yield "", text
     yield from _under("Not read", unread)
+    for declared in (f for f in study.features if f.name in own):
+        yield "Filled in", f"{declared.name} ({listed(map(quoted, declared.levels))}): {FILLED_IN}"
 
 
 def _under(label: str, texts: list[str]) -> Iterator[Entry]:

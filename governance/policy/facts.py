@@ -83,6 +83,7 @@ class Facts:
             "delta_pico": pico_floor(budget.delta) if budget else 0,
             "smallest_countries": agreement.smallest_countries,
             "results_days": agreement.retention.results_days,
+            "by_country": agreement.by_country,
         }
 
     def _study(self) -> dict[str, Any]:
@@ -101,6 +102,7 @@ class Facts:
             "countries": list(study.countries),
             "country_count": len(study.countries),
             "features": list(study.features_used),
+            "by_country": study.task.by_country,
             "register": study.population.register_name,
             "epsilon_micro": micro_floor(study.privacy.epsilon),
             "loss_micro": micro_ceiling(self.charge.epsilon) if self.charge else 0,
@@ -141,6 +143,7 @@ class Facts:
             "agreement": self.permit.agreement,
             "features": list(self.study.features_used if named is None else named),
             "epsilon_micro": LARGEST if at_most is None else micro_floor(at_most),
+            "by_country": conditions.by_country,
             "expires": seconds(conditions.expires),
         }
 
@@ -225,6 +228,7 @@ _NO_PERMIT: dict[str, Any] = {
     "agreement": "",
     "features": [],
     "epsilon_micro": 0,
+    "by_country": False,
     "expires": 0,
 }
 

@@ -43,6 +43,7 @@ WORDS = {
     "parts": "parts of the model",
     "seed": "seed of the initial model",
     "decay": "step size over the rounds",
+    "by_country": "each country's own sum visible (by_country)",
 }
 IF_EMPTY = {
     "inputs": "every feature except the predicted one",

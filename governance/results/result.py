@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -25,6 +25,7 @@ from keys.derive import labelled_hash
 from keys.errors import KeyFault, reason_of
 from keys.identity import VerifyKey
 from protocols.tasks import Feature, Task, Training
+from protocols.tasks.baselines import CountryBaselines, baselines_problem
 from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import Tensor, split
 from protocols.wire.document_versions import DocumentVersions
@@ -40,6 +41,10 @@ INTEGRITY = (
     "nobody can find wrong numbers, or the country that sent them, since masks hide what each sent."
 )
 """What a reader must know about the trust in countries; part of every result."""
+OWN_SUMS_VISIBLE = (
+    "Each country's own sum was visible to the coordinator, with noise only, as the agreement and "
+    "every permit allow."
+)
 Sign = Callable[[bytes], bytes]
 
 
@@ -103,8 +108,9 @@ class Result(ResultPart):
     ε and δ are those of the run's reserved schedule, evaluation included; `cohort_count` is what
     the count of the cohort costs beside it, if the agreement states that. They hold for each
     patient against the coordinator with `colluding` countries, given the noise of `honest`
-    contributions. `integrity` says what a dishonest country can do to the result; results of an
-    earlier version do not have it.
+    contributions. `baselines` says which countries a model with `by_country` has a baseline of, and
+    what it uses for others. `integrity` says what a dishonest country can do to the result; results
+    of an earlier version do not have it.
     """
 
     kind: Literal["result"] = "result"
@@ -126,6 +132,7 @@ class Result(ResultPart):
     features: tuple[Feature, ...]
     coordinates: tuple[str, ...] = ()
     model: Digest | None = None
+    baselines: CountryBaselines | None = Field(default=None, exclude_if=lambda each: each is None)
     evaluation: Annotated[Mapping[str, Any] | None, EVALUATION] = None
     table: Annotated[Mapping[str, Any] | None, TABLE] = None
     integrity: str = ""
@@ -134,6 +141,12 @@ class Result(ResultPart):
     keep_until: str
     signer: str
     signature: str = ""
+
+    @model_validator(mode="after")
+    def _baselines_fit(self) -> Self:
+        if problem := baselines_problem(self.task, self.features, self.baselines):
+            raise ValueError(problem)
+        return self
 
     def signing_hash(self) -> bytes:
         """Return the hash that is signed: of every field that is set, except the signature.
@@ -159,7 +172,8 @@ class Result(ResultPart):
             f"relies on h = {self.honest} honest contributions. "
         )
         count = f"{self.cohort_count.sentence()} " if self.cohort_count else ""
-        statement = f"{statement}{count}{self.sentence}".rstrip()
+        visible = f"{OWN_SUMS_VISIBLE} " if self.task.by_country else ""
+        statement = f"{statement}{count}{visible}{self.sentence}".rstrip()
         local = self.task.local if isinstance(self.task, Training) else None
         if local is None:
             return statement

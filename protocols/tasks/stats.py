@@ -17,13 +17,17 @@ SmallestCell = Annotated[int, Field(ge=5, le=1_000_000)]
 
 
 class _Table(BaseModel):
-    """Shared parts of both statistics: every patient is counted in exactly one cell."""
+    """Shared parts of both statistics: every patient is counted in exactly one cell.
+
+    `by_country` is for tables with a block for each country (`protocols.tasks.by_country`).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     strata: Strata = ()
     patients_bound: Annotated[int, Field(ge=1, le=10**9)]
     smallest_cell: SmallestCell = 10
+    by_country: bool = Field(default=False, exclude_if=lambda chosen: not chosen)
 
     @property
     def phase(self) -> str:

@@ -80,7 +80,8 @@ class Training(BaseModel, ABC):
     the mean of the iterates of the last `average_last` share of the rounds. `l2` weighs a penalty
     on every coordinate except the biases. With `local`, a country takes several steps by itself in
     each round (`protocols.tasks.local`); momentum and averaging then apply to rounds, and the
-    penalty to steps.
+    penalty to steps. `by_country` gives each country a baseline of its own
+    (`protocols.tasks.by_country`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,6 +101,7 @@ class Training(BaseModel, ABC):
     patients_bound: Annotated[int, Field(ge=1, le=10**9)]
     evaluation: Evaluation | None = Evaluation()
     local: LocalMode | None = Field(default=None, exclude_if=lambda mode: mode is None)
+    by_country: bool = Field(default=False, exclude_if=lambda chosen: not chosen)
 
     @abstractmethod
     def model_size(self, features: Sequence[Feature]) -> Size:

@@ -76,7 +76,9 @@ def predict(
     with plain_errors():
         folder, result = _verified(home, name, key)
         weights = read_weights(folder, result)
-        predictions = predict_file(result.task, result.features, weights, file)
+        predictions = predict_file(
+            result.task, result.features, weights, file, baselines=result.baselines
+        )
         _write(out, predictions)
         for note in predictions.notes:
             say(f"Note: {note}.", err=True)
@@ -110,6 +112,8 @@ def _print(result: "Result") -> None:
     recipients, end = map(quoted, result.recipients), named(result.keep_until[:10])
     say(f"  for: {', '.join(recipients)}; kept until {end}")
     say(f"  statement: {result.statement}")
+    if result.baselines:
+        say(f"  by country: {result.baselines.sentence(result.task, result.features)}")
     say(f"  integrity: {INTEGRITY}")
     if result.rounds_void:
         were = "was void and stays" if result.rounds_void == 1 else "were void and stay"

@@ -109,6 +109,9 @@ def _print_check(answer: dict[str, Any]) -> None:
     say(f"  messages are signed with {checked.signatures}")
     if checked.local_mode:
         say(f"  local mode: {checked.local_mode}")
+    if checked.by_country:
+        say("  by country: each country's own sum is visible, with noise only")
+        say("      the agreement and every permit must allow it (by_country)")
     for country in checked.countries:
         _print_country(country)
     for (sentence, fix), countries in _refusals(checked.countries).items():

@@ -9,6 +9,7 @@ predictions are in the order of the rows, so none may be lost.
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from governance.runtime.text_files import decoded
 from governance.runtime.wording import counted
 from keys.errors import reason_of
 from protocols.tasks import Family, Feature, Missing, Predictor, Task
+from protocols.tasks.baselines import CountryBaselines
+from protocols.tasks.by_country import COUNTRY, predict_by_country
 from protocols.tasks.features import FeatureKind, FloatArray, parse_value
 from server.errors import CoordinatorFault
+from server.learning.unseen_countries import Read, Rows, country_reader, unseen_countries
 
 Fields = Mapping[str, str]
-Rows = Sequence[tuple[int, Fields]]
-"""For each row, its line number and its texts by feature."""
 DELIMITERS = ";\t|"
 SHOWN, SHOWN_LINES, SHOWN_HEADER = 40, 10, 1000
 HEADER_FIX = "give a CSV file with a header that names the study's input features"
@@ -41,24 +43,31 @@ class Predictions:
 
 
 def predict_file(
-    task: Task, features: Sequence[Feature], weights: FloatArray, source: Path
+    task: Task,
+    features: Sequence[Feature],
+    weights: FloatArray,
+    source: Path,
+    *,
+    baselines: CountryBaselines | None = None,
 ) -> Predictions:
     """Return predictions for each row of `source`, in order.
 
     A yes/no target gives its probability; a category gives the top level and a probability for
     each level; a number gives the prediction in its unit. A patient whom the study would exclude
     for a missing value gets empty cells. A number beyond the study's bounds is clipped as in
-    training, and a note names its line. Raises CoordinatorFault with line and column, or if the
-    model cannot be applied here.
+    training, and a note names its line. With `baselines`, a patient of a country that did not train
+    the model, or of none, is predicted by their rule, and a note names the line. Raises
+    CoordinatorFault with line and column, or if the model cannot be applied here.
     """
     if not isinstance(task, Predictor):
         raise _not_applicable(task)
     inputs = task.input_features(features)
     rows = _read(source, inputs)
-    columns = _columns(inputs, rows, source)
-    complete = _complete(inputs, columns)
+    readers = {COUNTRY: country_reader(features, baselines)} if baselines else {}
+    columns = _columns(inputs, rows, source, readers)
+    complete = _complete([f for f in inputs if f.name not in readers], columns)
     scored = {name: column[complete] for name, column in columns.items()}
-    predicted = task.predict(features, weights, task.rows(features, scored))
+    predicted = _predicted(task, features, weights, scored, baselines)
     target = task.target_feature(features)
     predictions = iter(_rows(task.family, target, predicted))
     header = _header(task.family, target)
@@ -66,8 +75,23 @@ def predict_file(
     return Predictions(
         header,
         [next(predictions) if scorable else empty for scorable in complete],
-        tuple(_notes(inputs, columns, [line for line, _ in rows])),
+        (
+            *_notes(inputs, columns, [line for line, _ in rows]),
+            *(unseen_countries(task, baselines, rows) if baselines else ()),
+        ),
     )
+
+
+def _predicted(
+    task: Predictor,
+    features: Sequence[Feature],
+    weights: FloatArray,
+    columns: Mapping[str, FloatArray],
+    baselines: CountryBaselines | None,
+) -> FloatArray:
+    if baselines is None:
+        return task.predict(features, weights, task.rows(features, columns))
+    return predict_by_country(task, features, weights, columns, baselines.countries)
 
 
 def _notes(
@@ -113,17 +137,22 @@ def _complete(inputs: Sequence[Feature], columns: Mapping[str, FloatArray]) -> N
     return ~np.any(absent, axis=0) if absent else np.ones(count, dtype=np.bool_)
 
 
-def _columns(inputs: Sequence[Feature], rows: Rows, source: Path) -> dict[str, FloatArray]:
-    return {
-        f.name: np.array([_value(f, line, fields, source) for line, fields in rows], dtype=float)
-        for f in inputs
-    }
+def _columns(
+    inputs: Sequence[Feature], rows: Rows, source: Path, readers: Mapping[str, Read]
+) -> dict[str, FloatArray]:
+    """Return the columns; `readers` replace the usual reading of a feature's texts."""
+    columns = {}
+    for feature in inputs:
+        read = readers.get(feature.name, partial(parse_value, feature))
+        values = [_value(read, feature, line, fields, source) for line, fields in rows]
+        columns[feature.name] = np.array(values, dtype=float)
+    return columns
 
 
-def _value(feature: Feature, line: int, fields: Fields, source: Path) -> float:
+def _value(read: Read, feature: Feature, line: int, fields: Fields, source: Path) -> float:
     text = fields[feature.name]
     try:
-        return parse_value(feature, text)
+        return read(text)
     except ValueError as error:
         raise CoordinatorFault(
             f"The file {source}, line {line}, column `{feature.name}`: "

@@ -16,8 +16,10 @@ from governance.results.result import (
 from governance.trust.view import TrustedView
 from keys.identity import SigningKey
 from protocols.tasks import TrainGlm, Training
+from protocols.tasks.baselines import baselines_of
 from protocols.tasks.layout import vector_from_bytes
 from server.home import CoordinatorHome
+from server.learning.absent_countries import without_absent
 
 
 def make_release(
@@ -53,6 +55,7 @@ def _result(
 ) -> Result:
     agreement, task, findings = view.agreement, study.task, outcome["findings"]
     part = ResultPart.model_validate(outcome["part"])
+    findings = without_absent(task, findings, part.figures_over)
     trained = isinstance(task, Training)
     return Result(
         **dict(part),
@@ -72,6 +75,7 @@ def _result(
         task=task,
         features=study.features,
         coordinates=task.coordinate_names(study.features) if isinstance(task, TrainGlm) else (),
+        baselines=baselines_of(task, study.features, _untrained(part)),
         evaluation=findings if trained and findings else None,
         table=None if trained else findings,
         integrity=INTEGRITY,
@@ -80,6 +84,12 @@ def _result(
         keep_until=_utc_text(now + timedelta(days=study.release.keep_days)),
         signer=key.public.to_text(),
     )
+
+
+def _untrained(part: ResultPart) -> set[str]:
+    """Return the countries that were left out of every round of a training."""
+    rounds = sum(part.rounds_opened.values())
+    return {country for country, times in part.left_out.items() if times == rounds}
 
 
 def _cohort_count(agreement: Agreement) -> CohortCost | None:

@@ -30,6 +30,7 @@ from server.answers import (
 from server.errors import CoordinatorFault
 from server.runs.store import RunRow, RunState, resumed
 from server.services.context import CoordinatorContext
+from server.services.country_drafts import with_country
 from server.services.ledger_estimate import period_shares
 from server.services.release import make_release
 from server.services.run_supervisor import stop_flower_run, submit
@@ -62,6 +63,7 @@ class Studies:
         return CheckedStudy(
             **dict(_proposed(study, checks)),
             local_mode=mode.sentence(view.agreement.honest) if mode else "",
+            by_country=study.task.by_country,
             signatures=signatures_in_words(view, study.countries),
         )
 
@@ -234,7 +236,10 @@ class Studies:
         now = self._context.clock().replace(microsecond=0).isoformat()
         given = {"agreement": view.agreement.digest, "created": now}
         study = read_document(
-            Study, text.encode(), source, complete=lambda values: {**given, **values}
+            Study,
+            text.encode(),
+            source,
+            complete=lambda values: with_country({**given, **values}),
         )
         return complete(study, view.agreement)
 

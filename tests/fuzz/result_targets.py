@@ -19,6 +19,8 @@ from governance.results.result import (
 )
 from governance.runtime.text_layout import broken
 from protocols.tasks import CountPatients, Family
+from protocols.tasks.baselines import CountryBaselines
+from protocols.tasks.by_country import country_feature
 from protocols.wire.document_versions import DocumentVersions
 from server.commands import result as result_commands
 from server.learning.optimiser import OptimiserState
@@ -49,6 +51,20 @@ def _predictions(family: Family, path: Path) -> None:
         assert all(figure == "" or math.isfinite(float(figure)) for figure in figures)
 
 
+BASELINES = CountryBaselines(countries=("DK", "NO"))
+BY_COUNTRY = glm(inputs=("age", "country"), by_country=True)
+DECLARED = (*FEATURES, country_feature(("DK", "EE", "NO")))
+
+
+def _predictions_by_country(path: Path) -> None:
+    """Score rows of any country: every figure is finite, and each note can be shown."""
+    weights = np.linspace(-1, 1, 5)
+    predicted = predict_file(BY_COUNTRY, DECLARED, weights, path, baselines=BASELINES)
+    require_seen(*(line for note in predicted.notes for line in broken(note, WIDTH)))
+    assert all(cell == "" or math.isfinite(float(cell)) for (cell,) in predicted.rows)
+
+
+ROWS_BY_COUNTRY = (b"age,country\n60,DK\n40,\n,EE\n50,?\n", b"country,age\r\nFR,60\r\n")
 ROWS = (
     b"name,age,sex,smoker,sugar\nAnna,60,female,true,200\nBo,40,male,?,\n",
     b'\xef\xbb\xbfsugar,x,smoker,sex,age\r\n200,"a\r\n""b""",true,female,60\r\n,,no,male,5e1\r\n',
@@ -102,10 +118,11 @@ def _signed_results() -> Seeds:
         "table": {"groupings": ["sex"], "cells": [shown, absent]},
         "coordinates": (),
     }
+    by_country = {"task": BY_COUNTRY, "features": DECLARED, "baselines": BASELINES}
     folder = scratch() / "written"
     signed = (
         write_result(folder, _result_fields(**each), KEY.sign)
-        for each in ({"evaluation": evaluation}, counted)
+        for each in ({"evaluation": evaluation}, counted, by_country)
     )
     return tuple(
         json.dumps(each.model_dump(mode="json"), ensure_ascii=False).encode() for each in signed
@@ -180,6 +197,11 @@ RESULT_TARGETS: dict[str, Target] = {
         )
         for family in Family
     },
+    "rows to predict, by country": Target(
+        file(_predictions_by_country),
+        ROWS_BY_COUNTRY,
+        ("server/learning/predict.py", "server/learning/unseen_countries.py"),
+    ),
     "result": Target(_result, _signed_results, ("governance/results/result.py",)),
     "signed result": Target(
         _signed_result,

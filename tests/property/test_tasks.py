@@ -13,6 +13,7 @@ from client.tasks.trainers import patient_gradients
 from protocols.errors import ProtocolFault
 from protocols.numerics.rounding import round_each
 from protocols.tasks import Family, Feature, FeatureKind, Missing
+from protocols.tasks.by_country import COUNTRY, country_feature
 from protocols.tasks.features import DECIMAL, parse_number
 from protocols.tasks.layout import (
     Grouping,
@@ -24,7 +25,7 @@ from protocols.tasks.layout import (
 from protocols.wire.encoding import canonical_json
 from server.learning.optimiser import OptimiserState
 from tests.support.examples import examples
-from tests.support.patients import FEATURES, entropy, glm, release, score_counts
+from tests.support.patients import AGE, FEATURES, ILL, entropy, glm, release, score_counts
 
 NUMBERS = st.floats(-1e12, 1e12, allow_nan=False)
 VALUES = st.floats(allow_nan=True, allow_infinity=True)
@@ -182,3 +183,25 @@ def test_a_stored_state_is_complete_or_refused(
     cut = data.draw(st.integers(0, len(stored) - 1))
     with pytest.raises(ProtocolFault, match="stored optimiser state"):
         OptimiserState.from_bytes(stored[:cut])
+
+
+@given(st.data())
+def test_a_country_s_own_block_lengthens_no_contribution(data: st.DataObject) -> None:
+    """One patient has one country: one coordinate, within the same clip norm and in one cell."""
+    levels = data.draw(st.lists(st.from_regex(r"[A-Z]{2}", fullmatch=True), min_size=2,
+                                max_size=30, unique=True))  # fmt: skip
+    declared = (AGE, ILL, country_feature(levels))
+    own = data.draw(st.integers(0, len(levels) - 1))
+    ages = np.array(data.draw(st.lists(st.floats(0, 120), min_size=1, max_size=10)))
+    table = {"age": ages, "ill": np.ones(len(ages)), COUNTRY: np.full(len(ages), float(own))}
+    task = glm(inputs=("age", COUNTRY), by_country=True, clip_norm=0.5, evaluation=None)
+    block = task.rows(declared, table)[:, -len(levels) :]
+    assert (block.sum(axis=1) == 1).all()
+    assert (block[:, own] == 1).all()
+    cohort = Cohort(declared, tuple(map(str, range(len(ages)))), table)
+    mechanism = next(m for m in task.schedule(declared) if m.phase == "train")
+    zero = np.zeros(task.dimension(declared))
+    gradients = patient_gradients(task, cohort, zero)
+    rounded = round_each(gradients, mechanism, entropy=entropy())
+    assert ((rounded**2).sum(axis=1) <= mechanism.squared_sensitivity).all()
+    assert not np.delete(rounded[:, -len(levels) :], own, axis=1).any()

@@ -20,7 +20,7 @@ SPLIT = b"s" * 32
 
 @pytest.fixture
 def tasks(record_store: RecordStore) -> PreparedTasks:
-    return PreparedTasks(record_store, (), SPLIT)
+    return PreparedTasks(record_store, (), SPLIT, country="DK")
 
 
 def test_a_task_comes_with_the_version_of_its_records(

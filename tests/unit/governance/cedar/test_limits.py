@@ -98,7 +98,7 @@ def test_brackets_in_comments_and_texts_are_no_levels(harmless: str) -> None:
 
 
 def test_many_short_policies_are_within_the_limits() -> None:
-    check_limits("The policy", BASE_POLICY * 7)
+    check_limits("The policy", BASE_POLICY * 6)
 
 
 def test_text_is_bounded_in_bytes_not_characters() -> None:

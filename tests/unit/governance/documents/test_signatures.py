@@ -22,9 +22,9 @@ from tests.support.documents import (
 )
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
-CANONICAL = "aa6ec3a744e291b794f0b2381091ade1a5903092116a79bb9a84e81a14294eb4"
+CANONICAL = "186609cc4fbda5ea0ee7c7c523abc794529c704c9d2415b5fb77c5d700c3a053"
 """SHA-256 of an agreement's canonical bytes from before the suite could be chosen."""
-DIGEST = "sha256:8dd214f2f4e3efc683339e048da273097d1e9e3908a2a9151a2b687a3ec6bef1"
+DIGEST = "sha256:92b8cd0c7fec3cb02999ac021dec2545008d48902d890c189bda508c371ce4bc"
 NODE_DIGEST = "sha256:c8f7b38b70101ee88d92c180fbe669985649c23c1a85b3fe0395119a883a9df3"
 
 

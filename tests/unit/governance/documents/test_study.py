@@ -11,6 +11,7 @@ from protocols.numerics.mechanism import Scope
 from protocols.tasks.local import LocalMode
 from protocols.wire.encoding import canonical_json
 from tests.support.documents import (
+    COUNTRIES,
     NOW,
     agreement,
     node_keys,
@@ -234,3 +235,16 @@ def test_one_key_cannot_serve_two_purposes() -> None:
         NodeKeys.model_validate(
             node_keys("DK").model_dump() | {"identity_key": same, "log_key": same}
         )
+
+
+def test_a_country_that_the_node_fills_in_is_not_read_and_needs_no_count_of_its_own() -> None:
+    country = {"name": "country", "type": "categorical", "levels": list(COUNTRIES)}
+    features = [*study_fields(AGREED)["features"], country]
+    task = {"kind": "stats/count", "patients_bound": 10, "strata": [{"feature": "sex"}]}
+    by_both = task | {"strata": [{"feature": "country"}, {"feature": "sex"}], "by_country": True}
+    plain, by_country = study(AGREED, task=task), study(AGREED, features=features, task=by_both)
+    assert by_country.features_used == plain.features_used == ("age", "sex")
+    assert by_country.cohort_definition == plain.cohort_definition
+    ordinary = study(AGREED, features=features, task=by_both | {"by_country": False})
+    assert "country" in ordinary.features_used
+    assert ordinary.cohort_definition != plain.cohort_definition

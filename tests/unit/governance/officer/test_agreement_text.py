@@ -1,5 +1,6 @@
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +90,29 @@ def test_an_amendment_is_shown_field_by_field() -> None:
         "smallest cohort": "now 50; then 100",
     }
     assert changes(AGREED, AGREED) == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "term", "texts"),
+    [
+        ("by_country", True, ("no", "yes")),
+        ("cohort_count", None, ("(epsilon 1; delta 1e-05)", "none")),
+    ],
+)
+def test_an_amendment_back_to_what_a_document_leaves_out_is_shown(
+    field: str, term: Any, texts: tuple[str, str]
+) -> None:
+    other, (ours, theirs) = agreement(**{field: term}), texts
+    name = field.replace("_", " ")
+    assert changes(AGREED, other) == {name: f"now {ours}; then {theirs}"}
+    assert changes(other, AGREED) == {name: f"now {theirs}; then {ours}"}
+
+
+def test_the_agreement_says_whether_a_country_s_own_sum_may_be_visible() -> None:
+    assert "a country's own sum: is never visible" in text_of()
+    allowed = text_of(agreement(by_country=True))
+    assert "a country's own sum: may be visible, with noise only" in allowed
+    assert "if every country's permit allows it" in allowed
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(0, 119))

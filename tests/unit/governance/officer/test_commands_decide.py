@@ -1,5 +1,6 @@
 import json
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,13 +12,34 @@ from governance.officer.commands_decide import _show_permit
 from governance.officer.studies import keep_study
 from governance.officer.terminal import Terminal
 from tests.support.document_fields import others, places
-from tests.support.documents import NOW, agreement, node_keys, permit, study
+from tests.support.documents import (
+    COUNTRIES,
+    NOW,
+    agreement,
+    node_keys,
+    permit,
+    study,
+    study_fields,
+)
 from tests.support.narrowing import present
-from tests.support.officers import OfficerCommands, unreachable
+from tests.support.officers import OfficerCommands, agreed_with, new_officer, unreachable
 
 SEX_IS_OURS = """@id("dk/no-sex") @sentence("Denmark does not share the sex of patients.")
 forbid (principal, action, resource) when { context.study.features.contains("sex") };
 """
+
+BY_COUNTRY: dict[str, Any] = {
+    "features": [
+        *study_fields(agreement())["features"],
+        {"name": "country", "type": "categorical", "levels": list(COUNTRIES)},
+    ],
+    "task": {
+        "kind": "stats/count",
+        "strata": [{"feature": "country"}],
+        "patients_bound": 10_000,
+        "by_country": True,
+    },
+}
 
 
 @pytest.fixture
@@ -164,6 +186,47 @@ class TestApproval:
     ) -> None:
         agreed.done("approve", proposed.id, "--expires", "2029-01-01", "--yes")
         assert present(agreed.own().permit(proposed.digest)).conditions.expires == proposed.expires
+
+
+@pytest.fixture
+def visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OfficerCommands:
+    """An officer of an agreement under which a country's own sum may be visible."""
+    officer = new_officer(tmp_path, monkeypatch, lambda key: agreed_with(key, by_country=True))
+    return officer.enrol().agree()
+
+
+class TestByCountry:
+    def test_without_the_officer_s_own_permission_it_is_refused_in_words(
+        self, visible: OfficerCommands
+    ) -> None:
+        asked = propose(visible, **BY_COUNTRY)
+        error = " ".join(visible.refused("approve", asked.id, "--yes").split())
+        assert "needs another permission from you: your country's own sum is visible" in error
+        assert "approve it with --by-country, or refuse it" in error
+
+    def test_it_is_shown_asked_for_and_signed(self, visible: OfficerCommands) -> None:
+        asked = propose(visible, **BY_COUNTRY)
+        assert "your country's own sum is visible, with noise only" in visible.done(
+            "show", asked.id
+        )
+        assert "answered no" in visible.refused("approve", asked.id, "--by-country", answer="n\n")
+        output = visible.done("approve", asked.id, "--by-country", answer="y\ny\n")
+        assert "May your country's own sum be visible, with noise only?" in output
+        assert "visible, with noise only" in output[output.index("Permit of DK") :]
+        conditions = present(visible.own().permit(asked.digest)).conditions
+        assert conditions.by_country
+
+    def test_other_studies_do_not_get_it(self, visible: OfficerCommands) -> None:
+        asked = propose(visible)
+        error = visible.refused("approve", asked.id, "--by-country", "--yes")
+        assert "shows no country's own sum" in error
+        visible.done("approve", asked.id, "--yes")
+        assert not present(visible.own().permit(asked.digest)).conditions.by_country
+
+    def test_an_agreement_without_the_term_forbids_it(self, agreed: OfficerCommands) -> None:
+        asked = propose(agreed, **BY_COUNTRY)
+        error = agreed.refused("approve", asked.id, "--by-country", "--yes")
+        assert "agreement/by-country" in error
 
 
 class TestApprovalRefused:

@@ -80,6 +80,16 @@ STRICT = agreement(
     budget=[{"register": "patients", "period_days": 365, "epsilon": 3.0, "delta": 9e-6, "order": 8}]
 )
 
+VISIBLE = agreement(by_country=True)
+
+
+def by_country(agreed: Agreement) -> Study:
+    country = {"name": "country", "type": "categorical", "levels": ["DK", "EE", "NO", "PT"]}
+    features = [feature.model_dump() for feature in ASKED.features]
+    task = ASKED.task.model_dump() | {"by_country": True, "strata": [{"feature": "country"}]}
+    return study(agreed, features=[*features, country], task=task)
+
+
 BROKEN: dict[str, Callable[[], Assessment]] = {
     "agreement/not-yet-effective": lambda: assessed(now=AGREED.effective - SECOND),
     "agreement/sunset": lambda: assessed(
@@ -126,6 +136,11 @@ BROKEN: dict[str, Callable[[], Assessment]] = {
     "permit/epsilon": lambda: assessed(
         given=permit_with(conditions=conditions(epsilon_at_most=0.4999))
     ),
+    "agreement/by-country": lambda: assessed(
+        by_country(AGREED),
+        given=permit(AGREED, by_country(AGREED), conditions=conditions(by_country=True)),
+    ),
+    "permit/by-country": lambda: assessed(by_country(VISIBLE), VISIBLE),
     "agreement/purpose-not-allowed": lambda: assessed(
         study(AGREED, purpose=purpose(ehds="53-1-b"))
     ),
@@ -143,6 +158,27 @@ def cost() -> int:
 
 def cap() -> int:
     return cap_micro(3.0, 1e-4, 8)
+
+
+def test_a_country_s_own_sum_is_visible_if_agreement_and_permit_allow_it() -> None:
+    asked = by_country(VISIBLE)
+    given = permit(VISIBLE, asked, conditions=conditions(by_country=True))
+    assert assessed(asked, VISIBLE, given=given).allowed
+    assert assessed(asked, VISIBLE, permit=None, act=Act.PROPOSE).allowed
+    national = """@id("dk/none") @sentence("Denmark shows no sum of its own.")
+    forbid (principal, action, resource) when { context.study.by_country };
+    """
+    refused = assessed(asked, VISIBLE, given=given, national=national)
+    assert [finding.code for finding in refused.findings] == [ReasonCode.POLICY]
+
+
+def test_the_installed_rules_count_under_an_agreement_with_earlier_ones() -> None:
+    earlier = '@id("base/asked")\npermit (principal, action, resource);'
+    for agreed, clause in (
+        (agreement(policy=earlier), "agreement/by-country"),
+        (agreement(policy=earlier, by_country=True), "permit/by-country"),
+    ):
+        assert clause in clauses(assessed(by_country(agreed), agreed))
 
 
 def test_without_a_known_register_no_delta_is_compared() -> None:

@@ -19,6 +19,8 @@ from governance.results.result import (
 from keys.derive import labelled_hash
 from keys.identity import SigningKey
 from protocols.tasks import CountPatients
+from protocols.tasks.baselines import CountryBaselines
+from protocols.tasks.by_country import country_feature
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import canonical_json, digest
 from tests.support.patients import FEATURES, glm, mlp
@@ -251,3 +253,29 @@ def test_a_network_without_one_of_its_parts_is_refused(tmp_path: Path) -> None:
     signed = result(task=task, model=stored).signed(KEY.sign)
     (tmp_path / RESULT_FILE).write_text(json.dumps(signed.model_dump(mode="json")))
     assert "other parts" in refused(tmp_path)
+
+
+BY_COUNTRY: dict[str, Any] = {
+    "task": glm(inputs=("age", "country"), by_country=True),
+    "features": (*FEATURES, country_feature(("DK", "EE"))),
+}
+
+
+def test_the_statement_of_a_study_by_country_says_what_was_visible() -> None:
+    baselines = CountryBaselines(countries=("DK", "EE"))
+    statement = result(**BY_COUNTRY, baselines=baselines).statement
+    assert "Each country's own sum was visible to the coordinator, with noise only" in statement
+    assert "own sum" not in result().statement
+
+
+def test_baselines_are_part_of_what_is_signed(tmp_path: Path) -> None:
+    written(tmp_path)
+    assert "baselines" not in json.loads((tmp_path / RESULT_FILE).read_text())
+    baselines = CountryBaselines(countries=("DK", "EE"))
+    signed = result(**BY_COUNTRY, baselines=baselines).signed(KEY.sign)
+    (tmp_path / RESULT_FILE).write_text(signed.model_dump_json())
+    assert read_result(tmp_path, (KEY.public,)).baselines == baselines
+    alter(tmp_path, baselines={"countries": ["DK"], "otherwise": "mean-of-countries"})
+    assert "altered" in refused(tmp_path)
+    alter(tmp_path, baselines={"countries": ["FR"], "otherwise": "mean-of-countries"})
+    assert "the feature country has no level FR" in refused(tmp_path)

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from protocols.tasks import Family, TrainGlm
+from protocols.tasks.baselines import CountryBaselines
+from protocols.tasks.by_country import country_feature
 from protocols.tasks.training import sigmoid
 from server.errors import CoordinatorFault
-from server.learning.predict import predict_file
-from tests.support.patients import FEATURES, columns, glm, mlp, module
+from server.learning.predict import Predictions, predict_file
+from tests.support.patients import AGE, FEATURES, ILL, columns, glm, mlp, module
 
 HEADER = "name,age,sex,smoker,sugar"
 MODEL = np.array([0.5, 1.0, 0.25, -0.25, 0.5, 0.0, 2.0])
@@ -181,3 +183,39 @@ def test_a_registered_module_is_applied_where_it_is_installed(tmp_path: Path) ->
     with pytest.raises(CoordinatorFault, match="cannot be applied here") as caught:
         predict_file(task, FEATURES, task.initial(FEATURES), path)
     assert "load model.safetensors into the module" in caught.value.fix
+
+
+class TestByCountry:
+    """The model: a bias, age, and an intercept of DK, EE and NO; EE took part in no round."""
+
+    FEATURES = (AGE, ILL, country_feature(("DK", "EE", "NO")))
+    TASK = glm(inputs=("age", "country"), by_country=True)
+    MODEL = np.array([0.5, 1.0, 2.0, 9.0, -1.0])
+    BASELINES = CountryBaselines(countries=("DK", "NO"))
+
+    def predicted(self, folder: Path, text: str) -> Predictions:
+        path = folder / "new.csv"
+        path.write_text(text, encoding="utf-8")
+        return predict_file(self.TASK, self.FEATURES, self.MODEL, path, baselines=self.BASELINES)
+
+    def test_each_country_has_its_own_and_others_the_mean(self, tmp_path: Path) -> None:
+        text = "age,country\n50,DK\n50,NO\n50,\n50,FR\n50,EE\n,FR\n"
+        predictions = self.predicted(tmp_path, text)
+        *rows, excluded = predictions.rows
+        expected = sigmoid(np.array([2.5, -0.5, 1.0, 1.0, 1.0]))
+        assert [float(row[0]) for row in rows] == pytest.approx(expected, abs=1e-6)
+        assert excluded == [""]
+        empty, france, estonia = predictions.notes
+        assert "it is empty, so the model uses the mean of the intercepts of DK, NO" in empty
+        assert "not trained in `FR`" in france
+        assert "2 rows, lines 5, 7" in france
+        assert "not trained in `EE`" in estonia
+
+    def test_a_text_that_is_no_country_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(CoordinatorFault, match="line 3, column `country`: 'denmark'"):
+            self.predicted(tmp_path, "age,country\n50,DK\n50,denmark\n")
+
+    def test_a_file_without_the_column_or_without_rows(self, tmp_path: Path) -> None:
+        with pytest.raises(CoordinatorFault, match="no column `country`"):
+            self.predicted(tmp_path, "age\n50\n")
+        assert self.predicted(tmp_path, "age,country\n").rows == []
