@@ -44,29 +44,36 @@ def read_draft(
 
     def fill(values: Mapping[str, Any]) -> dict[str, Any]:
         filled = {**given, **values}
-        settings.update(_open_settings(filled))
-        if settings:
-            preliminary = {name: PRELIMINARY[name] for name in settings}
-            filled["task"] = {**filled["task"], **preliminary}
+        task = filled.get("task")
+        if isinstance(task, dict) and (found := open_settings(task)):
+            settings.update(found)
+            _require_free_rounds(filled, task, found)
+            filled["task"] = preliminary(task)
         return filled
 
     study = read_document(Study, text.encode(), source, complete=fill)
     return _choose(study, settings, complete) if settings else CompletedDraft(complete(study))
 
 
-def _open_settings(values: Mapping[str, Any]) -> set[str]:
-    """Return the settings that the draft leaves open; none if it is not for training."""
-    task = values.get("task")
-    if not isinstance(task, dict) or not str(task.get("kind")).startswith("train/"):
+def open_settings(task: Mapping[str, Any]) -> set[str]:
+    """Return the settings that a draft's task leaves open; none if it does not train."""
+    if not str(task.get("kind")).startswith("train/"):
         return set()
-    if task.get(ROUNDS) == AUTO:
-        _require_free_rounds(values, task)
     left_out = set() if RATE in task else {RATE}
     return left_out | {name for name in PRELIMINARY if task.get(name) == AUTO}
 
 
-def _require_free_rounds(values: Mapping[str, Any], task: Mapping[str, Any]) -> None:
+def preliminary(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a draft's task, with a number for each setting that is left open."""
+    return {**task, **{name: PRELIMINARY[name] for name in open_settings(task)}}
+
+
+def _require_free_rounds(
+    values: Mapping[str, Any], task: Mapping[str, Any], settings: set[str]
+) -> None:
     """Raise CoordinatorFault if something else in the draft decides the number of rounds."""
+    if ROUNDS not in settings:
+        return
     if values.get("mechanisms"):
         raise CoordinatorFault(
             "The draft says `rounds: auto` and states `mechanisms`",
