@@ -21,7 +21,7 @@ from protocols.tasks.layout import row_width
 from protocols.tasks.training import Family, Training
 
 AUTO = "auto"
-"""What a draft says instead of a number that is to be chosen."""
+"""What a draft says instead of a number, so that the number is chosen."""
 LINEAR_PART = 0.5
 DIGITS = 3
 """Significant digits of a chosen rate."""
