@@ -135,7 +135,7 @@ bench-dpsgd: $(STAMP) ## measure a clipped sum and a contribution, beside SGD an
 bench-load: $(STAMP) ## measure honest calls beside a flood of hostile ones, for five minutes
 	@$(BIN)/python -m bench.load
 
-bench-utility: $(STAMP) ## measure accuracy against privacy on the four hospitals' records
+bench-utility: $(STAMP) ## measure accuracy against privacy on three public data sets
 	@$(BIN)/python -m bench.utility
 
 docs: $(STAMP) ## build the site of the pages, with the API reference, into build/site

@@ -11,6 +11,7 @@ from client.records.csv_source import CsvSource
 from client.records.dictionary import read_dictionary
 from client.records.source import Records
 from protocols.tasks import Family, Feature, FeatureKind, Missing, TrainGlm
+from protocols.tasks.step_size import RULE
 
 HOSPITALS = {"US": "cleveland", "HU": "hungarian", "CH": "switzerland", "XV": "va"}
 """Country code to file. XV, a user-assigned code, is the second hospital of the US."""
@@ -83,16 +84,17 @@ def _yes_or_no(name: str) -> Feature:
     return Feature(name=name, type=FeatureKind.BOOLEAN, missing=Missing.IMPUTE, fill=UNKNOWN)
 
 
-def task(
-    patients: int, *, rounds: int = 12, learning_rate: float = 2.0, clip: float = 1.0
-) -> TrainGlm:
-    """Return the training task for about `patients` training patients, without evaluation."""
+def task(patients: int) -> TrainGlm:
+    """Return the training task for about `patients` training patients, without evaluation.
+
+    Its rounds and learning rate are preliminary: the bench chooses them as `study check` does.
+    """
     return TrainGlm(
         family=Family.LOGISTIC,
         target=TARGET,
-        rounds=rounds,
-        learning_rate=learning_rate,
-        clip_norm=clip,
+        rounds=RULE.most_rounds,
+        learning_rate=1.0,
+        clip_norm=1.0,
         patients=patients,
         patients_bound=4 * PATIENTS,
         evaluation=None,

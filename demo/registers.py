@@ -18,6 +18,7 @@ from demo.population import (
 )
 from demo.world import DOCUMENTS, Site, Terms, World
 from protocols.tasks import Feature, TrainGlm
+from server.services.drafts import preliminary
 
 TRAINING_STUDY = "heart-admissions"
 HISTOGRAM_STUDY = "blood-pressure"
@@ -65,8 +66,11 @@ def _site(folder: Path, country: Country) -> Site:
 
 
 def read_training(name: str) -> tuple[tuple[Feature, ...], TrainGlm]:
-    """Return the features and the task of a training study's document."""
+    """Return the features and the task of a training study's document.
+
+    What the document leaves to `study check` is preliminary; predictions do not depend on it.
+    """
     text = (DOCUMENTS / f"{name}.yaml").read_text(encoding="utf-8")
     study: dict[str, Any] = yaml.safe_load(Template(text).safe_substitute(expires="2030-01-01"))
     features = tuple(Feature.model_validate(fields) for fields in study["features"])
-    return features, TrainGlm.model_validate(study["task"])
+    return features, TrainGlm.model_validate(preliminary(study["task"]))

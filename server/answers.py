@@ -156,12 +156,16 @@ class CountryAnswer(Answer):
 
 
 class ProposedStudy(Answer):
-    """A completed study and the answers of its countries; `study` is the document as JSON."""
+    """A completed study and the answers of its countries; `study` is the document as JSON.
+
+    `chosen` says how each number was chosen that the draft left open.
+    """
 
     id: str
     digest: str
     title: str
     study: Mapping[str, Any]
+    chosen: tuple[str, ...] = ()
     countries: tuple[CountryAnswer, ...]
 
 

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from governance.documents.purposes import nearest
 from governance.runtime.safe_text import escaped
 from protocols.tasks.features import LEVEL
+from protocols.tasks.step_size import AUTO
 
 FieldPath = tuple[str | int, ...]
 Context = Mapping[str, Any]
@@ -69,7 +70,8 @@ EXPECTED: dict[str, Callable[[Context], str]] = {
     "string_pattern_mismatch": lambda c: PATTERNS.get(c["pattern"], "another form of text"),
     "datetime_type": lambda _: "a date, such as 2026-12-31T23:59:59Z",
 }
-
+MAY_BE_CHOSEN = {("task", "learning_rate"), ("task", "rounds")}
+"""Numbers of a study that a draft may leave to `study check`."""
 
 PLAIN = {
     "missing": "this field is missing; add it",
@@ -157,7 +159,8 @@ def _text_of(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, val
     if kind in PLAIN:
         return PLAIN[kind]
     if kind in EXPECTED:
-        return f"expected {EXPECTED[kind](context)}, found {_found(problem)}"
+        choice = f", or {AUTO}" if path in MAY_BE_CHOSEN else ""
+        return f"expected {EXPECTED[kind](context)}{choice}, found {_found(problem)}"
     return problem["msg"].removeprefix("Value error, ")
 
 

@@ -42,6 +42,22 @@ def proposed_edges(family: Family, classes: int, evaluation: Evaluation) -> tupl
     return tuple(round(number / evaluation.bins, 6) for number in range(1, evaluation.bins))
 
 
+def edges_sentence(task: Training) -> str:
+    """Return how the edges of a task's evaluation were chosen, without a full stop."""
+    evaluation = task.evaluation or Evaluation()
+    if task.family is Family.LINEAR:
+        return "bins of the evaluation: absolute errors, as shares of the target's range"
+    if task.family is Family.MULTINOMIAL:
+        return "bins of the evaluation: spaced by odds, as if all levels were equally common"
+    if evaluation.prevalence is not None:
+        about = f"spaced by odds about the declared prevalence {evaluation.prevalence:g}"
+        return f"bins of the evaluation: {about}"
+    return (
+        "bins of the evaluation: equal; if the outcome is rare, declare `prevalence` under "
+        "`evaluation`, a public guess, or most scores fall into the first bin"
+    )
+
+
 def _logit_spaced(prevalence: float, bins: int) -> tuple[float, ...]:
     """Return `bins` - 1 edges about the prevalence, and one half, which accuracy needs.
 

@@ -106,6 +106,7 @@ def _print_check(answer: dict[str, Any]) -> None:
     checked = parsed(CheckedStudy, answer)
     say(f"{checked.id}: {quoted(checked.title)}")
     _print_schedule(parsed(StudySchedule, checked.study))
+    _print_chosen(checked.chosen)
     say(f"  messages are signed with {checked.signatures}")
     if checked.local_mode:
         say(f"  local mode: {checked.local_mode}")
@@ -126,6 +127,11 @@ def _print_schedule(schedule: "StudySchedule") -> None:
         times = f"{release.rounds} rounds of " if release.rounds > 1 else ""
         size = counted(release.dimension, "value")
         say(f"    {release.phase:13} {times}{size}, {WHOSE_NOISE[release.scope]}")
+
+
+def _print_chosen(chosen: "Iterable[str]") -> None:
+    for sentence in chosen:
+        say(f"  {sentence}")
 
 
 def _print_country(country: "CountryAnswer") -> None:
@@ -157,6 +163,7 @@ def _print_proposed(answer: dict[str, Any]) -> None:
     proposed = parsed(ProposedStudy, answer)
     say(f"Proposed: {proposed.id}, {quoted(proposed.title)}")
     say(f"  {proposed.digest}")
+    _print_chosen(proposed.chosen)
     say("  Next: the officers of its countries see it in `pratique-officer inbox`.")
 
 

@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from governance.audit.events import EventKind
 from governance.cedar.engine import Act
-from governance.documents.reading import read_document
 from governance.documents.study import Study
 from governance.results.result import RESULT_FILE, holds_result_of
 from governance.trust.view import TrustedView
@@ -30,7 +29,7 @@ from server.answers import (
 from server.errors import CoordinatorFault
 from server.runs.store import RunRow, RunState, resumed
 from server.services.context import CoordinatorContext
-from server.services.country_drafts import with_country
+from server.services.drafts import CompletedDraft, read_draft
 from server.services.ledger_estimate import period_shares
 from server.services.release import make_release
 from server.services.run_supervisor import stop_flower_run, submit
@@ -57,11 +56,11 @@ class Studies:
     def check(self, text: str, source: str) -> CheckedStudy:
         """Return the completed study and what each country's rules answer to it."""
         view = self._context.view()
-        study = self._read(text, source, view)
-        mode = study.local_mode
+        draft = self._read(text, source, view)
+        mode = (study := draft.study).local_mode
         checks = self._checks(study, view, Act.PROPOSE)
         return CheckedStudy(
-            **dict(_proposed(study, checks)),
+            **dict(_proposed(draft, checks)),
             local_mode=mode.sentence(view.agreement.honest) if mode else "",
             by_country=study.task.by_country,
             signatures=signatures_in_words(view, study.countries),
@@ -70,7 +69,8 @@ class Studies:
     def propose(self, text: str, source: str) -> ProposedStudy:
         """Sign and publish a study, unless no country could permit it."""
         context, view = self._context, self._context.view()
-        study = self._read(text, source, view)
+        draft = self._read(text, source, view)
+        study = draft.study
         checks = self._checks(study, view, Act.PROPOSE)
         require_proposable(checks)
         if any(known.id == study.id and known != study for known in view.studies.values()):
@@ -84,7 +84,7 @@ class Studies:
             study, context.clock(), document_key=keys.document_key, online_key=keys.online_key
         )
         context.note(EventKind.STUDY_PROPOSED, study=study.digest, subject=study.id)
-        return _proposed(study, checks)
+        return _proposed(draft, checks)
 
     def list(self) -> list[ListedStudy]:
         """Return every published study, the countries' answers, and its newest run."""
@@ -232,16 +232,10 @@ class Studies:
 
         context.runs.finish(run, context.clock(), log_event)
 
-    def _read(self, text: str, source: str, view: TrustedView) -> Study:
+    def _read(self, text: str, source: str, view: TrustedView) -> CompletedDraft:
         now = self._context.clock().replace(microsecond=0).isoformat()
         given = {"agreement": view.agreement.digest, "created": now}
-        study = read_document(
-            Study,
-            text.encode(),
-            source,
-            complete=lambda values: with_country({**given, **values}),
-        )
-        return complete(study, view.agreement)
+        return read_draft(text, source, given, lambda study: complete(study, view.agreement))
 
     def _checks(self, study: Study, view: TrustedView, act: Act) -> tuple[CountryCheck, ...]:
         return check(study, view, act=act, now=self._context.clock(), tasks=TASK_KINDS)
@@ -314,12 +308,14 @@ def _used_up(study: Study, run: RunRow, countries: list[str]) -> CoordinatorFaul
     )
 
 
-def _proposed(study: Study, checks: tuple[CountryCheck, ...]) -> ProposedStudy:
+def _proposed(draft: CompletedDraft, checks: tuple[CountryCheck, ...]) -> ProposedStudy:
+    study = draft.study
     return ProposedStudy(
         id=study.id,
         digest=study.digest,
         title=study.title,
         study=study.model_dump(mode="json"),
+        chosen=draft.chosen,
         countries=tuple(checked.to_reply() for checked in checks),
     )
 

@@ -44,6 +44,8 @@ CLAIMS = {
     "ε = 1, each country adding all of the noise itself": ("per-country", 1, 1.0),
     "ε = 0.1, noise shared by four honest countries": ("shared", 4, 0.1),
     "ε = 0.1, each country adding all of the noise itself": ("per-country", 1, 0.1),
+    "ε = 0.05, noise shared by four honest countries": ("shared", 4, 0.05),
+    "ε = 0.05, each country adding all of the noise itself": ("per-country", 1, 0.05),
 }
 """Rows of the README's table, with the measurement that each one shows."""
 
@@ -117,7 +119,8 @@ def test_the_two_commands_of_the_readme_come_first() -> None:
 
 def test_the_accuracies_in_the_readme_are_those_measured() -> None:
     measured = json.loads((ROOT / "bench" / "results" / "utility.json").read_text())["rows"]
-    table = {(row["noise"], row["h"], row["epsilon"]): row["mean_of_centres"] for row in measured}
+    hospitals = [row for row in measured if row["data"] == "heart disease"]
+    table = {(row["noise"], row["h"], row["epsilon"]): row["mean_of_centres"] for row in hospitals}
     table_rows = re.findall(r"^\| ([^|]+) \| (0\.\d+) \|$", README.read_text(), re.MULTILINE)
     claims = {what: float(accuracy) for what, accuracy in table_rows}
     for what, row in CLAIMS.items():

@@ -25,7 +25,7 @@ WITHOUT_CUDA = "+cpu"
 HEADS = {
     "build": "What installs and builds: pip and the project's build backend.",
     "run": "What the programs need, without torch.",
-    "dev": "What the extras `dev` and `docs` need besides.",
+    "dev": "What the extras `dev`, `docs` and `bench` need besides.",
     "torch-cpu": "torch without CUDA: the builds that the package index does not have.",
     "torch": "torch as the package index has it.",
     "torch-cuda": "What a build of torch with CUDA needs besides.",

@@ -8,10 +8,10 @@ import yaml
 
 from governance.budget.accounting import epsilon
 from governance.documents.agreement import Agreement
-from governance.documents.reading import read_document
 from governance.documents.study import Study
 from protocols.numerics.mechanism import Scope
 from protocols.tasks.local import LocalMode
+from server.services.drafts import read_draft
 from server.services.study_checks import complete
 from tests.support.documents import agreement_fields
 
@@ -21,17 +21,17 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 HONEST = 3
 
 
-def study() -> Study:
+def completed(agreed: Agreement) -> Study:
     given = {"agreement": "sha256:" + "a" * 64, "created": "2026-11-22"}
-    return read_document(
-        Study, BLOCKS[1].encode(), "local-mode.md", complete=lambda values: {**given, **values}
-    )
+    draft = read_draft(BLOCKS[1], "local-mode.md", given, lambda study: complete(study, agreed))
+    assert len(draft.chosen) == 1
+    return draft.study
 
 
 def test_the_study_on_the_page_costs_at_most_its_epsilon() -> None:
     fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
     agreed = Agreement.model_validate(fields)
-    with_schedule = complete(study(), agreed)
+    with_schedule = completed(agreed)
     assert with_schedule.schedule_matches_task
     spent = epsilon(with_schedule.releases_of(agreed), HONEST, with_schedule.privacy.delta)
     stated = with_schedule.privacy.epsilon
@@ -49,7 +49,7 @@ def test_the_study_on_the_page_costs_at_most_its_epsilon() -> None:
 
 def test_the_quoted_texts_are_those_of_the_program() -> None:
     mode = LocalMode.model_validate(yaml.safe_load(BLOCKS[0])["local"])
-    assert mode == study().local_mode
+    assert mode.model_dump() == yaml.safe_load(BLOCKS[1])["task"]["local"]
     quoted = " ".join(line[2:] for line in PAGE.splitlines() if line.startswith("> "))
     assert quoted == mode.sentence(HONEST)
 

@@ -13,10 +13,9 @@ from client.tasks.module_registry import registered
 from client.tasks.trainers import trainer_for
 from governance.budget.accounting import epsilon
 from governance.documents.agreement import Agreement
-from governance.documents.reading import read_document
-from governance.documents.study import Study
 from protocols.numerics.mechanism import Rounding
 from protocols.tasks import Feature, Task, TrainModule
+from server.services.drafts import preliminary, read_draft
 from server.services.study_checks import complete
 from tests.support.documents import agreement_fields
 from tests.support.narrowing import present
@@ -26,17 +25,13 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", (DOCS / "networks.md").read_text(), re
 HONEST = 3
 
 
-def study() -> Study:
-    given = {"agreement": "sha256:" + "a" * 64, "created": "2026-11-22"}
-    return read_document(
-        Study, BLOCKS[0].encode(), "networks.md", complete=lambda values: {**given, **values}
-    )
-
-
 def test_the_study_costs_at_most_its_epsilon() -> None:
     fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
     agreed = Agreement.model_validate(fields)
-    with_schedule = complete(study(), agreed)
+    given = {"agreement": "sha256:" + "a" * 64, "created": "2026-11-22"}
+    draft = read_draft(BLOCKS[0], "networks.md", given, lambda study: complete(study, agreed))
+    assert len(draft.chosen) == 2
+    with_schedule = draft.study
     spent = epsilon(with_schedule.releases_of(agreed), HONEST, with_schedule.privacy.delta)
     assert 0.98 * with_schedule.privacy.epsilon < spent <= with_schedule.privacy.epsilon
     assert with_schedule.mechanisms[1].rounding is Rounding.FACTORED
@@ -44,7 +39,7 @@ def test_the_study_costs_at_most_its_epsilon() -> None:
 
 def test_a_node_can_build_the_module_of_the_task() -> None:
     fields: dict[str, Any] = yaml.safe_load(BLOCKS[1])
-    task = TypeAdapter(Task).validate_python(fields)
+    task = TypeAdapter(Task).validate_python(preliminary(fields))
     assert isinstance(task, TrainModule)
     hours = [Feature(name=name, type="numeric", bounds=(0, 30)) for name in task.inputs]
     features = (*hours, Feature(name=task.target, type="boolean"))

@@ -27,6 +27,7 @@ from governance.documents.models import Country
 from governance.documents.reading import read_document
 from governance.documents.study import Study
 from server.learning.predict import predict_file
+from server.services.drafts import preliminary
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 AGREEMENT = f"sha256:{'0' * 64}"
@@ -56,7 +57,8 @@ def _row(number: int) -> str:
 
 def studies(folder: Path) -> list[Study]:
     def complete(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {"agreement": AGREEMENT, "created": NOW.isoformat(), **values}
+        given = {"agreement": AGREEMENT, "created": NOW.isoformat()}
+        return {**given, **values, "task": preliminary(values["task"])}
 
     paths = [path for path in folder.glob("*.yaml") if path.stem != "agreement"]
     texts = [(path.read_bytes(), path.name) for path in paths]

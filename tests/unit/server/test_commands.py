@@ -408,8 +408,10 @@ def test_a_check_says_whose_noise_each_release_has(capsys: pytest.CaptureFixture
         "train         8 values, computed from the noisy values above, at no further cost" in output
     )
     assert "  local mode: Each country by itself." in output
-    _print_check(answer | {"local_mode": ""})
-    assert "local mode" not in capsys.readouterr().out
+    _print_check(answer | {"local_mode": "", "chosen": ["learning rate 2, chosen from the noise"]})
+    output = capsys.readouterr().out
+    assert "local mode" not in output
+    assert "  learning rate 2, chosen from the noise" in output
 
 
 # plain errors
