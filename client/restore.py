@@ -165,6 +165,7 @@ class Restoration:
             run=missed.run,
             mechanisms=missed.mechanisms,
             now=now,
+            accounting=study.accounting,
             connection=connection,
         )
         names = row_names(connection, ledger_entries, ledger_entries.c.run == missed.run)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from client.documents.study_status import PERMITTED, study_status
 from client.errors import RecordFault
 from client.parts import NodeParts
-from governance.budget.accounting import epsilon
+from governance.budget.composition import schedule_epsilon
 from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.runtime.database import fold_log
@@ -81,5 +81,10 @@ class Upkeep:
 
     def _prepare(self, study: Study, agreement: Agreement) -> None:
         if study.schedule_matches_task:
-            epsilon(study.releases_of(agreement), agreement.honest, study.privacy.delta)
+            schedule_epsilon(
+                study.releases_of(agreement),
+                study.accounting,
+                agreement.honest,
+                study.privacy.delta,
+            )
         self._parts.tasks.prepared(study)

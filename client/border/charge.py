@@ -51,6 +51,7 @@ class Charges:
                 run=run,
                 mechanisms=mechanisms,
                 now=admission.documents.view.now,
+                accounting=admission.study.accounting,
                 connection=connection,
             )
             self._failpoint(reserved)

@@ -39,7 +39,7 @@ from client.state.pause import PauseSwitch
 from client.state.reply_journal import CONTRIBUTE, Place, ReplyJournal
 from client.state.runs import RunRecord, RunStore
 from client.tasks.registry import INSTALLED
-from governance.budget.ledger import Ledger, Terms
+from governance.budget.ledger import Ledger, Terms, total_micro
 from governance.documents.study import Study
 from governance.policy.assessment import Assessment, assess, ledger_terms
 from keys.composite import Identity, read_identity
@@ -313,7 +313,7 @@ class Gate:
         if permit is not None:
             count = CountId.of(study, documents.view.agreement, permit)
             entries += self._ledger.entries(run_prefix=count.prefix)[-1:]
-        return sum(entry.rdp_micro for entry in entries)
+        return total_micro(entries)
 
     def _require_fit(self, study: Study) -> None:
         if not self._record_store.described:

@@ -121,13 +121,13 @@ def _translated(records: Records, feature: Feature) -> FloatArray:
     return translated
 
 
-def held_out(secret: bytes, study: str, ids: Sequence[str], share: float) -> BoolArray:
+def held_out(secret: bytes, split: str, ids: Sequence[str], share: float) -> BoolArray:
     """Return which patients of a study are held out of training.
 
-    A keyed hash of study digest and patient id decides. So a patient stays on one side for the
-    whole study, and nobody without the node's secret can compute which side.
+    A keyed hash of `split`, which names the study, and of the patient id decides. So a patient
+    stays on one side for the whole study, and nobody without the node's secret can compute which.
     """
-    key = derive_key(secret, SPLIT_LABEL, study.encode())
+    key = derive_key(secret, SPLIT_LABEL, split.encode())
     limit = int(share * 2 ** (8 * SPLIT_BYTES))
     return np.array([_hash(key, patient) < limit for patient in ids], dtype=np.bool_)
 

@@ -130,6 +130,7 @@ class _Reading:
             columns=columns,
             version=digest(canonical_json([self.text.digest, self.dictionary.digest()])),
             report=report,
+            numbered=self.dictionary.patient == ROW_NUMBER,
         )
 
     def _column(self, entry: Entry, texts: Texts) -> FloatArray:

@@ -29,6 +29,7 @@ class Records:
     `columns` contain float64 (patients,): a number, 0 or 1 for a boolean, the index into
     `RecordedFeature.levels` for a category; NaN means missing. `version` is a digest of data and
     dictionary, but not of the opt-out list, so that an opt-out does not make a new data version.
+    If the records are `numbered`, ids are row numbers: they mean nothing in another version.
     """
 
     ids: tuple[str, ...]
@@ -36,6 +37,7 @@ class Records:
     columns: Mapping[str, FloatArray]
     version: str
     report: QualityReport
+    numbered: bool = False
 
     @property
     def patients(self) -> int:

@@ -14,7 +14,7 @@ from client.status.model import (
     StudyStatus,
 )
 from governance.runtime.safe_text import named, quoted
-from governance.runtime.wording import counted, exact, percent
+from governance.runtime.wording import counted, exact, percent, rounded_up
 from keys.errors import PratiqueError
 
 SHOWN_REFUSALS = 5
@@ -100,8 +100,9 @@ def _ledger_line(ledger: LedgerStatus | None) -> str:
         f"Budget of {ledger.register_name} until {ledger.period_end[:10]}: "
         f"{percent(ledger.share_spent)} of the budget spent, "
         f"{percent(1 - ledger.share_spent)} left (counted in Rényi terms; as ε alone "
-        f"{ledger.epsilon_spent:.3f} of {exact(ledger.epsilon)} at δ = {exact(ledger.delta)}); "
-        f"over all periods ε = {ledger.epsilon_lifetime:.3f}"
+        f"{rounded_up(ledger.epsilon_spent)} of {exact(ledger.epsilon)} "
+        f"at δ = {exact(ledger.delta)}); "
+        f"over all periods ε = {rounded_up(ledger.epsilon_lifetime)}"
     )
 
 

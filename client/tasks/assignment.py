@@ -67,12 +67,13 @@ class Assignment:
         *,
         conditions: Sequence[Condition] = (),
         split_secret: bytes,
-        study: str,
+        split: str,
         modules: Modules | None = None,
     ) -> Self:
         """Select the patients of the study, and split them by the node's keyed hash.
 
-        `study` is the digest of the study; `modules` are the registered torch modules (by default
+        `split` says what the split is for: the same patients are held out for the same
+        text. `modules` are the registered torch modules (by default
         those that come with the node). Raises RecordFault if the dictionary does not fit the study,
         which the dictionary alone decides, and Refusal if the study's module is not installed.
         """
@@ -80,7 +81,7 @@ class Assignment:
         share = evaluation.held_out if evaluation else 0.0
         with flushed_denormals():
             cohort = select(records, features, task.names_used(features), conditions)
-            held_out_patients = held_out(split_secret, study, cohort.ids, share)
+            held_out_patients = held_out(split_secret, split, cohort.ids, share)
             assignment = cls(
                 task, cohort, held_out_patients, registered() if modules is None else modules
             )

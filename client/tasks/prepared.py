@@ -9,6 +9,7 @@ from client.records.source import Records
 from client.records.store import RecordStore
 from client.tasks.assignment import Assignment
 from client.tasks.module_registry import registered
+from governance.budget.composition import LARGER
 from governance.documents.study import Study
 
 MAX_ASSIGNMENTS = 8
@@ -71,7 +72,17 @@ class PreparedTasks:
             with_own_country(records, self._country) if study.task.by_country else records,
             conditions=study.population.where,
             split_secret=self._split,
-            study=study.digest,
+            split=_split_label(study, records),
             modules=self._modules,
         )
         return Prepared(records.version, assignment)
+
+
+def _split_label(study: Study, records: Records) -> str:
+    """Return what the key of the split into training and held-out patients is derived for.
+
+    It is the study, and for row numbers also the version of the records: the proof in
+    `governance.budget.composition` needs another random split for each.
+    """
+    numbered = records.numbered and study.accounting == LARGER
+    return f"{study.digest} {records.version}" if numbered else study.digest

@@ -7,9 +7,13 @@ charge between a period's two dates counts in it. In an agreement's first period
 within one period's length before now counts too, under any agreement. The charge of a run that
 lives on after its period's end counts in the next one as well: it pays for the run's next sums, and
 the people in them have one cap for all that is released in a period.
+
+A charge may be for a part of the patients, training or held out: no patient is in both, so a run
+costs the larger of the two (`governance.budget.composition`).
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -34,6 +38,7 @@ from sqlalchemy import (
 )
 
 from governance.budget.accounting import MICRO, rdp_micro
+from governance.budget.composition import SUM, part_of
 from governance.errors import LedgerFault
 from governance.runtime.database import UtcTime, transaction
 from protocols.errors import ReasonCode, Refusal
@@ -56,6 +61,7 @@ ledger_entries = Table(
     Column("order", Integer, nullable=False),
     Column("rdp_micro", BigInteger, nullable=False),
     Column("created", UtcTime, nullable=False),
+    Column("part", String(16)),
     UniqueConstraint("run", "phase", name="one_charge_a_phase"),
     Index("ledger_by_time", "register", "created"),
 )
@@ -116,7 +122,10 @@ class Terms:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One charge, as stored. `rdp_micro` covers all rounds of the mechanism at `order`."""
+    """One charge, as stored. `rdp_micro` covers all rounds of the mechanism at `order`.
+
+    `part` is the part of the cohort that pays it; None if everybody does.
+    """
 
     position: int
     register: str
@@ -129,6 +138,7 @@ class LedgerEntry:
     order: int
     rdp_micro: int
     created: datetime
+    part: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,7 @@ class _Charge:
     mechanism: Mechanism
     honest: int
     order: int
+    part: str | None = None
 
     @property
     def rdp_micro(self) -> int:
@@ -177,22 +188,23 @@ class Ledger:
         run: str,
         mechanisms: Sequence[Mechanism],
         now: datetime,
+        accounting: int = SUM,
         connection: Connection | None = None,
     ) -> tuple[LedgerEntry, ...]:
         """Charge all mechanisms or none: one entry per (run, phase of the mechanism).
 
-        A repeated call returns the existing entries and charges nothing. `study` is the study's
-        digest, `run` our own run id in hexadecimal. Raises Refusal(BUDGET) if the charge would
-        exceed the cap, LedgerFault if (run, phase) exists with other contents or `now` is outside
-        the period. With `connection`, it joins the caller's transaction and is durable when that
-        commits.
+        `accounting` is the study's: whether training and evaluation add up. A repeated call returns
+        the existing entries and charges nothing. `study` is the study's digest, `run` our own run
+        id in hexadecimal. Raises Refusal(BUDGET) if the charge would exceed the cap, LedgerFault if
+        (run, phase) exists with other contents or `now` is outside the period. With `connection`,
+        it joins the caller's transaction and is durable when that commits.
         """
         _require_within(terms.period, now)
-        charges = [_Charge(study, run, each, terms.honest, terms.order) for each in mechanisms]
+        charges = _charges(terms, study, run, mechanisms, accounting)
         _require_distinct(charges)
         with transaction(self._engine, connection) as open_connection:
             new = [each for each in charges if not _is_charged(open_connection, terms, each)]
-            _require_room(_view(open_connection, terms), new)
+            _require_room(_view(open_connection, terms), _added(open_connection, run, new))
             for charge in new:
                 _insert(open_connection, terms, charge, now)
             return tuple(_of_phase(open_connection, each) for each in charges)
@@ -205,6 +217,7 @@ class Ledger:
         run: str,
         mechanisms: Sequence[Mechanism],
         now: datetime,
+        accounting: int,
         connection: Connection,
     ) -> None:
         """Charge what may have been spent since a backup, even over the cap; see `reserve`.
@@ -213,7 +226,7 @@ class Ledger:
         have happened. Durable when the caller's `connection` commits. Raises LedgerFault.
         """
         _require_within(terms.period, now)
-        charges = [_Charge(study, run, each, terms.honest, terms.order) for each in mechanisms]
+        charges = _charges(terms, study, run, mechanisms, accounting)
         _require_distinct(charges)
         for charge in charges:
             _insert(connection, terms, charge, now)
@@ -249,6 +262,40 @@ class Ledger:
             return _select(open_connection, *conditions)
 
 
+def _charges(
+    terms: Terms, study: str, run: str, mechanisms: Sequence[Mechanism], accounting: int
+) -> list[_Charge]:
+    return [
+        _Charge(study, run, each, terms.honest, terms.order, part_of(each.phase, accounting))
+        for each in mechanisms
+    ]
+
+
+def total_micro(entries: Iterable[LedgerEntry | _Charge]) -> int:
+    """Return what charges cost together: of each run, the costlier part and what all pay."""
+    by_part: Counter[tuple[str, str | None]] = Counter()
+    for entry in entries:
+        by_part[entry.run, entry.part] += entry.rdp_micro
+    return _larger_parts((run, part, micro) for (run, part), micro in by_part.items())
+
+
+def _larger_parts(sums: Iterable[tuple[str, str | None, int]]) -> int:
+    """Add up sums by run and part, of each run only the larger part."""
+    everybody, largest = 0, dict[str, int]()
+    for run, part, micro in sums:
+        if part is None:
+            everybody += micro
+        else:
+            largest[run] = max(micro, largest.get(run, 0))
+    return everybody + sum(largest.values())
+
+
+def _added(connection: Connection, run: str, charges: Sequence[_Charge]) -> int:
+    """Return by how much these charges raise the cost of a run."""
+    known = _select(connection, _COLUMNS.run == run)
+    return total_micro([*known, *charges]) - total_micro(known)
+
+
 def _view(connection: Connection, terms: Terms) -> LedgerView:
     return LedgerView(
         register=terms.register,
@@ -269,12 +316,15 @@ def _counting(terms: Terms) -> tuple[ColumnElement[bool], ...]:
 
 def _sum(connection: Connection, order: int, *wanted: ColumnElement[bool]) -> int:
     """Add up RDP at `order`; entries charged at another order are recomputed at this one."""
-    at_order = select(func.coalesce(func.sum(_COLUMNS.rdp_micro), 0)).where(
-        *wanted, _COLUMNS.order == order
-    )
+    run, part = _COLUMNS.run, _COLUMNS.part
+    sums = select(run, part, func.sum(_COLUMNS.rdp_micro)).where(*wanted, _COLUMNS.order == order)
+    rows = connection.execute(sums.group_by(run, part)).all()
     others = _select(connection, *wanted, _COLUMNS.order != order)
-    again = sum(rdp_micro(entry.mechanism, entry.honest, order) for entry in others)
-    return int(connection.execute(at_order).scalar_one()) + again
+    again = (
+        replace(entry, rdp_micro=rdp_micro(entry.mechanism, entry.honest, order))
+        for entry in others
+    )
+    return _larger_parts((each[0], each[1], int(each[2])) for each in rows) + total_micro(again)
 
 
 def _is_charged(connection: Connection, terms: Terms, charge: _Charge) -> bool:
@@ -282,7 +332,8 @@ def _is_charged(connection: Connection, terms: Terms, charge: _Charge) -> bool:
     entry = _find(connection, charge)
     if entry is None:
         return False
-    stored = (entry.register, _Charge(entry.study, entry.run, entry.mechanism, entry.honest, 0))
+    known = _Charge(entry.study, entry.run, entry.mechanism, entry.honest, 0, entry.part)
+    stored = (entry.register, known)
     if stored != (terms.register, replace(charge, order=0)):
         raise LedgerFault(
             f"Run {charge.run} was charged for {charge.mechanism.phase!r} with other contents",
@@ -292,8 +343,7 @@ def _is_charged(connection: Connection, terms: Terms, charge: _Charge) -> bool:
     return True
 
 
-def _require_room(view: LedgerView, charges: Sequence[_Charge]) -> None:
-    cost = sum(charge.rdp_micro for charge in charges)
+def _require_room(view: LedgerView, cost: int) -> None:
     if cost > view.left_micro:
         raise Refusal(
             ReasonCode.BUDGET,
@@ -320,6 +370,7 @@ def _insert(connection: Connection, terms: Terms, charge: _Charge, now: datetime
         "order": charge.order,
         "rdp_micro": charge.rdp_micro,
         "created": now,
+        "part": charge.part,
     }
     connection.execute(insert(ledger_entries).values(values))
 

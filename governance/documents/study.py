@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import FailFast, Field, model_validator
 
+from governance.budget.composition import SUM
 from governance.documents.agreement import Agreement
 from governance.documents.models import (
     MOST_CODES,
@@ -30,6 +31,7 @@ from protocols.numerics.mechanism import Mechanism
 from protocols.private_sum.context import RunTerms
 from protocols.tasks import Condition, Feature, Task, Training
 from protocols.tasks.by_country import COUNTRY, check_by_country
+from protocols.tasks.evaluation import USUAL_SHARE
 from protocols.tasks.features import Missing, by_name, lookup
 from protocols.tasks.local import LocalMode
 from protocols.tasks.schedule import COHORT_FLOOR, same_but_noise
@@ -78,7 +80,9 @@ class Study(Document):
     """One question, signed by the coordinator.
 
     `mechanisms` is the schedule of noisy releases, in order; empty in a draft, until
-    `study check` has filled it in from the task and the privacy parameters.
+    `study check` has filled it in from the task and the privacy parameters. `accounting` is how
+    their costs add up for a patient (`governance.budget.composition`): 1, as in studies of earlier
+    versions, adds them; 2 counts training or evaluation, whichever costs more.
     """
 
     name_in_messages: ClassVar[str] = "study"
@@ -97,6 +101,7 @@ class Study(Document):
     features: Annotated[tuple[Feature, ...], Field(max_length=1_000)] = ()
     task: Task
     privacy: Privacy
+    accounting: Annotated[Literal[1, 2], Field(exclude_if=lambda version: version == 1)] = 1
     mechanisms: Annotated[tuple[Mechanism, ...], Field(max_length=32)] = ()
     recipients: Annotated[tuple[Line, ...], Field(min_length=1, max_length=MOST_NAMES)]
     release: Release
@@ -105,7 +110,13 @@ class Study(Document):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        for problem in (self._dates_problem(), self._release_problem(), self._task_problem()):
+        problems = (
+            self._dates_problem(),
+            self._release_problem(),
+            self._task_problem(),
+            self._accounting_problem(),
+        )
+        for problem in problems:
             if problem:
                 raise ValueError(problem)
         return self
@@ -131,6 +142,15 @@ class Study(Document):
         except ProtocolFault as fault:
             return "; ".join(part for part in (fault.sentence, fault.fix) if part)
         return ""
+
+    def _accounting_problem(self) -> str:
+        evaluation = self.task.evaluation if isinstance(self.task, Training) else None
+        if self.accounting == SUM or evaluation is None or evaluation.share == USUAL_SHARE:
+            return ""
+        return (
+            "task.evaluation.share: divides the budget with `accounting: 1` only; remove it, since "
+            "training and evaluation each have the whole ε"
+        )
 
     @property
     def features_used(self) -> tuple[str, ...]:

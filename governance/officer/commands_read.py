@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from governance.budget.accounting import rdp_micro
+from governance.budget.composition import schedule_rdp_micro
 from governance.budget.ledger import LedgerView, Terms
 from governance.documents.agreement import Agreement
 from governance.documents.study import Study
@@ -178,7 +178,7 @@ def _permitted(session: OfficerSession, register: str) -> list[Study]:
 
 def _cost(study: Study, terms: Terms) -> int:
     """Return the study's RDP at the terms' order, in micro-units."""
-    return sum(rdp_micro(item, terms.honest, terms.order) for item in study.mechanisms)
+    return schedule_rdp_micro(study.mechanisms, study.accounting, terms.honest, terms.order)
 
 
 def _next(study: Study, own: CountryDocuments | None, assessment: Assessment, now: datetime) -> str:

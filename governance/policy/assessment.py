@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from string import Template
 
-from governance.budget.accounting import cap_micro, epsilon, rdp_micro
+from governance.budget.accounting import cap_micro
+from governance.budget.composition import schedule_epsilon, schedule_rdp_micro
 from governance.budget.ledger import LedgerView, Terms, period_of
 from governance.cedar.engine import (
     Act,
@@ -166,10 +167,12 @@ def _charge(study: Study, agreement: Agreement, ledger: LedgerView | None) -> Ch
     return Charge(
         register=budget.register_name,
         order=budget.order,
-        micro=sum(rdp_micro(m, honest, budget.order) for m in study.mechanisms),
+        micro=schedule_rdp_micro(study.mechanisms, study.accounting, honest, budget.order),
         cap_micro=_cap(budget),
         left_micro=_left(budget, ledger),
-        epsilon=epsilon(study.releases_of(agreement), honest, study.privacy.delta),
+        epsilon=schedule_epsilon(
+            study.releases_of(agreement), study.accounting, honest, study.privacy.delta
+        ),
         delta=study.privacy.delta,
     )
 

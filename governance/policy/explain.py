@@ -17,7 +17,7 @@ from governance.policy.facts import day, listed, share_of
 from governance.policy.minimum_countries import enforced_minimum, proposed_minimum
 from governance.policy.study_terms import TASK_WORDS, condition, feature, release, task_terms
 from governance.runtime.safe_text import named, quoted
-from governance.runtime.wording import counted, exact
+from governance.runtime.wording import counted, exact, rounded_up
 from keys.errors import TO_DO
 from protocols.tasks.by_country import COUNTRY
 from protocols.tasks.schedule import CohortThreshold
@@ -115,7 +115,7 @@ def _cost(
         yield "Budget", "not known: the study has no valid schedule, or the register no budget"
         return
     yield "Cohort", _cohort(study, agreement)
-    yield "Computed", f"ε = {charge.epsilon:.4g} at δ = {exact(charge.delta)}"
+    yield "Computed", f"ε = {rounded_up(charge.epsilon)} at δ = {exact(charge.delta)}"
     share = share_of(charge.micro, charge.cap_micro)
     left = share_of(max(0, charge.left_micro - charge.micro), charge.cap_micro)
     yield "Budget", f"costs {share} of this period's budget; {left} would be left"

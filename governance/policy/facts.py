@@ -11,7 +11,7 @@ from governance.documents.permit import Permit, Withdrawal
 from governance.documents.purposes import EHDS_CODES, PURPOSE_OF_USE, with_ancestors
 from governance.documents.study import Study
 from governance.runtime.safe_text import quoted
-from governance.runtime.wording import exact, percent
+from governance.runtime.wording import exact, percent, rounded_up
 from protocols.tasks.schedule import INTEGER_SCALE
 
 MICRO, PICO = Decimal(10**6), Decimal(10**12)
@@ -215,7 +215,7 @@ class Facts:
         cap = charge.cap_micro if charge else 0
         return {
             "agreement_delta": exact(budget.delta) if budget else NOT_STATED,
-            "loss": f"{charge.epsilon:.4g}" if charge else NOT_STATED,
+            "loss": rounded_up(charge.epsilon) if charge else NOT_STATED,
             "charge_share": share_of(self.owed_micro, cap),
             "left_share": share_of(charge.left_micro, cap) if charge else NOT_STATED,
         }

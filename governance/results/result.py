@@ -15,15 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from governance.budget.composition import schedule_epsilon
 from governance.documents.problems import first_problem
 from governance.errors import ResultFault
 from governance.results.figures_format import EVALUATION, TABLE
 from governance.runtime.files import write_atomic
 from governance.runtime.safe_text import named
-from governance.runtime.wording import counted, exact
+from governance.runtime.wording import counted, exact, rounded_up
 from keys.derive import labelled_hash
 from keys.errors import KeyFault, reason_of
 from keys.identity import VerifyKey
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import Feature, Task, Training
 from protocols.tasks.baselines import CountryBaselines, baselines_problem
 from protocols.tasks.features import FloatArray
@@ -31,6 +33,8 @@ from protocols.tasks.tensors import Tensor, split
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import Digest, canonical_json, digest
 
+COST_TOLERANCE = 1e-6
+"""By how much a recomputed ε may be higher, on a machine with another mathematics library."""
 LABEL = "pratique/result/v1"
 RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
@@ -96,9 +100,9 @@ class CohortCost(BaseModel):
     def sentence(self) -> str:
         """Return the cost in one sentence of a privacy statement."""
         return (
-            f"The count of the cohort costs ε = {self.epsilon:g}, δ = {self.delta:g} more in each "
-            "country, once for all studies of the same register, population and version of the "
-            "records."
+            f"The count of the cohort costs ε = {exact(self.epsilon)}, δ = {exact(self.delta)} "
+            "more in each country, once for all studies of the same register, population and "
+            "version of the records."
         )
 
 
@@ -109,7 +113,9 @@ class Result(ResultPart):
     the count of the cohort costs beside it, if the agreement states that. They hold for each
     patient against the coordinator with `colluding` countries, given the noise of `honest`
     contributions. `baselines` says which countries a model with `by_country` has a baseline of, and
-    what it uses for others. `integrity` says what a dishonest country can do to the result; results
+    what it uses for others. `mechanisms` and `accounting` are
+    the schedule and how its costs add up, from which ε can be computed again. `integrity` says
+    what a dishonest country can do to the result; results
     of an earlier version do not have it.
     """
 
@@ -128,6 +134,8 @@ class Result(ResultPart):
     epsilon: Annotated[float, Field(gt=0)]
     delta: Annotated[float, Field(gt=0, lt=1)]
     cohort_count: CohortCost | None = None
+    accounting: Literal[1, 2] = 1
+    mechanisms: tuple[Mechanism, ...] = ()
     task: Task
     features: tuple[Feature, ...]
     coordinates: tuple[str, ...] = ()
@@ -160,6 +168,21 @@ class Result(ResultPart):
         """Return the result with every field set, and with its signature by `signer`."""
         complete = self.model_validate(self.model_dump(mode="json"))
         return complete.model_copy(update={"signature": sign(complete.signing_hash()).hex()})
+
+    def require_cost(self) -> None:
+        """Raise ResultFault if the schedule costs more than the ε that the result states.
+
+        A result of an earlier version does not hold its schedule; then nothing is compared.
+        """
+        if not self.mechanisms:
+            return
+        cost = schedule_epsilon(self.mechanisms, self.accounting, self.honest, self.delta)
+        if cost > self.epsilon * (1 + COST_TOLERANCE):
+            raise ResultFault(
+                f"The result states ε = {exact(self.epsilon)}, less than its releases cost",
+                why=f"its schedule costs ε = {rounded_up(cost)} at δ = {exact(self.delta)}",
+                fix="ask the coordinator for the study and its result",
+            )
 
     @property
     def statement(self) -> str:

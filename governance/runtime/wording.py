@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 VOWELS = "aeiou"
 SHOWN_DECIMALS = 3
+COST_DIGITS = 4
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -24,6 +25,16 @@ def interval_text(estimate: Mapping[str, float]) -> str:
     high = math.ceil(round(estimate["high"] * unit, SHOWN_DECIMALS)) / unit
     value, lower, upper = (f"{each:.{SHOWN_DECIMALS}f}" for each in (estimate["value"], low, high))
     return f"{value}  [{lower}, {upper}]"
+
+
+def rounded_up(number: float) -> str:
+    """Return a positive number with four digits, rounded up: a cost is never shown as less."""
+    if number <= 0 or not math.isfinite(number):
+        return exact(number)
+    unit = 10.0 ** (math.floor(math.log10(number)) + 1 - COST_DIGITS)
+    units = math.ceil(number / unit)
+    nearest, next_one = (f"{each * unit:.{COST_DIGITS}g}" for each in (units, units + 1))
+    return nearest if float(nearest) >= number else next_one
 
 
 def with_article(noun: str) -> str:

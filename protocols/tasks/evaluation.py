@@ -15,6 +15,7 @@ from protocols.tasks.layout import Grouping
 
 EVERYBODY = "everybody"
 MOST_EDGES = 100
+USUAL_SHARE = 0.2
 Edge = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -27,7 +28,8 @@ class Evaluation(BaseModel):
     of an earlier version: its table has `bins` equal bins and only counts (docs/adr/0036).
     `prevalence` is the public guess from which edges are proposed for a yes/no target.
     Groups of fewer than `smallest_cell` patients (by the noisy count) are suppressed.
-    `share` is the part of the study's privacy budget that evaluation may use.
+    `share` is the part of the study's privacy budget that evaluation may use, if the costs of
+    training and evaluation are added (`accounting: 1`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +43,7 @@ class Evaluation(BaseModel):
         default=None, exclude_if=lambda prevalence: prevalence is None
     )
     subgroup: Grouping | None = None
-    share: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
+    share: Annotated[float, Field(gt=0, lt=0.9)] = USUAL_SHARE
     smallest_cell: Annotated[int, Field(ge=5, le=1_000)] = 10
 
     @model_validator(mode="after")

@@ -4,7 +4,9 @@ The noise of each template is a placeholder; calibration sets it from the study'
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from protocols.numerics.mechanism import (
     LARGEST_SCALE,
@@ -20,6 +22,21 @@ LOCAL_STEP = "local-step"
 EVALUATE = "evaluate"
 COUNT = "count"
 HISTOGRAM = "histogram"
+
+
+class Part(StrEnum):
+    """The part of a cohort that a release is computed from; no patient is in both."""
+
+    TRAINING = "training"
+    HELD_OUT = "held-out"
+
+
+PART_OF: Mapping[str, Part] = {
+    TRAIN: Part.TRAINING,
+    LOCAL_STEP: Part.TRAINING,
+    EVALUATE: Part.HELD_OUT,
+}
+"""The releases that are computed from a part of the cohort; the others are from everybody."""
 COHORT_FLOOR_FRACTION = 0.05
 """Part of a study's budget for the count behind the cohort floor, if the study pays for it."""
 COHORT_Z = 3.0902

@@ -43,7 +43,7 @@ def show_result(
 
 @result_app.command()
 def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption = None) -> None:
-    """Verify a result's signature, and the digest of its model."""
+    """Verify a result's signature, the digest of its model, and that its ε covers its releases."""
     from governance.results.result import read_weights  # noqa: PLC0415
     from keys.identity import VerifyKey  # noqa: PLC0415 (keeps --help quick)
 
@@ -51,9 +51,12 @@ def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption =
         folder, result = _verified(home, name, key)
         if result.model is not None:
             read_weights(folder, result)
+        result.require_cost()
         fingerprint = VerifyKey.from_text(result.signer).fingerprint
         say(f"The result of {result.study_id} is unaltered, signed by {result.signer}.")
         say(f"  fingerprint of this key: {fingerprint}")
+        if result.mechanisms:
+            say("  computed from its schedule, its releases cost no more than the stated ε")
 
 
 @result_app.command()

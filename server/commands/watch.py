@@ -15,6 +15,7 @@ from governance.runtime.cli_support import as_json_text, say
 from governance.runtime.local_rpc import LocalRpcFault
 from governance.runtime.safe_text import escaped
 from governance.runtime.text_layout import broken, line_width
+from governance.runtime.wording import exact
 from server.answers import RoundSummary, StudyStatus
 from server.commands.options import on_terminal, parsed
 from server.commands.wording import minimum_words, missed_words, resumed_words
@@ -126,7 +127,7 @@ def _charged(status: StudyStatus) -> str:
     left = ", ".join(
         f"{country} {100 * shares.left:.0f} %" for country, shares in status.ledgers.items()
     )
-    return f"ε = {status.epsilon:g} charged to each ledger; left of this period: {left}"
+    return f"ε = {exact(status.epsilon)} charged to each ledger; left of this period: {left}"
 
 
 def _end_line(status: StudyStatus) -> str:

@@ -7,7 +7,7 @@ round was requested, because every node has then charged the whole schedule.
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from governance.budget.accounting import rdp_micro
+from governance.budget.composition import schedule_rdp_micro
 from governance.budget.ledger import Terms
 from governance.documents.study import Study
 from governance.policy.assessment import ledger_terms
@@ -35,7 +35,7 @@ def period_shares(
         if other.population.register_name == register:
             paid_already = other.cohort_definition in counted
             releases = other.charged_by_run if paid_already else other.mechanisms
-            _add(spent, other.countries, releases, terms)
+            _add(spent, other, releases, terms)
             if view.agreement.cohort_count is not None:
                 counted.add(other.cohort_definition)
     return {country: _shares(micro, terms.cap_micro) for country, micro in spent.items()}
@@ -46,11 +46,9 @@ def _counts(run: RunRow, since: datetime) -> bool:
     return run.created >= since or not run.over or run.updated >= since
 
 
-def _add(
-    spent: dict[str, int], countries: Sequence[str], releases: Iterable[Mechanism], terms: Terms
-) -> None:
-    cost = sum(rdp_micro(mechanism, terms.honest, terms.order) for mechanism in releases)
-    for country in countries:
+def _add(spent: dict[str, int], study: Study, releases: Sequence[Mechanism], terms: Terms) -> None:
+    cost = schedule_rdp_micro(releases, study.accounting, terms.honest, terms.order)
+    for country in study.countries:
         if country in spent:
             spent[country] += cost
 

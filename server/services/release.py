@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from governance.budget.accounting import epsilon
+from governance.budget.composition import schedule_epsilon
 from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.results.result import (
@@ -69,7 +69,11 @@ def _result(
         roster_size=len(study.countries),
         honest=agreement.honest,
         colluding=agreement.colluding,
-        epsilon=epsilon(study.releases_of(agreement), agreement.honest, study.privacy.delta),
+        epsilon=schedule_epsilon(
+            study.releases_of(agreement), study.accounting, agreement.honest, study.privacy.delta
+        ),
+        accounting=study.accounting,
+        mechanisms=study.releases_of(agreement),
         cohort_count=_cohort_count(agreement),
         delta=study.privacy.delta,
         task=task,

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from governance.budget.accounting import calibrate, epsilon
+from governance.budget.composition import calibrate_schedule, schedule_epsilon
 from governance.cedar.engine import Act
 from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.policy.assessment import Assessment, assess
-from governance.runtime.wording import without_country
+from governance.runtime.wording import exact, rounded_up, without_country
 from governance.trust.view import TrustedView
 from protocols.errors import ProtocolFault
 from protocols.numerics.mechanism import Mechanism
@@ -82,12 +82,14 @@ def complete(study: Study, agreement: Agreement) -> Study:
 def _with_schedule(study: Study, agreement: Agreement) -> Study:
     if not study.mechanisms:
         return study.with_mechanisms(_calibrated(study, agreement))
-    spent = epsilon(study.releases_of(agreement), agreement.honest, study.privacy.delta)
+    spent = schedule_epsilon(
+        study.releases_of(agreement), study.accounting, agreement.honest, study.privacy.delta
+    )
     if spent > study.privacy.epsilon:
         raise CoordinatorFault(
-            f"The study's schedule costs ε = {spent:.4g}, more than its "
-            f"ε = {study.privacy.epsilon:g}",
-            why=f"this is the cost at δ = {study.privacy.delta:g}, evaluation included",
+            f"The study's schedule costs ε = {rounded_up(spent)}, more than its "
+            f"ε = {exact(study.privacy.epsilon)}",
+            why=f"this is the cost at δ = {exact(study.privacy.delta)}, evaluation included",
             fix="remove `mechanisms` from the study; `study check` then chooses the noise",
         )
     return study
@@ -96,11 +98,11 @@ def _with_schedule(study: Study, agreement: Agreement) -> Study:
 def _calibrated(study: Study, agreement: Agreement) -> tuple[Mechanism, ...]:
     """Return the schedule with its noise; the first release is the count of the cohort."""
     templates, shares = study.schedule(), study.task.cost_fractions()
-    terms = agreement.honest, study.privacy.epsilon, study.privacy.delta
+    terms = study.accounting, agreement.honest, study.privacy.epsilon, study.privacy.delta
     if agreement.cohort_count is None:
-        return calibrate(templates, shares, *terms)
+        return calibrate_schedule(templates, shares, *terms)
     count = templates[0].model_copy(update={"noise_std": agreement.cohort_count.noise_std})
-    return count, *calibrate(templates[1:], shares[1:], *terms)
+    return count, *calibrate_schedule(templates[1:], shares[1:], *terms)
 
 
 def check(

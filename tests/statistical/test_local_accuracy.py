@@ -54,7 +54,7 @@ def assignments(task: TrainGlm) -> list[Assignment]:
             FEATURES,
             records(size, **people(size, seed, 5.0 * seed - 7)),
             split_secret=bytes(32),
-            study=study,
+            split=study,
         )
         for seed, size in enumerate(SIZES)
     ]

@@ -39,7 +39,7 @@ def prepared(task: Task, patients: int = 60, **replaced: Any) -> Assignment:
         FEATURES,
         records(patients, **replaced),
         split_secret=bytes(32),
-        study="sha256:" + "c" * 64,
+        split="sha256:" + "c" * 64,
     )
 
 
@@ -283,7 +283,7 @@ def test_a_study_that_does_not_fit_the_dictionary_is_not_prepared() -> None:
     features = (*FEATURES, FEATURES[0].model_copy(update={"name": "weight"}))
     with pytest.raises(RecordFault, match="`weight`"):
         Assignment.prepare(
-            task, features, records(3), split_secret=bytes(32), study="sha256:" + "d" * 64
+            task, features, records(3), split_secret=bytes(32), split="sha256:" + "d" * 64
         )
 
 
@@ -294,7 +294,7 @@ def test_conditions_narrow_the_cohort() -> None:
         records(50),
         conditions=(Condition(feature="age", at_least=60),),
         split_secret=bytes(32),
-        study="sha256:" + "d" * 64,
+        split="sha256:" + "d" * 64,
     )
     assert 0 < one.cohort.patients < 50
     assert (one.cohort.columns["age"] >= 60).all()

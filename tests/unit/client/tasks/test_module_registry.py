@@ -58,7 +58,7 @@ def test_a_list_with_an_unusable_module_stops_the_node(
 
 def prepared(**changes: Any) -> Assignment:
     return Assignment.prepare(
-        module(**changes), FEATURES, records(30), split_secret=bytes(32), study="s"
+        module(**changes), FEATURES, records(30), split_secret=bytes(32), split="s"
     )
 
 

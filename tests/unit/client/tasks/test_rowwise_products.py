@@ -121,7 +121,7 @@ def test_a_wide_network_is_evaluated_in_batches_as_small_as_in_training(
     monkeypatch.setattr(trainers, "FACTORS_AT_ONCE", 200)
     monkeypatch.setattr(trainers.MlpTrainer, "outputs", counting)
     task = mlp()
-    assignment = Assignment.prepare(task, FEATURES, records(60), split_secret=bytes(32), study="s")
+    assignment = Assignment.prepare(task, FEATURES, records(60), split_secret=bytes(32), split="s")
     mechanism: Mechanism = next(m for m in task.schedule(FEATURES) if m.phase == EVALUATE)
     model = vector_to_bytes(task.initial(FEATURES))
     entropy: Callable[[int], bytes] = bytes

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, event, select
 
 from governance.budget.accounting import rdp_micro
+from governance.budget.composition import LARGER, SUM
 from governance.budget.ledger import (
     Ledger,
     LedgerEntry,
@@ -482,7 +483,13 @@ def test_assumed_charges_may_exceed_the_cap_and_leave_no_budget(
     few = terms(1)
     with engine.begin() as connection:
         ledger.assume(
-            few, study=STUDY, run="r", mechanisms=[release()], now=NOW, connection=connection
+            few,
+            study=STUDY,
+            run="r",
+            mechanisms=[release()],
+            now=NOW,
+            accounting=SUM,
+            connection=connection,
         )
     view = ledger.view(few)
     assert view.spent_micro > view.cap_micro
@@ -498,3 +505,65 @@ def test_only_a_restoration_makes_assumed_charges() -> None:
     files = [file for room in rooms for file in (root / room).rglob("*.py")]
     users = {str(f.relative_to(root)) for f in files if ".assume(" in f.read_text("utf-8")}
     assert users == {"client/restore.py"}
+
+
+TRAINED, EVALUATED = "train", "evaluate"
+BIG = 10**12
+
+
+def _split_run(ledger: Ledger, cap: int, run: str = "r") -> None:
+    """Charge a run whose training and evaluation are paid by different patients."""
+    mechanisms = [
+        release(phase=TRAINED, noise_std=3_000),
+        release(phase=EVALUATED, noise_std=9_000),
+        release(phase="count", noise_std=9_000),
+    ]
+    ledger.reserve(
+        terms(cap), study=STUDY, run=run, mechanisms=mechanisms, now=NOW, accounting=LARGER
+    )
+
+
+def test_a_run_costs_what_everybody_pays_and_the_costlier_part(ledger: Ledger) -> None:
+    _split_run(ledger, BIG)
+    prices = {entry.phase: entry.rdp_micro for entry in ledger.entries()}
+    parts = {entry.phase: entry.part for entry in ledger.entries()}
+    assert parts == {TRAINED: "training", EVALUATED: "held-out", "count": None}
+    assert prices[TRAINED] > prices[EVALUATED] > 0
+    assert ledger.view(terms(BIG)).spent_micro == prices[TRAINED] + prices["count"]
+    _split_run(ledger, BIG)  # repeated: nothing more
+    _split_run(ledger, BIG, "s")
+    assert ledger.view(terms(BIG)).spent_micro == 2 * (prices[TRAINED] + prices["count"])
+    at_other = ledger.view(replace(terms(BIG), order=16))
+    again = {e.phase: rdp_micro(e.mechanism, e.honest, 16) for e in ledger.entries(run="r")}
+    assert at_other.spent_micro == 2 * (again[TRAINED] + again["count"])
+
+
+def test_room_for_the_costlier_part_is_enough_and_less_is_not(ledger: Ledger) -> None:
+    prices = {
+        noise: rdp_micro(release(noise_std=noise), terms(BIG).honest, terms(BIG).order)
+        for noise in (3_000, 9_000)
+    }
+    needed = prices[3_000] + prices[9_000]
+    with pytest.raises(Refusal):
+        _split_run(ledger, needed - 1)
+    assert not ledger.entries()
+    _split_run(ledger, needed)
+    assert ledger.view(terms(needed)).left_micro == 0
+
+
+def test_a_part_that_is_charged_later_adds_only_what_it_costs_more(ledger: Ledger) -> None:
+    first, then = release(phase=EVALUATED, noise_std=9_000), release(phase=TRAINED, noise_std=3_000)
+    more = rdp_micro(then, terms(BIG).honest, terms(BIG).order)
+    for mechanism in (first, then):
+        ledger.reserve(
+            terms(more), study=STUDY, run="r", mechanisms=[mechanism], now=NOW, accounting=LARGER
+        )
+    assert ledger.view(terms(more)).spent_micro == more
+
+
+def test_a_study_of_an_earlier_version_pays_the_sum(ledger: Ledger) -> None:
+    mechanisms = [release(phase=TRAINED), release(phase=EVALUATED)]
+    ledger.reserve(terms(BIG), study=STUDY, run="r", mechanisms=mechanisms, now=NOW)
+    entries = ledger.entries()
+    assert [entry.part for entry in entries] == [None, None]
+    assert ledger.view(terms(BIG)).spent_micro == sum(entry.rdp_micro for entry in entries)

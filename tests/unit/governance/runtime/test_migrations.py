@@ -117,4 +117,4 @@ def test_one_run_enters_the_journal_once(engine: Engine) -> None:
 
 def test_revisions_are_named_in_the_database(engine: Engine) -> None:
     with engine.begin() as connection:
-        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "node_0006"
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "node_0007"
