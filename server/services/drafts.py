@@ -18,8 +18,9 @@ from protocols.tasks.step_size import AUTO, RULE, choose_rate, choose_rounds
 from server.errors import CoordinatorFault
 
 RATE, ROUNDS = "learning_rate", "rounds"
-PRELIMINARY = {RATE: 1.0, ROUNDS: RULE.most_rounds}
-"""Numbers for the settings that are not chosen yet; the choice does not depend on them."""
+PRELIMINARY = {RATE: 1.0, ROUNDS: RULE.fewest_rounds}
+"""Numbers for the settings that are not chosen yet. With the fewest rounds a study needs the least
+noise, so none is refused that has few rounds in the end."""
 Completion = Callable[[Study], Study]
 
 
