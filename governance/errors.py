@@ -19,5 +19,9 @@ class LogFault(PratiqueError):
     """The audit log cannot be appended to, or does not verify."""
 
 
+class ResultFault(PratiqueError):
+    """A released result cannot be read, or cannot be trusted."""
+
+
 class StorageFault(PratiqueError):
     """A state database cannot be opened, read or written."""

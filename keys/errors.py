@@ -11,6 +11,7 @@
     │   └── FileFault           a file of this machine cannot be written
     ├── LedgerFault             the privacy ledger cannot add or find an entry (governance)
     ├── LogFault                the audit log cannot be appended to, or does not verify (governance)
+    ├── ResultFault             a released result cannot be read or trusted (governance)
     ├── StorageFault            a database cannot be opened, read or written (governance)
     ├── HomeFault               a program's folder cannot be used or made (governance)
     ├── LocalRpcFault           a local daemon does not run, or refuses (governance)

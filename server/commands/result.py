@@ -13,8 +13,8 @@ from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption
 
 if TYPE_CHECKING:
+    from governance.results.result import Result
     from server.learning.predict import Predictions
-    from server.learning.release import Result
 
 result_app = typer.Typer(no_args_is_help=True, help="Released results.")
 NameArgument = Annotated[str, typer.Argument(help="A study's id, or the folder of a result.")]
@@ -40,8 +40,8 @@ def show_result(
 @result_app.command()
 def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption = None) -> None:
     """Verify a result's signature, and the digest of its model."""
+    from governance.results.result import read_weights  # noqa: PLC0415
     from keys.identity import VerifyKey  # noqa: PLC0415 (keeps --help quick)
-    from server.learning.release import read_weights  # noqa: PLC0415
 
     with plain_errors():
         folder, result = _verified(home, name, key)
@@ -66,8 +66,8 @@ def predict(
     key: KeyOption = None,
 ) -> None:
     """Score every row of a CSV with a released model."""
+    from governance.results.result import read_weights  # noqa: PLC0415
     from server.learning.predict import predict_file  # noqa: PLC0415 (keeps --help quick)
-    from server.learning.release import read_weights  # noqa: PLC0415
 
     with plain_errors():
         folder, result = _verified(home, name, key)
@@ -89,15 +89,15 @@ def _write(out: Path | None, predictions: "Predictions") -> None:
 
 
 def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:
+    from governance.results.result import read_result  # noqa: PLC0415
     from server.commands.trusted_key import find_result_folder, trusted_key  # noqa: PLC0415
-    from server.learning.release import read_result  # noqa: PLC0415
 
     folder = find_result_folder(home, name)
     return folder, read_result(folder, [trusted_key(home, key)])
 
 
 def _print(result: "Result") -> None:
-    from server.learning.release import INTEGRITY  # noqa: PLC0415 (keeps --help quick)
+    from governance.results.result import INTEGRITY  # noqa: PLC0415 (keeps --help quick)
 
     say(f"Result of {named(result.study_id)}: {quoted(result.title)}")
     say(f"  purpose: {quoted(result.purpose)}")

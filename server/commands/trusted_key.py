@@ -5,11 +5,11 @@ This is the coordinator's document key in the signed agreement, or a key given b
 
 from pathlib import Path
 
+from governance.results.result import RESULT_FILE
 from keys.clock import utc_now
 from keys.identity import VerifyKey
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
-from server.learning.release import RESULT_FILE
 from server.published_view import read_published_view
 
 

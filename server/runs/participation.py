@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from governance.results.result import ResultPart
 from protocols.tasks.schedule import TRAIN
-from server.learning.release import ResultPart
 from server.runs.rounds import RoundRecord
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from governance.documents.study import Study
+from governance.results.result import ResultPart
 from protocols.numerics.mechanism import Mechanism
 from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from protocols.tasks import CountByFeature, CountPatients, Training
@@ -24,7 +25,6 @@ from server.errors import CoordinatorFault
 from server.learning.evaluate import evaluate
 from server.learning.optimiser import OptimiserState, skip, step
 from server.learning.plausibility import impossible_figure
-from server.learning.release import ResultPart
 from server.learning.tables import read_table
 from server.runs.participation import participation_of
 from server.runs.rounds import (

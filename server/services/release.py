@@ -6,18 +6,18 @@ from typing import Any
 from governance.budget.accounting import epsilon
 from governance.documents.agreement import Agreement
 from governance.documents.study import Study
-from governance.trust.view import TrustedView
-from keys.identity import SigningKey
-from protocols.tasks import TrainGlm, Training
-from protocols.tasks.layout import vector_from_bytes
-from server.home import CoordinatorHome
-from server.learning.release import (
+from governance.results.result import (
     INTEGRITY,
     CohortCost,
     Result,
     ResultPart,
     write_result,
 )
+from governance.trust.view import TrustedView
+from keys.identity import SigningKey
+from protocols.tasks import TrainGlm, Training
+from protocols.tasks.layout import vector_from_bytes
+from server.home import CoordinatorHome
 
 
 def make_release(

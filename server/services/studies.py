@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from governance.audit.events import EventKind
 from governance.cedar.engine import Act
 from governance.documents.study import Study
+from governance.results.result import RESULT_FILE, holds_result_of
 from governance.trust.view import TrustedView
 from keys.composite import Suite
 from protocols.tasks import TASK_KINDS
@@ -26,7 +27,6 @@ from server.answers import (
     StudyStatus,
 )
 from server.errors import CoordinatorFault
-from server.learning.release import RESULT_FILE, holds_result_of
 from server.runs.store import RunRow, RunState, resumed
 from server.services.context import CoordinatorContext
 from server.services.drafts import CompletedDraft, read_draft

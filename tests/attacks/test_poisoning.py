@@ -16,13 +16,13 @@ import pytest
 from numpy.typing import NDArray
 
 from governance.documents.study import Study
+from governance.results.result import INTEGRITY
 from protocols.private_sum import shares
 from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from protocols.private_sum.share_faults import DISPUTED_BY_MANY, FALSE_REPORT, HANDED_IN
 from protocols.proto.round_pb2 import Answer, Reply
 from protocols.wire.signed_message import serialise
 from server.learning.plausibility import BEYOND, WHOSE
-from server.learning.release import INTEGRITY
 from server.runs.procedure import Outcome, RunVoid, run_procedure
 from server.runs.rounds import RoundDriver, RoundReport
 from tests.support.coordinator_services import NodesCarrier

@@ -35,6 +35,7 @@ from governance.officer.logs import Source, list_log
 from governance.officer.terminal import Terminal
 from governance.policy.assessment import Act, Assessment, assess
 from governance.policy.explain import explain_study
+from governance.results.result import Result
 from governance.runtime.cli_support import print_error, say, show
 from governance.runtime.logs import LineFormatter
 from governance.runtime.safe_text import escaped
@@ -48,11 +49,10 @@ from server.answers import StudyStatus
 from server.commands.log import _line
 from server.commands.result import _print as print_result_of_study
 from server.commands.watch import _Lines, _print_above
-from server.learning.release import Result
 from tests.support.document_fields import places
 from tests.support.documents import NOW, agreement, permit, study
 from tests.support.officers import invitation
-from tests.unit.server.learning.test_release import result as released_result
+from tests.unit.governance.results.test_result import result as released_result
 
 WIDTHS = (40, 80, 200)
 LABELS_END = 8

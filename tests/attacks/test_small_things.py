@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from client.status.summary import LinkStatus
 from client.tasks.glm import gradients
 from governance.documents.study import Study
+from governance.results.result import LABEL, RESULT_FILE, write_result
 from keys.derive import labelled_hash
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode
@@ -27,10 +28,9 @@ from protocols.tasks.layout import vector_to_bytes
 from protocols.wire.encoding import canonical_json
 from server.cli import app
 from server.commands.result import _print
-from server.learning.release import LABEL, RESULT_FILE, write_result
 from tests.support.documents import DAY, training_fields, with_schedule
 from tests.support.node_federation import NodeFederation, Run, code_of
-from tests.unit.server.learning.test_release import result
+from tests.unit.governance.results.test_result import result
 
 # The end of a budget period
 

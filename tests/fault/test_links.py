@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from governance.results.result import MODEL_FILE
 from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
 from protocols.wire.channel import ExchangeLink, LinkFault
-from server.learning.release import MODEL_FILE
 from tests.support.documents import COUNTRIES, training_fields
 from tests.support.live_federation import LiveParts
 from tests.support.proxy import FAIR, Weather

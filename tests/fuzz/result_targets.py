@@ -9,13 +9,7 @@ from unittest.mock import patch
 import numpy as np
 from safetensors.numpy import save
 
-from governance.runtime.text_layout import broken
-from protocols.tasks import CountPatients, Family
-from protocols.wire.document_versions import DocumentVersions
-from server.commands import result as result_commands
-from server.learning.optimiser import OptimiserState
-from server.learning.predict import predict_file
-from server.learning.release import (
+from governance.results.result import (
     MODEL_FILE,
     RESULT_FILE,
     Result,
@@ -23,6 +17,12 @@ from server.learning.release import (
     read_result,
     write_result,
 )
+from governance.runtime.text_layout import broken
+from protocols.tasks import CountPatients, Family
+from protocols.wire.document_versions import DocumentVersions
+from server.commands import result as result_commands
+from server.learning.optimiser import OptimiserState
+from server.learning.predict import predict_file
 from tests.fuzz.target import (
     WIDTH,
     Seeds,
@@ -180,13 +180,13 @@ RESULT_TARGETS: dict[str, Target] = {
         )
         for family in Family
     },
-    "result": Target(_result, _signed_results, ("server/learning/release.py",)),
+    "result": Target(_result, _signed_results, ("governance/results/result.py",)),
     "signed result": Target(
         _signed_result,
         _signed_results,
-        ("server/learning/release.py", "server/learning/figures_format.py"),
+        ("governance/results/result.py", "governance/results/figures_format.py"),
     ),
-    "model of a result": Target(_model, _models, ("server/learning/release.py",)),
+    "model of a result": Target(_model, _models, ("governance/results/result.py",)),
     "state of the optimiser": Target(
         _optimiser,
         lambda: (OptimiserState.start(np.zeros(2)).to_bytes(),),

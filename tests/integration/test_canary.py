@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 import client.border.request_handler
+from governance.results.result import MODEL_FILE
 from protocols.numerics.noise import DiscreteGaussian
 from protocols.private_sum.masking import Masker
 from protocols.proto.exchange_pb2 import RequestPart
 from protocols.proto.round_pb2 import Reply
-from server.learning.release import MODEL_FILE
 from tests.support.canary import (
     PATIENTS,
     Canaries,

@@ -34,9 +34,9 @@ from governance.officer.logs import verify_log
 from governance.officer.studies import kept_studies
 from governance.officer.terminal import Terminal
 from governance.policy.assessment import ledger_terms
+from governance.results.result import holds_result_of, read_weights
 from governance.runtime.database import open_database
 from server.key_rotation import open_keys
-from server.learning.release import holds_result_of, read_weights
 from server.state.tables import MIGRATIONS as COORDINATOR_MIGRATIONS
 from tests.support.home_archive import (
     assert_charged,

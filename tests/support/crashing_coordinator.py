@@ -19,11 +19,11 @@ from sqlalchemy import Connection, Engine, event
 
 from client.state.reply_journal import Place
 from governance.documents.study import Study
+from governance.results.result import MODEL_FILE, Result, read_result
 from governance.trust.repository import Repository
 from keys.composite import Suite
 from keys.identity import VerifyKey
 from protocols.private_sum.messages import read_request
-from server.learning.release import MODEL_FILE, Result, read_result
 from server.runs.attempt import run_attempt
 from server.services.run_supervisor import supervise_runs
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier

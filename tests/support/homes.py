@@ -28,6 +28,7 @@ from governance.officer.home import OfficerHome
 from governance.officer.logs import Source
 from governance.officer.session import OfficerSession
 from governance.officer.terminal import Terminal
+from governance.results.result import Result, read_result
 from governance.runtime.database import open_database
 from governance.trust.repository import Repository
 from keys.store import KeyStore
@@ -37,7 +38,6 @@ from protocols.proto.round_pb2 import Phase
 from server.exchange.documents import ExchangeDocuments
 from server.home import CoordinatorHome
 from server.key_rotation import open_keys
-from server.learning.release import Result, read_result
 from server.membership.certificates import CertificateRegister
 from server.membership.enrolment import EnrolmentService
 from server.runs import attempt as attempt_module

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from governance.results.result import RESULT_FILE
 from keys.errors import KeyFault
 from server.commands.trusted_key import find_result_folder, trusted_key
 from server.errors import CoordinatorFault
-from server.learning.release import RESULT_FILE
 from tests.support.documents import raw_key
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from governance.budget.ledger import Terms
 from governance.policy.assessment import ledger_terms
+from governance.results.result import read_result
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from protocols.numerics.mechanism import Scope
-from server.learning.release import read_result
 from server.runs import attempt as conducting
 from server.runs.attempt import run_attempt
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier

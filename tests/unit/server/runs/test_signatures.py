@@ -8,9 +8,9 @@ import pytest
 
 from governance.documents.study import Study
 from governance.errors import DocumentFault
+from governance.results.result import RESULT_FILE
 from keys.composite import Suite
 from keys.errors import PratiqueError
-from server.learning.release import RESULT_FILE
 from server.runs.attempt import run_attempt
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
 from tests.support.documents import BOTH, NOW, node_keys, two_algorithm_key

@@ -14,6 +14,7 @@ from governance.audit.note import NoteKey
 from governance.audit.verify import verify_export
 from governance.documents.rotation import extended
 from governance.documents.study import Study
+from governance.results.result import RESULT_FILE, read_result
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.trust.ceremony import Draft
 from keys.composite import Suite
@@ -26,7 +27,6 @@ from server.app import DaemonClient
 from server.errors import CoordinatorFault
 from server.flower.bundle_guard import CONFIGURATION
 from server.flower.presence import Presence
-from server.learning.release import RESULT_FILE, read_result
 from server.runs import attempt as conducting
 from server.runs.attempt import run_attempt
 from server.runs.lock import is_run_locked

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from keys.derive import labelled_hash
-from keys.identity import SigningKey
-from protocols.tasks import CountPatients
-from protocols.wire.document_versions import DocumentVersions
-from protocols.wire.encoding import canonical_json, digest
-from server.errors import CoordinatorFault
-from server.learning import release as module
-from server.learning.release import (
+from governance.errors import ResultFault
+from governance.results import result as module
+from governance.results.result import (
     MODEL_FILE,
     RESULT_FILE,
     Result,
@@ -21,6 +16,11 @@ from server.learning.release import (
     read_weights,
     write_result,
 )
+from keys.derive import labelled_hash
+from keys.identity import SigningKey
+from protocols.tasks import CountPatients
+from protocols.wire.document_versions import DocumentVersions
+from protocols.wire.encoding import canonical_json, digest
 from tests.support.patients import FEATURES, glm, mlp
 
 KEY, STRANGER = SigningKey.generate(), SigningKey.generate()
@@ -58,7 +58,7 @@ def written(folder: Path, **changes: Any) -> Result:
 
 
 def refused(folder: Path) -> str:
-    with pytest.raises(CoordinatorFault) as caught:
+    with pytest.raises(ResultFault) as caught:
         read_weights(folder, read_result(folder, (KEY.public,)))
     assert caught.value.fix
     return str(caught.value)
@@ -116,7 +116,7 @@ def test_an_altered_result_does_not_verify(tmp_path: Path, changes: dict[str, An
 def test_a_result_signed_by_somebody_else_is_not_trusted(tmp_path: Path) -> None:
     write_result(tmp_path, result(signer=STRANGER.public.to_text()), STRANGER.sign, WEIGHTS)
     assert "is not trusted here" in refused(tmp_path)
-    with pytest.raises(CoordinatorFault):
+    with pytest.raises(ResultFault):
         read_result(tmp_path, ())
 
 

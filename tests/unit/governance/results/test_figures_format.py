@@ -3,15 +3,15 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from server.learning.estimates import Estimate
-from server.learning.evaluate import EvaluationReport, GroupEvaluation
-from server.learning.figures_format import (
+from governance.results.figures_format import (
     LARGEST_FIGURE,
     CellFigures,
     EvaluationFigures,
     Interval,
     TableFigures,
 )
+from server.learning.estimates import Estimate
+from server.learning.evaluate import EvaluationReport, GroupEvaluation
 from server.learning.tables import Cell, Table
 
 AUC = Estimate(0.8, 0.7, 0.9)

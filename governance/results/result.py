@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from governance.documents.problems import first_problem
+from governance.errors import ResultFault
+from governance.results.figures_format import EVALUATION, TABLE
 from governance.runtime.files import write_atomic
 from governance.runtime.safe_text import named
 from governance.runtime.wording import counted, exact
@@ -27,8 +29,6 @@ from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import Tensor, split
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import Digest, canonical_json, digest
-from server.errors import CoordinatorFault
-from server.learning.figures_format import EVALUATION, TABLE
 
 LABEL = "pratique/result/v1"
 RESULT_FILE = "result.json"
@@ -187,7 +187,7 @@ def write_result(
 def read_result(folder: Path, trusted: Sequence[VerifyKey]) -> Result:
     """Read the result in a folder, and verify its signature by one of the trusted keys.
 
-    Raises CoordinatorFault if it is unreadable, altered, or signed with another key.
+    Raises ResultFault if it is unreadable, altered, or signed with another key.
     """
     result = _parsed(folder)
     keys = [key for key in trusted if key.to_text() == result.signer]
@@ -206,15 +206,15 @@ def holds_result_of(folder: Path, run: str, signer: VerifyKey) -> bool:
         result = read_result(folder, [signer])
         if result.model is not None:
             read_weights(folder, result)
-    except CoordinatorFault:
+    except ResultFault:
         return False
     return result.run == run
 
 
 def read_weights(folder: Path, result: Result) -> FloatArray:
-    """Return the flat float64 model of a verified result. Raises CoordinatorFault if altered."""
+    """Return the flat float64 model of a verified result. Raises ResultFault if altered."""
     if not isinstance(result.task, Training) or result.model is None:
-        raise CoordinatorFault(
+        raise ResultFault(
             f"The result in {folder} has no model",
             why=f"its task is {result.task.kind}",
             fix="name the folder of a training study",
@@ -256,15 +256,15 @@ def _read(path: Path) -> bytes:
             )
         return path.read_bytes()
     except OSError as error:
-        raise CoordinatorFault(
+        raise ResultFault(
             f"The file {path} cannot be read",
             why=reason_of(error),
             fix="name the folder that contains result.json",
         ) from error
 
 
-def _untrusted(folder: Path, why: str) -> CoordinatorFault:
-    return CoordinatorFault(
+def _untrusted(folder: Path, why: str) -> ResultFault:
+    return ResultFault(
         f"The result in {folder} cannot be trusted",
         why=why,
         fix="get the result again from the coordinator",

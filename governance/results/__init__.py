@@ -1,0 +1,1 @@
+"""Released results: their form, their files, and the signature that readers verify."""
