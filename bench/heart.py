@@ -92,7 +92,7 @@ def task(patients: int) -> TrainGlm:
     return TrainGlm(
         family=Family.LOGISTIC,
         target=TARGET,
-        rounds=RULE.most_rounds,
+        rounds=RULE.fewest_rounds,
         learning_rate=1.0,
         clip_norm=1.0,
         patients=patients,

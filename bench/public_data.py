@@ -128,7 +128,7 @@ def _data_set(
     task = TrainGlm(
         family=Family.LOGISTIC,
         target=TARGET,
-        rounds=RULE.most_rounds,
+        rounds=RULE.fewest_rounds,
         learning_rate=1.0,
         clip_norm=1.0,
         patients=round(TRAINING_SHARE * patients / ROUNDED_TO) * ROUNDED_TO,

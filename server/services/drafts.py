@@ -21,8 +21,9 @@ from server.errors import CoordinatorFault
 from server.services.country_drafts import with_country
 
 RATE, ROUNDS = "learning_rate", "rounds"
-PRELIMINARY = {RATE: 1.0, ROUNDS: RULE.most_rounds}
-"""Numbers for the settings that are not chosen yet; the choice does not depend on them."""
+PRELIMINARY = {RATE: 1.0, ROUNDS: RULE.fewest_rounds}
+"""Numbers for the settings that are not chosen yet. With the fewest rounds a study needs the least
+noise, so none is refused that has few rounds in the end."""
 Completion = Callable[[Study], Study]
 
 

@@ -59,7 +59,7 @@ def test_a_row_of_the_file() -> None:
         "h": 3,
         "epsilon": 0.1,
         "delta": 1e-4,
-        "rounds": 48,
+        "rounds": 6,
         "learning_rate": 1.0,
         "mean_of_centres": 0.8123,
         "pooled": 0.8,
