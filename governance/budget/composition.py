@@ -63,7 +63,8 @@ def schedule_epsilon(
     mechanisms: Sequence[Mechanism], accounting: int, honest: int, delta: float
 ) -> float:
     """Return ε at δ of a schedule, for a patient of either part; see `epsilon`."""
-    return max(epsilon(branch, honest, delta) for branch in branches(mechanisms, accounting))
+    paid = [each for each in branches(mechanisms, accounting) if any(m.costs for m in each)]
+    return max(epsilon(branch, honest, delta) for branch in paid or [tuple(mechanisms)])
 
 
 def schedule_rdp_micro(
