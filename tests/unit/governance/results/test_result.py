@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from governance.budget.composition import LARGER, calibrate_schedule
 from governance.errors import ResultFault
 from governance.results import result as module
 from governance.results.result import (
@@ -279,3 +280,17 @@ def test_baselines_are_part_of_what_is_signed(tmp_path: Path) -> None:
     assert "altered" in refused(tmp_path)
     alter(tmp_path, baselines={"countries": ["FR"], "otherwise": "mean-of-countries"})
     assert "the feature country has no level FR" in refused(tmp_path)
+
+
+def test_a_result_states_at_least_what_its_schedule_costs() -> None:
+    task = glm()
+    schedule = calibrate_schedule(
+        task.schedule(FEATURES)[1:], task.cost_fractions()[1:], LARGER, 3, 1.0, 1e-4
+    )
+    stated = result(mechanisms=schedule, accounting=LARGER, epsilon=1.0)
+    stated.require_cost()
+    with pytest.raises(ResultFault, match="less than its releases cost"):
+        result(mechanisms=schedule, accounting=LARGER, epsilon=0.9).require_cost()
+    with pytest.raises(ResultFault, match="less than its releases cost"):
+        result(mechanisms=schedule, accounting=1, epsilon=1.0).require_cost()
+    result(epsilon=0.001).require_cost()  # of an earlier version: it does not hold its schedule

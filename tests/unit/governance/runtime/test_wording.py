@@ -1,11 +1,14 @@
 """Numbers and nouns in sentences."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from governance.runtime.wording import (
     counted,
     interval_text,
     percent,
+    rounded_up,
     with_article,
     without_country,
 )
@@ -43,3 +46,16 @@ def test_an_interval_is_shown_rounded_outwards() -> None:
     )
     assert interval_text({"value": 0.57, "low": 0.57, "high": 0.57}) == "0.570  [0.570, 0.570]"
     assert interval_text({"value": 0.0, "low": -0.0001, "high": 0.0}) == "0.000  [-0.001, 0.000]"
+
+
+@given(st.floats(1e-9, 1e9))
+def test_a_cost_is_never_shown_as_less(cost: float) -> None:
+    shown = float(rounded_up(cost))
+    assert cost <= shown <= cost * 1.0011
+
+
+@pytest.mark.parametrize(
+    ("cost", "text"), [(0.99934, "0.9994"), (1.0, "1"), (0.1, "0.1"), (9.9999, "10"), (0.0, "0")]
+)
+def test_a_cost_has_four_digits(cost: float, text: str) -> None:
+    assert rounded_up(cost) == text
