@@ -32,7 +32,7 @@ row numbers the statement is computational. Two runs with one key cost at most t
 costs, as the larger of two sums is at most the sum of the two larger ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from governance.budget.accounting import calibrate, epsilon, rdp_micro
 from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Mechanism
@@ -75,6 +75,17 @@ def schedule_rdp_micro(
         sum(rdp_micro(mechanism, honest, order) for mechanism in branch)
         for branch in branches(mechanisms, accounting)
     )
+
+
+def larger_parts(sums: Iterable[tuple[str, str | None, int]]) -> int:
+    """Add up sums by run and part, of each run only the larger part."""
+    everybody, largest = 0, dict[str, int]()
+    for run, part, micro in sums:
+        if part is None:
+            everybody += micro
+        else:
+            largest[run] = max(micro, largest.get(run, 0))
+    return everybody + sum(largest.values())
 
 
 def calibrate_schedule(

@@ -38,7 +38,7 @@ from sqlalchemy import (
 )
 
 from governance.budget.accounting import MICRO, rdp_micro
-from governance.budget.composition import SUM, part_of
+from governance.budget.composition import SUM, larger_parts, part_of
 from governance.errors import LedgerFault
 from governance.runtime.database import UtcTime, transaction
 from protocols.errors import ReasonCode, Refusal
@@ -276,18 +276,7 @@ def total_micro(entries: Iterable[LedgerEntry | _Charge]) -> int:
     by_part: Counter[tuple[str, str | None]] = Counter()
     for entry in entries:
         by_part[entry.run, entry.part] += entry.rdp_micro
-    return _larger_parts((run, part, micro) for (run, part), micro in by_part.items())
-
-
-def _larger_parts(sums: Iterable[tuple[str, str | None, int]]) -> int:
-    """Add up sums by run and part, of each run only the larger part."""
-    everybody, largest = 0, dict[str, int]()
-    for run, part, micro in sums:
-        if part is None:
-            everybody += micro
-        else:
-            largest[run] = max(micro, largest.get(run, 0))
-    return everybody + sum(largest.values())
+    return larger_parts((run, part, micro) for (run, part), micro in by_part.items())
 
 
 def _added(connection: Connection, run: str, charges: Sequence[_Charge]) -> int:
@@ -324,7 +313,7 @@ def _sum(connection: Connection, order: int, *wanted: ColumnElement[bool]) -> in
         replace(entry, rdp_micro=rdp_micro(entry.mechanism, entry.honest, order))
         for entry in others
     )
-    return _larger_parts((each[0], each[1], int(each[2])) for each in rows) + total_micro(again)
+    return larger_parts((each[0], each[1], int(each[2])) for each in rows) + total_micro(again)
 
 
 def _is_charged(connection: Connection, terms: Terms, charge: _Charge) -> bool:
