@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from governance.budget.composition import accounting_sentence
 from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit
 from governance.documents.purposes import (
@@ -107,6 +108,7 @@ def _cost(
     epsilon, delta = exact(study.privacy.epsilon), exact(study.privacy.delta)
     yield "Privacy", f"ε = {epsilon}, δ = {delta} for each patient"
     n, h, c = len(study.countries), agreement.honest, agreement.colluding
+    yield "", accounting_sentence([m.phase for m in study.mechanisms], study.accounting)
     yield "", f"{n} countries, {h} honest, {c} may collude with the coordinator"
     yield "", _fewest(study, agreement, permit)
     if study.local_mode is not None:

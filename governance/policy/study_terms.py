@@ -35,7 +35,7 @@ WORDS = {
     "patients_bound": "upper bound on the patients of all countries together",
     "held_out": "part of the patients on whom the model is tested",
     "bins": "score bins",
-    "share": "part of the privacy budget",
+    "share": "part of the privacy budget, with accounting 1",
     "smallest_cell": "cells below this number of patients are suppressed",
     "local": "local mode",
     "of": "counted by",

@@ -48,6 +48,8 @@ def read_draft(
 
     def fill(values: Mapping[str, Any]) -> dict[str, Any]:
         filled = with_country({**given, **values})
+        if values.get("mechanisms") and "accounting" not in values:
+            filled.pop("accounting", None)  # a schedule of an earlier version: costs are added
         task = filled.get("task")
         if isinstance(task, dict) and (found := open_settings(task)):
             settings.update(found)
