@@ -47,7 +47,7 @@ class Charging:
     def charge(self, cap: int = 10**9) -> None:
         admission: Any = SimpleNamespace(
             budget=terms(cap),
-            study=SimpleNamespace(digest=STUDY),
+            study=SimpleNamespace(digest=STUDY, accounting=1),
             subject=Subject(study=STUDY, run=RUN),
             assessment=SimpleNamespace(clauses=("base/permit",)),
             documents=SimpleNamespace(
