@@ -16,7 +16,7 @@ from demo.reference import (
 )
 from demo.studies import Outcome
 from demo.world import Site
-from governance.runtime.wording import interval_text, percent
+from governance.runtime.wording import exact, interval_text, percent, rounded_up
 
 
 def verify_logs(federation: Federation) -> None:
@@ -107,7 +107,7 @@ def _costs(federation: Federation, outcomes: dict[str, Outcome]) -> None:
 def _cost(name: str, outcome: Outcome) -> tuple[str, ...]:
     result = outcome.result
     counts = (str(result[key]) for key in ("roster_size", "honest", "colluding"))
-    privacy = (f"{result['epsilon']:.3g}", f"{result['delta']:.0e}", str(result["rounds_void"]))
+    privacy = (rounded_up(result["epsilon"]), exact(result["delta"]), str(result["rounds_void"]))
     return name, *counts, *privacy, f"{outcome.seconds:.1f}"
 
 
