@@ -240,7 +240,17 @@ def read_result(folder: Path, trusted: Sequence[VerifyKey]) -> Result:
 
     Raises ResultFault if it is unreadable, altered, or signed with another key.
     """
-    result = _parsed(folder)
+    return verified_result(read_result_file(folder), folder, trusted)
+
+
+def read_result_file(folder: Path) -> bytes:
+    """Return the bytes of the signed `result.json` in a folder. Raises ResultFault."""
+    return _read(folder / RESULT_FILE)
+
+
+def verified_result(data: bytes, folder: Path, trusted: Sequence[VerifyKey]) -> Result:
+    """Return the result in these bytes of a folder's `result.json`; raises as `read_result`."""
+    result = _parsed(data, folder)
     keys = [key for key in trusted if key.to_text() == result.signer]
     if not keys:
         raise _untrusted(folder, f"its signer {result.signer} is not trusted here")
@@ -289,9 +299,9 @@ def _weights(data: bytes, tensors: Sequence[Tensor], folder: Path) -> FloatArray
     return np.concatenate([parts[tensor.name].reshape(-1) for tensor in tensors])
 
 
-def _parsed(folder: Path) -> Result:
+def _parsed(data: bytes, folder: Path) -> Result:
     try:
-        return Result.model_validate_json(_read(folder / RESULT_FILE))
+        return Result.model_validate_json(data)
     except ValidationError as error:
         why = first_problem(Result, error)
         raise _untrusted(
