@@ -146,6 +146,7 @@ def _request_handler(parts: NodeParts, around: Surroundings) -> RequestHandler:
         gate=_gate(parts, around, limit),
         floor=_cohort_floor(parts, around, charges, recheck),
         door=_door(parts, around, charges, outbox),
+        tasks=parts.tasks,
         outbox=outbox,
         decisions=parts.decisions,
         log_head=parts.log_head,

@@ -16,7 +16,7 @@ from demo.reference import (
 )
 from demo.studies import Outcome
 from demo.world import Site
-from governance.runtime.wording import interval_text, percent
+from governance.runtime.wording import exact, interval_text, percent, rounded_up
 from protocols.tasks.bin_edges import with_edges
 from protocols.tasks.evaluation import Evaluation
 from protocols.tasks.features import Columns, FloatArray
@@ -104,18 +104,18 @@ def _beside_exact_figures(federation: Federation, result: dict[str, Any]) -> Non
     scores = _predictions(federation, people, "records")
     task = with_edges(world.task, world.features)
     edges = (task.evaluation or Evaluation()).boundaries()
-    exact = exact_figures(scores, people[task.target], edges)
+    known = exact_figures(scores, people[task.target], edges)
     figures = result["evaluation"]["everybody"]
-    rows = [_beside(name, figures[name], exact[name]) for name in exact]
+    rows = [_beside(name, figures[name], known[name]) for name in known]
     story.table(("private evaluation", "value, 95 % interval", "exact", "in the interval"), rows)
 
 
 def _beside(
-    name: str, estimate: dict[str, float] | str | None, exact: float
+    name: str, estimate: dict[str, float] | str | None, known: float
 ) -> tuple[str, str, str, str]:
-    words, shown = name.replace("_", " "), f"{exact:.3f}"
+    words, shown = name.replace("_", " "), f"{known:.3f}"
     if isinstance(estimate, dict):
-        inside = estimate["low"] <= exact <= estimate["high"]
+        inside = estimate["low"] <= known <= estimate["high"]
         return words, interval_text(estimate), shown, "yes" if inside else "no"
     return words, estimate or "suppressed: too few patients", shown, ""
 
@@ -129,7 +129,7 @@ def _costs(federation: Federation, outcomes: dict[str, Outcome]) -> None:
 def _cost(name: str, outcome: Outcome) -> tuple[str, ...]:
     result = outcome.result
     counts = (str(result[key]) for key in ("roster_size", "honest", "colluding"))
-    privacy = (f"{result['epsilon']:.3g}", f"{result['delta']:.0e}", str(result["rounds_void"]))
+    privacy = (rounded_up(result["epsilon"]), exact(result["delta"]), str(result["rounds_void"]))
     return name, *counts, *privacy, f"{outcome.seconds:.1f}"
 
 

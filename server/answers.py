@@ -198,6 +198,7 @@ class StudySchedule(Answer):
 
     privacy: StudyPrivacy
     mechanisms: tuple[ScheduledRelease, ...]
+    accounting: int = 1
 
 
 class ListedStudy(Answer):

@@ -33,11 +33,14 @@ from client.tasks.assignment import Assignment
 from client.tasks.local import Descent
 from client.tasks.prepared import Prepared, PreparedTasks
 from governance.audit.events import EventKind
+from governance.budget.composition import LARGER
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.mechanism import Scope
 from protocols.numerics.noise import NoiseSource
 from protocols.private_sum.context import RoundTerms
 from protocols.tasks.schedule import LOCAL_STEP
+
+SPLIT_CHANGED = "node/split-changed"
 
 
 class Door:
@@ -78,9 +81,9 @@ class Door:
         )
 
     def _prepared(self, admission: Admission) -> Prepared:
-        """Return the study's task, prepared on the records that the run was entered with."""
+        """Return the study's task, on the records and with the split that the run began with."""
         try:
-            prepared = self._tasks.prepared(admission.study)
+            prepared = self._tasks.prepared(admission.study, admission.place.run)
         except RecordFault:
             raise records_unusable() from None
         if admission.record is None or prepared.version != admission.record.data_version:
@@ -91,6 +94,8 @@ class Door:
                 fix="ask the officer to approve the study again (`approve --reconsider`), then "
                 "start a new run",
             )
+        if admission.study.accounting == LARGER and prepared.split != admission.record.split:
+            raise _split_changed()
         return prepared
 
     def _charge(self, admission: Admission) -> None:
@@ -131,6 +136,18 @@ class Door:
             noise = self._noise.draw(mechanism.noise_std, mechanism.dimension)
             descent = descent.step(values + noise, mechanism.scale)
         return descent.update(terms.mechanism)
+
+
+def _split_changed() -> Refusal:
+    return Refusal(
+        ReasonCode.DECLINED,
+        "What decides who trains and who is held out has changed since this run began",
+        why="a patient who changed sides within a run would pay for training and for evaluation, "
+        "and the study charges only the larger of the two",
+        fix="open the node's keys and the data dictionary with which the run began; otherwise ask "
+        "the officer to approve the study again (`approve --reconsider`), then start a new run",
+        clause=SPLIT_CHANGED,
+    )
 
 
 def _round_that_leaves(admission: Admission) -> RoundTerms:

@@ -46,10 +46,12 @@ class Outbox:
         kind: EventKind,
         *,
         data_version: str,
+        split: str = "",
         reason: str | None = None,
     ) -> bytes:
         """Return the reply once it, the run's next state and its log entry are durable.
 
+        `split` is the digest that a run is entered with; later replies keep it.
         Raises Refusal if the country's officer, its operator or the end of the run forbids it now.
         """
         self._failpoint(Failpoint.OUTBOX_MADE)
@@ -57,7 +59,7 @@ class Outbox:
             self._recheck.require(admission, connection)
             names = self._write_journal(admission, reply, connection)
             self._failpoint(Failpoint.OUTBOX_JOURNALLED)
-            self._advance(admission, data_version, connection)
+            self._advance(admission, data_version, split, connection)
             self._failpoint(Failpoint.OUTBOX_ADVANCED)
             self._decisions.event(
                 kind,
@@ -98,7 +100,9 @@ class Outbox:
         wanted = columns.run_id == place.run, columns.round == place.round
         return row_names(connection, journal, *wanted, columns.phase == place.phase)
 
-    def _advance(self, admission: Admission, data_version: str, connection: Connection) -> None:
+    def _advance(
+        self, admission: Admission, data_version: str, split: str, connection: Connection
+    ) -> None:
         """Replace the last state of the run with the next one, or enter the run with its first."""
         record = RunRecord(
             run=admission.place.run,
@@ -107,6 +111,7 @@ class Outbox:
             data_version=data_version,
             state=admission.run.to_bytes(),
             peers=admission.peers,
+            split=split if admission.record is None else admission.record.split,
         )
         if admission.record is None:
             self._limit.end_replaced(admission, connection)

@@ -20,6 +20,7 @@ from client.errors import RecordFault
 from client.records.store import records_unusable
 from client.state.decision_log import DecisionLog, Subject
 from client.state.log_head import LogHeadGuard
+from client.tasks.prepared import PreparedTasks
 from governance.audit.events import EventKind
 from keys.errors import PratiqueError
 from protocols.errors import ReasonCode, Refusal
@@ -45,13 +46,14 @@ class RequestHandler:
         gate: Gate,
         floor: CohortFloor,
         door: Door,
+        tasks: PreparedTasks,
         outbox: Outbox,
         decisions: DecisionLog,
         log_head: LogHeadGuard,
         slots: ReplySlots,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
-        self._gate, self._floor, self._door = gate, floor, door
+        self._gate, self._floor, self._door, self._tasks = gate, floor, door, tasks
         self._outbox, self._decisions = outbox, decisions
         self._log_head, self._slots, self._failpoint = log_head, slots, failpoint
         self._lock = Lock()
@@ -93,8 +95,11 @@ class RequestHandler:
 
     def _enter(self, admission: Admission) -> bytes:
         version = self._floor.require(admission)
+        split = self._tasks.split(admission.study, admission.place.run)
         reply = admission.run.bundle(admission.frame)
-        return self._outbox.keep(admission, reply, EventKind.RUN_JOINED, data_version=version)
+        return self._outbox.keep(
+            admission, reply, EventKind.RUN_JOINED, data_version=version, split=split
+        )
 
     def _set_up_or_answer(self, admission: Admission) -> bytes:
         run = admission.run

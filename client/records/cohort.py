@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from client.errors import RecordFault
 from client.records.source import RecordedFeature, Records
-from keys.derive import derive_key, frame
+from keys.derive import derive_key, frame, labelled_hash
 from protocols.tasks.features import (
     Columns,
     Condition,
@@ -28,6 +28,7 @@ from protocols.tasks.features import (
 
 BoolArray = NDArray[np.bool_]
 SPLIT_LABEL = "pratique/held-out/v1"
+SPLIT_DIGEST_LABEL = "pratique/split/v1"
 SPLIT_BYTES = 8
 
 
@@ -124,12 +125,25 @@ def _translated(records: Records, feature: Feature) -> FloatArray:
 def held_out(secret: bytes, split: str, ids: Sequence[str], share: float) -> BoolArray:
     """Return which patients of a study are held out of training.
 
-    A keyed hash of `split`, which names the study, and of the patient id decides. So a patient
-    stays on one side for the whole study, and nobody without the node's secret can compute which.
+    A keyed hash of `split`, which says what the split is for, and of the patient id decides. So a
+    patient stays on one side, and nobody without the node's secret can compute which.
     """
-    key = derive_key(secret, SPLIT_LABEL, split.encode())
+    key = _split_key(secret, split)
     limit = int(share * 2 ** (8 * SPLIT_BYTES))
     return np.array([_hash(key, patient) < limit for patient in ids], dtype=np.bool_)
+
+
+def split_digest(secret: bytes, split: str, identification: str) -> str:
+    """Return a digest of all that decides on which side a patient is, but for the patient's id.
+
+    `identification` says how the records identify a patient.
+    """
+    key = _split_key(secret, split)
+    return labelled_hash(SPLIT_DIGEST_LABEL, key, identification.encode()).hex()
+
+
+def _split_key(secret: bytes, split: str) -> bytes:
+    return derive_key(secret, SPLIT_LABEL, split.encode())
 
 
 def _hash(key: bytes, patient: str) -> int:

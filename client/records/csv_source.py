@@ -131,6 +131,7 @@ class _Reading:
             version=digest(canonical_json([self.text.digest, self.dictionary.digest()])),
             report=report,
             numbered=self.dictionary.patient == ROW_NUMBER,
+            identification=self.dictionary.identification,
         )
 
     def _column(self, entry: Entry, texts: Texts) -> FloatArray:

@@ -282,6 +282,11 @@ class DataDictionary(BaseModel):
             ids = [unicodedata.normalize("NFC", patient) for patient in ids]
         return ids if self.id_case == "exact" else [patient.casefold() for patient in ids]
 
+    @property
+    def identification(self) -> str:
+        """By which column, and by which rules, a patient is identified."""
+        return canonical_json([self.patient, self.id_case, self.encoding]).decode()
+
     def recorded(self) -> dict[str, RecordedFeature]:
         """Return the features that the node offers, by name."""
         return {entry.name: entry.recorded() for entry in self.features}

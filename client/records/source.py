@@ -29,7 +29,8 @@ class Records:
     `columns` contain float64 (patients,): a number, 0 or 1 for a boolean, the index into
     `RecordedFeature.levels` for a category; NaN means missing. `version` is a digest of data and
     dictionary, but not of the opt-out list, so that an opt-out does not make a new data version.
-    If the records are `numbered`, ids are row numbers: they mean nothing in another version.
+    `identification` says by what and by which rules the source identifies a patient. If the records
+    are `numbered`, ids are row numbers: they mean nothing in another version.
     """
 
     ids: tuple[str, ...]
@@ -38,6 +39,7 @@ class Records:
     version: str
     report: QualityReport
     numbered: bool = False
+    identification: str = ""
 
     @property
     def patients(self) -> int:

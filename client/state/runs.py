@@ -39,7 +39,8 @@ class RunRecord:
     """A live run, unsealed: `state` is the output of `CountryRun.to_bytes`, and secret.
 
     `data_version` is the version of the records whose cohort was large enough. `peers` are the
-    identity keys by country that the run began with (empty if an earlier release entered the run).
+    identity keys by country that the run began with, and `split` is the digest of what decides who
+    trains and who is held out (both empty if an earlier release entered the run).
     """
 
     run: str
@@ -48,6 +49,7 @@ class RunRecord:
     data_version: str
     state: bytes
     peers: Mapping[str, str] = field(default_factory=dict)
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ class RunStore:
             "data_version": record.data_version,
             "state": base64.b64encode(record.state).decode(),
             "peers": dict(record.peers),
+            "split": record.split,
         }
         associated = _associated(record.run, record.study)
         return seal(self._sealing_key(record.run), canonical_json(value), associated)
@@ -195,6 +198,7 @@ class RunStore:
                 data_version=value["data_version"],
                 state=base64.b64decode(value["state"]),
                 peers=value.get("peers", {}),
+                split=value.get("split", ""),
             )
         except UNREADABLE:
             raise _unreadable() from None

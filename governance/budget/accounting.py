@@ -9,7 +9,8 @@ lead from it to known formulas; the first two change the density a little (priva
    (Peikert 2010): a factor within e^(±5·e^(−8π²)) for each coordinate;
 3. the continuous Gaussian at sensitivity Δ, Poisson-subsampled, has closed forms.
 
-What is derived from releases (`Scope.DERIVED`) costs nothing more: it is post-processing.
+What is derived from releases (`Scope.DERIVED`) costs nothing more: it is post-processing. How the
+costs of releases from different patients add up is in `governance.budget.composition`.
 
 A release in d dimensions is thus within e^(±slack) of step 3, slack = d·(τ + 5·e^(−8π²)): ε grows
 by 2·slack and δ by the factor e^slack. Every figure is rounded towards more privacy loss.
@@ -25,6 +26,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from governance.errors import LedgerFault
+from governance.runtime.wording import exact
 from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Mechanism
 
 MICRO = 1_000_000
@@ -133,7 +135,7 @@ def cap_micro(epsilon: float, delta: float, order: int) -> int:
     cap = epsilon - _conversion(delta, order)
     if not 0 < cap < math.inf:
         raise LedgerFault(
-            f"No budget fits ε = {epsilon:g} and δ = {delta:g} at order {order}",
+            f"No budget fits ε = {exact(epsilon)} and δ = {exact(delta)} at order {order}",
             why="at this order even an empty ledger implies a larger ε",
             fix="choose a higher order in the agreement",
         )
@@ -235,8 +237,8 @@ def calibrate(
         raise LedgerFault(f"ε must be a number above 0, not {epsilon}")
     if epsilon < SMALLEST_EPSILON:
         raise LedgerFault(
-            f"No noise protects a sum with ε = {epsilon:g}",
-            why=f"the smallest ε that can be computed is {SMALLEST_EPSILON:g}",
+            f"No noise protects a sum with ε = {exact(epsilon)}",
+            why=f"the smallest ε that can be computed is {exact(SMALLEST_EPSILON)}",
             fix="ask for a larger ε",
         )
     parts = tuple(share / math.fsum(shares) for share in shares if share)

@@ -20,19 +20,27 @@ parts are drawn independently of the records. Rényi divergences are jointly qua
 given ε is jointly convex (van Erven, Harremoës 2014, Theorem 13; Balle, Barthe, Gaboardi 2018), so
 both hold for the mixture over all ways to draw the parts, too.
 
-*What it relies on.* A patient must stay in one part for the whole run: otherwise both are paid. The
-node sees to it: the key is made once and never changed, and changed records end a run. If the
-patients have no ids but their row numbers, removing one gives the following patients the ids of
-others. For a split that is known, this could move everybody who follows to the other part. But for
-a split f drawn at random, independent of the records, let f'(i) = f(i) for i < j and f(i + 1) for
-i >= j: it has the same law as f, and gives each remaining patient the same part. So the argument
-above holds for the pair (f, f'). It needs f to be secret, and used for one version of the records
-only: a second version would need another shift. HMAC-SHA256 stands for the random function, so for
-row numbers the statement is computational. Two runs with one key cost at most the sum of what each
-costs, as the larger of two sums is at most the sum of the two larger ones.
+*What it relies on.* A patient must stay in one part for the whole run: one who trains in a round
+and is held out in a later one pays for both. So a run keeps a digest of the key of the hash and of
+how patients are identified, and the node takes no further part if either has changed
+(`client.border.door`). If patients have ids of their own, nothing else is needed: the argument
+holds for each split, so it may even be known, and be the same for all runs of a study.
+
+If the patients have no ids but their row numbers, removing one gives the following patients the ids
+of others. For a split that is known, this could move everybody who follows to the other part. But
+for a split f drawn at random, independent of the records, let f'(i) = f(i) for i < j and f(i + 1)
+for i >= j: it has the same law as f, and gives each remaining patient the same part. So the
+argument above holds for the pair (f, f'). It needs f to be secret, and to be drawn again for each
+run: in a second run, on other records, the same patient is another row, and no f' would fit both.
+Then each run is a mechanism with randomness of its own, as composition over runs needs, also of
+runs at the same time (Haney et al. 2023). HMAC-SHA256 stands for the random function, so for row
+numbers the statement is computational.
+
+A person who is registered in m countries is covered at m times the cost, as for every release. In
+local mode the steps are training, and the sum of updates is derived from them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from governance.budget.accounting import calibrate, epsilon, rdp_micro
 from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Mechanism
@@ -45,6 +53,18 @@ SUM, LARGER = 1, 2
 def part_of(phase: str, accounting: int) -> Part | None:
     """Return the part of the cohort that alone pays for a release; None if everybody does."""
     return PART_OF.get(phase) if accounting == LARGER else None
+
+
+def accounting_sentence(phases: Iterable[str], accounting: int) -> str:
+    """Return how the costs of releases add up for one patient, in one sentence."""
+    if len({part_of(phase, LARGER) for phase in phases} - {None}) < len(Part):
+        return f"a patient pays for every release (accounting {accounting})"
+    if accounting == SUM:
+        return f"a patient pays for training and for evaluation, added up (accounting {SUM})"
+    return (
+        "each patient either trains or is held out, as a secret of the node decides: so a patient "
+        f"pays the larger of training and evaluation, not their sum (accounting {LARGER})"
+    )
 
 
 def branches(mechanisms: Sequence[Mechanism], accounting: int) -> tuple[tuple[Mechanism, ...], ...]:
@@ -75,6 +95,17 @@ def schedule_rdp_micro(
         sum(rdp_micro(mechanism, honest, order) for mechanism in branch)
         for branch in branches(mechanisms, accounting)
     )
+
+
+def larger_parts(by_part: Mapping[tuple[str, str | None], int]) -> int:
+    """Add up costs by run and part, of each run only those of the costlier part."""
+    everybody, largest = 0, dict[str, int]()
+    for (run, part), micro in by_part.items():
+        if part is None:
+            everybody += micro
+        else:
+            largest[run] = max(micro, largest.get(run, 0))
+    return everybody + sum(largest.values())
 
 
 def calibrate_schedule(

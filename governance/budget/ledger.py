@@ -38,7 +38,7 @@ from sqlalchemy import (
 )
 
 from governance.budget.accounting import MICRO, rdp_micro
-from governance.budget.composition import SUM, part_of
+from governance.budget.composition import SUM, larger_parts, part_of
 from governance.errors import LedgerFault
 from governance.runtime.database import UtcTime, transaction
 from protocols.errors import ReasonCode, Refusal
@@ -204,7 +204,7 @@ class Ledger:
         _require_distinct(charges)
         with transaction(self._engine, connection) as open_connection:
             new = [each for each in charges if not _is_charged(open_connection, terms, each)]
-            _require_room(_view(open_connection, terms), _added(open_connection, run, new))
+            _require_room(_view(open_connection, terms), _added(open_connection, terms, run, new))
             for charge in new:
                 _insert(open_connection, terms, charge, now)
             return tuple(_of_phase(open_connection, each) for each in charges)
@@ -276,23 +276,16 @@ def total_micro(entries: Iterable[LedgerEntry | _Charge]) -> int:
     by_part: Counter[tuple[str, str | None]] = Counter()
     for entry in entries:
         by_part[entry.run, entry.part] += entry.rdp_micro
-    return _larger_parts((run, part, micro) for (run, part), micro in by_part.items())
+    return larger_parts(by_part)
 
 
-def _larger_parts(sums: Iterable[tuple[str, str | None, int]]) -> int:
-    """Add up sums by run and part, of each run only the larger part."""
-    everybody, largest = 0, dict[str, int]()
-    for run, part, micro in sums:
-        if part is None:
-            everybody += micro
-        else:
-            largest[run] = max(micro, largest.get(run, 0))
-    return everybody + sum(largest.values())
+def _added(connection: Connection, terms: Terms, run: str, charges: Sequence[_Charge]) -> int:
+    """Return by how much these charges of a run raise what is spent in the period.
 
-
-def _added(connection: Connection, run: str, charges: Sequence[_Charge]) -> int:
-    """Return by how much these charges raise the cost of a run."""
-    known = _select(connection, _COLUMNS.run == run)
+    Only what counts in the period can make a charge cheaper: the period's sum holds no other.
+    """
+    counting = _select(connection, *_counting(terms), _COLUMNS.run == run)
+    known = [_at_order(entry, terms.order) for entry in counting]
     return total_micro([*known, *charges]) - total_micro(known)
 
 
@@ -315,16 +308,25 @@ def _counting(terms: Terms) -> tuple[ColumnElement[bool], ...]:
 
 
 def _sum(connection: Connection, order: int, *wanted: ColumnElement[bool]) -> int:
-    """Add up RDP at `order`; entries charged at another order are recomputed at this one."""
+    """Add up RDP at `order`; entries charged at another order are recomputed at this one.
+
+    The costlier part of a run may be another one at another order.
+    """
     run, part = _COLUMNS.run, _COLUMNS.part
     sums = select(run, part, func.sum(_COLUMNS.rdp_micro)).where(*wanted, _COLUMNS.order == order)
     rows = connection.execute(sums.group_by(run, part)).all()
-    others = _select(connection, *wanted, _COLUMNS.order != order)
-    again = (
-        replace(entry, rdp_micro=rdp_micro(entry.mechanism, entry.honest, order))
-        for entry in others
-    )
-    return _larger_parts((each[0], each[1], int(each[2])) for each in rows) + total_micro(again)
+    by_part = Counter({(each[0], each[1]): int(each[2]) for each in rows})
+    for entry in _select(connection, *wanted, _COLUMNS.order != order):
+        by_part[entry.run, entry.part] += _at_order(entry, order).rdp_micro
+    return larger_parts(by_part)
+
+
+def _at_order(entry: LedgerEntry, order: int) -> LedgerEntry:
+    """Return an entry with its RDP at `order`."""
+    if entry.order == order:
+        return entry
+    micro = rdp_micro(entry.mechanism, entry.honest, order)
+    return replace(entry, order=order, rdp_micro=micro)
 
 
 def _is_charged(connection: Connection, terms: Terms, charge: _Charge) -> bool:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from governance.budget.composition import schedule_rdp_micro
@@ -23,7 +24,7 @@ from governance.officer.studies import find_study, kept_studies
 from governance.policy.assessment import Assessment, ledger_terms
 from governance.policy.explain import explain_study
 from governance.policy.facts import share_of
-from governance.runtime.wording import exact
+from governance.runtime.wording import exact, rounded_up
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft
 from governance.trust.view import TrustedView
@@ -127,10 +128,10 @@ def _promises(session: OfficerSession, study: Study) -> Iterator[tuple[str, str]
 
 def _for_a_patient(study: Study) -> str:
     """Return what ε and δ promise to one person (neighbours: one person added or removed)."""
-    factor, chance = math.exp(study.privacy.epsilon), round(1 / study.privacy.delta)
+    factor, chance = math.exp(study.privacy.epsilon), int(1 / Decimal(exact(study.privacy.delta)))
     return (
         "whether a patient takes part changes the probability of any result by at most a factor of "
-        f"{factor:.3g}; this may fail with probability 1 in {chance:,}"
+        f"{rounded_up(factor)}; this may fail with probability 1 in {chance:,}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from governance.budget.composition import LARGER, SUM
+from governance.budget.composition import accounting_sentence
 from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit
 from governance.documents.purposes import (
@@ -25,11 +25,6 @@ from protocols.tasks.schedule import CohortThreshold
 
 Entry = tuple[str, str]
 """A label, empty if the text continues the one before, and the text."""
-ADDS_UP = {
-    SUM: "what all releases cost is added (accounting 1)",
-    LARGER: "a patient is in training or in evaluation, never in both, and so pays for the "
-    "costlier of the two (accounting 2)",
-}
 
 
 def explain_study(
@@ -105,7 +100,6 @@ def _computed(study: Study) -> Iterator[Entry]:
         "Method", [f"{study.task.kind}: {TASK_WORDS[study.task.kind]}", *task_terms(study)]
     )
     yield from _under("Releases", [release(m) for m in study.mechanisms] or ["none yet"])
-    yield "Adds up", ADDS_UP[study.accounting]
 
 
 def _cost(
@@ -114,6 +108,7 @@ def _cost(
     epsilon, delta = exact(study.privacy.epsilon), exact(study.privacy.delta)
     yield "Privacy", f"ε = {epsilon}, δ = {delta} for each patient"
     n, h, c = len(study.countries), agreement.honest, agreement.colluding
+    yield "", accounting_sentence([m.phase for m in study.mechanisms], study.accounting)
     yield "", f"{n} countries, {h} honest, {c} may collude with the coordinator"
     yield "", _fewest(study, agreement, permit)
     if study.local_mode is not None:

@@ -14,6 +14,7 @@ from governance.audit.events import EventKind
 from governance.audit.integrity import not_as_signed
 from governance.budget.accounting import MICRO, rdp_micro
 from governance.budget.ledger import LedgerEntry
+from protocols.tasks.schedule import PART_OF
 
 HASH_BYTES, SUM_BITS = 32, 512
 GUARDED = "charges, replies, counts, ended runs"
@@ -70,8 +71,13 @@ def require_bound(stated: Stated, stored: Stated) -> None:
 
 
 def require_prices(charges: Iterable[LedgerEntry]) -> None:
-    """Raise LogFault unless each charge costs at least what its mechanism costs."""
+    """Raise LogFault unless each charge costs at least what its mechanism costs.
+
+    A charge that only a part of the patients pays must be for a release from this part.
+    """
     for charge in charges:
+        if charge.part is not None and charge.part != PART_OF.get(charge.phase):
+            raise not_as_signed(f"charge {charge.position} of the ledger is for other patients")
         price = rdp_micro(charge.mechanism, charge.honest, charge.order)
         if charge.rdp_micro < price - 1 - price * PRICE_TOLERANCE:
             raise not_as_signed(

@@ -29,6 +29,7 @@ from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import Feature, Task, Training
 from protocols.tasks.baselines import CountryBaselines, baselines_problem
 from protocols.tasks.features import FloatArray
+from protocols.tasks.schedule import COHORT_FLOOR, same_but_noise
 from protocols.tasks.tensors import Tensor, split
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import Digest, canonical_json, digest
@@ -113,10 +114,9 @@ class Result(ResultPart):
     the count of the cohort costs beside it, if the agreement states that. They hold for each
     patient against the coordinator with `colluding` countries, given the noise of `honest`
     contributions. `baselines` says which countries a model with `by_country` has a baseline of, and
-    what it uses for others. `mechanisms` and `accounting` are
-    the schedule and how its costs add up, from which ε can be computed again. `integrity` says
-    what a dishonest country can do to the result; results
-    of an earlier version do not have it.
+    what it uses for others. `mechanisms` and `accounting` are the schedule and how its costs add
+    up, from which ε can be computed again. `integrity` says what a dishonest country can do to the
+    result. Results of an earlier version do not have these.
     """
 
     kind: Literal["result"] = "result"
@@ -176,6 +176,12 @@ class Result(ResultPart):
         """
         if not self.mechanisms:
             return
+        if not self._is_priced():
+            raise ResultFault(
+                "The schedule of the result is not that of its task",
+                why="so ε cannot be computed from it",
+                fix="ask the coordinator for the study and its result",
+            )
         cost = schedule_epsilon(self.mechanisms, self.accounting, self.honest, self.delta)
         if cost > self.epsilon * (1 + COST_TOLERANCE):
             raise ResultFault(
@@ -183,6 +189,14 @@ class Result(ResultPart):
                 why=f"its schedule costs ε = {rounded_up(cost)} at δ = {exact(self.delta)}",
                 fix="ask the coordinator for the study and its result",
             )
+
+    def _is_priced(self) -> bool:
+        """Whether the schedule is of the task; the agreement may pay for the cohort's count."""
+        templates = self.task.schedule(self.features)
+        if self.cohort_count is not None:
+            templates = tuple(each for each in templates if each.phase != COHORT_FLOOR)
+        same = len(templates) == len(self.mechanisms)
+        return same and all(map(same_but_noise, templates, self.mechanisms))
 
     @property
     def statement(self) -> str:

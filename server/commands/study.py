@@ -121,12 +121,16 @@ def _print_check(answer: dict[str, Any]) -> None:
 
 
 def _print_schedule(schedule: "StudySchedule") -> None:
+    from governance.budget.composition import accounting_sentence  # noqa: PLC0415
+
     privacy = schedule.privacy
     say(f"  for each patient ε = {exact(privacy.epsilon)}, δ = {exact(privacy.delta)}, in total:")
     for release in schedule.mechanisms:
         times = f"{release.rounds} rounds of " if release.rounds > 1 else ""
         size = counted(release.dimension, "value")
         say(f"    {release.phase:13} {times}{size}, {WHOSE_NOISE[release.scope]}")
+    phases = [release.phase for release in schedule.mechanisms]
+    say(f"  {accounting_sentence(phases, schedule.accounting)}")
 
 
 def _print_chosen(chosen: "Iterable[str]") -> None:

@@ -117,14 +117,13 @@ def test_upkeep_prepares_studies_before_their_first_message(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_schedule: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(
-        "client.upkeep.schedule_epsilon", lambda *given: with_schedule.append(given)
-    )
+    cost = "client.upkeep.schedule_epsilon"
+    monkeypatch.setattr(cost, lambda *given: with_schedule.append(given))
     node = federation.nodes["DK"]
     node.do_upkeep()
     covered = study.releases_of(federation.documents.agreed)
-    assert with_schedule == [(covered, 1, 2, study.privacy.delta)]
-    assert study.digest in node.parts.tasks._prepared
+    assert with_schedule == [(covered, study.accounting, 2, study.privacy.delta)]
+    assert study.digest in {digest for digest, _ in node.parts.tasks._prepared}
 
 
 def test_a_pause_outlives_a_restart(federation: NodeFederation, study: Study) -> None:

@@ -56,7 +56,7 @@ class TestShow:
         assert "ε = 0.5, δ = 1e-05" in output
         assert "ε = 3 at δ = 0.0001 for register patients from 2026-01-01 to 2027-01-01" in output
         assert "% of this period's budget" in output
-        assert "changes the probability of any result by at most a factor of 1.65" in output
+        assert "changes the probability of any result by at most a factor of 1.649" in output
         assert "this may fail with probability 1 in 100,000" in output
 
     def test_show_says_what_is_released_to_whom(

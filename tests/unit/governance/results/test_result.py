@@ -12,6 +12,7 @@ from governance.results import result as module
 from governance.results.result import (
     MODEL_FILE,
     RESULT_FILE,
+    CohortCost,
     Result,
     read_result,
     read_weights,
@@ -287,10 +288,11 @@ def test_a_result_states_at_least_what_its_schedule_costs() -> None:
     schedule = calibrate_schedule(
         task.schedule(FEATURES)[1:], task.cost_fractions()[1:], LARGER, 3, 1.0, 1e-4
     )
-    stated = result(mechanisms=schedule, accounting=LARGER, epsilon=1.0)
+    count = CohortCost(epsilon=0.5, delta=1e-6)
+    stated = result(mechanisms=schedule, accounting=LARGER, epsilon=1.0, cohort_count=count)
     stated.require_cost()
     with pytest.raises(ResultFault, match="less than its releases cost"):
-        result(mechanisms=schedule, accounting=LARGER, epsilon=0.9).require_cost()
+        stated.model_copy(update={"epsilon": 0.9}).require_cost()
     with pytest.raises(ResultFault, match="less than its releases cost"):
-        result(mechanisms=schedule, accounting=1, epsilon=1.0).require_cost()
+        stated.model_copy(update={"accounting": 1}).require_cost()
     result(epsilon=0.001).require_cost()  # of an earlier version: it does not hold its schedule
