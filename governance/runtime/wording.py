@@ -31,7 +31,7 @@ def interval_text(estimate: Mapping[str, float]) -> str:
 
 def rounded_up(number: float) -> str:
     """Return a number with at most four digits, rounded up: a cost is never shown as less."""
-    return exact(float(_UPWARDS.create_decimal_from_float(number)))
+    return exact(float(_UPWARDS.create_decimal(exact(number))))
 
 
 def with_article(noun: str) -> str:

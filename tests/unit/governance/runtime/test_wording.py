@@ -1,11 +1,14 @@
 """Numbers and nouns in sentences."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from governance.runtime.wording import (
     counted,
     interval_text,
     percent,
+    rounded_up,
     with_article,
     without_country,
 )
@@ -43,3 +46,27 @@ def test_an_interval_is_shown_rounded_outwards() -> None:
     )
     assert interval_text({"value": 0.57, "low": 0.57, "high": 0.57}) == "0.570  [0.570, 0.570]"
     assert interval_text({"value": 0.0, "low": -0.0001, "high": 0.0}) == "0.000  [-0.001, 0.000]"
+
+
+@given(st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False))
+def test_a_cost_is_never_shown_as_less_and_hardly_as_more(cost: float) -> None:
+    shown = float(rounded_up(cost))
+    assert shown >= cost
+    assert shown <= cost * 1.001 + 5e-324
+
+
+@pytest.mark.parametrize(
+    ("cost", "text"),
+    [
+        (0.99911, "0.9992"),
+        (0.9999999, "1"),
+        (1.0, "1"),
+        (0.1, "0.1"),
+        (12344.2, "12350"),
+        (1.2341e-05, "1.235e-05"),
+        (0.0, "0"),
+        (5e-324, "5e-324"),
+    ],
+)
+def test_a_cost_has_four_digits(cost: float, text: str) -> None:
+    assert rounded_up(cost) == text
