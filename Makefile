@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test coverage test-all test-shard fuzz check style types layers security language check-proto \
-	check-pages bench-utility bench-rounds bench-soak bench-load bench-dpsgd bench-private-sum proto commands docs check-site lock clean
+	check-pages bench-utility bench-figures bench-rounds bench-soak bench-load bench-dpsgd bench-private-sum proto commands docs check-site lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -134,6 +134,9 @@ bench-dpsgd: $(STAMP) ## measure a clipped sum and a contribution, beside SGD an
 
 bench-load: $(STAMP) ## measure honest calls beside a flood of hostile ones, for five minutes
 	@$(BIN)/python -m bench.load
+
+bench-figures: $(STAMP) ## measure how often released intervals hold the exact figure
+	@$(BIN)/python -m bench.figures
 
 bench-utility: $(STAMP) ## measure accuracy against privacy on three public data sets
 	@$(BIN)/python -m bench.utility

@@ -16,7 +16,7 @@ from demo.reference import (
 )
 from demo.studies import Outcome
 from demo.world import Site
-from governance.runtime.wording import exact, percent, rounded_up
+from governance.runtime.wording import exact, interval_text, percent, rounded_up
 
 
 def verify_logs(federation: Federation) -> None:
@@ -88,13 +88,14 @@ def _predictions(federation: Federation, people: Any) -> np.ndarray[Any, np.dtyp
 
 def _private_evaluation(result: dict[str, Any]) -> str:
     figures = result["evaluation"]["everybody"]
-    intervals = [_interval(name, figures[name]) for name in ("auc", "accuracy") if figures[name]]
-    text = ", ".join(intervals) or "suppressed, because of too few patients"
+    text = ", ".join(_interval(name, figures[name]) for name in ("auc", "accuracy"))
     return f"The study's private evaluation on held-out patients, also a noisy sum: {text}."
 
 
-def _interval(name: str, estimate: dict[str, float]) -> str:
-    return f"{name} {estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+def _interval(name: str, estimate: dict[str, float] | str | None) -> str:
+    if estimate is None:
+        return f"{name} suppressed, because of too few patients"
+    return f"{name} {estimate if isinstance(estimate, str) else interval_text(estimate)}"
 
 
 def _costs(federation: Federation, outcomes: dict[str, Outcome]) -> None:

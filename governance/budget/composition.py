@@ -30,7 +30,7 @@ If the patients have no ids but their row numbers, removing one gives the follow
 of others. For a split that is known, this could move everybody who follows to the other part. But
 for a split f drawn at random, independent of the records, let f'(i) = f(i) for i < j and f(i + 1)
 for i >= j: it has the same law as f, and gives each remaining patient the same part. So the
-argument above holds for the pair (f, f'). It needs f to be secret, and to be drawn anew for each
+argument above holds for the pair (f, f'). It needs f to be secret, and to be drawn again for each
 run: in a second run, on other records, the same patient is another row, and no f' would fit both.
 Then each run is a mechanism with randomness of its own, as composition over runs needs, also of
 runs at the same time (Haney et al. 2023). HMAC-SHA256 stands for the random function, so for row
@@ -40,7 +40,7 @@ A person who is registered in m countries is covered at m times the cost, as for
 local mode the steps are training, and the sum of updates is derived from them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from governance.budget.accounting import calibrate, epsilon, rdp_micro
 from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Mechanism
@@ -83,7 +83,8 @@ def schedule_epsilon(
     mechanisms: Sequence[Mechanism], accounting: int, honest: int, delta: float
 ) -> float:
     """Return ε at δ of a schedule, for a patient of either part; see `epsilon`."""
-    return max(epsilon(branch, honest, delta) for branch in branches(mechanisms, accounting))
+    paid = [each for each in branches(mechanisms, accounting) if any(m.costs for m in each)]
+    return max(epsilon(branch, honest, delta) for branch in paid or [tuple(mechanisms)])
 
 
 def schedule_rdp_micro(
@@ -94,6 +95,17 @@ def schedule_rdp_micro(
         sum(rdp_micro(mechanism, honest, order) for mechanism in branch)
         for branch in branches(mechanisms, accounting)
     )
+
+
+def larger_parts(by_part: Mapping[tuple[str, str | None], int]) -> int:
+    """Add up costs by run and part, of each run only those of the costlier part."""
+    everybody, largest = 0, dict[str, int]()
+    for (run, part), micro in by_part.items():
+        if part is None:
+            everybody += micro
+        else:
+            largest[run] = max(micro, largest.get(run, 0))
+    return everybody + sum(largest.values())
 
 
 def calibrate_schedule(

@@ -13,7 +13,7 @@ costs the larger of the two (`governance.budget.composition`).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -38,7 +38,7 @@ from sqlalchemy import (
 )
 
 from governance.budget.accounting import MICRO, rdp_micro
-from governance.budget.composition import SUM, part_of
+from governance.budget.composition import SUM, larger_parts, part_of
 from governance.errors import LedgerFault
 from governance.runtime.database import UtcTime, transaction
 from protocols.errors import ReasonCode, Refusal
@@ -276,18 +276,7 @@ def total_micro(entries: Iterable[LedgerEntry | _Charge]) -> int:
     by_part: Counter[tuple[str, str | None]] = Counter()
     for entry in entries:
         by_part[entry.run, entry.part] += entry.rdp_micro
-    return _larger_parts(by_part)
-
-
-def _larger_parts(by_part: Mapping[tuple[str, str | None], int]) -> int:
-    """Add up sums by run and part, of each run only the larger part."""
-    everybody, largest = 0, dict[str, int]()
-    for (run, part), micro in by_part.items():
-        if part is None:
-            everybody += micro
-        else:
-            largest[run] = max(micro, largest.get(run, 0))
-    return everybody + sum(largest.values())
+    return larger_parts(by_part)
 
 
 def _added(connection: Connection, terms: Terms, run: str, charges: Sequence[_Charge]) -> int:
@@ -329,7 +318,7 @@ def _sum(connection: Connection, order: int, *wanted: ColumnElement[bool]) -> in
     by_part = Counter({(each[0], each[1]): int(each[2]) for each in rows})
     for entry in _select(connection, *wanted, _COLUMNS.order != order):
         by_part[entry.run, entry.part] += _at_order(entry, order).rdp_micro
-    return _larger_parts(by_part)
+    return larger_parts(by_part)
 
 
 def _at_order(entry: LedgerEntry, order: int) -> LedgerEntry:

@@ -14,6 +14,7 @@ from governance.runtime.safe_text import named, quoted
 from governance.runtime.wording import counted, exact
 from protocols.numerics.mechanism import Mechanism, Rounding, Scope
 from protocols.tasks import Condition, Feature, FeatureKind, Missing
+from protocols.tasks.evaluation import Evaluation
 
 TASK_WORDS = {
     "train/glm": "fit one model over all countries, by noisy sums of gradients",
@@ -35,7 +36,9 @@ WORDS = {
     "patients_bound": "upper bound on the patients of all countries together",
     "held_out": "part of the patients on whom the model is tested",
     "bins": "score bins",
-    "share": "part of the privacy budget, with accounting 1",
+    "share": "part of the privacy budget, if the costs of all releases are added",
+    "bin_edges": "edges of the bins",
+    "prevalence": "public guess of the outcome's frequency",
     "smallest_cell": "cells below this number of patients are suppressed",
     "local": "local mode",
     "of": "counted by",
@@ -48,6 +51,7 @@ WORDS = {
 IF_EMPTY = {
     "inputs": "every feature except the predicted one",
     "edges": "one group for each value",
+    "bin_edges": "equal bins, and counts only",
 }
 """What an empty list means, if that is not `none`."""
 WHOSE_NOISE = {
@@ -79,6 +83,8 @@ def _term(value: Any) -> str:
     """Return a value in words; empty if there is none."""
     if isinstance(value, BaseModel):
         fields = {name: getattr(value, name) for name in type(value).model_fields}
+        if isinstance(value, Evaluation):
+            fields["bin_edges"] = fields.pop("edges")
         return f"({'; '.join(_named(name, field) for name, field in fields.items())})"
     if isinstance(value, Mapping):
         return ", ".join(f"{_term(name)} = {_term(value[name])}" for name in sorted(value))

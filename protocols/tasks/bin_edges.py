@@ -2,7 +2,7 @@
 
 They follow from the study's public constants alone, never from records. Scores of a yes/no model
 lie about its prevalence. If that is 1 %, nearly all scores are in the first of ten equal bins, and
-the bins say little about the model; bins of equal width on the logit scale tell them apart.
+the bins say little about the model; bins of equal width on the logit scale distinguish them.
 """
 
 import math

@@ -8,9 +8,9 @@ test is inverted: the interval holds every error under which T is no outlier (Le
 Section 3.5), and the value is the error under which T is as expected.
 
 How T varies depends on how an error is divided among the bins. A gap of more than `SURE` standard
-deviations is taken as it was observed. The others cannot be told from noise: they share what is
-left of the error in proportion to their observed sizes. An error that is smaller than the sum of
-the sure gaps leaves nothing for the others, and reduces the sure gaps in proportion.
+deviations is taken as it was observed. The others cannot be distinguished from noise: they share
+what is left of the error in proportion to their observed sizes. An error that is smaller than the
+sum of the sure gaps leaves nothing for the others, and reduces the sure gaps in proportion.
 With Z normal, |gap + deviation·Z| has the mean and variance of the folded normal distribution
 (Leone, Nelson, Nottingham 1961). T, a sum over the bins, is treated as normal.
 """

@@ -1,6 +1,7 @@
 """Reads a draft of a study: what it leaves to the program is chosen from public constants.
 
-A draft that declares no edges for the bins of its evaluation gets them. In a draft,
+A draft without a schedule gets the newest accounting, and edges for the bins of its evaluation if
+it declares none. In a draft,
 `learning_rate` and `rounds` of a training task may be `auto`; a learning rate that is left out
 means the same. The study that is proposed and signed holds the numbers. Choosing needs the noise,
 and the noise needs a whole study: so the draft becomes a study with preliminary numbers, whose
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from governance.budget.composition import LARGER
 from governance.documents.reading import read_document
 from governance.documents.study import Study
 from protocols.numerics.mechanism import Mechanism
@@ -48,8 +50,8 @@ def read_draft(
 
     def fill(values: Mapping[str, Any]) -> dict[str, Any]:
         filled = with_country({**given, **values})
-        if values.get("mechanisms") and "accounting" not in values:
-            filled.pop("accounting", None)  # a schedule of an earlier version: costs are added
+        if not filled.get("mechanisms"):  # a schedule is for the accounting that it was made with
+            filled = {"accounting": LARGER, **filled}
         task = filled.get("task")
         if isinstance(task, dict) and (found := open_settings(task)):
             settings.update(found)

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Connection
 
 from governance.audit.events import EventKind
-from governance.budget.composition import LARGER
 from governance.cedar.engine import Act
 from governance.documents.study import Study
 from governance.results.result import RESULT_FILE, holds_result_of
@@ -235,7 +234,7 @@ class Studies:
 
     def _read(self, text: str, source: str, view: TrustedView) -> CompletedDraft:
         now = self._context.clock().replace(microsecond=0).isoformat()
-        given = {"agreement": view.agreement.digest, "created": now, "accounting": LARGER}
+        given = {"agreement": view.agreement.digest, "created": now}
         return read_draft(text, source, given, lambda study: complete(study, view.agreement))
 
     def _checks(self, study: Study, view: TrustedView, act: Act) -> tuple[CountryCheck, ...]:

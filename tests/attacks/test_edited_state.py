@@ -114,7 +114,8 @@ EDITS = {
     "a charge is lowered": "UPDATE ledger_entries SET rdp_micro = 1",
     "the ledger is emptied": "DELETE FROM ledger_entries",
     "a charge is added": "INSERT INTO ledger_entries SELECT 9, register, period, study, 'another', "
-    'phase, mechanism, honest, "order", rdp_micro, created FROM ledger_entries LIMIT 1',
+    'phase, mechanism, honest, "order", rdp_micro, created, part FROM ledger_entries LIMIT 1',
+    "a charge is given to a part of the patients": "UPDATE ledger_entries SET part = 'held-out'",
     "two charges change places": "UPDATE ledger_entries SET position = 90 WHERE position = 0;"
     "UPDATE ledger_entries SET position = 0 WHERE position = 1;"
     "UPDATE ledger_entries SET position = 1 WHERE position = 90",

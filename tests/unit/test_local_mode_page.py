@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from governance.budget.accounting import epsilon
+from governance.budget.composition import schedule_epsilon
 from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from protocols.numerics.mechanism import Scope
@@ -24,7 +24,7 @@ HONEST = 3
 def completed(agreed: Agreement) -> Study:
     given = {"agreement": "sha256:" + "a" * 64, "created": "2026-11-22"}
     draft = read_draft(BLOCKS[1], "local-mode.md", given, lambda study: complete(study, agreed))
-    assert len(draft.chosen) == 1
+    assert len(draft.chosen) == 2  # edges and learning rate
     return draft.study
 
 
@@ -33,7 +33,12 @@ def test_the_study_on_the_page_costs_at_most_its_epsilon() -> None:
     agreed = Agreement.model_validate(fields)
     with_schedule = completed(agreed)
     assert with_schedule.schedule_matches_task
-    spent = epsilon(with_schedule.releases_of(agreed), HONEST, with_schedule.privacy.delta)
+    spent = schedule_epsilon(
+        with_schedule.releases_of(agreed),
+        with_schedule.accounting,
+        HONEST,
+        with_schedule.privacy.delta,
+    )
     stated = with_schedule.privacy.epsilon
     assert 0.98 * stated < spent <= stated
     assert [m.scope for m in with_schedule.mechanisms] == [

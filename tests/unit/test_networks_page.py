@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from client.settings import NodeSettings
 from client.tasks.module_registry import registered
 from client.tasks.trainers import trainer_for
-from governance.budget.accounting import epsilon
+from governance.budget.composition import schedule_epsilon
 from governance.documents.agreement import Agreement
 from protocols.numerics.mechanism import Rounding
 from protocols.tasks import Feature, Task, TrainModule
@@ -30,9 +30,14 @@ def test_the_study_costs_at_most_its_epsilon() -> None:
     agreed = Agreement.model_validate(fields)
     given = {"agreement": "sha256:" + "a" * 64, "created": "2026-11-22"}
     draft = read_draft(BLOCKS[0], "networks.md", given, lambda study: complete(study, agreed))
-    assert len(draft.chosen) == 2
+    assert len(draft.chosen) == 3  # edges, rounds and learning rate
     with_schedule = draft.study
-    spent = epsilon(with_schedule.releases_of(agreed), HONEST, with_schedule.privacy.delta)
+    spent = schedule_epsilon(
+        with_schedule.releases_of(agreed),
+        with_schedule.accounting,
+        HONEST,
+        with_schedule.privacy.delta,
+    )
     assert 0.98 * with_schedule.privacy.epsilon < spent <= with_schedule.privacy.epsilon
     assert with_schedule.mechanisms[1].rounding is Rounding.FACTORED
 

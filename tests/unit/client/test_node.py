@@ -117,9 +117,8 @@ def test_upkeep_prepares_studies_before_their_first_message(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_schedule: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(
-        "client.upkeep.schedule_epsilon", lambda *given: with_schedule.append(given)
-    )
+    cost = "client.upkeep.schedule_epsilon"
+    monkeypatch.setattr(cost, lambda *given: with_schedule.append(given))
     node = federation.nodes["DK"]
     node.do_upkeep()
     covered = study.releases_of(federation.documents.agreed)

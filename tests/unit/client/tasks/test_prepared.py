@@ -1,6 +1,7 @@
 """Tasks are prepared once for each version of the records, and name the version."""
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -9,6 +10,7 @@ from weakref import ref
 import pytest
 
 from client.records.store import RecordStore
+from client.tasks import prepared as module
 from client.tasks.assignment import Assignment
 from client.tasks.prepared import MAX_ASSIGNMENTS, PreparedTasks
 from governance.documents.study import Study
@@ -85,3 +87,20 @@ def test_former_records_are_not_kept_in_memory(
     tasks.forget_former_records()
     gc.collect()
     assert former() is None
+
+
+@pytest.mark.parametrize("accounting", [1, 2])
+@pytest.mark.parametrize("numbered", [False, True])
+def test_row_numbers_get_another_split_for_each_run_and_version_of_the_records(
+    record_store: RecordStore, asked_study: Study, accounting: int, numbered: bool
+) -> None:
+    """The proof for row numbers needs it; real ids keep their split, and so do earlier studies."""
+    read = replace(record_store.records(), numbered=numbered)
+    asked = asked_study.model_copy(update={"accounting": accounting})
+    labels = {
+        module._split_label(asked, replace(read, version=version), run)
+        for version in ("one", "two")
+        for run in ("a", "b")
+    }
+    assert len(labels) == (4 if numbered and accounting == 2 else 1)
+    assert all(label.startswith(asked.digest) for label in labels)

@@ -575,7 +575,7 @@ def test_what_was_charged_in_an_earlier_period_makes_no_charge_cheaper(ledger: L
     later = EFFECTIVE + timedelta(days=PERIOD_DAYS)
     cost = rdp_micro(trained, 2, 8)
     assert cost < rdp_micro(evaluated, 2, 8)
-    given = {"study": STUDY, "run": "r", "accounting": LARGER}
+    given: dict[str, Any] = {"study": STUDY, "run": "r", "accounting": LARGER}
     ledger.reserve(terms(BIG), mechanisms=[evaluated], now=NOW, **given)
     with pytest.raises(Refusal):
         ledger.reserve(terms(cost - 1, now=later), mechanisms=[trained], now=later, **given)

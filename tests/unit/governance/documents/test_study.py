@@ -19,6 +19,7 @@ from tests.support.documents import (
     raw_key,
     study,
     study_fields,
+    training_fields,
     with_schedule,
 )
 
@@ -248,3 +249,27 @@ def test_a_country_that_the_node_fills_in_is_not_read_and_needs_no_count_of_its_
     ordinary = study(AGREED, features=features, task=by_both | {"by_country": False})
     assert "country" in ordinary.features_used
     assert ordinary.cohort_definition != plain.cohort_definition
+
+
+def test_a_study_of_an_earlier_version_keeps_its_digest_and_adds_up_its_costs() -> None:
+    earlier = study(AGREED)
+    assert earlier.accounting == 1
+    assert b"accounting" not in earlier.canonical()
+    assert earlier.model_copy(update={"accounting": 2}).digest != earlier.digest
+
+
+def test_a_program_that_does_not_know_the_accounting_refuses_the_study() -> None:
+    """As every field that a program does not know: so no two parties add up differently."""
+    newer = study(AGREED).model_copy(update={"accounting": 2})
+    unknown = json.loads(newer.canonical()) | {"accounting": 3}
+    with pytest.raises(ValidationError, match="accounting"):
+        Study.model_validate(unknown)
+    assert Study.model_config["extra"] == "forbid"
+
+
+def test_a_share_of_the_budget_belongs_to_the_earlier_accounting() -> None:
+    fields = training_fields(4, evaluation={"share": 0.3})
+    draft = study_fields(AGREED, **fields)
+    assert Study.model_validate(draft).accounting == 1
+    with pytest.raises(ValidationError, match="training and evaluation each have the whole"):
+        Study.model_validate(draft | {"accounting": 2})
