@@ -2,21 +2,24 @@
 
 from typing import Any
 
-import numpy as np
-
 from demo.federation import Federation
 from demo.reference import (
     Quality,
+    exact_figures,
     newcomers,
     pooled_model,
     predict,
     quality,
     read_predictions,
+    records,
     write_study_csv,
 )
 from demo.studies import Outcome
 from demo.world import Site
 from governance.runtime.wording import exact, interval_text, percent, rounded_up
+from protocols.tasks.bin_edges import with_edges
+from protocols.tasks.evaluation import Evaluation
+from protocols.tasks.features import Columns, FloatArray
 
 
 def verify_logs(federation: Federation) -> None:
@@ -61,11 +64,14 @@ def compare(federation: Federation, training: Outcome, histogram: Outcome) -> No
     pooled = predict(federation.world, pooled_model(federation.world), people)
     rows = [
         ("pooled records, no privacy", *_figures(quality(pooled, truth))),
-        ("released model", *_figures(quality(_predictions(federation, people), truth))),
+        (
+            "released model",
+            *_figures(quality(_predictions(federation, people, "newcomers"), truth)),
+        ),
         ("always the more frequent answer", "0.500", f"{max(truth.mean(), 1 - truth.mean()):.3f}"),
     ]
     story.table(("on people outside the training", "AUC", "accuracy"), rows)
-    story.say(_private_evaluation(training.result))
+    _beside_exact_figures(federation, training.result)
     _costs(federation, {"training": training, "histogram": histogram})
     _ledgers(federation)
 
@@ -74,10 +80,10 @@ def _figures(measured: Quality) -> tuple[str, str]:
     return f"{measured.auc:.3f}", f"{measured.accuracy:.3f}"
 
 
-def _predictions(federation: Federation, people: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _predictions(federation: Federation, people: Columns, name: str) -> FloatArray:
     """Score people with the released model, with the real command."""
     world, study = federation.world, federation.world.training.removeprefix("hospital-")
-    source, scored = federation.letters / "newcomers.csv", federation.letters / "scored.csv"
+    source, scored = federation.letters / f"{name}.csv", federation.letters / f"scored-{name}.csv"
     write_study_csv(source, world.task.input_features(world.features), people)
     federation.story.command(
         "coordinator", f"pratique-coordinator result predict {study} {source.name}"
@@ -86,16 +92,32 @@ def _predictions(federation: Federation, people: Any) -> np.ndarray[Any, np.dtyp
     return read_predictions(scored, world.task.target)
 
 
-def _private_evaluation(result: dict[str, Any]) -> str:
+def _beside_exact_figures(federation: Federation, result: dict[str, Any]) -> None:
+    """Print the private evaluation, and the exact figures that only a demo can compute."""
+    story, world = federation.story, federation.world
+    story.say(
+        "The study's private evaluation is one more noisy sum, over patients who were held out of "
+        "the training. Which patients these are depends on a secret of each node, so the exact "
+        "figures beside it are those of the released model on all records that the nodes had."
+    )
+    people = records(world)
+    scores = _predictions(federation, people, "records")
+    task = with_edges(world.task, world.features)
+    edges = (task.evaluation or Evaluation()).boundaries()
+    known = exact_figures(scores, people[task.target], edges)
     figures = result["evaluation"]["everybody"]
-    text = ", ".join(_interval(name, figures[name]) for name in ("auc", "accuracy"))
-    return f"The study's private evaluation on held-out patients, also a noisy sum: {text}."
+    rows = [_beside(name, figures[name], known[name]) for name in known]
+    story.table(("private evaluation", "value, 95 % interval", "exact", "in the interval"), rows)
 
 
-def _interval(name: str, estimate: dict[str, float] | str | None) -> str:
-    if estimate is None:
-        return f"{name} suppressed, because of too few patients"
-    return f"{name} {estimate if isinstance(estimate, str) else interval_text(estimate)}"
+def _beside(
+    name: str, estimate: dict[str, float] | str | None, known: float
+) -> tuple[str, str, str, str]:
+    words, shown = name.replace("_", " "), f"{known:.3f}"
+    if isinstance(estimate, dict):
+        inside = estimate["low"] <= known <= estimate["high"]
+        return words, interval_text(estimate), shown, "yes" if inside else "no"
+    return words, estimate or "suppressed: too few patients", shown, ""
 
 
 def _costs(federation: Federation, outcomes: dict[str, Outcome]) -> None:

@@ -4,7 +4,7 @@ Only a demo can do this, because its records are invented or public.
 """
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from client.records.opt_outs import read_opt_outs
 from demo.world import Site, World
 from protocols.tasks import Feature, TrainGlm
 from protocols.tasks.features import Columns, FeatureKind, FloatArray
-from protocols.tasks.training import sigmoid
+from protocols.tasks.training import HALF, sigmoid
 
 RIDGE = 1e-3
 """The ridge penalty per patient; keeps Newton's steps finite if a level is rare."""
@@ -35,8 +35,27 @@ class Quality:
 
 def quality(scores: FloatArray, truth: FloatArray) -> Quality:
     """Return the quality of probabilities (patients,) against 0/1 labels."""
-    right = (scores > 0.5) == (truth > 0.5)
+    right = (scores >= HALF) == (truth > HALF)
     return Quality(_auc(scores, truth), float(right.mean()))
+
+
+def exact_figures(
+    scores: FloatArray, truth: FloatArray, edges: Sequence[float]
+) -> Mapping[str, float]:
+    """Return every figure of an evaluation by its name in a result, from clear scores.
+
+    `edges` are those of the study's bins, 0 and 1 included; the expected calibration error needs
+    them.
+    """
+    measured = quality(scores, truth)
+    bins = np.searchsorted(np.asarray(edges)[1:-1], scores, side="right")
+    gaps = np.bincount(bins, truth - scores)
+    return {
+        "accuracy": measured.accuracy,
+        "auc": measured.auc,
+        "calibration_in_the_large": float((truth - scores).mean()),
+        "expected_calibration_error": float(np.abs(gaps).sum() / len(truth)),
+    }
 
 
 def _auc(scores: FloatArray, truth: FloatArray) -> float:
@@ -51,7 +70,7 @@ def _auc(scores: FloatArray, truth: FloatArray) -> float:
 
 def pooled_model(world: World) -> FloatArray:
     """Return the weights fitted to all training records together, without privacy."""
-    columns = _pool(_cohort(world, site, site.records) for site in world.sites)
+    columns = records(world)
     rows = world.task.rows(world.features, columns)
     return _newton(rows, columns[world.task.target])
 
@@ -65,6 +84,11 @@ def _newton(rows: FloatArray, truth: FloatArray) -> FloatArray:
         slope = rows.T @ (truth - chance) - ridge * weights
         weights += np.linalg.solve(curvature + ridge * np.eye(len(weights)), slope)
     return weights
+
+
+def records(world: World) -> Columns:
+    """Return the people of all countries whose records the nodes read, held out or not."""
+    return _pool(_cohort(world, site, site.records) for site in world.sites)
 
 
 def newcomers(world: World) -> Columns:

@@ -13,7 +13,6 @@ from client.records.source import Records
 from client.records.store import RecordStore
 from client.tasks.assignment import Assignment
 from client.tasks.module_registry import registered
-from governance.budget.composition import LARGER
 from governance.documents.study import Study
 
 MAX_ASSIGNMENTS = 8
@@ -102,6 +101,4 @@ def _split_label(study: Study, records: Records, run: str) -> str:
     It is the study, and for row numbers also the run and the version of the records: the proof in
     `governance.budget.composition` needs another random split for each.
     """
-    if records.numbered and study.accounting == LARGER:
-        return f"{study.digest} {run} {records.version}"
-    return study.digest
+    return f"{study.digest} {run} {records.version}" if records.numbered else study.digest

@@ -30,7 +30,7 @@ If the patients have no ids but their row numbers, removing one gives the follow
 of others. For a split that is known, this could move everybody who follows to the other part. But
 for a split f drawn at random, independent of the records, let f'(i) = f(i) for i < j and f(i + 1)
 for i >= j: it has the same law as f, and gives each remaining patient the same part. So the
-argument above holds for the pair (f, f'). It needs f to be secret, and to be drawn anew for each
+argument above holds for the pair (f, f'). It needs f to be secret, and to be drawn again for each
 run: in a second run, on other records, the same patient is another row, and no f' would fit both.
 Then each run is a mechanism with randomness of its own, as composition over runs needs, also of
 runs at the same time (Haney et al. 2023). HMAC-SHA256 stands for the random function, so for row

@@ -151,6 +151,14 @@ Delta = Annotated[float, Field(gt=0, lt=1e-2, allow_inf_nan=False)]
 Days = Annotated[int, Field(ge=1, le=36_525)]
 
 
+UNKNOWN_FIELD = "extra_forbidden"
+AGAIN = "ask the signer for the document again"
+NEWER = (
+    "install the version of the program that signed the document, if it is newer than this one; "
+    "otherwise ask the signer for the document again"
+)
+
+
 class Part(BaseModel):
     """A frozen part of a document; unknown fields are refused."""
 
@@ -190,7 +198,8 @@ class Document(Part):
             document = cls.model_validate_json(check_json(data), strict=True)
             same = document.canonical() == data
         except ValidationError as error:
-            raise _not_signed_form(cls, _first_sentence(cls, error, data)) from None
+            fix = NEWER if any(e["type"] == UNKNOWN_FIELD for e in error.errors()) else AGAIN
+            raise _not_signed_form(cls, _first_sentence(cls, error, data), fix) from None
         except ValueError as error:
             raise _not_signed_form(cls, str(error)) from None
         if not same:
@@ -206,9 +215,5 @@ def _first_sentence(kind: type[Document], error: ValidationError, data: bytes) -
     return next(sentences(kind, error, values, {}))
 
 
-def _not_signed_form(kind: type[Document], why: str) -> DocumentFault:
-    return DocumentFault(
-        f"This is not a signed {kind.name_in_messages}",
-        why=why,
-        fix="ask the signer for the document again",
-    )
+def _not_signed_form(kind: type[Document], why: str, fix: str = AGAIN) -> DocumentFault:
+    return DocumentFault(f"This is not a signed {kind.name_in_messages}", why=why, fix=fix)

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, Context
 
 VOWELS = "aeiou"
 SHOWN_DECIMALS = 3
 COST_DIGITS = 4
+_UPWARDS = Context(prec=COST_DIGITS, rounding=ROUND_CEILING)
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -28,13 +30,8 @@ def interval_text(estimate: Mapping[str, float]) -> str:
 
 
 def rounded_up(number: float) -> str:
-    """Return a positive number with four digits, rounded up: a cost is never shown as less."""
-    if number <= 0 or not math.isfinite(number):
-        return exact(number)
-    unit = 10.0 ** (math.floor(math.log10(number)) + 1 - COST_DIGITS)
-    units = math.ceil(number / unit)
-    nearest, next_one = (f"{each * unit:.{COST_DIGITS}g}" for each in (units, units + 1))
-    return nearest if float(nearest) >= number else next_one
+    """Return a number with at most four digits, rounded up: a cost is never shown as less."""
+    return exact(float(_UPWARDS.create_decimal(exact(number))))
 
 
 def with_article(noun: str) -> str:

@@ -42,6 +42,8 @@ MAX_DRAWS = 64
 """After this number of draws a patient contributes zero."""
 BLOCK_VALUES = 2**20
 """Patients are rounded in blocks of about this many coordinates, to bound memory."""
+CACHED_VALUES = 2**16
+"""Sparse vectors are rounded in blocks of about this many values, which a processor can cache."""
 RANDOM_BITS = 64
 EXACT_REACH = 2**31
 """Below this, a squared norm is exact in 64-bit integers; above, Python's integers are used."""
@@ -74,15 +76,27 @@ def round_sparse(
 ) -> NDArray[np.int64]:
     """Return what `round_contributions` does, for patients with few coordinates that are not zero.
 
-    `values` (n, k) belong to `coordinates` (n, k), distinct within a row. Zero rounds to
-    zero, so the other coordinates need no randomness: the law of the sum is the same.
+    `values` (n, k) belong to `coordinates` (n, k). Zero rounds to zero, so the other coordinates
+    need no randomness: the law of the sum is the same. That needs distinct coordinates: two values
+    in one would add up to a norm that nobody checked. A patient with a repeated coordinate, or with
+    one that the sum does not have, contributes zero.
     """
     total = np.zeros(mechanism.dimension, np.int64)
-    step = max(1, BLOCK_VALUES // max(1, values.shape[1]))
+    step = max(1, CACHED_VALUES // max(1, values.shape[1]))
     for start in range(0, len(values), step):
-        rounded = round_each(values[start : start + step], mechanism, entropy=entropy)
-        np.add.at(total, coordinates[start : start + step].reshape(-1), rounded.reshape(-1))
+        # column by column in memory: rows are too short for quick sums over each
+        block = np.asfortranarray(values[start : start + step])
+        at = np.asfortranarray(coordinates[start : start + step])
+        distinct = _distinct(at, mechanism.dimension)[:, None]
+        rounded = round_each(np.where(distinct, block, 0.0), mechanism, entropy=entropy)
+        np.add.at(total, np.where(distinct, at, 0).reshape(-1), rounded.reshape(-1))
     return total
+
+
+def _distinct(coordinates: NDArray[np.int64], dimension: int) -> NDArray[np.bool_]:
+    ordered = np.sort(coordinates, axis=1)
+    within = (ordered[:, :1] >= 0).all(axis=1) & (ordered[:, -1:] < dimension).all(axis=1)
+    return np.asarray(within & (ordered[:, 1:] != ordered[:, :-1]).all(axis=1), np.bool_)
 
 
 def round_each(

@@ -177,12 +177,13 @@ def _of_scores(
         yield from _of_places(table, values, counts, unit, most)
     if table.classes == 1:
         return
+    right = table.right_by_group(values)
+    yield Figures("a cell of the evaluation", right.reshape(-1), 1, 0.0, most, unit)
     name = "the difference between the numbers of patients of two classes"
     differences = (in_group[1:] - in_group[0]).reshape(-1)
     yield Figures(name, differences, 2 * cells, 0.0, 0.0, unit)
     name = "the difference between predictions, right and wrong, and patients"
-    right = table.right_by_group(values).sum(axis=1)
-    yield Figures(name, right - in_group[0], 2 + cells, 0.0, 0.0, unit)
+    yield Figures(name, right.sum(axis=1) - in_group[0], 2 + cells, 0.0, 0.0, unit)
     name = "the difference between the patients of all levels and all patients"
     of_levels = counts[..., 1].sum(axis=(0, 2))
     yield Figures(name, of_levels - in_group[0], table.classes * table.bins, 0.0, 0.0, unit)
@@ -205,14 +206,14 @@ def _at_most(
     limit: float,
     of: tuple[int, float, float],
 ) -> Figures:
-    """Return how far |sums| are below `limit` for each patient counted; a sum may not be above.
+    """Return how far sums, and their negatives, are below `limit` for each patient counted.
 
     `of` are the number of cells in one count, the unit, and the most patients. A patient's number
     is rounded to one of the two next whole ones, so the limit is the next whole number of units.
     """
     cells, unit, most = of
     weight = math.ceil(limit * unit) / unit
-    below = (weight * counts - np.abs(sums)).reshape(-1)
+    below = np.concatenate([weight * counts - sums, weight * counts + sums], axis=None)
     return Figures(name, below, 1 + cells * weight**2, 0.0, 2 * weight * most, unit)
 
 

@@ -14,9 +14,10 @@ from client.border.door import SPLIT_CHANGED
 from client.state.runs import RunStore
 from client.tasks.prepared import PreparedTasks
 from governance.documents.study import Study
+from governance.policy.assessment import ledger_terms
 from protocols.errors import ReasonCode
 from protocols.tasks.layout import vector_to_bytes
-from protocols.tasks.schedule import EVALUATE, TRAIN
+from protocols.tasks.schedule import COHORT_FLOOR, EVALUATE, TRAIN
 from tests.support import node_federation
 from tests.support.documents import training_fields
 from tests.support.node_federation import (
@@ -115,6 +116,18 @@ def test_the_same_secret_after_a_restart_goes_on(federation: NodeFederation) -> 
     assert answers(federation, request(run, study)) is None
 
 
+@pytest.mark.parametrize("accounting", [1, 2])
+def test_a_run_is_charged_as_its_study_says(federation: NodeFederation, accounting: int) -> None:
+    study = federation.approved(accounting=accounting, **TASK)
+    begun(federation, study)
+    ledger = federation.nodes["DK"].parts.ledger
+    cost = {entry.phase: entry.rdp_micro for entry in ledger.entries()}
+    parts = cost[TRAIN], cost[EVALUATE]
+    terms = ledger_terms(federation.documents.agreed, "patients", federation.clock())
+    wanted = cost[COHORT_FLOOR] + (sum(parts) if accounting == 1 else max(parts))
+    assert ledger.view(terms).spent_micro == wanted
+
+
 def test_a_study_whose_costs_are_added_goes_on(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +194,6 @@ def test_a_run_that_was_entered_without_a_digest_does_not_go_on(
 
 def test_row_numbers_are_split_anew_for_each_run_and_version(federation: NodeFederation) -> None:
     study = federation.study(accounting=2, **TASK)
-    added = federation.study(**TASK)
     tasks = federation.nodes["DK"].parts.tasks
 
     def split(asked: Study, run: str) -> tuple[bool, ...]:
@@ -191,6 +203,5 @@ def test_row_numbers_are_split_anew_for_each_run_and_version(federation: NodeFed
     write(federation, dictionary=NUMBERED)
     one, two = split(study, "1"), split(study, "2")
     assert one == split(study, "1") != two
-    assert split(added, "1") == split(added, "2")
     write(federation, rows=records().replace("p0,40,M,1", "p0,41,M,1"))
     assert len({one, two, split(study, "1"), split(study, "2")}) == 4

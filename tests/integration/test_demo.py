@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[2]
 WIDEST = 100
 ROW = re.compile(r"^ {2}(\S.*?) {2,}(0\.\d{3}) {2,}(0\.\d{3})$", re.MULTILINE)
 
+EXACT = re.compile(r"^ {2}(\w[\w ]*\w) {2,}\S+ {2}\[\S+, \S+\] {2,}\S+ {2,}(yes|no)$", re.MULTILINE)
 LEDGER = re.compile(r"^ {2}[A-Z]{2} {2,}cardiovascular +(\S+ %) +\S+ %$", re.MULTILINE)
+
+FIGURES = ("accuracy", "auc", "calibration in the large", "expected calibration error")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -75,6 +78,7 @@ def test_four_countries_release_a_model_as_good_as_pooling(scratch: Path) -> Non
     assert output.count("is whole:") == 6
     assert "PT's node is killed" in output
     assert "rounds void: none" in output
+    assert [name for name, _ in EXACT.findall(output)] == list(FIGURES)
     charged = LEDGER.findall(output)
     assert len(charged) == 4
     assert len(set(charged)) == 1, "every country is charged the same"

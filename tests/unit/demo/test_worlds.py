@@ -14,6 +14,7 @@ from client.records.csv_source import CsvSource
 from client.records.dictionary import read_dictionary
 from demo.hospitals import DICTIONARY, HOSPITALS, DataMissing, four_hospitals
 from demo.reference import (
+    exact_figures,
     newcomers,
     pooled_model,
     predict,
@@ -26,6 +27,8 @@ from demo.world import World, write_documents
 from governance.documents.models import Country
 from governance.documents.reading import read_document
 from governance.documents.study import Study
+from protocols.tasks import Family
+from server.learning.evaluate import SCORE_PANELS
 from server.learning.predict import predict_file
 from server.services.drafts import preliminary
 
@@ -115,6 +118,22 @@ def test_quality_of_perfect_reversed_and_constant_scores() -> None:
 
 def test_quality_counts_ties_half() -> None:
     assert quality(np.array([0.1, 0.5, 0.5]), np.array([0.0, 0.0, 1.0])).auc == 0.75
+
+
+def test_exact_figures_are_those_of_the_clear_scores() -> None:
+    scores, truth = np.array([0.1, 0.3, 0.5, 0.9]), np.array([0.0, 1.0, 1.0, 1.0])
+    figures = exact_figures(scores, truth, (0.0, 0.4, 1.0))
+    assert figures["accuracy"] == 0.75  # one half counts as yes
+    assert figures["auc"] == 1
+    assert figures["calibration_in_the_large"] == pytest.approx(0.3)
+    # the gaps of the two bins are (1 - 0.4) and (2 - 1.4), of four patients
+    assert figures["expected_calibration_error"] == pytest.approx(1.2 / 4)
+
+
+def test_exact_figures_have_the_names_of_the_released_ones() -> None:
+    released = SCORE_PANELS[Family.LOGISTIC]
+    figures = exact_figures(np.array([0.2, 0.7]), np.array([0.0, 1.0]), (0.0, 0.5, 1.0))
+    assert set(figures) == set(released)
 
 
 def test_hospitals_are_four_countries_with_valid_codes(

@@ -502,13 +502,8 @@ def test_a_verified_result_names_the_fingerprint_of_its_key(
     empty: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = SigningKey.generate().public
-    result = SimpleNamespace(
-        model=None,
-        study_id="heart",
-        signer=key.to_text(),
-        mechanisms=(),
-        require_cost=lambda: None,
-    )
+    named = {"study_id": "heart", "signer": key.to_text()}
+    result = SimpleNamespace(model=None, mechanisms=("one",), require_cost=lambda: None, **named)
     monkeypatch.setattr("server.commands.result._verified", lambda *_: (empty.home, result))
     ended = empty.run("result", "verify", "heart")
     assert f"signed by {key.to_text()}" in ended.stdout

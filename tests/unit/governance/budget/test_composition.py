@@ -7,11 +7,13 @@ from itertools import product
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from governance.budget.accounting import epsilon, rdp_micro
 from governance.budget.composition import (
     LARGER,
     SUM,
+    accounting_sentence,
     branches,
     calibrate_schedule,
     schedule_epsilon,
@@ -67,7 +69,7 @@ def all_splits(patients: int) -> list[tuple[bool, ...]]:
 
 
 def renyi(p: Numbers, q: Numbers) -> float:
-    return float(np.log((q * (p / q) ** ORDER).sum()) / (ORDER - 1))
+    return float(logsumexp(ORDER * np.log(p) - (ORDER - 1) * np.log(q)) / (ORDER - 1))
 
 
 def hockey_stick(p: Numbers, q: Numbers, eps: float) -> float:
@@ -143,3 +145,66 @@ def test_each_part_is_calibrated_to_the_whole_budget(counted: bool) -> None:
     noise = {m.phase: (one.noise_std, m.noise_std) for one, m in zip(added, larger, strict=True)}
     assert noise[TRAIN][1] < 0.95 * noise[TRAIN][0]
     assert noise[EVALUATE][1] < 0.6 * noise[EVALUATE][0]
+
+
+@pytest.mark.parametrize("noise", [(4, 8), (8, 4), (5, 5)])
+@pytest.mark.parametrize("trains", all_splits(3))
+def test_a_split_that_is_known_costs_the_larger_with_ids_of_their_own(
+    trains: tuple[bool, ...], noise: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first patient is removed, and everybody else stays on the same side."""
+    schedule = use(noise, monkeypatch)
+    stated = schedule_rdp_micro(schedule, LARGER, 1, ORDER) / 1e6
+    eps = schedule_epsilon(schedule, LARGER, 1, DELTA)
+    for others in product([0, 1], repeat=2):
+        p, q = joint([1, *others], [trains]), joint(others, [trains[1:]])
+        for one, other in ((p, q), (q, p)):
+            assert renyi(one, other) <= stated
+            assert hockey_stick(one, other, eps) <= DELTA
+
+
+@pytest.mark.parametrize("noise", [(4, 8), (8, 4)])
+def test_a_patient_who_changes_sides_within_a_run_costs_both(
+    noise: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The split changes between training and evaluation, and the first patient is in both."""
+    schedule = use(noise, monkeypatch)
+    p, q = (np.outer(law(noise[0], here), law(noise[1], here)) for here in (1, 0))
+    assert renyi(p, q) > schedule_rdp_micro(schedule, LARGER, 1, ORDER) / 1e6 * 0.8
+    both = sum(ORDER / (2 * std**2) for std in noise)
+    assert renyi(p, q) == pytest.approx(both, rel=1e-3)
+    assert both > max(ORDER / (2 * std**2) for std in noise)
+
+
+def test_row_numbers_with_one_split_for_two_versions_would_cost_more() -> None:
+    """The first of 41 patients is removed between two runs, or was never there.
+
+    Everybody after the first has another row in the second run. Each second one counts as 1. With
+    one split for both runs, other patients train in the second one, if the first patient was there,
+    and the same ones, if not. With a split for each run, both laws are equal but for one patient.
+    """
+    std, others = 3, 40
+    chosen = np.array([math.comb(others // 2, k) for k in range(others // 2 + 1)]) / 2**20
+    near = slice(30, 130)  # further out, the laws of two runs together underflow
+    sums = np.stack([law(std, k)[near] for k in range(others // 2 + 2)])
+    once, one_more = chosen @ sums[:-1], np.convolve(chosen, [0.5, 0.5]) @ sums
+    apart, together = np.outer(once, once), np.einsum("k,kx,ky->xy", chosen, sums[:-1], sums[:-1])
+    stated = 2 * rdp_micro(counting(TRAIN, std), 1, ORDER) / 1e6
+    assert max(renyi(apart, together), renyi(together, apart)) > stated
+    with_first = np.outer(one_more, once)
+    assert max(renyi(with_first, apart), renyi(apart, with_first)) <= stated
+
+
+def test_costs_are_explained_in_one_sentence() -> None:
+    phases = [COHORT_FLOOR, TRAIN, EVALUATE]
+    assert "the larger of training and evaluation, not their sum" in accounting_sentence(phases, 2)
+    assert "added up" in accounting_sentence(phases, 1)
+    for accounting in (SUM, LARGER):
+        assert "every release" in accounting_sentence(phases[:2], accounting)
+
+
+def use(noise: tuple[int, int], patch: pytest.MonkeyPatch) -> tuple[Mechanism, Mechanism]:
+    """Let training and evaluation have this noise, and return their schedule."""
+    for name, std in zip(("TRAINED", "EVALUATED"), noise, strict=True):
+        patch.setitem(globals(), name, std)
+    return counting(TRAIN, noise[0]), counting(EVALUATE, noise[1])

@@ -567,3 +567,43 @@ def test_a_study_of_an_earlier_version_pays_the_sum(ledger: Ledger) -> None:
     entries = ledger.entries()
     assert [entry.part for entry in entries] == [None, None]
     assert ledger.view(terms(BIG)).spent_micro == sum(entry.rdp_micro for entry in entries)
+
+
+def test_what_was_charged_in_an_earlier_period_makes_no_charge_cheaper(ledger: Ledger) -> None:
+    """The evaluation was charged in a period that is over, and its run is not carried on."""
+    evaluated, trained = release(phase=EVALUATED), release(phase=TRAINED, noise_std=9_000)
+    later = EFFECTIVE + timedelta(days=PERIOD_DAYS)
+    cost = rdp_micro(trained, 2, 8)
+    assert cost < rdp_micro(evaluated, 2, 8)
+    given: dict[str, Any] = {"study": STUDY, "run": "r", "accounting": LARGER}
+    ledger.reserve(terms(BIG), mechanisms=[evaluated], now=NOW, **given)
+    with pytest.raises(Refusal):
+        ledger.reserve(terms(cost - 1, now=later), mechanisms=[trained], now=later, **given)
+    following = terms(cost, now=later)
+    ledger.reserve(following, mechanisms=[trained], now=later, **given)
+    assert ledger.view(following).spent_micro == cost
+
+
+def test_at_another_order_another_part_may_cost_more(ledger: Ledger) -> None:
+    """A sampled training costs less than the evaluation at a low order, and more at a high one."""
+    mechanisms = {
+        TRAINED: release(phase=TRAINED, rounds=200, sampling_rate=0.02, noise_std=1_500),
+        EVALUATED: release(phase=EVALUATED, noise_std=1_500),
+    }
+    costs = {
+        order: {phase: rdp_micro(m, 2, order) for phase, m in mechanisms.items()}
+        for order in (4, 64)
+    }
+    assert costs[4][TRAINED] < costs[4][EVALUATED]
+    assert costs[64][TRAINED] > costs[64][EVALUATED]
+    for order, phase in ((4, TRAINED), (64, EVALUATED)):  # the second adds nothing
+        ledger.reserve(
+            terms(costs[order][TRAINED], order=order),
+            study=STUDY,
+            run="r",
+            mechanisms=[mechanisms[phase]],
+            now=NOW,
+            accounting=LARGER,
+        )
+    for order, by_phase in costs.items():
+        assert ledger.view(terms(BIG, order=order)).spent_micro == max(by_phase.values())

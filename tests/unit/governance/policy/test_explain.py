@@ -5,7 +5,15 @@ import pytest
 from governance.documents.study import Study
 from governance.policy.assessment import Act, Assessment, assess
 from governance.policy.explain import explain_study
-from tests.support.documents import COUNTRIES, NOW, agreement, permit, study, study_fields
+from tests.support.documents import (
+    COUNTRIES,
+    NOW,
+    agreement,
+    permit,
+    study,
+    study_fields,
+    training_fields,
+)
 
 AGREED = agreement()
 ASKED = study(AGREED)
@@ -147,3 +155,12 @@ def test_an_existing_permit_does_not_change_the_explanation() -> None:
         installed_tasks=["stats/histogram"],
     )
     assert text_of(explain_study(ASKED, AGREED, given)).endswith("allow it.")
+
+
+def test_the_text_says_whether_training_and_evaluation_are_added() -> None:
+    fields = training_fields(3, evaluation={"held_out": 0.3})
+    larger = explained(study(AGREED, accounting=2, **fields))
+    assert "a patient pays the larger of training and evaluation, not their sum" in larger
+    added = explained(study(AGREED, **fields))
+    assert "a patient pays for training and for evaluation, added up (accounting 1)" in added
+    assert "a patient pays for every release" in explained()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from governance.budget.composition import LARGER, calibrate_schedule
+from governance.budget.composition import LARGER, SUM, calibrate_schedule, schedule_epsilon
 from governance.errors import ResultFault
 from governance.results import result as module
 from governance.results.result import (
@@ -20,6 +20,7 @@ from governance.results.result import (
 )
 from keys.derive import labelled_hash
 from keys.identity import SigningKey
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import CountPatients
 from protocols.tasks.baselines import CountryBaselines
 from protocols.tasks.by_country import country_feature
@@ -283,16 +284,60 @@ def test_baselines_are_part_of_what_is_signed(tmp_path: Path) -> None:
     assert "the feature country has no level FR" in refused(tmp_path)
 
 
-def test_a_result_states_at_least_what_its_schedule_costs() -> None:
-    task = glm()
-    schedule = calibrate_schedule(
-        task.schedule(FEATURES)[1:], task.cost_fractions()[1:], LARGER, 3, 1.0, 1e-4
-    )
-    count = CohortCost(epsilon=0.5, delta=1e-6)
-    stated = result(mechanisms=schedule, accounting=LARGER, epsilon=1.0, cohort_count=count)
-    stated.require_cost()
+def priced(accounting: int = LARGER, *, counted: bool = True) -> dict[str, Any]:
+    """Return the fields of a result that say what it costs; `counted`: its count is in its ε."""
+    templates, fractions = glm().schedule(FEATURES), glm().cost_fractions()
+    first = 0 if counted else 1
+    terms = accounting, 3, 1.0, 1e-4
+    mechanisms = calibrate_schedule(templates[first:], fractions[first:], *terms)
+    return {
+        "mechanisms": mechanisms,
+        "accounting": accounting,
+        "epsilon": schedule_epsilon(mechanisms, accounting, 3, 1e-4),
+        "cohort_count": None if counted else CohortCost(epsilon=0.5, delta=1e-6),
+    }
+
+
+@pytest.mark.parametrize("accounting", [SUM, LARGER])
+@pytest.mark.parametrize("counted", [True, False])
+def test_epsilon_can_be_computed_again_from_a_result(
+    tmp_path: Path, accounting: int, counted: bool
+) -> None:
+    written(tmp_path, **priced(accounting, counted=counted))
+    read_result(tmp_path, (KEY.public,)).require_cost()
+
+
+def test_a_result_that_states_less_than_it_costs_is_refused() -> None:
+    fields = priced()
     with pytest.raises(ResultFault, match="less than its releases cost"):
-        stated.model_copy(update={"epsilon": 0.9}).require_cost()
+        result(**fields | {"epsilon": fields["epsilon"] * 0.999}).require_cost()
     with pytest.raises(ResultFault, match="less than its releases cost"):
-        stated.model_copy(update={"accounting": 1}).require_cost()
-    result(epsilon=0.001).require_cost()  # of an earlier version: it does not hold its schedule
+        result(**fields | {"accounting": SUM}).require_cost()
+    with pytest.raises(ResultFault, match="less than its releases cost"):
+        result(**fields | {"honest": 2}).require_cost()
+
+
+def dropped(mechanisms: tuple[Mechanism, ...]) -> tuple[Mechanism, ...]:
+    return mechanisms[:-1]
+
+
+def fewer_rounds(mechanisms: tuple[Mechanism, ...]) -> tuple[Mechanism, ...]:
+    return tuple(m.model_copy(update={"rounds": 1}) for m in mechanisms)
+
+
+@pytest.mark.parametrize("change", [dropped, fewer_rounds])
+def test_a_schedule_of_another_task_is_refused(change: Any) -> None:
+    fields = priced()
+    with pytest.raises(ResultFault, match="not that of its task"):
+        result(**fields | {"mechanisms": change(fields["mechanisms"])}).require_cost()
+
+
+def test_a_result_of_an_earlier_version_has_no_schedule_to_compare(tmp_path: Path) -> None:
+    written(tmp_path, epsilon=1e-9).require_cost()
+    path = tmp_path / RESULT_FILE
+    body = json.loads(path.read_text())
+    for name in ("mechanisms", "accounting", "signature"):
+        del body[name]
+    signature = KEY.sign(labelled_hash(module.LABEL, canonical_json(body))).hex()
+    path.write_text(json.dumps(body | {"signature": signature}))
+    read_result(tmp_path, (KEY.public,)).require_cost()

@@ -197,6 +197,22 @@ def test_each_patient_has_its_own_word() -> None:
     assert sample.tolist() == [True, False] * 3
 
 
+class WordsOfValues:
+    """Random words, the same for the same seed, placed at the coordinates of the values."""
+
+    def __init__(self, seed: int, at: list[int], size: int) -> None:
+        self.generator = random.Random(seed)  # noqa: S311 (repeatable)
+        self.at, self.size, self.draws = at, size, 0
+
+    def __call__(self, size: int) -> bytes:
+        assert size == 8 * self.size
+        self.draws += 1
+        words = [0] * self.size
+        for place in self.at:
+            words[place] = self.generator.getrandbits(64)
+        return b"".join(word.to_bytes(8, "little") for word in words)
+
+
 class TestSparse:
     """`round_sparse` does for few coordinates what `round_contributions` does for all."""
 
@@ -232,6 +248,35 @@ class TestSparse:
         for row in longest[:, None]:
             parts = round_sparse(row, np.array([[0, 1]]), self.MECHANISM)
             assert int((parts**2).sum()) <= self.MECHANISM.squared_sensitivity
+
+    @pytest.mark.parametrize("at", [[4, 4], [0, 50], [-1, 1]], ids=str)
+    @pytest.mark.parametrize("rounding", [Rounding.CONDITIONAL, Rounding.INTEGER])
+    def test_a_patient_with_a_repeated_or_unknown_coordinate_counts_as_zero(
+        self, at: list[int], rounding: Rounding
+    ) -> None:
+        """Each value is within the norm, and both in one coordinate would be beyond it."""
+        mechanism = self.MECHANISM.model_copy(update={"rounding": rounding})
+        values = np.full((2, 2), mechanism.clip_norm / 2 if rounding is Rounding.CONDITIONAL else 1)
+        total = round_sparse(values.astype(float), np.array([at, [3, 1]]), mechanism)
+        alone = round_sparse(values[:1].astype(float), np.array([[3, 1]]), mechanism)
+        assert total.tolist() == alone.tolist()
+        assert (alone != 0).sum() == 2
+
+    def test_draws_and_rejections_are_those_of_the_dense_vectors(self) -> None:
+        """With the same random words for each value, where rounding outward exceeds the bound."""
+        small = self.MECHANISM.model_copy(update={"dimension": 4, "clip_norm": 1.5, "scale": 3})
+        at = [3, 0, 2]
+        values, whole = np.full((1, 3), 0.8), np.zeros((1, 4))
+        whole[0, at] = values
+        draws = []
+        for seed in range(200):
+            for_sparse, for_dense = WordsOfValues(seed, [0, 1, 2], 3), WordsOfValues(seed, at, 4)
+            sparse = round_sparse(values, np.array([at]), small, entropy=for_sparse)
+            dense = round_contributions(whole, small, entropy=for_dense)
+            assert sparse.tolist() == dense.tolist()
+            assert for_sparse.draws == for_dense.draws
+            draws.append(for_sparse.draws)
+        assert max(draws) > min(draws) == 1
 
     def test_no_patients_give_zeros(self) -> None:
         nobody = round_sparse(np.zeros((0, 2)), np.zeros((0, 2), np.int64), self.MECHANISM)

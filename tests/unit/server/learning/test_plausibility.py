@@ -250,6 +250,13 @@ class TestImpossibleSums:
         values[cells] += 2_000 * mechanism_of(CLASSES, EVALUATE).scale
         assert figure in found(CLASSES, EVALUATE, values)
 
+    def test_more_right_predictions_than_patients_are_named(self) -> None:
+        """Their number and that of the wrong ones still add up to the patients."""
+        values = evaluation_of_classes(np.zeros(600, np.int64))
+        moved = 2_000 * mechanism_of(CLASSES, EVALUATE).scale
+        values[-2:] += np.array([-moved, moved])
+        assert "a cell of the evaluation is " in found(CLASSES, EVALUATE, values)
+
     def test_levels_that_more_patients_have_than_there_are_patients_are_named(self) -> None:
         table = CLASSES_TABLE
         values = evaluation_of_classes(np.zeros(600, np.int64))

@@ -166,3 +166,31 @@ def test_preliminary_numbers_are_for_open_settings_only() -> None:
     assert open_settings(task) == {"rounds"}
     assert preliminary(task) == task | {"rounds": RULE.fewest_rounds}
     assert open_settings({"kind": "stats/count"}) == set()
+
+
+EVALUATED = {"learning_rate": 0.5, "evaluation": {"held_out": 0.3, "prevalence": 0.3}}
+
+
+def test_a_new_draft_gets_the_accounting_in_which_each_part_has_the_whole_budget() -> None:
+    new = read(draft(**EVALUATED)).study
+    added = read({**draft(**EVALUATED), "accounting": 1}).study
+    assert (new.accounting, added.accounting) == (2, 1)
+    assert b'"accounting":2' in new.canonical()
+    assert b"accounting" not in added.canonical()
+    noise = [{m.phase: m.noise_std for m in each.mechanisms} for each in (new, added)]
+    for phase in ("train", "evaluate"):
+        assert noise[0][phase] < noise[1][phase]
+
+
+def test_a_schedule_without_a_word_on_the_accounting_adds_its_costs_as_before() -> None:
+    added = read({**draft(**EVALUATED), "accounting": 1}).study
+    fields = json.loads(added.canonical())
+    assert "accounting" not in fields
+    assert read(fields).study.digest == added.digest
+
+
+def test_a_share_of_the_budget_needs_the_accounting_that_it_divides() -> None:
+    shared = {**EVALUATED, "evaluation": {"held_out": 0.3, "share": 0.5}}
+    with pytest.raises(DocumentFault, match="accounting: 1"):
+        read(draft(**shared))
+    assert read({**draft(**shared), "accounting": 1}).study.accounting == 1

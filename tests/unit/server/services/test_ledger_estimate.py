@@ -87,3 +87,16 @@ def test_a_run_that_lives_on_counts_in_the_next_period() -> None:
     for row in (Row(begins - DAY, over=False), Row(begins - DAY, ended=begins)):
         assert set(shares(row, now=now).values()) == {cost(now)}
     assert set(shares(Row(begins - 2 * DAY, ended=begins - DAY), now=now).values()) == {0.0}
+
+
+@pytest.mark.parametrize("accounting", [1, 2])
+def test_a_run_counts_as_its_study_is_charged(accounting: int, monkeypatch: Any) -> None:
+    fields = documents.training_fields(3, evaluation={"held_out": 0.3})
+    trained = documents.study(AGREED, accounting=accounting, **fields)
+    monkeypatch.setattr(f"{__name__}.STUDY", trained)
+    now = BEGUN + 2 * DAY
+    terms = ledger_terms(AGREED, REGISTER, now)
+    count, train, evaluate = (rdp_micro(m, terms.honest, terms.order) for m in trained.mechanisms)
+    wanted = count + (train + evaluate if accounting == 1 else max(train, evaluate))
+    spent = shares(Row(BEGUN + DAY, study=trained.digest), now=now)
+    assert set(spent.values()) == {min(1.0, wanted / terms.cap_micro)}
