@@ -29,7 +29,7 @@ from client.tasks.local_fit import LocalFit, fit_locally
 from governance.audit.events import EventKind, Outcome
 from governance.documents.permit import Permit
 from governance.documents.study import Study
-from governance.errors import ResultFault
+from governance.errors import DocumentFault, ResultFault
 from governance.policy.assessment import Assessment
 from governance.results.result import (
     RESULT_FILE,
@@ -47,7 +47,7 @@ from protocols.wire.encoding import digest
 
 UNTRUSTED = "The result cannot be read, or is not as the coordinator signed it"
 RECORDS = "The records of this node cannot be used for it"
-"""What the log says of a fault whose own text may quote a file or depend on records."""
+"""The log's reason for a fault whose own text may quote a file or depend on records."""
 
 
 class ModelCalibration:
@@ -79,7 +79,15 @@ class ModelCalibration:
 
     @cached_property
     def _documents(self) -> CurrentDocuments:
-        return self._parts.documents.current(self._parts.clock())
+        try:
+            return self._parts.documents.current(self._parts.clock())
+        except DocumentFault as fault:
+            raise DocumentFault(
+                "The documents of this node are not up to date",
+                why=fault.sentence,
+                fix="run `pratique-node up`, which fetches them; if it runs, run `pratique-node "
+                "doctor`",
+            ) from fault
 
     def _read(self) -> tuple[Result, FloatArray]:
         """Return the verified result and its model."""
@@ -198,4 +206,6 @@ def _too_late(result: Result, now: datetime) -> str:
         end = datetime.strptime(result.keep_until, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:
         return "it does not state until when it may be kept"
-    return "" if now < end else f"it was to be kept until {end:%Y-%m-%d}, and then deleted"
+    if now < end:
+        return ""
+    return f"it could be kept until {end:%Y-%m-%d}; since then it should be deleted"

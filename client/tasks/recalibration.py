@@ -65,8 +65,8 @@ class Recalibration:
 def recalibrate_probabilities(predicted: FloatArray, outcomes: IntArray) -> Recalibration:
     """Fit predicted probabilities (patients, classes) to outcomes, the index of each one's class.
 
-    One column is the probability of a yes. Raises RecordFault if fewer than five patients have one
-    of the outcomes: then no intercept is known.
+    One column is the probability that the outcome is true. Raises RecordFault if fewer than five
+    patients have one of the outcomes: then no intercept is known.
     """
     scores = _scores(predicted)
     fewest = int(np.bincount(outcomes, minlength=scores.shape[1]).min())

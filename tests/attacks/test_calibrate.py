@@ -161,7 +161,7 @@ class TestACoordinatorThatLies:
         self, node: Node, study: Study, tmp_path: Path
     ) -> None:
         source = released(study, tmp_path / "old", keep_until="2026-09-01T12:00:00Z")
-        assert "and then deleted" in refused(node, source, Refusal).why
+        assert "since then it should be deleted" in refused(node, source, Refusal).why
         source = released(study, tmp_path / "odd", keep_until="for ever")
         assert "does not state until when" in refused(node, source, Refusal).why
 
@@ -209,7 +209,7 @@ class TestPermitsThatDoNotAllowIt:
     ) -> None:
         federation.withdraw("DK", study)
         fault = refused(node, released(study, tmp_path / "result"), Refusal)
-        assert "DK has said no" in fault.why
+        assert 'to this study: "New advice of the board."' in fault.why
 
     def test_with_a_withdrawal_that_waits_in_the_officers_folder(
         self, federation: NodeFederation, node: Node, study: Study, tmp_path: Path
@@ -221,7 +221,7 @@ class TestPermitsThatDoNotAllowIt:
         bundle = federation.documents.sign_and_submit("DK")
         (node.parts.home.officer / "country-DK-0000000009.json").write_bytes(bundle)
         node.begin_without_daemon()
-        assert "DK has said no" in refused(node, source, Refusal).why
+        assert 'to this study: "New advice of the board."' in refused(node, source, Refusal).why
 
     def test_for_fewer_features(
         self, federation: NodeFederation, node: Node, study: Study, tmp_path: Path

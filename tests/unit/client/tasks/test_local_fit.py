@@ -11,7 +11,7 @@ from client.records.source import Records
 from client.tasks.assignment import Assignment
 from client.tasks.local_fit import EVERYBODY, HELD_OUT, NUMBERED, OPTIMISTIC, LocalFit, fit_locally
 from client.tasks.recalibration import recalibrate_numbers, recalibrate_probabilities
-from protocols.tasks import CountPatients, Family, Predictor, Task, Training
+from protocols.tasks import CountPatients, Family, Task, TrainGlm, Training, TrainMlp
 from protocols.tasks.baselines import CountryBaselines
 from protocols.tasks.by_country import country_feature
 from protocols.tasks.features import FloatArray
@@ -70,7 +70,7 @@ class TestPatients:
 
 class TestPredictions:
     @pytest.mark.parametrize("task", [glm(**HOLDING_OUT), mlp(**HOLDING_OUT)])
-    def test_are_those_of_the_study_in_its_encoding(self, task: Predictor) -> None:
+    def test_are_those_of_the_study_in_its_encoding(self, task: TrainGlm | TrainMlp) -> None:
         assignment, model = assigned(task), model_of(task)
         people = assignment.cohort.where(assignment.held_out)
         rows = task.rows(FEATURES, people.columns)
