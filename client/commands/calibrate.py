@@ -17,6 +17,7 @@ from client.commands.calibration_file import (
     Calibration,
     Written,
     make_private_folder,
+    require_outside,
     require_writable,
     write_calibration,
 )
@@ -73,7 +74,7 @@ class ModelCalibration:
         with self._refusals_logged():
             fit = self._fit(study, result, weights)
         calibration = self._calibration(study, result, permit, fit)
-        self._log_use(assessment)
+        self._log_use(assessment, permit)
         write_calibration(path, calibration, replace=self._replace)
         return Written(path, calibration, self._unconfirmed())
 
@@ -91,9 +92,10 @@ class ModelCalibration:
 
     def _read(self) -> tuple[Result, FloatArray]:
         """Return the verified result and its model."""
-        key = VerifyKey.from_text(self._documents.view.agreement.coordinator.document_key)
-        data = read_result_file(self._folder)
-        result = verified_result(data, self._folder, [key])
+        view, data = self._documents.view, read_result_file(self._folder)
+        key = VerifyKey.from_text(view.agreement.coordinator.document_key)
+        listed = digest(data) in view.releases
+        result = verified_result(data, self._folder, [key], listed=listed)
         self._subject = Subject(study=result.study, run=result.run, body=digest(data))
         return result, read_weights(self._folder, result)
 
@@ -148,6 +150,7 @@ class ModelCalibration:
         if path is None:
             path = self._parts.home.calibrations / study.id / FILE
             make_private_folder(path.parent, self._parts.home.path)
+        require_outside(path, self._parts.home)
         require_writable(path, replace=self._replace)
         return path
 
@@ -156,12 +159,13 @@ class ModelCalibration:
         report = self._parts.record_store.records().report
         return len(self._parts.opt_outs.unconfirmed(self._parts.settings, report))
 
-    def _log_use(self, assessment: Assessment) -> None:
+    def _log_use(self, assessment: Assessment, permit: Permit) -> None:
         self._parts.decisions.event(
             EventKind.MODEL_CALIBRATED,
             self._subject,
             policies=assessment.clauses,
             documents=self._documents.versions,
+            reason=f"under the permit {permit.digest}",
         )
 
     @contextmanager
@@ -183,7 +187,10 @@ class ModelCalibration:
 def _logged_reason(fault: PratiqueError) -> str:
     if isinstance(fault, RecordFault):
         return RECORDS
-    return UNTRUSTED if isinstance(fault, ResultFault) else fault.sentence
+    if isinstance(fault, ResultFault):
+        return UNTRUSTED
+    clause = f" ({fault.clause})" if isinstance(fault, Refusal) and fault.clause else ""
+    return f"{fault.sentence}{clause}"
 
 
 def _difference(result: Result, study: Study) -> str:

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from client.errors import NodeFault
+from client.home import NodeHome
 from client.state.opt_out_confirmations import unconfirmed_sentence
 from governance.errors import FileFault
 from keys.errors import reason_of
@@ -91,6 +92,22 @@ def report_lines(written: Written) -> Iterator[str]:
     if written.unconfirmed:
         sentence = unconfirmed_sentence(written.unconfirmed)
         yield f"Note: {sentence}, and you have not confirmed them; see `pratique-node doctor`."
+
+
+def require_outside(path: Path, home: NodeHome) -> None:
+    """Raise NodeFault if `path` is in the node's folder, except in that of calibrations.
+
+    The daemon reads files there, and a backup has copies of them.
+    """
+    place = path.parent.resolve()
+    if place.is_relative_to(home.path.resolve()) and not place.is_relative_to(
+        home.calibrations.resolve()
+    ):
+        raise NodeFault(
+            f"The file {path} cannot be written",
+            why="it is in the node's folder, of which there are backups",
+            fix="leave out --out, or name a file in another folder; nothing was computed",
+        )
 
 
 def require_writable(path: Path, *, replace: bool) -> None:

@@ -23,9 +23,10 @@ from client.node import Node
 from governance.documents.study import Study
 from governance.errors import DocumentFault, ResultFault
 from keys.errors import KeyFault, PratiqueError
+from keys.identity import SigningKey
 from protocols.errors import ReasonCode, Refusal
 from tests.support.captured_logs import Lines, restored_logging
-from tests.support.documents import raw_key, withdrawal
+from tests.support.documents import FederationDocuments, raw_key, withdrawal
 from tests.support.node_federation import NodeFederation, log_lines
 from tests.support.released_models import (
     calibrated,
@@ -120,6 +121,19 @@ class TestResultsThatAreNotTheCoordinators:
         """Neither the coordinator's keys for messages and freshness, nor an officer's."""
         source = released(study, tmp_path / "result", key=raw_key(number))
         refused(node, source, ResultFault)
+
+    def test_only_the_published_result_of_a_key_that_was_replaced(
+        self, federation: NodeFederation, node: Node, study: Study, tmp_path: Path
+    ) -> None:
+        """The coordinator has another key now, and still lists what the former one signed."""
+        former, documents = raw_key(77), federation.documents
+        source = released(study, tmp_path / "result", key=former)
+        data, keys = (source / "result.json").read_bytes(), _coordinator_keys(documents)
+        documents.store.add_release(study.id, data, documents.now, **keys)
+        node.sync()
+        later = released(study, tmp_path / "later", key=former, released="2026-09-01T13:00:00Z")
+        refused(node, later, ResultFault)
+        assert calibrated(node, source).calibration.run == "c" * 32
 
     def test_another_model_beside_the_signed_result(
         self, node: Node, study: Study, tmp_path: Path
@@ -347,6 +361,18 @@ class TestTheFile:
         assert again.calibration == first.calibration
         assert out.stat().st_mode & 0o777 == 0o600
 
+    @pytest.mark.parametrize("place", ["officer/country-DK.json", "log-head", "run/x", "mine"])
+    def test_it_is_not_among_the_files_of_the_node(
+        self, node: Node, study: Study, tmp_path: Path, place: str
+    ) -> None:
+        """There the daemon might read it, or a backup hold it; also if a link leads there."""
+        source, home = released(study, tmp_path / "result"), node.parts.home.path
+        (home / "run").mkdir(exist_ok=True)
+        (tmp_path / "link").symlink_to(home)
+        for out in (home / place, tmp_path / "link" / place):
+            with pytest.raises(NodeFault, match="in the node's folder"):
+                calibrated(node, source, out=out)
+
     def test_a_folder_that_does_not_exist_is_not_made(
         self, node: Node, study: Study, tmp_path: Path
     ) -> None:
@@ -382,9 +408,7 @@ class TestWhereTheFiguresAre:
             for path in (ROOT / room).rglob("*.py")
         }
         command = {"client/commands/calibrate.py", "client/commands/calibration_file.py"}
-        assert {p for p, text in sources.items() if ".calibrations" in text} == {
-            "client/commands/calibrate.py"
-        }
+        assert {p for p, text in sources.items() if ".calibrations" in text} == command
         assert {p for p, text in sources.items() if NOTICE in text} == {
             "client/commands/calibration_file.py"
         }
@@ -399,6 +423,10 @@ class TestWhereTheFiguresAre:
             text = (ROOT / "client" / f"{name}.py").read_text(encoding="utf-8")
             for channel in ("channel", "flower", "grpc", "socket", "local_rpc", "logging"):
                 assert channel not in " ".join(_imported(text)), name
+
+
+def _coordinator_keys(documents: FederationDocuments) -> dict[str, SigningKey]:
+    return {"document_key": documents.document_key, "online_key": documents.online_key}
 
 
 def _figures(calibration: Calibration) -> list[str]:
