@@ -121,8 +121,6 @@ class ModelCalibration:
 
     def _fit(self, study: Study, result: Result, weights: FloatArray) -> LocalFit:
         self._parts.record_store.refresh()
-        if self._parts.record_store.fault is not None:
-            raise self._parts.record_store.fault
         prepared = self._parts.tasks.prepared(study, result.run)
         numbered = self._parts.record_store.records().numbered
         country = self._parts.settings.country

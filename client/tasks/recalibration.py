@@ -24,9 +24,9 @@ ENOUGH = 20
 """Patients with each outcome, or with a number, that a slope needs beside it."""
 SMALLEST_PROBABILITY = 1e-9
 """Predicted probabilities are kept this far from 0, and from 1 for a yes/no target."""
-STEEPEST = 15.0
-"""A slope that changes the log odds by more than this for one standard deviation of the predictions
-separates the outcomes: it has no finite estimate."""
+LARGEST_ERROR = 15.0
+"""A slope whose error is larger, in log odds for one standard deviation of the predictions, has no
+finite estimate: the predictions separate the outcomes."""
 MOST_STEPS, MOST_HALVINGS, LARGEST_STEP = 100, 40, 10.0
 TOLERANCE = 1e-10
 """Of the gradient, as a part of the number of patients."""
@@ -142,8 +142,6 @@ def _fitted(scores: FloatArray, outcomes: IntArray, *, with_slope: bool) -> _Fit
         if shorter is None:  # the value rises no more: this is the maximum, as far as it shows
             return _fit_at(at, information, with_slope=with_slope)
         at, value = shorter
-        if with_slope and abs(at[-1]) > STEEPEST:
-            return None
     return None
 
 
@@ -172,6 +170,8 @@ def _fit_at(at: FloatArray, information: FloatArray, *, with_slope: bool) -> _Fi
     if not np.all(np.isfinite(at)) or not np.all(variances > 0):
         return None
     errors = np.sqrt(variances)
+    if with_slope and errors[-1] > LARGEST_ERROR:
+        return None
     free = len(at) - int(with_slope)
     slope, slope_error = (float(at[-1]), float(errors[-1])) if with_slope else (1.0, 0.0)
     return _Fit(

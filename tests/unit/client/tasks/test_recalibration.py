@@ -108,9 +108,10 @@ class TestAYesNoTarget:
 
     def test_predictions_that_separate_the_outcomes_have_no_slope(self) -> None:
         z = scores(9)
-        fit = fitted(z, np.asarray(z > 0.5, dtype=np.int64))
-        assert (fit.slope, fit.notes) == (1.0, (SEPARATED,))
-        assert np.isfinite(fit.intercepts).all()
+        for predicted in (z, np.where(z > 0.5, 2.0, -2.0)):
+            fit = fitted(predicted, np.asarray(z > 0.5, dtype=np.int64))
+            assert (fit.slope, fit.notes) == (1.0, (SEPARATED,))
+            assert np.isfinite(fit.intercepts).all()
 
     @pytest.mark.parametrize("chance", [0.0, 1e-300, 0.3, 1.0])
     def test_equal_predictions_have_no_slope(self, chance: float) -> None:
