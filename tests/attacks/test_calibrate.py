@@ -25,6 +25,7 @@ from governance.errors import DocumentFault, ResultFault
 from keys.errors import KeyFault, PratiqueError
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode, Refusal
+from tests.support.backups import Backup
 from tests.support.captured_logs import Lines, restored_logging
 from tests.support.documents import FederationDocuments, raw_key, withdrawal
 from tests.support.node_federation import NodeFederation, log_lines
@@ -236,6 +237,14 @@ class TestPermitsThatDoNotAllowIt:
         (node.parts.home.officer / "country-DK-0000000009.json").write_bytes(bundle)
         node.begin_without_daemon()
         assert 'to this study: "New advice of the board."' in refused(node, source, Refusal).why
+
+    def test_with_an_older_copy_of_the_state(self, federation: NodeFederation, node: Node) -> None:
+        """In it a permit may be in force that was withdrawn since: the command begins nothing."""
+        backup = Backup(federation, "DK")
+        node.pause("for the copy to be older")
+        backup.restore()
+        with pytest.raises(NodeFault, match="older"):
+            federation.made("DK").begin_without_daemon()
 
     def test_for_fewer_features(
         self, federation: NodeFederation, node: Node, study: Study, tmp_path: Path
