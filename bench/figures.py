@@ -2,7 +2,7 @@
 
 Each setting has a population whose exact figures are known (`bench.populations`). A release draws
 held-out patients from it, adds up what nodes would add for them, and adds the noise that
-calibration asks for; a normal distribution stands for the discrete Gaussian and for the rounding.
+calibration asks for; a normal distribution replaces the discrete Gaussian and the rounding.
 Figures and intervals are computed by the code that computes those of every released result.
 """
 
@@ -58,7 +58,7 @@ class Setting:
 
 
 def settings() -> Iterator[Setting]:
-    """Yield every setting; for a numeric target, the errors' spread stands for a prevalence."""
+    """Yield every setting; for a numeric target, the errors' spread is in place of a prevalence."""
     sizes = list(product(PATIENTS, BUDGETS))
     for prevalence, shape, size in product(PREVALENCES, MISCALIBRATIONS, sizes):
         yield Setting(Family.LOGISTIC, prevalence, shape, *size)

@@ -14,8 +14,9 @@ from scipy.stats import rankdata
 from protocols.tasks.error_table import ErrorTable
 from protocols.tasks.features import FloatArray
 from protocols.tasks.layout import IntArray
-from protocols.tasks.score_table import Contributions, ScoreTable
+from protocols.tasks.score_table import ScoreTable
 from protocols.tasks.training import one_hot
+from tests.support.patients import dense
 
 GRID = 801
 REACH = 4.0
@@ -147,11 +148,3 @@ def errors(spread: float, shape: str, table: ErrorTable) -> Population:
         "variance_explained": float(1 - (shares * error**2).sum() / deviation),
     }
     return Population(shares, adds, exact)
-
-
-def dense(contributions: Contributions, dimension: int) -> FloatArray:
-    """Return whole vectors (kinds, dimension) of contributions."""
-    vectors = np.zeros((len(contributions.values), dimension))
-    rows = np.arange(len(vectors))[:, None]
-    vectors[rows, contributions.coordinates] = contributions.values
-    return vectors

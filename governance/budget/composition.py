@@ -33,7 +33,7 @@ for i >= j: it has the same law as f, and gives each remaining patient the same 
 argument above holds for the pair (f, f'). It needs f to be secret, and to be drawn again for each
 run: in a second run, on other records, the same patient is another row, and no f' would fit both.
 Then each run is a mechanism with randomness of its own, as composition over runs needs, also of
-runs at the same time (Haney et al. 2023). HMAC-SHA256 stands for the random function, so for row
+runs at the same time (Haney et al. 2023). HMAC-SHA256 is used as the random function, so for row
 numbers the statement is computational.
 
 A person who is registered in m countries is covered at m times the cost, as for every release. In
@@ -43,7 +43,7 @@ local mode the steps are training, and the sum of updates is derived from them.
 from collections.abc import Iterable, Mapping, Sequence
 
 from governance.budget.accounting import calibrate, epsilon, rdp_micro
-from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Mechanism
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.schedule import PART_OF, Part
 
 SUM, LARGER = 1, 2
@@ -134,7 +134,6 @@ def calibrate_schedule(
         ]
         for mechanism in calibrate(branch, shares, honest, target, delta):
             known = calibrated.get(mechanism.phase)
-            noise = known.noise_std if known else SMALLEST_NOISE_STD
-            if known is None or mechanism.noise_std > noise:
+            if known is None or mechanism.noise_std > known.noise_std:
                 calibrated[mechanism.phase] = mechanism
     return tuple(calibrated[template.phase] for template in templates)

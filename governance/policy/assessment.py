@@ -11,7 +11,8 @@ from string import Template
 
 from governance.budget.accounting import cap_micro
 from governance.budget.composition import schedule_epsilon, schedule_rdp_micro
-from governance.budget.ledger import LedgerView, Terms, period_of
+from governance.budget.ledger import LedgerView, Terms
+from governance.budget.period import period_of
 from governance.cedar.engine import (
     Act,
     Clause,

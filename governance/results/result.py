@@ -21,6 +21,7 @@ from governance.errors import ResultFault
 from governance.results.figures_format import EVALUATION, TABLE
 from governance.runtime.files import write_atomic
 from governance.runtime.safe_text import named
+from governance.runtime.text_files import read_bounded
 from governance.runtime.wording import counted, exact, rounded_up
 from keys.derive import labelled_hash
 from keys.errors import KeyFault, reason_of
@@ -317,11 +318,10 @@ def _parsed(data: bytes, folder: Path) -> Result:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise _untrusted(
-                path.parent, f"the file {path.name} is larger than {LARGEST_FILE} bytes"
-            )
-        return path.read_bytes()
+        return read_bounded(path, LARGEST_FILE)
+    except ValueError:
+        larger = f"the file {path.name} is larger than {LARGEST_FILE} bytes"
+        raise _untrusted(path.parent, larger) from None
     except OSError as error:
         raise ResultFault(
             f"The file {path} cannot be read",

@@ -118,13 +118,12 @@ class ScoreTable:
     @cached_property
     def middles(self) -> FloatArray:
         """The middle of each score bin."""
-        edges = np.asarray(self.edges)
-        return np.asarray((edges[1:] + edges[:-1]) / 2, dtype=np.float64)
+        return middles_of(np.asarray(self.edges))
 
     @cached_property
     def half_widths(self) -> FloatArray:
         """Half the width of each score bin."""
-        return np.asarray(np.diff(self.edges) / 2, dtype=np.float64)
+        return half_widths_of(np.asarray(self.edges))
 
     def counts_of(self, vectors: FloatArray) -> FloatArray:
         """Return counts (..., classes, groups, bins, labels) of opened vectors (..., dimension)."""
@@ -146,3 +145,13 @@ class ScoreTable:
         shape, start = self.terms[block], self._start(block)
         part = vectors[..., start : start + math.prod(shape)]
         return part.reshape(*part.shape[:-1], *shape)
+
+
+def middles_of(edges: FloatArray) -> FloatArray:
+    """Return the middle of each bin between these edges."""
+    return np.asarray((edges[1:] + edges[:-1]) / 2, dtype=np.float64)
+
+
+def half_widths_of(edges: FloatArray) -> FloatArray:
+    """Return half the width of each bin between these edges."""
+    return np.asarray(np.diff(edges) / 2, dtype=np.float64)

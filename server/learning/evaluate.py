@@ -194,10 +194,13 @@ class _Reader:
     def _figure(self, name: str, figure: ScoreFigure, classes: tuple[ScoreSums, ...]) -> Figure:
         if name == AUC and any((each.labels < self.smallest).any() for each in classes):
             return None
-        counts_only = classes[0].places is None and name != ACCURACY
-        if counts_only or (name == AUC and score_figures.too_coarse(*classes)):
+        if classes[0].places is None and name != ACCURACY:
             return Unreleased.TOO_COARSE
-        return figure(*classes).figure()
+        found = figure(*classes).figure()
+        unreleased = name == AUC and found is Unreleased.TOO_NOISY
+        if unreleased and score_figures.too_coarse(*classes):
+            return Unreleased.TOO_COARSE
+        return found
 
     def _unless_few(
         self, name: str, sums: ScoreSums | ErrorSums, figures: Mapping[str, Figure]

@@ -163,16 +163,22 @@ def _of_evaluation(
         yield from _of_scores(table, values, unit, most)
 
 
+def _counted(
+    counts: FloatArray, patients: FloatArray, cells: int, unit: float, most: float
+) -> Iterator[Figures]:
+    """Every held-out patient is in one cell; `patients` are sums of `cells` cells each."""
+    yield Figures("a cell of the evaluation", counts.reshape(-1), 1, 0.0, most, unit)
+    yield Figures("the number of patients in the evaluation", patients, cells, 0.0, most, unit)
+
+
 def _of_scores(
     table: ScoreTable, values: FloatArray, unit: float, most: float
 ) -> Iterator[Figures]:
     """Every held-out patient is counted once for each class, and once as wrong or right."""
     counts = table.counts_of(values)
     cells = table.bins * table.label_bins
-    yield Figures("a cell of the evaluation", counts.reshape(-1), 1, 0.0, most, unit)
     in_group = counts.sum(axis=(2, 3))
-    everybody, name = in_group.sum(axis=1), "the number of patients in the evaluation"
-    yield Figures(name, everybody, table.groups * cells, 0.0, most, unit)
+    yield from _counted(counts, in_group.sum(axis=1), table.groups * cells, unit, most)
     if table.placed:
         yield from _of_places(table, values, counts, unit, most)
     if table.classes == 1:
@@ -222,10 +228,8 @@ def _of_errors(
 ) -> Iterator[Figures]:
     """Every held-out patient is counted in one cell; |r|, r², |y| are at most 1, r² at most |r|."""
     counts = table.counts_of(values)
-    yield Figures("a cell of the evaluation", counts.reshape(-1), 1, 0.0, most, unit)
     patients, cells = counts.sum(axis=(1, 2)), table.cells // table.groups
-    name = "the number of patients in the evaluation"
-    yield Figures(name, np.array([patients.sum()]), table.cells, 0.0, most, unit)
+    yield from _counted(counts, np.array([patients.sum()]), table.cells, unit, most)
     moments = table.moments_of(values)
     sizes, squares = moments[:, :2], moments[:, 2]
     name = "a sum of errors or of their squares"

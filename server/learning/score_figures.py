@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.tasks.features import FloatArray
-from protocols.tasks.score_table import PLACE_WEIGHT
+from protocols.tasks.score_table import PLACE_WEIGHT, half_widths_of, middles_of
 from protocols.tasks.training import HALF
 from server.learning.calibration_error import CalibrationGaps
 from server.learning.estimates import NOISIEST, Ends, ratio
@@ -88,12 +88,12 @@ class ScoreSums:
     @cached_property
     def middles(self) -> FloatArray:
         """The middle of each bin."""
-        return np.asarray((self.edges[1:] + self.edges[:-1]) / 2, dtype=np.float64)
+        return middles_of(self.edges)
 
     @cached_property
     def half_widths(self) -> FloatArray:
         """Half the width of each bin."""
-        return np.asarray(np.diff(self.edges) / 2, dtype=np.float64)
+        return half_widths_of(self.edges)
 
     @cached_property
     def placed(self) -> FloatArray:
@@ -153,22 +153,14 @@ def calibration_in_the_large(sums: ScoreSums) -> Ends:
     # Were the figure θ, the rate would be the mean score plus θ. So the sampling variance is that
     # of so many patients with each label, not of those who happen to be in the table.
     no, yes = _mean_squared_misses(sums)
-    sampling = scores * yes + (patients - scores) * no, patients * (yes - no), -patients
-    middles, squares = sums.middles, sums.middles**2 + (1 - sums.middles) ** 2
-    of_places = 2 * (sums.half_widths / PLACE_WEIGHT) ** 2
-    noise = (
-        sums.noise**2 * (squares + of_places).sum(),
-        sums.noise**2 * 2 * (2 * middles - 1).sum(),
-        sums.noise**2 * 2 * sums.bins,
+    twice = 2 * sums.noise**2
+    variance = (
+        scores * yes + (patients - scores) * no + _gap_noise(sums).sum(),
+        patients * (yes - no) + twice * (2 * sums.middles - 1).sum(),
+        twice * sums.bins - patients,
     )
-    variance = tuple(np.asarray(a + b) for a, b in zip(sampling, noise, strict=True))
-    ends = ratio(
-        positives - scores,
-        patients,
-        (variance[0], variance[1], variance[2]),
-        np.asarray(sums.patients_noise),
-    )
-    return ends.within(-1.0, 1.0)
+    noise = np.asarray(sums.patients_noise)
+    return ratio(positives - scores, patients, variance, noise).within(-1.0, 1.0)
 
 
 def _mean_squared_misses(sums: ScoreSums) -> tuple[FloatArray, FloatArray]:

@@ -159,7 +159,7 @@ def test_records_without_ids_that_change_end_the_run(federation: NodeFederation)
 def test_patients_who_are_identified_otherwise_end_the_run(
     federation: NodeFederation, dictionary: str, guarded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two checks stand in the way; each of them is enough."""
+    """Two checks refuse it; each of them is enough."""
     study = federation.approved(accounting=2, **TASK)
     run = begun(federation, study)
     write(federation, dictionary=dictionary)

@@ -21,7 +21,6 @@ from governance.runtime.text_layout import broken
 from protocols.tasks import CountPatients, Family
 from protocols.tasks.baselines import CountryBaselines
 from protocols.tasks.by_country import country_feature
-from protocols.wire.document_versions import DocumentVersions
 from server.commands import result as result_commands
 from server.learning.optimiser import OptimiserState
 from server.learning.predict import predict_file
@@ -35,6 +34,7 @@ from tests.fuzz.target import (
 )
 from tests.support.documents import raw_key
 from tests.support.patients import FEATURES, glm
+from tests.support.results import made_result
 
 KEY = raw_key(5)
 WEIGHTS = {Family.LOGISTIC: 7, Family.LINEAR: 7, Family.MULTINOMIAL: 21}
@@ -72,32 +72,15 @@ ROWS = (
 
 
 def _result_fields(**changes: object) -> Result:
-    fields: dict[str, object] = {
-        "study_id": "heart",
-        "study": "sha256:" + "a" * 64,
-        "agreement": "sha256:" + "b" * 64,
-        "run": "c" * 32,
-        "title": "Heart disease",
-        "purpose": "Research",
-        "recipients": ("Regional institute",),
+    three: dict[str, object] = {
         "countries": ("DK", "EE", "NO"),
         "rounds_opened": {3: 9, 2: 1},
         "left_out": {"NO": 1},
         "roster_size": 3,
         "honest": 2,
-        "colluding": 1,
-        "epsilon": 0.998,
-        "delta": 1e-4,
         "cohort_count": {"epsilon": 1.0, "delta": 1e-5},
-        "task": glm(),
-        "features": FEATURES,
-        "coordinates": glm().coordinate_names(FEATURES),
-        "documents": DocumentVersions(root=1, targets=2, countries={"DK": 3}),
-        "released": "2026-09-01T12:00:00Z",
-        "keep_until": "2027-09-01T12:00:00Z",
-        "signer": KEY.public.to_text(),
     }
-    return Result.model_validate(fields | changes)
+    return made_result(KEY.public, **(three | changes))
 
 
 @cache

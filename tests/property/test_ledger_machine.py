@@ -14,13 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import Connection
 
 from governance.budget.accounting import rdp_micro
-from governance.budget.ledger import (
-    Ledger,
-    LedgerEntry,
-    Period,
-    Terms,
-    period_of,
-)
+from governance.budget.ledger import Ledger, LedgerEntry, Terms
+from governance.budget.period import Period, period_of
 from governance.errors import LedgerFault
 from protocols.errors import Refusal
 from protocols.numerics.mechanism import Mechanism, Scope

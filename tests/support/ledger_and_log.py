@@ -9,7 +9,8 @@ from sqlalchemy import Engine
 import client.state.tables
 from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
-from governance.budget.ledger import Terms, period_of
+from governance.budget.ledger import Terms
+from governance.budget.period import period_of
 from governance.runtime.database import open_database
 from keys.identity import SigningKey
 from protocols.numerics.mechanism import Mechanism

@@ -12,20 +12,19 @@ from client.commands.calibration_file import Written
 from client.node import Node
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
-from governance.results.result import Result, write_result
+from governance.results.result import write_result
 from protocols.tasks import Training
 from protocols.tasks.features import FloatArray
 from protocols.tasks.training import sigmoid
-from protocols.wire.document_versions import DocumentVersions
 from tests.support.documents import DAY, NOW, raw_key, training_fields
 from tests.support.node_federation import NodeFederation
+from tests.support.results import made_result
 
 PATIENTS = 1_500
 SHIFT = 0.9
 """How much higher the log odds are in the country than the model says."""
 SCALE = 1.4
 """By how much steeper they are."""
-RUN = "c" * 32
 SIGNER = raw_key(2)
 """The coordinator's document key in `tests.support.documents`."""
 EVALUATED = {"evaluation": {"held_out": 0.4}}
@@ -60,29 +59,17 @@ def _task(study: Study) -> Training:
 def released(study: Study, folder: Path, /, **changes: Any) -> Path:
     """Write the result of a study as the coordinator would, and return its folder."""
     key = changes.pop("key", SIGNER)
-    fields: dict[str, Any] = {
+    weights = changes.pop("weights", None)
+    of_study = {
         "study_id": study.id,
         "study": study.digest,
         "agreement": study.agreement,
-        "run": RUN,
-        "title": study.title,
-        "purpose": study.purpose.sentence,
-        "recipients": study.recipients,
         "countries": study.countries,
         "roster_size": len(study.countries),
-        "honest": 2,
-        "colluding": 1,
-        "epsilon": 0.5,
-        "delta": 1e-5,
         "task": study.task,
         "features": study.features,
-        "documents": DocumentVersions(root=1, targets=1, countries={}),
-        "released": "2026-09-01T12:00:00Z",
-        "keep_until": "2027-09-01T12:00:00Z",
-        "signer": key.public.to_text(),
     }
-    weights = changes.pop("weights", None)
-    result = Result(**fields | changes)
+    result = made_result(key.public, **of_study | changes)
     write_result(folder, result, key.sign, weights_of(study) if weights is None else weights)
     return folder
 

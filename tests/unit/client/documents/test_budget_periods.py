@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from client.documents.budget_periods import BudgetPeriods
-from governance.budget.ledger import period_of
+from governance.budget.period import period_of
 from governance.documents.agreement import Agreement
 from protocols.errors import ReasonCode
 from tests.support.documents import DAY, NOW, agreement, agreement_fields

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from client.state.runs import RunRecord, RunStore
 from client.state.tables import runs
-from governance.budget.ledger import period_of
+from governance.budget.period import period_of
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
 from tests.support.ledger_and_log import node_state, terms

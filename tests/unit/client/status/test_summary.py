@@ -9,7 +9,8 @@ from client.status.summary import (
     StatusSummary,
     ledger_status,
 )
-from governance.budget.ledger import LedgerView, period_of
+from governance.budget.ledger import LedgerView
+from governance.budget.period import period_of
 from tests.support.documents import NOW, agreement
 
 

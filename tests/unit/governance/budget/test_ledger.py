@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,8 @@ from sqlalchemy import Engine, event, select
 
 from governance.budget.accounting import rdp_micro
 from governance.budget.composition import LARGER, SUM
-from governance.budget.ledger import (
-    Ledger,
-    LedgerEntry,
-    LedgerView,
-    Period,
-    ledger_entries,
-    period_of,
-)
+from governance.budget.ledger import Ledger, LedgerEntry, LedgerView, ledger_entries
+from governance.budget.period import Period, period_of
 from governance.errors import LedgerFault
 from protocols.errors import ReasonCode, Refusal
 from tests.support.ledger_and_log import (
@@ -286,13 +280,6 @@ def test_an_agreement_that_takes_effect_after_a_charge_still_counts_it(
     assert len(ledger.entries()) == (1 if counts else 2)
 
 
-def test_only_the_first_period_of_an_agreement_counts_earlier_charges() -> None:
-    for days, back in [(0, PERIOD_DAYS), (100, PERIOD_DAYS), (365, 0), (400, 35), (730, 0)]:
-        now = EFFECTIVE + timedelta(days=days)
-        period = period_of(EFFECTIVE, PERIOD_DAYS, now)
-        assert period.since == now - timedelta(days=back)
-
-
 def test_entries_charged_at_another_order_count_at_this_one(ledger: Ledger) -> None:
     charge(ledger, 1)
     other = terms(ROOMY, order=16)
@@ -327,28 +314,6 @@ def test_a_charge_outside_its_period_is_refused(ledger: Ledger, now: datetime) -
     with pytest.raises(LedgerFault, match="outside"):
         charge(ledger, now=now)
     assert ledger.entries() == []
-
-
-@pytest.mark.parametrize(
-    ("days", "index"), [(0, 0), (364.999, 0), (365, 1), (729.9, 1), (730, 2), (36_500, 100)]
-)
-def test_periods_are_counted_from_the_effective_date(days: float, index: int) -> None:
-    period = period_of(EFFECTIVE, PERIOD_DAYS, EFFECTIVE + timedelta(days=days))
-    assert period.index == index
-    assert period.end - period.start == timedelta(days=PERIOD_DAYS)
-    assert period.start == EFFECTIVE + timedelta(days=365 * index)
-
-
-def test_periods_do_not_depend_on_the_zone_of_the_clock() -> None:
-    elsewhere = NOW.astimezone(timezone(timedelta(hours=-11)))
-    assert period_of(EFFECTIVE, 30, elsewhere) == period_of(EFFECTIVE, 30, NOW)
-
-
-def test_no_period_before_the_agreement_takes_effect() -> None:
-    with pytest.raises(LedgerFault, match="No budget period"):
-        period_of(EFFECTIVE, PERIOD_DAYS, EFFECTIVE - timedelta(seconds=1))
-    with pytest.raises(LedgerFault, match="No budget period"):
-        period_of(EFFECTIVE, 0, NOW)
 
 
 def test_a_charge_is_kept_only_if_the_caller_s_transaction_commits(

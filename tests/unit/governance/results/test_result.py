@@ -26,38 +26,16 @@ from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import CountPatients
 from protocols.tasks.baselines import CountryBaselines
 from protocols.tasks.by_country import country_feature
-from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import canonical_json, digest
 from tests.support.patients import FEATURES, glm, mlp
+from tests.support.results import made_result
 
 KEY, STRANGER = SigningKey.generate(), SigningKey.generate()
 WEIGHTS = np.linspace(-1, 1, 7)
 
 
 def result(**changes: Any) -> Result:
-    fields: dict[str, Any] = {
-        "study_id": "heart",
-        "study": "sha256:" + "a" * 64,
-        "agreement": "sha256:" + "b" * 64,
-        "run": "c" * 32,
-        "title": "Heart disease",
-        "purpose": "Research",
-        "recipients": ("Regional institute",),
-        "countries": ("DK", "EE", "NO", "PT"),
-        "roster_size": 4,
-        "honest": 3,
-        "colluding": 1,
-        "epsilon": 0.998,
-        "delta": 1e-4,
-        "task": glm(),
-        "features": FEATURES,
-        "coordinates": glm().coordinate_names(FEATURES),
-        "documents": DocumentVersions(root=1, targets=2, countries={"DK": 3}),
-        "released": "2026-09-01T12:00:00Z",
-        "keep_until": "2027-09-01T12:00:00Z",
-        "signer": KEY.public.to_text(),
-    }
-    return Result(**fields | changes)
+    return made_result(KEY.public, **changes)
 
 
 def written(folder: Path, **changes: Any) -> Result:

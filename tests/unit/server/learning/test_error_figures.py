@@ -9,6 +9,7 @@ from protocols.tasks.features import FloatArray
 from server.learning import error_figures
 from server.learning.error_figures import ErrorSums
 from server.learning.evaluate import error_sums
+from tests.support.intervals import require_wider
 from tests.support.patients import dense
 
 TABLE = ErrorTable(groups=1, edges=(0.0, *ERROR_EDGES, 1.0))
@@ -52,8 +53,7 @@ def test_more_noise_and_fewer_patients_widen_an_interval(figure: str) -> None:
     of = getattr(error_figures, figure)
     quiet, loud = of(sums(error, target, 1.0)), of(sums(error, target, 5.0))
     few = of(sums(error[:1_000], target[:1_000], 1.0))
-    assert quiet.high - quiet.low < loud.high - loud.low
-    assert quiet.high - quiet.low < few.high - few.low
+    require_wider(quiet, loud, few)
 
 
 def test_targets_that_hardly_vary_have_no_r_squared() -> None:
