@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client.commands.opt_out_app import opt_out_app
-from client.commands.options import DEFAULT_HOME, HomeOption
+from client.commands.options import DEFAULT_HOME, HomeOption, new_settings
 from client.commands.options import node_home as _home
 from client.commands.options import unlocked as _unlocked
 from client.commands.output import print_enrolment, print_introduction, print_result
@@ -19,6 +19,7 @@ from governance.runtime.cli_support import (
     LogFileOption,
     PassphraseFd,
     PassphraseFile,
+    given_path,
     plain_errors,
     say,
     say_at_once,
@@ -30,7 +31,6 @@ from keys.clock import utc_now
 
 if TYPE_CHECKING:
     from client.commands.enrol import EnrolmentLink, Introduction
-    from client.settings import NodeSettings
     from client.status.model import NodeStatus
 
 app = typer.Typer(
@@ -80,7 +80,7 @@ def init(
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
 
     with plain_errors():
-        settings = _new_settings(
+        settings = new_settings(
             country=country,
             data=absolute(data),
             dictionary=absolute(dictionary),
@@ -255,24 +255,49 @@ def restored(
         node_home = _home(home)
         settings = node_home.settings()
         settings.require_enrolment()
+        from client.status.text import RESTORED_WARNING, restored_lines  # noqa: PLC0415
+
         for line in RESTORED_WARNING:
             say(line)
         if not yes:
             typer.confirm("Continue?", abort=True)
         from client.startup import restore_node  # noqa: PLC0415 (takes seconds)
-        from client.status.text import restored_lines  # noqa: PLC0415
 
         store = _unlocked(node_home, passphrase_file, passphrase_fd)
         for line in restored_lines(restore_node(node_home, settings, store)):
             say(line)
 
 
-RESTORED_WARNING = (
-    "If you have the newest copy of this node's folder, restore that, and do not continue.",
-    "Every run that this node takes part in will end.",
-    "Each study that your officer has permitted will be charged in full, unless it already is.",
-    "To run a study again, your officer must approve it again. This cannot be undone.",
-)
+@app.command()
+def calibrate(
+    result: Annotated[
+        Path, typer.Argument(help="The folder of a released result.", readable=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write; by default calibrations/STUDY/calibration.json in the folder.",
+            callback=given_path,
+            readable=False,
+        ),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a calibration.")] = False,  # noqa: FBT002
+    home: HomeOption = DEFAULT_HOME,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+) -> None:
+    """Fit a released model to your records, if your officer allows it; the outcome stays here."""
+    with plain_errors():
+        node_home = _home(home)
+        settings = node_home.settings()
+        settings.require_enrolment()
+        from client.commands.calibration_file import report_lines  # noqa: PLC0415
+        from client.startup import calibrate_model  # noqa: PLC0415 (takes seconds)
+
+        store = _unlocked(node_home, passphrase_file, passphrase_fd)
+        written = calibrate_model(node_home, settings, store, result, out=out, replace=replace)
+        for line in report_lines(written):
+            say(line)
 
 
 @app.command("approve-key")
@@ -347,28 +372,6 @@ def _ask(path: Path, method: str, **params: Any) -> Mapping[str, object]:
     home.settings()
     answer: Mapping[str, object] = ask(home.socket, method, **params)
     return answer
-
-
-def _new_settings(**fields: Any) -> "NodeSettings":
-    from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
-
-    from client.settings import NodeSettings  # noqa: PLC0415
-    from governance.documents.problems import first_problem  # noqa: PLC0415
-
-    try:
-        return NodeSettings(**fields)
-    except ValidationError as error:
-        name = str(error.errors()[0]["loc"][0])
-        raise typer.BadParameter(
-            EXPECTED.get(name) or first_problem(NodeSettings, error),
-            param_hint=f"--{OPTIONS.get(name, name).replace('_', '-')}",
-        ) from error
-
-
-OPTIONS = {"person_register": "register"}
-EXPECTED = {
-    "person_register": "small letters, digits and hyphens, as in the agreement",
-}
 
 
 def _dial(address: str, authority: bytes, key: bytes, certificate: bytes) -> "EnrolmentLink":

@@ -79,6 +79,11 @@ class NodeHome:
         return self.path / "officer"
 
     @property
+    def calibrations(self) -> Path:
+        """The folder of calibrations of released models, by study: not private, and never sent."""
+        return self.path / "calibrations"
+
+    @property
     def socket(self) -> Path:
         """The local socket of the daemon."""
         return self.path / "run" / "node.sock"

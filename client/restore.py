@@ -39,7 +39,13 @@ RUN_LABEL = "pratique/restored-run/v1"
 RUN_PREFIX, RUN_DIGITS = "restored-", 23
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 WRITTEN_BY_COMMANDS = frozenset(
-    {EventKind.NODE_INITIALISED, EventKind.NODE_ENROLLED, EventKind.OPT_OUTS_CONFIRMED}
+    {
+        EventKind.NODE_INITIALISED,
+        EventKind.NODE_ENROLLED,
+        EventKind.OPT_OUTS_CONFIRMED,
+        EventKind.MODEL_CALIBRATED,
+        EventKind.CALIBRATION_REFUSED,
+    }
 )
 """The kinds of log entries that commands write; the daemon need not run."""
 

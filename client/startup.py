@@ -1,17 +1,22 @@
-"""Starts the node in a folder: its daemon (`pratique-node up`) or its recovery (`restored`)."""
+"""Starts the node in a folder: its daemon (`up`), its recovery (`restored`), or a calibration."""
 
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from client.border.reply_timing import ReplySlots
+from client.commands.calibrate import ModelCalibration
+from client.commands.calibration_file import Written
 from client.credentials.certificate_renewal import CertificateRenewal, credentials
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.daemon import Daemon, MakeServer, Server, ServerHooks
+from client.documents.store import Fetch
 from client.errors import NodeFault
 from client.home import NodeHome, read_public
 from client.node import Node
@@ -47,7 +52,7 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
     with home.locked(), observed(settings.observe, health.report):
         own_credentials = credentials(home, store, utc_now, secrets.SystemRandom().random())
         link = _dial(enrolment, own_credentials.presented())
-        node = _node(home, settings, store, link)
+        node = _node(home, settings, store, link.fetch)
         node.parts.log_head.move()  # before anything else: the state may be an old or changed copy
         NodeKeyring.note_signed_state(store)
         incarnation = begin(node.parts.engine)
@@ -71,14 +76,57 @@ def restore_node(home: NodeHome, settings: NodeSettings, store: KeyStore) -> Res
     with home.locked():
         link = _dial(enrolment, credentials(home, store, utc_now).presented())
         try:
-            return _node(home, settings, store, link).restore()
+            return _node(home, settings, store, link.fetch).restore()
         except LinkFault as fault:
             raise NodeFault(fault.what, why=fault.why, fix=_LINK_FIRST) from fault
         finally:
             link.close()
 
 
-def _node(home: NodeHome, settings: NodeSettings, store: KeyStore, link: ExchangeLink) -> Node:
+def calibrate_model(
+    home: NodeHome,
+    settings: NodeSettings,
+    store: KeyStore,
+    source: Path,
+    *,
+    out: Path | None,
+    replace: bool,
+) -> Written:
+    """Calibrate a released model, beside a running daemon or without one; raises any fault.
+
+    Nothing is fetched: the documents are those that the node has.
+    """
+    node = _node(home, settings, store, _nothing_fetched)
+    with _daemon_absent(home) as absent:
+        if absent:
+            node.begin_without_daemon()
+            NodeKeyring.note_signed_state(store)
+        else:
+            node.check_state()
+        try:
+            return ModelCalibration(node.parts, source, out=out, replace=replace).run()
+        finally:
+            if absent:  # a running daemon moves the log's head by itself
+                node.parts.log_head.move()
+
+
+@contextmanager
+def _daemon_absent(home: NodeHome) -> Iterator[bool]:
+    """Yield whether no daemon runs; then none can start in the block."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(home.locked())
+        except NodeFault:
+            yield False
+        else:
+            yield True
+
+
+def _nothing_fetched(_: str) -> None:
+    return None
+
+
+def _node(home: NodeHome, settings: NodeSettings, store: KeyStore, fetch: Fetch) -> Node:
     return build_node(
         home,
         settings,
@@ -87,7 +135,7 @@ def _node(home: NodeHome, settings: NodeSettings, store: KeyStore, link: Exchang
         identities=IdentityKeys(store),
         pinned_root=read_public(home.root, "The root of the documents", _ENROL_AGAIN),
         around=Surroundings(
-            fetch=link.fetch, noise=DiscreteGaussian(), clock=utc_now, slots=ReplySlots()
+            fetch=fetch, noise=DiscreteGaussian(), clock=utc_now, slots=ReplySlots()
         ),
     )
 

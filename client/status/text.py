@@ -20,6 +20,13 @@ from keys.errors import PratiqueError
 SHOWN_REFUSALS = 5
 DISPUTED = f"another one has signed in with it, from a copy of this folder; {IF_COPIED}"
 
+RESTORED_WARNING = (
+    "If you have the newest copy of this node's folder, restore that, and do not continue.",
+    "Every run that this node takes part in will end.",
+    "Each study that your officer has permitted will be charged in full, unless it already is.",
+    "To run a study again, your officer must approve it again. This cannot be undone.",
+)
+
 
 def status_lines(status: NodeStatus) -> Iterator[str]:
     """Yield the lines that `status` prints."""

@@ -47,6 +47,8 @@ class EventKind(StrEnum):
     BUDGET_CHARGED = "budget-charged"
     COHORT_COUNTED = "cohort-counted"
     BUDGET_REFUSED = "budget-refused"
+    MODEL_CALIBRATED = "model-calibrated"
+    CALIBRATION_REFUSED = "calibration-refused"
     RUN_JOINED = "run-joined"
     RUN_ENDED = "run-ended"
     SUM_CONTRIBUTED = "sum-contributed"

@@ -33,7 +33,8 @@ class PermitConditions(Part):
 
     No run and no sum may be over fewer than `minimum_countries`; a permit from before the field was
     introduced has none, and the agreement's numbers are all that it demands. `by_country` allows
-    that this country's own sum is visible, with noise only.
+    that this country's own sum is visible, with noise only. `calibrate` allows the node to fit the
+    released model to its own records; the outcome stays on the node.
     """
 
     features: Annotated[tuple[FeatureName, ...], Field(max_length=1_000)] | None = None
@@ -43,6 +44,7 @@ class PermitConditions(Part):
         default=None, exclude_if=lambda number: number is None
     )
     by_country: bool = Field(default=False, exclude_if=lambda allowed: not allowed)
+    calibrate: bool = Field(default=False, exclude_if=lambda allowed: not allowed)
 
 
 class Permit(Document):

@@ -199,6 +199,14 @@ def approve(
             "ask for it.",
         ),
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Allow your node to calibrate the released model on its own records; the outcome "
+            "stays on the node.",
+        ),
+    ] = False,
     sentence: Annotated[
         str | None, typer.Option(help="A sentence of yours, stored in the permit.")
     ] = None,
@@ -220,7 +228,7 @@ def approve(
     from governance.officer.unlock import open_session  # noqa: PLC0415
 
     conditions = Conditions(
-        features, epsilon_at_most, expires, sentence, minimum_countries, by_country
+        features, epsilon_at_most, expires, sentence, minimum_countries, by_country, calibrate
     )
     delivery = Delivery(node, bundle_out)
     with open_session(home, passphrase_file, passphrase_fd, as_json=json) as session:

@@ -13,6 +13,7 @@ from governance.officer.decision_rules import (
     is_permitted,
     require_allowed,
     require_consent,
+    require_model,
     require_open,
     require_permit,
     require_undecided,
@@ -21,6 +22,7 @@ from governance.officer.delivery import Delivery, sign_and_hand_over, use_node
 from governance.officer.session import KNOWN_TASKS, OfficerSession
 from governance.officer.studies import find_study, is_named, keep_study, kept_studies
 from governance.policy.assessment import assess
+from governance.policy.calibration import calibration_in_words
 from governance.policy.explain import explain_study
 from governance.policy.facts import day, listed
 from governance.runtime.safe_text import quoted
@@ -56,6 +58,8 @@ def approve(
     assessment = session.weigh(study, view, session.ledger(study, view))
     require_allowed(study, assessment)
     require_consent(study, given=conditions.by_country)
+    if conditions.calibrate:
+        require_model(study)
     own = session.own()
     permit = build_permit(
         study,
@@ -107,6 +111,7 @@ def _show_permit(session: OfficerSession, study: Study, permit: Permit, label: s
             "own sum": "visible, with noise only"
             if conditions.by_country
             else "not visible: only sums over countries are",
+            "calibration": calibration_in_words(permit),
             "until": day(conditions.expires),
             "runs": f"one charged run; it is your permit number {permit.number} for this study",
             "by": f"{quoted(permit.approved_by)} of {permit.country}, on {day(permit.issued)}",

@@ -9,7 +9,7 @@ from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit, PermitConditions, Withdrawal
 from governance.documents.problems import first_problem
 from governance.documents.purposes import nearest
-from governance.documents.study import Study
+from governance.documents.study import ReleaseKind, Study
 from governance.officer.errors import OfficerFault
 from governance.policy.assessment import Assessment
 from governance.policy.by_country import OWN_SUM_VISIBLE
@@ -28,6 +28,7 @@ class Conditions:
     sentence: str | None = None
     minimum_countries: int | None = None
     by_country: bool = False
+    calibrate: bool = False
 
     @property
     def default_sentence(self) -> str:
@@ -122,6 +123,16 @@ def require_consent(study: Study, *, given: bool) -> None:
         )
 
 
+def require_model(study: Study) -> None:
+    """Raise OfficerFault if the study releases no model that a node could calibrate."""
+    if study.release.what is not ReleaseKind.MODEL:
+        raise OfficerFault(
+            f"The study {study.id} releases no model",
+            why="the option --calibrate allows your node to calibrate a released model",
+            fix="approve it without --calibrate; nothing was signed",
+        )
+
+
 def build_permit(
     study: Study,
     agreement: Agreement,
@@ -147,6 +158,7 @@ def build_permit(
                 expires=_expires(study, conditions.expires, now),
                 minimum_countries=_minimum(study, agreement, conditions.minimum_countries),
                 by_country=conditions.by_country,
+                calibrate=conditions.calibrate,
             ),
             approved_by=authority,
             sentence=conditions.sentence or conditions.default_sentence,

@@ -14,6 +14,7 @@ from governance.documents.purposes import (
 from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
 from governance.policy.by_country import FILLED_IN, names_countries, own_sum_in_words
+from governance.policy.calibration import calibration_in_words
 from governance.policy.facts import day, listed, share_of
 from governance.policy.minimum_countries import enforced_minimum, proposed_minimum
 from governance.policy.study_terms import TASK_WORDS, condition, feature, release, task_terms
@@ -41,7 +42,7 @@ def explain_study(
         *_used(study),
         *_computed(study),
         *_cost(study, agreement, assessment.charge, permit),
-        *_result(study),
+        *_result(study, permit),
         *_decision(assessment),
     ]
 
@@ -155,12 +156,14 @@ def _fewest(study: Study, agreement: Agreement, permit: Permit | None) -> str:
     return f"a sum is opened over at least {fewest} of them"
 
 
-def _result(study: Study) -> Iterator[Entry]:
+def _result(study: Study, permit: Permit | None) -> Iterator[Entry]:
     released = study.release
     what = "a model" if released.what is ReleaseKind.MODEL else "a table of noisy counts"
     yield "Result", f"{what}, to {listed(map(quoted, study.recipients))}"
     yield "Audience", quoted(released.audience)
     yield "Kept", counted(released.keep_days, "day")
+    if released.what is ReleaseKind.MODEL:
+        yield "Calibration", calibration_in_words(permit)
     yield "Expires", day(study.expires)
 
 

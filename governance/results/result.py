@@ -241,12 +241,28 @@ def read_result(folder: Path, trusted: Sequence[VerifyKey]) -> Result:
 
     Raises ResultFault if it is unreadable, altered, or signed with another key.
     """
-    result = _parsed(folder)
-    keys = [key for key in trusted if key.to_text() == result.signer]
-    if not keys:
+    return verified_result(read_result_file(folder), folder, trusted)
+
+
+def read_result_file(folder: Path) -> bytes:
+    """Return the bytes of the signed `result.json` in a folder. Raises ResultFault."""
+    return _read(folder / RESULT_FILE)
+
+
+def verified_result(
+    data: bytes, folder: Path, trusted: Sequence[VerifyKey], *, listed: bool = False
+) -> Result:
+    """Return the result in these bytes of a folder's `result.json`; raises as `read_result`.
+
+    `listed`: the coordinator's documents, verified with its key in force, list exactly these bytes.
+    Then the key that signed them counts, too, though the coordinator may have replaced it since.
+    """
+    result = _parsed(data, folder)
+    if not listed and result.signer not in {key.to_text() for key in trusted}:
         raise _untrusted(folder, f"its signer {result.signer} is not trusted here")
     try:
-        keys[0].verify(bytes.fromhex(result.signature), result.signing_hash())
+        signer, signature = VerifyKey.from_text(result.signer), bytes.fromhex(result.signature)
+        signer.verify(signature, result.signing_hash())
     except (KeyFault, ValueError) as error:
         raise _untrusted(folder, "its signature does not verify, so it was altered") from error
     return result
@@ -290,9 +306,9 @@ def _weights(data: bytes, tensors: Sequence[Tensor], folder: Path) -> FloatArray
     return np.concatenate([parts[tensor.name].reshape(-1) for tensor in tensors])
 
 
-def _parsed(folder: Path) -> Result:
+def _parsed(data: bytes, folder: Path) -> Result:
     try:
-        return Result.model_validate_json(_read(folder / RESULT_FILE))
+        return Result.model_validate_json(data)
     except ValidationError as error:
         why = first_problem(Result, error)
         raise _untrusted(

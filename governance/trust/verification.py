@@ -43,7 +43,8 @@ from keys.identity import VerifyKey
 from protocols.wire.encoding import digest
 
 COORDINATOR_PATH = re.compile(r"(studies|releases)/[a-z0-9][a-z0-9-]{0,62}\.json")
-STUDIES = "studies/"
+STUDIES, RELEASES = "studies/", "releases/"
+SHA256 = "sha256"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class VerifiedDocuments:
     absent: dict[str, str]
     ignored: tuple[str, ...]
     studies: dict[str, bytes]
+    releases: frozenset[str]
     high_water: TrustHighWater
     files: dict[str, bytes]
 
@@ -138,6 +140,7 @@ class _Loading:
         countries, absent, keys, lapsed = self._countries(parties)
         reads_studies = only is None or COORDINATOR_ROLE in only
         studies, ignored = self._coordinator() if reads_studies else ({}, [])
+        releases = self._releases() if reads_studies else frozenset()
         top = self._client.top
         return VerifiedDocuments(
             agreement=agreement,
@@ -150,6 +153,7 @@ class _Loading:
             absent=absent,
             ignored=(*self._overrides(), *ignored),
             studies=studies,
+            releases=releases,
             high_water=self._raised(countries, keys, lapsed),
             files=self._recorder.files,
         )
@@ -293,6 +297,14 @@ class _Loading:
             if data is not None:
                 yield Metadata[Root].from_bytes(data)
 
+    def _releases(self) -> frozenset[str]:
+        """Return the digests of the results that the coordinator lists; none is fetched."""
+        if f"{COORDINATOR_ROLE}.json" not in self._snapshot.meta:
+            return frozenset()
+        listed = self._client.role(COORDINATOR_ROLE).targets.items()
+        released = (target.hashes for path, target in listed if is_release(path))
+        return frozenset(f"{SHA256}:{hashes[SHA256]}" for hashes in released if SHA256 in hashes)
+
     def _coordinator(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the studies, and what is ignored. A reader needs no release, and fetches none."""
         if f"{COORDINATOR_ROLE}.json" not in self._snapshot.meta:
@@ -341,6 +353,11 @@ def _ignored(paths: Collection[str], what: str) -> list[str]:
 def is_study(path: str) -> bool:
     """Whether this is the path of a study among the coordinator's documents."""
     return path.startswith(STUDIES) and COORDINATOR_PATH.fullmatch(path) is not None
+
+
+def is_release(path: str) -> bool:
+    """Return whether the coordinator may list a released result under this path."""
+    return path.startswith(RELEASES) and COORDINATOR_PATH.fullmatch(path) is not None
 
 
 def _named_key(root: Root, country: str) -> str | None:

@@ -45,7 +45,8 @@ class TrustedView:
     are all files that the view was made from: `load(view.files.get, ...)` makes it again, offline.
     `expires` is when the first of the top-level documents expires, `signed_until` when the
     countries' signatures on them do, `unchanged_until` when the first of all documents does. `now`
-    is the reference time: the clock, or the latest signed time seen if that is later.
+    is the reference time: the clock, or the latest signed time seen if that is later. `releases`
+    are the digests of the results that the coordinator lists.
     """
 
     now: datetime
@@ -58,6 +59,7 @@ class TrustedView:
     absent: Mapping[str, str]
     ignored: tuple[str, ...]
     study_files: Mapping[str, bytes]
+    releases: frozenset[str]
     high_water: TrustHighWater
     files: Mapping[str, bytes]
 
@@ -92,6 +94,7 @@ class TrustedView:
             absent=verified.absent,
             ignored=verified.ignored,
             study_files=verified.studies,
+            releases=verified.releases,
             high_water=verified.high_water,
             files=verified.files,
         )

@@ -32,6 +32,7 @@ TESTED_ELSEWHERE = {
     "governance/audit/stored_tree.py": "tests/unit/governance/audit/test_log.py",
     "governance/records/binding.py": "tests/attacks/test_edited_state.py",
     "governance/runtime/schema_check.py": "tests/attacks/test_edited_state.py",
+    "client/commands/calibration_permission.py": "tests/attacks/test_calibrate.py",
     "client/commands/opt_out_app.py": "tests/unit/client/test_cli.py",
     "client/commands/options.py": "tests/unit/client/test_cli.py",
     "client/tasks/registry.py": "tests/unit/client/tasks/test_assignment.py",

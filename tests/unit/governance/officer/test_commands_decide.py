@@ -20,6 +20,7 @@ from tests.support.documents import (
     permit,
     study,
     study_fields,
+    training_fields,
 )
 from tests.support.narrowing import present
 from tests.support.officers import OfficerCommands, agreed_with, new_officer, unreachable
@@ -92,6 +93,30 @@ class TestApproval:
         assert conditions.features == ("age", "sex", "disease")
         assert conditions.epsilon_at_most == 0.7
         assert present(conditions.expires).isoformat() == "2026-10-31T23:59:59+00:00"
+
+    def test_an_approval_may_allow_the_calibration_of_the_model(
+        self, agreed: OfficerCommands
+    ) -> None:
+        proposed = propose(agreed, **training_fields(1))
+        asked = " ".join(agreed.done("show", proposed.id).split())
+        assert "unless you approve with --calibrate" in asked
+        agreed.done("approve", proposed.id, "--yes")
+        shown = " ".join(agreed.done("show", proposed.id).split())
+        assert "your node may not fit the released model to its own records" in shown
+        assert "--calibrate" not in shown
+        assert not present(agreed.own().permit(proposed.digest)).conditions.calibrate
+        options = ("--calibrate", "--reconsider")
+        output = " ".join(agreed.done("approve", proposed.id, *options, answer="y\n").split())
+        allowed = "your node may fit the released model to its own records, until the permit ends"
+        assert output.count(allowed) == 2  # in the study's text, and in the permit
+        assert present(agreed.own().permit(proposed.digest)).conditions.calibrate
+        assert allowed in " ".join(agreed.done("show", proposed.id).split())
+
+    def test_a_table_cannot_be_calibrated(self, agreed: OfficerCommands, proposed: Study) -> None:
+        output = agreed.refused("approve", proposed.id, "--calibrate", "--yes")
+        assert "releases no model" in output
+        assert "nothing was signed" in output
+        assert "Calibration" not in agreed.done("show", proposed.id)
 
     def test_an_approval_shows_and_states_the_fewest_countries(
         self, agreed: OfficerCommands, proposed: Study

@@ -15,7 +15,9 @@ from governance.results.result import (
     CohortCost,
     Result,
     read_result,
+    read_result_file,
     read_weights,
+    verified_result,
     write_result,
 )
 from keys.derive import labelled_hash
@@ -38,6 +40,16 @@ def result(**changes: Any) -> Result:
 
 def written(folder: Path, **changes: Any) -> Result:
     return write_result(folder, result(**changes), KEY.sign, WEIGHTS)
+
+
+def test_a_listed_result_may_be_signed_with_a_key_that_was_replaced(tmp_path: Path) -> None:
+    written(tmp_path)
+    data = read_result_file(tmp_path)
+    assert verified_result(data, tmp_path, [STRANGER.public], listed=True).run == "c" * 32
+    with pytest.raises(ResultFault, match="not trusted here"):
+        verified_result(data, tmp_path, [STRANGER.public])
+    with pytest.raises(ResultFault, match="does not verify"):
+        verified_result(data.replace(b"Heart disease", b"Heart failure"), tmp_path, [], listed=True)
 
 
 def refused(folder: Path) -> str:

@@ -1,0 +1,20 @@
+"""What officers read about the calibration of a released model on their node's own records.
+
+The permit decides; without its condition `calibrate` the node refuses.
+"""
+
+from governance.documents.permit import Permit
+
+ALLOWED = (
+    "your node may fit the released model to its own records, until the permit ends; the outcome "
+    "stays on the node, and no command sends it"
+)
+FORBIDDEN = "your node may not fit the released model to its own records"
+UNDECIDED = f"{FORBIDDEN}, unless you approve with --calibrate"
+
+
+def calibration_in_words(permit: Permit | None) -> str:
+    """Return what a permit says about calibration; without one, what the officer may decide."""
+    if permit is None:
+        return UNDECIDED
+    return ALLOWED if permit.conditions.calibrate else FORBIDDEN
