@@ -16,7 +16,9 @@ import numpy as np
 
 from bench import heart
 from client.records.cohort import Cohort, select
+from client.records.own_country import with_own_country
 from protocols.tasks import Family, Feature, FeatureKind, TrainGlm
+from protocols.tasks.by_country import country_feature
 from protocols.tasks.features import FloatArray
 from protocols.tasks.step_size import RULE
 
@@ -42,6 +44,18 @@ def hospitals(folder: Path) -> DataSet:
     used = task.names_used(features)
     cohorts = [select(records, features, used) for records in heart.hospitals(folder).values()]
     return DataSet("heart disease", task, features, tuple(cohorts))
+
+
+def hospitals_by_country(folder: Path) -> DataSet:
+    """Return the hospitals with a study in which each has a baseline of its own."""
+    features = (*heart.features(), country_feature(sorted(heart.HOSPITALS)))
+    task = heart.task(heart.TRAINING).model_copy(update={"by_country": True})
+    used = task.names_used(features)
+    cohorts = [
+        select(with_own_country(records, country), features, used)
+        for country, records in heart.hospitals(folder).items()
+    ]
+    return DataSet("heart disease, by_country", task, features, tuple(cohorts))
 
 
 BREAST_CANCER = {

@@ -68,6 +68,11 @@ ROWS = (
     *(Row("shared", honest, budget) for budget in BUDGETS for honest in (4, 3, 2)),
     *(Row("per-country", 1, budget) for budget in BUDGETS),
 )
+BY_COUNTRY = (
+    Row("none", 4, None),
+    *(Row("shared", honest, budget) for budget in BUDGETS for honest in (4, 2)),
+)
+"""The rows of the hospitals with a baseline for each."""
 
 
 @dataclass(frozen=True)
@@ -260,10 +265,10 @@ def print_table(data: str, rows: Sequence[Mapping[str, Any]]) -> None:
             print(f"  {name:40}{figure:16.3f}")
 
 
-def measure_all(data: DataSet, pool: Pool) -> list[dict[str, Any]]:
-    """Measure and print every row of one data set."""
+def measure_all(data: DataSet, pool: Pool, measured: Sequence[Row] = ROWS) -> list[dict[str, Any]]:
+    """Measure and print these rows of one data set."""
     bench, rows = Bench(data), []
-    for row in ROWS:
+    for row in measured:
         plan = bench.plan(row)
         scores = measure(bench, row, plan, pool, seeds=SEEDS, trainings=TRAININGS)
         rows.append(as_json(data.name, row, plan, scores))
@@ -276,6 +281,7 @@ def run(folder: Path, processes: int) -> int:
     sets = (public_data.hospitals(folder), public_data.breast_cancer(), public_data.diabetes())
     with workers(processes) as pool:
         rows = [row for data in sets for row in measure_all(data, pool)]
+        rows += measure_all(public_data.hospitals_by_country(folder), pool, BY_COUNTRY)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
     missed = shortfalls(rows)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from governance.runtime.log_fields import FIELDS, LONGEST_TEXT, plain
 from governance.runtime.logs import LONGEST_LINE, LineFormatter
+from governance.runtime.safe_text import INVISIBLE
 
 FORMATTER = LineFormatter()
 ALWAYS = {"timestamp", "level", "logger", "event"}
@@ -27,6 +28,9 @@ anything: st.SearchStrategy[Any] = st.one_of(
     st.lists(st.text(max_size=5), max_size=3),
     st.dictionaries(st.text(max_size=5), st.integers(), max_size=3),
     st.builds(ValueError, st.text()),
+)
+SEEN = st.characters(categories=["L", "N", "P", "S"], include_characters=" ").filter(
+    lambda character: not INVISIBLE.match(character)
 )
 names = st.one_of(st.sampled_from(sorted(FIELDS)), st.text(min_size=1, max_size=80)).filter(
     lambda name: name not in TAKEN
@@ -73,5 +77,8 @@ def test_plain_text_can_be_shown_anywhere(text: str) -> None:
     displayed = plain(text)
     assert displayed.isprintable()
     assert plain(displayed[:LONGEST_TEXT]) == displayed[:LONGEST_TEXT]
-    if text.isprintable() and len(text) <= LONGEST_TEXT:
-        assert displayed == text
+
+
+@given(st.text(SEEN, max_size=LONGEST_TEXT))
+def test_text_that_a_reader_sees_stays_as_it_is(text: str) -> None:
+    assert plain(text) == text

@@ -9,6 +9,7 @@ import pytest
 
 from bench import heart, public_data, utility
 from bench.utility import (
+    BY_COUNTRY,
     BUDGETS,
     DELTA,
     HOSPITALS,
@@ -150,11 +151,12 @@ def test_a_small_run_learns_and_writes_the_file(
     monkeypatch.setattr(utility, "workers", lambda _: _Here())
     utility.run(heart.DEFAULT_FOLDER, 1)
     rows: list[Mapping[str, Any]] = json.loads(written.read_text())["rows"]
-    assert [row["noise"] for row in rows] == 3 * [row.noise for row in ROWS]
+    assert [row["noise"] for row in rows] == [row.noise for row in (*3 * ROWS, *BY_COUNTRY)]
     assert list(dict.fromkeys(row["data"] for row in rows)) == [
         HOSPITALS,
         "breast cancer",
         "diabetes",
+        "heart disease, by_country",
     ]
     assert rows[0]["mean_of_centres"] > 0.75
     assert rows[0]["auc"] > 0.8
