@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench import populations
-from bench.populations import ERRORS, LEVELS, MISCALIBRATIONS, Population
+from bench.populations import ERRORS, FEW_SCORES, LEVELS, MISCALIBRATIONS, Population
 from governance.budget.accounting import calibrate
 from protocols.tasks import Family
 from protocols.tasks.bin_edges import proposed_edges
@@ -60,7 +60,8 @@ class Setting:
 def settings() -> Iterator[Setting]:
     """Yield every setting; for a numeric target, the errors' spread is in place of a prevalence."""
     sizes = list(product(PATIENTS, BUDGETS))
-    for prevalence, shape, size in product(PREVALENCES, MISCALIBRATIONS, sizes):
+    shapes = (*MISCALIBRATIONS, *FEW_SCORES)
+    for prevalence, shape, size in product(PREVALENCES, shapes, sizes):
         yield Setting(Family.LOGISTIC, prevalence, shape, *size)
     for shape, size in product(MISCALIBRATIONS, sizes):
         yield Setting(Family.MULTINOMIAL, 1 / LEVELS, shape, *size)

@@ -4,7 +4,7 @@ A population is a list of kinds of people, each with a probability. Scores lie o
 finer than any bin, so the exact figures, from the clear scores, are sums over the list.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,12 @@ SPREAD = 1.2
 """Standard deviation of the logit of the true risk: a model of moderate discrimination."""
 HALVINGS = 60
 MISCALIBRATIONS = ("calibrated", "overconfident", "shifted", "wavy")
+FEW_SCORES = {
+    "few scores": ((0.5, 0.8), (0.3, 1.2), (0.1, 1.6)),
+    "a rare input": ((0.05, 0.5), (0.4, 1.0)),
+    "two clusters": ((0.15, 1.1), (0.5, 0.05), (0.5, 0.1)),
+}
+"""Calibrated models of yes/no inputs: how frequent each is, and its weight in the logit."""
 ERRORS = ("normal", "skewed", "heavy tails", "wider at the top")
 LEVELS = 3
 
@@ -39,13 +45,34 @@ class Population:
 
 def scores(prevalence: float, shape: str, table: ScoreTable) -> Population:
     """Return people with a yes/no outcome of this prevalence, scored by a model of this shape."""
+    if shape in FEW_SCORES:
+        return few_scores(prevalence, FEW_SCORES[shape], table)
     normal = np.linspace(-REACH, REACH, GRID)
     share = _normal(normal)
-    centre = _centre(share, normal, prevalence)
+    centre = _centre(share, SPREAD * normal, prevalence)
     truth = centre + SPREAD * normal
-    risk, score = expit(truth), expit(_miscalibrated(truth, centre, normal, shape))
+    return _scored(share, truth, _miscalibrated(truth, centre, normal, shape), table)
+
+
+def few_scores(
+    prevalence: float, inputs: Sequence[tuple[float, float]], table: ScoreTable
+) -> Population:
+    """Return people with yes/no inputs (frequency, weight), scored by a calibrated model."""
+    share, logits = np.ones(1), np.zeros(1)
+    for frequency, weight in inputs:
+        share = np.concatenate([share * (1 - frequency), share * frequency])
+        logits = np.concatenate([logits, logits + weight])
+    truth = _centre(share, logits, prevalence) + logits
+    return _scored(share, truth, truth, table)
+
+
+def _scored(
+    share: FloatArray, truth: FloatArray, given: FloatArray, table: ScoreTable
+) -> Population:
+    """Return people of a true and a given logit, with both labels as the true one says."""
+    risk, score = expit(truth), expit(given)
     shares = np.concatenate([share * (1 - risk), share * risk])
-    both, labels = np.tile(score, 2), np.repeat([0, 1], GRID)
+    both, labels = np.tile(score, 2), np.repeat([0, 1], len(score))
     return _of_scores(shares, both[:, None], labels[:, None], table)
 
 
@@ -54,12 +81,12 @@ def _normal(values: FloatArray) -> FloatArray:
     return np.asarray(density / density.sum(), dtype=np.float64)
 
 
-def _centre(share: FloatArray, normal: FloatArray, prevalence: float) -> float:
-    """Return the mean logit with which the mean risk is the prevalence."""
-    low, high = logit(prevalence) - REACH, logit(prevalence) + REACH
+def _centre(share: FloatArray, logits: FloatArray, prevalence: float) -> float:
+    """Return what to add to the logits, so that the mean risk is the prevalence."""
+    low, high = logit(prevalence) - 2 * REACH, logit(prevalence) + 2 * REACH
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        above = (share * expit(middle + SPREAD * normal)).sum() > prevalence
+        above = (share * expit(middle + logits)).sum() > prevalence
         low, high = (low, middle) if above else (middle, high)
     return float(low)
 

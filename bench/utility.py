@@ -38,7 +38,7 @@ from server.learning.optimiser import OptimiserState, step
 
 DELTA = 1e-4
 SEEDS = range(40)
-TRAININGS = 10
+TRAININGS = 30
 """Trainings of each resplit, each with fresh noise; a resplit's figure is their mean."""
 BUDGETS = (1.0, 0.1, 0.05)
 HOSPITALS = "heart disease"

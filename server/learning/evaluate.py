@@ -20,6 +20,7 @@ from protocols.tasks.features import Feature, FloatArray, by_name
 from protocols.tasks.score_table import ScoreTable
 from protocols.tasks.training import Family, Training
 from server.learning import error_figures, score_figures
+from server.learning.auc import auc, too_coarse
 from server.learning.error_figures import ErrorSums
 from server.learning.estimates import (
     NORMAL_QUANTILE,
@@ -39,12 +40,12 @@ ErrorFigure = Callable[[ErrorSums], Ends]
 SCORE_PANELS: Mapping[Family, Mapping[str, ScoreFigure]] = {
     Family.LOGISTIC: {
         ACCURACY: score_figures.accuracy,
-        AUC: score_figures.auc,
+        AUC: auc,
         "calibration_in_the_large": score_figures.calibration_in_the_large,
         "expected_calibration_error": score_figures.expected_calibration_error,
     },
     Family.MULTINOMIAL: {
-        AUC: score_figures.auc,
+        AUC: auc,
         "expected_calibration_error": score_figures.expected_calibration_error,
     },
 }
@@ -198,7 +199,7 @@ class _Reader:
             return Unreleased.TOO_COARSE
         found = figure(*classes).figure()
         unreleased = name == AUC and found is Unreleased.TOO_NOISY
-        if unreleased and score_figures.too_coarse(*classes):
+        if unreleased and too_coarse(*classes):
             return Unreleased.TOO_COARSE
         return found
 

@@ -9,8 +9,8 @@ import pytest
 
 from bench import heart, public_data, utility
 from bench.utility import (
-    BY_COUNTRY,
     BUDGETS,
+    BY_COUNTRY,
     DELTA,
     HOSPITALS,
     ROWS,
