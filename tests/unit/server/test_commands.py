@@ -22,7 +22,6 @@ from keys.identity import SigningKey
 from keys.store import KeyStore
 from server.answers import CoordinatorStatus, LogSummary
 from server.cli import app
-from server.commands.result import _print_cell
 from server.commands.study import _print_check
 from server.commands.trusted_key import find_result_folder
 from server.commands.watch import follow
@@ -508,11 +507,6 @@ def test_a_verified_result_names_the_fingerprint_of_its_key(
     ended = empty.run("result", "verify", "heart")
     assert f"signed by {key.to_text()}" in ended.stdout
     assert f"fingerprint of this key: {key.fingerprint}" in ended.stdout
-
-
-def test_a_suppressed_cell_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    _print_cell({"labels": ["female"], "suppressed": True})
-    assert "suppressed (too small to show)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
