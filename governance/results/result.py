@@ -47,8 +47,8 @@ _SPOILED = (
     "counts. No sum beyond the study's public bounds and the noise was used. Within these bounds "
 )
 INTEGRITY = (
-    f"{_SPOILED}nobody can find wrong numbers, or the country that sent them, since masks hide what "
-    "each sent."
+    f"{_SPOILED}nobody can find wrong numbers, or the country that sent them, since masks hide "
+    "what each sent."
 )
 INTEGRITY_BY_COUNTRY = (
     f"{_SPOILED}wrong numbers can be noticed only in the parts by country, as far as the noise "

@@ -25,7 +25,9 @@ def interval_text(estimate: Mapping[str, float], decimals: int = SHOWN_DECIMALS)
     unit = 10**decimals
     low = math.floor(round(estimate["low"] * unit, SHOWN_DECIMALS)) / unit
     high = math.ceil(round(estimate["high"] * unit, SHOWN_DECIMALS)) / unit
-    value, lower, upper = (_unsigned_zero(each, decimals) for each in (estimate["value"], low, high))
+    value, lower, upper = (
+        _unsigned_zero(each, decimals) for each in (estimate["value"], low, high)
+    )
     return f"{value}  [{lower}, {upper}]"
 
 

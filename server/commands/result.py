@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from governance.results.result import Result
     from server.learning.predict import Predictions
 
+SHOWN_LINES = 10
 result_app = typer.Typer(no_args_is_help=True, help="Released results.")
 NameArgument = Annotated[str, typer.Argument(help="A study's id, or the folder of a result.")]
 KeyOption = Annotated[
@@ -79,8 +81,21 @@ def predict(
             result.task, result.features, weights, file, baselines=result.baselines
         )
         _write(out, predictions)
-        for note in predictions.notes:
+        for note in (*predictions.notes, *_unpredicted(predictions)):
             say(f"Note: {note}.", err=True)
+
+
+def _unpredicted(predictions: "Predictions") -> Iterator[str]:
+    """Yield a note if rows have no prediction, with their lines in the output, header included."""
+    empty = [line for line, row in enumerate(predictions.rows, start=2) if not any(row)]
+    if empty:
+        rows = counted(len(empty), "row has no prediction", "rows have no prediction")
+        lines = ", ".join(map(str, empty[:SHOWN_LINES]))
+        more = ", …" if len(empty) > SHOWN_LINES else ""
+        yield (
+            f"{rows}: a value is missing without which the study leaves a patient out "
+            f"({'line' if len(empty) == 1 else 'lines'} {lines}{more} of the predictions)"
+        )
 
 
 def _write(out: Path | None, predictions: "Predictions") -> None:

@@ -22,12 +22,14 @@ from keys.identity import SigningKey
 from keys.store import KeyStore
 from server.answers import CoordinatorStatus, LogSummary
 from server.cli import app
+from server.commands.result import _unpredicted
 from server.commands.study import _print_check
 from server.commands.trusted_key import find_result_folder
 from server.commands.watch import follow
 from server.commands.wording import read_text
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
+from server.learning.predict import Predictions
 from tests.support.enrolling import text_key
 from tests.support.keystore import LOWEST_SCRYPT_COST
 
@@ -413,6 +415,26 @@ def test_a_check_says_whose_noise_each_release_has(capsys: pytest.CaptureFixture
     assert "  learning rate 2, chosen from the noise" in output
 
 
+def test_a_check_does_not_count_the_cohort_among_what_the_study_costs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = {"rounds": 1, "dimension": 1, "scope": "local"}
+    study = EMPTY_STUDY | {"mechanisms": [one | {"phase": p} for p in ("cohort-floor", "count")]}
+    answer = {"title": "T", "id": "t", "digest": "sha256:", "study": study, "countries": []}
+    answer |= {"signatures": "Ed25519", "local_mode": ""}
+    _print_check(answer | {"cohort_count": {"epsilon": 0.355, "delta": 1e-6}})
+    total, counted, beside, cohort, _, both, _, _ = capsys.readouterr().out.splitlines()[1:]
+    assert total == "  for each patient ε = 1, δ = 1e-05, in total:"
+    assert "    count " in counted
+    assert beside == "  the count of the cohort costs ε = 0.355, δ = 1e-06 more:"
+    assert "    cohort-floor " in cohort
+    assert both == "  with this count at most ε = 1.355, δ = 1.1e-05 for each patient"
+    _print_check(answer)
+    output = capsys.readouterr().out
+    assert "more" not in output, "an earlier agreement pays for it with the study's ε"
+    assert "cohort-floor" in output
+
+
 # plain errors
 
 
@@ -507,6 +529,24 @@ def test_a_verified_result_names_the_fingerprint_of_its_key(
     ended = empty.run("result", "verify", "heart")
     assert f"signed by {key.to_text()}" in ended.stdout
     assert f"fingerprint of this key: {key.fingerprint}" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("cells", "note"),
+    [
+        ([["0.5"]], ""),
+        ([["0.5"], [""]], "1 row has no prediction: (line 3 of the predictions)"),
+        (
+            [["", ""]] * 11,
+            "11 rows have no prediction: (lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, … of",
+        ),
+    ],
+)
+def test_rows_without_a_prediction_are_named(cells: list[list[str]], note: str) -> None:
+    notes = list(_unpredicted(Predictions(("ill",), cells)))
+    assert len(notes) == bool(note)
+    for said, part in zip(notes * 2, note.split(": "), strict=False):
+        assert part in said
 
 
 @pytest.mark.parametrize(

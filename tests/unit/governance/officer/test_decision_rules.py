@@ -28,6 +28,7 @@ from tests.support.documents import DAY, NOW, agreement, permit, study, withdraw
 AGREED = agreement()
 ASKED = study(AGREED)
 NONE = Conditions()
+REASON = '2026-09-01: "New advice of the board."'
 NAMES = [feature.name for feature in ASKED.features]
 
 
@@ -203,12 +204,8 @@ class TestWhatMayBeDecided:
             (None, ""),
             (own_documents_with(), ""),
             (APPROVED, "you approved it on 2026-09-01, until 2026-10-31 12:00 UTC"),
-            (REFUSED, 'you refused it on 2026-09-01: "New advice of the board."'),
-            (
-                WITHDRAWN,
-                "you approved it on 2026-09-01 and withdrew the permit on 2026-09-01: "
-                '"New advice of the board."',
-            ),
+            (REFUSED, f"you refused it on {REASON}"),
+            (WITHDRAWN, f"you approved it on 2026-09-01 and withdrew the permit on {REASON}"),
         ],
     )
     def test_the_decision_in_force_is_shown(

@@ -190,9 +190,7 @@ def by_country_task(**changes: Any) -> dict[str, Any]:
 
 def test_figures_by_country_are_not_called_sums_over_countries() -> None:
     over = {"figures_over": ("DK", "EE", "NO"), "coordinates": ()}
-    table = CountPatients(
-        patients_bound=10, by_country=True, strata=(Grouping(feature=COUNTRY),)
-    )
+    table = CountPatients(patients_bound=10, by_country=True, strata=(Grouping(feature=COUNTRY),))
     subgroup = Evaluation(subgroup=Grouping(feature=COUNTRY))
     fields = by_country_task()
     of_table = result(**over | {"task": table, "features": fields["features"]})

@@ -48,7 +48,7 @@ def test_errors_of_a_number_are_shown_in_its_unit_too() -> None:
     text = evaluated(Family.LINEAR, mean_absolute_error=ERROR, variance_explained=ERROR)
     assert "errors are shares of the range of pressure, 40 to 560" in text
     error, explained = text.splitlines()[-2:]
-    assert error.endswith('0.065  [0.060, 0.070] of the range: 33.8  [31.2, 36.4] mg/dL')
+    assert error.endswith("0.065  [0.060, 0.070] of the range: 33.8  [31.2, 36.4] mg/dL")
     assert "range" not in explained
 
 
