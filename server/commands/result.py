@@ -54,7 +54,7 @@ def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption =
         say(f"The result of {result.study_id} is unaltered, signed by {result.signer}.")
         say(f"  fingerprint of this key: {fingerprint}")
         if result.mechanisms:
-            say("  its releases were priced again from its schedule: they cost no more than its ε")
+            say("  its ε was checked: the releases in its schedule cost no more")
 
 
 @result_app.command()
