@@ -104,6 +104,17 @@ def measure(
     """Return a row for each figure of a setting."""
     table = table_of(setting)
     people = population_of(setting.family, setting.prevalence, setting.shape, table)
+    return measure_people(setting, table, people, generator, releases)
+
+
+def measure_people(
+    setting: Setting,
+    table: ScoreTable | ErrorTable,
+    people: Population,
+    generator: np.random.Generator,
+    releases: int,
+) -> list[dict[str, Any]]:
+    """Return a row for each figure of a population, in place of the setting's own."""
     noise = noise_of(table.dimension, table.squared_norm, setting.epsilon)
     shares = people.shares / people.shares.sum()
     opened = generator.multinomial(setting.patients, shares, size=releases) @ people.adds
