@@ -91,14 +91,6 @@ class Node:
         self.sync()
         return restoration.complete()
 
-    def begin_without_daemon(self) -> None:
-        """Take over the state and the officer's files, for a command that stands alone.
-
-        Raises NodeFault if the state is not the newest.
-        """
-        self.parts.log_head.move()
-        self.parts.updates.collect()
-
     def note_start(self) -> None:
         """Log that the daemon has started. Raises NodeFault if its state is not the newest."""
         self.parts.log_head.move()

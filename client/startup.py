@@ -97,22 +97,27 @@ def calibrate_model(
     Nothing is fetched: the documents are those that the node has.
     """
     node = _node(home, settings, store, _nothing_fetched)
-    with _daemon_absent(home) as absent:
-        if absent:
-            node.begin_without_daemon()
+    with _alone(home) as alone:
+        if alone:
+            node.parts.log_head.move()
             NodeKeyring.note_signed_state(store)
         else:
             node.check_state()
+        updates = node.parts.updates
+        take_over = updates.collect if alone else updates.require_none_waiting
+        command = ModelCalibration(
+            node.parts, source, out=out, replace=replace, take_over=take_over
+        )
         try:
-            return ModelCalibration(node.parts, source, out=out, replace=replace).run()
+            return command.run()
         finally:
-            if absent:  # a running daemon moves the log's head by itself
+            if alone:  # a running daemon moves the log's head by itself
                 node.parts.log_head.move()
 
 
 @contextmanager
-def _daemon_absent(home: NodeHome) -> Iterator[bool]:
-    """Yield whether no daemon runs; then none can start in the block."""
+def _alone(home: NodeHome) -> Iterator[bool]:
+    """Yield whether no daemon or other command holds the node; then none can in the block."""
     with ExitStack() as stack:
         try:
             stack.enter_context(home.locked())

@@ -86,15 +86,18 @@ def require_every_permit(
     """Raise Refusal unless every permit allows that each country's own sum is visible.
 
     A study with `by_country` needs that of each country of a run, and no other country of the study
-    may have permitted it without.
+    may have permitted it without. A country whose documents cannot be read may have: so it stops
+    the run too, or a coordinator that withholds them could undo its no.
     """
     if not study.task.by_country:
         return
-    permits = {country: documents.view.permit(country, study.digest) for country in study.countries}
+    view = documents.view
+    permits = {country: view.permit(country, study.digest) for country in study.countries}
     lacking = [
         country
         for country, permit in permits.items()
-        if (country in roster if permit is None else not permit.conditions.by_country)
+        if country in view.absent
+        or (country in roster if permit is None else not permit.conditions.by_country)
     ]
     if lacking:
         raise Refusal(

@@ -2,14 +2,14 @@
 
 The result must be signed by the coordinator that the documents name, and its study published. The
 officer's permit must be in force and allow it, by the same decision as for a contribution. Then the
-records are read as for the study, without opted-out patients. The use of the records is logged
-before the file is written: study, run and documents, and no value or count.
+records are read as for the study, without opted-out patients. After that all is decided again, as
+the officer may have withdrawn meanwhile. The use of the records is logged before the file is
+written: study, run and documents, and no value or count.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 
 from client.commands.calibration_file import (
@@ -54,9 +54,21 @@ RECORDS = "The records of this node cannot be used for it"
 class ModelCalibration:
     """One calibration of a released model by a node."""
 
-    def __init__(self, parts: NodeParts, source: Path, *, out: Path | None, replace: bool) -> None:
-        """`source` is the folder of a result, or its `result.json`; `out` the file to write."""
+    def __init__(
+        self,
+        parts: NodeParts,
+        source: Path,
+        *,
+        out: Path | None,
+        replace: bool,
+        take_over: Callable[[], None],
+    ) -> None:
+        """`source` is the folder of a result, or its `result.json`; `out` the file to write.
+
+        `take_over` stores what the officer left in the node's folder, or raises NodeFault.
+        """
         self._parts, self._out, self._replace = parts, out, replace
+        self._take_over = take_over
         self._folder = source.parent if source.name == RESULT_FILE else source
         self._subject = Subject()
 
@@ -67,18 +79,22 @@ class ModelCalibration:
         was written.
         """
         with self._refusals_logged():
-            result, weights = self._read()
-            study = self._study(result)
-            assessment, permit = require_permitted(self._parts, self._documents, study)
+            self._take_over()
+            documents = self._documents()
+            result, weights = self._read(documents)
+            study = self._study(result, documents)
+            require_permitted(self._parts, documents, study)
         path = self._free_path(study)
         with self._refusals_logged():
             fit = self._fit(study, result, weights)
+            self._take_over()
+            documents = self._documents()
+            assessment, permit = require_permitted(self._parts, documents, study)
         calibration = self._calibration(study, result, permit, fit)
-        self._log_use(assessment, permit)
+        self._log_use(assessment, permit, documents)
         write_calibration(path, calibration, replace=self._replace)
         return Written(path, calibration, self._unconfirmed())
 
-    @cached_property
     def _documents(self) -> CurrentDocuments:
         try:
             return self._parts.documents.current(self._parts.clock())
@@ -90,18 +106,18 @@ class ModelCalibration:
                 "doctor`",
             ) from fault
 
-    def _read(self) -> tuple[Result, FloatArray]:
+    def _read(self, documents: CurrentDocuments) -> tuple[Result, FloatArray]:
         """Return the verified result and its model."""
-        view, data = self._documents.view, read_result_file(self._folder)
+        view, data = documents.view, read_result_file(self._folder)
         key = VerifyKey.from_text(view.agreement.coordinator.document_key)
         listed = digest(data) in view.releases
         result = verified_result(data, self._folder, [key], listed=listed)
         self._subject = Subject(study=result.study, run=result.run, body=digest(data))
         return result, read_weights(self._folder, result)
 
-    def _study(self, result: Result) -> Study:
+    def _study(self, result: Result, documents: CurrentDocuments) -> Study:
         """Return the study of a result. Raises Refusal unless the result is of it, and in time."""
-        study = self._documents.view.study(result.study)
+        study = documents.view.study(result.study)
         if study is None:
             raise Refusal(
                 ReasonCode.UNKNOWN_STUDY,
@@ -109,7 +125,7 @@ class ModelCalibration:
                 why=f"the result names the study {result.study}",
                 fix="start the node, which fetches new documents; or ask the coordinator",
             )
-        problem = _difference(result, study) or _too_late(result, self._documents.view.now)
+        problem = _difference(result, study) or _too_late(result, documents.view.now)
         if problem:
             raise Refusal(
                 ReasonCode.STALE,
@@ -138,7 +154,7 @@ class ModelCalibration:
             model=result.model or "",
             permit=permit.digest,
             country=self._parts.settings.country,
-            calibrated=self._documents.view.now.replace(microsecond=0),
+            calibrated=self._parts.now().replace(microsecond=0),
             **fit.fields(),
         )
 
@@ -157,12 +173,12 @@ class ModelCalibration:
         report = self._parts.record_store.records().report
         return len(self._parts.opt_outs.unconfirmed(self._parts.settings, report))
 
-    def _log_use(self, assessment: Assessment, permit: Permit) -> None:
+    def _log_use(self, assessment: Assessment, permit: Permit, documents: CurrentDocuments) -> None:
         self._parts.decisions.event(
             EventKind.MODEL_CALIBRATED,
             self._subject,
             policies=assessment.clauses,
-            documents=self._documents.versions,
+            documents=documents.versions,
             reason=f"under the permit {permit.digest}",
         )
 

@@ -1,8 +1,8 @@
 """Decides whether a node may calibrate the model of a study on its records, before it reads them.
 
 A calibration is a use of records under the study's permit. So all that must allow a contribution
-must allow it, too: the agreement, the country's policy, and a permit that has not expired and was
-not withdrawn. Besides, the permit must state `calibrate`.
+must allow it, too: the agreement, the country's policy, a permit that has not expired and was not
+withdrawn, and an operator who has not paused the node. Besides, the permit must state `calibrate`.
 """
 
 from client.border.cited_documents import cited_permit
@@ -25,6 +25,7 @@ def require_permitted(
     parts: NodeParts, documents: CurrentDocuments, study: Study
 ) -> tuple[Assessment, Permit]:
     """Return the decision, and the permit that allows the calibration. Raises Refusal."""
+    parts.pause.require_running()
     agreement = documents.view.agreement
     register = node_register(parts.settings.person_register, parts.ledger, agreement)
     require_node_register(register, study.population.register_name)

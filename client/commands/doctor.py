@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Protocol
 
 from client.commands.check_result import CheckResult, NeedsAttention, SkipCheck, run_check
@@ -33,11 +34,12 @@ from governance.runtime.database import open_database
 from governance.runtime.health import failing_checks
 from governance.runtime.local_rpc import ask
 from governance.runtime.safe_text import quoted
+from governance.runtime.text_files import read_bounded
 from governance.runtime.wording import counted
-from governance.trust.bundle import CountryDocuments, own_country, signer_of
+from governance.trust.bundle import CountryBundle, CountryDocuments, own_country, signer_of
 from keys.certificates import peer_of
 from keys.composite import algorithms, read_identity
-from keys.errors import PratiqueError
+from keys.errors import PratiqueError, reason_of
 from keys.identity import VerifyKey
 from keys.store import KeyStore
 from protocols.wire.exchange_clock import ExchangeClock
@@ -322,7 +324,7 @@ class Doctor:
     def _handed_over_documents(self) -> list[CountryDocuments]:
         key = VerifyKey.from_text(self._settings.officer_key)
         country, now = self._settings.country, self.clock()
-        bundles = [file.read_bytes() for file in sorted(self.home.officer.glob("*.json"))]
+        bundles = map(_bundle_in, sorted(self.home.officer.glob("*.json")))
         return [
             own_country(bundle, country, signer_of(bundle, country, key), now) for bundle in bundles
         ]
@@ -351,3 +353,14 @@ class Doctor:
                 f"http://{address}/health/ready reports faults: {faults}", "see the checks above"
             )
         return f"http://{address}/metrics answers, and /health/ready reports no fault"
+
+
+def _bundle_in(file: Path) -> bytes:
+    try:
+        return read_bounded(file, CountryBundle.most_bytes)
+    except (OSError, ValueError) as error:
+        raise DocumentFault(
+            f"The file {file} cannot be read",
+            why=reason_of(error),
+            fix="remove it, and ask your officer to hand the documents over again",
+        ) from None

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from client.documents.key_changes import KeyChanges
 from client.documents.store import DocumentStore, Fetch
+from client.errors import NodeFault
 from client.state.decision_log import Clock, DecisionLog, Subject
 from governance.audit.events import EventKind, Outcome
 from governance.documents.permit import Permit, Withdrawal
 from governance.errors import DocumentFault
-from governance.trust.bundle import CountryDocuments
+from governance.runtime.text_files import read_bounded
+from governance.trust.bundle import CountryBundle, CountryDocuments
 from keys.errors import PratiqueError
 from protocols.wire.encoding import digest
 
@@ -51,11 +53,21 @@ class DocumentUpdates:
         """Store the files that the officer left in the node's folder while no daemon ran."""
         for file in sorted(self._folder.glob(OFFICER_FILES)):
             try:
-                self._store(file.read_bytes())
+                self._store(read_bounded(file, CountryBundle.most_bytes))
                 file.unlink()
-            except (PratiqueError, OSError) as fault:
+            except (PratiqueError, OSError, ValueError) as fault:
                 _log.error("officer's file refused", extra={"path": file.name, "why": str(fault)})
                 file.replace(file.with_suffix(".refused"))
+
+    def require_none_waiting(self) -> None:
+        """Raise NodeFault if the officer left files that the daemon has not stored yet."""
+        if any(self._folder.glob(OFFICER_FILES)):
+            raise NodeFault(
+                "Documents of your officer wait in the node's folder",
+                why="the daemon, or the command that runs now, has not stored them yet, and they "
+                "may forbid this",
+                fix="try again in a minute; if they still wait, see `pratique-node status`",
+            )
 
     def own(self) -> CountryDocuments | None:
         """Return the documents of the node's country; None if none are valid."""

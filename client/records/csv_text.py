@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from client.records.csv_beginning import read_beginning, unusable
 from client.records.dictionary import DataDictionary
-from governance.runtime.text_files import refuse_other_kinds
+from governance.runtime.text_files import open_regular, refuse_other_kinds
 
 LONGEST_LINE = 100_000
 CHUNK = 1024 * 1024
@@ -87,7 +87,7 @@ def csv_text(path: Path, dictionary: DataDictionary) -> Iterator[CsvText]:
     """Copy a file. Raises OSError, or ContentFault if its beginning is not as declared."""
     memory = os.memfd_create("records")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             before = _stamp(file)
             digest = _copy(file, memory, dictionary.encoding, path)
             if _stamp(file) != before:

@@ -196,13 +196,20 @@ class Result(ResultPart):
         complete = self.model_validate(self.model_dump(mode="json"))
         return complete.model_copy(update={"signature": sign(complete.signing_hash()).hex()})
 
-    def require_cost(self) -> None:
-        """Raise ResultFault if the schedule costs more than the ε that the result states.
+    def require_cost(self) -> bool:
+        """Return whether ε could be computed again. Raises ResultFault if it is more than stated.
 
-        A result of an earlier version does not hold its schedule; then nothing is compared.
+        A result of an earlier version does not hold its schedule.
         """
+        if self.honest + self.colluding > self.roster_size:
+            raise ResultFault(
+                "The result relies on more countries than there were",
+                why=f"{counted(self.roster_size, 'country', 'countries')} were asked; it states "
+                f"h = {self.honest} and c = {self.colluding}",
+                fix="ask the coordinator for the study and its result",
+            )
         if not self.mechanisms:
-            return
+            return False
         if not self._is_priced():
             raise ResultFault(
                 "The schedule of the result is not that of its task",
@@ -216,6 +223,7 @@ class Result(ResultPart):
                 why=f"its schedule costs ε = {rounded_up(cost)} at δ = {exact(self.delta)}",
                 fix="ask the coordinator for the study and its result",
             )
+        return True
 
     def _is_priced(self) -> bool:
         """Whether the schedule is of the task; the agreement may pay for the cohort's count."""

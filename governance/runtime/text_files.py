@@ -1,6 +1,10 @@
-"""Decodes text files of people, and names what a file is that is not UTF-8 text."""
+"""Reads and decodes files of people, and names what a file is that is not UTF-8 text."""
 
+import errno
+import os
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 SIGNATURES = {
     b"\xff\xfe": "UTF-16 text",
@@ -47,13 +51,26 @@ def not_utf8(byte: int) -> str:
     return f"the byte 0x{byte:02X} is not UTF-8 text{guess}"
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read; never wait for a pipe or a device. Raises OSError."""
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (opener; caller closes)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
 def read_bounded(path: Path, largest: int) -> bytes:
-    """Return a file's bytes. Raises OSError, or ValueError if there are more than `largest`."""
-    with path.open("rb") as file:
+    """Return a regular file's bytes. Raises OSError, or ValueError if more than `largest`."""
+    with open_regular(path) as file:
         data = file.read(largest + 1)
     if len(data) > largest:
         raise ValueError(f"it is larger than {_size(largest)}")
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _size(count: int) -> str:

@@ -6,6 +6,7 @@ computed from the noisy sum after it is opened.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,6 +16,8 @@ from protocols.tasks.layout import Grouping
 
 EVERYBODY = "everybody"
 MOST_EDGES = 100
+NARROWEST = 1e-9
+"""The least width of a bin: in a narrower one the place of a score cannot be computed."""
 USUAL_SHARE = 0.2
 Edge = Annotated[float, Field(gt=0, lt=1)]
 
@@ -50,8 +53,11 @@ class Evaluation(BaseModel):
     def _sound(self) -> Self:
         if self.bins % 2:
             raise ValueError("evaluation: bins must be even, so that 0.5 is a boundary")
-        if any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False)):
+        ends = (0.0, *self.edges, 1.0)
+        if any(low >= high for low, high in pairwise(ends)):
             raise ValueError("evaluation: edges must be in ascending order, each one once")
+        if any(high - low < NARROWEST for low, high in pairwise(ends)):
+            raise ValueError(f"evaluation: edges, 0 and 1 must be at least {NARROWEST:g} apart")
         return self
 
     @property

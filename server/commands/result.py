@@ -49,12 +49,15 @@ def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption =
         folder, result = _verified(home, name, key)
         if result.model is not None:
             read_weights(folder, result)
-        result.require_cost()
+        computed = result.require_cost()
         fingerprint = VerifyKey.from_text(result.signer).fingerprint
         say(f"The result of {result.study_id} is unaltered, signed by {result.signer}.")
         say(f"  fingerprint of this key: {fingerprint}")
-        if result.mechanisms:
-            say("  its ε was checked: the releases in its schedule cost no more")
+        say(
+            "  its ε was computed again: the releases in its schedule cost no more"
+            if computed
+            else "  its ε cannot be computed again, because an earlier version wrote no schedule"
+        )
 
 
 @result_app.command()

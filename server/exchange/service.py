@@ -199,7 +199,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         """Accept an officer's documents or signatures; see `server.exchange.submissions`."""
         async with self._authorised(context, "Submit") as caller:
             read = self._whole(context, "Submit", caller, parts)
-            request = _parsed(exchange_pb2.SubmitRequest, await read)
+            request = exchange_pb2.SubmitRequest.FromString(await read)
             try:
                 await self._submissions.submit(caller.peer, request.kind, request.content)
             except PratiqueError as fault:
@@ -212,7 +212,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         """Forward one Fleet call of the caller's node."""
         async with self._authorised(context, "Relay") as caller:
             read = self._whole(context, "Relay", caller, parts)
-            request = _parsed(exchange_pb2.RelayRequest, await read)
+            request = exchange_pb2.RelayRequest.FromString(await read)
             try:
                 country, address = caller.peer.country, caller.address
                 reply = await self._relay.call(country, request, address=address)
@@ -376,10 +376,6 @@ async def _refuse(context: Any, code: grpc.StatusCode, details: str) -> None:
 
 def _known_call(method: str) -> str:
     return method if method in FLEET_CALLS else "Relay"
-
-
-def _parsed(kind: type[M], content: bytes) -> M:
-    return kind.FromString(content)
 
 
 async def _require_size(context: Any, call: str, size: int, within: int = MAX_MESSAGE) -> None:

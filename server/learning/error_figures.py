@@ -15,6 +15,8 @@ from server.learning.estimates import Ends, ratio
 
 NOISIEST_VARIANCE = 0.2
 """The largest noise of the target's sum of squares, as a part of it, for an R²."""
+FEWEST = 500
+"""Patients below which the variance of their squared errors is too uncertain for an R²."""
 POSITION_UNIT = 4
 """Squares of the target's position, from -1 to 1, are four times those of shares of its range."""
 
@@ -95,6 +97,7 @@ def variance_explained(sums: ErrorSums) -> Ends:
     enough = np.sqrt(total_noise) <= NOISIEST_VARIANCE * total
     unexplained = ratio(sums.moments[..., 2], total, variance, 0 * total)
     flipped = Ends(1 - unexplained.value, 1 - unexplained.high, 1 - unexplained.low)
+    enough &= sums.patients >= FEWEST
     known = enough & (sums.patients_noise <= NOISIEST_VARIANCE / 2 * sums.patients)
     return flipped.where(known).within(-np.inf, 1.0)
 
@@ -104,12 +107,12 @@ def _sampling(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return var(r²), cov(r², d²) and var(d²) of one patient, d the target minus its mean.
 
-    From the counts, as if patients were spread evenly within a cell; the sizes of r² and d² are
-    those of the exact moments.
+    From the counts, as if targets were spread evenly within a cell, and errors evenly by their
+    logarithm, since large ones are rarer; the sizes of r² and d² are those of the exact moments.
     """
     shares = np.maximum(sums.counts, 0.0) + 1e-9
     shares = shares / shares.sum(axis=(-2, -1), keepdims=True)
-    errors = _even_moments(sums.edges[:-1], sums.edges[1:])
+    errors = _falling_moments(sums.edges[:-1], sums.edges[1:])
     edges = (np.linspace(-1, 1, LABEL_BINS + 1) - mean[..., None]) / 2
     targets = _even_moments(edges[..., :-1], edges[..., 1:])
     by_error, by_target = shares.sum(axis=-1), shares.sum(axis=-2)
@@ -123,6 +126,16 @@ def _sampling(
         error_scale * target_scale * (both - e2 * d2),
         target_scale**2 * np.maximum(d4 - d2**2, 0.0),
     )
+
+
+def _falling_moments(low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the means of x² and x⁴ for ln x spread evenly between two edges; x if one is zero."""
+    square, fourth = _even_moments(low, high)
+    positive = low > 0
+    ratio_of = np.log(high[positive] / low[positive])
+    square[positive] = (high[positive] ** 2 - low[positive] ** 2) / (2 * ratio_of)
+    fourth[positive] = (high[positive] ** 4 - low[positive] ** 4) / (4 * ratio_of)
+    return square, fourth
 
 
 def _even_moments(low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:

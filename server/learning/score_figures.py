@@ -97,7 +97,7 @@ class ScoreSums:
             return np.full_like(self.in_bins, EVEN_SPREAD)
         square = self.squares / np.maximum(self.in_bins, 1.0) + 1 / 2
         spread = np.clip(square - self.mean_places**2, 0.0, 1.0)
-        patients = np.maximum(self.in_bins, 1.0) ** 2
+        patients = np.maximum(self.in_bins, 0.0) ** 2
         known = patients / (patients + (DOUBTFUL * self.noise / PLACE_WEIGHT) ** 2)
         blended = known * spread + (1 - known) * EVEN_SPREAD
         return np.asarray(np.maximum(blended, LEAST_SPREAD), dtype=np.float64)

@@ -135,6 +135,20 @@ class TestWithoutConsent:
         refusals = [refusal_of(federation, run, country) for country in COUNTRIES[:3]]
         assert [refusal and refusal.code for refusal in refusals] == [ReasonCode.NO_PERMIT] * 3
 
+    def test_a_no_counts_when_its_documents_are_withheld(self, federation: NodeFederation) -> None:
+        """The coordinator publishes no renewal of PT's documents, and they expire."""
+        asked = permit_all(federation, federation.study(**fields()), "PT")
+        for _ in range(2):
+            federation.documents.now += 4 * DAY
+            for country in COUNTRIES[:3]:
+                federation.hand_over(country)
+            federation.documents.refresh()
+            for country in COUNTRIES[:3]:
+                federation.nodes[country].sync()
+        run = federation.run(asked, terms=federation.terms(asked, roster=COUNTRIES[:3]))
+        refusals = [refusal_of(federation, run, country) for country in COUNTRIES[:3]]
+        assert [refusal and refusal.code for refusal in refusals] == [ReasonCode.NO_PERMIT] * 3
+
     def test_a_permit_signed_again_without_it_counts_from_the_next_message(
         self, federation: NodeFederation
     ) -> None:

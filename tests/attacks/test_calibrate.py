@@ -17,15 +17,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from client.commands import calibrate
 from client.commands.calibration_file import NOTICE, Calibration
 from client.errors import NodeFault, RecordFault
 from client.node import Node
+from client.tasks.local_fit import LocalFit, fit_locally
 from governance.documents.study import Study
 from governance.errors import DocumentFault, ResultFault
 from keys.errors import KeyFault, PratiqueError
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode, Refusal
-from tests.support.backups import Backup
 from tests.support.captured_logs import Lines, restored_logging
 from tests.support.documents import FederationDocuments, raw_key, withdrawal
 from tests.support.node_federation import NodeFederation, log_lines
@@ -151,6 +152,16 @@ class TestResultsThatAreNotTheCoordinators:
         (source / gone).unlink()
         refused(node, source, ResultFault)
 
+    @pytest.mark.parametrize("place", ["result.json", "model.safetensors"])
+    def test_a_pipe_is_not_waited_for(
+        self, node: Node, study: Study, tmp_path: Path, place: str
+    ) -> None:
+        """An unpacked archive can contain one; the command would wait, and hold the node."""
+        source = released(study, tmp_path / "result")
+        (source / place).unlink()
+        os.mkfifo(source / place)
+        assert "not a regular file" in refused(node, source, ResultFault).why
+
 
 class TestACoordinatorThatLies:
     def test_a_result_of_a_study_that_is_not_published(
@@ -230,21 +241,44 @@ class TestPermitsThatDoNotAllowIt:
         self, federation: NodeFederation, node: Node, study: Study, tmp_path: Path
     ) -> None:
         """The daemon did not run when the officer withdrew; the command reads what waits first."""
-        source = released(study, tmp_path / "result")
+        source, before = released(study, tmp_path / "result"), len(log_lines(node))
         folder = federation.documents.folders["DK"]
         folder.withdraw(withdrawal(study))
         bundle = federation.documents.sign_and_submit("DK")
         (node.parts.home.officer / "country-DK-0000000009.json").write_bytes(bundle)
-        node.begin_without_daemon()
-        assert 'to this study: "New advice of the board."' in refused(node, source, Refusal).why
+        with pytest.raises(NodeFault, match="officer wait"):  # as if the daemon held the node
+            node.parts.updates.require_none_waiting()
+        assert len(log_lines(node)) == before
+        with pytest.raises(Refusal) as caught:
+            calibrated(node, source)
+        assert 'to this study: "New advice of the board."' in caught.value.why
+        assert not list(node.parts.home.path.rglob("calibration.json"))
+        node.parts.updates.require_none_waiting()
 
-    def test_with_an_older_copy_of_the_state(self, federation: NodeFederation, node: Node) -> None:
-        """In it a permit may be in force that was withdrawn since: the command begins nothing."""
-        backup = Backup(federation, "DK")
-        node.pause("for the copy to be older")
-        backup.restore()
-        with pytest.raises(NodeFault, match="older"):
-            federation.made("DK").begin_without_daemon()
+    def test_with_a_withdrawal_while_the_records_are_read(
+        self,
+        federation: NodeFederation,
+        node: Node,
+        study: Study,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """All is decided again after the fit, so the figures are in no file."""
+        source = released(study, tmp_path / "result")
+
+        def withdrawn_meanwhile(*arguments: Any) -> LocalFit:
+            federation.withdraw("DK", study)
+            return fit_locally(*arguments)
+
+        monkeypatch.setattr(calibrate, "fit_locally", withdrawn_meanwhile)
+        with pytest.raises(Refusal, match="may not be calibrated"):
+            calibrated(node, source)
+        assert not list(node.parts.home.path.rglob("calibration.json"))
+        assert not [line for line in log_lines(node) if "model-calibrated" in line]
+
+    def test_on_a_node_that_is_paused(self, node: Node, study: Study, tmp_path: Path) -> None:
+        node.pause("records are being corrected")
+        assert "are being corrected" in refused(node, released(study, tmp_path / "r"), Refusal).why
 
     def test_for_fewer_features(
         self, federation: NodeFederation, node: Node, study: Study, tmp_path: Path

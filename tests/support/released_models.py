@@ -100,8 +100,10 @@ def give_records(node: Node, rows: list[str]) -> None:
 def calibrated(
     node: Node, source: Path, *, out: Path | None = None, replace: bool = False
 ) -> Written:
-    """Do what `pratique-node calibrate` does in the node's process."""
-    return ModelCalibration(node.parts, source, out=out, replace=replace).run()
+    """Do what `pratique-node calibrate` does without a daemon, in the node's process."""
+    take_over = node.parts.updates.collect
+    command = ModelCalibration(node.parts, source, out=out, replace=replace, take_over=take_over)
+    return command.run()
 
 
 def edited(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:

@@ -519,16 +519,21 @@ def test_a_folder_without_a_valid_result_is_refused(
     assert ended.stderr.strip()
 
 
-def test_a_verified_result_names_the_fingerprint_of_its_key(
-    empty: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("computed", "sentence"),
+    [(True, "cost no more than the stated ε"), (False, "its ε cannot be computed again")],
+)
+def test_a_verified_result_names_its_key_and_says_whether_its_cost_was_computed(
+    empty: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch, *, computed: bool, sentence: str
 ) -> None:
     key = SigningKey.generate().public
     named = {"study_id": "heart", "signer": key.to_text()}
-    result = SimpleNamespace(model=None, mechanisms=("one",), require_cost=lambda: None, **named)
+    result = SimpleNamespace(model=None, require_cost=lambda: computed, **named)
     monkeypatch.setattr("server.commands.result._verified", lambda *_: (empty.home, result))
     ended = empty.run("result", "verify", "heart")
     assert f"signed by {key.to_text()}" in ended.stdout
     assert f"fingerprint of this key: {key.fingerprint}" in ended.stdout
+    assert sentence in ended.stdout
 
 
 @pytest.mark.parametrize(

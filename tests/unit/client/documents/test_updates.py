@@ -1,6 +1,7 @@
 """New documents are imported and logged with each new decision; invalid files are set aside."""
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from client.documents.updates import DocumentUpdates
 from governance.documents.study import Study
 from governance.errors import DocumentFault
+from governance.trust.bundle import CountryBundle
 from tests.support.documents import DAY, withdrawal
 from tests.support.node_federation import NodeFederation, log_lines
 
@@ -81,6 +83,21 @@ def test_an_invalid_file_is_set_aside_and_the_next_one_is_imported(
     (folder / "2.json").write_bytes(withdrawn(federation, study))
     updates.collect()
     assert [file.name for file in folder.iterdir()] == ["1.refused"]
+    own = updates.own()
+    assert own is not None
+    assert own.withdrawal(study.digest)
+
+
+def test_a_pipe_or_a_huge_file_is_set_aside_and_not_waited_for(
+    federation: NodeFederation, updates: DocumentUpdates, study: Study
+) -> None:
+    folder = federation.home("DK").officer
+    os.mkfifo(folder / "1.json")
+    (folder / "2.json").touch()
+    os.truncate(folder / "2.json", CountryBundle.most_bytes + 1)
+    (folder / "3.json").write_bytes(withdrawn(federation, study))
+    updates.collect()
+    assert sorted(file.name for file in folder.iterdir()) == ["1.refused", "2.refused"]
     own = updates.own()
     assert own is not None
     assert own.withdrawal(study.digest)

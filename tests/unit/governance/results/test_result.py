@@ -336,7 +336,12 @@ def test_epsilon_can_be_computed_again_from_a_result(
     tmp_path: Path, accounting: int, counted: bool
 ) -> None:
     written(tmp_path, **priced(accounting, counted=counted))
-    read_result(tmp_path, (KEY.public,)).require_cost()
+    assert read_result(tmp_path, (KEY.public,)).require_cost()
+
+
+def test_a_result_that_relies_on_more_countries_than_were_asked_is_refused() -> None:
+    with pytest.raises(ResultFault, match="more countries than there were"):
+        result(**priced() | {"honest": 4}).require_cost()
 
 
 def test_a_result_that_states_less_than_it_costs_is_refused() -> None:
@@ -365,11 +370,11 @@ def test_a_schedule_of_another_task_is_refused(change: Any) -> None:
 
 
 def test_a_result_of_an_earlier_version_has_no_schedule_to_compare(tmp_path: Path) -> None:
-    written(tmp_path, epsilon=1e-9).require_cost()
+    assert not written(tmp_path, epsilon=1e-9).require_cost()
     path = tmp_path / RESULT_FILE
     body = json.loads(path.read_text())
     for name in ("mechanisms", "accounting", "signature"):
         del body[name]
     signature = KEY.sign(labelled_hash(module.LABEL, canonical_json(body))).hex()
     path.write_text(json.dumps(body | {"signature": signature}))
-    read_result(tmp_path, (KEY.public,)).require_cost()
+    assert not read_result(tmp_path, (KEY.public,)).require_cost()

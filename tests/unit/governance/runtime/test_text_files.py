@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,12 @@ def test_a_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
         read_bounded(tmp_path / "f", 2047)
     with pytest.raises(ValueError, match="it is larger than 3 bytes"):
         read_bounded(tmp_path / "f", 3)
+
+
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_bounded(path, 10)
+    with pytest.raises(IsADirectoryError):
+        read_bounded(tmp_path, 10)
