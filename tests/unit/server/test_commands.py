@@ -521,7 +521,7 @@ def test_a_folder_without_a_valid_result_is_refused(
 
 @pytest.mark.parametrize(
     ("computed", "sentence"),
-    [(True, "cost no more than the stated ε"), (False, "its ε cannot be computed again")],
+    [(True, "its ε was computed again: the releases"), (False, "its ε cannot be computed again")],
 )
 def test_a_verified_result_names_its_key_and_says_whether_its_cost_was_computed(
     empty: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch, *, computed: bool, sentence: str
