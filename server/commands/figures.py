@@ -71,7 +71,7 @@ def _estimate_text(estimate: Any, target: Feature | None) -> str:
 
 
 def _in_unit(estimate: Mapping[str, float], target: Feature) -> str:
-    """Return a share of the target's range in the target's unit, no finer than it was shown."""
+    """Return a share of the target's range in the target's unit, with about as many digits."""
     width = _width(target)
     decimals = max(0, SHOWN_DECIMALS - math.floor(math.log10(width)))
     scaled = {name: width * share for name, share in estimate.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from governance.runtime.cli_support import JsonOption, plain_errors, say, show
+from governance.runtime.cli_support import JsonOption, given_path, plain_errors, say, show
 from governance.runtime.safe_text import named, quoted
 from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption
@@ -68,7 +68,11 @@ def predict(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write; standard output if left out.", readable=False),
+        typer.Option(
+            help="File to write; standard output if left out.",
+            callback=given_path,
+            readable=False,
+        ),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     key: KeyOption = None,
