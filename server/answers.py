@@ -155,6 +155,13 @@ class CountryAnswer(Answer):
     charge: ChargeEstimate | None
 
 
+class CohortCharge(Answer):
+    """What the count of a cohort costs beside a study, once for a version of the records."""
+
+    epsilon: float
+    delta: float
+
+
 class ProposedStudy(Answer):
     """A completed study and the answers of its countries; `study` is the document as JSON.
 
@@ -170,10 +177,14 @@ class ProposedStudy(Answer):
 
 
 class CheckedStudy(ProposedStudy):
-    """A study that was checked only, with its local mode and its signatures in words."""
+    """A study that was checked only, with its local mode and its signatures in words.
+
+    `cohort_count` is null if the agreement states no cost of it: then it is part of the study's ε.
+    """
 
     local_mode: str
     by_country: bool = False
+    cohort_count: CohortCharge | None = None
     signatures: str
 
 
@@ -251,6 +262,7 @@ class StudyStatus(Answer):
     """The newest run of a study, round by round; `rounds` counts all that it will have.
 
     `minimum_countries` has, by country, the number that its permit demands for each run and sum.
+    `epsilon` and `delta` are the study's; `cohort_count` is charged beside them, unless it is null.
     """
 
     study: str
@@ -264,6 +276,7 @@ class StudyStatus(Answer):
     rounds: int
     epsilon: float
     delta: float
+    cohort_count: CohortCharge | None = None
     ledgers: Mapping[str, LedgerShares]
     online: Mapping[str, bool]
     minimum_countries: Mapping[str, int] = {}

@@ -11,6 +11,7 @@ from governance.runtime.cli_support import (
     LogFileOption,
     PassphraseFd,
     PassphraseFile,
+    given_path,
     plain_errors,
     say,
     say_at_once,
@@ -175,7 +176,9 @@ def _print_agreement(agreement: "SignatureTerm | AgreementFault | None") -> None
 def invite(
     country: Annotated[str, typer.Argument(help="ISO 3166-1 alpha-2, such as DE.")],
     role: RoleOption,
-    out: Annotated[Path, typer.Option(help="File to write the invitation to.")],
+    out: Annotated[
+        Path, typer.Option(help="File to write the invitation to.", callback=given_path)
+    ],
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
     """Write an invitation for one country's officer or node; hand it over privately."""

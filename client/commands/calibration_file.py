@@ -85,7 +85,7 @@ def report_lines(written: Written) -> Iterator[str]:
     """Yield what the operator reads, without a figure of the records."""
     calibration = written.calibration
     yield f"The model of {calibration.study_id} was calibrated on {calibration.fitted_on}."
-    yield f"The file {written.path} is {NOTICE}. No command sends it."
+    yield f"The file {written.path} is confidential ({NOTICE}). No command sends it."
     yield f"How to apply it: {calibration.formula}."
     for note in calibration.notes:
         yield f"Note: {note}."

@@ -13,7 +13,7 @@ from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.officer.commands_sign import waiting_draft
-from governance.officer.decision_rules import decision_on, is_permitted
+from governance.officer.decision_rules import decision_on, is_permitted, permit_in_force
 from governance.officer.delivery import read_delivered
 from governance.officer.folder_recovery import seen_or_kept
 from governance.officer.foreign_documents import sentence
@@ -103,7 +103,7 @@ def show_study(session: OfficerSession, name: str) -> None:
     study = find_study(view.studies.values(), name)
     ledger, own = session.ledger(study, view), session.own()
     assessment = session.weigh(study, view, ledger)
-    permit = own.permit(study.digest) if own else None
+    permit = permit_in_force(study, view.agreement, own, session.now())
     session.terminal.labelled(explain_study(study, view.agreement, assessment, permit))
     session.terminal.heading("For your decision")
     session.terminal.facts(

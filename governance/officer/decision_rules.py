@@ -80,17 +80,30 @@ def is_permitted(study: str, own: CountryDocuments | None) -> bool:
     return own is not None and study in own.permits and study not in own.withdrawals
 
 
+def permit_in_force(
+    study: Study, agreement: Agreement, own: CountryDocuments | None, now: datetime
+) -> Permit | None:
+    """Return the permit that a node still follows: under this agreement, neither expired nor gone.
+
+    None as well if it was withdrawn.
+    """
+    permit = own.permit(study.digest) if own else None
+    if permit is None or not is_permitted(study.digest, own):
+        return None
+    counts = permit.agreement == agreement.digest and permit.conditions.expires > now
+    return permit if counts else None
+
+
 def decision_on(study: str, own: CountryDocuments | None) -> str:
     """Return in words the decision on the study with this digest; empty if there is none."""
     if own is None:
         return ""
     withdrawal, permit = own.withdrawal(study), own.permit(study)
+    approved = f"you approved it on {permit.issued:%Y-%m-%d}" if permit else ""
     if withdrawal:
-        return f"you refused it on {withdrawal.issued:%Y-%m-%d}: {quoted(withdrawal.reason)}"
-    if permit:
-        until = f"until {permit.conditions.expires:%Y-%m-%d %H:%M} UTC"
-        return f"you approved it on {permit.issued:%Y-%m-%d}, {until}"
-    return ""
+        ended = f"{approved} and withdrew the permit on" if permit else "you refused it on"
+        return f"{ended} {withdrawal.issued:%Y-%m-%d}: {quoted(withdrawal.reason)}"
+    return f"{approved}, until {permit.conditions.expires:%Y-%m-%d %H:%M} UTC" if permit else ""
 
 
 def require_allowed(study: Study, assessment: Assessment) -> None:

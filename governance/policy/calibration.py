@@ -13,8 +13,11 @@ FORBIDDEN = "your node may not fit the released model to its own records"
 UNDECIDED = f"{FORBIDDEN}, unless you approve with --calibrate"
 
 
-def calibration_in_words(permit: Permit | None) -> str:
-    """Return what a permit says about calibration; without one, what the officer may decide."""
+def calibration_in_words(permit: Permit | None, *, may_approve: bool = True) -> str:
+    """Return what a permit in force says about calibration.
+
+    Without one, what the officer may decide, if the study can be approved.
+    """
     if permit is None:
-        return UNDECIDED
+        return UNDECIDED if may_approve else FORBIDDEN
     return ALLOWED if permit.conditions.calibrate else FORBIDDEN

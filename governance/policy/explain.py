@@ -34,7 +34,8 @@ def explain_study(
     """Return who asks what, why, of whom, at what cost, and how the result is used.
 
     Every field of the study is in it, and every value exactly as it is signed. `permit` is the
-    country's own for the study, in force or about to be signed.
+    country's own for the study, in force or about to be signed; one that was withdrawn, has expired
+    or is under another agreement is not in force.
     """
     return [
         *_asked(study, agreement),
@@ -42,7 +43,7 @@ def explain_study(
         *_used(study),
         *_computed(study),
         *_cost(study, agreement, assessment.charge, permit),
-        *_result(study, permit),
+        *_result(study, permit, may_approve=assessment.allowed),
         *_decision(assessment),
     ]
 
@@ -156,14 +157,14 @@ def _fewest(study: Study, agreement: Agreement, permit: Permit | None) -> str:
     return f"a sum is opened over at least {fewest} of them"
 
 
-def _result(study: Study, permit: Permit | None) -> Iterator[Entry]:
+def _result(study: Study, permit: Permit | None, *, may_approve: bool) -> Iterator[Entry]:
     released = study.release
     what = "a model" if released.what is ReleaseKind.MODEL else "a table of noisy counts"
     yield "Result", f"{what}, to {listed(map(quoted, study.recipients))}"
     yield "Audience", quoted(released.audience)
     yield "Kept", counted(released.keep_days, "day")
     if released.what is ReleaseKind.MODEL:
-        yield "Calibration", calibration_in_words(permit)
+        yield "Calibration", calibration_in_words(permit, may_approve=may_approve)
     yield "Expires", day(study.expires)
 
 

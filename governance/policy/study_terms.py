@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from governance.budget.composition import SUM
 from governance.documents.study import Study
 from governance.runtime.safe_text import named, quoted
 from governance.runtime.wording import counted, exact
@@ -35,8 +36,7 @@ WORDS = {
     "patients": "sums are divided by this number of patients",
     "patients_bound": "upper bound on the patients of all countries together",
     "held_out": "part of the patients on whom the model is tested",
-    "bins": "score bins",
-    "share": "part of the privacy budget, if the costs of all releases are added",
+    "share": "part of the privacy budget",
     "bin_edges": "edges of the bins",
     "prevalence": "public guess of the outcome's frequency",
     "smallest_cell": "cells below this number of patients are suppressed",
@@ -69,8 +69,28 @@ ROUNDED = {
 def task_terms(study: Study) -> Iterator[str]:
     """Yield each parameter of the task."""
     for name in type(study.task).model_fields:
-        if name != "kind":
-            yield _named(name, getattr(study.task, name))
+        value = getattr(study.task, name)
+        if isinstance(value, Evaluation):
+            yield f"{name}: ({'; '.join(_evaluation_terms(value, study.accounting))})"
+        elif name != "kind":
+            yield _named(name, value)
+
+
+def _evaluation_terms(evaluation: Evaluation, accounting: int) -> Iterator[str]:
+    """Yield each parameter of an evaluation; its share only if the accounting uses it."""
+    for name in type(evaluation).model_fields:
+        if name == "bins":
+            yield f"bins: {_bins(evaluation)}"
+        elif name == "edges":
+            yield _named("bin_edges", evaluation.edges)
+        elif name != "share" or accounting == SUM:
+            yield _named(name, getattr(evaluation, name))
+
+
+def _bins(evaluation: Evaluation) -> str:
+    """Return the number of bins that are used, and the stated one if edges replace it."""
+    used, stated = len(evaluation.boundaries()) - 1, evaluation.bins
+    return exact(used) if used == stated else f"{used}, by their edges ({stated} does not count)"
 
 
 def _named(name: str, value: Any) -> str:
@@ -82,10 +102,8 @@ def _named(name: str, value: Any) -> str:
 def _term(value: Any) -> str:
     """Return a value in words; empty if there is none."""
     if isinstance(value, BaseModel):
-        fields = {name: getattr(value, name) for name in type(value).model_fields}
-        if isinstance(value, Evaluation):
-            fields["bin_edges"] = fields.pop("edges")
-        return f"({'; '.join(_named(name, field) for name, field in fields.items())})"
+        fields = type(value).model_fields
+        return f"({'; '.join(_named(name, getattr(value, name)) for name in fields)})"
     if isinstance(value, Mapping):
         return ", ".join(f"{_term(name)} = {_term(value[name])}" for name in sorted(value))
     if isinstance(value, tuple | list):

@@ -29,6 +29,7 @@ from keys.identity import VerifyKey
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import Feature, Task, Training
 from protocols.tasks.baselines import CountryBaselines, baselines_problem
+from protocols.tasks.by_country import COUNTRY
 from protocols.tasks.features import FloatArray
 from protocols.tasks.schedule import COHORT_FLOOR, same_but_noise
 from protocols.tasks.tensors import Tensor, split
@@ -41,17 +42,39 @@ LABEL = "pratique/result/v1"
 RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
 LARGEST_FILE = 64 * 1024 * 1024
-INTEGRITY = (
+_SPOILED = (
     "A dishonest country can spoil this result: the model, the figures of its evaluation, or the "
     "counts. No sum beyond the study's public bounds and the noise was used. Within these bounds "
-    "nobody can find wrong numbers, or the country that sent them, since masks hide what each sent."
 )
-"""What a reader must know about the trust in countries; part of every result."""
+INTEGRITY = (
+    f"{_SPOILED}nobody can find wrong numbers, or the country that sent them, since masks hide "
+    "what each sent."
+)
+INTEGRITY_BY_COUNTRY = (
+    f"{_SPOILED}wrong numbers can be noticed only in the parts by country, as far as the noise "
+    "allows. Nobody can prove which country sent them: a dishonest country can also change the "
+    "part of another country."
+)
 OWN_SUMS_VISIBLE = (
     "Each country's own sum was visible to the coordinator, with noise only, as the agreement and "
     "every permit allow."
 )
 Sign = Callable[[bytes], bytes]
+
+
+def integrity_sentence(task: Task) -> str:
+    """Return what a reader must know about the trust in countries; part of every result."""
+    return INTEGRITY_BY_COUNTRY if task.by_country else INTEGRITY
+
+
+def has_figures_by_country(task: Task) -> bool:
+    """Whether the task's table or evaluation has figures of each country by `by_country`."""
+    if not task.by_country:
+        return False
+    if not isinstance(task, Training):
+        return True  # a table with `by_country` counts by country, or it is refused
+    subgroup = task.evaluation.subgroup if task.evaluation else None
+    return subgroup is not None and subgroup.feature == COUNTRY
 
 
 class ResultPart(BaseModel):
@@ -73,6 +96,9 @@ class ResultPart(BaseModel):
     @property
     def sentence(self) -> str:
         """The participation in plain words; empty if the result does not state it."""
+        return " ".join(filter(None, (*self._training_sentences(), self._figures_sentence())))
+
+    def _training_sentences(self) -> tuple[str, str]:
         sizes = sorted(self.rounds_opened.items(), reverse=True)
         rounds = " and ".join(
             f"{rounds} over {counted(size, 'country', 'countries')}" for size, rounds in sizes
@@ -81,14 +107,14 @@ class ResultPart(BaseModel):
             f"{named(country)} in {counted(rounds, 'round')}"
             for country, rounds in self.left_out.items()
         )
-        sentences = [
+        return (
             f"Rounds of training: {rounds}." if rounds else "",
             f"Left out: {outside}." if outside else "",
-            f"The figures are sums over {', '.join(map(named, self.figures_over))}."
-            if self.figures_over
-            else "",
-        ]
-        return " ".join(sentence for sentence in sentences if sentence)
+        )
+
+    def _figures_sentence(self) -> str:
+        over = ", ".join(map(named, self.figures_over))
+        return f"The figures are sums over {over}." if over else ""
 
 
 class CohortCost(BaseModel):
@@ -207,12 +233,24 @@ class Result(ResultPart):
         same = len(templates) == len(self.mechanisms)
         return same and all(map(same_but_noise, templates, self.mechanisms))
 
+    def _figures_sentence(self) -> str:
+        sentence = super()._figures_sentence()
+        if not sentence or not has_figures_by_country(self.task):
+            return sentence
+        over = ", ".join(map(named, self.figures_over))
+        return (
+            f"The figures are from {over}: those by country are each from one country alone, any "
+            "others are sums over all of them."
+        )
+
     @property
     def statement(self) -> str:
         """The privacy statement in one plain paragraph."""
+        evaluated = isinstance(self.task, Training) and self.task.evaluation is not None
+        included = ", evaluation included" if evaluated else ""
         statement = (
             f"Each patient is protected with ε = {exact(self.epsilon)}, δ = {exact(self.delta)} "
-            f"over this run of the study, evaluation included, against the coordinator and up to "
+            f"over this run of the study{included}, against the coordinator and up to "
             f"{counted(self.colluding, 'colluding country', 'colluding countries')} "
             f"(c = {self.colluding}). n = {self.roster_size} countries were asked; the noise "
             f"relies on h = {self.honest} honest contributions. "

@@ -17,7 +17,9 @@ from keys.errors import PratiqueError, reason_of
 
 
 def given_path(path: Path | None) -> Path | None:
-    """Return the path of an option or argument, with `~` replaced."""
+    """Return the path of an option's file, with `~` replaced. Raises BadParameter if it is none."""
+    if path is not None and not path.name:  # also of an empty text, such as `--out "$UNSET"`
+        raise typer.BadParameter("this is no file name")
     with plain_errors():
         return None if path is None else expanded(path)
 

@@ -20,13 +20,20 @@ def exact(number: float) -> str:
     return repr(number).removesuffix(".0")
 
 
-def interval_text(estimate: Mapping[str, float]) -> str:
-    """Return a figure and its interval to three decimals, the interval rounded outwards."""
-    unit = 10**SHOWN_DECIMALS
+def interval_text(estimate: Mapping[str, float], decimals: int = SHOWN_DECIMALS) -> str:
+    """Return a figure and its interval with these decimals, the interval rounded outwards."""
+    unit = 10**decimals
     low = math.floor(round(estimate["low"] * unit, SHOWN_DECIMALS)) / unit
     high = math.ceil(round(estimate["high"] * unit, SHOWN_DECIMALS)) / unit
-    value, lower, upper = (f"{each:.{SHOWN_DECIMALS}f}" for each in (estimate["value"], low, high))
+    value, lower, upper = (
+        _unsigned_zero(each, decimals) for each in (estimate["value"], low, high)
+    )
     return f"{value}  [{lower}, {upper}]"
+
+
+def _unsigned_zero(number: float, decimals: int) -> str:
+    """Return a number with these decimals; zero without the minus of a rounded small number."""
+    return f"{round(number, decimals) + 0.0:.{decimals}f}"
 
 
 def rounded_up(number: float) -> str:

@@ -43,10 +43,19 @@ def proposed_edges(family: Family, classes: int, evaluation: Evaluation) -> tupl
 
 
 def edges_sentence(task: Training) -> str:
-    """Return how the edges of a task's evaluation were chosen, without a full stop."""
-    evaluation = task.evaluation or Evaluation()
+    """Return what decides the bins of a draft's evaluation, without a full stop.
+
+    Empty if there is no evaluation, or if the draft states the edges and nothing else about bins.
+    """
+    evaluation = task.evaluation
+    if evaluation is None:
+        return ""
+    if evaluation.edges:
+        unused = _unused(evaluation, "bins", "prevalence")
+        return f"bins of the evaluation: by the draft's `edges`{unused}" if unused else ""
     if task.family is Family.LINEAR:
-        return "bins of the evaluation: absolute errors, as shares of the target's range"
+        unused = _unused(evaluation, "bins")
+        return f"bins of the evaluation: absolute errors, as shares of the target's range{unused}"
     if task.family is Family.MULTINOMIAL:
         return "bins of the evaluation: spaced by odds, as if all levels were equally common"
     if evaluation.prevalence is not None:
@@ -56,6 +65,13 @@ def edges_sentence(task: Training) -> str:
         "bins of the evaluation: equal; if the outcome is rare, declare `prevalence` under "
         "`evaluation`, a public guess, or most scores fall into the first bin"
     )
+
+
+def _unused(evaluation: Evaluation, *names: str) -> str:
+    """Return which of these fields a draft states, as a part of a sentence: they do not count."""
+    stated = [f"`{name}`" for name in names if name in evaluation.model_fields_set]
+    verb = "does" if len(stated) == 1 else "do"
+    return f"; {' and '.join(stated)} {verb} not count" if stated else ""
 
 
 def _logit_spaced(prevalence: float, bins: int) -> tuple[float, ...]:

@@ -90,8 +90,8 @@ class CohortThreshold:
     def sentence(self) -> str:
         """Return the floor and its error rates in one sentence, without a full stop."""
         return (
-            f"{self.smallest_cohort - 1} patients or fewer pass in {COHORT_ERRORS} cases at most, "
-            f"and {self.sure} or more fail as rarely"
+            f"a cohort of {self.smallest_cohort - 1} patients or fewer passes in {COHORT_ERRORS} "
+            f"cases at most; one of {self.sure} or more is refused in {COHORT_ERRORS} cases at most"
         )
 
 

@@ -71,9 +71,12 @@ class StepSize:
 
     def sentence(self) -> str:
         """Return how the rate was chosen, in one sentence without a full stop."""
-        noise = f"standard deviation {self.noise:.2g} in each coordinate of a mean gradient"
-        largest = ", and the largest for this task" if self.rate >= self.limit else ""
-        return f"learning rate {self.rate:g}, chosen from the noise ({noise}){largest}"
+        largest = "the largest for this task, since the noise is small enough"
+        how = largest if self.rate >= self.limit else "chosen from the noise"
+        return (
+            f"learning rate {self.rate:g}, {how}: each value of a round's mean gradient has noise "
+            f"of standard deviation {self.noise:.2g}"
+        )
 
 
 def noise_of_mean(task: Training, mechanism: Mechanism, countries: int) -> float:
@@ -106,6 +109,17 @@ def choose_rounds(
     """Return the number of rounds for a task; `mechanism` may have any number of them."""
     noise = noise_of_mean(task, mechanism, countries) * math.sqrt(_decay(task) / mechanism.rounds)
     return RULE.rounds(noise, _width(task, features), _largest(task))
+
+
+def rounds_sentence(rounds: int) -> str:
+    """Return how a number of rounds was chosen, in one sentence without a full stop."""
+    if rounds == RULE.most_rounds:
+        how = "the most that are chosen, since the noise is small enough"
+    elif rounds == RULE.fewest_rounds:
+        how = "the fewest that are chosen, since the noise is large"
+    else:
+        how = "chosen from the noise"
+    return f"{rounds} rounds, {how}"
 
 
 def _largest(task: Training) -> float:

@@ -2,24 +2,22 @@
 
 import csv
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from governance.runtime.cli_support import JsonOption, plain_errors, say, show
+from governance.runtime.cli_support import JsonOption, given_path, plain_errors, say, show
 from governance.runtime.safe_text import named, quoted
-from governance.runtime.wording import counted, interval_text
+from governance.runtime.wording import counted
 from server.commands.options import DEFAULT_HOME, HomeOption
 
 if TYPE_CHECKING:
     from governance.results.result import Result
     from server.learning.predict import Predictions
 
-UNRELEASED = {
-    "too noisy": "too noisy (at this ε, for this number of patients)",
-    "too coarse": "too coarse (too many patients in one bin of the evaluation)",
-}
+SHOWN_LINES = 10
 result_app = typer.Typer(no_args_is_help=True, help="Released results.")
 NameArgument = Annotated[str, typer.Argument(help="A study's id, or the folder of a result.")]
 KeyOption = Annotated[
@@ -56,7 +54,7 @@ def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption =
         say(f"The result of {result.study_id} is unaltered, signed by {result.signer}.")
         say(f"  fingerprint of this key: {fingerprint}")
         say(
-            "  computed again from its schedule, its releases cost no more than the stated ε"
+            "  its ε was computed again: the releases in its schedule cost no more"
             if computed
             else "  its ε cannot be computed again, because an earlier version wrote no schedule"
         )
@@ -70,7 +68,11 @@ def predict(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write; standard output if left out.", readable=False),
+        typer.Option(
+            help="File to write; standard output if left out.",
+            callback=given_path,
+            readable=False,
+        ),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     key: KeyOption = None,
@@ -86,8 +88,21 @@ def predict(
             result.task, result.features, weights, file, baselines=result.baselines
         )
         _write(out, predictions)
-        for note in predictions.notes:
+        for note in (*predictions.notes, *_unpredicted(predictions)):
             say(f"Note: {note}.", err=True)
+
+
+def _unpredicted(predictions: "Predictions") -> Iterator[str]:
+    """Yield a note if rows have no prediction, with their lines in the output, header included."""
+    empty = [line for line, row in enumerate(predictions.rows, start=2) if not any(row)]
+    if empty:
+        rows = counted(len(empty), "row has no prediction", "rows have no prediction")
+        lines = ", ".join(map(str, empty[:SHOWN_LINES]))
+        more = ", …" if len(empty) > SHOWN_LINES else ""
+        yield (
+            f"{rows}: a value is missing without which the study leaves a patient out "
+            f"({'line' if len(empty) == 1 else 'lines'} {lines}{more} of the predictions)"
+        )
 
 
 def _write(out: Path | None, predictions: "Predictions") -> None:
@@ -109,7 +124,8 @@ def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:
 
 
 def _print(result: "Result") -> None:
-    from governance.results.result import INTEGRITY  # noqa: PLC0415 (keeps --help quick)
+    from governance.results.result import integrity_sentence  # noqa: PLC0415
+    from server.commands.figures import figure_lines  # noqa: PLC0415 (keeps --help quick)
 
     say(f"Result of {named(result.study_id)}: {quoted(result.title)}")
     say(f"  purpose: {quoted(result.purpose)}")
@@ -120,36 +136,9 @@ def _print(result: "Result") -> None:
     say(f"  statement: {result.statement}")
     if result.baselines:
         say(f"  by country: {result.baselines.sentence(result.task, result.features)}")
-    say(f"  integrity: {INTEGRITY}")
+    say(f"  integrity: {integrity_sentence(result.task)}")
     if result.rounds_void:
         were = "was void and stays" if result.rounds_void == 1 else "were void and stay"
         say(f"  {counted(result.rounds_void, 'round')} {were} charged.")
-    if result.evaluation:
-        _print_group(result.evaluation["everybody"])
-        for group in result.evaluation["subgroups"]:
-            _print_group(group)
-    for cell in (result.table or {}).get("cells", []):
-        _print_cell(cell)
-
-
-def _print_group(group: dict[str, Any]) -> None:
-    say(f"  held-out patients, {named(group['group'])}:")
-    for name, estimate in group.items():
-        if name != "group":
-            say(f"    {named(name).replace('_', ' '):30} {_estimate_text(estimate)}")
-
-
-def _estimate_text(estimate: Any) -> str:
-    if estimate is None:
-        return "suppressed (too few patients)"
-    return UNRELEASED[estimate] if isinstance(estimate, str) else interval_text(estimate)
-
-
-def _print_cell(cell: dict[str, Any]) -> None:
-    name = ", ".join(map(named, cell["labels"])) or "all patients"
-    count = (
-        "suppressed (too small to show)"
-        if cell["suppressed"]
-        else "{}  [{}, {}]".format(*(named(str(cell[key])) for key in ("count", "low", "high")))
-    )
-    say(f"    - {name:32} {count}")
+    for line in figure_lines(result):
+        say(line)

@@ -1,6 +1,7 @@
 """`pratique-coordinator study`: from a draft to a finished run."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,13 +9,13 @@ import typer
 
 from governance.runtime.cli_support import JsonOption, plain_errors, say, show
 from governance.runtime.safe_text import named, quoted
-from governance.runtime.wording import counted, exact, percent, without_country
+from governance.runtime.wording import counted, exact, percent, rounded_up, without_country
 from keys.errors import TO_DO
 from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 from server.commands.wording import read_text
 
 if TYPE_CHECKING:
-    from server.answers import CountryAnswer, StudySchedule
+    from server.answers import CohortCharge, CountryAnswer, ScheduledRelease, StudySchedule
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: check, propose, launch, watch.")
 FileArgument = Annotated[Path, typer.Argument(help="The study, YAML.", readable=False)]
@@ -105,7 +106,7 @@ def _print_check(answer: dict[str, Any]) -> None:
 
     checked = parsed(CheckedStudy, answer)
     say(f"{checked.id}: {quoted(checked.title)}")
-    _print_schedule(parsed(StudySchedule, checked.study))
+    _print_schedule(parsed(StudySchedule, checked.study), checked.cohort_count)
     _print_chosen(checked.chosen)
     say(f"  messages are signed with {checked.signatures}")
     if checked.local_mode:
@@ -120,17 +121,35 @@ def _print_check(answer: dict[str, Any]) -> None:
         say(f"      {TO_DO}{fix}")
 
 
-def _print_schedule(schedule: "StudySchedule") -> None:
+def _print_schedule(schedule: "StudySchedule", count: "CohortCharge | None") -> None:
     from governance.budget.composition import accounting_sentence  # noqa: PLC0415
+    from protocols.tasks.schedule import COHORT_FLOOR  # noqa: PLC0415
 
-    privacy = schedule.privacy
+    privacy, releases = schedule.privacy, schedule.mechanisms
+    beside = [release for release in releases if count and release.phase == COHORT_FLOOR]
     say(f"  for each patient ε = {exact(privacy.epsilon)}, δ = {exact(privacy.delta)}, in total:")
-    for release in schedule.mechanisms:
+    _print_releases(release for release in releases if release not in beside)
+    if count and beside:
+        cost = f"ε = {exact(count.epsilon)}, δ = {exact(count.delta)}"
+        say(f"  the count of the cohort costs {cost} more:")
+        _print_releases(beside)
+        say("      once for all studies of this population and each version of the records")
+        both = _added(privacy.epsilon, count.epsilon), _added(privacy.delta, count.delta)
+        say("  with this count at most ε = {}, δ = {} for each patient".format(*both))
+    phases = [release.phase for release in schedule.mechanisms]
+    say(f"  {accounting_sentence(phases, schedule.accounting)}")
+
+
+def _added(one: float, other: float) -> str:
+    """Return the sum of two costs as they are written, rounded up."""
+    return rounded_up(float(Decimal(exact(one)) + Decimal(exact(other))))
+
+
+def _print_releases(releases: "Iterable[ScheduledRelease]") -> None:
+    for release in releases:
         times = f"{release.rounds} rounds of " if release.rounds > 1 else ""
         size = counted(release.dimension, "value")
         say(f"    {release.phase:13} {times}{size}, {WHOSE_NOISE[release.scope]}")
-    phases = [release.phase for release in schedule.mechanisms]
-    say(f"  {accounting_sentence(phases, schedule.accounting)}")
 
 
 def _print_chosen(chosen: "Iterable[str]") -> None:

@@ -14,10 +14,21 @@ from server.published_view import read_published_view
 
 
 def trusted_key(home: Path, key: str | None) -> VerifyKey:
-    """Return the given key, or the coordinator's document key in the signed agreement."""
+    """Return the given key, or the coordinator's document key in the signed agreement.
+
+    Raises CoordinatorFault if there is neither.
+    """
     if key is not None:
         return VerifyKey.from_text(key)
-    view = read_published_view(CoordinatorHome(home), utc_now())
+    try:
+        view = read_published_view(CoordinatorHome(home), utc_now())
+    except CoordinatorFault as fault:
+        raise CoordinatorFault(
+            "The coordinator's document key is not known here",
+            why=f"it is in the agreement, and the folder {home} has none",
+            fix="give the key of the coordinator with --key, or the coordinator's folder with "
+            "--home",
+        ) from fault
     return VerifyKey.from_text(view.agreement.coordinator.document_key)
 
 

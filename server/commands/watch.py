@@ -127,7 +127,13 @@ def _charged(status: StudyStatus) -> str:
     left = ", ".join(
         f"{country} {100 * shares.left:.0f} %" for country, shares in status.ledgers.items()
     )
-    return f"ε = {exact(status.epsilon)} charged to each ledger; left of this period: {left}"
+    cost = f"ε = {exact(status.epsilon)}, δ = {exact(status.delta)} charged to each ledger"
+    if count := status.cohort_count:
+        cost += (
+            f", and for the count of the cohort ε = {exact(count.epsilon)}, "
+            f"δ = {exact(count.delta)} more, unless it was charged before"
+        )
+    return f"{cost}; left of this period: {left}"
 
 
 def _end_line(status: StudyStatus) -> str:

@@ -18,7 +18,7 @@ from governance.documents.study import Study
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import Feature, Training
 from protocols.tasks.bin_edges import edges_sentence, with_edges
-from protocols.tasks.step_size import AUTO, RULE, choose_rate, choose_rounds
+from protocols.tasks.step_size import AUTO, RULE, choose_rate, choose_rounds, rounds_sentence
 from server.errors import CoordinatorFault
 from server.services.country_drafts import with_country
 
@@ -65,17 +65,15 @@ def read_draft(
 
 
 def _with_edges(study: Study) -> tuple[Study, tuple[str, ...]]:
-    """Return the study with edges for its evaluation's bins, and how they were chosen.
+    """Return the study with edges for its evaluation's bins, and what decides them.
 
     A schedule in the draft is for the bins that it declares, or for those of an earlier version.
     """
     task = study.task
     if study.mechanisms or not isinstance(task, Training):
         return study, ()
-    proposed = with_edges(task, study.features)
-    if proposed is task or proposed.evaluation is None:
-        return study, ()
-    return study.model_copy(update={"task": proposed}), (edges_sentence(proposed),)
+    sentences = tuple(filter(None, (edges_sentence(task),)))
+    return study.model_copy(update={"task": with_edges(task, study.features)}), sentences
 
 
 def open_settings(task: Mapping[str, Any]) -> set[str]:
@@ -116,7 +114,7 @@ def _choose(study: Study, settings: set[str], complete: Completion) -> Completed
     if ROUNDS in settings:
         rounds = choose_rounds(*_terms(study))
         study = complete(_with_task(study.with_mechanisms(()), rounds=rounds))
-        chosen.append(f"{rounds} rounds, chosen from the noise")
+        chosen.append(rounds_sentence(rounds))
     if RATE in settings:
         size = choose_rate(*_terms(study))
         study = _with_task(study, learning_rate=size.rate)

@@ -7,10 +7,10 @@ from governance.budget.composition import schedule_epsilon
 from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.results.result import (
-    INTEGRITY,
     CohortCost,
     Result,
     ResultPart,
+    integrity_sentence,
     write_result,
 )
 from governance.trust.view import TrustedView
@@ -82,7 +82,7 @@ def _result(
         baselines=baselines_of(task, study.features, _untrained(part)),
         evaluation=findings if trained and findings else None,
         table=None if trained else findings,
-        integrity=INTEGRITY,
+        integrity=integrity_sentence(task),
         documents=view.versions,
         released=_utc_text(now),
         keep_until=_utc_text(now + timedelta(days=study.release.keep_days)),

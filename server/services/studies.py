@@ -36,6 +36,7 @@ from server.services.run_supervisor import stop_flower_run, submit
 from server.services.study_checks import (
     CountryCheck,
     check,
+    cohort_charge,
     complete,
     find,
     require_enough_countries,
@@ -63,6 +64,7 @@ class Studies:
             **dict(_proposed(draft, checks)),
             local_mode=mode.sentence(view.agreement.honest) if mode else "",
             by_country=study.task.by_country,
+            cohort_count=cohort_charge(view.agreement),
             signatures=signatures_in_words(view, study.countries),
         )
 
@@ -147,6 +149,7 @@ class Studies:
             rounds=sum(m.rounds for m in study.mechanisms if m.leaves_country),
             epsilon=study.privacy.epsilon,
             delta=study.privacy.delta,
+            cohort_count=cohort_charge(view.agreement),
             ledgers=period_shares(view, study, context.runs.all(), context.clock()),
             online={country: online.get(country, False) for country in study.countries},
             minimum_countries=_minima(view, study),

@@ -14,7 +14,7 @@ from governance.runtime.wording import exact, rounded_up, without_country
 from governance.trust.view import TrustedView
 from protocols.errors import ProtocolFault
 from protocols.numerics.mechanism import Mechanism
-from server.answers import ChargeEstimate, CountryAnswer, FindingText
+from server.answers import ChargeEstimate, CohortCharge, CountryAnswer, FindingText
 from server.errors import CoordinatorFault
 
 
@@ -64,6 +64,12 @@ def _charge(assessment: Assessment) -> ChargeEstimate | None:
     )
 
 
+def cohort_charge(agreement: Agreement) -> CohortCharge | None:
+    """Return what the agreement states that the count of a cohort costs beside a study."""
+    count = agreement.cohort_count
+    return None if count is None else CohortCharge(epsilon=count.epsilon, delta=count.delta)
+
+
 def complete(study: Study, agreement: Agreement) -> Study:
     """Return the study with the least noise that keeps its promise of ε and δ.
 
@@ -89,7 +95,7 @@ def _with_schedule(study: Study, agreement: Agreement) -> Study:
         raise CoordinatorFault(
             f"The study's schedule costs ε = {rounded_up(spent)}, more than its "
             f"ε = {exact(study.privacy.epsilon)}",
-            why=f"this is the cost at δ = {exact(study.privacy.delta)}, evaluation included",
+            why=f"this is the cost of all its releases at δ = {exact(study.privacy.delta)}",
             fix="remove `mechanisms` from the study; `study check` then chooses the noise",
         )
     return study

@@ -22,13 +22,14 @@ from keys.identity import SigningKey
 from keys.store import KeyStore
 from server.answers import CoordinatorStatus, LogSummary
 from server.cli import app
-from server.commands.result import _print_cell
+from server.commands.result import _unpredicted
 from server.commands.study import _print_check
 from server.commands.trusted_key import find_result_folder
 from server.commands.watch import follow
 from server.commands.wording import read_text
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
+from server.learning.predict import Predictions
 from tests.support.enrolling import text_key
 from tests.support.keystore import LOWEST_SCRYPT_COST
 
@@ -414,6 +415,26 @@ def test_a_check_says_whose_noise_each_release_has(capsys: pytest.CaptureFixture
     assert "  learning rate 2, chosen from the noise" in output
 
 
+def test_a_check_does_not_count_the_cohort_among_what_the_study_costs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = {"rounds": 1, "dimension": 1, "scope": "local"}
+    study = EMPTY_STUDY | {"mechanisms": [one | {"phase": p} for p in ("cohort-floor", "count")]}
+    answer = {"title": "T", "id": "t", "digest": "sha256:", "study": study, "countries": []}
+    answer |= {"signatures": "Ed25519", "local_mode": ""}
+    _print_check(answer | {"cohort_count": {"epsilon": 0.355, "delta": 1e-6}})
+    total, counted, beside, cohort, _, both, _, _ = capsys.readouterr().out.splitlines()[1:]
+    assert total == "  for each patient ε = 1, δ = 1e-05, in total:"
+    assert "    count " in counted
+    assert beside == "  the count of the cohort costs ε = 0.355, δ = 1e-06 more:"
+    assert "    cohort-floor " in cohort
+    assert both == "  with this count at most ε = 1.355, δ = 1.1e-05 for each patient"
+    _print_check(answer)
+    output = capsys.readouterr().out
+    assert "more" not in output, "an earlier agreement pays for it with the study's ε"
+    assert "cohort-floor" in output
+
+
 # plain errors
 
 
@@ -500,7 +521,7 @@ def test_a_folder_without_a_valid_result_is_refused(
 
 @pytest.mark.parametrize(
     ("computed", "sentence"),
-    [(True, "cost no more than the stated ε"), (False, "its ε cannot be computed again")],
+    [(True, "its ε was computed again: the releases"), (False, "its ε cannot be computed again")],
 )
 def test_a_verified_result_names_its_key_and_says_whether_its_cost_was_computed(
     empty: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch, *, computed: bool, sentence: str
@@ -515,9 +536,22 @@ def test_a_verified_result_names_its_key_and_says_whether_its_cost_was_computed(
     assert sentence in ended.stdout
 
 
-def test_a_suppressed_cell_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    _print_cell({"labels": ["female"], "suppressed": True})
-    assert "suppressed (too small to show)" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("cells", "note"),
+    [
+        ([["0.5"]], ""),
+        ([["0.5"], [""]], "1 row has no prediction: (line 3 of the predictions)"),
+        (
+            [["", ""]] * 11,
+            "11 rows have no prediction: (lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, … of",
+        ),
+    ],
+)
+def test_rows_without_a_prediction_are_named(cells: list[list[str]], note: str) -> None:
+    notes = list(_unpredicted(Predictions(("ill",), cells)))
+    assert len(notes) == bool(note)
+    for said, part in zip(notes * 2, note.split(": "), strict=False):
+        assert part in said
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_what_the_operator_reads_has_no_figure_of_the_records() -> None:
     text = "\n".join(report_lines(written))
     for figure in ("0.4321", "0.8765", "0.1234", "0.0678", "654321"):
         assert figure not in text
-    assert "/x/calibration.json is not private: never publish" in text
+    assert "/x/calibration.json is confidential (not private: never publish)" in text
     assert "How to apply it: calibrated = intercept + slope * p." in text
     assert "Note: be careful." in text
     assert "1 entry of the opt-out list matches no patient" in text

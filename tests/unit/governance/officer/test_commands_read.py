@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from governance.documents.study import Study
+from governance.policy.calibration import ALLOWED, UNDECIDED
 from protocols.wire.channel import LinkFault
-from tests.support.documents import NOW, node_keys, study
+from tests.support.documents import NOW, node_keys, study, training_fields
 from tests.support.officers import OfficerCommands
 
 
@@ -79,8 +80,20 @@ class TestShow:
         assert f"pratique-officer withdraw {proposed.id}" in output
         agreed.done("withdraw", proposed.id, "--reason", "Stop.", "--yes")
         output = agreed.done("show", proposed.id)
-        assert 'you refused it on 2026-09-01: "Stop."' in output
+        assert "you approved it on 2026-09-01 and withdrew the permit" in " ".join(output.split())
+        assert '2026-09-01: "Stop."' in output
         assert f"pratique-officer approve {proposed.id} --reconsider" in output
+
+    def test_show_says_nothing_of_a_calibration_that_a_withdrawn_permit_allowed(
+        self, agreed: OfficerCommands
+    ) -> None:
+        asked = propose(agreed, **training_fields(3))
+        agreed.done("approve", asked.id, "--calibrate", "--yes")
+        assert ALLOWED in " ".join(agreed.done("show", asked.id).split())
+        agreed.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
+        output = " ".join(agreed.done("show", asked.id).split())
+        assert ALLOWED not in output
+        assert UNDECIDED in output
 
     def test_show_says_what_live_permits_may_take_already(
         self, agreed: OfficerCommands, proposed: Study

@@ -5,12 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit
 from governance.officer.decision_rules import (
     Conditions,
     build_permit,
     build_withdrawal,
     decision_on,
+    permit_in_force,
     require_allowed,
     require_open,
     require_permit,
@@ -26,6 +28,7 @@ from tests.support.documents import DAY, NOW, agreement, permit, study, withdraw
 AGREED = agreement()
 ASKED = study(AGREED)
 NONE = Conditions()
+REASON = '2026-09-01: "New advice of the board."'
 NAMES = [feature.name for feature in ASKED.features]
 
 
@@ -201,14 +204,31 @@ class TestWhatMayBeDecided:
             (None, ""),
             (own_documents_with(), ""),
             (APPROVED, "you approved it on 2026-09-01, until 2026-10-31 12:00 UTC"),
-            (REFUSED, 'you refused it on 2026-09-01: "New advice of the board."'),
-            (WITHDRAWN, 'you refused it on 2026-09-01: "New advice of the board."'),
+            (REFUSED, f"you refused it on {REASON}"),
+            (WITHDRAWN, f"you approved it on 2026-09-01 and withdrew the permit on {REASON}"),
         ],
     )
     def test_the_decision_in_force_is_shown(
         self, standing: CountryDocuments | None, expected: str
     ) -> None:
         assert decision_on(ASKED.digest, standing) == expected
+
+    @pytest.mark.parametrize(
+        ("standing", "agreed", "days"),
+        [
+            (None, AGREED, 0),
+            (WITHDRAWN, AGREED, 0),
+            (REFUSED, AGREED, 0),
+            (APPROVED, agreement(title="Amended"), 0),
+            (APPROVED, AGREED, 60),
+        ],
+        ids=["none", "withdrawn", "refused", "amended", "expired"],
+    )
+    def test_a_permit_that_a_node_does_not_follow_is_not_in_force(
+        self, standing: CountryDocuments | None, agreed: Agreement, days: int
+    ) -> None:
+        assert permit_in_force(ASKED, AGREED, APPROVED, NOW) is APPROVED.permit(ASKED.digest)
+        assert permit_in_force(ASKED, agreed, standing, NOW + days * DAY) is None
 
     def test_every_clause_that_forbids_is_shown(self) -> None:
         findings = (

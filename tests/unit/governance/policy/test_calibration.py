@@ -18,6 +18,7 @@ def test_the_permit_decides(*, allowed: bool, words: str) -> None:
 def test_before_the_decision_the_option_is_named() -> None:
     assert calibration_in_words(None) == UNDECIDED
     assert "--calibrate" in UNDECIDED
+    assert calibration_in_words(None, may_approve=False) == FORBIDDEN
 
 
 def test_a_permit_without_it_is_written_as_before() -> None:

@@ -8,7 +8,7 @@ import pytest
 from governance.documents.study import Study
 from governance.policy.assessment import Act, Assessment, assess
 from governance.policy.explain import explain_study
-from governance.policy.study_terms import TASK_WORDS
+from governance.policy.study_terms import TASK_WORDS, task_terms
 from protocols.errors import ProtocolFault
 from protocols.tasks import TASK_KINDS
 from tests.support.document_fields import Path, others, places
@@ -144,6 +144,22 @@ def test_the_terms_of_a_model_are_in_words() -> None:
         "Not read      unread (1 to 2)",
     ):
         assert words in text
+
+
+def terms_of(evaluation: dict[str, Any], **changes: Any) -> str:
+    fields = training_fields(10, inputs=["age", "sex"], evaluation=evaluation)
+    return "\n".join(task_terms(study(AGREED, features=FEATURES, **fields, **changes)))
+
+
+def test_the_number_of_bins_that_are_used_is_shown() -> None:
+    assert "; bins: 4;" in terms_of({"bins": 4})
+    assert "; bins: 4;" in terms_of({"bins": 4, "edges": [0.25, 0.5, 0.75]})
+    assert "; bins: 2, by their edges (10 does not count);" in terms_of({"edges": [0.5]})
+
+
+def test_the_share_of_the_budget_is_shown_only_if_it_is_used() -> None:
+    assert "part of the privacy budget: 0.2" in terms_of({})
+    assert "privacy budget" not in terms_of({}, accounting=2)
 
 
 def test_every_task_kind_has_a_description() -> None:

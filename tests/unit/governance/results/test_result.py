@@ -10,10 +10,12 @@ from governance.budget.composition import LARGER, SUM, calibrate_schedule, sched
 from governance.errors import ResultFault
 from governance.results import result as module
 from governance.results.result import (
+    INTEGRITY,
     MODEL_FILE,
     RESULT_FILE,
     CohortCost,
     Result,
+    integrity_sentence,
     read_result,
     read_result_file,
     read_weights,
@@ -25,7 +27,9 @@ from keys.identity import SigningKey
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import CountPatients
 from protocols.tasks.baselines import CountryBaselines
-from protocols.tasks.by_country import country_feature
+from protocols.tasks.by_country import COUNTRY, country_feature
+from protocols.tasks.evaluation import Evaluation
+from protocols.tasks.layout import Grouping
 from protocols.wire.encoding import canonical_json, digest
 from tests.support.patients import FEATURES, glm, mlp
 from tests.support.results import made_result
@@ -168,6 +172,44 @@ def test_the_statement_says_n_h_c_epsilon_and_delta() -> None:
     statement = result().statement
     for part in ("ε = 0.998", "δ = 0.0001", "n = 4", "h = 3", "c = 1", "evaluation included"):
         assert part in statement
+
+
+def test_only_a_result_with_an_evaluation_says_that_its_cost_is_included() -> None:
+    for task in (CountPatients(patients_bound=10), glm(evaluation=None)):
+        statement = result(task=task, coordinates=()).statement
+        assert "over this run of the study, against the coordinator" in statement
+
+
+def by_country_task(**changes: Any) -> dict[str, Any]:
+    """Return the fields of a result of a training with `by_country`, and of its features."""
+    features = (*FEATURES, country_feature(("DK", "EE", "NO")))
+    baselines = CountryBaselines(countries=("DK", "EE", "NO"))
+    task = glm(by_country=True, inputs=("age", COUNTRY), **changes)
+    return {"task": task, "features": features, "baselines": baselines}
+
+
+def test_figures_by_country_are_not_called_sums_over_countries() -> None:
+    over = {"figures_over": ("DK", "EE", "NO"), "coordinates": ()}
+    table = CountPatients(patients_bound=10, by_country=True, strata=(Grouping(feature=COUNTRY),))
+    subgroup = Evaluation(subgroup=Grouping(feature=COUNTRY))
+    fields = by_country_task()
+    of_table = result(**over | {"task": table, "features": fields["features"]})
+    of_subgroups = result(**over, **by_country_task(evaluation=subgroup))
+    for each in (of_table, of_subgroups):
+        assert "The figures are from DK, EE, NO: those by country are each from one country" in (
+            each.statement
+        )
+        assert "figures are sums" not in each.statement
+    assert "The figures are sums over DK, EE, NO." in result(**over, **fields).statement
+
+
+def test_the_integrity_sentence_is_true_of_a_study_by_country() -> None:
+    assert integrity_sentence(glm()) == INTEGRITY
+    by_country = integrity_sentence(by_country_task()["task"])
+    assert "A dishonest country can spoil this result" in by_country
+    assert "masks hide" not in by_country
+    assert "nobody can find wrong numbers" not in by_country
+    assert "noticed only in the parts by country" in by_country
 
 
 def test_the_statement_of_local_mode_says_whose_noise_training_relies_on() -> None:

@@ -6,6 +6,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import typer
+
+from governance.runtime.cli_support import given_path
 from governance.runtime.program import BROKEN_PIPE
 
 TALKER = """
@@ -42,6 +46,14 @@ def test_a_reader_that_ends_early_is_no_error() -> None:
 
 def test_unprinted_output_is_no_error_at_exit() -> None:
     assert run_with_short_reader(BUFFERED) == (BROKEN_PIPE, b"")
+
+
+@pytest.mark.parametrize("text", ["", ".", "/"])
+def test_an_option_for_a_file_refuses_what_names_none(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="no file name"):
+        given_path(Path(text))
+    assert given_path(None) is None
+    assert given_path(Path("x.json")) == Path("x.json")
 
 
 ROOT = Path(__file__).parents[4]

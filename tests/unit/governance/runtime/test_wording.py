@@ -46,6 +46,9 @@ def test_an_interval_is_shown_rounded_outwards() -> None:
     )
     assert interval_text({"value": 0.57, "low": 0.57, "high": 0.57}) == "0.570  [0.570, 0.570]"
     assert interval_text({"value": 0.0, "low": -0.0001, "high": 0.0}) == "0.000  [-0.001, 0.000]"
+    small = {"value": -0.0004, "low": -0.0006, "high": -0.0002}
+    assert interval_text(small) == "0.000  [-0.001, 0.000]"
+    assert interval_text({"value": 34.04, "low": 31.26, "high": 37.0}, 1) == "34.0  [31.2, 37.0]"
 
 
 @given(st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False))

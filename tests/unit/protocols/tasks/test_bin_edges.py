@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from protocols.tasks import Family
-from protocols.tasks.bin_edges import ERROR_EDGES, proposed_edges, with_edges
+from protocols.tasks.bin_edges import ERROR_EDGES, edges_sentence, proposed_edges, with_edges
 from protocols.tasks.evaluation import Evaluation
 from tests.support.patients import FEATURES, glm
 
@@ -43,3 +43,10 @@ def test_declared_edges_and_a_task_without_evaluation_are_left_alone() -> None:
     proposed = with_edges(glm(), FEATURES)
     assert proposed.evaluation is not None
     assert len(proposed.evaluation.edges) == 9
+
+
+def test_the_number_of_bins_of_a_numeric_target_does_not_count() -> None:
+    stated = edges_sentence(glm(Family.LINEAR, evaluation=Evaluation(bins=6)))
+    left_out = edges_sentence(glm(Family.LINEAR, evaluation=Evaluation()))
+    assert stated == f"{left_out}; `bins` does not count"
+    assert edges_sentence(glm(evaluation=None)) == ""

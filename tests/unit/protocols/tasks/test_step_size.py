@@ -12,6 +12,7 @@ from protocols.tasks.step_size import (
     choose_rate,
     choose_rounds,
     noise_of_mean,
+    rounds_sentence,
 )
 from tests.support.patients import FEATURES, glm, mlp, release
 
@@ -51,9 +52,21 @@ def test_little_noise_gives_the_largest_rate() -> None:
     size = choose_rate(glm(patients=10**6), FEATURES, noisy(glm(patients=10**6), 1e-4), COUNTRIES)
     assert size.rate == RULE.largest_rate
     assert size.sentence() == (
-        "learning rate 2, chosen from the noise (standard deviation 0.0001 in each coordinate of a "
-        "mean gradient), and the largest for this task"
+        "learning rate 2, the largest for this task, since the noise is small enough: each value "
+        "of a round's mean gradient has noise of standard deviation 0.0001"
     )
+
+
+@pytest.mark.parametrize(
+    ("rounds", "how"),
+    [
+        (RULE.fewest_rounds, "the fewest that are chosen, since the noise is large"),
+        (20, "chosen from the noise"),
+        (RULE.most_rounds, "the most that are chosen, since the noise is small enough"),
+    ],
+)
+def test_the_noise_is_named_as_the_reason_only_if_it_decided(rounds: int, how: str) -> None:
+    assert rounds_sentence(rounds) == f"{rounds} rounds, {how}"
 
 
 def test_more_noise_or_more_rounds_give_smaller_steps() -> None:

@@ -28,8 +28,10 @@ def test_a_key_given_by_option_is_the_only_trusted_key(tmp_path: Path) -> None:
 
 
 def test_without_a_given_key_and_an_agreement_no_key_is_trusted(tmp_path: Path) -> None:
-    with pytest.raises(CoordinatorFault):
+    with pytest.raises(CoordinatorFault) as fault:
         trusted_key(tmp_path, None)
+    assert "in the agreement" in fault.value.why
+    assert "--key" in fault.value.fix
 
 
 def test_a_result_is_found_by_its_study_and_by_its_folder(tmp_path: Path, released: Path) -> None:

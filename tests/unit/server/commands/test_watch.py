@@ -89,6 +89,20 @@ def test_the_charge_and_a_void_round_are_printed_above_the_bar_once(screen: io.S
     assert "void too few countries contributed; EE: no reply in time (stays charged)" in text
 
 
+def test_what_the_count_of_the_cohort_costs_is_printed_beside_the_study_s_epsilon(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "on_terminal", lambda: False)
+    look = a_run()
+    watch.follow(lambda: look() | {"cohort_count": {"epsilon": 0.5, "delta": 1e-6}}, as_json=False)
+    text = " ".join(capsys.readouterr().out.split())
+    assert (
+        "ε = 1, δ = 1e-05 charged to each ledger, and for the count of the cohort ε = 0.5, "
+        "δ = 1e-06 more, unless it was charged before; left of this period: DK 80 %" in text
+    )
+
+
 def without_one() -> Callable[[], dict[str, Any]]:
     """A run whose second and third round open without EE."""
     next_status = a_run()

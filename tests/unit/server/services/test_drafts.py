@@ -9,7 +9,7 @@ import pytest
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from protocols.tasks import Training
-from protocols.tasks.step_size import RULE, choose_rate
+from protocols.tasks.step_size import RULE, choose_rate, rounds_sentence
 from server.errors import CoordinatorFault
 from server.services.drafts import CompletedDraft, open_settings, preliminary, read_draft
 from server.services.study_checks import complete
@@ -79,7 +79,7 @@ def test_rounds_that_are_chosen_are_those_of_the_schedule_and_are_stated() -> No
     study = done.study
     assert isinstance(study.task, Training)
     assert study.schedule_matches_task
-    assert done.chosen == (f"{study.task.rounds} rounds, chosen from the noise",)
+    assert done.chosen == (rounds_sentence(study.task.rounds),)
     assert rate_of(study) == 1.0
 
 
@@ -194,3 +194,14 @@ def test_a_share_of_the_budget_needs_the_accounting_that_it_divides() -> None:
     with pytest.raises(DocumentFault, match="accounting: 1"):
         read(draft(**shared))
     assert read({**draft(**shared), "accounting": 1}).study.accounting == 1
+
+
+def test_what_the_edges_replace_is_said() -> None:
+    evaluation = {"edges": [0.1, 0.5], "bins": 4, "prevalence": 0.02}
+    done = read(draft(evaluation=evaluation))
+    assert done.chosen == (
+        "bins of the evaluation: by the draft's `edges`; `bins` and `prevalence` do not count",
+    )
+    assert read(draft(evaluation={"edges": [0.1, 0.5]})).chosen == ()
+    again = done.study.model_dump(mode="json")
+    assert read(again).chosen == (), "the program wrote the edges beside the other fields"
