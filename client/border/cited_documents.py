@@ -87,7 +87,7 @@ def require_every_permit(
 
     A study with `by_country` needs that of each country of a run, and no other country of the study
     may have permitted it without. A country whose documents cannot be read may have: so it stops
-    the run too, or a coordinator that withholds them could undo its no.
+    the run too, or a coordinator that withholds them could undo a refusal.
     """
     if not study.task.by_country:
         return

@@ -25,7 +25,7 @@ and is held out in a later one pays for both. So a run keeps a digest of the key
 how patients are identified, and the node takes no further part if either has changed
 (`client.border.door`). If patients have ids of their own, nothing else is needed: the argument
 holds for each split, so it may even be known, and be the same for all runs of a study. It needs an
-id to stay with its person in every export: ids that each export numbers anew are row numbers.
+id to stay with its person in every export: ids that change with every export are row numbers.
 
 If the patients have no ids but their row numbers, removing one gives the following patients the ids
 of others. For a split that is known, this could move everybody who follows to the other part. But
