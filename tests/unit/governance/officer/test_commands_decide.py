@@ -486,7 +486,7 @@ class TestWithdrawal:
     ) -> None:
         agreed.done("withdraw", permitted.id, "--reason", "No.", "--yes")
         output = agreed.refused("withdraw", permitted.id, "--reason", "Again.", "--yes")
-        assert "You refused it on 2026-09-01" in output
+        assert "withdrew the permit on 2026-09-01" in output
 
     def test_a_withdrawal_needs_confirmation(
         self, agreed: OfficerCommands, permitted: Study
