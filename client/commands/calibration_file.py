@@ -20,6 +20,7 @@ from client.errors import NodeFault
 from client.home import NodeHome
 from client.state.opt_out_confirmations import unconfirmed_sentence
 from governance.errors import FileFault
+from governance.runtime.text_files import read_bounded
 from keys.errors import reason_of
 from keys.files import replace_private, sync_directory, write_private
 from keys.permissions import OWNER_DIRECTORY, refuse_if_shared
@@ -184,8 +185,7 @@ def _write_new(path: Path, data: bytes) -> None:
 
 def _is_calibration(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            Calibration.model_validate_json(file.read(LARGEST))
+        Calibration.model_validate_json(read_bounded(path, LARGEST))
     except (OSError, ValueError):
         return False
     return True

@@ -57,13 +57,10 @@ def _require(assessment: Assessment, documents: CurrentDocuments, study: Study) 
     """Raise Refusal with every reason unless the documents allow a use of the records now."""
     if assessment.allowed:
         return
-    first = assessment.findings[0]
-    raise Refusal(
-        first.code,
+    about_permit = assessment.findings[0].clause.startswith(PERMITS)
+    raise assessment.refusal(
         f"The model of {study.id} may not be calibrated on the records of this node",
-        why=" ".join(finding.sentence for finding in assessment.findings),
-        fix=_ask_officer(documents, study) if first.clause.startswith(PERMITS) else first.fix,
-        clause=first.clause,
+        fix=_ask_officer(documents, study) if about_permit else "",
     )
 
 

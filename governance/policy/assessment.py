@@ -58,14 +58,17 @@ class Assessment:
 
     def require(self) -> None:
         """Raise Refusal with the first finding unless allowed."""
-        if self.allowed:
-            return
+        if not self.allowed:
+            raise self.refusal(f"{self.country} may not contribute to this study")
+
+    def refusal(self, what: str, fix: str = "") -> Refusal:
+        """Return a refusal with every reason, and the first one's fix unless another is given."""
         first = self.findings[0]
-        raise Refusal(
+        return Refusal(
             first.code,
-            f"{self.country} may not contribute to this study",
+            what,
             why=" ".join(finding.sentence for finding in self.findings),
-            fix=first.fix,
+            fix=fix or first.fix,
             clause=first.clause,
         )
 

@@ -234,9 +234,8 @@ class Result(ResultPart):
         return same and all(map(same_but_noise, templates, self.mechanisms))
 
     def _figures_sentence(self) -> str:
-        sentence = super()._figures_sentence()
-        if not sentence or not has_figures_by_country(self.task):
-            return sentence
+        if not self.figures_over or not has_figures_by_country(self.task):
+            return super()._figures_sentence()
         over = ", ".join(map(named, self.figures_over))
         return (
             f"The figures are from {over}: those by country are each from one country alone, any "

@@ -1,12 +1,13 @@
 """Numbers and nouns in sentences: singular and plural, articles, percentages."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Context
 
 VOWELS = "aeiou"
 SHOWN_DECIMALS = 3
 COST_DIGITS = 4
+SHOWN_LINES = 10
 _UPWARDS = Context(prec=COST_DIGITS, rounding=ROUND_CEILING)
 
 
@@ -54,3 +55,10 @@ def percent(part: float, whole: float = 1) -> str:
 def without_country(sentence: str, country: str) -> str:
     """Return a sentence without the country at its beginning, to be shown after its name."""
     return sentence.removeprefix(f"{country} ")
+
+
+def lines_text(lines: Sequence[int]) -> str:
+    """Return the numbers of lines of a file in words, the first ones if there are many."""
+    noun = "line" if len(lines) == 1 else "lines"
+    more = ", …" if len(lines) > SHOWN_LINES else ""
+    return f"{noun} {', '.join(map(str, lines[:SHOWN_LINES]))}{more}"

@@ -41,8 +41,8 @@ def _numeric_target(result: Result) -> Feature | None:
     task = result.task
     if not isinstance(task, Training) or task.family is not Family.LINEAR:
         return None
-    target = next((each for each in result.features if each.name == task.target), None)
-    return target if target and NARROWEST < _width(target) < WIDEST else None
+    target = task.target_feature(result.features)
+    return target if NARROWEST < _width(target) < WIDEST else None
 
 
 def _width(target: Feature) -> float:

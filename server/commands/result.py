@@ -10,14 +10,13 @@ import typer
 
 from governance.runtime.cli_support import JsonOption, given_path, plain_errors, say, show
 from governance.runtime.safe_text import named, quoted
-from governance.runtime.wording import counted
+from governance.runtime.wording import counted, lines_text
 from server.commands.options import DEFAULT_HOME, HomeOption
 
 if TYPE_CHECKING:
     from governance.results.result import Result
     from server.learning.predict import Predictions
 
-SHOWN_LINES = 10
 result_app = typer.Typer(no_args_is_help=True, help="Released results.")
 NameArgument = Annotated[str, typer.Argument(help="A study's id, or the folder of a result.")]
 KeyOption = Annotated[
@@ -97,11 +96,9 @@ def _unpredicted(predictions: "Predictions") -> Iterator[str]:
     empty = [line for line, row in enumerate(predictions.rows, start=2) if not any(row)]
     if empty:
         rows = counted(len(empty), "row has no prediction", "rows have no prediction")
-        lines = ", ".join(map(str, empty[:SHOWN_LINES]))
-        more = ", …" if len(empty) > SHOWN_LINES else ""
         yield (
             f"{rows}: a value is missing without which the study leaves a patient out "
-            f"({'line' if len(empty) == 1 else 'lines'} {lines}{more} of the predictions)"
+            f"({lines_text(empty)} of the predictions)"
         )
 
 

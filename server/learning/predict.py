@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from governance.runtime.safe_text import in_backticks
 from governance.runtime.text_files import decoded
-from governance.runtime.wording import counted
+from governance.runtime.wording import counted, lines_text
 from keys.errors import reason_of
 from protocols.tasks import Family, Feature, Missing, Predictor, Task
 from protocols.tasks.baselines import CountryBaselines
@@ -28,7 +28,7 @@ from server.learning.unseen_countries import Read, Rows, country_reader, unseen_
 
 Fields = Mapping[str, str]
 DELIMITERS = ";\t|"
-SHOWN, SHOWN_LINES, SHOWN_HEADER = 40, 10, 1000
+SHOWN, SHOWN_HEADER = 40, 1000
 HEADER_FIX = "give a CSV file with a header that names the study's input features"
 ROW_FIX = "correct the line; a value that contains a comma needs quotes"
 
@@ -102,15 +102,12 @@ def _notes(
     for feature in inputs:
         low, high = feature.limits
         column = columns[feature.name]
-        beyond = np.flatnonzero((column < low) | (column > high))
-        if feature.type is FeatureKind.NUMERIC and beyond.size:
-            named = ", ".join(str(lines[index]) for index in beyond[:SHOWN_LINES])
-            noun = "line" if beyond.size == 1 else "lines"
-            more = ", …" if beyond.size > SHOWN_LINES else ""
-            values = counted(int(beyond.size), "value is", "values are")
+        beyond = np.flatnonzero((column < low) | (column > high)).tolist()
+        if feature.type is FeatureKind.NUMERIC and beyond:
+            values = counted(len(beyond), "value is", "values are")
             yield (
                 f"column `{feature.name}`: {values} beyond the study's bounds {low:g} to {high:g}, "
-                f"and clipped to them as in training ({noun} {named}{more})"
+                f"and clipped to them as in training ({lines_text([lines[n] for n in beyond])})"
             )
 
 

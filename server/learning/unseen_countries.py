@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from governance.runtime.safe_text import in_backticks
-from governance.runtime.wording import counted
+from governance.runtime.wording import counted, lines_text
 from protocols.tasks import Feature, Task
 from protocols.tasks.baselines import CountryBaselines
 from protocols.tasks.by_country import COUNTRY
@@ -20,7 +20,6 @@ Rows = Sequence[tuple[int, Mapping[str, str]]]
 """For each row, its line number and its texts by feature."""
 CODE = re.compile(r"[A-Z]{2}", re.ASCII)
 MISSING = ("", "?")
-SHOWN_LINES = 10
 
 
 def country_reader(features: Sequence[Feature], baselines: CountryBaselines) -> Read:
@@ -50,9 +49,7 @@ def unseen_countries(task: Task, baselines: CountryBaselines, rows: Rows) -> Ite
             lines.setdefault("" if code in MISSING else code, []).append(line)
     for code, on in lines.items():
         why = f"the model was not trained in {in_backticks(code)}" if code else "it is empty"
-        named = ", ".join(map(str, on[:SHOWN_LINES]))
-        more = ", …" if len(on) > SHOWN_LINES else ""
         yield (
             f"column `{COUNTRY}`: {why}, so the model uses {baselines.rule(task)}; "
-            f"{counted(len(on), 'row')}, {'line' if len(on) == 1 else 'lines'} {named}{more}"
+            f"{counted(len(on), 'row')}, {lines_text(on)}"
         )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from governance.runtime.wording import (
     counted,
     interval_text,
+    lines_text,
     percent,
     rounded_up,
     with_article,
@@ -73,3 +74,10 @@ def test_a_cost_is_never_shown_as_less_and_hardly_as_more(cost: float) -> None:
 )
 def test_a_cost_has_four_digits(cost: float, text: str) -> None:
     assert rounded_up(cost) == text
+
+
+def test_lines_are_named_and_the_rest_of_many_is_not() -> None:
+    assert lines_text([3]) == "line 3"
+    assert lines_text([3, 5]) == "lines 3, 5"
+    assert lines_text(range(2, 12)) == "lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+    assert lines_text(range(2, 13)) == "lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …"
